@@ -1,0 +1,78 @@
+"""The `Permits` that are out: who holds them, until when, and what they took."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rlm_ray.admission.protocol import Ask
+from rlm_ray.core.account import Taken
+from rlm_ray.core.ledger import Amount
+
+REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave for one HTTP attempt."""
+
+    ask: Ask
+    taken: Taken
+    reserved: Amount
+    expires_at: float
+    queue_wait_s: float = 0.0
+    rate_wait_s: float = 0.0
+
+
+class Permits:
+    """By ticket. Those taken back are remembered for a while: the truth about them may still arrive."""
+
+    __slots__ = ("_expiries", "_lost", "_out")
+
+    def __init__(self) -> None:
+        self._out: dict[str, Permit] = {}
+        self._lost: dict[str, Permit] = {}
+        self._expiries: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._out)
+
+    def __contains__(self, ticket: object) -> bool:
+        return ticket in self._out
+
+    def __getitem__(self, ticket: str) -> Permit:
+        return self._out[ticket]
+
+    def add(self, permit: Permit) -> None:
+        self._out[permit.ask.ticket] = permit
+        heapq.heappush(self._expiries, (permit.expires_at, permit.ask.ticket))
+
+    def pop(self, ticket: str) -> Permit | None:
+        return self._out.pop(ticket, None)
+
+    def lose(self, ticket: str) -> Permit:
+        """Take one back whose holder does not answer for it."""
+        permit = self._lost[ticket] = self._out.pop(ticket)
+        if len(self._lost) > REMEMBERED:
+            del self._lost[next(iter(self._lost))]
+        return permit
+
+    def find(self, ticket: str) -> Permit | None:
+        """One that was lost, found now."""
+        return self._lost.pop(ticket, None)
+
+    def of(self, holder: str) -> list[str]:
+        return [ticket for ticket, permit in self._out.items() if permit.ask.holder == holder]
+
+    def expired(self, now: float) -> Iterator[str]:
+        while self._expiries and self._expiries[0][0] <= now:
+            _, ticket = heapq.heappop(self._expiries)
+            if ticket in self._out and self._out[ticket].expires_at <= now:
+                yield ticket
+
+    def next_expiry(self) -> float:
+        while self._expiries and self._expiries[0][1] not in self._out:
+            heapq.heappop(self._expiries)
+        return self._expiries[0][0] if self._expiries else math.inf

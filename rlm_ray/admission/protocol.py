@@ -1,0 +1,182 @@
+"""What is said between those who call models and the one who admits them: plain values, no behaviour.
+
+A client sends a `Batch` (asks, settles, withdrawals) and gets `Replies` (verdicts). Every message may arrive
+twice or late: tickets name asks for ever, so a repeated one changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from rlm_ray.core.headers import RateFacts
+from rlm_ray.core.ledger import Amount
+from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.model import Usage
+from rlm_ray.core.usage import Tally
+
+
+class Outcome(Enum):
+    """What became of an attempt."""
+
+    OK = "ok"
+    RATE_LIMITED = "rate_limited"
+    """429: try again later. Costs nothing."""
+    QUOTA = "quota"
+    """The account has nothing left to spend: no use in trying again."""
+    REJECTED = "rejected"
+    """The provider refused the request itself (400, 401, 404 ...). Costs nothing."""
+    SERVER_ERROR = "server_error"
+    """500, 503, 529 ... Costs nothing."""
+    TIMEOUT = "timeout"
+    """No answer in time. It may be billed: stays charged at its estimate unless `usage` is known."""
+    CANCELLED = "cancelled"
+    """Given up on the way. Charged like a timeout."""
+    LOST = "lost"
+    """The connection or the caller broke. Charged like a timeout."""
+    UNSENT = "unsent"
+    """It never went out; all is given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One wish to send one HTTP request to a model."""
+
+    run_id: str
+    account_key: str
+    """See `account_key` in `core/account.py`."""
+    model: str
+    input_tokens: int
+    """Estimated, rather too many than too few."""
+    output_tokens: int
+    """At most: `max_tokens`, or the most the model gives. What is reserved of a token limit."""
+    cost_usd: float | None = None
+    """At most, for these tokens; None where the price is not known, 0 where it is free."""
+    root_order: float = 0.0
+    """The age of its root within the tenant: its number, or the moment it was started. Smaller goes first."""
+    depth: int = 0
+    attempt: int = 1
+    last_call: bool = False
+    """The root's answer from what it knows, after a limit was reached: may use what is kept for it."""
+    ttl_s: float = 900.0
+    """After so long without a settle the permit is taken back; more than the request's own time-out."""
+    ticket: str = ""
+    """Names this ask and its permit; unique for ever. The client fills it in, and the next."""
+    holder: str = ""
+    """The process that asks. When it dies its permits are taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """What became of a permit."""
+
+    permit: str
+    outcome: Outcome
+    usage: Usage | None = None
+    """None where it is not known."""
+    cost_usd: float | None = None
+    facts: RateFacts | None = None
+    """What the headers of the answer said about limits."""
+    why: str = ""
+    """The provider's words about a quota."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The request may go now. The permit has the name of the ticket."""
+
+    ticket: str
+    holder: str
+    queue_wait_s: float
+    rate_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request may not go, now or later."""
+
+    ticket: str
+    holder: str
+    reason: str
+    """`cost_usd`, `tokens`, `calls`, `sessions`, `time` or `quota`; `closed` where the run is not open."""
+    why: str
+    """A sentence for the user."""
+
+
+Verdict = Granted | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class RunTerms:
+    """A run as it is opened, enough to open it again elsewhere."""
+
+    run_id: str
+    limits: Limits = field(default_factory=Limits)
+    rates: Rates = field(default_factory=Rates)
+    """Of the accounts this run uses. Where runs say different things about one account, the smaller holds."""
+    tenant: str | None = None
+    """Runs of one tenant share one place in the queue, oldest root first; None: a place of its own."""
+    weight: float = 1.0
+    interactive: bool = True
+    age_s: float = 0.0
+    """How long it has been open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one holder knows of a run's budget, for the time in which nobody can be asked."""
+
+    run_id: str
+    spent: Amount
+    """By the whole run."""
+    share: Amount
+    """Half of this holder's part of what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What one holder knows of one run."""
+
+    terms: RunTerms
+    charged: Amount = field(default_factory=Amount)
+    """Of the budget, for this holder's settled calls."""
+    known_spent: Amount = field(default_factory=Amount)
+    """By the whole run, when this holder last heard of it."""
+    usage: Mapping[tuple[str, int], Tally] = field(default_factory=dict)
+    """Of this holder's settled calls, by model and depth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What a holder tells an admission that does not know it, for that one has just started, empty."""
+
+    runs: tuple[RunRecord, ...] = ()
+    in_flight: tuple[Ask, ...] = ()
+    """Permits it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All a holder has to say at one moment."""
+
+    holder: str
+    epoch: str | None
+    """The admission the holder believes to talk to; None at first."""
+    asks: tuple[Ask, ...] = ()
+    settles: tuple[Settle, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    """Tickets that are not wanted any more, waiting or granted."""
+    resume: Resume | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """All there is to say to a holder at one moment."""
+
+    epoch: str
+    """Names one life of the admission. Another one than the batch's: nothing of the batch was done; resume."""
+    verdicts: tuple[Verdict, ...] = ()
+    runs: tuple[RunTerms, ...] = ()
+    """Runs this holder asked for the first time."""
+    rooms: tuple[Room, ...] = ()

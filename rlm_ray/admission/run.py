@@ -1,0 +1,139 @@
+"""A `Run` is one recursion tree as admission sees it: its terms, its budget, its books, and who waits for it."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, replace
+
+from rlm_ray.admission.charge import worst
+from rlm_ray.admission.protocol import Ask, Room, RunRecord, RunTerms
+from rlm_ray.core.ledger import NANO, Amount, Fit, Ledger
+from rlm_ray.core.queue import Lane, Place
+from rlm_ray.core.usage import RunUsage, Tallies
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the budget says to an ask."""
+
+    fit: Fit
+    reason: str = ""
+    why: str = ""
+
+
+class Run:
+    """The budget and the books of one run."""
+
+    def __init__(self, terms: RunTerms, now: float) -> None:
+        self.terms = terms
+        self.opened_at = now - terms.age_s
+        self.ledger = Ledger(terms.limits)
+        self.tallies = Tallies()
+        self.sessions = 0
+        self.waiting: set[str] = set()
+        """The tickets of this run that have no verdict yet."""
+        self._holders: set[str] = set()
+        self._aside: list[tuple[Place, Ask]] = []
+        self._carried = Amount()
+        self._claimed = Amount()
+        self._recorded: set[str] = set()
+
+    @property
+    def deadline(self) -> float:
+        time_s = self.terms.limits.time_s
+        return math.inf if time_s is None else self.opened_at + time_s
+
+    @property
+    def lane(self) -> Lane:
+        name = f"run:{self.terms.run_id}" if self.terms.tenant is None else f"tenant:{self.terms.tenant}"
+        return Lane(name, self.terms.weight, self.terms.interactive)
+
+    def terms_at(self, now: float) -> RunTerms:
+        return replace(self.terms, age_s=now - self.opened_at)
+
+    def usage(self) -> RunUsage:
+        return RunUsage(self.tallies.rows(), self.sessions)
+
+    def judge(self, ask: Ask, now: float) -> Judgement:
+        """Whether the run can pay for `ask` now, later or never. A last call may be late."""
+        limits = self.terms.limits
+        if now >= self.deadline and not ask.last_call:
+            return Judgement(Fit.NEVER, "time", f"the time limit of {limits.time_s:g} s is over")
+        if ask.cost_usd is None and limits.cost_usd is not None:
+            return Judgement(
+                Fit.NEVER, "cost_usd",
+                f"a cost limit is set but the price of {ask.model} is not known: give its price or drop the limit",
+            )  # fmt: skip
+        fit, reason = self.ledger.fit(worst(ask), last_call=ask.last_call)
+        return Judgement(fit) if fit is Fit.NOW else Judgement(fit, reason, self._why(reason, ask))
+
+    def open_session(self) -> Judgement:
+        limit = self.terms.limits.sessions
+        if limit is not None and self.sessions >= limit:
+            return Judgement(Fit.NEVER, "sessions", f"all {limit} sessions of the limit were opened")
+        self.sessions += 1
+        return Judgement(Fit.NOW)
+
+    def add(self, ask: Ask) -> None:
+        self.waiting.add(ask.ticket)
+        self._holders.add(ask.holder)
+
+    def put_aside(self, place: Place, ask: Ask) -> None:
+        """It waits for what others may give back."""
+        heapq.heappush(self._aside, (place, ask))
+
+    def take_back(self) -> list[tuple[Place, Ask]]:
+        """Those put aside that should be judged again: they fit by now, together, or they never will. The first
+        that must go on waiting ends it, so that it is not overtaken by those behind it."""
+        back: list[tuple[Place, Ask]] = []
+        hoped = Amount()
+        while self._aside:
+            place, ask = self._aside[0]
+            if ask.ticket in self.waiting:
+                wanted = worst(ask)
+                alone, _ = self.ledger.fit(wanted, last_call=ask.last_call)
+                together, _ = self.ledger.fit(wanted + hoped, last_call=ask.last_call)
+                if alone is Fit.LATER or (alone is Fit.NOW and together is not Fit.NOW):
+                    break
+                hoped += wanted if alone is Fit.NOW else Amount()
+                back.append((place, ask))
+            heapq.heappop(self._aside)
+        return back
+
+    def room(self) -> Room:
+        """Half of what each holder's even part of the rest would be."""
+        part = 2 * max(len(self._holders), 1)
+        left = self.ledger.left().most(Amount())
+        share = Amount(left.nano_usd // part, left.tokens // part, left.calls // part)
+        return Room(self.terms.run_id, self.ledger.spent, share)
+
+    def resume(self, holder: str, record: RunRecord) -> None:
+        """Take over what `holder` knows, once. What the run had spent is what the holders' records sum up to,
+        or what one of them last heard where that is more: a holder may have died with its record."""
+        if holder in self._recorded:
+            return
+        self._recorded.add(holder)
+        self.tallies.merge(record.usage.items())
+        self._claimed += record.charged
+        carried = self._carried.most(self._claimed).most(record.known_spent)
+        self.ledger.amend(self._carried, carried)
+        self._carried = carried
+
+    def _why(self, reason: str, ask: Ask) -> str:
+        limits, ledger = self.terms.limits, self.ledger
+        spent, left, wanted = ledger.spent, ledger.left(last_call=ask.last_call), worst(ask)
+        match reason:
+            case "cost_usd":
+                return (
+                    f"the cost limit of ${limits.cost_usd:g} is reached: ${spent.nano_usd / NANO:.6g} spent, "
+                    f"${max(left.nano_usd, 0) / NANO:.6g} left for a call that may cost "
+                    f"${wanted.nano_usd / NANO:.6g}"
+                )
+            case "tokens":
+                return (
+                    f"the token limit of {limits.tokens} is reached: {spent.tokens} used, "
+                    f"{max(left.tokens, 0)} left for a call that may take {wanted.tokens}"
+                )
+            case _:
+                return f"the limit of {limits.calls} calls is reached: {spent.calls} answered"

@@ -1,0 +1,125 @@
+"""`rlm-ray ask`: one question over files, folders, globs or stdin."""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlm_ray.cli import exits, options
+from rlm_ray.cli.live import shown
+from rlm_ray.config import Settings
+from rlm_ray.errors import InputError
+from rlm_ray.rlm import RLM, Result, Run
+
+Question = Annotated[str, typer.Argument(help="What you want to know.")]
+Paths = Annotated[
+    list[str] | None, typer.Argument(metavar="[PATH ...|-]", help="Files, folders, globs, or - for stdin.")
+]
+
+
+def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    question: Question,
+    paths: Paths = None,
+    model: options.Model = None,
+    recursive_model: options.RecursiveModel = None,
+    max_depth: options.MaxDepth = None,
+    max_iterations: options.MaxIterations = None,
+    api_base: options.ApiBase = None,
+    api_key: options.ApiKey = None,
+    temperature: options.Temperature = None,
+    timeout: options.Timeout = None,
+    cost_usd: options.CostUsd = None,
+    time_s: options.TimeS = None,
+    sets: options.Sets = None,
+    as_json: options.Json = False,
+) -> None:
+    """Ask one question about text of any size."""
+    with exits.errors_as_exits():
+        settings = options.settings_of(
+            sets,
+            {"api_base": api_base, "api_key": api_key, "temperature": temperature},
+            model=model,
+            recursive_model=recursive_model,
+            max_depth=max_depth,
+            max_iterations=max_iterations,
+            timeout=timeout,
+            limits__cost_usd=cost_usd,
+            limits__time_s=time_s,
+        )
+        result = asyncio.run(_ask(settings, question, _context(paths or [])))
+    _print(result, as_json=as_json)
+    raise typer.Exit(_code(result))
+
+
+async def _ask(settings: Settings, question: str, context: Any) -> Result:
+    run = await RLM(settings).astart(question, context)
+    stopping = _stop_on_signal(run)
+    async with shown(run):
+        try:
+            return await run.result()
+        except asyncio.CancelledError:
+            if not stopping.called:
+                raise
+            return run.interrupted()
+
+
+class _stop_on_signal:  # noqa: N801 - reads as the verb it is
+    """The first Ctrl-C ends the run and prints what is known; the second ends this process."""
+
+    def __init__(self, run: Run) -> None:
+        self.called = False
+        self._run = run
+        self._task: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self.called:
+            raise SystemExit(exits.INTERRUPTED)
+        self.called = True
+        exits.say("interrupted: stopping the run (once more to leave at once)")
+        self._task = asyncio.ensure_future(self._run.stop())
+
+
+def _context(paths: list[str]) -> Any:
+    """Stdin for `-`, or for nothing where something is piped in; else the files the paths and globs name."""
+    if paths == ["-"] or (not paths and not sys.stdin.isatty()):
+        return sys.stdin.buffer.read()
+    if "-" in paths:
+        raise InputError("-", "stands alone: stdin cannot be mixed with files")
+    return [path for pattern in paths for path in _expanded(pattern)]
+
+
+def _expanded(pattern: str) -> list[Path]:
+    if not glob.has_magic(pattern) or Path(pattern).exists():
+        return [Path(pattern)]
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
+    if not found:
+        raise InputError(pattern, "matches no file; check the pattern")
+    return [Path(name) for name in found]
+
+
+def _print(result: Result, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result.as_dict(), ensure_ascii=False))
+        return
+    if result.answer is not None:
+        print(result.answer)
+    if not result.answered:
+        exits.say(
+            f"{result.why} (stop reason: {result.stop_reason}); what is printed is what was known by then"
+        )
+
+
+def _code(result: Result) -> int:
+    if result.stop_reason == "interrupted":
+        return exits.INTERRUPTED
+    return exits.OK if result.answered else exits.LIMIT

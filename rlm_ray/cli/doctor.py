@@ -1,0 +1,125 @@
+"""`rlm-ray doctor`: is everything here that a run needs, and what to do where it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import typer
+
+from rlm_ray.cli import exits, options
+from rlm_ray.config import Settings
+from rlm_ray.core.context import make_context
+from rlm_ray.core.model import Message, ModelRequest
+from rlm_ray.errors import RLMError
+from rlm_ray.models.litellm_client import LitellmModel, missing_keys
+from rlm_ray.sandbox.host import SandboxHost
+from rlm_ray.sandbox.layers import layers
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    what: str
+    ok: bool
+    said: str
+
+
+def doctor(
+    model: options.Model = None,
+    api_base: options.ApiBase = None,
+    api_key: options.ApiKey = None,
+    sets: options.Sets = None,
+) -> None:
+    """Check Ray, the sandbox, keys and the model; say what to do about each."""
+    with exits.errors_as_exits():
+        settings = options.settings_of(sets, {"api_base": api_base, "api_key": api_key}, model=model)
+    healthy = True
+    for finding in examine(settings):
+        healthy = healthy and finding.ok
+        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.said}")
+    raise typer.Exit(exits.OK if healthy else exits.CONFIGURATION)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """One finding after the other, the cheap ones first."""
+    yield Finding("Python", ok=True, said=f"{platform.python_version()} on {platform.platform()}")
+    for layer in layers():
+        yield Finding(
+            f"kernel {layer.name}",
+            ok=layer.works,
+            said=layer.detail if layer.works else _without(layer.missing),
+        )
+    yield asyncio.run(_sandbox(settings))
+    yield _ray(settings)
+    yield _keys(settings)
+    yield asyncio.run(_model(settings))
+
+
+def _without(missing: str) -> str:
+    return (
+        f"{missing}; use a kernel from 5.13 on, or set sandbox.allow_degraded=true to run with one layer less"
+    )
+
+
+async def _sandbox(settings: Settings) -> Finding:
+    async def no_sub_calls(_: object) -> tuple[()]:
+        return ()
+
+    host = SandboxHost(settings.sandbox)
+    try:
+        await host.start()
+        repl = await host.open(make_context("abc"), "?")
+        result = await repl.run(["print(len(context))"], no_sub_calls)
+    except RLMError as error:
+        return Finding("sandbox", ok=False, said=str(error))
+    finally:
+        await host.aclose()
+    if result.output.strip() != "3":
+        return Finding("sandbox", ok=False, said=f"a cell should have printed 3: {result}")
+    return Finding("sandbox", ok=True, said="a cell ran in a jailed process")
+
+
+def _ray(settings: Settings) -> Finding:
+    import ray
+
+    from rlm_ray.cluster.engine import Engine
+
+    try:
+        asyncio.run(Engine.connect(settings.cluster))
+    except RLMError as error:
+        return Finding(
+            "Ray", ok=False, said=f"{error}; check RAY_ADDRESS and that the cluster runs this Ray version"
+        )
+    cpus = ray.cluster_resources().get("CPU", 0)
+    where = os.environ.get("RAY_ADDRESS") or settings.cluster.address or "started on this machine"
+    if cpus < settings.cluster.cpus_per_actor:
+        return Finding(
+            "Ray", ok=False, said=f"{where} has {cpus:g} CPUs; a session actor needs more: add nodes"
+        )
+    return Finding(
+        "Ray", ok=True, said=f"{ray.__version__}, {where}, {cpus:g} CPUs, {len(ray.nodes())} node(s)"
+    )
+
+
+def _keys(settings: Settings) -> Finding:
+    if "api_key" in settings.params:
+        return Finding("key", ok=True, said="given as api_key")
+    missing = missing_keys(settings.model)
+    if missing:
+        return Finding(
+            "key", ok=False, said=f"{settings.model} wants {' and '.join(missing)}; set it, or api_key"
+        )
+    return Finding("key", ok=True, said=f"{settings.model} has what it needs")
+
+
+async def _model(settings: Settings) -> Finding:
+    model, params = settings.model_at(0)
+    request = ModelRequest(model, (Message("user", "Say yes."),), 16, params)
+    try:
+        reply = await LitellmModel().complete(request)
+    except RLMError as error:
+        return Finding("model", ok=False, said=str(error))
+    return Finding("model", ok=True, said=f"{model} answered with {reply.usage.output_tokens} tokens")

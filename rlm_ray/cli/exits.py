@@ -1,0 +1,47 @@
+"""Exit codes, and errors as one sentence on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+from rlm_ray.errors import AuthenticationError, ConfigError, InputError, LimitReached, RLMError
+
+OK = 0
+FAILED = 1
+USAGE = 2
+LIMIT = 4
+CONFIGURATION = 5
+INTERRUPTED = 130
+
+stderr = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def errors_as_exits() -> Iterator[None]:
+    """Print an error of ours as one sentence and leave with its code."""
+    try:
+        yield
+    except RLMError as error:
+        say(f"error: {error}")
+        raise typer.Exit(code_of(error)) from error
+
+
+def code_of(error: RLMError) -> int:
+    match error:
+        case InputError():
+            return USAGE
+        case ConfigError() | AuthenticationError():
+            return CONFIGURATION
+        case LimitReached():
+            return LIMIT
+        case _:
+            return FAILED
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr."""
+    stderr.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,49 @@
+"""One line that says how a run stands, on stderr while it is a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rich.live import Live
+from rich.spinner import Spinner
+
+from rlm_ray.cli.exits import stderr
+from rlm_ray.rlm import Run
+
+REFRESH_S = 0.5
+
+
+@asynccontextmanager
+async def shown(run: Run) -> AsyncIterator[None]:
+    """Show the run's state while the block lasts; nothing where stderr is no terminal."""
+    if not stderr.is_terminal:
+        yield
+        return
+    spinner = Spinner("dots", text="starting Ray")
+    with Live(spinner, console=stderr, refresh_per_second=10, transient=True):
+        watching = asyncio.create_task(_watch(run, spinner))
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+
+async def _watch(run: Run, spinner: Spinner) -> None:
+    started = time.monotonic()
+    while True:
+        spinner.update(text=await status(run, time.monotonic() - started))
+        await asyncio.sleep(REFRESH_S)
+
+
+async def status(run: Run, seconds: float) -> str:
+    """The state in a few words."""
+    state = await run.state()
+    if state is None:
+        return f"starting ({seconds:.0f} s)"
+    parts = [f"turn {state.turn + 1}"]
+    if state.sub_calls:
+        parts.append(f"sub-calls {state.answered}/{state.sub_calls}")
+    return " · ".join([*parts, f"{seconds:.0f} s"])

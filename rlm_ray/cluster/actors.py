@@ -1,0 +1,158 @@
+"""The session actor: sessions at work on one event loop, each with a sandbox process of its own.
+
+A plain class with short methods; `pool` wraps it for Ray. Expected errors are returned, not raised: they are part
+of the message, and Ray's traceback around them would cost more than the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from functools import partial
+from typing import Any
+
+from rlm_ray.cluster.messages import LeafBatch, RootState, SessionSpec
+from rlm_ray.cluster.spawn import Spawner, leaf_outcome
+from rlm_ray.cluster.store import unpack
+from rlm_ray.core.cell import Answered, Outcome
+from rlm_ray.core.context import Context
+from rlm_ray.errors import RLMError, SandboxError
+from rlm_ray.gateway import Gateway
+from rlm_ray.models.litellm_client import LitellmModel, import_litellm
+from rlm_ray.sandbox.host import Repl, SandboxHost
+from rlm_ray.sandbox.settings import Sandbox
+from rlm_ray.session import Completion, Session
+
+
+class SessionHost:
+    """Runs sessions and batches of plain calls."""
+
+    def __init__(self, name: str, pool: Any, environment: dict[str, str]) -> None:
+        os.environ.update(environment)
+        self.name = name
+        self.pool = pool
+        self._gateway = Gateway(LitellmModel())
+        self._sandboxes: dict[Sandbox, asyncio.Task[SandboxHost]] = {}
+        self._roots: dict[str, Session] = {}
+        self._running = 0
+
+    async def ready(self) -> None:
+        """litellm imported and a sandbox started, both at once."""
+        await asyncio.gather(asyncio.to_thread(import_litellm), self._warm_sandbox())
+
+    async def set_environment(self, environment: dict[str, str]) -> None:
+        """Provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""
+        os.environ.update(environment)
+
+    async def run(self, spec: SessionSpec) -> Completion | RLMError:
+        """Run one session to its end."""
+        self._running += 1
+        try:
+            return await self._run(spec, await unpack(spec.context))
+        except RLMError as error:
+            return error
+        finally:
+            self._running -= 1
+
+    async def leaves(self, batch: LeafBatch) -> list[Outcome]:
+        """Make plain calls side by side; outcomes in order."""
+        context = await unpack(batch.context) if batch.context is not None else None
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(leaf_outcome(self._gateway, batch, leaf, context)) for leaf in batch.leaves
+            ]
+        return [task.result() for task in tasks]
+
+    async def stop(self, run_id: str, reason: str, why: str) -> bool:
+        """End a run whose root is here: its children are cancelled, its root gives what it knows."""
+        session = self._roots.get(run_id)
+        if session is not None:
+            session.stop(reason, why)
+        return session is not None
+
+    async def root_state(self, run_id: str) -> RootState:
+        session = self._roots.get(run_id)
+        if session is None:
+            return RootState()
+        return session_state(session)
+
+    async def census(self) -> dict[str, int]:
+        """What is alive here, for tests and health checks."""
+        hosts = [task.result() for task in self._sandboxes.values() if task.done() and not task.exception()]
+        return {
+            "sessions": self._running,
+            "sandboxes": sum(host.children for host in hosts),
+            "pid": os.getpid(),
+        }
+
+    async def shut(self) -> None:
+        """Close the sandboxes; the actor is killed after this."""
+        for task in self._sandboxes.values():
+            host = await task
+            await host.aclose()
+
+    async def _run(self, spec: SessionSpec, context: Context) -> Completion:
+        session = Session(
+            run_id=spec.run_id,
+            query=spec.query,
+            context=context,
+            depth=spec.depth,
+            settings=spec.settings,
+            gateway=self._gateway,
+            open_repl=partial(self._open_repl, spec),
+            spawn=Spawner(self, spec, context, self._gateway),
+        )
+        if spec.depth:
+            completion = await session.run()
+            return Completion(completion.answer, completion.stop_reason, completion.why)
+        self._roots[spec.run_id] = session
+        try:
+            return await _until(spec.deadline, session)
+        finally:
+            del self._roots[spec.run_id]
+
+    async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> Repl:
+        host = await self._sandbox(spec.settings.sandbox)
+        return await host.open(context, query, seed=0)
+
+    async def _sandbox(self, settings: Sandbox) -> SandboxHost:
+        if settings not in self._sandboxes:
+            self._sandboxes[settings] = asyncio.ensure_future(_started(settings))
+        task = self._sandboxes[settings]
+        try:
+            return await asyncio.shield(task)
+        except SandboxError:
+            self._sandboxes.pop(settings, None)
+            raise
+
+    async def _warm_sandbox(self) -> None:
+        try:
+            await self._sandbox(Sandbox())
+        except SandboxError:
+            return  # a session that needs this sandbox will say so
+
+
+async def _started(settings: Sandbox) -> SandboxHost:
+    host = SandboxHost(settings)
+    await host.start()
+    return host
+
+
+async def _until(deadline: float | None, session: Session) -> Completion:
+    """Run the root, and stop it at its deadline."""
+    if deadline is None:
+        return await session.run()
+    loop = asyncio.get_running_loop()
+    why = "the time limit of the run is reached; raise limits.time_s"
+    timer = loop.call_later(max(0.0, deadline - time.time()), session.stop, "time_s", why)
+    try:
+        return await session.run()
+    finally:
+        timer.cancel()
+
+
+def session_state(session: Session) -> RootState:
+    slots = session.slots
+    answered = sum(isinstance(slot, Answered) for slot in slots)
+    return RootState(len(session.trajectory.turns), len(slots), answered)

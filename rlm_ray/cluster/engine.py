@@ -1,0 +1,154 @@
+"""The driver's side: connect to Ray, find or make the pool, run roots in it.
+
+A running cluster is used if there is one (`Cluster.address`, `RAY_ADDRESS`, or one started on this machine with
+`ray start`); otherwise Ray starts on this machine and stops with this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from rlm_ray.cluster.connector import in_lasting_thread
+from rlm_ray.cluster.messages import RootState, SessionSpec
+from rlm_ray.cluster.pool import Pool
+from rlm_ray.cluster.spawn import owned
+from rlm_ray.config import Cluster
+from rlm_ray.errors import ClusterError, RLMError
+from rlm_ray.session import Completion
+
+POOL_NAME = "rlm_ray.pool"
+CONNECT_ATTEMPTS = 2
+
+_PROVIDER_VARIABLE = re.compile(
+    r"^(AWS|AZURE|VERTEX|VERTEXAI|GOOGLE|GEMINI|OPENAI|ANTHROPIC|MISTRAL|GROQ|TOGETHER\w*|OPENROUTER|DEEPSEEK|"
+    r"OLLAMA|HF|HUGGINGFACE|COHERE|XAI|LITELLM|FIREWORKS\w*|WATSONX|DATABRICKS|REPLICATE|HOSTED_VLLM)_[A-Z0-9_]+$"
+    r"|^[A-Z0-9_]+_API_(KEY|BASE|VERSION)$"
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The right to run one root session in one actor."""
+
+    name: str
+    handle: Any
+
+
+class Engine:
+    """Runs root sessions in the pool of the cluster this process is connected to."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._environment = provider_environment()
+
+    @classmethod
+    async def connect(cls, cluster: Cluster) -> Engine:
+        """Connect, starting Ray and the pool where there is none. Takes seconds the first time."""
+        return await asyncio.wrap_future(in_lasting_thread(lambda: cls(_connected_pool(cluster))))
+
+    async def take_seat(self, per_actor: int) -> Seat:
+        """A seat for a root session; waits in line for one."""
+        await self._refresh_environment()
+        try:
+            name, handle = await owned(self._pool.seat.remote(per_actor))
+        except ray.exceptions.RayTaskError as error:
+            raise _unwrapped(error) from error
+        except ray.exceptions.RayActorError as error:
+            raise ClusterError(f"the pool of session actors was lost: {error}") from error
+        return Seat(name, handle)
+
+    async def leave_seat(self, seat: Seat) -> None:
+        self._pool.release.remote([seat.name])
+
+    async def run(self, seat: Seat, spec: SessionSpec) -> Completion:
+        """Run a root session. Cancelling this cancels the whole tree."""
+        try:
+            result = await owned(seat.handle.run.remote(spec))
+        except ray.exceptions.RayActorError as error:
+            self._pool.lost.remote(seat.name)
+            raise ClusterError(f"the actor of the root session died: {error}") from error
+        except ray.exceptions.RayTaskError as error:
+            raise _unwrapped(error) from error
+        if isinstance(result, RLMError):
+            raise result
+        completion: Completion = result
+        return completion
+
+    async def stop(self, seat: Seat, run_id: str, reason: str, why: str) -> bool:
+        """End a run early; its root then gives what it knows."""
+        return bool(await seat.handle.stop.remote(run_id, reason, why))
+
+    async def state(self, seat: Seat, run_id: str) -> RootState:
+        state: RootState = await seat.handle.root_state.remote(run_id)
+        return state
+
+    async def grow_to(self, actors: int) -> None:
+        """Have so many actors warm, as far as the cluster allows."""
+        await self._pool.grow_to.remote(actors)
+
+    async def census(self) -> dict[str, dict[str, int]]:
+        """What is alive in each actor."""
+        handles = await self._pool.handles.remote()
+        counts = await asyncio.gather(*(handle.census.remote() for handle in handles.values()))
+        return dict(zip(handles, counts, strict=True))
+
+    async def _refresh_environment(self) -> None:
+        environment = provider_environment()
+        if environment != self._environment:
+            self._environment = environment
+            await self._pool.set_environment.remote(environment)
+
+
+def provider_environment() -> dict[str, str]:
+    """The keys and addresses of model providers in this process's environment, for litellm in the actors."""
+    return {name: value for name, value in os.environ.items() if _PROVIDER_VARIABLE.match(name)}
+
+
+def _connected_pool(cluster: Cluster) -> Any:
+    if not ray.is_initialized():
+        _start_ray(cluster)
+    return _pool(cluster)
+
+
+def _start_ray(cluster: Cluster) -> None:
+    try:
+        ray.init(
+            address=cluster.address,
+            include_dashboard=False if _starts_here(cluster) else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        where = cluster.address or os.environ.get("RAY_ADDRESS") or "this machine"
+        raise ClusterError(f"cannot use Ray at {where}: {error}") from error
+
+
+def _starts_here(cluster: Cluster) -> bool:
+    return cluster.address is None and not os.environ.get("RAY_ADDRESS")
+
+
+def _pool(cluster: Cluster) -> Any:
+    """The pool of this job, made if it is not there yet, with its first actor on the way."""
+    pool = (
+        ray.remote(Pool)
+        .options(name=POOL_NAME, get_if_exists=True, num_cpus=0, max_concurrency=100_000)
+        .remote(cluster, provider_environment())
+    )
+    pool.grow_to.remote(cluster.min_actors)
+    return pool
+
+
+def _unwrapped(error: Any) -> RLMError:
+    cause = error.cause
+    if isinstance(cause, RLMError):
+        return cause
+    return ClusterError(f"a bug in rlm_ray or in Ray; please report it with this text: {cause!r}")

@@ -1,0 +1,193 @@
+"""The pool: creates session actors, leases their seats, grows with demand and shrinks when idle.
+
+One named actor of a job holds it. A session actor takes `cpus_per_actor` and is placed with SPREAD, so that an
+autoscaler sees the demand. Actors die with the driver that owns the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from typing import Any
+
+import ray
+
+from rlm_ray.cluster.seats import Seats
+from rlm_ray.config import Cluster
+from rlm_ray.errors import ClusterError
+
+LEAVES_PER_ACTOR = 32
+"""A map of more plain calls than this for each actor asks for one actor more."""
+START_TIMEOUT_S = 120.0
+
+_log = logging.getLogger(__name__)
+
+
+class Pool:
+    """A plain class; `engine` wraps it as a named Ray actor."""
+
+    def __init__(self, cluster: Cluster, environment: dict[str, str]) -> None:
+        self._cluster = cluster
+        self._environment = environment
+        self._seats = Seats()
+        self._handles: dict[str, Any] = {}
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._waiting: deque[tuple[int, asyncio.Future[str]]] = deque()
+        self._numbers = itertools.count()
+        self._broken = ""
+        self._janitor: asyncio.Task[None] | None = None
+
+    async def set_environment(self, environment: dict[str, str]) -> None:
+        """The driver's provider keys changed; every actor is told."""
+        self._environment = environment
+        await asyncio.gather(
+            *(handle.set_environment.remote(environment) for handle in self._handles.values())
+        )
+
+    async def handles(self) -> dict[str, Any]:
+        """The actors at work, by id."""
+        return dict(self._handles)
+
+    async def seat(self, per_actor: int) -> tuple[str, Any]:
+        """A seat for a root session; waits for one. Raises `ClusterError` if no actor can be started."""
+        self._start_janitor()
+        leased = self._seats.lease(1, per_actor)
+        if not leased:
+            self._grow(1, per_actor)
+            place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            self._waiting.append((per_actor, place))
+            self._broken = ""
+            leased = [await place]
+        return leased[0], self._handles[leased[0]]
+
+    async def lease(
+        self, wanted: int, per_actor: int, waiting: str | None = None
+    ) -> dict[str, tuple[int, Any]]:
+        """Up to `wanted` seats now: by actor id, how many and its handle. `waiting` gives its own seat back."""
+        if waiting is not None:
+            self._release(waiting)
+        leased = self._seats.lease(wanted, per_actor)
+        if len(leased) < wanted:
+            self._grow(wanted - len(leased), per_actor)
+        return {actor: (leased.count(actor), self._handles[actor]) for actor in dict.fromkeys(leased)}
+
+    async def release(self, seats: list[str], resuming: str | None = None) -> None:
+        """Give seats back; `resuming` takes its own again after it waited for children."""
+        for actor in seats:
+            self._release(actor)
+        if resuming is not None:
+            self._seats.take(resuming)
+
+    async def peers(self, leaves: int) -> dict[str, Any]:
+        """All actors, for a map of so many plain calls; grows the pool if that is many."""
+        wanted = -(-leaves // LEAVES_PER_ACTOR) - len(self._handles)
+        for _ in range(min(wanted, self._room())):
+            self._start_actor()
+        now = time.monotonic()
+        for actor in self._handles:
+            self._seats.touch(actor, now)
+        return dict(self._handles)
+
+    async def lost(self, actor: str) -> None:
+        """Somebody found this actor dead."""
+        if self._handles.pop(actor, None) is not None:
+            _log.warning("session actor %s was lost", actor)
+        self._seats.remove(actor)
+        if self._waiting:
+            self._grow(len(self._waiting), self._waiting[0][0])
+
+    async def grow_to(self, actors: int) -> None:
+        """Start actors until there are so many (or as many as may be), and wait until they are ready."""
+        for _ in range(min(actors - len(self._handles) - len(self._starting), self._room())):
+            self._start_actor()
+        if self._starting:
+            await asyncio.gather(*self._starting.values())
+
+    def _release(self, actor: str) -> None:
+        self._seats.release(actor, time.monotonic())
+        self._seat_the_waiting()
+
+    def _seat_the_waiting(self) -> None:
+        while self._waiting:
+            per_actor, place = self._waiting[0]
+            if place.done():
+                self._waiting.popleft()
+                continue
+            leased = self._seats.lease(1, per_actor)
+            if not leased:
+                return
+            self._waiting.popleft()
+            place.set_result(leased[0])
+
+    def _grow(self, seats: int, per_actor: int) -> None:
+        for _ in range(min(-(-seats // per_actor) - len(self._starting), self._room())):
+            self._start_actor()
+
+    def _room(self) -> int:
+        most = self._cluster.max_actors or max(1, int(_cluster_cpus() / (self._cluster.cpus_per_actor or 1)))
+        return max(most, self._cluster.min_actors) - len(self._handles) - len(self._starting)
+
+    def _start_actor(self) -> None:
+        actor = f"session-actor-{next(self._numbers)}"
+        self._starting[actor] = asyncio.ensure_future(self._start(actor))
+
+    async def _start(self, actor: str) -> None:
+        from rlm_ray.cluster.actors import SessionHost
+
+        handle = (
+            ray.remote(SessionHost)
+            .options(
+                num_cpus=self._cluster.cpus_per_actor, scheduling_strategy="SPREAD", max_concurrency=100_000
+            )
+            .remote(actor, ray.get_runtime_context().current_actor, self._environment)
+        )
+        try:
+            await asyncio.wait_for(handle.ready.remote(), START_TIMEOUT_S)
+        except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+            ray.kill(handle)
+            self._starting.pop(actor)
+            self._tell_the_waiting(_why_not_started(error))
+            return
+        self._starting.pop(actor)
+        self._handles[actor] = handle
+        self._seats.add(actor, time.monotonic())
+        self._seat_the_waiting()
+
+    def _tell_the_waiting(self, why: str) -> None:
+        if self._handles or self._starting:
+            return  # another actor will serve them
+        while self._waiting:
+            _, place = self._waiting.popleft()
+            if not place.done():
+                place.set_exception(ClusterError(why))
+
+    def _start_janitor(self) -> None:
+        if self._janitor is None:
+            self._janitor = asyncio.ensure_future(self._shrink())
+
+    async def _shrink(self) -> None:
+        while True:
+            await asyncio.sleep(min(5.0, self._cluster.idle_s))
+            idle = self._seats.idle(time.monotonic(), self._cluster.idle_s)
+            for actor in idle[: max(0, len(self._handles) - self._cluster.min_actors)]:
+                self._seats.remove(actor)
+                handle = self._handles.pop(actor)
+                await handle.shut.remote()
+                ray.kill(handle)
+
+
+def _cluster_cpus() -> float:
+    return float(ray.cluster_resources().get("CPU", 1.0))
+
+
+def _why_not_started(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return (
+            f"no session actor started within {START_TIMEOUT_S:g} s; the cluster has no free CPU for it: "
+            "free some, add nodes, or lower cluster.cpus_per_actor"
+        )
+    cause = getattr(error, "cause", None) or error
+    return f"a session actor could not be started: {cause}"

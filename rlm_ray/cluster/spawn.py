@@ -1,0 +1,244 @@
+"""Sends a session's sub-calls out over the cluster.
+
+Plain calls go in batches to all actors of the pool, the session's own among them. Child sessions take leased seats;
+one more runs in the parent's own actor whenever a seat is missing, so that a full pool never blocks, at any depth
+and width.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
+from rlm_ray.cluster.store import pack_part
+from rlm_ray.core.cell import Answered, Failed, Outcome
+from rlm_ray.core.context import Context, Docs, Span, make_context
+from rlm_ray.core.model import ModelRequest
+from rlm_ray.core.prompts import leaf_messages
+from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, QuotaError, RLMError
+from rlm_ray.gateway import Caller, Gateway
+from rlm_ray.session import Completion, SubCall
+
+if TYPE_CHECKING:
+    from rlm_ray.cluster.actors import SessionHost
+
+ALONE = 8
+"""So few plain calls are made by the session's own actor; spreading them costs more than it gains."""
+BATCH = 64
+"""The most plain calls in one message to a peer."""
+TOP_UP_S = 0.1
+"""How often a map that still has children to place asks for more seats."""
+CHILD_ATTEMPTS = 3
+"""How often a child is started again when its actor dies."""
+
+FATAL = (LimitReached, AuthenticationError, QuotaError, ConfigError)
+"""Errors nobody in the tree can mend: they go up to the root at once."""
+
+_log = logging.getLogger(__name__)
+
+
+class _SiblingFailed(Exception):  # noqa: N818 - a signal to cancel the others of a map, never seen outside
+    """A sub-call of a map failed, and the map wants to hear of the first failure only."""
+
+
+class Spawner:
+    """The `spawn` of one session."""
+
+    def __init__(self, host: SessionHost, spec: SessionSpec, context: Context, gateway: Gateway) -> None:
+        self._host = host
+        self._spec = spec
+        self._context = context
+        self._gateway = gateway
+        self._next_ordinal = 0
+
+    async def __call__(
+        self, calls: Sequence[SubCall], slots: list[Outcome | None], *, stop_on_error: bool
+    ) -> None:
+        """Fill `slots`, which stand for `calls`; leaves slots empty only where a sibling's failure ended the map."""
+        first = self._next_ordinal
+        self._next_ordinal += len(calls)
+        map_ = _Map(calls, slots, first, stop_on_error=stop_on_error)
+        leaves = [index for index, call in enumerate(calls) if not call.as_session]
+        children = [index for index, call in enumerate(calls) if call.as_session]
+        try:
+            async with asyncio.TaskGroup() as group:
+                if leaves:
+                    group.create_task(self._leaves(map_, leaves))
+                if children:
+                    group.create_task(self._children(map_, children))
+        except* _SiblingFailed:
+            pass
+
+    async def _leaves(self, map_: _Map, indexes: list[int]) -> None:
+        if len(indexes) <= ALONE:
+            await self._own_leaves(map_, indexes)
+            return
+        peers = await self._host.pool.peers.remote(len(indexes))
+        peers.pop(self._host.name, None)
+        share = -(-len(indexes) // (len(peers) + 1))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._own_leaves(map_, indexes[:share]))
+            for number, (name, handle) in enumerate(peers.items(), 1):
+                theirs = indexes[number * share : (number + 1) * share]
+                for start in range(0, len(theirs), BATCH):
+                    group.create_task(self._peer_leaves(map_, theirs[start : start + BATCH], name, handle))
+
+    async def _own_leaves(self, map_: _Map, indexes: list[int]) -> None:
+        batch = self._batch(map_, indexes)
+        async with asyncio.TaskGroup() as group:
+            for index, leaf in zip(indexes, batch.leaves, strict=True):
+                group.create_task(self._own_leaf(map_, index, batch, leaf))
+
+    async def _own_leaf(self, map_: _Map, index: int, batch: LeafBatch, leaf: Leaf) -> None:
+        map_.put(index, await leaf_outcome(self._gateway, batch, leaf, self._context))
+
+    async def _peer_leaves(self, map_: _Map, indexes: list[int], name: str, handle: Any) -> None:
+        try:
+            outcomes = await owned(handle.leaves.remote(self._batch(map_, indexes)))
+        except ray.exceptions.RayActorError:
+            await self._host.pool.lost.remote(name)
+            await self._own_leaves(map_, indexes)
+            return
+        for index, outcome in zip(indexes, outcomes, strict=True):
+            map_.put(index, outcome)
+
+    def _batch(self, map_: _Map, indexes: list[int]) -> LeafBatch:
+        leaves = tuple(Leaf(map_.first + i, map_.calls[i].query, map_.calls[i].part) for i in indexes)
+        by_reference = any(isinstance(leaf.part, Span | Docs) for leaf in leaves)
+        spec = self._spec
+        return LeafBatch(
+            spec.run_id, spec.path, leaves, spec.context if by_reference else None, spec.settings
+        )
+
+    async def _children(self, map_: _Map, indexes: list[int]) -> None:
+        pool, name = self._host.pool, self._host.name
+        pending = deque(indexes)
+        per_actor = self._spec.settings.cluster.sessions_per_actor
+        seats = await pool.lease.remote(len(pending), per_actor, name)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._seat(group, map_, pending, seats)
+                if sum(count for count, _ in seats.values()) < len(indexes):
+                    group.create_task(self._work_at_home(map_, pending))
+                while pending:
+                    await asyncio.sleep(TOP_UP_S)
+                    if pending:
+                        more = await pool.lease.remote(len(pending), per_actor)
+                        self._seat(group, map_, pending, more)
+        finally:
+            pool.release.remote([], name)
+
+    def _seat(
+        self, group: asyncio.TaskGroup, map_: _Map, pending: deque[int], seats: dict[str, tuple[int, Any]]
+    ) -> None:
+        for name, (count, handle) in seats.items():
+            for _ in range(count):
+                group.create_task(self._work_in_seat(map_, pending, name, handle))
+
+    async def _work_in_seat(self, map_: _Map, pending: deque[int], name: str, handle: Any) -> None:
+        """Run children in one leased seat until none is left, then give the seat back."""
+        try:
+            while pending:
+                await self._child(map_, pending.popleft(), name, handle)
+        finally:
+            self._host.pool.release.remote([name])
+
+    async def _work_at_home(self, map_: _Map, pending: deque[int]) -> None:
+        """Run children one by one in the parent's own actor while none of the seats takes them."""
+        while pending:
+            index = pending.popleft()
+            map_.put(index, _outcome(await self._host.run(self._child_spec(map_, index))))
+
+    async def _child(self, map_: _Map, index: int, name: str, handle: Any) -> None:
+        spec = self._child_spec(map_, index)
+        for _ in range(CHILD_ATTEMPTS):
+            try:
+                result = await owned(handle.run.remote(spec))
+            except ray.exceptions.RayActorError:
+                _log.warning("%s died under session %s; it is run again", name, spec.path)
+                await self._host.pool.lost.remote(name)
+                handle = self._host_handle()
+            else:
+                map_.put(index, _outcome(result))
+                return
+        why = f"the actors of this child died {CHILD_ATTEMPTS} times; it may need more memory than a node has"
+        map_.put(index, Failed("ClusterError", why))
+
+    def _host_handle(self) -> Any:
+        return ray.get_runtime_context().current_actor
+
+    def _child_spec(self, map_: _Map, index: int) -> SessionSpec:
+        call = map_.calls[index]
+        return SessionSpec(
+            run_id=self._spec.run_id,
+            path=(*self._spec.path, map_.first + index),
+            query=call.query,
+            context=pack_part(self._spec.context, call.part),
+            settings=self._spec.settings,
+        )
+
+
+class _Map:
+    """One map's calls and where their outcomes go."""
+
+    def __init__(
+        self, calls: Sequence[SubCall], slots: list[Outcome | None], first: int, *, stop_on_error: bool
+    ) -> None:
+        self.calls = calls
+        self.first = first
+        """The ordinal of its first sub-call in the session."""
+        self._slots = slots
+        self._stop_on_error = stop_on_error
+
+    def put(self, index: int, outcome: Outcome) -> None:
+        self._slots[index] = outcome
+        if isinstance(outcome, Failed) and (self._stop_on_error or outcome.fatal is not None):
+            raise _SiblingFailed
+
+
+async def leaf_outcome(gateway: Gateway, batch: LeafBatch, leaf: Leaf, context: Context | None) -> Outcome:
+    """Make one plain call."""
+    model, params = batch.settings.model_at(batch.depth)
+    try:
+        text = _leaf_text(leaf, context)
+        request = ModelRequest(model, leaf_messages(leaf.query, text), batch.settings.max_tokens, params)
+        reply = await gateway.complete(request, Caller(batch.run_id, batch.depth))
+    except RLMError as error:
+        return failed(error)
+    return Answered(reply.text)
+
+
+def _leaf_text(leaf: Leaf, context: Context | None) -> str:
+    if isinstance(leaf.part, str):
+        return leaf.part
+    if isinstance(leaf.part, Span | Docs):
+        assert context is not None
+        return context.part(leaf.part).text()
+    return make_context(leaf.part).text()
+
+
+def _outcome(result: Completion | RLMError) -> Outcome:
+    if isinstance(result, RLMError):
+        return failed(result)
+    if result.answer is None:
+        return Failed(result.stop_reason, result.why or "the child ended without an answer")
+    return Answered(result.answer)
+
+
+def failed(error: RLMError) -> Failed:
+    return Failed(type(error).__name__, str(error), error if isinstance(error, FATAL) else None)
+
+
+async def owned(ref: Any) -> Any:
+    """Await a remote call; if the caller is cancelled, so is the call."""
+    try:
+        return await ref
+    except asyncio.CancelledError:
+        ray.cancel(ref)
+        raise

@@ -1,0 +1,67 @@
+"""Contexts on their way between processes: small ones inline, large ones once in Ray's object store.
+
+A `Parcel` is small whatever the context: the bytes stay where they are, as one `uint8` array that every process of a
+node maps without a copy. A piece of a parcel is a parcel over the same bytes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from array import array
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import ray
+
+from rlm_ray.core.context import Context, ContextInfo, Docs, Part, Span, make_context
+
+INLINE_BYTES = 64 * 1024
+"""Up to this size a context travels in the message itself; Ray inlines up to 100 KB."""
+
+Index = tuple["array[int] | None", "tuple[str, ...] | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A context, or a piece of one, that any process of the cluster can open."""
+
+    data: Any
+    """The bytes, or the `ObjectRef` of their array."""
+    index: Any
+    """Document offsets and ids, or the `ObjectRef` of them."""
+    info: ContextInfo
+    key: str
+    pieces: tuple[Span | Docs, ...] = ()
+    """Cut out one after the other."""
+
+    def piece(self, part: Span | Docs) -> Parcel:
+        return replace(self, pieces=(*self.pieces, part))
+
+
+def pack(context: Context) -> Parcel:
+    """Put a context where the whole cluster can read it. Copies a large one into the object store, once."""
+    index: Index = (context.offsets, context.ids)
+    key = context.key or uuid.uuid4().hex
+    if context.nbytes <= INLINE_BYTES:
+        return Parcel(bytes(context.data), index, context.info, key)
+    flat = np.frombuffer(context.data, dtype=np.uint8)
+    stored_index = ray.put(index) if context.info.documents > 1_000 else index
+    return Parcel(ray.put(flat), stored_index, context.info, key)
+
+
+def pack_part(parent: Parcel, part: Part) -> Parcel:
+    """The parcel of a sub-call's context: by reference where it is a piece of the parent's."""
+    if isinstance(part, Span | Docs):
+        return parent.piece(part)
+    return pack(make_context(part))
+
+
+async def unpack(parcel: Parcel) -> Context:
+    """The context of a parcel; large data is mapped, not copied."""
+    data = await parcel.data if isinstance(parcel.data, ray.ObjectRef) else parcel.data
+    offsets, ids = await parcel.index if isinstance(parcel.index, ray.ObjectRef) else parcel.index
+    context = Context(data, parcel.info, offsets, ids, parcel.key)
+    for piece in parcel.pieces:
+        context = context.part(piece)
+    return context

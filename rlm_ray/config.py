@@ -1,0 +1,209 @@
+"""Settings of a run: frozen values, checked where they enter.
+
+The command line takes them from `rlm-ray.toml`, the environment (`RLM_RAY_*`) and its options, each overriding the
+one before; all three say the same things with the same names (`[limits] cost_usd`, `RLM_RAY_LIMITS_COST_USD`,
+`--limits-cost-usd`). Unknown names are refused. The Python API takes arguments only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.prompts import PROFILES
+from rlm_ray.errors import ConfigError
+from rlm_ray.sandbox.settings import Sandbox
+
+CONFIG_FILE = "rlm-ray.toml"
+ENVIRONMENT_PREFIX = "RLM_RAY_"
+DEFAULT_MODEL = "offline/extractive"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How a run uses the Ray cluster."""
+
+    address: str | None = None
+    """A running cluster; None: the one in `RAY_ADDRESS`, else Ray is started on this machine."""
+    sessions_per_actor: int = 64
+    """Sessions at work in one actor; one that waits for its children does not count."""
+    min_actors: int = 1
+    max_actors: int | None = None
+    """None: one for each CPU of the cluster."""
+    cpus_per_actor: float = 1.0
+    idle_s: float = 300.0
+    """An actor without work for so long is given back, down to `min_actors`."""
+
+    def __post_init__(self) -> None:
+        _count("cluster.sessions_per_actor", self.sessions_per_actor, 1, 100_000)
+        _count("cluster.min_actors", self.min_actors, 1, 100_000)
+        if self.max_actors is not None:
+            _count("cluster.max_actors", self.max_actors, self.min_actors, 100_000)
+        _number("cluster.cpus_per_actor", self.cpus_per_actor, 0, 1024)
+        _number("cluster.idle_s", self.idle_s, 1, 1e7)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a session needs to know of its run."""
+
+    model: str = DEFAULT_MODEL
+    recursive_model: str = ""
+    """Children and plain sub-calls; empty: the same as `model`."""
+    max_depth: int = 1
+    """0: one direct call. 1: a REPL whose sub-calls are plain calls. 2: its children have REPLs too ..."""
+    max_iterations: int = 20
+    """Turns of one session."""
+    leaf_chars: int = 100_000
+    """A sub-context up to this long is one plain call; 0: always a child session while depth allows."""
+    direct_below_chars: int = 0
+    """A root context shorter than this is answered by one direct call; 0: never."""
+    profile: str = "default"
+    """The wording of the prompts: default, cautious, small-window."""
+    max_tokens: int | None = None
+    """The most a model may write in one message; None: the provider's own limit."""
+    timeout: float = 600.0
+    """Seconds one attempt of a model call may take."""
+    attempts: int = 6
+    """How often a model call that failed for the moment is tried in all."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Any further litellm parameter: api_base, api_key, temperature ..."""
+    limits: Limits = field(default_factory=Limits)
+    rates: Rates = field(default_factory=Rates)
+    cluster: Cluster = field(default_factory=Cluster)
+    sandbox: Sandbox = field(default_factory=Sandbox)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "recursive_model"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(name, "must be a litellm model name such as 'openai/gpt-5-mini'")
+        if not self.model.strip():
+            raise ConfigError(
+                "model", "is empty; give a litellm model name, or 'offline/extractive' to try without one"
+            )
+        _count("max_depth", self.max_depth, 0, 100)
+        _count("max_iterations", self.max_iterations, 1, 10_000)
+        _count("leaf_chars", self.leaf_chars, 0, 10**12)
+        _count("direct_below_chars", self.direct_below_chars, 0, 10**12)
+        _count("attempts", self.attempts, 1, 1_000)
+        if self.max_tokens is not None:
+            _count("max_tokens", self.max_tokens, 1, 10**9)
+        _number("timeout", self.timeout, 0.001, 1e6)
+        if self.profile not in PROFILES:
+            raise ConfigError("profile", f"must be one of {', '.join(PROFILES)}; got {self.profile!r}")
+
+    def model_at(self, depth: int) -> tuple[str, dict[str, Any]]:
+        """The model of a session at this depth and the litellm parameters it is called with."""
+        model = self.model if depth == 0 else self.recursive_model or self.model
+        return model, {"timeout": self.timeout, **self.params}
+
+    def answers_directly(self, chars: int) -> bool:
+        """The root is one plain call: by `max_depth=0`, or because the context is short enough."""
+        return self.max_depth == 0 or chars < self.direct_below_chars
+
+
+def settings_from(options: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """Settings from keyword arguments; names that are no setting are litellm parameters."""
+    names = {item.name for item in fields(Settings)}
+    known = {name: value for name, value in options.items() if name in names}
+    others = {name: value for name, value in options.items() if name not in names}
+    for name in others:
+        if close := difflib.get_close_matches(name, names, 1, cutoff=0.85):
+            raise ConfigError(name, f"is no setting; did you mean {close[0]!r}?")
+    base = base or Settings()
+    if others or "params" in known:
+        known["params"] = {**base.params, **known.get("params", {}), **others}
+    return replace(base, **{name: _typed(Settings, name, value, "") for name, value in known.items()})
+
+
+def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Settings:
+    """Settings from `rlm-ray.toml` in `folder`, then the environment, then `options` (dotted names)."""
+    merged = _from_file(folder / CONFIG_FILE)
+    for name, value in {**_from_environment(environment), **options}.items():
+        if value is None:
+            continue
+        table, _, key = name.rpartition(".")
+        (merged.setdefault(table, {}) if table else merged)[key] = value
+    settings: Settings = _build(Settings, merged, "")
+    return settings
+
+
+def setting_names() -> list[str]:
+    """Every setting by its dotted name; `params` is a table of its own."""
+    names = []
+    for item in fields(Settings):
+        inner = get_type_hints(Settings)[item.name]
+        if is_dataclass(inner):
+            names += [f"{item.name}.{sub.name}" for sub in fields(inner)]
+        elif item.name != "params":
+            names.append(item.name)
+    return names
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(str(path), f"cannot be read as TOML: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    names = {ENVIRONMENT_PREFIX + name.replace(".", "_").upper(): name for name in setting_names()}
+    found = {}
+    for variable, value in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(ENVIRONMENT_PREFIX + "TEST_"):
+            continue
+        if variable not in names:
+            raise ConfigError(variable, f"is no setting{_hint(variable, names)}")
+        found[names[variable]] = value
+    return found
+
+
+def _build(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
+    """A settings dataclass from a table of plain values; unknown names are refused."""
+    names = [item.name for item in fields(cls)]
+    for name in table:
+        if name not in names:
+            raise ConfigError(prefix + name, f"is no setting{_hint(name, names)}")
+    return cls(**{name: _typed(cls, name, value, prefix) for name, value in table.items()})
+
+
+def _typed(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
+    """The value as its field wants it: tables become dataclasses, text from the environment numbers."""
+    hint: Any = get_type_hints(cls)[name]
+    if is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return _build(hint, value, f"{prefix}{name}.")
+        if isinstance(value, hint):
+            return value
+        raise ConfigError(prefix + name, f"must be {hint.__name__}(...) or a table; got {value!r}")
+    if isinstance(value, str):
+        try:
+            return TypeAdapter(hint).validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(prefix + name, f"{error.errors()[0]['msg'].lower()}; got {value!r}") from error
+    return value
+
+
+def _hint(name: str, names: Any) -> str:
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(names))}"
+
+
+def _count(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(name, f"must be a whole number from {least:,} to {most:,}; got {value!r}")
+
+
+def _number(name: str, value: object, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ConfigError(name, f"must be a number from {least:g} to {most:g}; got {value!r}")

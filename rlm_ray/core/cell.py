@@ -1,0 +1,74 @@
+"""What passes between a session and the REPL that runs its code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from rlm_ray.core.context import Part
+
+CallKind: TypeAlias = Literal["recursive", "llm", "rlm"]
+"""`recursive`: child or plain call as the session decides; `llm`: always a plain call; `rlm`: always a child."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubCalls:
+    """One `recursive_llm`, `recursive_map` or like call in a cell: as many queries as contexts."""
+
+    kind: CallKind
+    queries: tuple[str, ...]
+    contexts: tuple[Part, ...]
+    stop_on_error: bool
+    """The first failure fails the whole call, so the others may be cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A sub-call's answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A sub-call's failure: `kind` is the error's class, `why` one sentence."""
+
+    kind: str
+    why: str
+    fatal: Exception | None = None
+    """Set where nobody in the tree can go on: a limit, a refused key, an empty account. Never sent to a REPL."""
+
+
+Outcome: TypeAlias = "Answered | Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A name that persists in the REPL, described for the model."""
+
+    name: str
+    kind: str
+    """`str`, `list`, `function`, `class`, `module` ..."""
+    size: int | None
+    """`len()` where it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What one message's code did."""
+
+    output: str = ""
+    """What was printed, already bounded: the head and the tail of it."""
+    output_chars: int = 0
+    """How much was printed in truth."""
+    error: str | None = None
+    """The exception as the model shall see it, with the line in its own code."""
+    final: str | None = None
+    """The answer, if the code ended the session."""
+    looked: bool = False
+    """Code of this session has read `context` by now."""
+    killed: str | None = None
+    """Why the interpreter had to be killed; all variables are lost then."""
+    variables: tuple[Variable, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Remarks for the model, such as a reserved name that was put back."""

@@ -1,0 +1,216 @@
+"""The long input: UTF-8 bytes, document offsets, and what a prompt may know of them.
+
+A context is a text or a list of documents. Its bytes may live anywhere that speaks the buffer
+protocol (bytes, a memory map, a numpy array in Ray's object store); nothing here copies them
+except `text()` and `documents()`, which decode.
+
+A **part** is how code in a REPL names what a sub-call shall read: a text of its own, or a piece
+of the context the session already has, which then travels by reference.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+from rlm_ray.errors import InputError
+
+SAMPLE_CHARS = 1_000
+"""How much of the head of a context a prompt shows."""
+
+Document: TypeAlias = "str | dict[str, str]"
+"""A text, or `{"id": ..., "text": ...}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes `start` to `stop` of the session's context, read as one text."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Docs:
+    """Documents `start` to `stop` of the session's context, still as documents."""
+
+    start: int
+    stop: int
+
+
+Part: TypeAlias = "str | Span | Docs | list[Document]"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextInfo:
+    """All that a prompt may know of a context."""
+
+    kind: str
+    """`text` or `documents`."""
+    chars: int
+    documents: int
+    """How many documents; 1 for a text."""
+    with_ids: bool
+    """Documents are `{"id", "text"}` mappings, not bare texts."""
+    sample: str
+    """The head of the text, or of the first document."""
+
+    @property
+    def shown_whole(self) -> bool:
+        """The prompt's sample is the whole context: there is nothing left to look for."""
+        return self.documents <= 1 and len(self.sample) >= self.chars
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A text or documents as UTF-8 bytes."""
+
+    data: Any
+    """A bytes-like object; documents stand one after another without a separator."""
+    info: ContextInfo
+    offsets: array[int] | None = None
+    """Byte offsets of the documents, one more than there are; None for a text."""
+    ids: tuple[str, ...] | None = None
+    key: str = ""
+    """Names the content across processes, so that it is decoded once in each; empty: private."""
+
+    @property
+    def nbytes(self) -> int:
+        return memoryview(self.data).nbytes
+
+    def text(self) -> str:
+        """The whole context as one text; documents are joined by blank lines. Copies."""
+        if self.offsets is None:
+            return _decode(self.data)
+        return "\n\n".join(
+            f"[{document['id']}]\n{document['text']}" if isinstance(document, dict) else document
+            for document in self.documents()
+        )
+
+    def documents(self) -> list[Document]:
+        """The documents as the REPL shows them. Copies."""
+        view = memoryview(self.data)
+        bounds = self.offsets if self.offsets is not None else array("q", (0, len(view)))
+        texts = [_decode(view[a:b]) for a, b in pairwise(bounds)]
+        if self.ids is None:
+            return list(texts)
+        return [{"id": name, "text": text} for name, text in zip(self.ids, texts, strict=True)]
+
+    def part(self, part: Part) -> Context:
+        """The context of a sub-call. A `Span` or `Docs` shares these bytes; anything else is new."""
+        match part:
+            case Span(start, stop):
+                return self._text(start, stop)
+            case Docs(start, stop):
+                return self._documents(start, stop)
+            case _:
+                return make_context(part)
+
+    def _text(self, start: int, stop: int) -> Context:
+        if self.offsets is None and (start, stop) == (0, self.nbytes):
+            return self
+        data = memoryview(self.data)[start:stop]
+        return Context(data, _text_info(data, ascii_only=self._is_ascii), key=self._key_of(start, stop, "t"))
+
+    @property
+    def _is_ascii(self) -> bool:
+        return self.info.chars == self.nbytes
+
+    def _documents(self, start: int, stop: int) -> Context:
+        if self.offsets is None:
+            raise InputError("Docs", "this context is one text, it has no documents")
+        first, last = self.offsets[start], self.offsets[stop]
+        if (start, stop) == (0, len(self.offsets) - 1):
+            return self
+        data = memoryview(self.data)[first:last]
+        offsets = array("q", (offset - first for offset in self.offsets[start : stop + 1]))
+        ids = self.ids[start:stop] if self.ids is not None else None
+        first_document = data[: offsets[1]] if stop > start else data[:0]
+        chars = _count_chars(data, ascii_only=self._is_ascii)
+        info = ContextInfo("documents", chars, stop - start, ids is not None, _head(first_document))
+        return Context(data, info, offsets, ids, self._key_of(start, stop, "d"))
+
+    def _key_of(self, start: int, stop: int, kind: str) -> str:
+        return f"{self.key}/{kind}{start}-{stop}" if self.key else ""
+
+
+def make_context(source: Any, *, key: str = "") -> Context:
+    """Bytes (UTF-8), a text, or a list of texts or `{"id", "text"}` documents, as a `Context`.
+
+    Raises `InputError` for anything else, and for bytes that are not UTF-8 with the offset.
+    """
+    if isinstance(source, Context):
+        return source
+    if isinstance(source, str):
+        data = source.encode("utf-8", "replace")
+        return Context(data, ContextInfo("text", len(source), 1, False, source[:SAMPLE_CHARS]), key=key)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _from_bytes(source, key)
+    if isinstance(source, Sequence):
+        return _from_documents(source, key)
+    raise InputError(
+        "context",
+        f"a context is a str, UTF-8 bytes, or a list of texts or of {{'id', 'text'}} documents, "
+        f"not {type(source).__name__}",
+    )
+
+
+def _from_bytes(source: bytes | bytearray | memoryview, key: str) -> Context:
+    try:
+        text = _decode(source, "strict")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "context",
+            f"the bytes are not UTF-8 (byte 0x{error.object[error.start]:02x} at offset {error.start}); "
+            "decode them to str first",
+        ) from error
+    return Context(source, ContextInfo("text", len(text), 1, False, text[:SAMPLE_CHARS]), key=key)
+
+
+def _from_documents(source: Sequence[Any], key: str) -> Context:
+    ids: list[str] = []
+    texts: list[str] = []
+    for number, item in enumerate(source):
+        name, text = _document(item, number)
+        texts.append(text)
+        if name is not None:
+            ids.append(name)
+    if ids and len(ids) != len(texts):
+        raise InputError("context", "either all documents or none must have an id")
+    encoded = [text.encode("utf-8", "replace") for text in texts]
+    offsets = array("q", [0])
+    for piece in encoded:
+        offsets.append(offsets[-1] + len(piece))
+    sample = texts[0][:SAMPLE_CHARS] if texts else ""
+    info = ContextInfo("documents", sum(map(len, texts)), len(texts), bool(ids), sample)
+    return Context(b"".join(encoded), info, offsets, tuple(ids) if ids else None, key)
+
+
+def _document(item: Any, number: int) -> tuple[str | None, str]:
+    if isinstance(item, str):
+        return None, item
+    if isinstance(item, dict) and isinstance(item.get("text"), str) and "id" in item:
+        return str(item["id"]), item["text"]
+    raise InputError(
+        "context", f"document {number} is neither a str nor a mapping with 'id' and 'text' (a str)"
+    )
+
+
+def _text_info(data: memoryview, *, ascii_only: bool) -> ContextInfo:
+    return ContextInfo("text", _count_chars(data, ascii_only=ascii_only), 1, False, _head(data))
+
+
+def _head(data: memoryview) -> str:
+    return _decode(data[: 4 * SAMPLE_CHARS], "ignore")[:SAMPLE_CHARS]
+
+
+def _count_chars(data: memoryview, *, ascii_only: bool) -> int:
+    """Characters in UTF-8 bytes; where all of them are ASCII, nothing has to be decoded for that."""
+    return data.nbytes if ascii_only else len(_decode(data))
+
+
+def _decode(data: Any, errors: str = "replace") -> str:
+    return str(memoryview(data), "utf-8", errors)

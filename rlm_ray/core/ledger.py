@@ -1,0 +1,125 @@
+"""A `Ledger` keeps the budget of one run: its whole tree spends from it, siblings can never spend it twice.
+
+    left for a call = limit - spent - reserved - kept
+
+1. What a call may cost at worst is *reserved* when it is admitted and *spent* as what it truly cost when it is
+   settled. So the sum never passes the limit in any order of events, as long as no call costs more than its
+   estimate. Where one does, the limit is passed by that difference, at most once per call under way, and
+   nothing more is admitted.
+2. An attempt that nobody can account for (its holder died, it timed out) stays spent at its estimate: the
+   provider may well bill it. Its truth, should it still arrive, replaces the estimate.
+3. A call that does not fit *waits* while reservations may still be given back, and is refused when none is left
+   or when it would not even fit then. Smaller calls of the run may go meanwhile.
+4. A little is *kept* for the last call, the root's answer from what it knows: 5 % of cost and tokens, or as much
+   as the largest call of a root so far, up to a quarter; and one call.
+
+Money is counted in whole nano-dollars, rounded up, so that sums are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from rlm_ray.core.limits import Limits
+
+NANO = 10**9
+UNLIMITED = 10**30
+KEPT_LEAST, KEPT_MOST = 0.05, 0.25
+
+
+def nano_usd(cost_usd: float) -> int:
+    """Rounded up, but for what is only the noise of a float."""
+    return math.ceil(round(cost_usd * NANO, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What calls take of a budget."""
+
+    nano_usd: int = 0
+    tokens: int = 0
+    calls: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.nano_usd + other.nano_usd, self.tokens + other.tokens, self.calls + other.calls)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.nano_usd - other.nano_usd, self.tokens - other.tokens, self.calls - other.calls)
+
+    def most(self, other: Amount) -> Amount:
+        """The larger of both, each for itself."""
+        return Amount(
+            max(self.nano_usd, other.nano_usd), max(self.tokens, other.tokens), max(self.calls, other.calls)
+        )
+
+    def short_of(self, room: Amount) -> str | None:
+        """The name of the limit that does not leave enough room for this."""
+        if self.nano_usd > room.nano_usd:
+            return "cost_usd"
+        if self.tokens > room.tokens:
+            return "tokens"
+        return "calls" if self.calls > room.calls else None
+
+
+class Fit(Enum):
+    """Whether a call fits a budget."""
+
+    NOW = "now"
+    LATER = "later"
+    NEVER = "never"
+
+
+class Ledger:
+    """The budget of one run."""
+
+    __slots__ = ("_largest_root", "limit", "reserved", "spent", "under_way")
+
+    def __init__(self, limits: Limits) -> None:
+        cost = UNLIMITED if limits.cost_usd is None else int(round(limits.cost_usd * NANO, 3))
+        self.limit = Amount(cost, limits.tokens or UNLIMITED, limits.calls or UNLIMITED)
+        self.spent = self.reserved = self._largest_root = Amount()
+        self.under_way = 0
+
+    def fit(self, amount: Amount, *, last_call: bool = False) -> tuple[Fit, str]:
+        """Whether `amount` may be reserved, and the name of the limit where it may not."""
+        left = self.left(last_call=last_call)
+        limit = amount.short_of(left)
+        if limit is None:
+            return Fit.NOW, ""
+        best = amount.short_of(left + self.reserved) if self.under_way else limit
+        return (Fit.LATER, limit) if best is None else (Fit.NEVER, best)
+
+    def left(self, *, last_call: bool = False) -> Amount:
+        """What may still be reserved."""
+        left = self.limit - self.spent - self.reserved
+        return left if last_call else left - self._kept()
+
+    def reserve(self, amount: Amount, *, root: bool = False) -> None:
+        self.reserved += amount
+        self.under_way += 1
+        if root:
+            self._largest_root = self._largest_root.most(amount)
+
+    def settle(self, reserved: Amount, true: Amount) -> None:
+        self.reserved -= reserved
+        self.spent += true
+        self.under_way -= 1
+
+    def amend(self, charged: Amount, true: Amount) -> None:
+        """The truth about something that was charged at its estimate."""
+        self.spent += true - charged
+
+    def _kept(self) -> Amount:
+        return Amount(
+            _share(self._largest_root.nano_usd, self.limit.nano_usd),
+            _share(self._largest_root.tokens, self.limit.tokens),
+            1 if 1 < self.limit.calls < UNLIMITED else 0,
+        )
+
+
+def _share(largest: int, limit: int) -> int:
+    if limit == UNLIMITED:
+        return 0
+    return min(max(largest, int(KEPT_LEAST * limit)), int(KEPT_MOST * limit))

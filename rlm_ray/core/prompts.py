@@ -1,0 +1,235 @@
+"""Every word a model is told.
+
+Rules:
+- The history only grows: what was said in a turn is said the same way in all later ones, so that a provider's
+  prefix cache hits.
+- One number in one unit for the size of a sub-call.
+- Nothing unbounded goes in: observations keep a head and a tail and say how long they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from rlm_ray.core.cell import CellResult, Variable
+from rlm_ray.core.model import Message
+from rlm_ray.core.steps import answered_unseen, final_answer, was_cut
+from rlm_ray.core.trajectory import Task, Trajectory, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How to speak to a kind of model."""
+
+    observation_chars: int
+    """How much of a cell's output the model sees."""
+    advice: str
+    """Further sentences at the end of the system prompt."""
+
+
+PROFILES = MappingProxyType(
+    {
+        "default": Profile(10_000, ""),
+        "cautious": Profile(
+            10_000,
+            "Sub-calls cost time and money. Count before you call: if a step needs more than about 20 sub-calls, "
+            "put several pieces into one, or narrow the text down with code first. Never make a sub-call whose "
+            "answer plain code can compute.",
+        ),
+        "small-window": Profile(
+            2_500,
+            "Your window is small. Print little at a time, keep results in variables, and never print whole pieces "
+            "of the context.",
+        ),
+    }
+)
+"""`default`; `cautious` for models that over-call; `small-window` for models that forget."""
+
+_SYSTEM = """\
+You answer a question about an input that may be far larger than you can read at once. The input is not in this \
+conversation: it is the variable `context` of a Python REPL that you work in, turn by turn. You have not seen it yet, \
+so look at it before you answer.
+
+Write code in a ```python block. A short plan and the code may share one message. The code runs when your message \
+ends; you then see what it printed, and only what it printed. Variables, functions and imports persist over turns.
+
+The REPL has:
+- `context`: the input ({kind}); `query`: the question
+- `recursive_llm(query, context) -> str`: asks a model about a piece of text you pass
+- `recursive_map(query, contexts, on_error="raise") -> list[str]`: the same for many pieces, all in parallel, answers \
+in order; `query` may be a list as long as `contexts`; with on_error="return" a failed piece gives a CallError
+- `FINAL(value)`: ends with this answer; `FINAL_VAR("name")`: ends with the value of a variable
+- `SHOW_VARS()`: lists your variables
+
+How to work well:
+- What stands in structured fields or exact strings is computed in Python (re, collections, json, csv, datetime, \
+math, statistics ... can be imported; files, network and threads do not exist here). It is exact and free.
+- Sub-calls are for judgement about meaning. {children} Give each piece up to about {leaf_chars:,} characters; a few \
+large sub-calls are better than many small ones, and one recursive_map is far faster than a loop of recursive_llm. \
+A sub-call sees nothing but the query and the piece you pass.
+- Check what you parsed (how many parts, what does not fit) before you rely on it.
+- When you know the answer, call FINAL in code. The output of the block that calls it is not shown to you any more.
+"""
+
+_LEAF_SYSTEM = (
+    "Answer the question from the context you are given, and from nothing else. Be exact and brief. "
+    "If the context does not hold the answer, say so."
+)
+
+_LAST_CALL = (
+    "This session has to end now: {why}. Do not write code. Give the best answer to the question that what you have "
+    "seen so far supports, say what is missing, and invent nothing."
+)
+
+
+def session_messages(trajectory: Trajectory, status: str) -> tuple[Message, ...]:
+    """The conversation that asks for the next message of a session."""
+    return (*_history(trajectory), Message("user", _ask(trajectory, status)))
+
+
+def last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
+    """The conversation that asks for the best answer from what is known."""
+    said = _observe(trajectory, len(trajectory.turns) - 1) if trajectory.turns else _question(trajectory.task)
+    return (*_history(trajectory), Message("user", f"{said}\n\n{_LAST_CALL.format(why=why)}"))
+
+
+def short_last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
+    """The same with only the last turn as history, for a conversation that no longer fits the model's window."""
+    recent = Trajectory(trajectory.task, trajectory.turns[-1:])
+    return last_call_messages(recent, why)
+
+
+def leaf_messages(query: str, context: str) -> tuple[Message, ...]:
+    """A plain call about a piece of text small enough to read at once."""
+    if not context:
+        return (Message("user", query),)
+    return (
+        Message("system", _LEAF_SYSTEM),
+        Message("user", f"Question:\n{query}\n\nContext:\n{context}"),
+    )
+
+
+def status_line(task: Task, turn: int, budget: str) -> str:
+    """Where the session stands, shown with each request: `turn` counts from 1."""
+    last = " This is your last turn: call FINAL in this message." if turn == task.max_iterations else ""
+    left = f" Left for the whole run: {budget}." if budget else ""
+    return f"Turn {turn} of {task.max_iterations}.{left}{last}"
+
+
+def bounded(text: str, limit: int, true_chars: int | None = None) -> str:
+    """The text, or its head and tail with how much is left out between. At most `limit` characters of it."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 2 // 3, limit // 3
+    out = (true_chars or len(text)) - head - tail
+    return f"{text[:head]}\n… {out:,} characters left out …\n{text[-tail:]}"
+
+
+def _history(trajectory: Trajectory) -> tuple[Message, ...]:
+    messages = [Message("system", _system(trajectory.task))]
+    for index, turn in enumerate(trajectory.turns):
+        before = Trajectory(trajectory.task, trajectory.turns[:index])
+        messages.append(Message("user", _ask(before, turn.status)))
+        messages.append(Message("assistant", turn.reply.text or "(empty message)"))
+    return tuple(messages)
+
+
+def _ask(trajectory: Trajectory, status: str) -> str:
+    if not trajectory.turns:
+        return f"{_question(trajectory.task)}\n\n{status}"
+    return f"{_observe(trajectory, len(trajectory.turns) - 1)}\n\n{status}"
+
+
+def _system(task: Task) -> str:
+    children = (
+        "A larger piece gets a REPL session of its own."
+        if task.children_have_repls
+        else "A sub-call is one plain model call, so it cannot read more than its window."
+    )
+    text = _SYSTEM.format(kind=_kind(task), children=children, leaf_chars=_leaf_chars(task))
+    advice = PROFILES[task.profile].advice
+    return f"{text}\n{advice}\n" if advice else text
+
+
+def _leaf_chars(task: Task) -> int:
+    return task.leaf_chars or 100_000
+
+
+def _kind(task: Task) -> str:
+    info = task.info
+    if info.kind == "text":
+        return "a str"
+    return "a list of {'id', 'text'} dicts" if info.with_ids else "a list of str"
+
+
+def _question(task: Task) -> str:
+    info = task.info
+    if info.chars == 0:
+        size = "`context` is empty."
+    elif info.kind == "text":
+        size = f"`context` is a str of {info.chars:,} characters."
+    else:
+        size = f"`context` is {_kind(task)}: {info.documents:,} documents, {info.chars:,} characters in all."
+    if not info.chars:
+        sample = ""
+    elif info.shown_whole:
+        sample = f"\nThis is all of it:\n<context>\n{info.sample}\n</context>"
+    else:
+        first = "It begins" if info.kind == "text" else "The first document begins"
+        sample = f"\n{first}:\n<sample>\n{info.sample}\n</sample>"
+    return f"Question: {task.query}\n\n{size}{sample}"
+
+
+def _observe(trajectory: Trajectory, index: int) -> str:
+    turn = trajectory.turns[index]
+    upto = Trajectory(trajectory.task, trajectory.turns[: index + 1])
+    if final_answer(turn) is not None and answered_unseen(upto):
+        return (
+            "That answer was not accepted: you have not looked at `context` yet. "
+            "Look at it with code in a ```python block, then answer."
+        )
+    if turn.result is None:
+        return _nudge(turn)
+    return _result(turn.result, PROFILES[trajectory.task.profile].observation_chars)
+
+
+def _nudge(turn: Turn) -> str:
+    if was_cut(turn):
+        return (
+            "Your message was cut off at the token limit before its code ended, so nothing was run. "
+            "Write a shorter block."
+        )
+    if turn.reply.tool_call:
+        return "You called a tool, but there are none here. Write Python in a ```python block instead."
+    if not turn.reply.text.strip():
+        return "Your message was empty. Write Python in a ```python block, or FINAL(answer) when you know the answer."
+    return (
+        "Your message had no ```python block, so nothing was run. Write code in a ```python block, "
+        "or put your answer on a line of its own as FINAL(answer)."
+    )
+
+
+def _result(result: CellResult, limit: int) -> str:
+    parts = []
+    if result.output:
+        shown = bounded(result.output, limit, result.output_chars)
+        cut = result.output_chars > len(result.output) or len(result.output) > limit
+        parts.append(
+            f"Output{f' (head and tail of {result.output_chars:,} characters)' if cut else ''}:\n{shown}"
+        )
+    if result.error:
+        parts.append(f"Error:\n{bounded(result.error, limit // 2)}")
+    if result.killed:
+        parts.append(f"The interpreter was stopped: {result.killed}")
+    if not parts:
+        parts.append("The code ran and printed nothing. Use print() to see values.")
+    parts.extend(f"Note: {note}" for note in result.notes)
+    if result.variables:
+        parts.append(f"Variables: {', '.join(map(_variable, result.variables))}")
+    return "\n".join(parts)
+
+
+def _variable(variable: Variable) -> str:
+    size = f", {variable.size:,}" if variable.size is not None else ""
+    return f"{variable.name} ({variable.kind}{size})"

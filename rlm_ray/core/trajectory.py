@@ -1,0 +1,72 @@
+"""A session's only state: its task and the turns so far, all frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rlm_ray.core.cell import CellResult
+from rlm_ray.core.context import ContextInfo
+from rlm_ray.core.model import ModelReply
+from rlm_ray.core.parsing import Parsed, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a session was asked, and the rules it works under."""
+
+    query: str
+    info: ContextInfo
+    depth: int = 0
+    """0 for the root."""
+    max_depth: int = 1
+    max_iterations: int = 20
+    leaf_chars: int = 100_000
+    profile: str = "default"
+
+    @property
+    def children_have_repls(self) -> bool:
+        return self.depth + 1 < self.max_depth
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One model message and what its code did."""
+
+    status: str
+    """The status line the model was asked under; kept so that the history never changes."""
+    reply: ModelReply
+    parsed: Parsed
+    result: CellResult | None = None
+    """None while the code has not run, or where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """The task and its turns. `with_*` return the next trajectory."""
+
+    task: Task
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def last(self) -> Turn | None:
+        return self.turns[-1] if self.turns else None
+
+    @property
+    def looked(self) -> bool:
+        """The model has looked at the context, or seen all of it in the prompt."""
+        seen = any(turn.result is not None and turn.result.looked for turn in self.turns)
+        return seen or self.task.info.shown_whole
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names the REPL holds after the last code that ran."""
+        results = (turn.result for turn in reversed(self.turns) if turn.result is not None)
+        result = next(results, None)
+        return frozenset(variable.name for variable in result.variables) if result else frozenset()
+
+    def with_reply(self, reply: ModelReply, status: str) -> Trajectory:
+        turn = Turn(status, reply, parse(reply.text, self.variables))
+        return replace(self, turns=(*self.turns, turn))
+
+    def with_result(self, result: CellResult) -> Trajectory:
+        return replace(self, turns=(*self.turns[:-1], replace(self.turns[-1], result=result)))

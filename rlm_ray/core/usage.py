@@ -1,0 +1,101 @@
+"""What a run has used: sums of what its calls used, by model and by depth.
+
+Tokens are what providers counted, never estimates: the sums equal the provider's own. What nobody knows is
+counted apart (`unpriced`, `unknown`), never as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over calls."""
+
+    calls: int = 0
+    """Answered."""
+    attempts: int = 0
+    """Requests that went out, whatever became of them."""
+    retries: int = 0
+    """Attempts after the first of a call."""
+    unknown: int = 0
+    """Attempts of which nobody knows what they used."""
+    unpriced: int = 0
+    """Answers whose price is not known."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float = 0.0
+    """Of the answers whose price is known."""
+    queue_wait_s: float = 0.0
+    """Waited for a free place, for others in the queue or for the budget."""
+    rate_wait_s: float = 0.0
+    """Waited for the rate of the account."""
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(getattr(self, name) + getattr(other, name) for name in _NAMES))
+
+    def __sub__(self, other: Tally) -> Tally:
+        return Tally(*(getattr(self, name) - getattr(other, name) for name in _NAMES))
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+_NAMES = tuple(sum_of.name for sum_of in fields(Tally))
+
+
+@dataclass(frozen=True, slots=True)
+class RunUsage:
+    """What a run has used up to a moment."""
+
+    rows: Mapping[tuple[str, int], Tally] = field(default_factory=dict)
+    """By model and depth."""
+    sessions: int = 0
+    """Ever opened."""
+
+    @property
+    def total(self) -> Tally:
+        return sum(self.rows.values(), Tally())
+
+    @property
+    def by_model(self) -> dict[str, Tally]:
+        return self._by(lambda row: row[0])
+
+    @property
+    def by_depth(self) -> dict[int, Tally]:
+        return self._by(lambda row: row[1])
+
+    def _by(self, key: Callable[[tuple[str, int]], _Key]) -> dict[_Key, Tally]:
+        sums: dict[_Key, Tally] = {}
+        for row, tally in self.rows.items():
+            sums[key(row)] = sums.get(key(row), Tally()) + tally
+        return sums
+
+
+class Tallies:
+    """The running sums behind a `RunUsage`."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, int], list[float]] = {}
+
+    def add(self, model: str, depth: int, tally: Tally) -> None:
+        row = self._rows.setdefault((model, depth), [0] * len(_NAMES))
+        for place, name in enumerate(_NAMES):
+            row[place] += getattr(tally, name)
+
+    def merge(self, rows: Iterable[tuple[tuple[str, int], Tally]]) -> None:
+        for (model, depth), tally in rows:
+            self.add(model, depth, tally)
+
+    def rows(self) -> dict[tuple[str, int], Tally]:
+        return {key: Tally(*row) for key, row in self._rows.items()}  # type: ignore[arg-type]  # ints stay ints

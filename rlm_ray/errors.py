@@ -1,0 +1,130 @@
+"""Every error a user can see, each one sentence that says what to do.
+
+    RLMError
+     ├─ InputError            the question or the context cannot be used
+     ├─ ConfigError           a setting, a model name or a price is wrong
+     ├─ ModelError            a model could not answer
+     │   ├─ AuthenticationError    the key is missing or refused
+     │   ├─ ContextWindowError     the prompt is longer than the model's window
+     │   ├─ QuotaError             the account has nothing left to spend
+     │   ├─ TransientModelError    the provider may do better next time; the gateway retries it
+     │   └─ ModelUnavailableError  retries are used up
+     ├─ SandboxError          the jail cannot be built, or it broke
+     ├─ ClusterError          Ray cannot be reached or lost a part of the run
+     ├─ LimitReached          a limit of the run stopped it; carries the partial answer
+     └─ SubCallError          a child failed; raised inside the REPL of its parent
+
+Errors cross process boundaries by pickle, so each keeps its facts as positional arguments.
+Foreign errors are mapped to these once, at the border they cross.
+"""
+
+from __future__ import annotations
+
+
+class RLMError(Exception):
+    """The root of all errors of this library."""
+
+
+class InputError(RLMError):
+    """The question or the context cannot be used as it is."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what = what
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+class ConfigError(RLMError):
+    """A setting cannot be used as it is."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what = what
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+class ModelError(RLMError):
+    """A model could not answer. `why` is a sentence, `status` the HTTP status where there was one."""
+
+    def __init__(self, model: str, why: str, status: int | None = None) -> None:
+        super().__init__(model, why, status)
+        self.model = model
+        self.why = why
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.why}"
+
+
+class AuthenticationError(ModelError):
+    """The key is missing or refused."""
+
+
+class ContextWindowError(ModelError):
+    """The prompt is longer than the model's window."""
+
+
+class QuotaError(ModelError):
+    """The account has nothing left to spend; waiting a little does not help."""
+
+
+class TransientModelError(ModelError):
+    """The provider may do better next time: `kind` is rate_limited, server_error, timeout or connection."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - pickled by position
+        self,
+        model: str,
+        why: str,
+        status: int | None = None,
+        kind: str = "server_error",
+        retry_after_s: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(model, why, status)
+        self.args = (model, why, status, kind, retry_after_s, headers)
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+        self.headers = headers or {}
+
+
+class ModelUnavailableError(ModelError):
+    """The provider kept failing until the retries were used up."""
+
+
+class SandboxError(RLMError):
+    """The jail cannot be built here, or broke in a way that is not the model's doing."""
+
+
+class ClusterError(RLMError):
+    """Ray cannot be reached, or lost a part that the run needs."""
+
+
+class LimitReached(RLMError):  # noqa: N818 - the name is part of the interface
+    """A limit stopped the run. `partial` is the best answer from what was known, or None."""
+
+    def __init__(self, reason: str, why: str, partial: str | None = None) -> None:
+        super().__init__(reason, why, partial)
+        self.reason = reason
+        self.why = why
+        self.partial = partial
+
+    def __str__(self) -> str:
+        return f"{self.why} (stop reason: {self.reason})"
+
+
+class SubCallError(RLMError):
+    """A child session or a plain sub-call failed; `kind` names the error it failed with."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(kind, why)
+        self.kind = kind
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.why}"

@@ -1,0 +1,119 @@
+"""The one road to a real model: litellm, imported late, without its retries and its logging.
+
+Rules:
+- Retries are the gateway's; litellm and the provider's client are told to make none.
+- A price litellm does not know is None, never 0.
+- What litellm does around a call and we do not use (callbacks, its cost for each response) is turned off:
+  it was a third of the CPU of a call.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from rlm_ray.core.model import ModelReply, ModelRequest, Usage
+from rlm_ray.errors import ModelError
+from rlm_ray.models import litellm_errors
+
+_RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
+
+
+class LitellmModel:
+    """Any model litellm can reach, and the embedded `offline/extractive`."""
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        """One attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
+        litellm = import_litellm()
+        try:
+            response = await litellm.acompletion(**_arguments(request))
+        except Exception as error:
+            raise litellm_errors.map_error(
+                litellm, error, request.model, request.params.get("api_base")
+            ) from error
+        return _reply(litellm, response, request)
+
+
+@cache
+def import_litellm() -> Any:
+    """litellm, quiet, offline for prices, with our own provider registered. Takes 2-3 s the first time."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
+    logging.getLogger("LiteLLM").setLevel(logging.ERROR)
+    import litellm
+
+    from rlm_ray.models import offline
+
+    litellm.suppress_debug_info = True
+    litellm.telemetry = False
+    litellm.drop_params = True  # a parameter a provider does not know is left out, not an error
+    offline.register()
+    return litellm
+
+
+def missing_keys(model: str) -> list[str]:
+    """The environment variables this model's provider wants and does not find."""
+    return litellm_errors.missing_keys(import_litellm(), model)
+
+
+def _arguments(request: ModelRequest) -> dict[str, Any]:
+    arguments = {
+        "model": request.model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "num_retries": 0,
+        "max_retries": 0,
+        **request.params,
+    }
+    if request.max_tokens is not None:
+        arguments["max_tokens"] = request.max_tokens
+    return arguments
+
+
+def _reply(litellm: Any, response: Any, request: ModelRequest) -> ModelReply:
+    if not getattr(response, "choices", None):
+        raise ModelError(request.model, "the provider sent a reply without choices")
+    choice = response.choices[0]
+    usage = _usage(getattr(response, "usage", None))
+    return ModelReply(
+        text=choice.message.content or "",
+        finish_reason=choice.finish_reason or "stop",
+        usage=usage,
+        cost_usd=_cost(litellm, request.model, usage),
+        tool_call=bool(getattr(choice.message, "tool_calls", None)),
+        headers=_rate_headers(getattr(response, "_hidden_params", None) or {}),
+    )
+
+
+def _usage(usage: Any) -> Usage:
+    if usage is None:
+        return Usage()
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    completion = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        input_tokens=usage.prompt_tokens or 0,
+        output_tokens=usage.completion_tokens or 0,
+        cached_tokens=getattr(prompt, "cached_tokens", None) or 0,
+        reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
+    )
+
+
+def _cost(litellm: Any, model: str, usage: Usage) -> float | None:
+    try:
+        prompt_usd, completion_usd = litellm.cost_per_token(
+            model=model,
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+            cache_read_input_tokens=usage.cached_tokens,
+        )
+    except Exception:  # noqa: BLE001 - litellm raises bare Exception for a model without a price
+        return None
+    return float(prompt_usd + completion_usd)
+
+
+def _rate_headers(hidden: Mapping[str, Any]) -> dict[str, str]:
+    """The provider's rate-limit headers, from where litellm keeps them."""
+    headers = hidden.get("additional_headers") or {}
+    names = ((str(name).lower().removeprefix("llm_provider-"), value) for name, value in headers.items())
+    return {name: str(value) for name, value in names if name.startswith(_RATE_HEADERS)}

@@ -1,0 +1,271 @@
+"""A session: the one loop that carries out the steps of a trajectory.
+
+    Generate → gateway → reply          Execute → REPL ⇄ sub-calls → observation
+    Finish   → Completion               Stop    → one last call for the best answer from what is known
+
+It is handed all it needs: a gateway to models, a way to open a REPL, and `spawn` to send sub-calls out.
+Errors: the model's mistakes are observations; what nobody in the tree can mend (a limit, a refused key, an empty
+account) goes up to the root at once; any other failure of a child is an exception in its parent's REPL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Self, assert_never
+
+from rlm_ray.config import Settings
+from rlm_ray.core import prompts
+from rlm_ray.core.cell import Answered, CellResult, Failed, Outcome, SubCalls
+from rlm_ray.core.context import Context, Docs, Part, Span
+from rlm_ray.core.model import Message, ModelReply, ModelRequest
+from rlm_ray.core.steps import Execute, Finish, Generate, Stop, next_step
+from rlm_ray.core.trajectory import Task, Trajectory
+from rlm_ray.errors import ContextWindowError, LimitReached, RLMError
+from rlm_ray.gateway import Caller, Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class SubCall:
+    """One question to be sent out: to a child session, or to a model directly."""
+
+    query: str
+    part: Part
+    as_session: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How a session ended."""
+
+    answer: str | None
+    stop_reason: str
+    """`answered`, or what stopped it: `max_iterations`, `no_code`, `context_window`, a limit, `interrupted`."""
+    why: str = ""
+    """One sentence where the stop was not the model's own."""
+    trajectory: Trajectory | None = None
+
+
+class Repl(Protocol):
+    """An interpreter that runs a model's code for one session."""
+
+    async def run(
+        self, blocks: Sequence[str], serve: Callable[[SubCalls], Awaitable[Sequence[Outcome]]]
+    ) -> CellResult: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Spawn(Protocol):
+    """Sends sub-calls out and puts each outcome in its slot of `slots` as it comes."""
+
+    async def __call__(
+        self, calls: Sequence[SubCall], slots: list[Outcome | None], *, stop_on_error: bool
+    ) -> None: ...
+
+
+OpenRepl = Callable[[Context, str], Awaitable[Repl]]
+
+
+@dataclass
+class Session:
+    """One question over one context, from its first prompt to its `Completion`."""
+
+    run_id: str
+    query: str
+    context: Context
+    depth: int
+    settings: Settings
+    gateway: Gateway
+    open_repl: OpenRepl
+    spawn: Spawn
+    budget_left: Callable[[], str] = lambda: ""
+    """What is left of the run's limits, in words for the model."""
+    observe: Callable[[Trajectory], None] = lambda _: None
+    """Told of every new state."""
+
+    _slots: list[Outcome | None] = field(default_factory=list, init=False)
+    _work: asyncio.Task[Completion] | None = field(default=None, init=False)
+    _stopped: Stop | None = field(default=None, init=False)
+    _trajectory: Trajectory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._trajectory = Trajectory(
+            Task(
+                query=self.query,
+                info=self.context.info,
+                depth=self.depth,
+                max_depth=self.settings.max_depth,
+                max_iterations=self.settings.max_iterations,
+                leaf_chars=self.settings.leaf_chars,
+                profile=self.settings.profile,
+            )
+        )
+
+    async def run(self) -> Completion:
+        """Work until there is an answer or a reason to stop. Cancelling it leaves nothing behind."""
+        direct = self.depth == 0 and self.settings.answers_directly(self.context.info.chars)
+        work = self._answer_directly() if direct else self._loop()
+        self._work = asyncio.create_task(work, name=f"session depth={self.depth}")
+        try:
+            return await self._work
+        except asyncio.CancelledError:
+            if self._stopped is None:
+                raise
+            return await self._give_best(self._stopped)
+        except LimitReached as limit:
+            if self.depth:
+                raise  # the whole tree is out of means: its root decides
+            return await self._give_best(Stop(limit.reason, limit.why))
+
+    def stop(self, reason: str, why: str) -> None:
+        """End the session early: what runs below it is cancelled, then it gives what it knows."""
+        if self._stopped is None and self._work is not None:
+            self._stopped = Stop(reason, why)
+            self._work.cancel()
+
+    @property
+    def trajectory(self) -> Trajectory:
+        return self._trajectory
+
+    @property
+    def slots(self) -> Sequence[Outcome | None]:
+        """The outcomes of the sub-calls that run now, None where there is none yet."""
+        return self._slots
+
+    def known(self) -> str | None:
+        """What is known so far, without asking anybody: the last output and the answers of running sub-calls."""
+        answers = [slot.text for slot in self._slots if isinstance(slot, Answered)]
+        outputs = [
+            turn.result.output for turn in self._trajectory.turns if turn.result and turn.result.output
+        ]
+        parts = [f"Last output:\n{prompts.bounded(outputs[-1], 4_000)}"] if outputs else []
+        if answers:
+            shown = "\n".join(f"- {prompts.bounded(answer, 500)}" for answer in answers[:10])
+            parts.append(f"{len(answers)} of {len(self._slots)} sub-calls had answered, such as:\n{shown}")
+        return "\n\n".join(parts) or None
+
+    async def _loop(self) -> Completion:
+        async with _LazyRepl(self.open_repl, self.context, self.query) as repl:
+            while True:
+                self.observe(self._trajectory)
+                match next_step(self._trajectory):
+                    case Generate():
+                        await self._generate()
+                    case Execute(blocks):
+                        result = await (await repl.get()).run(blocks, self._serve)
+                        self._slots = []
+                        self._trajectory = self._trajectory.with_result(result)
+                    case Finish(answer):
+                        return Completion(answer, "answered", trajectory=self._trajectory)
+                    case Stop() as stop:
+                        return await self._give_best(stop)
+                    case never:
+                        assert_never(never)
+
+    async def _generate(self) -> None:
+        turn = len(self._trajectory.turns) + 1
+        status = prompts.status_line(self._trajectory.task, turn, self.budget_left())
+        messages = prompts.session_messages(self._trajectory, status)
+        reply = await self._ask(messages)
+        self._trajectory = self._trajectory.with_reply(reply, status)
+
+    async def _ask(self, messages: tuple[Message, ...], *, last_call: bool = False) -> ModelReply:
+        model, params = self.settings.model_at(self.depth)
+        request = ModelRequest(model, messages, self.settings.max_tokens, params)
+        return await self.gateway.complete(request, Caller(self.run_id, self.depth, last_call=last_call))
+
+    async def _answer_directly(self) -> Completion:
+        """One plain call over the whole context, without a REPL."""
+        reply = await self._ask(prompts.leaf_messages(self.query, self.context.text()))
+        return Completion(reply.text, "answered", trajectory=self._trajectory)
+
+    async def _give_best(self, stop: Stop) -> Completion:
+        """One last call for the best answer from what is known; what was printed if even that fails."""
+        if stop.reason == "interrupted":
+            return Completion(self.known(), stop.reason, stop.why, self._trajectory)
+        for messages_of in (prompts.last_call_messages, prompts.short_last_call_messages):
+            try:
+                reply = await self._ask(messages_of(self._trajectory, stop.why), last_call=True)
+            except ContextWindowError:
+                continue
+            except RLMError:
+                break
+            return Completion(_plain(reply.text) or self.known(), stop.reason, stop.why, self._trajectory)
+        return Completion(self.known(), stop.reason, stop.why, self._trajectory)
+
+    async def _serve(self, calls: SubCalls) -> Sequence[Outcome]:
+        """Answer a cell's sub-calls, in order."""
+        planned = [
+            SubCall(query, part, self._as_session(calls, part))
+            for query, part in zip(calls.queries, calls.contexts, strict=True)
+        ]
+        self._slots = [None] * len(planned)
+        await self.spawn(planned, self._slots, stop_on_error=calls.stop_on_error)
+        outcomes = [
+            slot or Failed("Cancelled", "another sub-call of the same map failed") for slot in self._slots
+        ]
+        for outcome in outcomes:
+            if isinstance(outcome, Failed) and outcome.fatal is not None:
+                raise outcome.fatal
+        return outcomes
+
+    def _as_session(self, calls: SubCalls, part: Part) -> bool:
+        match calls.kind:
+            case "llm":
+                return False
+            case "rlm":
+                return self._trajectory.task.children_have_repls
+            case "recursive":
+                size = part_size(part, self.context)
+                return self._trajectory.task.children_have_repls and size > self.settings.leaf_chars
+            case never:
+                assert_never(never)
+
+
+def part_size(part: Part, context: Context) -> int:
+    """How long a part is: characters of a text, bytes of what travels by reference (never less)."""
+    match part:
+        case str():
+            return len(part)
+        case Span(start, stop):
+            return stop - start
+        case Docs(start, stop):
+            offsets = context.offsets
+            return offsets[stop] - offsets[start] if offsets is not None else context.nbytes
+        case _:
+            return sum(len(item) if isinstance(item, str) else len(item["text"]) for item in part)
+
+
+def _plain(text: str) -> str:
+    """A last answer without a FINAL around it."""
+    from rlm_ray.core.parsing import parse
+
+    answer = parse(text).answer
+    return (answer if answer is not None else text).strip()
+
+
+class _LazyRepl:
+    """Opens the REPL while the model thinks about its first message, and closes it whatever happens."""
+
+    def __init__(self, open_repl: OpenRepl, context: Context, query: str) -> None:
+        self._open = open_repl
+        self._arguments = (context, query)
+        self._opening: asyncio.Task[Repl] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._opening = asyncio.ensure_future(self._open(*self._arguments))
+        return self
+
+    async def get(self) -> Repl:
+        assert self._opening is not None
+        return await asyncio.shield(self._opening)
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._opening is not None
+        try:
+            repl = await self._opening  # an opening cut short would leave its process behind
+        except RLMError:
+            return  # whoever asked for the REPL has seen it
+        await repl.aclose()

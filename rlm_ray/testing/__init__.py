@@ -1,0 +1,32 @@
+"""A scripted, OpenAI-compatible model server on loopback, for your tests and our benchmarks.
+
+with ModelServer(["first answer", Failure(429, headers={"retry-after": "1"}), "second"]) as server:
+    rlm = RLM(model="openai/any", api_base=server.url, api_key="x")
+"""
+
+from rlm_ray.testing.counters import Stats
+from rlm_ray.testing.exchange import Drop, Failure, Hang, Outcome, Raw, Reply, Request, Script, Slow
+from rlm_ray.testing.process import ServerProcess
+from rlm_ray.testing.provider import Burst, Faults, Ledger, StrictProvider
+from rlm_ray.testing.quota import Quota
+from rlm_ray.testing.server import ModelServer
+
+__all__ = [
+    "Burst",
+    "Drop",
+    "Failure",
+    "Faults",
+    "Hang",
+    "Ledger",
+    "ModelServer",
+    "Outcome",
+    "Quota",
+    "Raw",
+    "Reply",
+    "Request",
+    "Script",
+    "ServerProcess",
+    "Slow",
+    "Stats",
+    "StrictProvider",
+]

@@ -1,0 +1,139 @@
+"""What a model is told."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm_ray.core import prompts
+from rlm_ray.core.cell import CellResult, Variable
+from rlm_ray.core.context import ContextInfo, make_context
+from rlm_ray.core.model import Message, ModelReply
+from rlm_ray.core.trajectory import Task, Trajectory
+
+INFO = ContextInfo("text", 1_234_567, 1, with_ids=False, sample="Call me Ishmael")
+
+
+def last(trajectory, status="Turn 1 of 20."):
+    return prompts.session_messages(trajectory, status)[-1].content
+
+
+def after(result=None, reply="```python\nx\n```", **task):
+    trajectory = Trajectory(Task("q", INFO, **task)).with_reply(
+        reply if isinstance(reply, ModelReply) else ModelReply(reply), "Turn 1 of 20."
+    )
+    return trajectory.with_result(result) if result else trajectory
+
+
+def test_the_first_prompt_says_question_size_and_head_but_not_the_context():
+    text = last(Trajectory(Task("Who?", INFO)))
+    assert "Question: Who?" in text
+    assert "1,234,567 characters" in text
+    assert "Call me Ishmael" in text
+
+
+def test_documents_are_told_by_number_and_kind():
+    info = make_context([{"id": "a", "text": "x" * 5000}, {"id": "b", "text": "y"}]).info
+    text = last(Trajectory(Task("q", info)))
+    assert "2 documents, 5,001 characters in all" in text
+    assert "'id', 'text'" in text
+
+
+def test_history_only_grows():
+    first = Trajectory(Task("q", INFO))
+    asked = prompts.session_messages(first, "Turn 1 of 20.")
+    second = first.with_reply(ModelReply("```python\nx\n```"), "Turn 1 of 20.").with_result(CellResult(output="1"))
+    again = prompts.session_messages(second, "Turn 2 of 20.")
+    assert again[: len(asked)] == asked
+
+
+def test_output_is_shown_as_head_and_tail_with_its_true_length():
+    text = last(after(CellResult(output="a" * 9_000 + "b" * 9_000, output_chars=5_000_000)))
+    assert "head and tail of 5,000,000 characters" in text
+    assert "4,990,001 characters left out" in text
+    assert len(text) < 11_000
+
+
+def test_an_error_a_kill_notes_and_variables_are_shown():
+    result = CellResult(
+        error="ValueError: no (line 3)",
+        killed="it ran for 60 s; all variables are lost",
+        notes=("`context` was put back",),
+        variables=(Variable("chunks", "list", 1_200), Variable("f", "function", None)),
+    )
+    text = last(after(result))
+    for said in ("ValueError: no (line 3)", "variables are lost", "put back", "chunks (list, 1,200), f (function)"):
+        assert said in text
+
+
+def test_silent_code_is_told_to_print():
+    assert "printed nothing" in last(after(CellResult()))
+
+
+def test_each_way_to_write_no_code_gets_its_own_advice():
+    assert "```python block" in last(after(reply="just prose"))
+    assert "empty" in last(after(reply=""))
+    assert "tool" in last(after(reply=ModelReply("", tool_call=True)))
+    assert "cut off" in last(after(reply=ModelReply("```python\nx = (", finish_reason="length")))
+
+
+def test_an_unseen_answer_is_refused_with_what_to_do():
+    assert "have not looked at `context`" in last(after(reply="FINAL(guess)"))
+
+
+def test_the_system_prompt_names_one_size_for_sub_calls():
+    system = prompts.session_messages(Trajectory(Task("q", INFO, leaf_chars=54_321)), "")[0].content
+    assert system.count("54,321") == 1
+
+
+def test_the_depth_decides_what_a_large_piece_gets():
+    deep = prompts.session_messages(Trajectory(Task("q", INFO, depth=0, max_depth=2)), "")[0].content
+    flat = prompts.session_messages(Trajectory(Task("q", INFO, depth=1, max_depth=2)), "")[0].content
+    assert "REPL session of its own" in deep
+    assert "one plain model call" in flat
+
+
+def test_the_last_turn_is_announced():
+    assert "last turn" in prompts.status_line(Task("q", INFO, max_iterations=3), 3, "")
+    assert "last turn" not in prompts.status_line(Task("q", INFO, max_iterations=3), 2, "")
+
+
+def test_the_status_line_says_what_is_left():
+    assert prompts.status_line(Task("q", INFO), 2, "$1.20") == "Turn 2 of 20. Left for the whole run: $1.20."
+
+
+def test_the_last_call_says_why_and_asks_for_no_code():
+    messages = prompts.last_call_messages(after(CellResult(output="seen")), "the budget is spent")
+    assert "seen" in messages[-1].content
+    assert "the budget is spent" in messages[-1].content
+    assert "Do not write code" in messages[-1].content
+
+
+def test_the_short_last_call_keeps_only_the_last_turn():
+    trajectory = after(CellResult(output="first"))
+    trajectory = trajectory.with_reply(ModelReply("```python\ny\n```"), "t").with_result(CellResult(output="second"))
+    text = "".join(message.content for message in prompts.short_last_call_messages(trajectory, "no room"))
+    assert "second" in text
+    assert "first" not in text
+
+
+def test_a_leaf_without_context_is_the_bare_query():
+    assert prompts.leaf_messages("q", "") == (Message("user", "q"),)
+
+
+def test_profiles_change_advice_and_size():
+    cautious = prompts.session_messages(Trajectory(Task("q", INFO, profile="cautious")), "")[0].content
+    assert "Count before you call" in cautious
+    small = last(after(CellResult(output="z" * 9_000, output_chars=9_000), profile="small-window"))
+    assert len(small) < 3_500
+
+
+@given(st.text(max_size=300), st.integers(3, 100))
+def test_bounded_text_keeps_head_and_tail_and_counts_the_rest(text, limit):
+    shown = prompts.bounded(text, limit)
+    if len(text) <= limit:
+        assert shown == text
+    else:
+        assert shown.startswith(text[: limit * 2 // 3])
+        assert shown.endswith(text[-(limit // 3) :])
+        assert f"{len(text) - limit * 2 // 3 - limit // 3:,} characters left out" in shown

@@ -1,0 +1,98 @@
+"""What a session does next."""
+
+from __future__ import annotations
+
+from rlm_ray.core.cell import CellResult, Variable
+from rlm_ray.core.context import ContextInfo
+from rlm_ray.core.model import ModelReply
+from rlm_ray.core.steps import Execute, Finish, Generate, Stop, next_step
+from rlm_ray.core.trajectory import Task, Trajectory
+
+LARGE = ContextInfo("text", 1_000_000, 1, with_ids=False, sample="Call me")
+SMALL = ContextInfo("text", 7, 1, with_ids=False, sample="Call me")
+EMPTY = ContextInfo("text", 0, 1, with_ids=False, sample="")
+
+
+def session(*events, info=LARGE, **rules):
+    """A trajectory from model messages (str or ModelReply) and what their code did (CellResult)."""
+    trajectory = Trajectory(Task("q", info, **rules))
+    for event in events:
+        if isinstance(event, CellResult):
+            trajectory = trajectory.with_result(event)
+        else:
+            reply = event if isinstance(event, ModelReply) else ModelReply(event)
+            trajectory = trajectory.with_reply(reply, "status")
+    return trajectory
+
+
+CODE = "```python\nprint(len(context))\n```"
+LOOKED = CellResult(output="1000000", looked=True)
+
+
+def test_a_new_session_asks_the_model():
+    assert next_step(session()) == Generate()
+
+
+def test_code_is_run():
+    assert next_step(session(CODE)) == Execute(("print(len(context))\n",))
+
+
+def test_after_code_the_model_is_asked_again():
+    assert next_step(session(CODE, LOOKED)) == Generate()
+
+
+def test_final_in_code_finishes():
+    assert next_step(session(CODE, CellResult(final="x", looked=True))) == Finish("x")
+
+
+def test_an_answer_on_turn_one_without_a_look_is_refused():
+    assert next_step(session("FINAL(guess)")) == Generate()
+    assert next_step(session('```python\nFINAL("g")\n```', CellResult(final="g"))) == Generate()
+
+
+def test_an_answer_on_turn_one_counts_when_the_context_is_empty_or_shown_whole():
+    assert next_step(session("FINAL(x)", info=EMPTY)) == Finish("x")
+    assert next_step(session("FINAL(x)", info=SMALL)) == Finish("x")
+
+
+def test_an_answer_on_turn_two_counts():
+    assert next_step(session("FINAL(guess)", "FINAL(sure)")) == Finish("sure")
+
+
+def test_an_empty_answer_is_an_answer():
+    assert next_step(session(CODE, CellResult(final="", looked=True))) == Finish("")
+
+
+def test_code_cut_at_the_token_limit_is_not_run():
+    assert next_step(session(ModelReply("```python\nx = [1,", finish_reason="length"))) == Generate()
+
+
+def test_code_whose_fence_was_forgotten_is_run():
+    assert next_step(session("```python\nx = 1")) == Execute(("x = 1",))
+
+
+def test_the_last_iteration_stops():
+    step = next_step(session(CODE, LOOKED, CODE, LOOKED, max_iterations=2))
+    assert isinstance(step, Stop)
+    assert step.reason == "max_iterations"
+
+
+def test_an_answer_on_the_last_iteration_finishes():
+    assert next_step(session(CODE, CellResult(final="x", looked=True), max_iterations=1)) == Finish("x")
+
+
+def test_a_model_that_writes_only_prose_is_stopped_after_three_messages():
+    assert next_step(session("hm", "hm")) == Generate()
+    step = next_step(session("hm", "hm", "hm"))
+    assert isinstance(step, Stop)
+    assert step.reason == "no_code"
+
+
+def test_an_empty_message_or_a_tool_call_is_asked_again():
+    assert next_step(session(ModelReply(""))) == Generate()
+    assert next_step(session(ModelReply("", tool_call=True))) == Generate()
+
+
+def test_final_of_a_variable_in_prose_runs_as_code():
+    result = CellResult(looked=True, variables=(Variable("found", "str", 3),))
+    assert next_step(session(CODE, result, "FINAL(found)")) == Execute(("FINAL(found)",))
