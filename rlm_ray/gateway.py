@@ -28,6 +28,8 @@ class Caller:
     depth: int
     last_call: bool = False
     """The "best answer from what is known" call; it may use the reserve of the budget."""
+    attempts: int = 6
+    """How often a call that failed for the moment is tried in all."""
 
 
 class Gateway:
@@ -37,22 +39,20 @@ class Gateway:
         self,
         model: Model,
         *,
-        attempts: int = 6,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._model = model
-        self._attempts = attempts
         self._sleep = sleep
         self._jitter = jitter
 
     async def complete(self, request: ModelRequest, caller: Caller) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, caller.attempts + 1):
             try:
                 return await self._model.complete(request)
             except TransientModelError as error:
-                if attempt == self._attempts:
+                if attempt == caller.attempts:
                     raise _given_up(error, attempt) from error
                 await self._sleep(self._backoff(attempt, error.retry_after_s))
         raise AssertionError("unreachable: the last attempt returns or raises")

@@ -72,6 +72,17 @@ class RLM:
         """`run` for an event loop; cancelling it cancels the whole recursion tree."""
         return await (await self.astart(query, context)).result()
 
+    def warm(self, actors: int | None = None) -> None:
+        """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""
+        _sync(self.awarm(actors))
+
+    async def awarm(self, actors: int | None = None) -> None:
+        """`warm` for an event loop."""
+        from rlm_ray.cluster.engine import Engine
+
+        engine = await Engine.connect(self.settings.cluster)
+        await engine.grow_to(actors or self.settings.cluster.min_actors)
+
     async def astart(self, query: str, context: Any = "") -> Run:
         """Start a run and return at once with a handle to watch and stop it."""
         question = _checked(query)

@@ -174,7 +174,8 @@ class Session:
     async def _ask(self, messages: tuple[Message, ...], *, last_call: bool = False) -> ModelReply:
         model, params = self.settings.model_at(self.depth)
         request = ModelRequest(model, messages, self.settings.max_tokens, params)
-        return await self.gateway.complete(request, Caller(self.run_id, self.depth, last_call=last_call))
+        caller = Caller(self.run_id, self.depth, last_call=last_call, attempts=self.settings.attempts)
+        return await self.gateway.complete(request, caller)
 
     async def _answer_directly(self) -> Completion:
         """One plain call over the whole context, without a REPL."""

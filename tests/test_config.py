@@ -12,7 +12,10 @@ from rlm_ray.errors import ConfigError
 def test_arguments_that_are_no_setting_are_litellm_parameters():
     settings = settings_from({"model": "openai/x", "temperature": 0.7, "api_base": "http://h"})
     assert settings.model == "openai/x"
-    assert settings.model_at(0) == ("openai/x", {"timeout": 600.0, "temperature": 0.7, "api_base": "http://h"})
+    assert settings.model_at(0) == (
+        "openai/x",
+        {"timeout": 600.0, "temperature": 0.7, "api_base": "http://h"},
+    )
 
 
 def test_children_use_the_recursive_model():
@@ -84,7 +87,9 @@ def test_text_that_is_no_number_is_refused(tmp_path):
 
 
 def test_every_setting_has_a_dotted_name():
-    assert {"model", "limits.cost_usd", "rates.rpm", "cluster.idle_s", "sandbox.cell_timeout_s"} <= set(setting_names())
+    assert {"model", "limits.cost_usd", "rates.rpm", "cluster.idle_s", "sandbox.cell_timeout_s"} <= set(
+        setting_names()
+    )
 
 
 def test_settings_are_values():

@@ -19,7 +19,10 @@ def test_a_folder_is_documents_named_by_their_paths(tmp_path):
     (tmp_path / "sub" / "a.txt").write_text("A")
     (tmp_path / ".hidden").write_text("no")
     (tmp_path / "image.png").write_bytes(b"\x89PNG\0\0")
-    assert read_context(tmp_path).documents() == [{"id": "b.md", "text": "B"}, {"id": "sub/a.txt", "text": "A"}]
+    assert read_context(tmp_path).documents() == [
+        {"id": "b.md", "text": "B"},
+        {"id": "sub/a.txt", "text": "A"},
+    ]
 
 
 def test_several_files_are_documents(tmp_path):

@@ -39,6 +39,8 @@ from rlm_ray.core.ledger import Fit
 from rlm_ray.core.queue import Place
 from rlm_ray.core.usage import RunUsage
 
+STRAY_S = 10.0
+"""How long an ask may wait for its run to be opened: after a restart others may have to come back first."""
 WORK_PER_CALL = 500
 """What a call costs its place in the queue besides its tokens."""
 _CLOSED = Judgement(Fit.NEVER, "closed", "the run is not open, or over")
@@ -61,6 +63,7 @@ class Admission:
         self._doors: dict[str, Door] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._permits = Permits()
+        self._strays: dict[str, dict[str, tuple[Ask, float]]] = {}
         self._deadlines: list[tuple[float, str]] = []
         self._verdicts: list[Verdict] = []
         self._arrivals = 0
@@ -73,6 +76,8 @@ class Admission:
             run = self._runs[terms.run_id] = Run(terms, now)
             if run.deadline < math.inf:
                 heapq.heappush(self._deadlines, (run.deadline, terms.run_id))
+            for ask, _ in self._strays.pop(terms.run_id, {}).values():
+                self._enqueue(ask, run, now)
 
     def close_run(self, run_id: str) -> RunUsage:
         """What it used; what still waits for it is refused. Empty where it was not open."""
@@ -110,13 +115,15 @@ class Admission:
             return
         run = self._runs.get(ask.run_id)
         if run is None:
-            self._verdicts.append(Refused(ask.ticket, ask.holder, _CLOSED.reason, _CLOSED.why))
+            self._strays.setdefault(ask.run_id, {})[ask.ticket] = (ask, now + STRAY_S)
         elif ask.ticket not in self._waiting:
             self._enqueue(ask, run, now)
 
     def withdraw(self, ticket: str, now: float) -> None:
         """It is not wanted any more, whether it waits or was granted."""
         waiting = self._waiting.get(ticket)
+        for asks in self._strays.values():
+            asks.pop(ticket, None)
         if waiting is not None:
             self._drop(waiting)
             self._return_aside(self._runs[waiting.ask.run_id])
@@ -128,6 +135,7 @@ class Admission:
         for ticket in self._permits.expired(now):
             self._lose(ticket, now)
         self._enforce_deadlines(now)
+        self._refuse_strays(now)
         for door in self._doors.values():
             self._admit(door, now)
         verdicts, self._verdicts = self._verdicts, []
@@ -139,7 +147,8 @@ class Admission:
             return now
         moment = min((door.wakeup for door in self._doors.values()), default=math.inf)
         deadline = self._deadlines[0][0] if self._deadlines else math.inf
-        moment = min(moment, deadline, self._permits.next_expiry())
+        stray = min((until for asks in self._strays.values() for _, until in asks.values()), default=math.inf)
+        moment = min(moment, deadline, stray, self._permits.next_expiry())
         return None if moment == math.inf else max(moment, now)
 
     # Answers
@@ -172,8 +181,11 @@ class Admission:
             self._runs[record.terms.run_id].resume(holder, record)
         for ask in resume.in_flight:
             run = self._runs.get(ask.run_id)
-            if run is not None and ask.ticket not in self._permits:
-                self._issue(ask, run, now)
+            if run is None or ask.ticket in self._permits or self._permits.over(ask.ticket):
+                continue
+            if ask.ticket in self._waiting:
+                self._drop(self._waiting[ask.ticket])
+            self._issue(ask, run, now)
 
     # How
 
@@ -255,6 +267,15 @@ class Admission:
                     judgement = run.judge(waiting.ask, now)
                     if judgement.reason == "time":
                         self._refuse(waiting, judgement)
+
+    def _refuse_strays(self, now: float) -> None:
+        for run_id, asks in list(self._strays.items()):
+            for ask, until in list(asks.values()):
+                if until <= now:
+                    del asks[ask.ticket]
+                    self._verdicts.append(Refused(ask.ticket, ask.holder, _CLOSED.reason, _CLOSED.why))
+            if not asks:
+                del self._strays[run_id]
 
     def _lose(self, ticket: str, now: float) -> None:
         """Nobody answers for this permit: charged as it was reserved."""

@@ -6,12 +6,14 @@ import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rlm_ray.admission.protocol import Ask
 from rlm_ray.core.account import Taken
 from rlm_ray.core.ledger import Amount
 
-REMEMBERED = 10_000
+REMEMBERED = 20_000
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,15 @@ class Permit:
 
 
 class Permits:
-    """By ticket. Those taken back are remembered for a while: the truth about them may still arrive."""
+    """By ticket. Those that are over are remembered for a while: their message may arrive again, and the truth
+    about a lost one may still come."""
 
-    __slots__ = ("_expiries", "_lost", "_out")
+    __slots__ = ("_expiries", "_lost", "_out", "_over")
 
     def __init__(self) -> None:
         self._out: dict[str, Permit] = {}
         self._lost: dict[str, Permit] = {}
+        self._over: dict[str, None] = {}
         self._expiries: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
@@ -50,18 +54,25 @@ class Permits:
         heapq.heappush(self._expiries, (permit.expires_at, permit.ask.ticket))
 
     def pop(self, ticket: str) -> Permit | None:
-        return self._out.pop(ticket, None)
+        """Settle it; None where it is not out."""
+        permit = self._out.pop(ticket, None)
+        if permit is not None:
+            _remember(self._over, ticket, None)
+        return permit
 
     def lose(self, ticket: str) -> Permit:
         """Take one back whose holder does not answer for it."""
-        permit = self._lost[ticket] = self._out.pop(ticket)
-        if len(self._lost) > REMEMBERED:
-            del self._lost[next(iter(self._lost))]
+        permit = self._out.pop(ticket)
+        _remember(self._lost, ticket, permit)
         return permit
 
     def find(self, ticket: str) -> Permit | None:
         """One that was lost, found now."""
         return self._lost.pop(ticket, None)
+
+    def over(self, ticket: str) -> bool:
+        """It was out and is not any more."""
+        return ticket in self._over or ticket in self._lost
 
     def of(self, holder: str) -> list[str]:
         return [ticket for ticket, permit in self._out.items() if permit.ask.holder == holder]
@@ -76,3 +87,9 @@ class Permits:
         while self._expiries and self._expiries[0][1] not in self._out:
             heapq.heappop(self._expiries)
         return self._expiries[0][0] if self._expiries else math.inf
+
+
+def _remember(memory: dict[str, _Value], ticket: str, value: _Value) -> None:
+    memory[ticket] = value
+    if len(memory) > REMEMBERED:
+        del memory[next(iter(memory))]

@@ -168,6 +168,8 @@ class Batch:
     withdrawn: tuple[str, ...] = ()
     """Tickets that are not wanted any more, waiting or granted."""
     resume: Resume | None = None
+    hold: bool = False
+    """Asks are waiting: answer when there is a verdict, not before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,4 +181,5 @@ class Replies:
     verdicts: tuple[Verdict, ...] = ()
     runs: tuple[RunTerms, ...] = ()
     """Runs this holder asked for the first time."""
-    rooms: tuple[Room, ...] = ()
+    rooms: tuple[Room, ...] | None = None
+    """Of all open runs this holder ever asked for; None: as last said."""

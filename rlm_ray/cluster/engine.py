@@ -32,6 +32,9 @@ _PROVIDER_VARIABLE = re.compile(
     r"|^[A-Z0-9_]+_API_(KEY|BASE|VERSION)$"
 )
 
+_pools: dict[tuple[str, str], Any] = {}
+"""The pool's handle for as long as this process is connected; without one left the pool would end."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -138,13 +141,15 @@ def _starts_here(cluster: Cluster) -> bool:
 
 def _pool(cluster: Cluster) -> Any:
     """The pool of this job, made if it is not there yet, with its first actor on the way."""
-    pool = (
-        ray.remote(Pool)
-        .options(name=POOL_NAME, get_if_exists=True, num_cpus=0, max_concurrency=100_000)
-        .remote(cluster, provider_environment())
-    )
-    pool.grow_to.remote(cluster.min_actors)
-    return pool
+    context = ray.get_runtime_context()
+    job = (context.get_node_id(), context.get_job_id())  # a node id is never used again, a job id is
+    if job not in _pools:
+        options = {"name": POOL_NAME, "get_if_exists": True, "num_cpus": 0, "max_concurrency": 100_000}
+        pool = ray.remote(Pool).options(**options).remote(cluster, provider_environment())
+        pool.grow_to.remote(cluster.min_actors)
+        _pools.clear()
+        _pools[job] = pool
+    return _pools[job]
 
 
 def _unwrapped(error: Any) -> RLMError:

@@ -208,7 +208,8 @@ async def leaf_outcome(gateway: Gateway, batch: LeafBatch, leaf: Leaf, context: 
     try:
         text = _leaf_text(leaf, context)
         request = ModelRequest(model, leaf_messages(leaf.query, text), batch.settings.max_tokens, params)
-        reply = await gateway.complete(request, Caller(batch.run_id, batch.depth))
+        caller = Caller(batch.run_id, batch.depth, attempts=batch.settings.attempts)
+        reply = await gateway.complete(request, caller)
     except RLMError as error:
         return failed(error)
     return Answered(reply.text)

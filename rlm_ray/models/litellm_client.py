@@ -18,6 +18,8 @@ from typing import Any
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.errors import ModelError
 from rlm_ray.models import litellm_errors
+from rlm_ray.models.prices import cost_usd
+from rlm_ray.models.quiet_logging import Quiet, quiet_logging
 
 _RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 
@@ -31,9 +33,7 @@ class LitellmModel:
         try:
             response = await litellm.acompletion(**_arguments(request))
         except Exception as error:
-            raise litellm_errors.map_error(
-                litellm, error, request.model, request.params.get("api_base")
-            ) from error
+            raise litellm_errors.map_error(litellm, error, request.model, request.params) from error
         return _reply(litellm, response, request)
 
 
@@ -50,6 +50,7 @@ def import_litellm() -> Any:
     litellm.telemetry = False
     litellm.drop_params = True  # a parameter a provider does not know is left out, not an error
     offline.register()
+    litellm.utils.custom_llm_setup()  # litellm does it in its own logging set-up, which quiet calls do not run
     return litellm
 
 
@@ -58,12 +59,19 @@ def missing_keys(model: str) -> list[str]:
     return litellm_errors.missing_keys(import_litellm(), model)
 
 
+@cache
+def _quiet() -> Quiet:
+    return quiet_logging()
+
+
 def _arguments(request: ModelRequest) -> dict[str, Any]:
+    messages = [{"role": message.role, "content": message.content} for message in request.messages]
     arguments = {
         "model": request.model,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": messages,
         "num_retries": 0,
         "max_retries": 0,
+        **_quiet()(request.model, messages),
         **request.params,
     }
     if request.max_tokens is not None:
@@ -80,7 +88,7 @@ def _reply(litellm: Any, response: Any, request: ModelRequest) -> ModelReply:
         text=choice.message.content or "",
         finish_reason=choice.finish_reason or "stop",
         usage=usage,
-        cost_usd=_cost(litellm, request.model, usage),
+        cost_usd=cost_usd(litellm, request.model, usage),
         tool_call=bool(getattr(choice.message, "tool_calls", None)),
         headers=_rate_headers(getattr(response, "_hidden_params", None) or {}),
     )
@@ -97,19 +105,6 @@ def _usage(usage: Any) -> Usage:
         cached_tokens=getattr(prompt, "cached_tokens", None) or 0,
         reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
     )
-
-
-def _cost(litellm: Any, model: str, usage: Usage) -> float | None:
-    try:
-        prompt_usd, completion_usd = litellm.cost_per_token(
-            model=model,
-            prompt_tokens=usage.input_tokens,
-            completion_tokens=usage.output_tokens,
-            cache_read_input_tokens=usage.cached_tokens,
-        )
-    except Exception:  # noqa: BLE001 - litellm raises bare Exception for a model without a price
-        return None
-    return float(prompt_usd + completion_usd)
 
 
 def _rate_headers(hidden: Mapping[str, Any]) -> dict[str, str]:

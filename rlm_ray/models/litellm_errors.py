@@ -35,7 +35,7 @@ _STATUS_RATE = 429
 _STATUS_SERVER = 500
 
 
-def map_error(litellm: Any, error: Exception, model: str, api_base: str | None) -> RLMError:
+def map_error(litellm: Any, error: Exception, model: str, params: Mapping[str, Any]) -> RLMError:
     """The error of ours that says the same as litellm's, in one sentence."""
     text = _sentence(error)
     status = getattr(error, "status_code", None)
@@ -43,7 +43,7 @@ def map_error(litellm: Any, error: Exception, model: str, api_base: str | None) 
         why = "the prompt is longer than the model's window; pass smaller pieces, or use a model with a larger window"
         return ContextWindowError(model, f"{why} ({text})", status)
     if isinstance(error, litellm.AuthenticationError | litellm.PermissionDeniedError) or _NO_KEY.search(text):
-        return AuthenticationError(model, f"{_which_key(litellm, model)} ({text})", status)
+        return AuthenticationError(model, f"{_which_key(litellm, model, params)} ({text})", status)
     if isinstance(error, litellm.exceptions.LiteLLMUnknownProvider) or "LLM Provider NOT provided" in text:
         return ConfigError(
             "model",
@@ -57,7 +57,7 @@ def map_error(litellm: Any, error: Exception, model: str, api_base: str | None) 
         return QuotaError(
             model, f"the account has nothing left to spend; raise its quota or credit ({text})", status
         )
-    return _transient(litellm, error, model, api_base, text) or ModelError(model, text, status)
+    return _transient(litellm, error, model, params.get("api_base"), text) or ModelError(model, text, status)
 
 
 def _transient(
@@ -88,8 +88,8 @@ def _is_connection(litellm: Any, error: Exception, text: str) -> bool:
     return "Connection error" in text or "Cannot connect to host" in text
 
 
-def _which_key(litellm: Any, model: str) -> str:
-    if missing := missing_keys(litellm, model):
+def _which_key(litellm: Any, model: str, params: Mapping[str, Any]) -> str:
+    if not params.get("api_key") and (missing := missing_keys(litellm, model)):
         return f"the provider wants a key; set {' and '.join(missing)} or pass api_key"
     return "the provider refused the key; check it"
 
@@ -121,6 +121,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 def _sentence(error: Exception) -> str:
     """litellm's message without its class prefixes, on one line, bounded."""
     text = " ".join(str(getattr(error, "message", None) or error).split())
-    while match := re.match(r"(litellm\.)?\w*(Error|Exception|Timeout): ?", text):
+    while match := re.match(r"(litellm\.)?\w*(Error|Exception|Timeout)(:| -) ?", text):
         text = text[match.end() :]
     return text[:300] or type(error).__name__

@@ -40,9 +40,7 @@ EARLY = 2.5
 SAME_SHARE = 0.6
 """Two passages are near duplicates if they share more of their words than this."""
 
-_BREAK = re.compile(
-    r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_]*\s+|\n[ \t]*\n\s*|[\u3002\uff01\uff1f]+|\s*\f\s*"
-)
+_BREAK = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_]*\s+|\n[ \t]*\n\s*|[\u3002\uff01\uff1f]+|\f\s*")
 _NOT_AN_END = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Rev|Capt|Gen|No|vs|etc|e\.g|i\.e|[A-Z])\.$")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+")
 """Scripts that put no space between words."""
@@ -119,11 +117,7 @@ def split(text: str) -> Iterator[tuple[int, int]]:
     """Sentences, as (start, stop) without the white space around them; (stop, stop) marks a hard border."""
     start = 0
     for border in _BREAK.finditer(text):
-        if (
-            not border.group().strip()
-            and "\n" not in border.group()
-            and _NOT_AN_END.search(text, max(start, border.start() - 8), border.start())
-        ):
+        if _is_abbreviation(text, start, border):
             continue
         stop = border.start() + len(border.group().rstrip())
         yield from _short_spans(text, start, stop)
@@ -131,6 +125,15 @@ def split(text: str) -> Iterator[tuple[int, int]]:
             yield stop, stop
         start = border.end()
     yield from _short_spans(text, start, len(text))
+
+
+def _is_abbreviation(text: str, start: int, border: re.Match[str]) -> bool:
+    """The full stop before this white space belongs to a title or an initial, and no paragraph ends here."""
+    at = border.start()
+    after_letter = at - start > 1 and text[at - 1] == "." and text[at - 2].isalpha()
+    if not after_letter or border.group().strip() or "\n" in border.group():
+        return False
+    return _NOT_AN_END.search(text, max(start, at - 8), at) is not None
 
 
 def _short_spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -189,9 +192,13 @@ def _candidates(
 ) -> Iterator[Passage]:
     """Windows that hold a term, one for each sentence they can begin with, not yet scored."""
     places = [hit.at for hit in hits]
-    for index, (start, _) in enumerate(spans):
+    for index, (start, end) in enumerate(spans):
+        first = bisect_left(places, start)
+        within_reach = first < len(places) and places[first] < max(end, start + WINDOW_CHARS)
+        if start == end or not within_reach:  # a hard border, or no window from here holds a term
+            continue
         stop = _window_stop(spans, index)
-        first, last = bisect_left(places, start), bisect_left(places, stop)
+        last = bisect_left(places, stop)
         if first == last:
             continue
         near = bisect_left(places, start - ECHO_CHARS), bisect_left(places, stop + ECHO_CHARS // 3)
@@ -203,7 +210,9 @@ def _candidates(
 
 def _window_stop(spans: Sequence[tuple[int, int]], index: int) -> int:
     start, stop = spans[index]
-    for next_start, next_stop in spans[index + 1 :]:
+    # By index, because a slice would copy the rest of the book for every window.
+    for following in range(index + 1, len(spans)):
+        next_start, next_stop = spans[following]
         if next_stop - start > WINDOW_CHARS or next_start == next_stop:
             break
         stop = next_stop

@@ -53,12 +53,14 @@ class SlidingWindow:
     def decide(self, now: float, tokens: int) -> Verdict:
         """Whether a request of so many tokens may pass now; nothing is charged."""
         self._expire(now)
-        quota = self._quota
-        if quota.rpm is not None and len(self._uses) >= quota.rpm:
-            return self._refuse(now, "requests", self._wait_for_requests(now))
-        if quota.tpm is not None and self._tokens + tokens > quota.tpm:
-            return self._refuse(now, "tokens", self._wait_for_tokens(now, tokens))
-        return Verdict(headers=self.headers(now))
+        waits: list[tuple[float, Resource]] = []
+        if self._quota.rpm is not None and len(self._uses) >= self._quota.rpm:
+            waits.append((self._wait_for_requests(now), "requests"))
+        if self._quota.tpm is not None and self._tokens + tokens > self._quota.tpm:
+            waits.append((self._wait_for_tokens(now, tokens), "tokens"))
+        if not waits:
+            return Verdict(headers=self.headers(now))
+        return self._refuse(now, *max(waits))
 
     def charge(self, now: float, tokens: int) -> None:
         """Count a request that used so many tokens."""
@@ -84,7 +86,7 @@ class SlidingWindow:
                 found[f"x-ratelimit-reset-{name}"] = reset
         return found
 
-    def _refuse(self, now: float, resource: Resource, wait_s: float) -> Verdict:
+    def _refuse(self, now: float, wait_s: float, resource: Resource) -> Verdict:
         if self._quota.count_refused:
             self.charge(now, 0)
         headers = self.headers(now)

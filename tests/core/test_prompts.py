@@ -42,7 +42,9 @@ def test_documents_are_told_by_number_and_kind():
 def test_history_only_grows():
     first = Trajectory(Task("q", INFO))
     asked = prompts.session_messages(first, "Turn 1 of 20.")
-    second = first.with_reply(ModelReply("```python\nx\n```"), "Turn 1 of 20.").with_result(CellResult(output="1"))
+    second = first.with_reply(ModelReply("```python\nx\n```"), "Turn 1 of 20.").with_result(
+        CellResult(output="1")
+    )
     again = prompts.session_messages(second, "Turn 2 of 20.")
     assert again[: len(asked)] == asked
 
@@ -62,7 +64,12 @@ def test_an_error_a_kill_notes_and_variables_are_shown():
         variables=(Variable("chunks", "list", 1_200), Variable("f", "function", None)),
     )
     text = last(after(result))
-    for said in ("ValueError: no (line 3)", "variables are lost", "put back", "chunks (list, 1,200), f (function)"):
+    for said in (
+        "ValueError: no (line 3)",
+        "variables are lost",
+        "put back",
+        "chunks (list, 1,200), f (function)",
+    ):
         assert said in text
 
 
@@ -111,7 +118,9 @@ def test_the_last_call_says_why_and_asks_for_no_code():
 
 def test_the_short_last_call_keeps_only_the_last_turn():
     trajectory = after(CellResult(output="first"))
-    trajectory = trajectory.with_reply(ModelReply("```python\ny\n```"), "t").with_result(CellResult(output="second"))
+    trajectory = trajectory.with_reply(ModelReply("```python\ny\n```"), "t").with_result(
+        CellResult(output="second")
+    )
     text = "".join(message.content for message in prompts.short_last_call_messages(trajectory, "no room"))
     assert "second" in text
     assert "first" not in text

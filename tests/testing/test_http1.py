@@ -1,5 +1,7 @@
 """The HTTP parser, whole and byte by byte."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_reads_pipelined_requests():
 def test_pieces_do_not_matter(cuts):
     """However the bytes are cut, the same requests come out."""
     bounds = [0, *sorted(cuts), len(TWO)]
-    pieces = [TWO[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [TWO[a:b] for a, b in pairwise(bounds)]
     assert parsed(pieces) == parsed([TWO])
 
 
@@ -68,4 +70,7 @@ def test_waits_for_a_body_that_waits_for_it():
 
 def test_response_has_its_length():
     """A response says how long its body is, in bytes."""
-    assert response(529, {"a": "b"}, "é".encode()) == b"HTTP/1.1 529 Unknown\r\ncontent-length: 2\r\na: b\r\n\r\n\xc3\xa9"
+    assert (
+        response(529, {"a": "b"}, "é".encode())
+        == b"HTTP/1.1 529 Unknown\r\ncontent-length: 2\r\na: b\r\n\r\n\xc3\xa9"
+    )

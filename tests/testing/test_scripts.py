@@ -22,7 +22,11 @@ def test_a_session_runs_the_programs_of_its_question(ask):
     """One program for each turn, and then FINAL."""
     text = f"Question: {run_query('a = 1', 'FINAL(a)')}\n\n`context` is a str."
     said = [recursion(ask(text, REPL, replies=["..."] * turn)) for turn in range(3)]
-    assert said == ["```python\na = 1\n```", "```python\nFINAL(a)\n```", "```python\nFINAL('session done')\n```"]
+    assert said == [
+        "```python\na = 1\n```",
+        "```python\nFINAL(a)\n```",
+        "```python\nFINAL('session done')\n```",
+    ]
 
 
 def test_a_session_without_a_program_looks_and_ends(ask):

@@ -60,7 +60,11 @@ def test_says_all_that_a_provider_may_say(serve):
     _, client = serve([reply, Reply("cut", finish_reason="length"), Raw(b"<html>", 502, "text/html")])
     _, headers, data = client.complete()
     answer = json.loads(data)
-    assert answer["choices"][0]["message"] == {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
+    assert answer["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [TOOL_CALL],
+    }
     assert answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 3}
     assert answer["usage"]["completion_tokens_details"] == {"reasoning_tokens": 2}
     assert headers["x-ratelimit-remaining-tokens"] == "7"
@@ -101,7 +105,7 @@ def test_dribbles(serve):
 
 def test_a_client_that_leaves_is_counted_as_gone(serve):
     """A request whose client goes away is no longer in flight."""
-    server, client = serve([Hang(30)])
+    server, _ = serve([Hang(30)])
     sender = socket.create_connection(("127.0.0.1", server.port))
     body = b'{"model": "m", "messages": []}'
     sender.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
@@ -178,7 +182,7 @@ def test_latency_is_shared_and_not_queued(serve):
 
 def test_large_bodies(serve):
     """A context of tens of megabytes arrives whole."""
-    server, client = serve(lambda request: str(len(request.last)))
+    _, client = serve(lambda request: str(len(request.last)))
     _, _, data = client.complete("x" * 20_000_000)
     assert json.loads(data)["choices"][0]["message"]["content"] == "20000000"
 
@@ -189,7 +193,9 @@ def test_ends_with_requests_in_flight():
     server.start()
     body = b'{"model": "m", "messages": []}'
     with socket.create_connection(("127.0.0.1", server.port)) as sender:
-        sender.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        sender.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
         until(lambda: server.in_flight == 1)
         began = time.monotonic()
         server.close()

@@ -1,0 +1,328 @@
+"""`AdmissionClient` asks the admission for a whole process: one per actor, on the actor's event loop.
+
+    async with client.permit(ask) as permit:        # waits for its turn; LimitReached, QuotaError if there is none
+        reply = await model.complete(request)
+        permit.settle(Outcome.OK, reply.usage, reply.cost_usd, reply.headers)
+
+1. Asks, settles and withdrawals of a few milliseconds travel together; the first after a pause goes at once.
+2. While asks wait, one exchange is held open at the admission, so a verdict comes the moment it is made.
+3. A permit that is left without a settle is settled as lost: charged at its estimate. Cancelling the wait takes the
+   ask out of the queue; a grant that arrives for it is given back.
+4. When the admission cannot be reached the process goes on alone at half the rate it had (`Alone`), within half of
+   its part of the budget. When it is back, perhaps as a new and empty one, it is told what was spent and what is
+   under way, and only then asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Protocol
+
+from rlm_ray.admission.alone import Alone
+from rlm_ray.admission.book import Book
+from rlm_ray.admission.outbox import Outbox
+from rlm_ray.admission.protocol import (
+    Ask,
+    Batch,
+    Granted,
+    Outcome,
+    Refused,
+    Replies,
+    Resume,
+    Settle,
+    Verdict,
+)
+from rlm_ray.core.headers import RateFacts, rate_facts
+from rlm_ray.core.model import Usage
+from rlm_ray.errors import LimitReached, QuotaError
+
+COALESCE_S = 0.003
+RETRY_S = 0.5
+TICK_S = 0.02
+
+_log = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """The way to an `AdmissionShell`. Whatever it raises means that the admission cannot be reached."""
+
+    async def exchange(self, batch: Batch) -> Replies: ...
+
+
+class Permit:
+    """Leave for one HTTP attempt; settle it once it is over."""
+
+    __slots__ = ("_client", "ask", "queue_wait_s", "rate_wait_s", "settled")
+
+    def __init__(self, client: AdmissionClient, ask: Ask, waits_s: tuple[float, float] = (0.0, 0.0)) -> None:
+        self.ask = ask
+        self.queue_wait_s, self.rate_wait_s = waits_s
+        self.settled = False
+        self._client = client
+
+    def settle(  # noqa: PLR0913 - what an answer says, most of it optional
+        self,
+        outcome: Outcome,
+        usage: Usage | None = None,
+        cost_usd: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        retry_after_s: float | None = None,
+        why: str = "",
+    ) -> None:
+        """Say what became of the attempt; it travels with the next batch. The second time changes nothing."""
+        if not self.settled:
+            self.settled = True
+            facts = self._client.facts(headers or {}, retry_after_s)
+            self._client.settle(Settle(self.ask.ticket, outcome, usage, cost_usd, facts, why))
+
+
+class AdmissionClient:
+    """The one client of a process. `holder` names the process, unique for ever."""
+
+    def __init__(
+        self,
+        holder: str,
+        transport: Transport,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        coalesce_s: float = COALESCE_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._holder, self._transport, self._clock, self._wall = holder, transport, clock, wall
+        self._coalesce_s, self._retry_s = coalesce_s, retry_s
+        self._numbers = itertools.count()
+        self._epoch: str | None = None
+        self._told_epoch: str | None = None
+        self._must_resume = False
+        self._down = False
+        self._alone = Alone()
+        self._books: dict[str, Book] = {}
+        self._pending: dict[str, tuple[Ask, asyncio.Future[Permit]]] = {}
+        self._open: dict[str, Permit] = {}
+        self._outbox = Outbox()
+        self._held = 0
+        self._sent_at = -1.0
+        self._timer: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unheard = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @asynccontextmanager
+    async def permit(self, ask: Ask) -> AsyncIterator[Permit]:
+        """Hold a permit for one attempt; give no ticket and no holder, they are filled in here."""
+        permit = await self.acquire(ask)
+        try:
+            yield permit
+        except asyncio.CancelledError:
+            permit.settle(Outcome.CANCELLED)
+            raise
+        finally:
+            permit.settle(Outcome.LOST)
+
+    async def acquire(self, ask: Ask) -> Permit:
+        """Wait for a permit. Whoever calls this settles it."""
+        ticket = f"{self._holder}:{next(self._numbers)}"
+        ask = replace(ask, ticket=ticket, holder=self._holder)
+        future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        self._pending[ticket] = (ask, future)
+        self._outbox.ask(ask)
+        self._kick()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._abandon(ticket)
+            raise
+
+    def facts(self, headers: Mapping[str, str], retry_after_s: float | None) -> RateFacts | None:
+        """What the headers of an answer say; `retry_after_s` where the caller knows it otherwise."""
+        facts = rate_facts(headers, self._wall()) if headers else None
+        if retry_after_s is None:
+            return facts
+        return replace(facts or RateFacts({}), retry_after_s=retry_after_s)
+
+    def settle(self, settle: Settle) -> None:
+        """`Permit.settle` calls this."""
+        self._outbox.settle(settle)
+        self._unheard += 1
+        self._idle.clear()
+        self._kick()
+
+    async def flush(self) -> None:
+        """Return when everything settled so far is known to the admission."""
+        await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """Stop. What has not been sent is lost: `flush` before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Out
+
+    def _kick(self) -> None:
+        """Send soon: with the other things of these milliseconds, at once after a pause."""
+        if self._timer is None and not self._down:
+            loop = asyncio.get_running_loop()
+            wait_s = self._sent_at + self._coalesce_s - loop.time()
+            self._timer = loop.call_later(wait_s, self._send) if wait_s > 0 else loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._timer = None
+        if not self._down:
+            self._sent_at = asyncio.get_running_loop().time()
+            self._own(self._exchange(self._take_batch()))
+
+    def _own(self, work: Coroutine[None, None, None]) -> None:
+        """Tasks of a client live as long as it: no caller's scope could hold what all callers share."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take_batch(self) -> Batch:
+        resume = None
+        if self._must_resume:
+            self._must_resume = False
+            now = self._clock()
+            new = self._told_epoch != self._epoch
+            records = tuple(book.record(now) for book in self._books.values()) if new else ()
+            resume = Resume(records, tuple(permit.ask for permit in self._open.values()))
+            for ask, _ in self._pending.values():
+                self._outbox.ask(ask)
+        return self._outbox.take(self._holder, self._epoch, resume, hold=bool(self._pending))
+
+    async def _exchange(self, batch: Batch) -> None:
+        self._held += batch.hold
+        try:
+            replies = await self._transport.exchange(batch)
+        except Exception as error:  # noqa: BLE001 - any failure of a foreign transport means the same
+            self._lose_touch(batch, error)
+            return
+        finally:
+            self._held -= batch.hold
+        self._hear(batch, replies)
+        if self._pending and not self._held:
+            self._kick()
+
+    def _abandon(self, ticket: str) -> None:
+        self._pending.pop(ticket, None)
+        if ticket in self._open:
+            self._open[ticket].settle(Outcome.UNSENT)
+        else:
+            self._outbox.withdraw(ticket)
+            self._kick()
+
+    # In
+
+    def _hear(self, batch: Batch, replies: Replies) -> None:
+        if batch.epoch is not None and replies.epoch != batch.epoch:
+            self._outbox.give_back(batch)
+            self._must_resume = self._must_resume or replies.epoch != self._epoch
+            self._epoch = replies.epoch
+            self._kick()
+            return
+        self._epoch = self._told_epoch = replies.epoch
+        for terms in replies.runs:
+            self._books.setdefault(terms.run_id, Book(terms, self._clock()))
+        for settle in batch.settles:
+            self._acknowledge(settle)
+        self._hear_rooms(replies)
+        for verdict in replies.verdicts:
+            self._hear_verdict(verdict)
+
+    def _hear_rooms(self, replies: Replies) -> None:
+        if replies.rooms is None:
+            return
+        rooms = {room.run_id: room for room in replies.rooms}
+        self._books = {run_id: book for run_id, book in self._books.items() if run_id in rooms}
+        for run_id, book in self._books.items():
+            book.hear(rooms[run_id])
+
+    def _hear_verdict(self, verdict: Verdict) -> None:
+        ask, future = self._pending.pop(verdict.ticket, (None, None))
+        match verdict:
+            case Granted() if ask is not None and future is not None and not future.done():
+                self._alone.granted(ask.account_key, self._clock())
+                self._hand_out(ask, future, (verdict.queue_wait_s, verdict.rate_wait_s))
+            case Granted() if verdict.ticket not in self._open:
+                self._outbox.withdraw(verdict.ticket)
+                self._kick()
+            case Refused() if ask is not None and future is not None and not future.done():
+                future.set_exception(_error(ask, verdict))
+            case _:
+                _log.debug("nobody waits for %s", verdict)
+
+    def _hand_out(
+        self, ask: Ask, future: asyncio.Future[Permit], waits_s: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
+        permit = self._open[ask.ticket] = Permit(self, ask, waits_s)
+        future.set_result(permit)
+
+    def _acknowledge(self, settle: Settle) -> None:
+        permit = self._open.pop(settle.permit)
+        if permit.ask.run_id in self._books:
+            waits_s = (permit.queue_wait_s, permit.rate_wait_s)
+            self._books[permit.ask.run_id].settled(permit.ask, settle, waits_s)
+        self._unheard -= 1
+        if not self._unheard:
+            self._idle.set()
+
+    # Alone
+
+    def _lose_touch(self, batch: Batch, error: Exception) -> None:
+        self._outbox.give_back(batch)
+        self._must_resume = True
+        if not self._down:
+            _log.warning("the admission cannot be reached, going on at half the rate: %s", error)
+            self._down = True
+            self._alone.begin(self._clock())
+            self._own(self._go_alone())
+
+    async def _go_alone(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            granting = group.create_task(self._grant_alone())
+            await self._reach()
+            granting.cancel()
+        _log.warning("the admission is back")
+        self._down = False
+        self._kick()
+
+    async def _reach(self) -> None:
+        """Return once somebody answers; what is to be said comes after."""
+        while True:
+            await asyncio.sleep(self._retry_s)
+            try:
+                replies = await self._transport.exchange(Batch(self._holder, self._epoch))
+            except Exception as error:  # noqa: BLE001 - as in _exchange
+                _log.debug("still no admission: %s", error)
+            else:
+                self._epoch = replies.epoch
+                return
+
+    async def _grant_alone(self) -> None:
+        while True:
+            for ask, future in list(self._pending.values()):
+                book = self._books.get(ask.run_id)
+                if book is None or future.done() or not book.affords(ask):
+                    continue
+                if await self._alone.take(ask.account_key):
+                    book.spend_alone(ask)
+                    del self._pending[ask.ticket]
+                    self._hand_out(ask, future)
+            await asyncio.sleep(TICK_S)
+
+
+def _error(ask: Ask, refused: Refused) -> LimitReached | QuotaError:
+    if refused.reason == "quota":
+        return QuotaError(ask.model, refused.why)
+    return LimitReached(refused.reason, refused.why)

@@ -1,0 +1,148 @@
+"""`AdmissionShell` gives an `Admission` a clock, a timer and its callers' patience; it decides nothing.
+
+A plain async class; `cluster/` wraps it as the one admission actor. Its callers are `AdmissionClient`s: each sends
+batches, and has at most one of them held here until there is a verdict for it (a long poll). A newer batch of the
+same holder frees the older one, so nothing piles up and nothing waits for a tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from rlm_ray.admission.admission import Admission
+from rlm_ray.admission.protocol import Batch, Refused, Replies, Room, RunTerms, Verdict
+from rlm_ray.core.usage import RunUsage
+
+HOLD_S = 10.0
+ROOMS_EVERY_S = 1.0
+
+
+class _Holder:
+    """What the shell knows of one client."""
+
+    __slots__ = ("mailbox", "rooms_at", "runs", "waiter")
+
+    def __init__(self) -> None:
+        self.mailbox: list[Verdict] = []
+        self.waiter: asyncio.Future[None] | None = None
+        self.runs: set[str] = set()
+        self.rooms_at = 0.0
+
+    def wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class AdmissionShell:
+    """One admission, served. `epoch` names this life of it: a new one for each start."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        epoch: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        hold_s: float = HOLD_S,
+    ) -> None:
+        self._admission = admission
+        self._epoch = epoch
+        self._clock = clock
+        self._hold_s = hold_s
+        self._holders: dict[str, _Holder] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def exchange(self, batch: Batch) -> Replies:
+        """Take in a batch and answer it, at once or when there is a verdict for its holder."""
+        if batch.epoch is not None and batch.epoch != self._epoch:
+            return Replies(self._epoch)
+        holder = self._holders.setdefault(batch.holder, _Holder())
+        self._take_in(batch)
+        self._tick()
+        holder.wake()
+        if batch.hold and not holder.mailbox:
+            await self._hold(holder)
+        return self._replies(holder, batch)
+
+    async def open_run(self, terms: RunTerms) -> str:
+        """The answer is the epoch: another one later means that the run has to be opened again."""
+        self._admission.open_run(terms, self._clock())
+        return self._epoch
+
+    async def close_run(self, run_id: str) -> RunUsage:
+        usage = self._admission.close_run(run_id)
+        self._tick()
+        return usage
+
+    async def open_session(self, run_id: str) -> Refused | None:
+        return self._admission.open_session(run_id)
+
+    async def usage(self, run_id: str) -> RunUsage:
+        return self._admission.usage(run_id)
+
+    async def room(self, run_id: str) -> Room | None:
+        return self._admission.room(run_id)
+
+    async def forget_holder(self, name: str) -> None:
+        self._holders.pop(name, None)
+        self._admission.forget_holder(name, self._clock())
+        self._tick()
+
+    def _take_in(self, batch: Batch) -> None:
+        now = self._clock()
+        if batch.resume is not None:
+            self._admission.resume(batch.holder, batch.resume, now)
+        for settle in batch.settles:
+            self._admission.settle(settle, now)
+        for ticket in batch.withdrawn:
+            self._admission.withdraw(ticket, now)
+        for ask in batch.asks:
+            self._admission.ask(ask, now)
+
+    def _tick(self) -> None:
+        """Hand out what is due and set the timer for what will be."""
+        now = self._clock()
+        for verdict in self._admission.poll(now):
+            holder = self._holders.get(verdict.holder)
+            if holder is not None:
+                holder.mailbox.append(verdict)
+                holder.wake()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wakeup = self._admission.next_wakeup(now)
+        if wakeup is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(wakeup - now, 0.001), self._tick)
+
+    async def _hold(self, holder: _Holder) -> None:
+        waiter = holder.waiter = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._hold_s):
+                await waiter
+        except TimeoutError:
+            return
+        finally:
+            if holder.waiter is waiter:
+                holder.waiter = None
+
+    def _replies(self, holder: _Holder, batch: Batch) -> Replies:
+        now = self._clock()
+        new = {ask.run_id for ask in batch.asks} - holder.runs
+        if batch.resume is not None:
+            new |= {record.terms.run_id for record in batch.resume.runs}
+        holder.runs |= new
+        verdicts, holder.mailbox = tuple(holder.mailbox), []
+        terms = [self._admission.terms(run_id, now) for run_id in sorted(new)]
+        opened = tuple(run for run in terms if run is not None)
+        return Replies(self._epoch, verdicts, opened, self._rooms(holder, now, news=bool(new)))
+
+    def _rooms(self, holder: _Holder, now: float, *, news: bool) -> tuple[Room, ...] | None:
+        if not news and now - holder.rooms_at < ROOMS_EVERY_S:
+            return None
+        holder.rooms_at = now
+        rooms = [self._admission.room(run_id) for run_id in sorted(holder.runs)]
+        opened = tuple(room for room in rooms if room is not None)
+        holder.runs = {room.run_id for room in opened}
+        return opened

@@ -1,0 +1,5 @@
+"""`python -m rlm_ray.cli`."""
+
+from rlm_ray.cli import main
+
+main()

@@ -1,0 +1,128 @@
+"""How many requests of one account may be under way at once: a `Window` that finds it out.
+
+1. It starts small and doubles after each clean round that used it, until the first refusal.
+2. A refusal opens an *episode*: the window is cut once, to 0.8 of the level at which the provider refused, and
+   not again for 15 s. Refusals of what was under way at the cut only make that level more exact; of what went
+   out later, they take another step down, 2 %.
+3. Then it grows 5 % for each clean round that used at least 80 % of it, and stops one below the level that was
+   refused. It *looks* above that level rarely; a failed look costs that look, not another cut, and makes the
+   next one rarer. A look that holds opens the way up, faster with each clean round.
+4. A server error pauses growth and cuts nothing. A refusal for the rate (the provider says when, or a meter is
+   full) is none of the window's business: see `account.py`.
+
+A round is as many answers as the window is wide.
+"""
+
+from __future__ import annotations
+
+import math
+
+START = 20
+MOST = 10_000
+CUT = 0.8
+STEP = 0.02
+GROW = 0.05
+MOST_GROW = 0.2
+USED = 0.8
+UNEXPLAINED = 0.6
+COOLDOWN_S = 15.0
+PAUSE_S = 2.0
+LOOK_AFTER_ANSWERS = 50
+MOST_LOOK_AFTER = 1600
+
+
+class Window:
+    """The in-flight limit of one account; `most` is the user's own."""
+
+    __slots__ = (
+        "_answers", "_ceiling", "_cut_at", "_cut_level", "_grow", "_highest", "_look_after", "_paused_until",
+        "_reacted_at", "_since_refused", "in_flight", "most", "size",
+    )  # fmt: skip
+
+    def __init__(self, most: int | None = None, start: int = START) -> None:
+        self.most = MOST if most is None else most
+        self.size = float(min(start, self.most))
+        self.in_flight = 0
+        self._grow = 1.0
+        self._ceiling = self._cut_level = math.inf
+        self._cut_at = self._reacted_at = self._paused_until = -math.inf
+        self._answers = self._since_refused = self._highest = 0
+        self._look_after = LOOK_AFTER_ANSWERS
+
+    @property
+    def limit(self) -> int:
+        return max(int(min(self.size, self.most)), 1)
+
+    @property
+    def open(self) -> bool:
+        return self.in_flight < self.limit
+
+    def enter(self) -> None:
+        """One more under way."""
+        self.in_flight += 1
+        self._highest = max(self._highest, self.in_flight)
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+
+    def answered(self, now: float) -> None:
+        """A request was served: a step towards the end of a clean round."""
+        self._answers += 1
+        self._since_refused += 1
+        if self._answers >= self.limit:
+            if self._highest >= USED * self.limit and now >= self._paused_until:
+                self._widen(now)
+            self._start_round()
+
+    def failed(self, now: float) -> None:
+        """The server stumbled: no growth for a moment."""
+        self._paused_until = max(self._paused_until, now + PAUSE_S)
+        self._start_round()
+
+    def refused(self, granted_at: float, now: float) -> bool:
+        """The provider refused a request, which has left: it found those still under way there, more or less,
+        and had no place for one more. False where the window does not explain that: far fewer are under way
+        than it was just cut to, so something else is short."""
+        level = self.in_flight + 1
+        if granted_at <= self._reacted_at:
+            if self._reacted_at == self._cut_at:
+                self._cut(min(level, self._cut_level))
+            return True
+        cooling = now - self._cut_at < COOLDOWN_S
+        if cooling and level < UNEXPLAINED * self._cut_level:
+            return False
+        self._reacted_at, self._since_refused = now, 0
+        if self.size >= self._ceiling:
+            self._look_after = min(self._look_after * 2, MOST_LOOK_AFTER)
+            self._step_down(level)
+        elif cooling:
+            self._step_down(level)
+        else:
+            self._cut_at = now
+            self._cut(min(level, self.size))
+        self._grow = GROW
+        self._start_round()
+        return True
+
+    def _cut(self, level: float) -> None:
+        self._ceiling = self._cut_level = max(level, 2.0)
+        self.size = max(min(self.size, CUT * self._ceiling), 1.0)
+
+    def _step_down(self, level: float) -> None:
+        self._ceiling = max(min(level, self.size, self._ceiling), 2.0)
+        self.size = max(min(self.size - 1, self._ceiling - 1, (1 - STEP) * self.size), 1.0)
+
+    def _widen(self, now: float) -> None:
+        if self._highest >= self._ceiling <= self.size:
+            self._ceiling, self._look_after = math.inf, max(self._look_after // 2, LOOK_AFTER_ANSWERS)
+        if self._ceiling == math.inf:
+            self.size = max(self.size * (1 + self._grow), self.size + 1)
+            self._grow = self._grow if self._grow == 1 else min(self._grow * 2, MOST_GROW)
+        elif self.size < self._ceiling - 1:
+            self.size = min(max(self.size * (1 + GROW), self.size + 1), self._ceiling - 1)
+        elif now - self._reacted_at >= COOLDOWN_S and self._since_refused >= self._look_after:
+            self.size, self._since_refused = max(self._ceiling, (1 + STEP) * (self._ceiling - 1)), 0
+        self.size = min(self.size, float(self.most))
+
+    def _start_round(self) -> None:
+        self._answers, self._highest = 0, self.in_flight

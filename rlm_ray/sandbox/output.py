@@ -1,0 +1,64 @@
+"""What a cell prints: counted in full, kept as its head and its tail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_FIRST_SHOWN = 20
+_SHOW_EVERY_S = 0.25
+
+
+class Output:
+    """Never holds much more than `limit` characters, however much is printed.
+
+    `show` is called now and then with what there is, so that a cell that is killed later has not
+    printed in vain: for the first prints at once, then a few times a second.
+    """
+
+    def __init__(self, limit: int, show: Callable[[str, int], None]) -> None:
+        self._head_limit = limit // 2
+        self._tail_limit = limit - limit // 2
+        self._show = show
+        self.clear()
+
+    def clear(self) -> None:
+        self.chars = 0
+        self._head = ""
+        self._tail: list[str] = []
+        self._tail_chars = 0
+        self._times_shown = 0
+        self._shown_at = 0.0
+
+    def write(self, text: str) -> None:
+        self.chars += len(text)
+        room = self._head_limit - len(self._head)
+        if room > 0:
+            self._head += text[:room]
+            text = text[room:]
+        if text:
+            self._keep_tail(text)
+
+    def show(self) -> None:
+        """Let the host know, unless it was told a moment ago."""
+        if self._times_shown >= _FIRST_SHOWN:
+            now = time.monotonic()
+            if now - self._shown_at < _SHOW_EVERY_S:
+                return
+            self._shown_at = now
+        self._times_shown += 1
+        self._show(self.text(), self.chars)
+
+    def text(self) -> str:
+        tail = "".join(self._tail)[-self._tail_limit :]
+        missing = self.chars - len(self._head) - len(tail)
+        if not missing:
+            return self._head + tail
+        return f"{self._head}\n… {missing:,} characters left out …\n{tail}"
+
+    def _keep_tail(self, text: str) -> None:
+        self._tail.append(text[-self._tail_limit :])
+        self._tail_chars += len(self._tail[-1])
+        if self._tail_chars > 2 * self._tail_limit or len(self._tail) > 10_000:
+            kept = "".join(self._tail)[-self._tail_limit :]
+            self._tail, self._tail_chars = [kept], len(kept)

@@ -1,0 +1,49 @@
+"""One Ray cluster for the whole test session, with two session actors at most."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+from rlm_ray import RLM, Cluster
+from rlm_ray.testing import ModelServer
+from rlm_ray.testing.scripts import recursion
+
+CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=64)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "/cluster/" in str(item.path):
+            item.add_marker(pytest.mark.ray)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Ray with both actors warm."""
+    RLM(cluster=CLUSTER).warm(2)
+    yield CLUSTER
+    ray.shutdown()
+
+
+@pytest.fixture
+def ask(cluster):
+    """Make an RLM against a server: `ask(server, max_depth=2)`."""
+
+    def make(server, **options):
+        settings = {
+            "model": "openai/root",
+            "api_base": server.url,
+            "api_key": "k",
+            "cluster": cluster,
+        } | options
+        return RLM(**settings)
+
+    return make
+
+
+@pytest.fixture
+def server():
+    """A model that plays whatever tree its question asks for."""
+    with ModelServer(recursion, latency_s=0.01) as running:
+        yield running

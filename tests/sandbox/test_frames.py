@@ -1,0 +1,156 @@
+"""Frames and messages: whole, byte by byte, trailing, and hostile."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm_ray.core.cell import Answered, Failed, SubCalls, Variable
+from rlm_ray.core.context import Context, Docs, Span, make_context
+from rlm_ray.sandbox import messages
+from rlm_ray.sandbox.frames import BadFrame, Decoder, Frame, encode
+
+TEXT = make_context("0123456789" * 10)
+DOCUMENTS = make_context([{"id": str(n), "text": "x" * n} for n in range(5)])
+
+
+def decode(data: bytes) -> Frame:
+    decoder = Decoder()
+    decoder.feed(data)
+    frame = decoder.next()
+    assert frame is not None
+    assert decoder.next() is None
+    return frame
+
+
+def raw(head: Any, blob: bytes = b"") -> bytes:
+    encoded = head if isinstance(head, bytes) else json.dumps(head).encode()
+    return struct.pack("<II", len(encoded), len(blob)) + encoded + blob
+
+
+def test_a_frame_comes_back_whole() -> None:
+    assert decode(encode("kind", ["a", "", "é😀"], n=1)) == Frame("kind", {"n": 1}, ("a", "", "é😀"))
+
+
+def test_a_frame_comes_back_byte_by_byte() -> None:
+    decoder = Decoder()
+    *most, last = encode("kind", ["text"])
+    for byte in most:
+        decoder.feed(bytes([byte]))
+        assert decoder.next() is None
+    decoder.feed(bytes([last]))
+    assert decoder.next() == Frame("kind", {}, ("text",))
+
+
+def test_two_frames_and_a_half_give_two() -> None:
+    decoder = Decoder()
+    decoder.feed(encode("one") + encode("two", ["2"]) + encode("three")[:-1])
+    assert [decoder.next(), decoder.next(), decoder.next()] == [Frame("one"), Frame("two", {}, ("2",)), None]
+
+
+def test_lone_surrogates_become_question_marks() -> None:
+    assert decode(encode("kind", ["a\ud800b"])).texts == ("a?b",)
+
+
+@given(st.lists(st.text()), st.integers(1, 50))
+def test_any_texts_come_back_in_any_pieces(texts: list[str], piece: int) -> None:
+    decoder = Decoder()
+    data = encode("kind", texts)
+    for at in range(0, len(data), piece):
+        decoder.feed(data[at : at + piece])
+    frame = decoder.next()
+    assert frame is not None
+    assert list(frame.texts) == [text.encode("utf-8", "replace").decode() for text in texts]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack("<II", 1 << 30, 0),
+        struct.pack("<II", 2, 0xFFFFFFFF),
+        raw(b"not json"),
+        raw(b"[" * 100_000),
+        raw(b"\xff\xfe"),
+        raw([]),
+        raw({"kind": "x"}),
+        raw({"kind": 7, "sizes": []}),
+        raw({"kind": "x", "sizes": [-1]}),
+        raw({"kind": "x", "sizes": [True]}, b"a"),
+        raw({"kind": "x", "sizes": [5]}, b"abc"),
+        raw({"kind": "x", "sizes": [1]}, b"abc"),
+        raw({"kind": "x", "sizes": ["1"]}, b"a"),
+    ],
+)
+def test_what_is_not_a_frame_is_refused(data: bytes) -> None:
+    decoder = Decoder()
+    decoder.feed(data)
+    with pytest.raises(BadFrame):
+        decoder.next()
+
+
+@given(st.binary(max_size=200))
+def test_garbage_never_raises_anything_else(data: bytes) -> None:
+    decoder = Decoder(max_bytes=1 << 16)
+    decoder.feed(data)
+    try:
+        frame = decoder.next()
+        if frame is not None:
+            messages.read(frame, TEXT)
+    except BadFrame:
+        pass
+
+
+def test_calls_come_back_as_they_were_made() -> None:
+    parts = ("text", Span(3, 9), Docs(1, 3), ["a", "b"], [{"id": "i", "text": "t"}])
+    calls = SubCalls("recursive", ("q", "q", "p", "q", "p"), parts, True)
+    data = messages.write_calls(calls)
+    assert messages.read(decode(data), DOCUMENTS) == calls
+    assert data.count(b"q") < 4  # "queries", "kind" and the like aside, a query travels once
+
+
+def test_done_and_outcomes_come_back() -> None:
+    done = messages.Done("out", 3, "bad", (Variable("x", "int", None),), ("note",), True)
+    assert messages.read(decode(messages.write_done(done)), TEXT) == done
+    outcomes = [Answered("a"), Failed("Kind", "why"), Answered("")]
+    assert messages.read_outcomes(decode(messages.write_outcomes(outcomes))) == outcomes
+
+
+def calls_frame(part: Any, texts: tuple[str, ...] = ("q",), **fields: Any) -> Frame:
+    base = {"call": "recursive", "stop": True, "queries": 1, "asks": [0], "parts": [part]}
+    return Frame("calls", base | fields, texts)
+
+
+@pytest.mark.parametrize(
+    ("frame", "context"),
+    [
+        (Frame("nonsense"), TEXT),
+        (Frame("final", {}, ()), TEXT),
+        (Frame("final", {}, ("x" * 10_000_001,)), TEXT),
+        (Frame("printed", {"chars": -1}, ("x",)), TEXT),
+        (Frame("printed", {"chars": "1"}, ("x",)), TEXT),
+        (Frame("done", {"chars": 0, "notes": 0, "variables": [["x"]]}, ("",)), TEXT),
+        (Frame("done", {"chars": 0, "notes": 10**9, "variables": []}, ("",)), TEXT),
+        (Frame("done", {"chars": 0, "notes": 0, "variables": [["x", "y", "z"]] * 10_000}, ("",)), TEXT),
+        (calls_frame(["span", 0, 101]), TEXT),
+        (calls_frame(["span", 5, 4]), TEXT),
+        (calls_frame(["span", -1, 4]), TEXT),
+        (calls_frame(["span", 0, 1.5]), TEXT),
+        (calls_frame(["docs", 0, 1]), TEXT),
+        (calls_frame(["docs", 0, 6]), DOCUMENTS),
+        (calls_frame(["list", 10**7, False]), TEXT),
+        (calls_frame(["text"]), TEXT),
+        (calls_frame("text"), TEXT),
+        (calls_frame(["span", 0, 1], asks=[1]), TEXT),
+        (calls_frame(["span", 0, 1], asks=[0, 0]), TEXT),
+        (calls_frame(["span", 0, 1], call="sudo"), TEXT),
+        (calls_frame(["span", 0, 1], queries=2), TEXT),
+    ],
+)
+def test_a_child_that_lies_is_refused(frame: Frame, context: Context) -> None:
+    with pytest.raises(BadFrame):
+        messages.read(frame, context)

@@ -1,0 +1,285 @@
+"""What a cell may cost, and what is left when it took more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from conftest import QUICK, Cells, Served
+
+from rlm_ray.core.cell import Answered, Outcome, SubCalls
+from rlm_ray.core.context import make_context
+from rlm_ray.errors import ConfigError, SandboxError
+from rlm_ray.sandbox.host import Sandbox, SandboxHost
+from rlm_ray.sandbox.layers import Layer, layers
+
+BRIEF = Sandbox(cell_timeout_s=0.6, cell_cpu_s=20)
+
+
+async def test_a_cell_that_runs_too_long_is_stopped_and_the_next_is_fresh() -> None:
+    async with SandboxHost(BRIEF) as host:
+        repl = await host.open(make_context("x"), "q")
+        result = await repl.run(["x = 1\nprint('before')\nwhile True: pass"], Served())
+        assert "the cell ran longer than 0.6 s" in (result.killed or "")
+        assert "All variables are lost" in (result.killed or "")
+        assert result.output == "before\n"
+        assert "NameError" in ((await repl.run(["x"], Served())).error or "")
+
+
+async def test_waiting_for_sub_calls_is_not_charged() -> None:
+    async def slow(calls: SubCalls) -> Sequence[Outcome]:
+        await asyncio.sleep(0.4)
+        return [Answered("slow")]
+
+    async with SandboxHost(BRIEF) as host:
+        repl = await host.open(make_context("x"), "q")
+        result = await repl.run(["for i in range(3): print(recursive_llm('q'))"], slow)
+        assert (result.killed, result.output) == (None, "slow\n" * 3)
+
+
+async def test_processor_time_has_a_limit_of_its_own() -> None:
+    async with SandboxHost(Sandbox(cell_timeout_s=30, cell_cpu_s=0.2)) as host:
+        repl = await host.open(make_context("x"), "q")
+        result = await repl.run(["sum(range(10**12))"], Served())
+        assert "more than 0.2 s of processor time" in (result.killed or "")
+        for _ in range(4):
+            assert (await repl.run(["sum(range(10**6))"], Served())).killed is None
+
+
+async def test_memory_has_a_limit_and_the_error_says_what_to_do(cells: Cells) -> None:
+    result = await cells("x = 'kept'\ny = [0] * 10**9")
+    assert "128 MB" in (result.error or "")
+    assert "re.finditer" in (result.error or "")
+    assert await cells.prints("print(x)") == "kept\n"
+
+
+async def test_honest_work_on_a_large_context_fits(host: SandboxHost) -> None:
+    cells = Cells(await host.open(make_context("word " * 4_000_000), "q"), Served())
+    assert await cells.prints("t = context.upper(); u = t[::-1]; print(len(u))") == "20000000\n"
+
+
+async def test_a_crash_of_the_interpreter_costs_only_its_own_session(host: SandboxHost) -> None:
+    crashing = await host.open(make_context("x"), "q", filtered=False)
+    other = Cells(await host.open(make_context("x"), "q"), Served())
+    await other("kept = 1")
+    result = await crashing.run(["import ctypes; ctypes.string_at(0)"], Served())
+    assert "it crashed (SIGSEGV)" in (result.killed or "")
+    assert await other.prints("print(kept)") == "1\n"
+
+
+async def test_deep_recursion_is_an_error(cells: Cells) -> None:
+    result = await cells("def f(): return f()\nf()")
+    assert "RecursionError" in (result.error or "")
+    assert await cells.prints("def g(n): return n and g(n - 1)\nprint(g(2000))") == "0\n"
+
+
+MALFORMED = {
+    "garbage": "import os; os.write(3, b'garbage garbage'); os.read(3, 1)",
+    "a huge length": "import os; os.write(3, b'\\xff' * 8); os.read(3, 1)",
+    "an unknown kind": "import os, json; h = json.dumps({'kind': 'x', 'sizes': []}).encode(); os.write(3, len(h).to_bytes(4, 'little') + bytes(4) + h); os.read(3, 1)",
+    "ready again": "import os, json; h = json.dumps({'kind': 'ready', 'sizes': []}).encode(); os.write(3, len(h).to_bytes(4, 'little') + bytes(4) + h); os.read(3, 1)",
+    "a flood": "import os, json; h = json.dumps({'kind': 'printed', 'sizes': [1], 'chars': 1}).encode(); f = len(h).to_bytes(4, 'little') + (1).to_bytes(4, 'little') + h + b'x'\nwhile True: os.write(3, f * 100)",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+async def test_a_child_that_breaks_the_protocol_is_killed(host: SandboxHost, name: str) -> None:
+    repl = await host.open(make_context("x"), "q", filtered=False)
+    result = await repl.run([MALFORMED[name]], Served())
+    assert "it broke the protocol" in (result.killed or "")
+
+
+async def test_a_child_that_dies_during_a_sub_call_cancels_it(host: SandboxHost) -> None:
+    cancelled = asyncio.Event()
+
+    async def endless(calls: SubCalls) -> Sequence[Outcome]:
+        (pid,) = child_pids(host)
+        os.kill(pid, signal.SIGKILL)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    repl = await host.open(make_context("x"), "q")
+    result = await repl.run(["recursive_llm('q')"], endless)
+    assert "ran out of memory" in (result.killed or "")
+    assert cancelled.is_set()
+
+
+async def test_cancelling_a_run_in_a_sub_call_cancels_the_sub_call_and_kills_the_child(
+    host: SandboxHost,
+) -> None:
+    inside, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def endless(calls: SubCalls) -> Sequence[Outcome]:
+        inside.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    repl = await host.open(make_context("x"), "q")
+    run = asyncio.create_task(repl.run(["recursive_llm('q')"], endless))
+    await inside.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert cancelled.is_set()
+    assert host.children == 0
+
+
+async def test_cancelling_a_run_in_the_middle_of_a_cell_kills_the_child(host: SandboxHost) -> None:
+    reached = asyncio.Event()
+
+    async def once(calls: SubCalls) -> Sequence[Outcome]:
+        asyncio.get_running_loop().call_later(0.05, reached.set)
+        return [Answered("go")]
+
+    repl = await host.open(make_context("x"), "q")
+    run = asyncio.create_task(repl.run(["recursive_llm('q')\nwhile True: pass"], once))
+    await reached.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert host.children == 0
+    assert (await repl.run(["print(1)"], once)).output == "1\n"
+
+
+async def test_closing_a_repl_in_the_middle_of_a_cell_ends_the_cell(host: SandboxHost) -> None:
+    repl = await host.open(make_context("x"), "q")
+    run = asyncio.create_task(repl.run(["while True: pass"], Served()))
+    await asyncio.sleep(0.05)
+    await repl.aclose()
+    assert (await run).killed
+    with pytest.raises(SandboxError):
+        await repl.run(["1"], Served())
+
+
+@pytest.mark.parametrize("size", [10, 400_000], ids=["small context", "large context"])
+async def test_a_zygote_that_dies_is_replaced_and_its_sessions_are_told(host: SandboxHost, size: int) -> None:
+    repl = await host.open(make_context("x" * size), "q")
+    assert (await repl.run(["y = 1"], Served())).error is None
+    before = host.zygote_pid
+    assert before is not None
+    assert repl._child is not None
+    os.kill(before, signal.SIGKILL)
+    await repl._child.exited
+    result = await repl.run(["print(y)"], Served())
+    assert "its supervising process died" in (result.killed or "")
+    assert (await repl.run(["print(len(context))"], Served())).output == f"{size}\n"
+    assert host.zygote_pid != before
+
+
+async def test_a_dead_zygote_does_not_keep_new_sessions_out(host: SandboxHost) -> None:
+    assert host.zygote_pid is not None
+    os.kill(host.zygote_pid, signal.SIGKILL)
+    repl = await host.open(make_context("x"), "q")
+    assert (await repl.run(["print(1)"], Served())).output == "1\n"
+
+
+# Settings and layers
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cell_timeout_s": -1},
+        {"cell_timeout_s": float("nan")},
+        {"cell_cpu_s": float("inf")},
+        {"memory_mb": 1},
+        {"output_chars": 0},
+        {"memory_mb": "256"},
+        {"cell_cpu_s": True},
+    ],
+)
+def test_absurd_settings_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"sandbox.{next(iter(wrong))}"):
+        Sandbox(**wrong)
+
+
+def without(name: str) -> list[Layer]:
+    return [layer if layer.name != name else Layer(name, "Function not implemented") for layer in layers()]
+
+
+async def test_a_kernel_without_landlock_is_refused_by_name() -> None:
+    host = SandboxHost(QUICK, probe=lambda: without("Landlock"))
+    with pytest.raises(
+        SandboxError, match=r"no Landlock \(Function not implemented\): pass Sandbox\(allow_degraded=True\)"
+    ):
+        await host.start()
+    await host.aclose()
+
+
+async def test_degraded_runs_without_landlock_but_never_without_seccomp() -> None:
+    degraded = Sandbox(allow_degraded=True)
+    async with SandboxHost(degraded, probe=lambda: without("Landlock")) as host:
+        repl = await host.open(make_context("x"), "q", filtered=False)
+        result = await repl.run(["open('/etc/passwd')"], Served())
+        assert "PermissionError" in (result.error or "")
+    with pytest.raises(SandboxError, match="seccomp"):
+        await SandboxHost(degraded, probe=lambda: without("seccomp")).start()
+
+
+# Nothing stays behind
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def runs(pid: int | None) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def child_pids(host: SandboxHost) -> list[int]:
+    children = Path(f"/proc/{host.zygote_pid}/task/{host.zygote_pid}/children").read_text().split()
+    return [int(pid) for pid in children]
+
+
+async def test_two_hundred_sessions_leave_nothing_behind() -> None:
+    host = SandboxHost(QUICK)
+    await host.start()
+    await (await host.open(make_context("x"), "q")).aclose()
+    descriptors = open_descriptors()
+    gate = asyncio.Semaphore(16)
+
+    async def session(number: int) -> None:
+        async with gate:
+            size = 300_000 if number % 20 == 0 else 10
+            repl = await host.open(make_context("y" * size, key="big" if number % 40 == 0 else ""), "q")
+            assert (await repl.run(["print(len(context))"], Served())).output == f"{size}\n"
+            await repl.aclose()
+
+    await asyncio.gather(*map(session, range(200)))
+    assert host.children == 0
+    # One control socket for the keyed context that is kept for whoever asks next.
+    assert open_descriptors() <= descriptors + 1
+    zygote = host.zygote_pid
+    assert len(child_pids(host)) <= 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await host.aclose()
+    await host.aclose()
+    assert not runs(zygote)
+
+
+async def test_the_zygote_ends_when_its_host_does() -> None:
+    host = SandboxHost(QUICK)
+    await host.start()
+    repl = await host.open(make_context("x" * 300_000), "q")
+    assert repl
+    assert host._root is not None
+    process = host._root._process
+    host._root.nursery.close()
+    deadline = time.monotonic() + 10
+    while process.poll() is None:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    assert process.returncode == 0
+    await host.aclose()
