@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 venv: $(READY)
 
 demo: $(READY)
-	$(BIN)/rlm-ray ask "How did the creature learn to speak and to read?" examples/frankenstein.txt --model offline/extractive
+	$(BIN)/rlm-ray ask "How does the creature learn to speak and read?" examples/frankenstein.txt --model offline/extractive
 
 test: $(READY)
 	$(BIN)/python -m pytest

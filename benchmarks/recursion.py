@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ServerProcess
@@ -35,7 +36,7 @@ class Case:
     critical_path_s: float
     reach_s: float
     work: Callable[[RLM], Awaitable[None]]
-    settings: dict[str, object]
+    settings: dict[str, Any]
 
 
 async def _ask(rlm: RLM, program: str, context: str) -> None:
@@ -65,7 +66,7 @@ def _large(text: str) -> Callable[[RLM], Awaitable[None]]:
 
 def cases() -> list[Case]:
     large = "The quick brown fox jumps over the lazy dog. " * (100_000_000 // 45)
-    sessions: dict[str, object] = {"max_depth": 2, "leaf_chars": 0}
+    sessions: dict[str, Any] = {"max_depth": 2, "leaf_chars": 0}
     return [
         Case("1 root, recursive_map over 500 leaves", 0.6, 2.1, _fan_out(500), {}),
         Case("1 root, 32 child sessions of 2 turns", 0.8, 1.3, _fan_out(32), sessions),
@@ -113,7 +114,7 @@ def _cold_ask() -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.txt"
         path.write_text("The fox is red. The dog is lazy. The sky is blue.\n" * 40)
-        command = [Path(sys.executable).with_name("rlm-ray"), "ask", "What colour is the fox?", path]
+        command = [str(Path(sys.executable).with_name("rlm-ray")), "ask", "What colour is the fox?", str(path)]
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - started

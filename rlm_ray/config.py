@@ -179,8 +179,8 @@ def _build(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
 
 def _typed(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
     """The value as its field wants it: tables become dataclasses, text from the environment numbers."""
-    hint: Any = get_type_hints(cls)[name]
-    if is_dataclass(hint):
+    hint = get_type_hints(cls)[name]
+    if is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
             return _build(hint, value, f"{prefix}{name}.")
         if isinstance(value, hint):

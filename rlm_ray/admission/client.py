@@ -86,7 +86,7 @@ class Permit:
 class AdmissionClient:
     """The one client of a process. `holder` names the process, unique for ever."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two it needs, the others for tests
         self,
         holder: str,
         transport: Transport,

@@ -121,19 +121,23 @@ class Run:
         self._carried = carried
 
     def _why(self, reason: str, ask: Ask) -> str:
-        limits, ledger = self.terms.limits, self.ledger
-        spent, left, wanted = ledger.spent, ledger.left(last_call=ask.last_call), worst(ask)
+        limits, spent = self.terms.limits, self.ledger.spent
+        left, wanted = self.ledger.left(last_call=ask.last_call).most(Amount()), worst(ask)
+        kept = "" if ask.last_call else " (besides what is kept for the last answer)"
         match reason:
             case "cost_usd":
                 return (
-                    f"the cost limit of ${limits.cost_usd:g} is reached: ${spent.nano_usd / NANO:.6g} spent, "
-                    f"${max(left.nano_usd, 0) / NANO:.6g} left for a call that may cost "
-                    f"${wanted.nano_usd / NANO:.6g}"
+                    f"the cost limit of ${limits.cost_usd:g} is reached: ${_usd(spent)} spent, "
+                    f"${_usd(left)} left{kept} for a call that may cost ${_usd(wanted)}"
                 )
             case "tokens":
                 return (
                     f"the token limit of {limits.tokens} is reached: {spent.tokens} used, "
-                    f"{max(left.tokens, 0)} left for a call that may take {wanted.tokens}"
+                    f"{left.tokens} left{kept} for a call that may take {wanted.tokens}"
                 )
             case _:
-                return f"the limit of {limits.calls} calls is reached: {spent.calls} answered"
+                return f"the limit of {limits.calls} calls is reached: {spent.calls} answered{kept}"
+
+
+def _usd(amount: Amount) -> str:
+    return f"{amount.nano_usd / NANO:.6g}"

@@ -4,8 +4,8 @@
 2. Between lanes (a tenant, or a run of its own): fair shares by weight, see `fair.py`.
 3. Within a lane: the oldest root first, then the deepest, then first come. Old trees finish before new ones
    open, so the first answers come early and few sessions are open at once.
-4. What was next and must wait for the rate stays next (`hold`): a large request is not overtaken for ever by
-   small ones that would still fit.
+4. What was next and must wait for the rate stays next (`hold`): a large request is not overtaken by small ones
+   that would still fit. Only rule 3 puts anyone before another for long, and trees are finite.
 
 Removal is lazy: a removed ticket is skipped when it surfaces.
 """

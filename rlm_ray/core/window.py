@@ -41,7 +41,7 @@ class Window:
 
     def __init__(self, most: int | None = None, start: int = START) -> None:
         self.most = MOST if most is None else most
-        self.size = float(min(start, self.most))
+        self.size = float(start)
         self.in_flight = 0
         self._grow = 1.0
         self._ceiling = self._cut_level = math.inf

@@ -22,7 +22,7 @@ def quiet_logging() -> Quiet:
     except ImportError:
         return lambda _model, _messages: {}
 
-    class QuietLogging(Logging):  # type: ignore[misc] - litellm is untyped here
+    class QuietLogging(Logging):  # type: ignore[misc]  # litellm is untyped here
         def response_cost_calculator(self, *_: Any, **__: Any) -> None:
             return None
 

@@ -21,7 +21,9 @@ SPECIAL = frozenset({"format", "format_map", "__class__", "__dict__", "__setattr
 """Attributes whose value depends on a check at run time; all others are read natively."""
 
 _ATTRIBUTES = (
-    METHODS | SPECIAL | {"__name__", "__qualname__", "__doc__", "__module__", "__cause__", "__context__"}
+    METHODS
+    | SPECIAL
+    | {"__name__", "__qualname__", "__doc__", "__module__", "__cause__", "__context__", "__notes__"}
 )
 
 _NAMES = METHODS | {

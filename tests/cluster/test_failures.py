@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -40,7 +41,7 @@ async def until(condition, seconds=10.0):
 
 @pytest.mark.parametrize("leaf_chars", [0, 100_000], ids=["child sessions", "plain calls"])
 async def test_cancelling_a_wide_run_leaves_no_session_no_process_and_no_call(ask, cluster, leaf_chars):
-    with ModelServer(lambda r: recursion(r), latency_s=0.05) as server:
+    with ModelServer(recursion, latency_s=0.05) as server:
         server_busy = ask(server, max_depth=2, leaf_chars=leaf_chars)
         work = asyncio.create_task(server_busy.acompletion(WIDE, TEXT))
         await until(lambda: server.calls > 10)
@@ -150,7 +151,7 @@ async def test_a_killed_sandbox_is_an_observation_and_the_session_goes_on(ask, c
 
 
 def _descendants(pids):
-    table = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True).stdout.splitlines()[1:]
+    table = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
     found, size = set(pids), 0
     while len(found) > size:
         size = len(found)
@@ -160,8 +161,7 @@ def _descendants(pids):
 
 def _cpu_seconds(pid):
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -191,5 +191,5 @@ def test_ctrl_c_in_a_wide_run_prints_what_is_known_and_exits_130(tmp_path):
         calls = server.calls
         time.sleep(0.7)
         assert server.calls == calls
-    left = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True).stdout
+    left = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True, check=False).stdout
     assert left == ""

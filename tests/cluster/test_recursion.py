@@ -112,9 +112,9 @@ def test_a_rate_limited_call_is_retried_and_an_outage_is_given_up_with_advice(as
     with ModelServer(replies) as server:
         assert ask(server, max_depth=0).completion("q", "short") == "direct answer"
         assert server.calls == 3
-    with ModelServer(lambda _: Failure(500, "broken")) as server:
-        with pytest.raises(ModelUnavailableError, match=r"broken.*gave up after 2 attempts"):
-            ask(server, max_depth=0, attempts=2).completion("q", "short")
+    broken = ModelServer(lambda _: Failure(500, "broken"))
+    with broken, pytest.raises(ModelUnavailableError, match=r"broken.*gave up after 2 attempts"):
+        ask(broken, max_depth=0, attempts=2).completion("q", "short")
 
 
 def test_a_refused_key_stops_the_whole_tree_at_once(ask):

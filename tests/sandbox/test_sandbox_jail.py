@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Served
+from sandbox_fakes import Served
 
 from rlm_ray.core.context import make_context
 from rlm_ray.sandbox import seccomp

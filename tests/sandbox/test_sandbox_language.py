@@ -7,7 +7,7 @@ import io
 import textwrap
 
 import pytest
-from conftest import Cells
+from sandbox_fakes import Cells
 
 SAME_AS_PYTHON = {
     "augmented assignment of items and attributes": """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Cells, Served
+from sandbox_fakes import Cells, Served
 
 from rlm_ray.core.cell import Answered, Failed, Outcome, SubCalls, Variable
 from rlm_ray.core.context import Docs, Span, make_context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import QUICK, Served
+from sandbox_fakes import QUICK, Served
 
 from rlm_ray.core.context import make_context
 from rlm_ray.sandbox.host import SandboxHost

@@ -6,7 +6,7 @@ import contextlib
 import io
 
 import pytest
-from conftest import Cells, Served, corpus
+from sandbox_fakes import Cells, Served, corpus
 
 from rlm_ray.core.context import make_context
 from rlm_ray.sandbox.host import SandboxHost

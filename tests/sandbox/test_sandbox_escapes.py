@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Served, corpus
+from sandbox_fakes import Served, corpus
 
 from rlm_ray.core.cell import CellResult
 from rlm_ray.core.context import make_context

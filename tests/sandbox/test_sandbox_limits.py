@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, Cells, Served
+from sandbox_fakes import QUICK, Cells, Served
 
 from rlm_ray.core.cell import Answered, Outcome, SubCalls
 from rlm_ray.core.context import make_context
