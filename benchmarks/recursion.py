@@ -114,7 +114,12 @@ def _cold_ask() -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.txt"
         path.write_text("The fox is red. The dog is lazy. The sky is blue.\n" * 40)
-        command = [str(Path(sys.executable).with_name("rlm-ray")), "ask", "What colour is the fox?", str(path)]
+        command = [
+            str(Path(sys.executable).with_name("rlm-ray")),
+            "ask",
+            "What colour is the fox?",
+            str(path),
+        ]
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - started

@@ -4,7 +4,9 @@
         reply = await model.complete(request)
         permit.settle(Outcome.OK, reply.usage, reply.cost_usd, reply.headers)
 
-1. Asks, settles and withdrawals of a few milliseconds travel together; the first after a pause goes at once.
+1. Asks, settles and withdrawals of a few milliseconds travel together; the first after a pause goes at once. The
+   busier the way is, the longer they collect: as long as an exchange took of late. A settle that frees nothing
+   anybody here waits for is in no hurry (20 ms).
 2. While asks wait, one exchange is held open at the admission, so a verdict comes the moment it is made.
 3. A permit that is left without a settle is settled as lost: charged at its estimate. Cancelling the wait takes the
    ask out of the queue; a grant that arrives for it is given back.
@@ -43,6 +45,8 @@ from rlm_ray.core.model import Usage
 from rlm_ray.errors import LimitReached, QuotaError
 
 COALESCE_S = 0.003
+SETTLE_PATIENCE_S = 0.02
+LONGEST_TRIP_S = 0.05
 RETRY_S = 0.5
 TICK_S = 0.02
 
@@ -110,7 +114,9 @@ class AdmissionClient:
         self._outbox = Outbox()
         self._held = 0
         self._sent_at = -1.0
-        self._timer: asyncio.Handle | None = None
+        self._trip_s = 0.0
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._unheard = 0
         self._idle = asyncio.Event()
@@ -154,7 +160,7 @@ class AdmissionClient:
         self._outbox.settle(settle)
         self._unheard += 1
         self._idle.clear()
-        self._kick()
+        self._kick(0.0 if self._pending else SETTLE_PATIENCE_S)
 
     async def flush(self) -> None:
         """Return when everything settled so far is known to the admission."""
@@ -170,12 +176,17 @@ class AdmissionClient:
 
     # Out
 
-    def _kick(self) -> None:
+    def _kick(self, patience_s: float = 0.0) -> None:
         """Send soon: with the other things of these milliseconds, at once after a pause."""
-        if self._timer is None and not self._down:
-            loop = asyncio.get_running_loop()
-            wait_s = self._sent_at + self._coalesce_s - loop.time()
-            self._timer = loop.call_later(wait_s, self._send) if wait_s > 0 else loop.call_soon(self._send)
+        if self._down:
+            return
+        loop = asyncio.get_running_loop()
+        due = max(self._sent_at + max(self._coalesce_s, self._trip_s), loop.time() + patience_s)
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due, self._timer = due, loop.call_at(due, self._send)
 
     def _send(self) -> None:
         self._timer = None
@@ -203,6 +214,7 @@ class AdmissionClient:
 
     async def _exchange(self, batch: Batch) -> None:
         self._held += batch.hold
+        sent_at = self._clock()
         try:
             replies = await self._transport.exchange(batch)
         except Exception as error:  # noqa: BLE001 - any failure of a foreign transport means the same
@@ -210,9 +222,15 @@ class AdmissionClient:
             return
         finally:
             self._held -= batch.hold
+        self._learn_trip(self._clock() - sent_at)
         self._hear(batch, replies)
         if self._pending and not self._held:
             self._kick()
+
+    def _learn_trip(self, took_s: float) -> None:
+        """One that took longer was held, which says nothing about the way."""
+        if took_s <= LONGEST_TRIP_S:
+            self._trip_s += 0.2 * (took_s - self._trip_s)
 
     def _abandon(self, ticket: str) -> None:
         self._pending.pop(ticket, None)

@@ -6,5 +6,9 @@ from __future__ import annotations
 def main() -> None:
     """The console script."""
     from rlm_ray.cli.app import app
+    from rlm_ray.cli.exits import leave
 
-    app()
+    try:
+        app()
+    except SystemExit as ended:
+        leave(ended.code)

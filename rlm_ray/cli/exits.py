@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
+from rlm_ray.cli.family import kill_descendants
 from rlm_ray.errors import AuthenticationError, ConfigError, InputError, LimitReached, RLMError
 
 OK = 0
@@ -40,6 +44,14 @@ def code_of(error: RLMError) -> int:
             return LIMIT
         case _:
             return FAILED
+
+
+def leave(code: object) -> NoReturn:
+    """End this process now, and a Ray that it started with it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kill_descendants()
+    os._exit(code if isinstance(code, int) else OK if code is None else FAILED)
 
 
 def say(text: str) -> None:

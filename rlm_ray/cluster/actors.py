@@ -7,7 +7,6 @@ of the message, and Ray's traceback around them would cost more than the message
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import time
 from functools import partial
@@ -41,8 +40,6 @@ class SessionHost:
     async def ready(self) -> None:
         """litellm imported and a sandbox started, both at once."""
         await asyncio.gather(asyncio.to_thread(import_litellm), self._warm_sandbox())
-        gc.collect()
-        gc.freeze()  # litellm's half a million objects are never garbage; looking at them took 100 ms each time
 
     async def set_environment(self, environment: dict[str, str]) -> None:
         """Provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Mapping
@@ -42,10 +43,13 @@ def import_litellm() -> Any:
     """litellm, quiet, offline for prices, with our own provider registered. Takes 2-3 s the first time."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
+    gc.disable()  # half a million objects are made and none is garbage: a fifth of the time was looking for some
     import litellm
 
     from rlm_ray.models import offline
 
+    gc.freeze()
+    gc.enable()
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = True  # a parameter a provider does not know is left out, not an error

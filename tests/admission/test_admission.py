@@ -231,7 +231,9 @@ def test_the_truth_about_a_lost_permit_may_come_late():
     answer(admission, "a", 61.0, Usage(100, 1))
     answer(admission, "a", 62.0, Usage(100, 1))
     assert admission.room("run").spent == Amount(0, 101, 1)
-    assert admission.usage("run").total == Tally(calls=1, attempts=1, unpriced=1, input_tokens=100, output_tokens=1)
+    assert admission.usage("run").total == Tally(
+        calls=1, attempts=1, unpriced=1, input_tokens=100, output_tokens=1
+    )
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,6 @@ async def test_headers_reach_the_account():
         await call(client)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(call(client), 0.2)
-        assert line.batches[-1].settles or line.batches[-1].withdrawn or line.batches[-1].hold
 
 
 async def test_a_lost_answer_loses_nothing_and_counts_nothing_twice():

@@ -130,7 +130,9 @@ class AdmissionMachine(RuleBasedStateMachine):
         room = self.admission.room("tight")
         assert room.spent.tokens == self.spent["tight"] <= TOKENS
         assert room.spent.calls == self.answered["tight"] <= CALLS
-        reserved = sum(ask.input_tokens + ask.output_tokens for ask in self.out.values() if ask.run_id == "tight")
+        reserved = sum(
+            ask.input_tokens + ask.output_tokens for ask in self.out.values() if ask.run_id == "tight"
+        )
         assert room.spent.tokens + reserved <= TOKENS
 
     def teardown(self):

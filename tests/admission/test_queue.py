@@ -87,7 +87,9 @@ def test_a_held_one_that_goes_away_holds_nothing():
     assert drain(queue) == ["other"]
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 4), st.booleans()), max_size=60))
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 4), st.booleans()), max_size=60)
+)
 def test_everyone_is_served_exactly_once(asks):
     queue = filled(
         *(
