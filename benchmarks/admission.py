@@ -3,7 +3,7 @@
     python benchmarks/admission.py simulate    strict and hidden limits in virtual time: a table, about a minute
     python benchmarks/admission.py order       first answer and open sessions: 200 roots x 10 x 10 calls, 50 places
     python benchmarks/admission.py shell       acquires per second and latency in one process
-    python benchmarks/admission.py actor       the same through a Ray actor, from four actors
+    python benchmarks/admission.py actor       the same at a Ray actor, from four actors: by line, by actor calls
 
 Simulated providers count a sliding minute exactly, refill all the time, or have so many places; the way there
 and back takes 5-100 ms at random. `used` is of the provider's limit, `429` of all requests sent.
@@ -12,18 +12,19 @@ and back takes 5-100 ms at random. `used` is of the provider's limit, `429` of a
 from __future__ import annotations
 
 import asyncio
+import secrets
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "admission"))
 
-from simulation import (
+from simulation import (  # type: ignore[import-not-found]  # beside the tests, which use it too
     CrowdedProvider,
-    Provider,
     Record,
     RefillingProvider,
     SlidingProvider,
@@ -33,7 +34,8 @@ from simulation import (
 
 from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.protocol import Ask, Batch, Granted, Outcome, Replies, RunTerms, Settle
+from rlm_ray.admission.line import Address, Line, LineTransport
+from rlm_ray.admission.protocol import Ask, Batch, Outcome, Replies, RunTerms, Settle
 from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Usage
@@ -48,38 +50,42 @@ def main(what: str) -> None:
 
 def simulations() -> None:
     print(f"{'':46} {'minute 1':>8} {'then':>7} {'429':>7} {'429 then':>8}")
-    known = Rates(rpm=6000, tpm=1_000_000)
     for latency_s in (0.2, 1.0, 5.0):
-        for name, workload in {
-            "small": Workload(latency_s),
-            "mixed": Workload(
-                latency_s,
-                max_tokens=1000,
-                estimate=1.2,
-                input_tokens=lambda draw: int(draw.lognormvariate(5.5, 1)),
-            ),
-        }.items():
-            record = simulate(SlidingProvider(6000, 1e6), workload, seconds=SECONDS, rates=known)
-            used: Callable[[float, float], float] = lambda start, end, record=record: max(
-                record.requests_per_minute(start, end) / 6000, record.tokens_per_minute(start, end) / 1e6
-            )
-            _row(f"known rpm=6000 tpm=1M, {name}, {latency_s} s", record, used)
-    hidden: list[tuple[str, Callable[[], Provider], float]] = [
-        *((f"hidden rpm={rpm}, sliding", lambda rpm=rpm: SlidingProvider(rpm), rpm) for rpm in (300, 1000, 6000)),
-        *((f"hidden rpm={rpm}, refilling", lambda rpm=rpm: RefillingProvider(rpm), rpm) for rpm in (300, 1000, 6000)),
-        *((f"hidden places={places}", lambda places=places: CrowdedProvider(places), -places) for places in (10, 50, 200)),
-    ]  # fmt: skip
-    for name, provider, limit in hidden:
-        for latency_s in (0.2, 1.0, 5.0):
-            record = simulate(provider(), Workload(latency_s), seconds=SECONDS)
-            per_minute = limit if limit > 0 else -limit / (latency_s + ROUND_TRIP_S) * 60
-            _row(
-                f"{name}, {latency_s} s",
-                record,
-                lambda start, end, record=record, most=per_minute: (
-                    record.requests_per_minute(start, end) / most
-                ),
-            )
+        mixed = Workload(
+            latency_s,
+            max_tokens=1000,
+            estimate=1.2,
+            input_tokens=lambda draw: int(draw.lognormvariate(5.5, 1)),
+        )
+        _known("small", Workload(latency_s))
+        _known("mixed", mixed)
+    for latency_s in (0.2, 1.0, 5.0):
+        for rpm in (300, 1000, 6000):
+            _hidden(f"rpm={rpm}, sliding minute", SlidingProvider(rpm), latency_s, rpm)
+            _hidden(f"rpm={rpm}, refilling", RefillingProvider(rpm), latency_s, rpm)
+        for places in (10, 50, 200):
+            most = places / (latency_s + ROUND_TRIP_S) * 60
+            _hidden(f"places={places}", CrowdedProvider(places), latency_s, most)
+
+
+def _known(name: str, workload: Workload) -> None:
+    rates = Rates(rpm=6000, tpm=1_000_000)
+    record = simulate(SlidingProvider(6000, 1e6), workload, seconds=SECONDS, rates=rates)
+
+    def used(start: float, end: float) -> float:
+        requests, tokens = record.requests_per_minute(start, end), record.tokens_per_minute(start, end)
+        return max(float(requests) / 6000, float(tokens) / 1e6)
+
+    _row(f"known rpm=6000 tpm=1M, {name}, {workload.latency_s} s", record, used)
+
+
+def _hidden(name: str, provider: Any, latency_s: float, most: float) -> None:
+    record = simulate(provider, Workload(latency_s), seconds=SECONDS)
+    _row(
+        f"hidden {name}, {latency_s} s",
+        record,
+        lambda start, end: record.requests_per_minute(start, end) / most,
+    )
 
 
 def _row(name: str, record: Record, used: Callable[[float, float], float]) -> None:
@@ -91,61 +97,67 @@ def _row(name: str, record: Record, used: Callable[[float, float], float]) -> No
 
 
 def order() -> None:
-    """Each root makes 10 calls to its children, each child 10 of its own; a call takes 1, and 50 run at once."""
+    """Each root makes 10 calls to its children, each child 10 of its own; a call takes 1 s, and 50 run at once."""
     for name, by_age in (("first come", False), ("oldest root, then deepest", True)):
-        first, most_open, end = _trees(by_age=by_age)
-        print(f"{name:30} first answer t={first:6.0f}  most open sessions {most_open:5}  end t={end:6.0f}")
-
-
-def _trees(*, by_age: bool) -> tuple[float, int, float]:
-    admission = Admission()
-    admission.open_run(RunTerms("run", rates=Rates(in_flight=50)), 0.0)
-    admission._doors.clear()
-    left: dict[tuple[int, ...], int] = {}
-    opened: set[tuple[int, ...]] = set()
-    under_way: list[tuple[float, str]] = []
-    most_open, first, now = 0, 0.0, 0.0
-
-    def ask(path: tuple[int, ...], turn: int) -> None:
-        ticket = f"{'.'.join(map(str, path))}/{turn}"
-        age, depth = (float(path[0]), len(path)) if by_age else (0.0, 0)
-        admission.ask(
-            Ask("run", "key", "m", 0, 0, root_order=age, depth=depth, ticket=ticket, holder="h"), now
+        trees = Trees(by_age=by_age)
+        trees.run()
+        print(
+            f"{name:30} first answer t={trees.first_at:4.0f} s, most open sessions {trees.most_open:5},"
+            f" end t={trees.now:4.0f} s"
         )
 
-    def done(path: tuple[int, ...]) -> None:
-        nonlocal first
-        opened.discard(path)
-        if len(path) == 1:
-            first = first or now
-            return
-        left[path[:-1]] -= 1
-        if not left[path[:-1]]:
-            done(path[:-1])
 
-    for root in range(200):
-        ask((root,), 0)
-    while True:
-        for verdict in admission.poll(now):
-            assert isinstance(verdict, Granted)
-            path = tuple(int(part) for part in verdict.ticket.split("/")[0].split("."))
-            if len(path) < 3:
-                opened.add(path)
-            under_way.append((now + 1.0, verdict.ticket))
-        most_open = max(most_open, len(opened))
-        if not under_way:
-            return first, most_open, now
-        now = under_way[0][0]
-        while under_way and under_way[0][0] <= now:
-            ticket = under_way.pop(0)[1]
-            admission.settle(Settle(ticket, Outcome.OK, Usage()), now)
-            path = tuple(int(part) for part in ticket.split("/")[0].split("."))
-            if len(path) == 3:
-                done(path)
-            else:
-                left[path] = 10
-                for child in range(10):
-                    ask((*path, child), 0)
+class Trees:
+    """200 roots x 10 children x 10 calls in virtual time."""
+
+    def __init__(self, *, by_age: bool) -> None:
+        self.by_age = by_age
+        self.admission = Admission()
+        self.admission.open_run(RunTerms("run", rates=Rates(in_flight=50)), 0.0)
+        self.now = self.first_at = 0.0
+        self.most_open = 0
+        self._children: dict[tuple[int, ...], int] = {}
+        self._under_way: deque[tuple[float, str]] = deque()
+
+    def run(self) -> None:
+        for root in range(200):
+            self._ask((root,))
+        while self._grant() or self._under_way:
+            self.now = self._under_way[0][0]
+            while self._under_way and self._under_way[0][0] <= self.now:
+                self._answer(self._under_way.popleft()[1])
+
+    def _ask(self, path: tuple[int, ...]) -> None:
+        age, depth = (float(path[0]), len(path)) if self.by_age else (0.0, 0)
+        ticket = ".".join(map(str, path))
+        ask = Ask("run", "key", "model", 0, 0, root_order=age, depth=depth, ticket=ticket, holder="holder")
+        self.admission.ask(ask, self.now)
+
+    def _grant(self) -> int:
+        verdicts = self.admission.poll(self.now)
+        self._under_way.extend((self.now + 1.0, verdict.ticket) for verdict in verdicts)
+        return len(verdicts)
+
+    def _answer(self, ticket: str) -> None:
+        self.admission.settle(Settle(ticket, Outcome.OK, Usage()), self.now)
+        path = tuple(int(part) for part in ticket.split("."))
+        if len(path) == 3:
+            self._return_to(path[:-1])
+            return
+        self._children[path] = 10
+        self.most_open = max(self.most_open, len(self._children))
+        for child in range(10):
+            self._ask((*path, child))
+
+    def _return_to(self, path: tuple[int, ...]) -> None:
+        self._children[path] -= 1
+        if self._children[path]:
+            return
+        del self._children[path]
+        if len(path) > 1:
+            self._return_to(path[:-1])
+        else:
+            self.first_at = self.first_at or self.now
 
 
 async def _load(client: AdmissionClient, per_s: float, seconds: float) -> list[float]:
@@ -195,16 +207,32 @@ def shell() -> None:
         asyncio.run(run(per_s))
 
 
+class AdmissionActor(AdmissionShell):
+    """What `cluster/` wraps: the shell, and a direct line to it."""
+
+    async def address(self, host: str) -> Address:
+        return await Line(self, secrets.token_bytes(32)).listen(host)
+
+
+class ActorTransport:
+    """Every exchange is an actor call."""
+
+    def __init__(self, admission: Any) -> None:
+        self.admission = admission
+
+    async def exchange(self, batch: Batch) -> Replies:
+        replies: Replies = await self.admission.exchange.remote(batch)
+        return replies
+
+
 class Loader:
     """One of the actors that make calls."""
 
-    async def run(self, name: str, admission: Any, per_s: float, seconds: float) -> tuple[list[float], float]:
-        class Line:
-            async def exchange(self, batch: Batch) -> Replies:
-                replies: Replies = await admission.exchange.remote(batch)
-                return replies
-
-        client = AdmissionClient(name, Line())
+    async def run(self, name: str, transport: Any, per_s: float, seconds: float) -> tuple[list[float], float]:
+        if isinstance(transport, Address):
+            address = transport
+            transport = LineTransport(lambda: asyncio.sleep(0, address))
+        client = AdmissionClient(name, transport)
         started_at = time.perf_counter()
         latencies = await _load(client, per_s, seconds)
         took_s = time.perf_counter() - started_at
@@ -215,23 +243,28 @@ class Loader:
 def actor() -> None:
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    admission = (
-        ray.remote(AdmissionShell).options(num_cpus=0, max_concurrency=10_000).remote(Admission(), "epoch")
-    )
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    options = {"num_cpus": 0, "max_concurrency": 10_000}
+    admission = ray.remote(AdmissionActor).options(**options).remote(Admission(), "epoch")
     ray.get(admission.open_run.remote(TERMS))
+    address = ray.get(admission.address.remote("127.0.0.1"))
     loaders = [ray.remote(Loader).options(num_cpus=0).remote() for _ in range(4)]
-    for turn, per_s in enumerate((200, 500, 1000, 2000, 3000)):
-        results = ray.get(
-            [
-                loader.run.remote(f"{turn}/{number}", admission, per_s / 4, 4.0)
-                for number, loader in enumerate(loaders)
-            ]
-        )
-        latencies = [latency for some, _ in results for latency in some]
-        _print_latencies(
-            f"Ray actor, 4 clients, {per_s}/s asked", latencies, max(took for _, took in results)
-        )
+    for way, transport in {
+        "warm-up": address,
+        "line": address,
+        "actor calls": ActorTransport(admission),
+    }.items():
+        for per_s in (200, 1000, 2000, 4000):
+            results = ray.get(
+                [
+                    loader.run.remote(f"{way}/{per_s}/{number}", transport, per_s / 4, 4.0)
+                    for number, loader in enumerate(loaders)
+                ]
+            )
+            latencies = [latency for some, _ in results for latency in some]
+            _print_latencies(
+                f"{way}, 4 clients, {per_s}/s asked", latencies, max(took for _, took in results)
+            )
     ray.shutdown()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rlm_ray.config import Cluster, Settings
     from rlm_ray.core.limits import Limits, Rates
+    from rlm_ray.core.price import Price
     from rlm_ray.errors import LimitReached, RLMError
     from rlm_ray.rlm import RLM, Result
     from rlm_ray.sandbox.settings import Sandbox
@@ -17,6 +18,7 @@ _HOMES = {
     "Cluster": "rlm_ray.config",
     "LimitReached": "rlm_ray.errors",
     "Limits": "rlm_ray.core.limits",
+    "Price": "rlm_ray.core.price",
     "RLMError": "rlm_ray.errors",
     "Rates": "rlm_ray.core.limits",
     "Result": "rlm_ray.rlm",
@@ -29,6 +31,7 @@ __all__ = [
     "Cluster",
     "LimitReached",
     "Limits",
+    "Price",
     "RLMError",
     "Rates",
     "Result",

@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import PROFILES
 from rlm_ray.errors import ConfigError
 from rlm_ray.sandbox.settings import Sandbox
@@ -75,6 +76,8 @@ class Settings:
     """How often a model call that failed for the moment is tried in all."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Any further litellm parameter: api_base, api_key, temperature ..."""
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    """Prices by model name, before litellm's own; US dollars per million tokens."""
     limits: Limits = field(default_factory=Limits)
     rates: Rates = field(default_factory=Rates)
     cluster: Cluster = field(default_factory=Cluster)
@@ -93,6 +96,7 @@ class Settings:
         _count("leaf_chars", self.leaf_chars, 0, 10**12)
         _count("direct_below_chars", self.direct_below_chars, 0, 10**12)
         _count("attempts", self.attempts, 1, 1_000)
+        object.__setattr__(self, "prices", {name: _price(name, price) for name, price in self.prices.items()})
         if self.max_tokens is not None:
             _count("max_tokens", self.max_tokens, 1, 10**9)
         _number("timeout", self.timeout, 0.001, 1e6)
@@ -197,6 +201,17 @@ def _typed(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
 def _hint(name: str, names: Any) -> str:
     close = difflib.get_close_matches(name, list(names), 1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(names))}"
+
+
+def _price(model: str, price: Any) -> Price:
+    if isinstance(price, Price):
+        return price
+    if isinstance(price, Mapping):
+        built: Price = _build(Price, price, f"prices.{model}.")
+        return built
+    raise ConfigError(
+        f"prices.{model}", f"must be Price(input_usd=..., output_usd=...) or a table; got {price!r}"
+    )
 
 
 def _count(name: str, value: object, least: int, most: int) -> None:

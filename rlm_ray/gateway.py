@@ -1,23 +1,60 @@
-"""The only door to a model: be admitted, call, retry, settle.
+"""The only door to a model: be admitted, call, settle, and try again where that may help.
 
 Rules:
 - A permit covers one attempt; a back-off is waited for without one.
-- Only what may pass by itself is retried: rate limits, server errors, time-outs, lost connections.
-- `Retry-After` is obeyed; otherwise the wait doubles, with full jitter.
+- Only what may pass by itself is tried again: rate limits, server errors, time-outs, lost connections.
+- After a 429 the admission holds the whole account back as long as the provider asks, so nothing is waited for here;
+  after other failures the wait doubles, with full jitter.
+- With a budget on cost or tokens every message is bounded, so that what is reserved is the worst case.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Protocol
 
-from rlm_ray.core.model import Model, ModelReply, ModelRequest
-from rlm_ray.errors import ModelUnavailableError, TransientModelError
+from rlm_ray.admission.client import AdmissionClient, Permit
+from rlm_ray.admission.protocol import Ask, Outcome
+from rlm_ray.core.account import account_key
+from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS, worst_usage
+from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.model import ModelReply, ModelRequest, Usage
+from rlm_ray.core.price import Price
+from rlm_ray.core.prompts import budget_words
+from rlm_ray.errors import ConfigError, ModelUnavailableError, QuotaError, RLMError, TransientModelError
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
+RATE_LIMITED_PATIENCE = 10
+"""A 429 counts as a tenth of an attempt: the admission already waits as it should."""
+PERMIT_MARGIN_S = 60.0
+
+_OUTCOMES = MappingProxyType(
+    {
+        "rate_limited": Outcome.RATE_LIMITED,
+        "server_error": Outcome.SERVER_ERROR,
+        "timeout": Outcome.TIMEOUT,
+        "connection": Outcome.LOST,
+    }
+)
+
+
+class Provider(Protocol):
+    """A `Model` that also knows what its answers cost and whose they are."""
+
+    async def complete(self, request: ModelRequest) -> ModelReply: ...
+
+    def cost_usd(self, model: str, usage: Usage) -> float | None:
+        """None where the price is not known."""
+        ...
+
+    def provider_of(self, model: str) -> str:
+        """Who answers for this model name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +65,108 @@ class Caller:
     depth: int
     last_call: bool = False
     """The "best answer from what is known" call; it may use the reserve of the budget."""
+    started: float = 0.0
+    """When the run began, Unix time: older runs of a tenant go first."""
     attempts: int = 6
     """How often a call that failed for the moment is tried in all."""
+    limits: Limits = field(default_factory=Limits)
+    rates: Rates = field(default_factory=Rates)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    """The user's own, before litellm's."""
 
 
 class Gateway:
-    """Carries requests to a model under one admission."""
+    """Carries requests to models under the one admission of the cluster."""
 
     def __init__(
         self,
-        model: Model,
+        provider: Provider,
+        admission: AdmissionClient,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._model = model
+        self._provider = provider
+        self._admission = admission
         self._sleep = sleep
         self._jitter = jitter
 
     async def complete(self, request: ModelRequest, caller: Caller) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
-        for attempt in range(1, caller.attempts + 1):
+        request = _bounded(request, caller.limits)
+        patience = float(caller.attempts)
+        attempt = 1
+        while True:
             try:
-                return await self._model.complete(request)
+                return await self._attempt(request, caller, attempt)
             except TransientModelError as error:
-                if attempt == caller.attempts:
+                patience -= 1 / RATE_LIMITED_PATIENCE if error.kind == "rate_limited" else 1
+                if patience <= 0:
                     raise _given_up(error, attempt) from error
-                await self._sleep(self._backoff(attempt, error.retry_after_s))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                if error.kind != "rate_limited":
+                    await self._sleep(self._backoff(attempt, error.retry_after_s))
+            attempt += 1
+
+    def check_prices(self, models: Iterable[str], caller: Caller) -> None:
+        """Raise `ConfigError` where a cost limit is set and the price of a model is not known."""
+        if caller.limits.cost_usd is None:
+            return
+        for model in models:
+            if self._cost_usd(model, Usage(), caller) is None:
+                raise ConfigError(
+                    "limits.cost_usd",
+                    f"cannot be kept: the price of {model!r} is not known; give it as prices={{{model!r}: Price(...)}} "
+                    "in US dollars per million tokens, or drop the limit",
+                )
+
+    async def flush(self, run_id: str) -> None:
+        """Return when the admission knows all that this process spent for the run."""
+        await self._admission.flush(run_id)
+
+    def budget_left(self, run_id: str) -> str:
+        """What is left of the run's limits, in words for a model; empty where there is none."""
+        known = self._admission.left(run_id)
+        return "" if known is None else budget_words(*known)
+
+    async def _attempt(self, request: ModelRequest, caller: Caller, attempt: int) -> ModelReply:
+        async with self._admission.permit(self._ask(request, caller, attempt)) as permit:
+            try:
+                reply = await self._provider.complete(request)
+            except RLMError as error:
+                _settle_failure(permit, error)
+                raise
+            cost_usd = self._cost_usd(request.model, reply.usage, caller)
+            permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
+            return replace(reply, cost_usd=cost_usd)
+
+    def _ask(self, request: ModelRequest, caller: Caller, attempt: int) -> Ask:
+        worst = worst_usage(request)
+        params = request.params
+        group = (
+            "" if caller.rates != Rates() else request.model
+        )  # declared rates are the account's; others each model's
+        return Ask(
+            run_id=caller.run_id,
+            account_key=account_key(
+                self._provider.provider_of(request.model),
+                params.get("api_base"),
+                params.get("api_key"),
+                group,
+            ),
+            model=request.model,
+            input_tokens=worst.input_tokens,
+            output_tokens=worst.output_tokens,
+            cost_usd=self._cost_usd(request.model, worst, caller),
+            root_order=caller.started,
+            depth=caller.depth,
+            attempt=attempt,
+            last_call=caller.last_call,
+            ttl_s=params.get("timeout", 600.0) + PERMIT_MARGIN_S,
+        )
+
+    def _cost_usd(self, model: str, usage: Usage, caller: Caller) -> float | None:
+        price = caller.prices.get(model)
+        return price.of(usage) if price is not None else self._provider.cost_usd(model, usage)
 
     def _backoff(self, attempt: int, retry_after_s: float | None) -> float:
         if retry_after_s is not None:
@@ -63,5 +174,23 @@ class Gateway:
         return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)) * self._jitter())
 
 
+def _bounded(request: ModelRequest, limits: Limits) -> ModelRequest:
+    if request.max_tokens is None and (limits.cost_usd is not None or limits.tokens is not None):
+        return replace(request, max_tokens=BUDGET_OUTPUT_TOKENS)
+    return request
+
+
+def _settle_failure(permit: Permit, error: RLMError) -> None:
+    match error:
+        case TransientModelError():
+            outcome = _OUTCOMES[error.kind]
+            permit.settle(outcome, headers=error.headers, retry_after_s=error.retry_after_s)
+        case QuotaError():
+            permit.settle(Outcome.QUOTA, why=error.why)
+        case _:
+            permit.settle(Outcome.REJECTED)
+
+
 def _given_up(error: TransientModelError, attempts: int) -> ModelUnavailableError:
-    return ModelUnavailableError(error.model, f"{error.why}; gave up after {attempts} attempts", error.status)
+    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return ModelUnavailableError(error.model, f"{error.why}; gave up after {tries}", error.status)

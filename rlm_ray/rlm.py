@@ -7,14 +7,18 @@ import secrets
 import threading
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.context import Context
+from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached
 from rlm_ray.sources import read_context
+
+if TYPE_CHECKING:
+    from rlm_ray.cluster.messages import RootState
 
 T = TypeVar("T")
 
@@ -31,6 +35,8 @@ class Result:
     run_id: str
     turns: int
     seconds: float
+    usage: RunUsage = field(default_factory=RunUsage)
+    """What the whole tree used, as its providers counted it, per model and per depth."""
 
     @property
     def answered(self) -> bool:
@@ -38,7 +44,8 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return plain | {"usage": self.usage.as_dict()}
 
 
 class RLM:
@@ -125,36 +132,36 @@ class Run:
         """The result of a run that was stopped before its root had begun."""
         return self._result(None, "interrupted", "the run was interrupted before it began", 0)
 
-    async def state(self) -> Any:
-        """Where the root session is (a `RootState`), or None before it has begun."""
-        return await self._engine.state(self._seat, self.run_id) if self._seat is not None else None
+    async def state(self) -> tuple[RootState, RunUsage] | None:
+        """Where the root session is, and what the tree has used; None before it has begun."""
+        seat = self._seat
+        if seat is None:
+            return None
+        return await self._engine.state(seat, self.run_id), await self._engine.usage(self.run_id)
 
     async def _run(self) -> Result:
         # Ray takes seconds to import and to start: only who runs something pays for that
         from rlm_ray.cluster.engine import Engine
-        from rlm_ray.cluster.messages import SessionSpec
+        from rlm_ray.cluster.messages import RunTag, SessionSpec
         from rlm_ray.cluster.store import pack
 
         settings = self._settings
-        self._engine = await Engine.connect(settings.cluster)
-        seat = await self._engine.take_seat(settings.cluster.sessions_per_actor)
+        engine = self._engine = await Engine.connect(settings.cluster)
+        seat = await engine.take_seat(settings.cluster.sessions_per_actor)
+        tag = RunTag(self.run_id, settings, time.time())
+        usage = RunUsage()
         try:
+            await engine.open_run(tag)
             self._seat = seat
-            limit = settings.limits.time_s
-            spec = SessionSpec(
-                run_id=self.run_id,
-                path=(),
-                query=self._query,
-                context=await asyncio.to_thread(pack, self._context),
-                settings=settings,
-                deadline=time.time() + limit if limit is not None else None,
-            )
-            completion = await self._engine.run(seat, spec)
+            parcel = await asyncio.to_thread(pack, self._context)
+            completion = await engine.run(seat, SessionSpec(tag, (), self._query, parcel))
         finally:
             self._seat = None
-            await self._engine.leave_seat(seat)
+            await engine.leave_seat(seat)
+            usage = await engine.close_run(self.run_id)
         turns = len(completion.trajectory.turns) if completion.trajectory else 0
-        return self._result(completion.answer, completion.stop_reason, completion.why, turns)
+        result = self._result(completion.answer, completion.stop_reason, completion.why, turns)
+        return replace(result, usage=usage)
 
     def _result(self, answer: str | None, stop_reason: str, why: str, turns: int) -> Result:
         return Result(answer, stop_reason, why, self.run_id, turns, time.monotonic() - self._started)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, assert_never
 
 from rlm_ray.config import Settings
@@ -72,16 +72,13 @@ OpenRepl = Callable[[Context, str], Awaitable[Repl]]
 class Session:
     """One question over one context, from its first prompt to its `Completion`."""
 
-    run_id: str
+    caller: Caller
     query: str
     context: Context
-    depth: int
     settings: Settings
     gateway: Gateway
     open_repl: OpenRepl
     spawn: Spawn
-    budget_left: Callable[[], str] = lambda: ""
-    """What is left of the run's limits, in words for the model."""
     observe: Callable[[Trajectory], None] = lambda _: None
     """Told of every new state."""
 
@@ -102,6 +99,10 @@ class Session:
                 profile=self.settings.profile,
             )
         )
+
+    @property
+    def depth(self) -> int:
+        return self.caller.depth
 
     async def run(self) -> Completion:
         """Work until there is an answer or a reason to stop. Cancelling it leaves nothing behind."""
@@ -166,7 +167,9 @@ class Session:
 
     async def _generate(self) -> None:
         turn = len(self._trajectory.turns) + 1
-        status = prompts.status_line(self._trajectory.task, turn, self.budget_left())
+        status = prompts.status_line(
+            self._trajectory.task, turn, self.gateway.budget_left(self.caller.run_id)
+        )
         messages = prompts.session_messages(self._trajectory, status)
         reply = await self._ask(messages)
         self._trajectory = self._trajectory.with_reply(reply, status)
@@ -174,8 +177,7 @@ class Session:
     async def _ask(self, messages: tuple[Message, ...], *, last_call: bool = False) -> ModelReply:
         model, params = self.settings.model_at(self.depth)
         request = ModelRequest(model, messages, self.settings.max_tokens, params)
-        caller = Caller(self.run_id, self.depth, last_call=last_call, attempts=self.settings.attempts)
-        return await self.gateway.complete(request, caller)
+        return await self.gateway.complete(request, replace(self.caller, last_call=last_call))
 
     async def _answer_directly(self) -> Completion:
         """One plain call over the whole context, without a REPL."""

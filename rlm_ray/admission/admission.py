@@ -90,10 +90,10 @@ class Admission:
             door.retract(run_id)
         return run.usage()
 
-    def open_session(self, run_id: str) -> Refused | None:
-        """Count one more session; the refusal where the run's limits have no place for it."""
+    def open_sessions(self, run_id: str, count: int = 1) -> Refused | None:
+        """Count more sessions; the refusal where the run's limits have no place for all of them."""
         run = self._runs.get(run_id)
-        judgement = _CLOSED if run is None else run.open_session()
+        judgement = _CLOSED if run is None else run.open_sessions(count)
         return None if judgement.fit is Fit.NOW else Refused("", "", judgement.reason, judgement.why)
 
     def usage(self, run_id: str) -> RunUsage:
@@ -265,7 +265,7 @@ class Admission:
                 for ticket in sorted(run.waiting):
                     waiting = self._waiting[ticket]
                     judgement = run.judge(waiting.ask, now)
-                    if judgement.reason == "time":
+                    if judgement.reason == "time_s":
                         self._refuse(waiting, judgement)
 
     def _refuse_strays(self, now: float) -> None:

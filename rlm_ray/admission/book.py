@@ -7,6 +7,7 @@ from dataclasses import replace
 from rlm_ray.admission.charge import charge, tally, worst
 from rlm_ray.admission.protocol import Ask, Room, RunRecord, RunTerms, Settle
 from rlm_ray.core.ledger import Amount
+from rlm_ray.core.limits import Limits
 from rlm_ray.core.usage import Tallies
 
 
@@ -29,6 +30,15 @@ class Book:
         """The admission knows it too, by now."""
         self._charged += charge(ask, settle)
         self._tallies.add(ask.model, ask.depth, tally(ask, settle, *waits_s))
+
+    @property
+    def limits(self) -> Limits:
+        return self._terms.limits
+
+    @property
+    def spent(self) -> Amount:
+        """By the whole run, as last heard."""
+        return self._room.spent
 
     def affords(self, ask: Ask) -> bool:
         """Whether it fits this holder's share, when there is nobody to ask."""

@@ -41,12 +41,15 @@ from rlm_ray.admission.protocol import (
     Verdict,
 )
 from rlm_ray.core.headers import RateFacts, rate_facts
+from rlm_ray.core.ledger import Amount
+from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Usage
 from rlm_ray.errors import LimitReached, QuotaError
 
 COALESCE_S = 0.003
 SETTLE_PATIENCE_S = 0.02
 LONGEST_TRIP_S = 0.05
+ASK_AGAIN_S = 5.0
 RETRY_S = 0.5
 TICK_S = 0.02
 
@@ -118,9 +121,7 @@ class AdmissionClient:
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unheard = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._flushes: list[tuple[set[str], asyncio.Future[None]]] = []
 
     @asynccontextmanager
     async def permit(self, ask: Ask) -> AsyncIterator[Permit]:
@@ -158,13 +159,25 @@ class AdmissionClient:
     def settle(self, settle: Settle) -> None:
         """`Permit.settle` calls this."""
         self._outbox.settle(settle)
-        self._unheard += 1
-        self._idle.clear()
         self._kick(0.0 if self._pending else SETTLE_PATIENCE_S)
 
-    async def flush(self) -> None:
-        """Return when everything settled so far is known to the admission."""
-        await self._idle.wait()
+    async def flush(self, run_id: str | None = None) -> None:
+        """Return when everything settled so far (of this run) is known to the admission."""
+        unheard = {
+            ticket
+            for ticket, permit in self._open.items()
+            if permit.settled and (run_id is None or permit.ask.run_id == run_id)
+        }
+        if unheard:
+            heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._flushes.append((unheard, heard))
+            self._kick()
+            await heard
+
+    def left(self, run_id: str) -> tuple[Limits, Amount] | None:
+        """The limits of a run and what it has spent, as last heard; None before its first call here."""
+        book = self._books.get(run_id)
+        return None if book is None else (book.limits, book.spent)
 
     async def aclose(self) -> None:
         """Stop. What has not been sent is lost: `flush` before."""
@@ -208,8 +221,7 @@ class AdmissionClient:
             new = self._told_epoch != self._epoch
             records = tuple(book.record(now) for book in self._books.values()) if new else ()
             resume = Resume(records, tuple(permit.ask for permit in self._open.values()))
-            for ask, _ in self._pending.values():
-                self._outbox.ask(ask)
+            self._ask_again()
         return self._outbox.take(self._holder, self._epoch, resume, hold=bool(self._pending))
 
     async def _exchange(self, batch: Batch) -> None:
@@ -222,10 +234,18 @@ class AdmissionClient:
             return
         finally:
             self._held -= batch.hold
-        self._learn_trip(self._clock() - sent_at)
+        took_s = self._clock() - sent_at
+        self._learn_trip(took_s)
         self._hear(batch, replies)
+        if took_s >= ASK_AGAIN_S and not replies.verdicts:
+            self._ask_again()
         if self._pending and not self._held:
             self._kick()
+
+    def _ask_again(self) -> None:
+        """Nothing for long: should this process have been taken for dead meanwhile, its asks were dropped."""
+        for ask, _ in self._pending.values():
+            self._outbox.ask(ask)
 
     def _learn_trip(self, took_s: float) -> None:
         """One that took longer was held, which says nothing about the way."""
@@ -291,9 +311,11 @@ class AdmissionClient:
         if permit.ask.run_id in self._books:
             waits_s = (permit.queue_wait_s, permit.rate_wait_s)
             self._books[permit.ask.run_id].settled(permit.ask, settle, waits_s)
-        self._unheard -= 1
-        if not self._unheard:
-            self._idle.set()
+        for unheard, heard in self._flushes:
+            unheard.discard(settle.permit)
+            if not unheard and not heard.done():
+                heard.set_result(None)
+        self._flushes = [flush for flush in self._flushes if flush[0]]
 
     # Alone
 

@@ -99,7 +99,7 @@ class Refused:
     ticket: str
     holder: str
     reason: str
-    """`cost_usd`, `tokens`, `calls`, `sessions`, `time` or `quota`; `closed` where the run is not open."""
+    """`cost_usd`, `tokens`, `calls`, `sessions`, `time_s` or `quota`; `closed` where the run is not open."""
     why: str
     """A sentence for the user."""
 

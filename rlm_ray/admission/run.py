@@ -30,7 +30,7 @@ class Run:
         self.opened_at = now - terms.age_s
         self.ledger = Ledger(terms.limits)
         self.tallies = Tallies()
-        self.sessions = 0
+        self.sessions = 1
         self.waiting: set[str] = set()
         """The tickets of this run that have no verdict yet."""
         self._holders: set[str] = set()
@@ -59,7 +59,7 @@ class Run:
         """Whether the run can pay for `ask` now, later or never. A last call may be late."""
         limits = self.terms.limits
         if now >= self.deadline and not ask.last_call:
-            return Judgement(Fit.NEVER, "time", f"the time limit of {limits.time_s:g} s is over")
+            return Judgement(Fit.NEVER, "time_s", f"the time limit of {limits.time_s:g} s is over")
         if ask.cost_usd is None and limits.cost_usd is not None:
             return Judgement(
                 Fit.NEVER, "cost_usd",
@@ -68,11 +68,13 @@ class Run:
         fit, reason = self.ledger.fit(worst(ask), last_call=ask.last_call)
         return Judgement(fit) if fit is Fit.NOW else Judgement(fit, reason, self._why(reason, ask))
 
-    def open_session(self) -> Judgement:
+    def open_sessions(self, count: int) -> Judgement:
+        """All of them or none."""
         limit = self.terms.limits.sessions
-        if limit is not None and self.sessions >= limit:
-            return Judgement(Fit.NEVER, "sessions", f"all {limit} sessions of the limit were opened")
-        self.sessions += 1
+        if limit is not None and self.sessions + count > limit:
+            why = f"the limit of {limit} sessions is reached: {self.sessions} opened, {count} more wanted"
+            return Judgement(Fit.NEVER, "sessions", why)
+        self.sessions += count
         return Judgement(Fit.NOW)
 
     def add(self, ask: Ask) -> None:

@@ -75,8 +75,8 @@ class AdmissionShell:
         self._tick()
         return usage
 
-    async def open_session(self, run_id: str) -> Refused | None:
-        return self._admission.open_session(run_id)
+    async def open_sessions(self, run_id: str, count: int = 1) -> Refused | None:
+        return self._admission.open_sessions(run_id, count)
 
     async def usage(self, run_id: str) -> RunUsage:
         return self._admission.usage(run_id)

@@ -43,7 +43,12 @@ async def status(run: Run, seconds: float) -> str:
     state = await run.state()
     if state is None:
         return f"starting ({seconds:.0f} s)"
-    parts = [f"turn {state.turn + 1}"]
-    if state.sub_calls:
-        parts.append(f"sub-calls {state.answered}/{state.sub_calls}")
+    root, usage = state
+    total = usage.total
+    parts = [f"turn {root.turn + 1}"]
+    if root.sub_calls:
+        parts.append(f"sub-calls {root.answered}/{root.sub_calls}")
+    parts += [f"{total.calls:,} calls", f"{total.input_tokens + total.output_tokens:,} tokens"]
+    if total.cost_usd:
+        parts.append(f"${total.cost_usd:.4f}{' and more' if total.unpriced else ''}")
     return " · ".join([*parts, f"{seconds:.0f} s"])

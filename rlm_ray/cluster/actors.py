@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import uuid
 from functools import partial
 from typing import Any
 
+from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.cluster.admission import RemoteAdmission
 from rlm_ray.cluster.messages import LeafBatch, RootState, SessionSpec
 from rlm_ray.cluster.spawn import Spawner, leaf_outcome
 from rlm_ray.cluster.store import unpack
 from rlm_ray.core.cell import Answered, Outcome
 from rlm_ray.core.context import Context
-from rlm_ray.errors import RLMError, SandboxError
+from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.gateway import Gateway
 from rlm_ray.models.litellm_client import LitellmModel, import_litellm
 from rlm_ray.sandbox.host import Repl, SandboxHost
@@ -32,7 +35,9 @@ class SessionHost:
         os.environ.update(environment)
         self.name = name
         self.pool = pool
-        self._gateway = Gateway(LitellmModel())
+        self._admission = RemoteAdmission()
+        self._client = AdmissionClient(f"{name}-{uuid.uuid4().hex[:8]}", self._admission)
+        self._gateway = Gateway(LitellmModel(), self._client)
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxHost]] = {}
         self._roots: dict[str, Session] = {}
         self._running = 0
@@ -54,6 +59,7 @@ class SessionHost:
             return error
         finally:
             self._running -= 1
+            await self._gateway.flush(spec.run.run_id)
 
     async def leaves(self, batch: LeafBatch) -> list[Outcome]:
         """Make plain calls side by side; outcomes in order."""
@@ -62,7 +68,14 @@ class SessionHost:
             tasks = [
                 group.create_task(leaf_outcome(self._gateway, batch, leaf, context)) for leaf in batch.leaves
             ]
+        await self._gateway.flush(batch.run.run_id)
         return [task.result() for task in tasks]
+
+    async def open_sessions(self, run_id: str, count: int) -> None:
+        """Count child sessions before they start. Raises `LimitReached` where the run may not have so many."""
+        refused = await self._admission.open_sessions(run_id, count)
+        if refused is not None:
+            raise LimitReached(refused.reason, refused.why)
 
     async def stop(self, run_id: str, reason: str, why: str) -> bool:
         """End a run whose root is here: its children are cancelled, its root gives what it knows."""
@@ -94,11 +107,10 @@ class SessionHost:
 
     async def _run(self, spec: SessionSpec, context: Context) -> Completion:
         session = Session(
-            run_id=spec.run_id,
+            caller=spec.run.caller(spec.depth),
             query=spec.query,
             context=context,
-            depth=spec.depth,
-            settings=spec.settings,
+            settings=spec.run.settings,
             gateway=self._gateway,
             open_repl=partial(self._open_repl, spec),
             spawn=Spawner(self, spec, context, self._gateway),
@@ -106,14 +118,16 @@ class SessionHost:
         if spec.depth:
             completion = await session.run()
             return Completion(completion.answer, completion.stop_reason, completion.why)
-        self._roots[spec.run_id] = session
+        models = (spec.run.settings.model_at(depth)[0] for depth in range(2))
+        self._gateway.check_prices(models, session.caller)
+        self._roots[spec.run.run_id] = session
         try:
             return await _until(spec.deadline, session)
         finally:
-            del self._roots[spec.run_id]
+            del self._roots[spec.run.run_id]
 
     async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> Repl:
-        host = await self._sandbox(spec.settings.sandbox)
+        host = await self._sandbox(spec.run.settings.sandbox)
         return await host.open(context, query, seed=0)
 
     async def _sandbox(self, settings: Sandbox) -> SandboxHost:

@@ -10,21 +10,28 @@ import asyncio
 import logging
 import os
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
+from rlm_ray.admission.protocol import RunTerms
+from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
 from rlm_ray.cluster.connector import in_lasting_thread
-from rlm_ray.cluster.messages import RootState, SessionSpec
+from rlm_ray.cluster.messages import RootState, RunTag, SessionSpec
 from rlm_ray.cluster.pool import Pool
 from rlm_ray.cluster.spawn import owned
 from rlm_ray.config import Cluster
+from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.session import Completion
 
+T = TypeVar("T")
+
 POOL_NAME = "rlm_ray.pool"
-CONNECT_ATTEMPTS = 2
+ADMISSION_ATTEMPTS = 20
+ADMISSION_RETRY_S = 0.25
 
 _PROVIDER_VARIABLE = re.compile(
     r"^(AWS|AZURE|VERTEX|VERTEXAI|GOOGLE|GEMINI|OPENAI|ANTHROPIC|MISTRAL|GROQ|TOGETHER\w*|OPENROUTER|DEEPSEEK|"
@@ -51,12 +58,27 @@ class Engine:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self._admission = RemoteAdmission()
         self._environment = provider_environment()
 
     @classmethod
     async def connect(cls, cluster: Cluster) -> Engine:
         """Connect, starting Ray and the pool where there is none. Takes seconds the first time."""
         return await asyncio.wrap_future(in_lasting_thread(lambda: cls(_connected_pool(cluster))))
+
+    async def open_run(self, tag: RunTag) -> None:
+        """Tell the admission of a run: its budget and its rates."""
+        settings = tag.settings
+        terms = RunTerms(tag.run_id, settings.limits, settings.rates)
+        await self._asked(lambda: self._admission.open_run(terms))
+
+    async def close_run(self, run_id: str) -> RunUsage:
+        """End a run at the admission; what it has used."""
+        return await self._asked(lambda: self._admission.close_run(run_id))
+
+    async def usage(self, run_id: str) -> RunUsage:
+        """What a run has used so far."""
+        return await self._asked(lambda: self._admission.usage(run_id))
 
     async def take_seat(self, per_actor: int) -> Seat:
         """A seat for a root session; waits in line for one."""
@@ -104,6 +126,16 @@ class Engine:
         counts = await asyncio.gather(*(handle.census.remote() for handle in handles.values()))
         return dict(zip(handles, counts, strict=True))
 
+    async def _asked(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Ask the admission; a dead one is replaced, so ask again."""
+        for _ in range(ADMISSION_ATTEMPTS):
+            try:
+                return await question()
+            except ray.exceptions.RayActorError as error:
+                lost = error
+                await asyncio.sleep(ADMISSION_RETRY_S)
+        raise ClusterError(f"the admission of the cluster does not answer: {lost}") from lost
+
     async def _refresh_environment(self) -> None:
         environment = provider_environment()
         if environment != self._environment:
@@ -147,6 +179,7 @@ def _pool(cluster: Cluster) -> Any:
         options = {"name": POOL_NAME, "get_if_exists": True, "num_cpus": 0, "max_concurrency": 100_000}
         pool = ray.remote(Pool).options(**options).remote(cluster, provider_environment())
         pool.grow_to.remote(cluster.min_actors)
+        admission_actor()
         _pools.clear()
         _pools[job] = pool
     return _pools[job]

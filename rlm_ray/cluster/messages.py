@@ -7,24 +7,50 @@ from dataclasses import dataclass
 from rlm_ray.cluster.store import Parcel
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Part
+from rlm_ray.gateway import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class RunTag:
+    """What every message of a run carries."""
+
+    run_id: str
+    settings: Settings
+    started: float
+    """Unix time."""
+
+    def caller(self, depth: int) -> Caller:
+        settings = self.settings
+        return Caller(
+            run_id=self.run_id,
+            depth=depth,
+            started=self.started,
+            attempts=settings.attempts,
+            limits=settings.limits,
+            rates=settings.rates,
+            prices=settings.prices,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
     """A session to run."""
 
-    run_id: str
+    run: RunTag
     path: tuple[int, ...]
     """The ordinals of the sub-calls that lead here from the root; empty for the root."""
     query: str
     context: Parcel
-    settings: Settings
-    deadline: float | None = None
-    """Unix time at which the root stops."""
 
     @property
     def depth(self) -> int:
         return len(self.path)
+
+    @property
+    def deadline(self) -> float | None:
+        """Unix time at which the root stops."""
+        limit = self.run.settings.limits.time_s
+        return None if limit is None else self.run.started + limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +66,12 @@ class Leaf:
 class LeafBatch:
     """Plain calls of one session, to be made side by side."""
 
-    run_id: str
+    run: RunTag
     path: tuple[int, ...]
     """Of the session that asks."""
     leaves: tuple[Leaf, ...]
     context: Parcel | None
     """The asking session's, where a leaf refers to it."""
-    settings: Settings
 
     @property
     def depth(self) -> int:

@@ -22,7 +22,7 @@ from rlm_ray.core.context import Context, Docs, Span, make_context
 from rlm_ray.core.model import ModelRequest
 from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, QuotaError, RLMError
-from rlm_ray.gateway import Caller, Gateway
+from rlm_ray.gateway import Gateway
 from rlm_ray.session import Completion, SubCall
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class Spawner:
                     group.create_task(self._leaves(map_, leaves))
                 if children:
                     group.create_task(self._children(map_, children))
-        except* _SiblingFailed:
-            pass
+        except ExceptionGroup as group:
+            _raise_unless_sibling(group)
 
     async def _leaves(self, map_: _Map, indexes: list[int]) -> None:
         if len(indexes) <= ALONE:
@@ -112,14 +112,16 @@ class Spawner:
         leaves = tuple(Leaf(map_.first + i, map_.calls[i].query, map_.calls[i].part) for i in indexes)
         by_reference = any(isinstance(leaf.part, Span | Docs) for leaf in leaves)
         spec = self._spec
-        return LeafBatch(
-            spec.run_id, spec.path, leaves, spec.context if by_reference else None, spec.settings
-        )
+        return LeafBatch(spec.run, spec.path, leaves, spec.context if by_reference else None)
 
     async def _children(self, map_: _Map, indexes: list[int]) -> None:
         pool, name = self._host.pool, self._host.name
+        try:
+            await self._host.open_sessions(self._spec.run.run_id, len(indexes))
+        except LimitReached as limit:
+            map_.put(indexes[0], failed(limit))
         pending = deque(indexes)
-        per_actor = self._spec.settings.cluster.sessions_per_actor
+        per_actor = self._spec.run.settings.cluster.sessions_per_actor
         seats = await pool.lease.remote(len(pending), per_actor, name)
         try:
             async with asyncio.TaskGroup() as group:
@@ -176,11 +178,10 @@ class Spawner:
     def _child_spec(self, map_: _Map, index: int) -> SessionSpec:
         call = map_.calls[index]
         return SessionSpec(
-            run_id=self._spec.run_id,
+            run=self._spec.run,
             path=(*self._spec.path, map_.first + index),
             query=call.query,
             context=pack_part(self._spec.context, call.part),
-            settings=self._spec.settings,
         )
 
 
@@ -204,12 +205,12 @@ class _Map:
 
 async def leaf_outcome(gateway: Gateway, batch: LeafBatch, leaf: Leaf, context: Context | None) -> Outcome:
     """Make one plain call."""
-    model, params = batch.settings.model_at(batch.depth)
+    settings = batch.run.settings
+    model, params = settings.model_at(batch.depth)
     try:
         text = _leaf_text(leaf, context)
-        request = ModelRequest(model, leaf_messages(leaf.query, text), batch.settings.max_tokens, params)
-        caller = Caller(batch.run_id, batch.depth, attempts=batch.settings.attempts)
-        reply = await gateway.complete(request, caller)
+        request = ModelRequest(model, leaf_messages(leaf.query, text), settings.max_tokens, params)
+        reply = await gateway.complete(request, batch.run.caller(batch.depth))
     except RLMError as error:
         return failed(error)
     return Answered(reply.text)
@@ -234,6 +235,16 @@ def _outcome(result: Completion | RLMError) -> Outcome:
 
 def failed(error: RLMError) -> Failed:
     return Failed(type(error).__name__, str(error), error if isinstance(error, FATAL) else None)
+
+
+def _raise_unless_sibling(group: ExceptionGroup[Exception]) -> None:
+    """A failed sibling is told by its slot; anything else goes up, as itself and not as a group."""
+    _, others = group.split(_SiblingFailed)
+    while others is not None:
+        first = others.exceptions[0]
+        if not isinstance(first, ExceptionGroup):
+            raise first from group
+        others = first
 
 
 async def owned(ref: Any) -> Any:

@@ -9,17 +9,18 @@ from rlm_ray.core.model import Usage
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per token, the same for any amount."""
+    """US dollars per million tokens, the same for any amount."""
 
     input_usd: float
     output_usd: float
-    cached_usd: float
-    """Input served from the provider's prefix cache."""
+    cached_usd: float | None = None
+    """Input served from the provider's prefix cache; None: as other input."""
 
     def of(self, usage: Usage) -> float:
+        """US dollars for this usage."""
+        cached_usd = self.input_usd if self.cached_usd is None else self.cached_usd
         fresh = usage.input_tokens - usage.cached_tokens
-        return (
-            fresh * self.input_usd
-            + usage.cached_tokens * self.cached_usd
-            + usage.output_tokens * self.output_usd
+        spent = (
+            fresh * self.input_usd + usage.cached_tokens * cached_usd + usage.output_tokens * self.output_usd
         )
+        return spent / 1e6

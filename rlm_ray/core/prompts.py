@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from rlm_ray.core.cell import CellResult, Variable
+from rlm_ray.core.ledger import NANO, Amount
+from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Message
 from rlm_ray.core.steps import answered_unseen, final_answer, was_cut
 from rlm_ray.core.trajectory import Task, Trajectory, Turn
@@ -115,6 +117,18 @@ def status_line(task: Task, turn: int, budget: str) -> str:
     last = " This is your last turn: call FINAL in this message." if turn == task.max_iterations else ""
     left = f" Left for the whole run: {budget}." if budget else ""
     return f"Turn {turn} of {task.max_iterations}.{left}{last}"
+
+
+def budget_words(limits: Limits, spent: Amount) -> str:
+    """What is left of a run's limits; empty where nothing is limited."""
+    left = []
+    if limits.cost_usd is not None:
+        left.append(f"${max(0.0, limits.cost_usd - spent.nano_usd / NANO):.2f}")
+    if limits.tokens is not None:
+        left.append(f"{max(0, limits.tokens - spent.tokens):,} tokens")
+    if limits.calls is not None:
+        left.append(f"{max(0, limits.calls - spent.calls):,} model calls")
+    return ", ".join(left)
 
 
 def bounded(text: str, limit: int, true_chars: int | None = None) -> str:

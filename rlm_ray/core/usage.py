@@ -7,8 +7,8 @@ counted apart (`unpriced`, `unknown`), never as zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -72,6 +72,15 @@ class RunUsage:
     @property
     def by_depth(self) -> dict[int, Tally]:
         return self._by(lambda row: row[1])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "sessions": self.sessions,
+            "total": asdict(self.total),
+            "by_model": {model: asdict(tally) for model, tally in self.by_model.items()},
+            "by_depth": {str(depth): asdict(tally) for depth, tally in self.by_depth.items()},
+        }
 
     def _by(self, key: Callable[[tuple[str, int]], _Key]) -> dict[_Key, Tally]:
         sums: dict[_Key, Tally] = {}

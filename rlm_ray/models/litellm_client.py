@@ -18,8 +18,7 @@ from typing import Any
 
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.errors import ModelError
-from rlm_ray.models import litellm_errors
-from rlm_ray.models.prices import cost_usd
+from rlm_ray.models import litellm_errors, prices
 from rlm_ray.models.quiet_logging import Quiet, quiet_logging
 
 _RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
@@ -35,7 +34,15 @@ class LitellmModel:
             response = await litellm.acompletion(**_arguments(request))
         except Exception as error:
             raise litellm_errors.map_error(litellm, error, request.model, request.params) from error
-        return _reply(litellm, response, request)
+        return _reply(response, request)
+
+    def cost_usd(self, model: str, usage: Usage) -> float | None:
+        """By litellm's map; None where it knows no price."""
+        return prices.cost_usd(import_litellm(), model, usage)
+
+    def provider_of(self, model: str) -> str:
+        """litellm's name of the provider, or what stands before the slash."""
+        return _provider_of(model)
 
 
 @cache
@@ -64,6 +71,14 @@ def missing_keys(model: str) -> list[str]:
 
 
 @cache
+def _provider_of(model: str) -> str:
+    try:
+        return str(import_litellm().get_llm_provider(model)[1])
+    except Exception:  # noqa: BLE001 - an unknown name fails with a better message when it is called
+        return model.partition("/")[0]
+
+
+@cache
 def _quiet() -> Quiet:
     return quiet_logging()
 
@@ -83,16 +98,14 @@ def _arguments(request: ModelRequest) -> dict[str, Any]:
     return arguments
 
 
-def _reply(litellm: Any, response: Any, request: ModelRequest) -> ModelReply:
+def _reply(response: Any, request: ModelRequest) -> ModelReply:
     if not getattr(response, "choices", None):
         raise ModelError(request.model, "the provider sent a reply without choices")
     choice = response.choices[0]
-    usage = _usage(getattr(response, "usage", None))
     return ModelReply(
         text=choice.message.content or "",
         finish_reason=choice.finish_reason or "stop",
-        usage=usage,
-        cost_usd=cost_usd(litellm, request.model, usage),
+        usage=_usage(getattr(response, "usage", None)),
         tool_call=bool(getattr(choice.message, "tool_calls", None)),
         headers=_rate_headers(getattr(response, "_hidden_params", None) or {}),
     )

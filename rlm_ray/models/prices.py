@@ -43,4 +43,5 @@ def _price(litellm: Any, model: str) -> tuple[Price | None, bool]:
         return None, False
     if any(mark in name for name in raw for mark in _TIERED):
         return None, True
-    return Price(input_usd, output_usd, raw.get("cache_read_input_token_cost", input_usd)), False
+    cached_usd = raw.get("cache_read_input_token_cost", input_usd)
+    return Price(input_usd * 1e6, output_usd * 1e6, cached_usd * 1e6), False

@@ -7,6 +7,7 @@ there, and settles what comes back. Nothing sleeps; a minute costs as long as it
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import random
 from collections import deque
@@ -91,7 +92,6 @@ class Record:
     sent: list[float] = field(default_factory=list)
     accepted: list[tuple[float, int]] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
-    answered: list[float] = field(default_factory=list)
 
     def refused_share(self, since: float = 0.0) -> float:
         sent = sum(1 for moment in self.sent if moment >= since)
@@ -107,8 +107,6 @@ class Record:
 @dataclass
 class Workload:
     latency_s: float = 1.0
-    calls: int | None = None
-    """So many in all, then the end; None: a backlog that never ends."""
     input_tokens: Callable[[random.Random], int] = lambda draw: draw.randint(50, 150)
     output_tokens: Callable[[random.Random], int] = lambda draw: draw.randint(10, 100)
     max_tokens: int = 100
@@ -117,76 +115,81 @@ class Workload:
     way_s: tuple[float, float] = (0.005, 0.1)
     """Grant to arrival, and answer to settle."""
     backlog: int = 2000
+    """Asks that wait or are under way, all the time."""
 
 
 def simulate(
     provider: Provider, workload: Workload, *, seconds: float, rates: Rates | None = None, seed: int = 1
 ) -> Record:
     """Run for `seconds` of virtual time."""
-    draw = random.Random(seed)
-    admission = Admission(jitter=draw.random)
-    admission.open_run(RunTerms("run", Limits(), rates or Rates()), 0.0)
-    record = Record()
-    events: list[tuple[float, int, Callable[[float], None]]] = []
-    truth: dict[str, tuple[int, int]] = {}
-    count = 0
+    return Simulation(provider, workload, rates or Rates(), random.Random(seed)).run(seconds)
 
-    def at(moment: float, do: Callable[[float], None]) -> None:
-        nonlocal count
-        count += 1
-        heapq.heappush(events, (moment, count, do))
 
-    def ask(now: float, attempt: int = 1, sizes: tuple[int, int] | None = None) -> None:
-        inputs, outputs = sizes or (workload.input_tokens(draw), workload.output_tokens(draw))
-        ticket = f"t{len(truth)}"
-        truth[ticket] = (inputs, outputs)
-        admission.ask(
-            Ask("run", "key", "model", int(inputs * workload.estimate), workload.max_tokens,
-                attempt=attempt, ticket=ticket, holder="holder"), now,
-        )  # fmt: skip
+class Simulation:
+    """Events in order of time; between them the admission is polled and granted asks are sent."""
 
-    def send(ticket: str, now: float) -> None:
-        record.sent.append(now)
-        at(now + draw.uniform(*workload.way_s), lambda then: arrive(ticket, then))
+    def __init__(self, provider: Provider, workload: Workload, rates: Rates, draw: random.Random) -> None:
+        self.provider, self.workload, self.draw = provider, workload, draw
+        self.admission = Admission(jitter=draw.random)
+        self.admission.open_run(RunTerms("run", Limits(), rates), 0.0)
+        self.record = Record()
+        self.now = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._turns = itertools.count()
+        self._truth: dict[str, Usage] = {}
 
-    def arrive(ticket: str, now: float) -> None:
-        tokens = truth[ticket]
-        wait_s = provider.arrive(sum(tokens), now)
-        back_s = draw.uniform(*workload.way_s)
+    def run(self, seconds: float) -> Record:
+        for _ in range(self.workload.backlog):
+            self._ask()
+        while self.now < seconds:
+            for verdict in self.admission.poll(self.now):
+                assert isinstance(verdict, Granted)
+                self._send(verdict.ticket)
+            wakeup = self.admission.next_wakeup(self.now)
+            upcoming = self._events[0][0] if self._events else math.inf
+            self.now = min(upcoming, math.inf if wakeup is None else max(wakeup, self.now + 0.001))
+            while self._events and self._events[0][0] <= self.now:
+                heapq.heappop(self._events)[2]()
+        return self.record
+
+    def _later(self, seconds: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + seconds, next(self._turns), do))
+
+    def _way(self) -> float:
+        return self.draw.uniform(*self.workload.way_s)
+
+    def _ask(self, usage: Usage | None = None) -> None:
+        work = self.workload
+        usage = usage or Usage(work.input_tokens(self.draw), work.output_tokens(self.draw))
+        ticket = f"t{len(self._truth)}"
+        self._truth[ticket] = usage
+        estimate = int(usage.input_tokens * work.estimate)
+        ask = Ask("run", "key", "model", estimate, work.max_tokens, ticket=ticket, holder="holder")
+        self.admission.ask(ask, self.now)
+
+    def _send(self, ticket: str) -> None:
+        self.record.sent.append(self.now)
+        self._later(self._way(), lambda: self._arrive(ticket))
+
+    def _arrive(self, ticket: str) -> None:
+        tokens = self._truth[ticket].tokens
+        wait_s = self.provider.arrive(tokens, self.now)
         if wait_s is None:
-            record.accepted.append((now, sum(tokens)))
-            at(now + workload.latency_s * draw.uniform(0.7, 1.3), lambda then: leave(ticket, then, back_s))
+            self.record.accepted.append((self.now, tokens))
+            self._later(self.workload.latency_s * self.draw.uniform(0.7, 1.3), lambda: self._leave(ticket))
         else:
-            record.refused.append(now)
+            self.record.refused.append(self.now)
             facts = None if wait_s == math.inf else RateFacts({}, None, wait_s)
-            at(now + back_s, lambda then: again(ticket, facts, then))
+            self._later(self._way(), lambda: self._again(ticket, facts))
 
-    def leave(ticket: str, now: float, back_s: float) -> None:
-        provider.leave()
-        record.answered.append(now)
-        at(now + back_s, lambda then: settle(ticket, then))
+    def _leave(self, ticket: str) -> None:
+        self.provider.leave()
+        self._later(self._way(), lambda: self._settle(ticket))
 
-    def settle(ticket: str, now: float) -> None:
-        admission.settle(Settle(ticket, Outcome.OK, Usage(*truth[ticket])), now)
-        if workload.calls is None:
-            ask(now)
+    def _settle(self, ticket: str) -> None:
+        self.admission.settle(Settle(ticket, Outcome.OK, self._truth[ticket]), self.now)
+        self._ask()
 
-    def again(ticket: str, facts: RateFacts | None, now: float) -> None:
-        admission.settle(Settle(ticket, Outcome.RATE_LIMITED, facts=facts), now)
-        ask(now, 2, truth[ticket])
-
-    for _ in range(workload.calls or workload.backlog):
-        ask(0.0)
-    now = 0.0
-    while now < seconds:
-        for verdict in admission.poll(now):
-            assert isinstance(verdict, Granted)
-            send(verdict.ticket, now)
-        wakeup = admission.next_wakeup(now)
-        upcoming = events[0][0] if events else math.inf
-        now = min(upcoming, math.inf if wakeup is None else max(wakeup, now + 0.001))
-        if now == math.inf or (workload.calls is not None and len(record.answered) >= workload.calls):
-            break
-        while events and events[0][0] <= now:
-            heapq.heappop(events)[2](now)
-    return record
+    def _again(self, ticket: str, facts: RateFacts | None) -> None:
+        self.admission.settle(Settle(ticket, Outcome.RATE_LIMITED, facts=facts), self.now)
+        self._ask(self._truth[ticket])

@@ -33,7 +33,10 @@ def refused(admission, now=0.0):
     return {verdict.ticket: verdict for verdict in admission.poll(now) if isinstance(verdict, Refused)}
 
 
-def answer(admission, ticket, now=1.0, usage=Usage(10, 5), **more):
+USUAL = Usage(10, 5)
+
+
+def answer(admission, ticket, now=1.0, usage=USUAL, **more):
     admission.settle(Settle(ticket, more.pop("outcome", Outcome.OK), usage, **more), now)
 
 
@@ -197,15 +200,16 @@ def test_time_ends_for_those_who_wait():
         admission.ask(ask(ticket), 0.0)
     assert granted(admission) == ["a"]
     assert admission.next_wakeup(0.0) == 10
-    assert refused(admission, 10.0)["b"].reason == "time"
+    assert refused(admission, 10.0)["b"].reason == "time_s"
 
 
 def test_sessions_are_counted():
     admission = opened(sessions=2)
-    assert admission.open_session("run") is None
-    assert admission.open_session("run") is None
-    assert admission.open_session("run").reason == "sessions"
-    assert admission.open_session("unknown").reason == "closed"
+    assert admission.usage("run").sessions == 1
+    assert admission.open_sessions("run", 2).reason == "sessions"
+    assert admission.open_sessions("run") is None
+    assert admission.open_sessions("run").reason == "sessions"
+    assert admission.open_sessions("unknown").reason == "closed"
     assert admission.usage("run").sessions == 2
 
 

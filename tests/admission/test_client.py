@@ -139,7 +139,7 @@ async def test_two_clients_share_one_rate():
 
 
 async def test_headers_reach_the_account():
-    async with connected() as (client, line):
+    async with connected() as (client, _):
         async with client.permit(ask()) as permit:
             permit.settle(Outcome.OK, Usage(1, 1), headers={"llm_provider-x-ratelimit-limit-requests": "60"})
         await client.flush()
@@ -221,3 +221,18 @@ async def test_a_restart_that_nobody_noticed_is_noticed_by_the_epoch():
         await asyncio.wait_for(asyncio.gather(*(call(client) for _ in range(5))), 2)
         await asyncio.wait_for(client.flush(), 2)
         assert (await line.shell.usage("run")).total.calls == 6
+
+
+async def test_who_was_taken_for_dead_asks_again(monkeypatch):
+    monkeypatch.setattr("rlm_ray.admission.client.ASK_AGAIN_S", 0.05)
+    async with connected(Rates(in_flight=1)) as (client, line):
+        line.shell._hold_s = 0.06
+        first = await client.acquire(ask())
+        waiting = asyncio.create_task(call(client))
+        await asyncio.sleep(0.03)
+        await line.shell.forget_holder("client")
+        await asyncio.wait_for(waiting, 2)
+        first.settle(Outcome.OK, Usage(7, 3))
+        await client.flush()
+        total = (await line.shell.usage("run")).total
+        assert (total.calls, total.tokens, total.unknown) == (2, 20, 0)

@@ -48,7 +48,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         run=st.sampled_from(RUNS), holder=st.sampled_from(HOLDERS), depth=st.integers(0, 3),
         tokens=st.integers(1, 900), root=st.integers(0, 2), last=st.booleans(),
     )  # fmt: skip
-    def ask(self, run, holder, depth, tokens, root, last):
+    def ask(self, run, holder, depth, tokens, root, last):  # noqa: PLR0917 - drawn by name
         self.count += 1
         ask = Ask(
             run, "key", "model", tokens, 50, None, float(root), depth,
