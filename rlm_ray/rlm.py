@@ -132,12 +132,10 @@ class Run:
         """The result of a run that was stopped before its root had begun."""
         return self._result(None, "interrupted", "the run was interrupted before it began", 0)
 
-    async def state(self) -> tuple[RootState, RunUsage] | None:
+    async def state(self) -> RootState | None:
         """Where the root session is, and what the tree has used; None before it has begun."""
         seat = self._seat
-        if seat is None:
-            return None
-        return await self._engine.state(seat, self.run_id), await self._engine.usage(self.run_id)
+        return None if seat is None else await self._engine.state(seat, self.run_id)
 
     async def _run(self) -> Result:
         # Ray takes seconds to import and to start: only who runs something pays for that
@@ -149,19 +147,16 @@ class Run:
         engine = self._engine = await Engine.connect(settings.cluster)
         seat = await engine.take_seat(settings.cluster.sessions_per_actor)
         tag = RunTag(self.run_id, settings, time.time())
-        usage = RunUsage()
         try:
-            await engine.open_run(tag)
-            self._seat = seat
             parcel = await asyncio.to_thread(pack, self._context)
+            self._seat = seat
             completion = await engine.run(seat, SessionSpec(tag, (), self._query, parcel))
         finally:
             self._seat = None
             await engine.leave_seat(seat)
-            usage = await engine.close_run(self.run_id)
         turns = len(completion.trajectory.turns) if completion.trajectory else 0
         result = self._result(completion.answer, completion.stop_reason, completion.why, turns)
-        return replace(result, usage=usage)
+        return replace(result, usage=completion.usage)
 
     def _result(self, answer: str | None, stop_reason: str, why: str, turns: int) -> Result:
         return Result(answer, stop_reason, why, self.run_id, turns, time.monotonic() - self._started)

@@ -22,6 +22,7 @@ from rlm_ray.core.context import Context, Docs, Part, Span
 from rlm_ray.core.model import Message, ModelReply, ModelRequest
 from rlm_ray.core.steps import Execute, Finish, Generate, Stop, next_step
 from rlm_ray.core.trajectory import Task, Trajectory
+from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ContextWindowError, LimitReached, RLMError
 from rlm_ray.gateway import Caller, Gateway
 
@@ -45,6 +46,8 @@ class Completion:
     why: str = ""
     """One sentence where the stop was not the model's own."""
     trajectory: Trajectory | None = None
+    usage: RunUsage = field(default_factory=RunUsage)
+    """Of the whole tree; a root's only."""
 
 
 class Repl(Protocol):

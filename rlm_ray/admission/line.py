@@ -18,7 +18,7 @@ import pickle
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from rlm_ray.admission.protocol import Batch, Replies
 
@@ -36,14 +36,14 @@ class Address:
     token: bytes
 
 
-class Exchange(Protocol):
-    async def exchange(self, batch: Batch) -> Replies: ...
+METHODS = frozenset({"exchange", "open_run", "open_sessions", "close_run", "usage", "forget_holder"})
+"""What may be asked for over a line."""
 
 
 class Line:
     """The end at the admission. `close` it when the shell goes."""
 
-    def __init__(self, shell: Exchange, token: bytes) -> None:
+    def __init__(self, shell: object, token: bytes) -> None:
         self._shell = shell
         self._token = token
         self._server: asyncio.Server | None = None
@@ -72,17 +72,21 @@ class Line:
             if hmac.compare_digest(token, self._token):
                 async with asyncio.TaskGroup() as group:
                     while True:
-                        number, batch = await _read(reader)
-                        group.create_task(self._answer(number, batch, writer))
-        except* (TimeoutError, OSError, asyncio.IncompleteReadError):
-            pass  # the client went; what it holds is found out by its time to live
+                        number, (method, arguments) = await _read(reader)
+                        group.create_task(self._answer(number, method, arguments, writer))
+        except* (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # closed, or the client went; what it holds is found out by its time to live
         finally:
             writer.close()
 
-    async def _answer(self, number: int, batch: Batch, writer: asyncio.StreamWriter) -> None:
-        replies = await self._shell.exchange(batch)
+    async def _answer(
+        self, number: int, method: str, arguments: tuple[Any, ...], writer: asyncio.StreamWriter
+    ) -> None:
+        if method not in METHODS:
+            raise ConnectionError(f"{method} cannot be asked for over a line")
+        answer = await getattr(self._shell, method)(*arguments)
         if not writer.is_closing():
-            _write(writer, number, replies)
+            _write(writer, number, answer)
 
 
 class LineTransport:
@@ -93,15 +97,20 @@ class LineTransport:
         self._numbers = itertools.count()
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._waiting: dict[int, asyncio.Future[Replies]] = {}
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._connecting = asyncio.Lock()
 
     async def exchange(self, batch: Batch) -> Replies:
+        replies: Replies = await self.call("exchange", batch)
+        return replies
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Ask the shell for anything in `METHODS`."""
         writer = await self._connected()
         number = next(self._numbers)
-        future: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        _write(writer, number, batch)
+        _write(writer, number, (method, arguments))
         try:
             return await future
         finally:
@@ -125,9 +134,9 @@ class LineTransport:
         """Lives as long as the connection; `aclose` ends it."""
         try:
             while True:
-                number, replies = await _read(reader)
+                number, answer = await _read(reader)
                 if number in self._waiting and not self._waiting[number].done():
-                    self._waiting[number].set_result(replies)
+                    self._waiting[number].set_result(answer)
         except (OSError, asyncio.IncompleteReadError) as error:
             self._break(ConnectionError(f"the line to the admission broke: {error}"))
         finally:
@@ -140,7 +149,7 @@ class LineTransport:
                 future.set_exception(error)
 
 
-def _write(writer: asyncio.StreamWriter, number: int, value: Batch | Replies) -> None:
+def _write(writer: asyncio.StreamWriter, number: int, value: object) -> None:
     body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     writer.write(_HEAD.pack(len(body), number) + body)
 

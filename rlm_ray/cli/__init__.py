@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 
 def main() -> None:
     """The console script."""
     from rlm_ray.cli.app import app
     from rlm_ray.cli.exits import leave
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an answer is never lost to what a terminal cannot show
     try:
-        app()
+        app(prog_name="rlm-ray")
     except SystemExit as ended:
         leave(ended.code)

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version as version_of
+from typing import Annotated
+
 import typer
 
-from rlm_ray.cli.ask import ask
+from rlm_ray.cli.ask import EXITS, ask
 from rlm_ray.cli.doctor import doctor
 
 app = typer.Typer(
     name="rlm-ray",
-    help="Recursive Language Models on Ray: ask questions larger than any model's window.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(ask)
-app.command()(doctor)
+app.command(epilog=EXITS)(ask)
+app.command(epilog="Exit codes: 0 all is well; 5 something is not.")(doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rlm-ray {version_of('rlm-ray')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Recursive Language Models on Ray: ask questions larger than any model's window."""

@@ -18,10 +18,16 @@ from rlm_ray.config import Settings
 from rlm_ray.errors import InputError
 from rlm_ray.rlm import RLM, Result, Run
 
-Question = Annotated[str, typer.Argument(help="What you want to know.")]
-Paths = Annotated[
-    list[str] | None, typer.Argument(metavar="[PATH ...|-]", help="Files, folders, globs, or - for stdin.")
+Question = Annotated[
+    str, typer.Argument(metavar="QUESTION", help="What you want to know.", show_default=False)
 ]
+Paths = Annotated[
+    list[str] | None, typer.Argument(metavar="PATH|-", help="Files, folders, globs, or - for stdin.")
+]
+EXITS = (
+    "Exit codes: 0 answered; 1 failed; 2 usage or unreadable input; 4 a limit was reached, and what is known is "
+    "printed; 5 configuration or key; 130 interrupted."
+)
 
 
 def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
@@ -40,7 +46,10 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     sets: options.Sets = None,
     as_json: options.Json = False,
 ) -> None:
-    """Ask one question about text of any size."""
+    """Ask one question about text of any size.
+
+    The answer is all that goes to stdout.
+    """
     with exits.errors_as_exits():
         settings = options.settings_of(
             sets,
@@ -53,7 +62,7 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
             limits__cost_usd=cost_usd,
             limits__time_s=time_s,
         )
-        result = asyncio.run(_ask(settings, question, _context(paths or [])))
+        result = asyncio.run(_ask(settings, question, context_of(paths or [])))
     _print(result, as_json=as_json)
     raise typer.Exit(_code(result))
 
@@ -89,34 +98,65 @@ class _stop_on_signal:  # noqa: N801 - reads as the verb it is
         self._task = asyncio.ensure_future(self._run.stop())
 
 
-def _context(paths: list[str]) -> Any:
+def context_of(paths: list[str]) -> Any:
     """Stdin for `-`, or for nothing where something is piped in; else the files the paths and globs name."""
-    if paths == ["-"] or (not paths and not sys.stdin.isatty()):
-        return sys.stdin.buffer.read()
+    if paths == ["-"] or (not paths and not _at_a_terminal()):
+        return _stdin()
+    if not paths:
+        raise InputError(
+            "input", "is missing; name files, folders or globs after the question, or pipe text in"
+        )
     if "-" in paths:
         raise InputError("-", "stands alone: stdin cannot be mixed with files")
     return [path for pattern in paths for path in _expanded(pattern)]
 
 
+def _at_a_terminal() -> bool:
+    """Nobody pipes anything in; so it is where stdin is closed, too."""
+    return sys.stdin is None or sys.stdin.isatty()
+
+
+def _stdin() -> str:
+    data = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    if not data:
+        raise InputError(
+            "stdin", "is empty; pipe text in, or name files, folders or globs after the question"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "stdin",
+            f"is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); convert it first, "
+            "for instance with: iconv -f latin1 -t utf-8",
+        ) from error
+
+
 def _expanded(pattern: str) -> list[Path]:
-    if not glob.has_magic(pattern) or Path(pattern).exists():
+    if _exists(pattern) or not glob.has_magic(pattern):
         return [Path(pattern)]
     found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
     if not found:
-        raise InputError(pattern, "matches no file; check the pattern")
+        raise InputError(pattern, "matches no file; check the pattern (the question comes first, then paths)")
     return [Path(name) for name in found]
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError as error:  # the question in a path's place is often too long for one
+        why = f"cannot be a path: {(error.strerror or str(error)).lower()} (the question comes first, then paths)"
+        raise InputError(f"{name[:40]}…", why) from error
 
 
 def _print(result: Result, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
-        return
-    if result.answer is not None:
+    elif result.answer is not None:
         print(result.answer)
     if not result.answered:
-        exits.say(
-            f"{result.why} (stop reason: {result.stop_reason}); what is printed is what was known by then"
-        )
+        known = "nothing was known by then" if result.answer is None else "what is printed was known by then"
+        exits.say(f"{result.why} (stop reason: {result.stop_reason}); {known}")
 
 
 def _code(result: Result) -> int:

@@ -17,7 +17,10 @@ from rlm_ray.core.model import Message, ModelRequest
 from rlm_ray.errors import RLMError
 from rlm_ray.models.litellm_client import LitellmModel, missing_keys
 from rlm_ray.sandbox.host import SandboxHost
-from rlm_ray.sandbox.layers import layers
+from rlm_ray.sandbox.layers import Layer, layers
+
+MODEL_TIMEOUT_S = 30.0
+"""A model that says nothing for so long is not well, however patient the settings are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,19 @@ class Finding:
 
 def doctor(
     model: options.Model = None,
+    recursive_model: options.RecursiveModel = None,
     api_base: options.ApiBase = None,
     api_key: options.ApiKey = None,
     sets: options.Sets = None,
 ) -> None:
-    """Check Ray, the sandbox, keys and the model; say what to do about each."""
+    """Check what a run needs, and say what to do.
+
+    The sandbox, Ray, keys and models, one line for each.
+    """
     with exits.errors_as_exits():
-        settings = options.settings_of(sets, {"api_base": api_base, "api_key": api_key}, model=model)
+        settings = options.settings_of(
+            sets, {"api_base": api_base, "api_key": api_key}, model=model, recursive_model=recursive_model
+        )
     healthy = True
     for finding in examine(settings):
         healthy = healthy and finding.ok
@@ -49,18 +58,28 @@ def examine(settings: Settings) -> Iterator[Finding]:
     for layer in layers():
         yield Finding(
             f"kernel {layer.name}",
-            ok=layer.works,
-            said=layer.detail if layer.works else _without(layer.missing),
+            ok=layer.works or _can_do_without(layer, settings),
+            said=layer.detail if layer.works else _without(layer, settings),
         )
     yield asyncio.run(_sandbox(settings))
     yield _ray(settings)
-    yield _keys(settings)
-    yield asyncio.run(_model(settings))
+    for model in dict.fromkeys((settings.model, settings.recursive_model or settings.model)):
+        yield _key(model, settings)
+        yield asyncio.run(_model(model, settings))
 
 
-def _without(missing: str) -> str:
+def _can_do_without(layer: Layer, settings: Settings) -> bool:
+    return layer.name == "Landlock" and settings.sandbox.allow_degraded
+
+
+def _without(layer: Layer, settings: Settings) -> str:
+    if layer.name != "Landlock":
+        return f"{layer.missing}; run on Linux 5.13 or newer, nothing works without this layer"
+    if settings.sandbox.allow_degraded:
+        return f"{layer.missing}; done without, as sandbox.allow_degraded says"
     return (
-        f"{missing}; use a kernel from 5.13 on, or set sandbox.allow_degraded=true to run with one layer less"
+        f"{layer.missing}; use kernel 5.13+ with Landlock enabled, or do without this layer: "
+        "--set sandbox.allow_degraded=true"
     )
 
 
@@ -104,19 +123,17 @@ def _ray(settings: Settings) -> Finding:
     )
 
 
-def _keys(settings: Settings) -> Finding:
+def _key(model: str, settings: Settings) -> Finding:
     if "api_key" in settings.params:
-        return Finding("key", ok=True, said="given as api_key")
-    missing = missing_keys(settings.model)
-    if missing:
-        return Finding(
-            "key", ok=False, said=f"{settings.model} wants {' and '.join(missing)}; set it, or api_key"
-        )
-    return Finding("key", ok=True, said=f"{settings.model} has what it needs")
+        return Finding(f"key of {model}", ok=True, said="given as api_key")
+    if missing := missing_keys(model):
+        said = f"wants {' and '.join(missing)} in the environment, or --api-key (any text for a server that checks none)"
+        return Finding(f"key of {model}", ok=False, said=said)
+    return Finding(f"key of {model}", ok=True, said="here, or none is wanted")
 
 
-async def _model(settings: Settings) -> Finding:
-    model, params = settings.model_at(0)
+async def _model(model: str, settings: Settings) -> Finding:
+    params = {**settings.params, "timeout": min(settings.timeout, MODEL_TIMEOUT_S)}
     request = ModelRequest(model, (Message("user", "Say yes."),), 16, params)
     try:
         reply = await LitellmModel().complete(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ LIMIT = 4
 CONFIGURATION = 5
 INTERRUPTED = 130
 
-stderr = Console(stderr=True, highlight=False)
+stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
 @contextmanager
@@ -48,8 +49,9 @@ def code_of(error: RLMError) -> int:
 
 def leave(code: object) -> NoReturn:
     """End this process now, and a Ray that it started with it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # whoever read the answer may be gone: `rlm-ray ask ... | head -1`
+        sys.stdout.flush()
+        sys.stderr.flush()
     kill_descendants()
     os._exit(code if isinstance(code, int) else OK if code is None else FAILED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,7 +35,8 @@ async def shown(run: Run) -> AsyncIterator[None]:
 async def _watch(run: Run, spinner: Spinner) -> None:
     started = time.monotonic()
     while True:
-        spinner.update(text=await status(run, time.monotonic() - started))
+        with contextlib.suppress(Exception):  # what is wrong with the run, the run itself will say
+            spinner.update(text=await status(run, time.monotonic() - started))
         await asyncio.sleep(REFRESH_S)
 
 
@@ -43,11 +45,10 @@ async def status(run: Run, seconds: float) -> str:
     state = await run.state()
     if state is None:
         return f"starting ({seconds:.0f} s)"
-    root, usage = state
-    total = usage.total
-    parts = [f"turn {root.turn + 1}"]
-    if root.sub_calls:
-        parts.append(f"sub-calls {root.answered}/{root.sub_calls}")
+    total = state.usage.total
+    parts = [f"turn {state.turn + 1}"]
+    if state.sub_calls:
+        parts.append(f"sub-calls {state.answered}/{state.sub_calls}")
     parts += [f"{total.calls:,} calls", f"{total.input_tokens + total.output_tokens:,} tokens"]
     if total.cost_usd:
         parts.append(f"${total.cost_usd:.4f}{' and more' if total.unpriced else ''}")

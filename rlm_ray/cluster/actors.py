@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 import uuid
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,15 @@ from rlm_ray.cluster.spawn import Spawner, leaf_outcome
 from rlm_ray.cluster.store import unpack
 from rlm_ray.core.cell import Answered, Outcome
 from rlm_ray.core.context import Context
+from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.gateway import Gateway
 from rlm_ray.models.litellm_client import LitellmModel, import_litellm
 from rlm_ray.sandbox.host import Repl, SandboxHost
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.session import Completion, Session
+
+RELEASE_S = 0.005
 
 
 class SessionHost:
@@ -41,6 +45,7 @@ class SessionHost:
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxHost]] = {}
         self._roots: dict[str, Session] = {}
         self._running = 0
+        self._left_seats: list[str] = []
 
     async def ready(self) -> None:
         """litellm imported and a sandbox started, both at once."""
@@ -59,7 +64,6 @@ class SessionHost:
             return error
         finally:
             self._running -= 1
-            await self._gateway.flush(spec.run.run_id)
 
     async def leaves(self, batch: LeafBatch) -> list[Outcome]:
         """Make plain calls side by side; outcomes in order."""
@@ -77,6 +81,12 @@ class SessionHost:
         if refused is not None:
             raise LimitReached(refused.reason, refused.why)
 
+    def leave_seat(self, name: str) -> None:
+        """Give a leased seat back to the pool, together with others of these milliseconds."""
+        if not self._left_seats:
+            asyncio.get_running_loop().call_later(RELEASE_S, self._release)
+        self._left_seats.append(name)
+
     async def stop(self, run_id: str, reason: str, why: str) -> bool:
         """End a run whose root is here: its children are cancelled, its root gives what it knows."""
         session = self._roots.get(run_id)
@@ -88,7 +98,9 @@ class SessionHost:
         session = self._roots.get(run_id)
         if session is None:
             return RootState()
-        return session_state(session)
+        answered = sum(isinstance(slot, Answered) for slot in session.slots)
+        usage = await self._admission.usage(run_id)
+        return RootState(len(session.trajectory.turns), len(session.slots), answered, usage)
 
     async def census(self) -> dict[str, int]:
         """What is alive here, for tests and health checks."""
@@ -115,16 +127,30 @@ class SessionHost:
             open_repl=partial(self._open_repl, spec),
             spawn=Spawner(self, spec, context, self._gateway),
         )
-        if spec.depth:
-            completion = await session.run()
-            return Completion(completion.answer, completion.stop_reason, completion.why)
-        models = (spec.run.settings.model_at(depth)[0] for depth in range(2))
-        self._gateway.check_prices(models, session.caller)
-        self._roots[spec.run.run_id] = session
+        if not spec.depth:
+            return await self._run_root(spec, session)
+        completion = await session.run()
+        await self._gateway.flush(spec.run.run_id)
+        return replace(completion, trajectory=None)  # a parent wants the answer, not the way to it
+
+    async def _run_root(self, spec: SessionSpec, session: Session) -> Completion:
+        """The root opens its run at the admission, and closes it whatever happens."""
+        run = spec.run
+        self._gateway.check_prices((run.settings.model_at(depth)[0] for depth in range(2)), session.caller)
+        await self._admission.open_run(run.terms())
+        self._roots[run.run_id] = session
+        usage = RunUsage()
         try:
-            return await _until(spec.deadline, session)
+            completion = await _until(spec.deadline, session)
         finally:
-            del self._roots[spec.run.run_id]
+            del self._roots[run.run_id]
+            await self._gateway.flush(run.run_id)
+            usage = await self._admission.close_run(run.run_id)
+        return replace(completion, usage=usage)
+
+    def _release(self) -> None:
+        seats, self._left_seats = self._left_seats, []
+        self.pool.release.remote(seats)
 
     async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> Repl:
         host = await self._sandbox(spec.run.settings.sandbox)
@@ -164,9 +190,3 @@ async def _until(deadline: float | None, session: Session) -> Completion:
         return await session.run()
     finally:
         timer.cancel()
-
-
-def session_state(session: Session) -> RootState:
-    slots = session.slots
-    answered = sum(isinstance(slot, Answered) for slot in slots)
-    return RootState(len(session.trajectory.turns), len(slots), answered)

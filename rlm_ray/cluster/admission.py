@@ -19,9 +19,12 @@ from rlm_ray.admission.line import Address, Line, LineTransport
 from rlm_ray.admission.protocol import Batch, Refused, Replies, RunTerms
 from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import ClusterError
 
 NAME = "rlm_ray.admission.v1"
 NAMESPACE = "rlm_ray"
+ATTEMPTS = 40
+RETRY_S = 0.25
 
 
 class AdmissionActor(AdmissionShell):
@@ -40,46 +43,60 @@ class AdmissionActor(AdmissionShell):
 
 
 class RemoteAdmission:
-    """The way to the admission actor from any process of the cluster."""
+    """The way to the admission actor from any process of the cluster.
+
+    Raises `ConnectionError`, or what Ray raises, when the actor is gone.
+    """
 
     def __init__(self) -> None:
         self._handle: Any = None
         self._line = LineTransport(self._find)
 
     async def exchange(self, batch: Batch) -> Replies:
-        """What an `AdmissionClient` needs. Raises `ConnectionError`, or what Ray raises, when the actor is gone."""
         return await self._line.exchange(batch)
 
     async def open_run(self, terms: RunTerms) -> None:
-        await self._call("open_run", terms)
+        """Tell it of a run: its budget and its rates."""
+        await self._insist("open_run", terms)
 
     async def open_sessions(self, run_id: str, count: int) -> Refused | None:
-        refused: Refused | None = await self._call("open_sessions", run_id, count)
+        """Count more sessions; the refusal where the run may not have so many."""
+        refused: Refused | None = await self._insist("open_sessions", run_id, count)
         return refused
 
     async def usage(self, run_id: str) -> RunUsage:
-        usage: RunUsage = await self._call("usage", run_id)
+        """What a run has used so far."""
+        usage: RunUsage = await self._insist("usage", run_id)
         return usage
 
     async def close_run(self, run_id: str) -> RunUsage:
-        usage: RunUsage = await self._call("close_run", run_id)
+        """End a run; what it has used."""
+        usage: RunUsage = await self._insist("close_run", run_id)
         return usage
 
     async def forget_holder(self, holder: str) -> None:
-        await self._call("forget_holder", holder)
+        """A client died; its permits come back."""
+        await self._insist("forget_holder", holder)
+
+    async def _insist(self, method: str, *arguments: Any) -> Any:
+        """Ask; one that died is replaced meanwhile, so ask again."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._line.call(method, *arguments)
+            except (OSError, ray.exceptions.RayActorError) as error:
+                lost = error
+                await asyncio.sleep(RETRY_S)
+        raise ClusterError(f"the admission of the cluster does not answer: {lost}") from lost
 
     async def _find(self) -> Address:
-        address: Address = await self._call("address")
-        return address
-
-    async def _call(self, method: str, *arguments: Any) -> Any:
         if self._handle is None:
             self._handle = admission_actor()
         try:
-            return await getattr(self._handle, method).remote(*arguments)
+            address: Address = await self._handle.address.remote()
         except ray.exceptions.RayActorError:
             self._handle = None  # the next call finds the new one, or makes it
             raise
+        return address
 
 
 def admission_actor() -> Any:

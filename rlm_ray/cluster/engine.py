@@ -10,28 +10,21 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
-from rlm_ray.admission.protocol import RunTerms
 from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
 from rlm_ray.cluster.connector import in_lasting_thread
-from rlm_ray.cluster.messages import RootState, RunTag, SessionSpec
+from rlm_ray.cluster.messages import RootState, SessionSpec
 from rlm_ray.cluster.pool import Pool
 from rlm_ray.cluster.spawn import owned
 from rlm_ray.config import Cluster
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.session import Completion
 
-T = TypeVar("T")
-
 POOL_NAME = "rlm_ray.pool"
-ADMISSION_ATTEMPTS = 20
-ADMISSION_RETRY_S = 0.25
 
 _PROVIDER_VARIABLE = re.compile(
     r"^(AWS|AZURE|VERTEX|VERTEXAI|GOOGLE|GEMINI|OPENAI|ANTHROPIC|MISTRAL|GROQ|TOGETHER\w*|OPENROUTER|DEEPSEEK|"
@@ -66,19 +59,9 @@ class Engine:
         """Connect, starting Ray and the pool where there is none. Takes seconds the first time."""
         return await asyncio.wrap_future(in_lasting_thread(lambda: cls(_connected_pool(cluster))))
 
-    async def open_run(self, tag: RunTag) -> None:
-        """Tell the admission of a run: its budget and its rates."""
-        settings = tag.settings
-        terms = RunTerms(tag.run_id, settings.limits, settings.rates)
-        await self._asked(lambda: self._admission.open_run(terms))
-
-    async def close_run(self, run_id: str) -> RunUsage:
-        """End a run at the admission; what it has used."""
-        return await self._asked(lambda: self._admission.close_run(run_id))
-
-    async def usage(self, run_id: str) -> RunUsage:
-        """What a run has used so far."""
-        return await self._asked(lambda: self._admission.usage(run_id))
+    async def close_run(self, run_id: str) -> None:
+        """End a run at the admission whose root could not do it."""
+        await self._admission.close_run(run_id)
 
     async def take_seat(self, per_actor: int) -> Seat:
         """A seat for a root session; waits in line for one."""
@@ -113,6 +96,7 @@ class Engine:
         return bool(await seat.handle.stop.remote(run_id, reason, why))
 
     async def state(self, seat: Seat, run_id: str) -> RootState:
+        """How far a run is."""
         state: RootState = await seat.handle.root_state.remote(run_id)
         return state
 
@@ -125,16 +109,6 @@ class Engine:
         handles = await self._pool.handles.remote()
         counts = await asyncio.gather(*(handle.census.remote() for handle in handles.values()))
         return dict(zip(handles, counts, strict=True))
-
-    async def _asked(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Ask the admission; a dead one is replaced, so ask again."""
-        for _ in range(ADMISSION_ATTEMPTS):
-            try:
-                return await question()
-            except ray.exceptions.RayActorError as error:
-                lost = error
-                await asyncio.sleep(ADMISSION_RETRY_S)
-        raise ClusterError(f"the admission of the cluster does not answer: {lost}") from lost
 
     async def _refresh_environment(self) -> None:
         environment = provider_environment()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
+from rlm_ray.admission.protocol import RunTerms
 from rlm_ray.cluster.store import Parcel
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Part
+from rlm_ray.core.usage import RunUsage
 from rlm_ray.gateway import Caller
 
 
@@ -18,6 +21,12 @@ class RunTag:
     settings: Settings
     started: float
     """Unix time."""
+
+    def terms(self) -> RunTerms:
+        """What the admission is told of the run."""
+        return RunTerms(
+            self.run_id, self.settings.limits, self.settings.rates, age_s=time.time() - self.started
+        )
 
     def caller(self, depth: int) -> Caller:
         settings = self.settings
@@ -85,4 +94,5 @@ class RootState:
     turn: int = 0
     sub_calls: int = 0
     answered: int = 0
-    doing: str = ""
+    usage: RunUsage = field(default_factory=RunUsage)
+    """Of the whole tree."""

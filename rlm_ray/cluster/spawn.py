@@ -149,7 +149,7 @@ class Spawner:
             while pending:
                 await self._child(map_, pending.popleft(), name, handle)
         finally:
-            self._host.pool.release.remote([name])
+            self._host.leave_seat(name)
 
     async def _work_at_home(self, map_: _Map, pending: deque[int]) -> None:
         """Run children one by one in the parent's own actor while none of the seats takes them."""

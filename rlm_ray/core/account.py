@@ -6,6 +6,7 @@ It puts together the meters (`buckets.py`), the in-flight window (`window.py`) a
   what has waited is then released at the pace, never in one burst.
 - A refusal is for the *rate* where the provider says what is exhausted or how long to wait, or where a meter is
   nearly full; then that meter learns. Otherwise it is for the number *under way*, and the window learns.
+- A refusal after hardly any request tells no rate: it is waited out as asked, and nothing is learned.
 - A refusal the window cannot explain (few are under way) holds the account for 1, 2, 4 ... 30 s.
 """
 
@@ -22,6 +23,8 @@ from rlm_ray.core.limits import Rates
 from rlm_ray.core.window import MOST, START, Window
 
 NEARLY_FULL = 0.9
+EVIDENCE = 10
+"""Requests that got through in the last minute, for a refusal to tell a rate: after one request it tells nothing."""
 FIRST_HOLD_S, MOST_HOLD_S = 1.0, 30.0
 
 
@@ -132,7 +135,8 @@ class Account:
             return
         wait_s = self._next_hold_s(taken.at, now) if wait_s is None else wait_s
         meter = self.meters[RESOURCES.index(resource)] if resource else fullest if full else self.meters[0]
-        meter.refused(wait_s, taken.at, now)
+        if self.meters[0].sent(now) >= EVIDENCE:
+            meter.refused(wait_s, taken.at, now)
         self._hold(now + wait_s + jitter * min(0.1 * wait_s, 1.0))
 
     def heard(self, facts: RateFacts) -> None:

@@ -364,3 +364,13 @@ def test_keys_of_accounts_tell_accounts_apart_and_no_secrets():
     }
     assert len(keys) == 4
     assert not any("sk-" in key for key in keys)
+
+
+def test_a_refusal_after_hardly_any_request_is_waited_out_and_tells_no_rate():
+    admission = opened()
+    admission.ask(ask("a"), 0.0)
+    granted(admission)
+    answer(admission, "a", 0.1, None, outcome=Outcome.RATE_LIMITED, facts=RateFacts({}, None, 0.05))
+    for turn in range(5):
+        admission.ask(ask(f"t{turn}"), 0.1)
+    assert len(granted(admission, 0.2)) == 5

@@ -1,0 +1,91 @@
+"""`rlm-ray doctor` says what is missing and what to do about it; Ray and the sandbox are taken as well here."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm_ray.cli import doctor
+from rlm_ray.cli.doctor import Finding
+from rlm_ray.sandbox.layers import Layer
+from rlm_ray.testing import ModelServer
+from rlm_ray.testing.scripts import echo
+
+
+@pytest.fixture
+def well(monkeypatch):
+    """Ray and the sandbox answer at once that all is well."""
+
+    async def sandbox(_):
+        return Finding("sandbox", ok=True, said="taken as well")
+
+    monkeypatch.setattr(doctor, "_sandbox", sandbox)
+    monkeypatch.setattr(doctor, "_ray", lambda _: Finding("Ray", ok=True, said="taken as well"))
+
+
+@pytest.fixture
+def layers(monkeypatch):
+    """Set what the kernel offers."""
+    return lambda *found: monkeypatch.setattr(doctor, "layers", lambda: found)
+
+
+def failures(done):
+    return [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
+
+
+@pytest.mark.usefixtures("well")
+def test_all_is_well_with_the_offline_model(invoke):
+    done = invoke("doctor")
+    assert (done.exit_code, failures(done), done.stderr) == (0, [], "")
+    assert "offline/extractive answered" in done.stdout
+
+
+@pytest.mark.usefixtures("well")
+def test_a_missing_key_is_named(invoke):
+    done = invoke("doctor", "--model", "openai/gpt-5")
+    assert done.exit_code == 5
+    assert failures(done)[0].startswith("FAIL  key of openai/gpt-5: wants OPENAI_API_KEY")
+    assert "--api-key" in failures(done)[0]
+
+
+@pytest.mark.usefixtures("well")
+def test_an_unreachable_model_is_named_with_its_address(invoke):
+    done = invoke("doctor", "--model", "openai/x", "--api-base", "http://127.0.0.1:9/v1", "--api-key", "k")
+    assert done.exit_code == 5
+    (line,) = failures(done)
+    assert "cannot reach http://127.0.0.1:9/v1; check api_base" in line
+
+
+@pytest.mark.usefixtures("well")
+def test_both_models_are_asked(invoke):
+    with ModelServer(echo) as server:
+        server_options = ["--api-base", server.url, "--api-key", "k"]
+        done = invoke("doctor", "--model", "openai/root", "--recursive-model", "openai/leaf", *server_options)
+        assert sorted(request.model for request in server.requests) == ["leaf", "root"]
+    assert (done.exit_code, failures(done)) == (0, [])
+
+
+@pytest.mark.usefixtures("well")
+def test_a_kernel_without_landlock_may_be_done_without(invoke, layers):
+    layers(Layer("seccomp"), Layer("Landlock", "not enabled at boot"))
+    done = invoke("doctor")
+    assert done.exit_code == 5
+    (line,) = failures(done)
+    assert "Landlock: not enabled at boot" in line
+    assert "--set sandbox.allow_degraded=true" in line
+    assert invoke("doctor", "--set", "sandbox.allow_degraded=true").exit_code == 0
+
+
+@pytest.mark.usefixtures("well")
+def test_a_kernel_without_seccomp_cannot_be_done_without(invoke, layers):
+    layers(Layer("seccomp", "Function not implemented"))
+    done = invoke("doctor", "--set", "sandbox.allow_degraded=true")
+    assert done.exit_code == 5
+    (line,) = failures(done)
+    assert "seccomp: Function not implemented; run on Linux 5.13 or newer" in line
+    assert "allow_degraded" not in line
+
+
+def test_a_wrong_setting_is_named_before_anything_is_examined(invoke):
+    done = invoke("doctor", "--set", "max_deph=1")
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "did you mean 'max_depth'" in done.stderr

@@ -1,0 +1,132 @@
+"""`rlm-ray` as people run it: a process with a terminal's pipes. One Ray cluster serves all but the last test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rlm_ray.testing import ModelServer
+from rlm_ray.testing.scripts import is_session, recursion, run_query
+
+pytestmark = pytest.mark.ray
+
+HERE = ["--set", "cluster.cpus_per_actor=0"]
+"""Actors take no CPU of a cluster whose CPUs another test may hold."""
+
+
+@pytest.fixture(scope="module")
+def ray_address():
+    """A cluster that the commands find running, and must leave running."""
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield ray.get_runtime_context().gcs_address
+    assert ray.cluster_resources()["CPU"] >= 1
+    if ours:
+        ray.shutdown()
+
+
+@pytest.fixture
+def here(rlm_ray, ray_address):
+    def run(*arguments, **settings):
+        return rlm_ray(*arguments, *HERE, RAY_ADDRESS=ray_address, **settings)
+
+    return run
+
+
+def test_a_folder_is_asked_about_with_sub_calls_and_json(here, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"text {number} " * 100)
+    query = run_query("answers = recursive_map('what?', context)\nprint(answers)")
+    with ModelServer(recursion) as server:
+        done = here(
+            "ask", query, ".", "--json", "--model", "openai/m", "--api-base", server.url, "--api-key", "k"
+        )
+        assert sum(not is_session(request) for request in server.requests) == 3
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    assert (result["answer"], result["stop_reason"], result["turns"]) == ("session done", "answered", 2)
+
+
+def test_a_limit_exits_with_4_and_prints_the_best_answer(here):
+    def script(request):
+        return "best so far" if "has to end now" in request.last else "```python\nprint(len(context))\n```"
+
+    with ModelServer(script) as server:
+        options = ["--model", "openai/m", "--api-base", server.url, "--api-key", "k", "--max-iterations", "2"]
+        done = here("ask", "what?", "-", *options, stdin="some text")
+    assert (done.returncode, done.stdout) == (4, "best so far\n")
+    assert done.stderr.startswith("the model did not finish within 2 turns; raise max_iterations")
+
+
+def test_a_missing_key_exits_with_5_and_names_the_variable(here):
+    done = here("ask", "what?", "-", "--model", "openai/gpt-5", stdin="some text")
+    assert (done.returncode, done.stdout) == (5, "")
+    (line,) = done.stderr.splitlines()
+    assert "the provider wants a key; set OPENAI_API_KEY" in line
+
+
+def test_an_unreachable_server_exits_with_1_and_names_the_address(here):
+    options = [
+        "--model",
+        "openai/m",
+        "--api-base",
+        "http://127.0.0.1:9/v1",
+        "--api-key",
+        "k",
+        "--set",
+        "attempts=1",
+    ]
+    done = here("ask", "what?", "-", *options, stdin="some text")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "cannot reach http://127.0.0.1:9/v1; check api_base and the network" in line
+
+
+def test_doctor_finds_a_healthy_machine_healthy(here, ray_address):
+    done = here("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [line.split(":")[0] for line in done.stdout.splitlines()]
+    names = [
+        "Python",
+        "kernel seccomp",
+        "kernel Landlock",
+        "sandbox",
+        "Ray",
+        "key of offline/extractive",
+        "model",
+    ]
+    assert found == [f"ok    {name}" for name in names]
+    assert ray_address in done.stdout
+
+
+def test_doctor_goes_on_after_what_it_finds_wrong(here):
+    done = here("doctor", "--model", "openai/gpt-5")
+    assert (done.returncode, done.stderr) == (5, "")
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
+    assert ["OPENAI_API_KEY" in line for line in failed] == [True, True]
+
+
+def test_a_pipe_through_a_ray_of_its_own_needs_no_key_and_leaves_no_process(tmp_path):
+    text = "The creature learned to speak by listening to the cottagers. Nothing else is said here. " * 50
+    command = [sys.executable, "-m", "rlm_ray.cli", "ask", "How did the creature learn to speak?"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
+    out, err = process.communicate(text, timeout=90)
+    assert (process.returncode, err) == (0, "")
+    assert "by listening to the cottagers" in out
+    assert living(process.pid) == []
+
+
+def living(session):
+    """Processes of a session that still run; those that only wait to be reaped do not."""
+    rows = subprocess.run(["ps", "-eo", "sid,stat,args"], capture_output=True, text=True, check=True).stdout
+    fields = [row.split(maxsplit=2) for row in rows.splitlines()[1:]]
+    return [row for row in fields if row[0] == str(session) and not row[1].startswith("Z")]
