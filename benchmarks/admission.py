@@ -18,19 +18,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "admission"))
-
-from simulation import (  # type: ignore[import-not-found]  # beside the tests, which use it too
-    CrowdedProvider,
-    Record,
-    RefillingProvider,
-    SlidingProvider,
-    Workload,
-    simulate,
-)
 
 from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
@@ -39,6 +27,14 @@ from rlm_ray.admission.protocol import Ask, Batch, Outcome, Replies, RunTerms, S
 from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Usage
+from rlm_ray.testing.simulation import (
+    CrowdedProvider,
+    Record,
+    RefillingProvider,
+    SlidingProvider,
+    Workload,
+    simulate,
+)
 
 SECONDS = 180.0
 ROUND_TRIP_S = 0.105

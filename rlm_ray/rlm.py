@@ -150,7 +150,7 @@ class Run:
         try:
             parcel = await asyncio.to_thread(pack, self._context)
             self._seat = seat
-            completion = await engine.run(seat, SessionSpec(tag, (), self._query, parcel))
+            completion = await engine.run(seat, SessionSpec(tag, (), "", self._query, parcel))
         finally:
             self._seat = None
             await engine.leave_seat(seat)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-import uuid
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,11 +39,12 @@ class SessionHost:
         self.name = name
         self.pool = pool
         self._admission = RemoteAdmission()
-        self._client = AdmissionClient(f"{name}-{uuid.uuid4().hex[:8]}", self._admission)
+        self._client = AdmissionClient(name, self._admission)
         self._gateway = Gateway(LitellmModel(), self._client)
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxHost]] = {}
         self._roots: dict[str, Session] = {}
-        self._running = 0
+        self._running: dict[asyncio.Task[Any], str] = {}
+        """Sessions at work, and the actors their parents are in."""
         self._left_seats: list[str] = []
 
     async def ready(self) -> None:
@@ -57,13 +57,15 @@ class SessionHost:
 
     async def run(self, spec: SessionSpec) -> Completion | RLMError:
         """Run one session to its end."""
-        self._running += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = spec.parent
         try:
             return await self._run(spec, await unpack(spec.context))
         except RLMError as error:
             return error
         finally:
-            self._running -= 1
+            self._running.pop(task, None)
 
     async def leaves(self, batch: LeafBatch) -> list[Outcome]:
         """Make plain calls side by side; outcomes in order."""
@@ -94,6 +96,16 @@ class SessionHost:
             session.stop(reason, why)
         return session is not None
 
+    async def cancel_children_of(self, parent: str) -> None:
+        """The actor of their parent is dead: nobody wants their answers."""
+        for task, of in list(self._running.items()):
+            if of == parent:
+                task.cancel()
+
+    async def live(self) -> None:
+        """Never returns: whoever waits for it hears when this actor dies."""
+        await asyncio.Event().wait()
+
     async def root_state(self, run_id: str) -> RootState:
         session = self._roots.get(run_id)
         if session is None:
@@ -106,7 +118,7 @@ class SessionHost:
         """What is alive here, for tests and health checks."""
         hosts = [task.result() for task in self._sandboxes.values() if task.done() and not task.exception()]
         return {
-            "sessions": self._running,
+            "sessions": len(self._running),
             "sandboxes": sum(host.children for host in hosts),
             "pid": os.getpid(),
         }
@@ -116,6 +128,7 @@ class SessionHost:
         for task in self._sandboxes.values():
             host = await task
             await host.aclose()
+        await self._client.flush()
 
     async def _run(self, spec: SessionSpec, context: Context) -> Completion:
         session = Session(
@@ -150,7 +163,7 @@ class SessionHost:
 
     def _release(self) -> None:
         seats, self._left_seats = self._left_seats, []
-        self.pool.release.remote(seats)
+        self.pool.release.remote(seats, self.name)
 
     async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> Repl:
         host = await self._sandbox(spec.run.settings.sandbox)

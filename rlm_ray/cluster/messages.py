@@ -48,6 +48,8 @@ class SessionSpec:
     run: RunTag
     path: tuple[int, ...]
     """The ordinals of the sub-calls that lead here from the root; empty for the root."""
+    parent: str
+    """The actor that sent it out; empty for the root."""
     query: str
     context: Parcel
 

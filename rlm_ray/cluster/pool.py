@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import secrets
 import time
 from collections import deque
 from typing import Any
 
 import ray
 
-from rlm_ray.cluster.seats import Seats
+from rlm_ray.cluster.admission import RemoteAdmission
+from rlm_ray.cluster.seats import DRIVER, Seats
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 
@@ -37,8 +39,11 @@ class Pool:
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[tuple[int, asyncio.Future[str]]] = deque()
         self._numbers = itertools.count()
-        self._broken = ""
+        self._name = f"session-actor-{secrets.token_hex(3)}"
+        """Unique in the cluster: the admission knows its holders of permits by the names of their actors."""
+        self._admission = RemoteAdmission()
         self._janitor: asyncio.Task[None] | None = None
+        self._watches: dict[str, asyncio.Task[None]] = {}
 
     async def set_environment(self, environment: dict[str, str]) -> None:
         """The driver's provider keys changed; every actor is told."""
@@ -59,27 +64,34 @@ class Pool:
             self._grow(1, per_actor)
             place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self._waiting.append((per_actor, place))
-            self._broken = ""
-            leased = [await place]
+            leased = [await self._given(place)]
         return leased[0], self._handles[leased[0]]
 
     async def lease(
-        self, wanted: int, per_actor: int, waiting: str | None = None
+        self, wanted: int, per_actor: int, lessee: str, *, waiting: bool = False
     ) -> dict[str, tuple[int, Any]]:
-        """Up to `wanted` seats now: by actor id, how many and its handle. `waiting` gives its own seat back."""
-        if waiting is not None:
-            self._release(waiting)
-        leased = self._seats.lease(wanted, per_actor)
+        """Up to `wanted` seats now: by actor id, how many and its handle.
+
+        `lessee` is the actor of the parent; `waiting` frees the parent's own seat until it says `resume`.
+        """
+        if waiting:
+            self._seats.stand_up(lessee, time.monotonic())
+            self._seat_the_waiting()
+        leased = self._seats.lease(wanted, per_actor, lessee)
         if len(leased) < wanted:
             self._grow(wanted - len(leased), per_actor)
         return {actor: (leased.count(actor), self._handles[actor]) for actor in dict.fromkeys(leased)}
 
-    async def release(self, seats: list[str], resuming: str | None = None) -> None:
-        """Give seats back; `resuming` takes its own again after it waited for children."""
+    async def release(self, seats: list[str], lessee: str = DRIVER) -> None:
+        """Give seats back."""
+        now = time.monotonic()
         for actor in seats:
-            self._release(actor)
-        if resuming is not None:
-            self._seats.take(resuming)
+            self._seats.release(actor, lessee, now)
+        self._seat_the_waiting()
+
+    async def resume(self, actor: str) -> None:
+        """A parent of this actor has its children's answers and takes its seat again."""
+        self._seats.sit_down(actor)
 
     async def peers(self, leaves: int) -> dict[str, Any]:
         """All actors, for a map of so many plain calls; grows the pool if that is many."""
@@ -92,12 +104,17 @@ class Pool:
         return dict(self._handles)
 
     async def lost(self, actor: str) -> None:
-        """Somebody found this actor dead."""
-        if self._handles.pop(actor, None) is not None:
-            _log.warning("session actor %s was lost", actor)
-        self._seats.remove(actor)
+        """This actor is dead: its permits and leases come back, and the sessions it had sent out are cancelled."""
+        if self._handles.pop(actor, None) is None:
+            return
+        _log.warning("session actor %s was lost", actor)
+        self._seats.remove(actor, time.monotonic())
+        for handle in self._handles.values():
+            handle.cancel_children_of.remote(actor)
         if self._waiting:
+            self._seat_the_waiting()
             self._grow(len(self._waiting), self._waiting[0][0])
+        await self._admission.forget_holder(actor)
 
     async def grow_to(self, actors: int) -> None:
         """Start actors until there are so many (or as many as may be), and wait until they are ready."""
@@ -106,9 +123,13 @@ class Pool:
         if self._starting:
             await asyncio.gather(*self._starting.values())
 
-    def _release(self, actor: str) -> None:
-        self._seats.release(actor, time.monotonic())
-        self._seat_the_waiting()
+    async def _given(self, place: asyncio.Future[str]) -> str:
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                await self.release([place.result()])  # it came too late for whoever waited
+            raise
 
     def _seat_the_waiting(self) -> None:
         while self._waiting:
@@ -131,7 +152,7 @@ class Pool:
         return max(most, self._cluster.min_actors) - len(self._handles) - len(self._starting)
 
     def _start_actor(self) -> None:
-        actor = f"session-actor-{next(self._numbers)}"
+        actor = f"{self._name}-{next(self._numbers)}"
         self._starting[actor] = asyncio.ensure_future(self._start(actor))
 
     async def _start(self, actor: str) -> None:
@@ -154,7 +175,17 @@ class Pool:
         self._starting.pop(actor)
         self._handles[actor] = handle
         self._seats.add(actor, time.monotonic())
+        self._watches[actor] = asyncio.ensure_future(self._watch(actor, handle))
         self._seat_the_waiting()
+
+    async def _watch(self, actor: str, handle: Any) -> None:
+        """Hear of the actor's death when it happens, and not when somebody next needs it."""
+        try:
+            await handle.live.remote()
+        except ray.exceptions.RayError:
+            await self.lost(actor)
+        finally:
+            self._watches.pop(actor, None)
 
     def _tell_the_waiting(self, why: str) -> None:
         if self._handles or self._starting:
@@ -173,7 +204,7 @@ class Pool:
             await asyncio.sleep(min(5.0, self._cluster.idle_s))
             idle = self._seats.idle(time.monotonic(), self._cluster.idle_s)
             for actor in idle[: max(0, len(self._handles) - self._cluster.min_actors)]:
-                self._seats.remove(actor)
+                self._seats.remove(actor, time.monotonic())
                 handle = self._handles.pop(actor)
                 await handle.shut.remote()
                 ray.kill(handle)

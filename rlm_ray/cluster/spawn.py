@@ -122,7 +122,7 @@ class Spawner:
             map_.put(indexes[0], failed(limit))
         pending = deque(indexes)
         per_actor = self._spec.run.settings.cluster.sessions_per_actor
-        seats = await pool.lease.remote(len(pending), per_actor, name)
+        seats = await pool.lease.remote(len(pending), per_actor, name, waiting=True)
         try:
             async with asyncio.TaskGroup() as group:
                 self._seat(group, map_, pending, seats)
@@ -131,10 +131,10 @@ class Spawner:
                 while pending:
                     await asyncio.sleep(TOP_UP_S)
                     if pending:
-                        more = await pool.lease.remote(len(pending), per_actor)
+                        more = await pool.lease.remote(len(pending), per_actor, name)
                         self._seat(group, map_, pending, more)
         finally:
-            pool.release.remote([], name)
+            pool.resume.remote(name)
 
     def _seat(
         self, group: asyncio.TaskGroup, map_: _Map, pending: deque[int], seats: dict[str, tuple[int, Any]]
@@ -180,6 +180,7 @@ class Spawner:
         return SessionSpec(
             run=self._spec.run,
             path=(*self._spec.path, map_.first + index),
+            parent=self._host.name,
             query=call.query,
             context=pack_part(self._spec.context, call.part),
         )

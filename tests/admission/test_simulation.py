@@ -3,11 +3,18 @@
 import random
 
 import pytest
-from simulation import CrowdedProvider, RefillingProvider, Simulation, SlidingProvider, Workload, simulate
 
 from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.protocol import Resume, RunRecord
 from rlm_ray.core.limits import Rates
+from rlm_ray.testing.simulation import (
+    CrowdedProvider,
+    RefillingProvider,
+    Simulation,
+    SlidingProvider,
+    Workload,
+    simulate,
+)
 
 
 def test_a_known_quota_is_used_and_never_passed_from_the_first_minute_on():

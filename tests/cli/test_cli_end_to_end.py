@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -122,6 +123,9 @@ def test_a_pipe_through_a_ray_of_its_own_needs_no_key_and_leaves_no_process(tmp_
     out, err = process.communicate(text, timeout=90)
     assert (process.returncode, err) == (0, "")
     assert "by listening to the cottagers" in out
+    deadline = time.monotonic() + 5
+    while living(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert living(process.pid) == []
 
 
