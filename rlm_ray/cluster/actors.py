@@ -35,7 +35,8 @@ class SessionHost:
     """Runs sessions and batches of plain calls."""
 
     def __init__(self, name: str, pool: Any, environment: dict[str, str]) -> None:
-        os.environ.update(environment)
+        self._environment: dict[str, str] = {}
+        self._take_environment(environment)
         self.name = name
         self.pool = pool
         self._admission = RemoteAdmission()
@@ -53,7 +54,7 @@ class SessionHost:
 
     async def set_environment(self, environment: dict[str, str]) -> None:
         """Provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""
-        os.environ.update(environment)
+        self._take_environment(environment)
 
     async def run(self, spec: SessionSpec) -> Completion | RLMError:
         """Run one session to its end."""
@@ -160,6 +161,12 @@ class SessionHost:
             await self._gateway.flush(run.run_id)
             usage = await self._admission.close_run(run.run_id)
         return replace(completion, usage=usage)
+
+    def _take_environment(self, environment: dict[str, str]) -> None:
+        for gone in self._environment.keys() - environment.keys():
+            os.environ.pop(gone, None)
+        os.environ.update(environment)
+        self._environment = environment
 
     def _release(self) -> None:
         seats, self._left_seats = self._left_seats, []

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import re
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.session import Completion
 
 POOL_NAME = "rlm_ray.pool"
+CONNECT_TIMEOUT_S = 5.0
 
 _PROVIDER_VARIABLE = re.compile(
     r"^(AWS|AZURE|VERTEX|VERTEXAI|GOOGLE|GEMINI|OPENAI|ANTHROPIC|MISTRAL|GROQ|TOGETHER\w*|OPENROUTER|DEEPSEEK|"
@@ -34,6 +36,9 @@ _PROVIDER_VARIABLE = re.compile(
 
 _pools: dict[tuple[str, str], Any] = {}
 """The pool's handle for as long as this process is connected; without one left the pool would end."""
+
+_sent_environment: dict[str, str] = {}
+"""What the pool was last told of this process's provider variables."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +57,6 @@ class Engine:
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self._admission = RemoteAdmission()
-        self._environment = provider_environment()
 
     @classmethod
     async def connect(cls, cluster: Cluster) -> Engine:
@@ -111,9 +115,11 @@ class Engine:
         return dict(zip(handles, counts, strict=True))
 
     async def _refresh_environment(self) -> None:
+        """Keys may be set, changed or removed after the actors have started."""
         environment = provider_environment()
-        if environment != self._environment:
-            self._environment = environment
+        if _sent_environment != environment:
+            _sent_environment.clear()
+            _sent_environment.update(environment)
             await self._pool.set_environment.remote(environment)
 
 
@@ -129,6 +135,7 @@ def _connected_pool(cluster: Cluster) -> Any:
 
 
 def _start_ray(cluster: Cluster) -> None:
+    _check_address(cluster.address or os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(
             address=cluster.address,
@@ -141,6 +148,19 @@ def _start_ray(cluster: Cluster) -> None:
         raise ClusterError(f"cannot use Ray at {where}: {error}") from error
 
 
+def _check_address(address: str) -> None:
+    """Ray tries for minutes to reach a cluster that is not there, and says so in its own log only."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"nothing answers at {address}; check RAY_ADDRESS (or cluster.address), or unset it to start Ray here"
+        ) from error
+
+
 def _starts_here(cluster: Cluster) -> bool:
     return cluster.address is None and not os.environ.get("RAY_ADDRESS")
 
@@ -151,7 +171,9 @@ def _pool(cluster: Cluster) -> Any:
     job = (context.get_node_id(), context.get_job_id())  # a node id is never used again, a job id is
     if job not in _pools:
         options = {"name": POOL_NAME, "get_if_exists": True, "num_cpus": 0, "max_concurrency": 100_000}
-        pool = ray.remote(Pool).options(**options).remote(cluster, provider_environment())
+        _sent_environment.clear()
+        _sent_environment.update(provider_environment())
+        pool = ray.remote(Pool).options(**options).remote(cluster, dict(_sent_environment))
         pool.grow_to.remote(cluster.min_actors)
         admission_actor()
         _pools.clear()

@@ -221,4 +221,5 @@ def _why_not_started(error: BaseException) -> str:
             "free some, add nodes, or lower cluster.cpus_per_actor"
         )
     cause = getattr(error, "cause", None) or error
-    return f"a session actor could not be started: {cause}"
+    last_line = str(cause).strip().splitlines()[-1:]
+    return f"a session actor could not be started: {''.join(last_line) or type(cause).__name__}"

@@ -235,7 +235,7 @@ def _result(result: CellResult, limit: int) -> str:
     if result.error:
         parts.append(f"Error:\n{bounded(result.error, limit // 2)}")
     if result.killed:
-        parts.append(f"The interpreter was stopped: {result.killed}")
+        parts.append(result.killed)
     if not parts:
         parts.append("The code ran and printed nothing. Use print() to see values.")
     parts.extend(f"Note: {note}" for note in result.notes)

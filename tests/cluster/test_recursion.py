@@ -265,3 +265,14 @@ def test_the_offline_model_takes_the_same_road(ask, cluster):
     )
     assert "under the blue teapot" in answer
     assert "xtractive" in answer
+
+
+def test_a_key_set_after_the_actors_started_reaches_them(ask, server, monkeypatch):
+    rlm = ask(server, max_depth=0, api_key=None)
+    with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"):
+        rlm.completion("q", "c")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert rlm.completion("q", "c")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"):
+        rlm.completion("q", "c")

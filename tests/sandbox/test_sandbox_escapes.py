@@ -62,7 +62,7 @@ def canaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Canari
     file, shared = tmp_path / "rlm_canary.txt", Path(f"/dev/shm/rlm_canary_{os.getpid()}")
     file.write_text(secret)
     shared.write_text(secret)
-    planted = {"RLM_PLANTED_KEY": secret}
+    planted = {"RLM_PLANTED_KEY": secret, "tracked": []}  # a dict of strings alone is unknown to gc
     with file.open("rb") as inherited, socket.create_server(("127.0.0.1", 0)) as listener:
         os.set_inheritable(inherited.fileno(), True)
         listener.setblocking(False)
