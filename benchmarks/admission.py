@@ -4,6 +4,10 @@
     python benchmarks/admission.py order       first answer and open sessions: 200 roots x 10 x 10 calls, 50 places
     python benchmarks/admission.py shell       acquires per second and latency in one process
     python benchmarks/admission.py actor       the same at a Ray actor, from four actors: by line, by actor calls
+    python benchmarks/admission.py quota       a strict provider's quota used by real runs, and by peers (`peers.py`)
+    python benchmarks/admission.py hidden      the same with a limit that nobody tells
+    python benchmarks/admission.py budget      64 children that would spend ten times the limit
+    python benchmarks/admission.py kill        the admission actor killed while a quota is used
 
 Simulated providers count a sliding minute exactly, refill all the time, or have so many places; the way there
 and back takes 5-100 ms at random. `used` is of the provider's limit, `429` of all requests sent.
@@ -11,10 +15,10 @@ and back takes 5-100 ms at random. `used` is of the provider's limit, `429` of a
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import secrets
 import statistics
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -40,8 +44,28 @@ SECONDS = 180.0
 ROUND_TRIP_S = 0.105
 
 
-def main(what: str) -> None:
-    {"simulate": simulations, "order": order, "shell": shell, "actor": actor}[what]()
+def main() -> None:
+    import live
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="simulate")
+    parser.add_argument("--calls", type=int, default=12_000, help="of quota; four roots share them")
+    parser.add_argument("--kill-calls", type=int, default=2_000)
+    parser.add_argument("--ray-data-python", help="a Python with ray[data] and aiohttp, for that peer of quota")
+    options = parser.parse_args()
+    measures: dict[str, Callable[[], None]] = {
+        "simulate": simulations,
+        "order": order,
+        "shell": shell,
+        "actor": actor,
+        "quota": lambda: live.quota(options.calls, options.ray_data_python),
+        "hidden": live.hidden,
+        "budget": live.budget,
+        "kill": lambda: live.kill(options.kill_calls),
+    }
+    if options.what not in measures:
+        parser.error(f"there is no {options.what!r}; try {', '.join(measures)}")
+    measures[options.what]()
 
 
 def simulations() -> None:
@@ -265,4 +289,4 @@ def actor() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "simulate")
+    main()

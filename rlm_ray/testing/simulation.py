@@ -57,7 +57,7 @@ class RefillingProvider:
         self.rate, self.most, self.says = rpm / 60, max(rpm / 60 * burst_s, 1.0), says
         self._level, self._at = self.most, 0.0
 
-    def arrive(self, tokens: int, now: float) -> float | None:
+    def arrive(self, tokens: int, now: float) -> float | None:  # noqa: ARG002 - it counts requests only
         self._level = min(self._level + (now - self._at) * self.rate, self.most)
         self._at = now
         if self._level < 1:
@@ -75,7 +75,7 @@ class CrowdedProvider:
         self.places = places
         self._here = 0
 
-    def arrive(self, tokens: int, now: float) -> float | None:
+    def arrive(self, tokens: int, now: float) -> float | None:  # noqa: ARG002 - it counts who is here only
         if self._here >= self.places:
             return math.inf
         self._here += 1
@@ -122,7 +122,8 @@ def simulate(
     provider: Provider, workload: Workload, *, seconds: float, rates: Rates | None = None, seed: int = 1
 ) -> Record:
     """Run for `seconds` of virtual time."""
-    return Simulation(provider, workload, rates or Rates(), random.Random(seed)).run(seconds)
+    draw = random.Random(seed)  # noqa: S311 - lots that can be drawn again, not secrets
+    return Simulation(provider, workload, rates or Rates(), draw).run(seconds)
 
 
 class Simulation:
