@@ -25,6 +25,7 @@ from rlm_ray.sandbox.settings import Sandbox
 CONFIG_FILE = "rlm-ray.toml"
 ENVIRONMENT_PREFIX = "RLM_RAY_"
 DEFAULT_MODEL = "offline/extractive"
+DEFAULT_CACHE = "~/.rlm_ray/cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Settings:
     """How often a model call that failed for the moment is tried in all."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Any further litellm parameter: api_base, api_key, temperature ..."""
+    cache: str = ""
+    """A folder for answers: identical calls are paid once, over runs and cluster. Empty: off; True: ~/.rlm_ray/cache."""
     prices: Mapping[str, Price] = field(default_factory=dict)
     """Prices by model name, before litellm's own; US dollars per million tokens."""
     limits: Limits = field(default_factory=Limits)
@@ -96,6 +99,7 @@ class Settings:
         _count("leaf_chars", self.leaf_chars, 0, 10**12)
         _count("direct_below_chars", self.direct_below_chars, 0, 10**12)
         _count("attempts", self.attempts, 1, 1_000)
+        object.__setattr__(self, "cache", _cache_folder(self.cache))
         object.__setattr__(self, "prices", {name: _price(name, price) for name, price in self.prices.items()})
         if self.max_tokens is not None:
             _count("max_tokens", self.max_tokens, 1, 10**9)
@@ -201,6 +205,14 @@ def _typed(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
 def _hint(name: str, names: Any) -> str:
     close = difflib.get_close_matches(name, list(names), 1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(names))}"
+
+
+def _cache_folder(value: object) -> str:
+    if isinstance(value, bool):
+        return str(Path(DEFAULT_CACHE).expanduser()) if value else ""
+    if isinstance(value, str | Path):
+        return str(Path(value).expanduser().absolute()) if str(value) else ""
+    raise ConfigError("cache", f"must be a folder, or True for {DEFAULT_CACHE}; got {value!r}")
 
 
 def _price(model: str, price: Any) -> Price:

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from rlm_ray.admission.client import AdmissionClient, Permit
 from rlm_ray.admission.protocol import Ask, Outcome
+from rlm_ray.cache import Remembers, request_key
 from rlm_ray.core.account import account_key
 from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS, worst_usage
 from rlm_ray.core.limits import Limits, Rates
@@ -73,6 +74,8 @@ class Caller:
     rates: Rates = field(default_factory=Rates)
     prices: Mapping[str, Price] = field(default_factory=dict)
     """The user's own, before litellm's."""
+    cache: Remembers | None = None
+    """Where identical calls are paid once; None: nowhere."""
 
 
 class Gateway:
@@ -94,6 +97,26 @@ class Gateway:
     async def complete(self, request: ModelRequest, caller: Caller) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
         request = _bounded(request, caller.limits)
+        if caller.cache is None:
+            return await self._insist(request, caller)
+        return await self._remembered(request, caller, caller.cache)
+
+    async def _remembered(self, request: ModelRequest, caller: Caller, cache: Remembers) -> ModelReply:
+        """The reply of an identical call, before or under way; else make it, for others too."""
+        key = request_key(request)
+        known = await cache.look(key, caller.run_id, request.params.get("timeout", 600.0) * caller.attempts)
+        if known is not None:
+            return known
+        try:
+            reply = await self._insist(request, caller)
+        except BaseException:
+            await cache.give_up(key)
+            raise
+        await cache.keep(key, reply)
+        return reply
+
+    async def _insist(self, request: ModelRequest, caller: Caller) -> ModelReply:
+        """Make the call, again where that may help."""
         patience = float(caller.attempts)
         attempt = 1
         while True:

@@ -15,6 +15,7 @@ from typing import Any
 
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.admission import RemoteAdmission
+from rlm_ray.cluster.cache import RemoteCache
 from rlm_ray.cluster.messages import LeafBatch, RootState, SessionSpec
 from rlm_ray.cluster.spawn import Spawner, leaf_outcome
 from rlm_ray.cluster.store import unpack
@@ -160,6 +161,8 @@ class SessionHost:
             del self._roots[run.run_id]
             await self._gateway.flush(run.run_id)
             usage = await self._admission.close_run(run.run_id)
+        if run.settings.cache:
+            usage = replace(usage, cache_hits=await RemoteCache(run.settings.cache).take_hits(run.run_id))
         return replace(completion, usage=usage)
 
     def _take_environment(self, environment: dict[str, str]) -> None:

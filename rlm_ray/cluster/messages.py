@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cache
 
 from rlm_ray.admission.protocol import RunTerms
+from rlm_ray.cluster.cache import RemoteCache
 from rlm_ray.cluster.store import Parcel
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Part
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.gateway import Caller
+
+
+@cache
+def _cache(folder: str) -> RemoteCache:
+    return RemoteCache(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class RunTag:
             limits=settings.limits,
             rates=settings.rates,
             prices=settings.prices,
+            cache=_cache(settings.cache) if settings.cache else None,
         )
 
 

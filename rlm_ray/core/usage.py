@@ -60,6 +60,8 @@ class RunUsage:
     """By model and depth."""
     sessions: int = 0
     """Ever opened."""
+    cache_hits: int = 0
+    """Calls that did not have to be made."""
 
     @property
     def total(self) -> Tally:
@@ -77,6 +79,7 @@ class RunUsage:
         """Plain values, for JSON."""
         return {
             "sessions": self.sessions,
+            "cache_hits": self.cache_hits,
             "total": asdict(self.total),
             "by_model": {model: asdict(tally) for model, tally in self.by_model.items()},
             "by_depth": {str(depth): asdict(tally) for depth, tally in self.by_depth.items()},

@@ -9,7 +9,7 @@ import pytest
 from rlm_ray import LimitReached
 from rlm_ray.errors import AuthenticationError, ConfigError, InputError, ModelUnavailableError
 from rlm_ray.testing import Failure, ModelServer, Reply
-from rlm_ray.testing.scripts import is_session, run_query
+from rlm_ray.testing.scripts import is_session, recursion, run_query
 
 BOOK = "It was a dark night. The creature spoke. " * 3_000
 
@@ -276,3 +276,17 @@ def test_a_key_set_after_the_actors_started_reaches_them(ask, server, monkeypatc
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"):
         rlm.completion("q", "c")
+
+
+def test_identical_calls_are_paid_once_over_calls_and_runs(ask, tmp_path):
+    query = run_query(
+        "print(len(context)); r = recursive_map('same', [context[:9]] * 40); assert len(set(r)) == 1"
+    )
+    with ModelServer(recursion, latency_s=0.05) as server:
+        first = ask(server, cache=str(tmp_path)).run(query, BOOK)
+        assert (first.answer, server.calls) == ("session done", 3)
+        assert first.usage.cache_hits == 39
+        second = ask(server, cache=str(tmp_path)).run(query, BOOK)
+        assert (second.answer, server.calls) == ("session done", 3)
+        assert second.usage.total.calls == 0
+        assert second.usage.cache_hits == 42
