@@ -47,18 +47,23 @@ ROUND_TRIP_S = 0.105
 def main() -> None:
     import live
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="?", default="simulate")
     parser.add_argument("--calls", type=int, default=12_000, help="of quota; four roots share them")
     parser.add_argument("--kill-calls", type=int, default=2_000)
-    parser.add_argument("--ray-data-python", help="a Python with ray[data] and aiohttp, for that peer of quota")
+    parser.add_argument(
+        "--ray-data-python", help="a Python with ray[data] and aiohttp, for that peer of quota"
+    )
+    parser.add_argument("--ray-data-calls", type=int, default=1_200, help="it is too slow for more")
     options = parser.parse_args()
     measures: dict[str, Callable[[], None]] = {
         "simulate": simulations,
         "order": order,
         "shell": shell,
         "actor": actor,
-        "quota": lambda: live.quota(options.calls, options.ray_data_python),
+        "quota": lambda: live.quota(options.calls, options.ray_data_python, options.ray_data_calls),
         "hidden": live.hidden,
         "budget": live.budget,
         "kill": lambda: live.kill(options.kill_calls),

@@ -27,18 +27,23 @@ NO_LIMIT = ("--rpm", "100000000")
 """A strict provider keeps a ledger; one that limits nothing keeps it of everything that arrives."""
 
 
-def quota(calls: int, ray_data_python: str | None) -> None:
+def quota(calls: int, ray_data_python: str | None, ray_data_calls: int) -> None:
     """rpm=6000 and tpm=1,000,000, about equally tight: ours, then the peers, each against a provider of its own."""
-    print(f"{calls} calls of mixed size, rpm={RPM:,} tpm={TPM:,}, answers after {strict.LATENCY_S} s", flush=True)
+    print(
+        f"{calls} calls of mixed size, rpm={RPM:,} tpm={TPM:,}, answers after {strict.LATENCY_S} s",
+        flush=True,
+    )
     _quota_ours(calls)
+    lists = [strict.messages(calls // 4, seed) for seed in range(4)]
+    payloads = list(itertools.chain.from_iterable(lists))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "calls.json"
-        lists = [strict.messages(calls // 4, seed) for seed in range(4)]
-        path.write_text(json.dumps(list(itertools.chain.from_iterable(lists))))
+        path.write_text(json.dumps(payloads))
         _quota_peer("thread pool, 64 threads", [sys.executable, "threads"], path)
         if ray_data_python:
-            for actors in (4, 64):
-                name = f"Ray Data HTTP stage, qps=100, {actors} actors"
+            path.write_text(json.dumps(payloads[:ray_data_calls]))
+            for actors in (4, 16):
+                name = f"Ray Data, qps=100, {actors} actors"
                 _quota_peer(name, [ray_data_python, "ray-data", "--actors", str(actors)], path)
 
 
@@ -64,7 +69,10 @@ def _quota_peer(name: str, command: list[str], path: Path) -> None:
         python, peer, *options = command
         with strict.Watch(server) as watch:
             done = subprocess.run(
-                [python, peers, peer, server.url, str(path), *options], check=False, capture_output=True, text=True
+                [python, peers, peer, server.url, str(path), *options],
+                check=False,
+                capture_output=True,
+                text=True,
             )
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.strip()]
@@ -138,7 +146,8 @@ def kill(calls: int) -> None:
 async def _roots_and_kill(rlm: RLM, calls: int, *, no_restart: bool) -> list[Any]:
     import ray
 
-    from rlm_ray.cluster.admission import NAME, NAMESPACE
+    from rlm_ray.cluster.admission import NAME
+    from rlm_ray.cluster.lasting import NAMESPACE
 
     def shoot() -> None:
         ray.kill(ray.get_actor(NAME, namespace=NAMESPACE), no_restart=no_restart)
@@ -162,7 +171,9 @@ def costly(request: Request) -> str:
 
 
 BELOW = run_query("r = recursive_map('what is it?', [context[i:i+100] for i in range(0, 800, 100)])")
-TREE = run_query(f"r = recursive_map('''{BELOW}''', [context[i:i+900] for i in range(0, 57600, 900)]); print(len(r))")
+TREE = run_query(
+    f"r = recursive_map('''{BELOW}''', [context[i:i+900] for i in range(0, 57600, 900)]); print(len(r))"
+)
 """64 children that each ask 8 times."""
 
 
@@ -173,8 +184,14 @@ def budget() -> None:
         rlm = strict.rlm_for(server, **options)
         rlm.warm(4)
         total = rlm.run(TREE, text).usage.total
-        print(f"a root and 64 children without a limit: {total.calls} calls, {total.tokens} tokens, ${total.cost_usd:.4f}")
-        for limits in (Limits(tokens=total.tokens // 10), Limits(cost_usd=total.cost_usd / 10)):
+        print(
+            f"a root and 64 children without a limit: {total.calls} calls, {total.tokens} tokens, ${total.cost_usd:.4f}"
+        )
+        tokens_limit, cost_limit = total.tokens // 10, total.cost_usd / 10
+        for name, limits in (
+            (f"tokens={tokens_limit}", Limits(tokens=tokens_limit)),
+            (f"cost_usd={cost_limit:.6f}", Limits(cost_usd=cost_limit)),
+        ):
             limited = strict.rlm_for(server, limits=limits, **options)
             before = server.stats()
             started = time.monotonic()
@@ -185,7 +202,7 @@ def budget() -> None:
                 partial, why = reached.partial, str(reached)
             tokens, cost_usd = _spent(before, server.stats())
             print(
-                f"  {limits.tokens and f'tokens={limits.tokens}' or f'cost_usd={limits.cost_usd:.6f}'}: the provider"
+                f"  {name}: the provider"
                 f" counted {tokens} tokens, ${cost_usd:.6f}, in {time.monotonic() - started:.1f} s; partial={partial!r};\n"
                 f"    {why}",
                 flush=True,

@@ -16,7 +16,9 @@ from rlm_ray.testing.scripts import run_query
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sub-calls", type=int, default=2000)
     count = parser.parse_args().sub_calls
     child = run_query("print(len(context)); r = recursive_llm('q', context[:20])")
@@ -39,7 +41,9 @@ def main() -> None:
         seconds = time.perf_counter() - started
         calls = server.stats()["calls"]
     usage = result.usage
-    print(f"{result.stop_reason}: {result.answer!r}, {usage.sessions} sessions, {usage.total.calls} calls in {seconds:.1f} s")
+    print(
+        f"{result.stop_reason}: {result.answer!r}, {usage.sessions} sessions, {usage.total.calls} calls in {seconds:.1f} s"
+    )
     assert result.answer == "session done"
     assert calls == usage.total.calls == 2 + 3 * count
     assert usage.sessions == 1 + count

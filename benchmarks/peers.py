@@ -78,12 +78,12 @@ def ray_data(url: str, payloads: list[dict[str, Any]], qps: int, actors: int) ->
     import ray
     from ray.data.llm import HttpRequestProcessorConfig, build_processor
 
-    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=actors + 8, include_dashboard=False, log_to_driver=False)
     config = HttpRequestProcessorConfig(
         url=f"{url}/chat/completions",
         headers={"Authorization": "Bearer key"},
         qps=qps // actors,
-        batch_size=64,
+        batch_size=16,
         concurrency=actors,
         max_retries=10,
     )
@@ -92,7 +92,10 @@ def ray_data(url: str, payloads: list[dict[str, Any]], qps: int, actors: int) ->
         preprocess=lambda row: {"payload": json.loads(row["call"])},
         postprocess=lambda row: {"text": row["http_response"]["choices"][0]["message"]["content"]},
     )
-    rows = ray.data.from_items([{"call": json.dumps(payload)} for payload in payloads])
+    items = [{"call": json.dumps(payload)} for payload in payloads]
+    rows = ray.data.from_items(
+        items, override_num_blocks=len(items) // 16
+    )  # one block would keep one actor busy
     return int(processor(rows).materialize().count())
 
 

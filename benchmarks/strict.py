@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,7 +58,7 @@ def messages(count: int, seed: int) -> list[list[dict[str, str]]]:
     text = TEXT * (cuts[-1] // len(TEXT) + 1)
     return [
         [{"role": message.role, "content": message.content} for message in leaf_messages(QUESTION, text[a:b])]
-        for a, b in zip(cuts, cuts[1:], strict=False)
+        for a, b in pairwise(cuts)
     ]
 
 

@@ -25,28 +25,24 @@ class RLMError(Exception):
     """The root of all errors of this library."""
 
 
-class InputError(RLMError):
+class _Refused(RLMError):
+    """Something of the user's cannot be used as it is: `what`, and `why` with what to do."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what = what
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+class InputError(_Refused):
     """The question or the context cannot be used as it is."""
 
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(what, why)
-        self.what = what
-        self.why = why
 
-    def __str__(self) -> str:
-        return f"{self.what}: {self.why}"
-
-
-class ConfigError(RLMError):
+class ConfigError(_Refused):
     """A setting cannot be used as it is."""
-
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(what, why)
-        self.what = what
-        self.why = why
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.why}"
 
 
 class ModelError(RLMError):

@@ -20,6 +20,7 @@ from rlm_ray.core import prompts
 from rlm_ray.core.cell import Answered, CellResult, Failed, Outcome, SubCalls
 from rlm_ray.core.context import Context, Docs, Part, Span
 from rlm_ray.core.model import Message, ModelReply, ModelRequest
+from rlm_ray.core.parsing import parse
 from rlm_ray.core.steps import Execute, Finish, Generate, Stop, next_step
 from rlm_ray.core.trajectory import Task, Trajectory
 from rlm_ray.core.usage import RunUsage
@@ -156,7 +157,10 @@ class Session:
                 self.observe(self._trajectory)
                 match next_step(self._trajectory):
                     case Generate():
-                        await self._generate()
+                        try:
+                            await self._generate()
+                        except ContextWindowError as error:
+                            return await self._give_best(_outgrown(self._trajectory, error))
                     case Execute(blocks):
                         result = await (await repl.get()).run(blocks, self._serve)
                         self._slots = []
@@ -191,7 +195,8 @@ class Session:
         """One last call for the best answer from what is known; what was printed if even that fails."""
         if stop.reason == "interrupted":
             return Completion(self.known(), stop.reason, stop.why, self._trajectory)
-        for messages_of in (prompts.last_call_messages, prompts.short_last_call_messages):
+        tries = [prompts.last_call_messages, prompts.short_last_call_messages]
+        for messages_of in tries[stop.reason == "context_window" :]:
             try:
                 reply = await self._ask(messages_of(self._trajectory, stop.why), last_call=True)
             except ContextWindowError:
@@ -244,10 +249,17 @@ def part_size(part: Part, context: Context) -> int:
             return sum(len(item) if isinstance(item, str) else len(item["text"]) for item in part)
 
 
+def _outgrown(trajectory: Trajectory, error: ContextWindowError) -> Stop:
+    """The conversation no longer fits the model's window; if it never did, that is an error."""
+    if not trajectory.turns:
+        raise error
+    return Stop(
+        "context_window", f"the conversation outgrew the model's window after {len(trajectory.turns)} turns"
+    )
+
+
 def _plain(text: str) -> str:
     """A last answer without a FINAL around it."""
-    from rlm_ray.core.parsing import parse
-
     answer = parse(text).answer
     return (answer if answer is not None else text).strip()
 

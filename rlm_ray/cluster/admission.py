@@ -18,11 +18,11 @@ from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.line import Address, Line, LineTransport
 from rlm_ray.admission.protocol import Batch, Refused, Replies, RunTerms
 from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.cluster.lasting import lasting_actor
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ClusterError
 
 NAME = "rlm_ray.admission.v1"
-NAMESPACE = "rlm_ray"
 ATTEMPTS = 40
 RETRY_S = 0.25
 
@@ -101,16 +101,4 @@ class RemoteAdmission:
 
 def admission_actor() -> Any:
     """The handle of the cluster's admission, made if there is none."""
-    return (
-        ray.remote(AdmissionActor)
-        .options(
-            name=NAME,
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1,
-            max_concurrency=100_000,
-        )
-        .remote()
-    )
+    return lasting_actor(AdmissionActor, NAME)

@@ -9,7 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlm_ray.cache import ResponseCache
-from rlm_ray.cluster.admission import NAMESPACE
+from rlm_ray.cluster.lasting import lasting_actor
 from rlm_ray.core.model import ModelReply
 
 
@@ -46,17 +46,5 @@ class RemoteCache:
 def cache_actor(folder: str) -> Any:
     """The handle of the folder's cache, made here if there is none."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return (
-        ray.remote(ResponseCache)
-        .options(
-            name=f"rlm_ray.cache.{hashlib.sha256(folder.encode()).hexdigest()[:12]}",
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1,
-            max_concurrency=100_000,
-            scheduling_strategy=here,
-        )
-        .remote(folder)
-    )
+    name = f"rlm_ray.cache.{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
+    return lasting_actor(ResponseCache, name, folder, scheduling_strategy=here)

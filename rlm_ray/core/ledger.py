@@ -10,8 +10,9 @@
    provider may well bill it. Its truth, should it still arrive, replaces the estimate.
 3. A call that does not fit *waits* while reservations may still be given back, and is refused when none is left
    or when it would not even fit then. Smaller calls of the run may go meanwhile.
-4. A little is *kept* for the last call, the root's answer from what it knows: 5 % of cost and tokens, or as much
-   as the largest call of a root so far, up to a quarter; and one call.
+4. A little is *kept* for the last call, the root's answer from what it knows: 5 % of cost and tokens, or half as
+   much again as the largest call of a root so far (the last one also holds the reply to it), up to a quarter; and
+   one call.
 
 Money is counted in whole nano-dollars, rounded up, so that sums are exact.
 """
@@ -27,6 +28,7 @@ from rlm_ray.core.limits import Limits
 NANO = 10**9
 UNLIMITED = 10**30
 KEPT_LEAST, KEPT_MOST = 0.05, 0.25
+KEPT_BY_LARGEST = 1.5
 
 
 def nano_usd(cost_usd: float) -> int:
@@ -122,4 +124,4 @@ class Ledger:
 def _share(largest: int, limit: int) -> int:
     if limit == UNLIMITED:
         return 0
-    return min(max(largest, int(KEPT_LEAST * limit)), int(KEPT_MOST * limit))
+    return min(max(int(KEPT_BY_LARGEST * largest), int(KEPT_LEAST * limit)), int(KEPT_MOST * limit))

@@ -1,0 +1,148 @@
+"""The one door to a model: admitted, tried again, settled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlm_ray.admission.admission import Admission
+from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.protocol import RunTerms
+from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS
+from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.price import Price
+from rlm_ray.errors import (
+    AuthenticationError,
+    ConfigError,
+    LimitReached,
+    ModelUnavailableError,
+    TransientModelError,
+)
+from rlm_ray.gateway import Caller, Gateway
+from rlm_ray.models.scripted import ScriptedModel
+
+REQUEST = ModelRequest("m", (Message("user", "hi"),))
+ANSWER = ModelReply("yes", usage=Usage(10, 5))
+
+
+def failing(kind, retry_after_s=None):
+    return TransientModelError("m", "not now", None, kind, retry_after_s)
+
+
+class Scripted(ScriptedModel):
+    """A scripted model with a price list."""
+
+    prices: dict[str, Price] = {}  # noqa: RUF012 - read only
+
+    def cost_usd(self, model, usage):
+        price = self.prices.get(model)
+        return price.of(usage) if price else None
+
+    def provider_of(self, model):
+        return "scripted"
+
+
+class Bench:
+    """A gateway over an admission in this process; sleeps are noted, not slept."""
+
+    def __init__(self, replies, limits=None, rates=None):
+        self.model = Scripted(replies)
+        self.shell = AdmissionShell(Admission(), "epoch")
+        self.client = AdmissionClient("holder", self.shell)
+        self.slept = []
+        self.gateway = Gateway(self.model, self.client, sleep=self._sleep, jitter=lambda: 1.0)
+        self.caller = Caller("run", 0, limits=limits or Limits(), rates=rates or Rates())
+
+    async def _sleep(self, seconds):
+        self.slept.append(seconds)
+
+    async def ask(self, request=REQUEST, **caller):
+        await self.shell.open_run(RunTerms("run", self.caller.limits, self.caller.rates))
+        return await self.gateway.complete(request, replace(self.caller, **caller))
+
+    async def usage(self):
+        await self.client.flush()
+        return (await self.shell.usage("run")).total
+
+
+async def test_an_answer_is_settled_with_its_usage_and_its_price():
+    bench = Bench([ANSWER])
+    reply = await bench.ask(prices={"m": Price(1e6, 2e6)})
+    assert (reply.text, reply.cost_usd) == ("yes", 20.0)
+    total = await bench.usage()
+    assert (total.calls, total.input_tokens, total.output_tokens, total.cost_usd) == (1, 10, 5, 20.0)
+
+
+async def test_an_unknown_price_is_counted_apart_and_never_zero():
+    bench = Bench([ANSWER])
+    assert (await bench.ask()).cost_usd is None
+    assert (await bench.usage()).unpriced == 1
+
+
+@pytest.mark.parametrize("kind", ["server_error", "timeout", "connection"])
+async def test_what_may_pass_is_tried_again_with_growing_waits(kind):
+    bench = Bench([failing(kind), failing(kind), ANSWER])
+    assert (await bench.ask()).text == "yes"
+    assert bench.slept == [0.5, 1.0]
+    assert (await bench.usage()).retries == 2
+
+
+async def test_a_wait_the_provider_asks_for_is_kept():
+    bench = Bench([failing("server_error", 7.0), ANSWER])
+    await bench.ask()
+    assert bench.slept == [pytest.approx(7.7)]
+
+
+async def test_it_gives_up_after_so_many_attempts_and_says_so():
+    bench = Bench([failing("timeout")] * 3)
+    with pytest.raises(ModelUnavailableError, match="not now; gave up after 3 attempts"):
+        await bench.ask(attempts=3)
+
+
+async def test_a_rate_limit_is_waited_out_at_the_admission_and_costs_little_patience():
+    bench = Bench([*[failing("rate_limited", 0.001)] * 15, ANSWER])
+    assert (await bench.ask(attempts=2)).text == "yes"
+    assert bench.slept == []
+
+
+async def test_a_refused_key_is_not_tried_again():
+    bench = Bench([AuthenticationError("m", "refused"), ANSWER])
+    with pytest.raises(AuthenticationError):
+        await bench.ask()
+    assert bench.model.left == 1
+
+
+async def test_the_budget_stops_the_call_before_it_is_made():
+    bench = Bench([ANSWER] * 9, Limits(calls=3))
+    for _ in range(2):
+        await bench.ask()
+    with pytest.raises(LimitReached, match="limit of 3 calls") as caught:
+        await bench.ask()
+    assert caught.value.reason == "calls"
+    assert (await bench.ask(last_call=True)).text == "yes"
+
+
+@pytest.mark.parametrize(
+    ("limits", "max_tokens", "sent"),
+    [
+        (Limits(), None, None),
+        (Limits(tokens=10**6), None, BUDGET_OUTPUT_TOKENS),
+        (Limits(cost_usd=1.0), 50, 50),
+    ],
+)
+async def test_with_a_budget_every_message_is_bounded(limits, max_tokens, sent):
+    bench = Bench([ANSWER], limits)
+    await bench.ask(replace(REQUEST, max_tokens=max_tokens), prices={"m": Price(1, 1)})
+    assert bench.model.requests[0].max_tokens == sent
+
+
+def test_a_cost_limit_needs_the_price_of_every_model():
+    gateway = Gateway(Scripted([]), AdmissionClient("h", AdmissionShell(Admission(), "e")))
+    caller = Caller("run", 0, limits=Limits(cost_usd=1.0), prices={"known": Price(1, 1)})
+    gateway.check_prices(["known"], caller)
+    gateway.check_prices(["other"], Caller("run", 0))
+    with pytest.raises(ConfigError, match="the price of 'other' is not known; give it as prices="):
+        gateway.check_prices(["known", "other"], caller)

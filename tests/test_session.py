@@ -1,0 +1,196 @@
+"""The loop of a session, with a scripted model and a scripted REPL."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rlm_ray.config import Settings
+from rlm_ray.core.cell import Answered, CellResult, Failed, SubCalls
+from rlm_ray.core.context import Span, make_context
+from rlm_ray.core.model import ModelReply
+from rlm_ray.errors import ContextWindowError, LimitReached, ModelUnavailableError, QuotaError
+from rlm_ray.gateway import Caller
+from rlm_ray.session import Session
+
+CODE = "```python\nprint(1)\n```"
+FINAL = CellResult(final="the answer", looked=True)
+CONTEXT = make_context("x" * 5_000)
+
+
+class Gateway:
+    """Answers with a script of texts and errors."""
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.asked = []
+
+    async def complete(self, request, caller):
+        self.asked.append((request, caller))
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return ModelReply(step)
+
+    def budget_left(self, _):
+        return ""
+
+
+class Repl:
+    """Runs a script of results; a `SubCalls` in it is served first."""
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.served = []
+        self.closed = False
+        self.hanging = asyncio.Event()
+
+    async def run(self, blocks, serve):
+        step = self.script.pop(0)
+        if step == "hang":
+            self.hanging.set()
+            await asyncio.Event().wait()
+        if isinstance(step, SubCalls):
+            self.served = await serve(step)
+            step = self.script.pop(0)
+        return step
+
+    async def aclose(self):
+        self.closed = True
+
+
+def session(gateway, repl, *, depth=0, spawn=None, **settings):
+    async def open_repl(context, query):
+        return repl
+
+    async def no_spawn(calls, slots, *, stop_on_error):
+        raise AssertionError("no sub-calls here")
+
+    return Session(
+        caller=Caller("run", depth),
+        query="q",
+        context=CONTEXT,
+        settings=Settings(model="root", recursive_model="child", **settings),
+        gateway=gateway,
+        open_repl=open_repl,
+        spawn=spawn or no_spawn,
+    )
+
+
+async def test_it_asks_runs_and_finishes_and_closes_the_repl():
+    gateway, repl = Gateway(CODE), Repl(FINAL)
+    completion = await session(gateway, repl).run()
+    assert (completion.answer, completion.stop_reason) == ("the answer", "answered")
+    assert repl.closed
+
+
+async def test_children_use_the_recursive_model():
+    gateway = Gateway(CODE)
+    await session(gateway, Repl(FINAL), depth=1, max_depth=2).run()
+    assert gateway.asked[0][0].model == "child"
+
+
+async def test_max_depth_zero_is_one_direct_call():
+    gateway = Gateway("direct")
+    completion = await session(gateway, Repl(), max_depth=0).run()
+    assert completion.answer == "direct"
+    assert "x" * 5_000 in gateway.asked[0][0].messages[-1].content
+
+
+async def test_a_limit_at_the_root_is_followed_by_one_last_call():
+    gateway = Gateway(CODE, LimitReached("calls", "no calls left"), "best")
+    completion = await session(gateway, Repl(CellResult(output="seen", looked=True))).run()
+    assert (completion.answer, completion.stop_reason, completion.why) == ("best", "calls", "no calls left")
+    assert gateway.asked[-1][1].last_call
+
+
+async def test_a_limit_in_a_child_goes_up_to_the_root():
+    with pytest.raises(LimitReached):
+        await session(Gateway(LimitReached("calls", "none left")), Repl(), depth=1, max_depth=2).run()
+
+
+async def test_when_even_the_last_call_fails_what_was_printed_is_kept():
+    gateway = Gateway(CODE, LimitReached("calls", "no"), LimitReached("calls", "no"))
+    completion = await session(gateway, Repl(CellResult(output="seen so far", looked=True))).run()
+    assert "seen so far" in completion.answer
+
+
+async def test_a_conversation_too_long_for_the_window_is_ended_with_a_short_last_call():
+    window = ContextWindowError("root", "too long")
+    gateway = Gateway(CODE, window, "short answer")
+    completion = await session(gateway, Repl(CellResult(output="seen", looked=True))).run()
+    assert (completion.answer, completion.stop_reason) == ("short answer", "context_window")
+
+
+async def test_a_model_that_is_down_is_an_error_and_the_repl_is_closed():
+    repl = Repl()
+    with pytest.raises(ModelUnavailableError):
+        await session(Gateway(ModelUnavailableError("m", "down")), repl).run()
+    assert repl.closed
+
+
+async def test_stopping_it_cancels_the_cell_and_gives_what_is_known():
+    repl = Repl(CellResult(output="first output", looked=True), "hang")
+    work = session(Gateway(CODE, CODE), repl)
+    running = asyncio.create_task(work.run())
+    await repl.hanging.wait()
+    work.stop("interrupted", "stopped by you")
+    completion = await running
+    assert completion.stop_reason == "interrupted"
+    assert "first output" in completion.answer
+    assert repl.closed
+
+
+async def test_cancelling_it_closes_the_repl():
+    repl = Repl("hang")
+    running = asyncio.create_task(session(Gateway(CODE), repl).run())
+    await repl.hanging.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert repl.closed
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "settings", "as_session"),
+    [
+        ("recursive", "small", {"max_depth": 2}, False),
+        ("recursive", "small", {"max_depth": 2, "leaf_chars": 0}, True),
+        ("recursive", "y" * 200, {"max_depth": 2, "leaf_chars": 100}, True),
+        ("recursive", "y" * 200, {"max_depth": 1, "leaf_chars": 100}, False),
+        ("recursive", Span(0, 200), {"max_depth": 2, "leaf_chars": 100}, True),
+        ("recursive", ["y" * 60, {"id": "1", "text": "y" * 60}], {"max_depth": 2, "leaf_chars": 100}, True),
+        ("llm", "y" * 200, {"max_depth": 2, "leaf_chars": 0}, False),
+        ("rlm", "small", {"max_depth": 2}, True),
+        ("rlm", "small", {"max_depth": 1}, False),
+    ],
+)
+async def test_a_sub_call_becomes_a_session_by_kind_size_and_depth(kind, part, settings, as_session):
+    sent = []
+
+    async def spawn(calls, slots, *, stop_on_error):
+        sent.extend(calls)
+        slots[:] = [Answered("a")] * len(calls)
+
+    calls = SubCalls(kind, ("q",), (part,), stop_on_error=True)
+    await session(Gateway(CODE), Repl(calls, FINAL), spawn=spawn, **settings).run()
+    assert [call.as_session for call in sent] == [as_session]
+
+
+async def test_a_failure_nobody_can_mend_ends_the_session_at_once():
+    async def spawn(calls, slots, *, stop_on_error):
+        slots[0] = Failed("QuotaError", "empty", QuotaError("m", "empty"))
+
+    calls = SubCalls("llm", ("q", "q"), ("a", "b"), stop_on_error=False)
+    with pytest.raises(QuotaError):
+        await session(Gateway(CODE), Repl(calls), spawn=spawn).run()
+
+
+async def test_siblings_of_a_failed_sub_call_are_told_apart_from_it():
+    async def spawn(calls, slots, *, stop_on_error):
+        slots[0] = Failed("ModelError", "no")
+
+    repl = Repl(SubCalls("llm", ("q", "q"), ("a", "b"), stop_on_error=True), FINAL)
+    await session(Gateway(CODE), repl, spawn=spawn).run()
+    assert [outcome.kind for outcome in repl.served] == ["ModelError", "Cancelled"]
