@@ -150,7 +150,7 @@ async def _roots_and_kill(rlm: RLM, calls: int, *, no_restart: bool) -> list[Any
     from rlm_ray.cluster.lasting import NAMESPACE
 
     def shoot() -> None:
-        ray.kill(ray.get_actor(NAME, namespace=NAMESPACE), no_restart=no_restart)
+        ray.kill(admission_actor(), no_restart=no_restart)
 
     timers = [threading.Timer(seconds, shoot) for seconds in (20.0, 45.0)]
     for timer in timers:

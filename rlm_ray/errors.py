@@ -25,7 +25,7 @@ class RLMError(Exception):
     """The root of all errors of this library."""
 
 
-class _Refused(RLMError):
+class _Refused(RLMError):  # noqa: N818 - not raised itself
     """Something of the user's cannot be used as it is: `what`, and `why` with what to do."""
 
     def __init__(self, what: str, why: str) -> None:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import ray
+
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.admission import RemoteAdmission
 from rlm_ray.cluster.cache import RemoteCache
@@ -116,13 +118,14 @@ class SessionHost:
         usage = await self._admission.usage(run_id)
         return RootState(len(session.trajectory.turns), len(session.slots), answered, usage)
 
-    async def census(self) -> dict[str, int]:
+    async def census(self) -> dict[str, Any]:
         """What is alive here, for tests and health checks."""
         hosts = [task.result() for task in self._sandboxes.values() if task.done() and not task.exception()]
         return {
             "sessions": len(self._running),
             "sandboxes": sum(host.children for host in hosts),
             "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
         }
 
     async def shut(self) -> None:

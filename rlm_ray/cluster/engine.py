@@ -108,7 +108,7 @@ class Engine:
         """Have so many actors warm, as far as the cluster allows."""
         await self._pool.grow_to.remote(actors)
 
-    async def census(self) -> dict[str, dict[str, int]]:
+    async def census(self) -> dict[str, dict[str, Any]]:
         """What is alive in each actor."""
         handles = await self._pool.handles.remote()
         counts = await asyncio.gather(*(handle.census.remote() for handle in handles.values()))

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from rlm_ray import LimitReached, Limits, Price, Rates
-from rlm_ray.cluster.admission import NAME, NAMESPACE, RemoteAdmission
+from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
 from rlm_ray.cluster.engine import Engine
 from rlm_ray.errors import ConfigError
 from rlm_ray.testing import Faults, ModelServer, Quota, StrictProvider
@@ -46,7 +46,7 @@ async def until(condition, seconds=10.0):
 
 
 def kill_admission(*, no_restart):
-    ray.kill(ray.get_actor(NAME, namespace=NAMESPACE), no_restart=no_restart)
+    ray.kill(admission_actor(), no_restart=no_restart)
 
 
 @pytest.fixture(scope="module")
