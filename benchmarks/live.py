@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,9 @@ def quota(calls: int, ray_data_python: str | None, ray_data_calls: int) -> None:
         flush=True,
     )
     _quota_ours(calls)
+    import ray
+
+    ray.shutdown()  # the peers get the machine to themselves
     lists = [strict.messages(calls // 4, seed) for seed in range(4)]
     payloads = list(itertools.chain.from_iterable(lists))
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +77,7 @@ def _quota_peer(name: str, command: list[str], path: Path) -> None:
                 check=False,
                 capture_output=True,
                 text=True,
+                env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
             )
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.strip()]
@@ -85,7 +90,7 @@ def _quota_row(name: str, watch: strict.Watch, right: int) -> None:
     ledger = watch.ledger
     ideal_s = 60 * max(ledger["admitted"] / RPM, ledger["tokens"] / TPM)
     end_s = _seconds_until(watch, 0.98)
-    then = f"{watch.used(RPM, TPM, 60, end_s):6.1%}" if end_s > 65 else "     -"
+    then = f"{watch.used(RPM, TPM, 60, max(end_s, 120)):6.1%}" if end_s > 65 else "     -"
     print(
         f"{name:38} used: minute 1 {watch.used(RPM, TPM, 0, min(60.0, end_s)):6.1%}, then {then};"
         f" 429: {watch.refused_share():7.3%} ({sum(ledger['refused'].values())});"
@@ -146,8 +151,7 @@ def kill(calls: int) -> None:
 async def _roots_and_kill(rlm: RLM, calls: int, *, no_restart: bool) -> list[Any]:
     import ray
 
-    from rlm_ray.cluster.admission import NAME
-    from rlm_ray.cluster.lasting import NAMESPACE
+    from rlm_ray.cluster.admission import admission_actor
 
     def shoot() -> None:
         ray.kill(admission_actor(), no_restart=no_restart)

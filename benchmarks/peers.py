@@ -78,7 +78,7 @@ def ray_data(url: str, payloads: list[dict[str, Any]], qps: int, actors: int) ->
     import ray
     from ray.data.llm import HttpRequestProcessorConfig, build_processor
 
-    ray.init(num_cpus=actors + 8, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=actors + 8, include_dashboard=False, log_to_driver=False)
     config = HttpRequestProcessorConfig(
         url=f"{url}/chat/completions",
         headers={"Authorization": "Bearer key"},

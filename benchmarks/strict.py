@@ -21,7 +21,7 @@ from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.testing import Request, ServerProcess
 from rlm_ray.testing.scripts import is_session, recursion, run_query
 
-CLUSTER = Cluster(min_actors=4, max_actors=4, cpus_per_actor=0.5)
+CLUSTER = Cluster(address="local", min_actors=4, max_actors=4, cpus_per_actor=0.5)
 QUESTION = "what is it?"
 MAX_TOKENS = 256
 LATENCY_S = 0.4

@@ -39,6 +39,9 @@ from rlm_ray.core.ledger import Fit
 from rlm_ray.core.queue import Place
 from rlm_ray.core.usage import RunUsage
 
+COMING_BACK_S = 2.5
+"""How long nothing is granted of a limited run that came from another life: each holder must have had the time to
+tell what it spent and what it has under way (`RETRY_S` and `HEARTBEAT_S` in `client.py`)."""
 STRAY_S = 10.0
 """How long an ask may wait for its run to be opened: after a restart others may have to come back first."""
 WORK_PER_CALL = 500
@@ -177,7 +180,9 @@ class Admission:
     def resume(self, holder: str, resume: Resume, now: float) -> None:
         """Learn from a holder what was before this admission started."""
         for record in resume.runs:
-            self.open_run(record.terms, now)
+            if record.terms.run_id not in self._runs:
+                self.open_run(record.terms, now)
+                self._runs[record.terms.run_id].hold_until(now + COMING_BACK_S)
             self._runs[record.terms.run_id].resume(holder, record)
         for ask in resume.in_flight:
             run = self._runs.get(ask.run_id)
@@ -216,13 +221,16 @@ class Admission:
             elif judgement.fit is Fit.LATER:
                 door.queue.remove(place.ticket)
                 run.put_aside(place, ask)
-            elif (wait_s := door.account.wait_s(ask.input_tokens, ask.output_tokens, now)) > 0:
+            elif (wait_s := self._wait_s(door, run, ask, now)) > 0:
                 if wait_s < math.inf:
                     door.queue.hold(place.ticket)
                     door.wakeup = now + wait_s
                 return
             else:
                 self._grant(waiting, run, door, now)
+
+    def _wait_s(self, door: Door, run: Run, ask: Ask, now: float) -> float:
+        return max(run.not_before - now, door.account.wait_s(ask.input_tokens, ask.output_tokens, now))
 
     def _grant(self, waiting: _Waiting, run: Run, door: Door, now: float) -> None:
         ask = waiting.ask

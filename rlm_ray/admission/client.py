@@ -8,6 +8,7 @@
    busier the way is, the longer they collect: as long as an exchange took of late. A settle that frees nothing
    anybody here waits for is in no hurry (20 ms).
 2. While asks wait, one exchange is held open at the admission, so a verdict comes the moment it is made.
+   While permits are out but nothing is to be said, a word each second finds out whether the admission is new.
 3. A permit that is left without a settle is settled as lost: charged at its estimate. Cancelling the wait takes the
    ask out of the queue; a grant that arrives for it is given back.
 4. When the admission cannot be reached the process goes on alone at half the rate it had (`Alone`), within half of
@@ -51,6 +52,7 @@ SETTLE_PATIENCE_S = 0.02
 LONGEST_TRIP_S = 0.05
 ASK_AGAIN_S = 5.0
 RETRY_S = 0.5
+HEARTBEAT_S = 1.0
 TICK_S = 0.02
 
 _log = logging.getLogger(__name__)
@@ -241,6 +243,8 @@ class AdmissionClient:
             self._ask_again()
         if self._pending and not self._held:
             self._kick()
+        elif self._open and not self._held:
+            self._kick(HEARTBEAT_S)
 
     def _ask_again(self) -> None:
         """Nothing for long: should this process have been taken for dead meanwhile, its asks were dropped."""

@@ -33,6 +33,8 @@ class Run:
         self.sessions = 1
         self.waiting: set[str] = set()
         """The tickets of this run that have no verdict yet."""
+        self.not_before = -math.inf
+        """Nothing of it is granted earlier."""
         self._holders: set[str] = set()
         self._aside: list[tuple[Place, Ask]] = []
         self._carried = Amount()
@@ -48,6 +50,12 @@ class Run:
     def lane(self) -> Lane:
         name = f"run:{self.terms.run_id}" if self.terms.tenant is None else f"tenant:{self.terms.tenant}"
         return Lane(name, self.terms.weight, self.terms.interactive)
+
+    def hold_until(self, moment: float) -> None:
+        """A run without a limit on what it spends has nothing to wait for."""
+        limits = self.terms.limits
+        if (limits.cost_usd, limits.tokens, limits.calls) != (None, None, None):
+            self.not_before = moment
 
     def terms_at(self, now: float) -> RunTerms:
         return replace(self.terms, age_s=now - self.opened_at)

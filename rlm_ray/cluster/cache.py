@@ -6,7 +6,6 @@ import hashlib
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlm_ray.cache import ResponseCache
 from rlm_ray.cluster.lasting import lasting_actor
@@ -45,6 +44,5 @@ class RemoteCache:
 
 def cache_actor(folder: str) -> Any:
     """The handle of the folder's cache, made here if there is none."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     name = f"rlm_ray.cache.{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
-    return lasting_actor(ResponseCache, name, folder, scheduling_strategy=here)
+    return lasting_actor(ResponseCache, name, folder)

@@ -18,6 +18,7 @@ import ray
 
 from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
 from rlm_ray.cluster.connector import in_lasting_thread
+from rlm_ray.cluster.lasting import here
 from rlm_ray.cluster.messages import RootState, SessionSpec
 from rlm_ray.cluster.pool import Pool
 from rlm_ray.cluster.spawn import owned
@@ -75,7 +76,10 @@ class Engine:
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
         except ray.exceptions.RayActorError as error:
-            raise ClusterError(f"the pool of session actors was lost: {error}") from error
+            _pools.clear()
+            raise ClusterError(
+                "the pool of session actors was lost, and its runs with it; ask again"
+            ) from error
         return Seat(name, handle)
 
     async def leave_seat(self, seat: Seat) -> None:
@@ -135,7 +139,7 @@ def _connected_pool(cluster: Cluster) -> Any:
 
 
 def _start_ray(cluster: Cluster) -> None:
-    _check_address(cluster.address or os.environ.get("RAY_ADDRESS", ""))
+    check_address(cluster.address or os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(
             address=cluster.address,
@@ -148,7 +152,7 @@ def _start_ray(cluster: Cluster) -> None:
         raise ClusterError(f"cannot use Ray at {where}: {error}") from error
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Ray tries for minutes to reach a cluster that is not there, and says so in its own log only."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
@@ -170,7 +174,15 @@ def _pool(cluster: Cluster) -> Any:
     context = ray.get_runtime_context()
     job = (context.get_node_id(), context.get_job_id())  # a node id is never used again, a job id is
     if job not in _pools:
-        options = {"name": POOL_NAME, "get_if_exists": True, "num_cpus": 0, "max_concurrency": 100_000}
+        options = {
+            "name": POOL_NAME,
+            "get_if_exists": True,
+            "num_cpus": 0,
+            "max_concurrency": 100_000,
+            "scheduling_strategy": here(
+                soft=False
+            ),  # it dies with this process; no other node's loss should take it
+        }
         _sent_environment.clear()
         _sent_environment.update(provider_environment())
         pool = ray.remote(Pool).options(**options).remote(cluster, dict(_sent_environment))

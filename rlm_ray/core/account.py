@@ -103,7 +103,7 @@ class Account:
     def served(self, taken: Taken, tokens: tuple[int, int] | None, now: float) -> None:
         """An answer; `tokens` are its true input and output, None where they are not known."""
         self.window.leave()
-        self.window.answered(now)
+        self.window.answered(now, taken.at)
         if taken.at > self._held_at:
             self._hold_s = 0.0
         if tokens is not None:

@@ -7,7 +7,9 @@
 3. Then it grows 5 % for each clean round that used at least 80 % of it, and stops one below the level that was
    refused. It *looks* above that level rarely; a failed look costs that look, not another cut, and makes the
    next one rarer. A look that holds opens the way up, faster with each clean round.
-4. A server error pauses growth and cuts nothing. A refusal for the rate (the provider says when, or a meter is
+4. Where nothing that went out after the cut is served, but one after the other is refused, the number under way
+   was not the reason: the cut is undone, and the account looks for a rate.
+5. A server error pauses growth and cuts nothing. A refusal for the rate (the provider says when, or a meter is
    full) is none of the window's business: see `account.py`.
 
 A round is as many answers as the window is wide.
@@ -25,6 +27,7 @@ GROW = 0.05
 MOST_GROW = 0.2
 USED = 0.8
 UNEXPLAINED = 0.6
+IN_VAIN = 5
 COOLDOWN_S = 15.0
 PAUSE_S = 2.0
 LOOK_AFTER_ANSWERS = 50
@@ -35,8 +38,8 @@ class Window:
     """The in-flight limit of one account; `most` is the user's own."""
 
     __slots__ = (
-        "_answers", "_ceiling", "_cut_at", "_cut_level", "_grow", "_highest", "_look_after", "_paused_until",
-        "_reacted_at", "_since_refused", "in_flight", "most", "size",
+        "_answers", "_ceiling", "_cut_at", "_cut_level", "_grow", "_highest", "_in_vain", "_look_after", "_paused_until",
+        "_reacted_at", "_since_refused", "_uncut", "in_flight", "most", "size",
     )  # fmt: skip
 
     def __init__(self, most: int | None = None, start: int = START) -> None:
@@ -48,6 +51,8 @@ class Window:
         self._cut_at = self._reacted_at = self._paused_until = -math.inf
         self._answers = self._since_refused = self._highest = 0
         self._look_after = LOOK_AFTER_ANSWERS
+        self._in_vain = 0
+        self._uncut = self.size
 
     @property
     def limit(self) -> int:
@@ -65,8 +70,10 @@ class Window:
     def leave(self) -> None:
         self.in_flight -= 1
 
-    def answered(self, now: float) -> None:
+    def answered(self, now: float, granted_at: float = math.inf) -> None:
         """A request was served: a step towards the end of a clean round."""
+        if granted_at > self._cut_at:
+            self._in_vain = 0
         self._answers += 1
         self._since_refused += 1
         if self._answers >= self.limit:
@@ -89,7 +96,11 @@ class Window:
                 self._cut(min(level, self._cut_level))
             return True
         cooling = now - self._cut_at < COOLDOWN_S
+        self._in_vain += 1
         if cooling and level < UNEXPLAINED * self._cut_level:
+            return False
+        if self._in_vain > IN_VAIN:
+            self._undo(now)
             return False
         self._reacted_at, self._since_refused = now, 0
         if self.size >= self._ceiling:
@@ -98,7 +109,7 @@ class Window:
         elif cooling:
             self._step_down(level)
         else:
-            self._cut_at = now
+            self._cut_at, self._uncut = now, self.size
             self._cut(min(level, self.size))
         self._grow = GROW
         self._start_round()
@@ -107,6 +118,11 @@ class Window:
     def _cut(self, level: float) -> None:
         self._ceiling = self._cut_level = max(level, 2.0)
         self.size = max(min(self.size, CUT * self._ceiling), 1.0)
+
+    def _undo(self, now: float) -> None:
+        self.size, self._reacted_at = max(self.size, self._uncut), now
+        self._ceiling, self._look_after = math.inf, LOOK_AFTER_ANSWERS
+        self._start_round()
 
     def _step_down(self, level: float) -> None:
         self._ceiling = max(min(level, self.size, self._ceiling), 2.0)

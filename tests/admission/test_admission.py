@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlm_ray.admission.admission import Admission
+from rlm_ray.admission.admission import COMING_BACK_S, Admission
 from rlm_ray.admission.protocol import Ask, Granted, Outcome, Refused, Resume, RunRecord, RunTerms, Settle
 from rlm_ray.core.account import account_key
 from rlm_ray.core.headers import RateFacts
@@ -319,9 +319,26 @@ def test_a_new_admission_learns_what_was_spent_and_what_is_under_way():
     assert admission.usage("run").total.calls == 5
     admission.ask(ask("b", tokens=(400, 0)), 0.0)
     admission.ask(ask("c", tokens=(300, 0)), 0.0)
-    assert granted(admission) == ["c"]
+    assert granted(admission) == []
+    assert granted(admission, COMING_BACK_S) == ["c"]
     answer(admission, "a", usage=Usage(100, 0))
     assert admission.room("run").spent == Amount(0, 600, 6)
+
+
+def test_after_a_restart_a_budget_is_not_spent_before_all_can_have_told_what_they_hold():
+    admission = Admission()
+    record = RunRecord(RunTerms("run", Limits(tokens=1500)), Amount(0, 300, 3), Amount(0, 300, 3))
+    admission.resume("one", Resume((record,)), 0.0)
+    admission.ask(ask("a", tokens=(700, 0), holder="one"), 0.0)
+    assert granted(admission, 1.0) == []
+    admission.resume("two", Resume((record,), (ask("b", tokens=(300, 0), holder="two"),)), 1.0)
+    assert granted(admission, COMING_BACK_S) == []
+    answer(admission, "b", usage=Usage(20, 0), now=3.0)
+    assert granted(admission, 3.0) == ["a"]
+    record = RunRecord(RunTerms("free"), Amount(0, 300, 3))
+    admission.resume("one", Resume((record,)), 0.0)
+    admission.ask(ask("c", run_id="free"), 3.0)
+    assert granted(admission, 3.0) == ["c"]
 
 
 def test_what_a_dead_holder_spent_is_known_from_those_who_heard_of_it():

@@ -213,7 +213,8 @@ async def test_a_new_admission_is_told_what_was_spent_and_what_is_under_way():
         assert (await second.room("run")).spent.tokens == 80
 
 
-async def test_a_restart_that_nobody_noticed_is_noticed_by_the_epoch():
+async def test_a_restart_that_nobody_noticed_is_noticed_by_the_epoch(monkeypatch):
+    monkeypatch.setattr("rlm_ray.admission.admission.COMING_BACK_S", 0.05)
     async with connected(tokens=1000) as (client, line):
         await call(client)
         await client.flush()
@@ -221,6 +222,20 @@ async def test_a_restart_that_nobody_noticed_is_noticed_by_the_epoch():
         await asyncio.wait_for(asyncio.gather(*(call(client) for _ in range(5))), 2)
         await asyncio.wait_for(client.flush(), 2)
         assert (await line.shell.usage("run")).total.calls == 6
+
+
+async def test_a_restart_is_noticed_while_there_is_nothing_to_say_but_permits_are_out(monkeypatch):
+    monkeypatch.setattr("rlm_ray.admission.client.HEARTBEAT_S", 0.02)
+    async with connected(tokens=1000) as (client, line):
+        permit = await client.acquire(ask())
+        admission = Admission()
+        line.replace(AdmissionShell(admission, "second"))
+        async with asyncio.timeout(2):
+            while permit.ask.ticket not in admission._permits:  # noqa: ASYNC110 - nothing there tells of it
+                await asyncio.sleep(0.01)
+        permit.settle(Outcome.OK, Usage(7, 3))
+        await client.flush()
+        assert (await line.shell.usage("run")).total.tokens == 10
 
 
 async def test_who_was_taken_for_dead_asks_again(monkeypatch):

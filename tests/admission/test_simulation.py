@@ -1,5 +1,6 @@
 """Quotas used and refusals taken, against providers in virtual time. `benchmarks/admission.py` has the whole table."""
 
+import math
 import random
 
 import pytest
@@ -40,6 +41,23 @@ def test_a_hidden_quota_of_a_minute_is_found_in_that_minute(latency_s):
     record = simulate(SlidingProvider(rpm=300), Workload(latency_s, backlog=300), seconds=180)
     assert record.requests_per_minute(0, 60) >= 0.95 * 300
     assert record.requests_per_minute(60, 180) >= 0.9 * 300
+    assert record.refused_share(since=60) <= 0.02
+
+
+class SilentProvider(SlidingProvider):
+    """Refuses without a word."""
+
+    def arrive(self, tokens, now):
+        return None if super().arrive(tokens, now) is None else math.inf
+
+
+@pytest.mark.parametrize("latency_s", [0.4, 1.0, 5.0])
+def test_a_hidden_quota_is_found_although_the_provider_says_nothing(latency_s):
+    workload = Workload(latency_s, way_s=(0.002, 0.02))
+    record = simulate(SilentProvider(rpm=1200), workload, seconds=180)
+    assert record.requests_per_minute(0, 60) >= 0.95 * 1200
+    assert record.requests_per_minute(60, 180) >= 0.85 * 1200
+    assert record.refused_share() <= 0.1
     assert record.refused_share(since=60) <= 0.02
 
 

@@ -40,6 +40,18 @@ def test_a_refusal_cuts_once_to_what_the_provider_had_place_for():
     assert window.limit == 100
 
 
+def test_a_cut_that_does_not_help_is_undone():
+    window = Window()
+    now, _ = play(window, 0.0, rounds=3)
+    explained = []
+    for turn in range(8):
+        window.enter()
+        window.leave()
+        explained.append(window.refused(now + turn, now + turn + 0.01))
+    assert explained[0] and not explained[-1]
+    assert window.limit == 160
+
+
 @pytest.mark.parametrize("places", [3, 10, 37, 100, 200, 700])
 def test_it_finds_a_hidden_limit_and_hardly_tries_more(places):
     window = Window()

@@ -1,0 +1,94 @@
+"""Fifty random trees that want ten times their limit: never more is spent, and the root still gets its last word."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlm_ray.admission.admission import Admission
+from rlm_ray.admission.protocol import Ask, Granted, Outcome, RunTerms, Settle
+from rlm_ray.core.ledger import NANO
+from rlm_ray.core.limits import Limits
+from rlm_ray.core.model import Usage
+
+TIMES = 10
+PRICE_USD = 2e-6
+
+
+class Tree:
+    """A root, 64 children and their calls, one after another in each child, settled in any order."""
+
+    def __init__(self, draw, calls, limits):
+        self.draw = draw
+        self.calls = calls
+        self.admission = Admission()
+        self.admission.open_run(RunTerms("run", limits), 0.0)
+        self.under_way = {}
+        self.spent = Usage()
+        self.refused = set()
+        self.now = 0.0
+
+    def run(self):
+        self.ask("root", 0, (200, 100))
+        self.play()
+        for child in range(64):
+            self.ask(f"{child}.0", 1, self.calls[child][0])
+        self.play()
+        self.ask("last", 0, (350, 100), last_call=True)
+        self.play()
+
+    def ask(self, ticket, depth, tokens, *, last_call=False):
+        wish = Ask(
+            "run", "key", "model", *tokens, sum(tokens) * PRICE_USD,
+            depth=depth, last_call=last_call, ticket=ticket, holder="h",
+        )  # fmt: skip
+        self.admission.ask(wish, self.now)
+
+    def play(self):
+        while True:
+            for verdict in self.admission.poll(self.now):
+                if isinstance(verdict, Granted):
+                    self.under_way[verdict.ticket] = self.admission._permits[verdict.ticket].ask
+                else:
+                    self.refused.add(verdict.ticket)
+            if not self.under_way:
+                return
+            ticket = self.draw.choice(sorted(self.under_way))
+            self.settle(self.under_way.pop(ticket))
+
+    def settle(self, ask):
+        self.now += 0.1
+        share = self.draw.uniform(0.6, 1)
+        usage = Usage(int(ask.input_tokens * share), int(ask.output_tokens * share))
+        outcome = self.draw.choice([Outcome.OK, Outcome.OK, Outcome.OK, Outcome.SERVER_ERROR, Outcome.LOST])
+        if outcome is not Outcome.SERVER_ERROR:
+            self.spent = Usage(
+                self.spent.input_tokens + usage.input_tokens, self.spent.output_tokens + usage.output_tokens
+            )
+        known = (usage, usage.tokens * PRICE_USD) if outcome is Outcome.OK else (None, None)
+        self.admission.settle(Settle(ask.ticket, outcome, *known), self.now)
+        child, _, number = ask.ticket.partition(".")
+        if number and int(number) + 1 < len(self.calls[int(child)]):
+            self.ask(f"{child}.{int(number) + 1}", 1, self.calls[int(child)][int(number) + 1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from(["tokens", "cost_usd"]))
+def test_a_tree_that_wants_ten_times_its_limit_never_spends_more(draw, limited):
+    calls = [
+        [(draw.randint(20, 400), draw.randint(10, 100)) for _ in range(draw.randint(1, 12))]
+        for _ in range(64)
+    ]
+    wanted = sum(sum(call) for child in calls for call in child)
+    tokens = max(wanted // TIMES, 1800)
+    limits = Limits(tokens=tokens) if limited == "tokens" else Limits(cost_usd=tokens * PRICE_USD)
+    tree = Tree(draw, calls, limits)
+    tree.run()
+    assert tree.spent.tokens <= tokens
+    room = tree.admission.room("run")
+    assert (
+        room.spent.tokens if limited == "tokens" else room.spent.nano_usd / NANO / PRICE_USD
+    ) <= tokens + 1e-6
+    assert "last" not in tree.refused
+    assert tree.refused
+    assert tree.spent.tokens >= 0.5 * tokens
