@@ -17,7 +17,7 @@ from typing import Any
 import strict
 
 from rlm_ray import RLM, LimitReached, Limits, Price, Rates
-from rlm_ray.testing import Request
+from rlm_ray.testing import Request, ServerProcess
 from rlm_ray.testing.scripts import recursion, run_query
 
 RPM, TPM = 6000, 1_000_000
@@ -183,7 +183,7 @@ TREE = run_query(
 
 def budget() -> None:
     text = strict.TEXT * 1_400
-    with strict.ServerProcess(["--script", "live:costly", "--latency-s", "0.05", *NO_LIMIT]) as server:
+    with ServerProcess(["--script", "live:costly", "--latency-s", "0.05", *NO_LIMIT]) as server:
         options = {"max_depth": 2, "leaf_chars": 150, "prices": {"openai/strict": PRICE}}
         rlm = strict.rlm_for(server, **options)
         rlm.warm(4)

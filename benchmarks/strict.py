@@ -77,7 +77,7 @@ async def roots(rlm: RLM, number: int, count: int) -> list[Result]:
 
 
 def rlm_for(server: ServerProcess, **options: Any) -> RLM:
-    settings = {"cluster": CLUSTER, "max_tokens": MAX_TOKENS, "api_key": "key"} | options
+    settings: dict[str, Any] = {"cluster": CLUSTER, "max_tokens": MAX_TOKENS, "api_key": "key"} | options
     return RLM(model="openai/strict", api_base=server.url, **settings)
 
 
@@ -149,4 +149,5 @@ class Watch:
         """Of all that was asked between two moments."""
         before, after = self.at(start_s), self.at(stop_s)
         refused = sum(after["refused"].values()) - sum(before["refused"].values())
-        return refused / max(refused + after["admitted"] - before["admitted"], 1)
+        share: float = refused / max(refused + after["admitted"] - before["admitted"], 1)
+        return share

@@ -11,7 +11,9 @@ import logging
 import os
 import re
 import socket
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,6 +29,7 @@ from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.session import Completion
 
 POOL_NAME = "rlm_ray.pool"
+LOCAL = "local"
 CONNECT_TIMEOUT_S = 5.0
 
 _PROVIDER_VARIABLE = re.compile(
@@ -139,38 +142,52 @@ def _connected_pool(cluster: Cluster) -> Any:
 
 
 def _start_ray(cluster: Cluster) -> None:
-    check_address(cluster.address or os.environ.get("RAY_ADDRESS", ""))
+    address = find_address(cluster.address or os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(
-            address=cluster.address,
-            include_dashboard=False if _starts_here(cluster) else None,
+            address=address,
+            include_dashboard=False if address == LOCAL else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        where = cluster.address or os.environ.get("RAY_ADDRESS") or "this machine"
+        where = "this machine" if address == LOCAL else address
         raise ClusterError(f"cannot use Ray at {where}: {error}") from error
 
 
-def check_address(address: str) -> None:
-    """Ray tries for minutes to reach a cluster that is not there, and says so in its own log only."""
+def find_address(wanted: str, folder: Path | None = None) -> str:
+    """The cluster to connect to: the one wanted, one that runs on this machine, or a new one.
+
+    Ray itself tries for minutes to reach a cluster that is gone, also one whose address an earlier `ray start` left
+    in its folder, and says so in its own log only.
+    """
+    if wanted:
+        if not _answers(wanted):
+            raise ClusterError(
+                f"nothing answers at {wanted}; check RAY_ADDRESS (or cluster.address), or unset it to start Ray here"
+            )
+        return wanted
+    left = (
+        folder or Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+    ) / "ray_current_cluster"
+    running = left.read_text().strip() if left.exists() else ""
+    return running if running and _answers(running) else LOCAL
+
+
+def _answers(address: str) -> bool:
+    """Somebody listens there; an address without a port (`auto`, `local`) is Ray's to find."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        return
+        return True
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise ClusterError(
-            f"nothing answers at {address}; check RAY_ADDRESS (or cluster.address), or unset it to start Ray here"
-        ) from error
-
-
-def _starts_here(cluster: Cluster) -> bool:
-    return cluster.address is None and not os.environ.get("RAY_ADDRESS")
+    except OSError:
+        return False
+    return True
 
 
 def _pool(cluster: Cluster) -> Any:
-    """The pool of this job, made if it is not there yet, with its first actor on the way."""
+    """The pool of this job, made if it is not there yet, with its first actors on the way."""
     context = ray.get_runtime_context()
     job = (context.get_node_id(), context.get_job_id())  # a node id is never used again, a job id is
     if job not in _pools:
@@ -186,10 +203,10 @@ def _pool(cluster: Cluster) -> Any:
         _sent_environment.clear()
         _sent_environment.update(provider_environment())
         pool = ray.remote(Pool).options(**options).remote(cluster, dict(_sent_environment))
-        pool.grow_to.remote(cluster.min_actors)
         admission_actor()
         _pools.clear()
         _pools[job] = pool
+    _pools[job].configure.remote(cluster)
     return _pools[job]
 
 

@@ -24,6 +24,7 @@ from rlm_ray.errors import ClusterError
 LEAVES_PER_ACTOR = 32
 """A map of more plain calls than this for each actor asks for one actor more."""
 START_TIMEOUT_S = 120.0
+JANITOR_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,12 @@ class Pool:
         self._janitor: asyncio.Task[None] | None = None
         self._watches: dict[str, asyncio.Task[None]] = {}
 
+    async def configure(self, cluster: Cluster) -> None:
+        """Sizes may change while it runs; the last word counts."""
+        self._cluster = cluster
+        self._start_janitor()
+        await self.grow_to(cluster.min_actors)
+
     async def set_environment(self, environment: dict[str, str]) -> None:
         """The driver's provider keys changed; every actor is told."""
         self._environment = environment
@@ -58,7 +65,6 @@ class Pool:
 
     async def seat(self, per_actor: int) -> tuple[str, Any]:
         """A seat for a root session; waits for one. Raises `ClusterError` if no actor can be started."""
-        self._start_janitor()
         leased = self._seats.lease(1, per_actor)
         if not leased:
             self._grow(1, per_actor)
@@ -201,7 +207,7 @@ class Pool:
 
     async def _shrink(self) -> None:
         while True:
-            await asyncio.sleep(min(5.0, self._cluster.idle_s))
+            await asyncio.sleep(JANITOR_S)
             idle = self._seats.idle(time.monotonic(), self._cluster.idle_s)
             for actor in idle[: max(0, len(self._handles) - self._cluster.min_actors)]:
                 self._seats.remove(actor, time.monotonic())

@@ -136,7 +136,7 @@ class Account:
         wait_s = self._next_hold_s(taken.at, now) if wait_s is None else wait_s
         meter = self.meters[RESOURCES.index(resource)] if resource else fullest if full else self.meters[0]
         if self.meters[0].sent(now) >= EVIDENCE:
-            meter.refused(wait_s, taken.at, now)
+            meter.refused(wait_s, taken.at, now, in_vain=unexplained and self._hold_s > FIRST_HOLD_S)
         self._hold(now + wait_s + jitter * min(0.1 * wait_s, 1.0))
 
     def heard(self, facts: RateFacts) -> None:

@@ -127,9 +127,12 @@ class Meter:
         if self.limit < math.inf:
             self._bucket, self._bucket_at = min(self._bucket, 0.0), max(until, self._bucket_at)
 
-    def refused(self, wait_s: float, granted_at: float, now: float) -> None:
+    def refused(self, wait_s: float, granted_at: float, now: float, *, in_vain: bool = False) -> None:
         """A request was refused for this quota and should wait: what got through is the limit. The refusals that
-        were under way with the first one belong to it, and make the count of what got through exact."""
+        were under way with the first one belong to it, and make the count of what got through exact. `in_vain`:
+        a pause before did not help, so nothing refills here: it is a minute that is counted."""
+        turned = in_vain and not self._counts_minutes
+        self._counts_minutes |= in_vain
         first = granted_at > self._refused_at
         if first:
             self._before, self._refused_at, self._lately_from = self.limit, now, self._resumed_at
@@ -139,7 +142,7 @@ class Meter:
         through = self.sent(now)
         if not self._counts_minutes:
             through = max(through, self._lately_per_minute(now))
-        if self._before < math.inf:
+        if self._before < math.inf and not turned:
             through = min(max(through, LOWER_MOST * self._before), LOWER_LEAST * self._before)
         self._found = max(through if first else min(self._found, through), 1.0)
         self._ceiling = self._found if self._counts_minutes else self._before

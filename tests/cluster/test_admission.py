@@ -165,11 +165,12 @@ async def test_a_dead_actors_permits_come_back(ask, cluster):
     with ModelServer(spending, latency_s=1.0) as server:
         engine = await Engine.connect(cluster)
         run = await ask(server, max_depth=2, leaf_chars=0, rates=Rates(in_flight=8)).astart(TREE, TEXT)
-        await until(lambda: server.calls >= 9)
+        await until(lambda: server.calls >= 9 and server.in_flight == 8)
         handles = await engine._pool.handles.remote()
         ray.kill(next(handle for name, handle in handles.items() if name != run._seat.name))
-        before = server.calls
-        await until(lambda: server.calls >= before + 24, 12.0)
+        await asyncio.sleep(0.3)
+        server.reset()
+        await until(lambda: server.peak_in_flight == 8, 12.0)
         await run.stop()
         await run.result()
     await engine.grow_to(2)
