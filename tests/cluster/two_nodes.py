@@ -20,8 +20,7 @@ QUERY = run_query(
 )
 
 
-async def main() -> None:
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+async def main(nodes: Nodes) -> None:
     workers = [nodes.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     cluster = Cluster(min_actors=2, max_actors=2)
@@ -51,4 +50,10 @@ async def main() -> None:
     )
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    cluster_of_nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        asyncio.run(main(cluster_of_nodes))
+    finally:
+        ray.shutdown()
+        cluster_of_nodes.shutdown()
