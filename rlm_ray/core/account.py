@@ -7,7 +7,8 @@ It puts together the meters (`buckets.py`), the in-flight window (`window.py`) a
 - A refusal is for the *rate* where the provider says what is exhausted or how long to wait, or where a meter is
   nearly full; then that meter learns. Otherwise it is for the number *under way*, and the window learns.
 - A refusal after hardly any request tells no rate: it is waited out as asked, and nothing is learned.
-- A refusal the window cannot explain (few are under way) holds the account for 1, 2, 4 ... 30 s.
+- A refusal the window cannot explain (few are under way, or a smaller window did not help) holds the account for
+  1, 2, 4 ... 30 s. Where the first hold did not help either, the provider counts minutes and says nothing.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def test_a_hidden_quota_is_found_although_the_provider_says_nothing(latency_s):
     assert record.requests_per_minute(0, 60) >= 0.95 * 1200
     assert record.requests_per_minute(60, 180) >= 0.85 * 1200
     assert record.refused_share() <= 0.1
-    assert record.refused_share(since=60) <= 0.02
+    assert record.refused_share(since=60) <= 0.005
 
 
 def test_a_hidden_rate_that_refills_is_found():
