@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rlm_ray import RLM, Cluster
+from rlm_ray import RLM, Cluster, Rates
 from rlm_ray.cluster.engine import Engine
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
@@ -58,7 +58,8 @@ async def _measure(children: int) -> dict[str, float]:
     context = TEXT * (MEGABYTES * 1_000_000 // len(TEXT))
     with ServerProcess(["--script", "benchmarks.memory:waiting"]) as server:
         settings: dict[str, Any] = {"api_base": server.url, "api_key": "none", "timeout": 600.0}
-        rlm = RLM(model="openai/m", cluster=cluster, max_depth=2, **settings)
+        rates = Rates(in_flight=2 * children + 10)  # all of them wait in a model call at once
+        rlm = RLM(model="openai/m", cluster=cluster, rates=rates, max_depth=2, **settings)
         await rlm.awarm(2)
         engine = await Engine.connect(cluster)
         program = f"r = recursive_map('CHILD', [context] * {children}); print(len(r), len(context))"

@@ -21,7 +21,7 @@ from rlm_ray.admission.client import AdmissionClient, Permit
 from rlm_ray.admission.protocol import Ask, Outcome
 from rlm_ray.cache import Remembers, request_key
 from rlm_ray.core.account import account_key
-from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS, worst_usage
+from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS, LAST_CALL_TOKENS, worst_usage
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.price import Price
@@ -96,7 +96,7 @@ class Gateway:
 
     async def complete(self, request: ModelRequest, caller: Caller) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
-        request = _bounded(request, caller.limits)
+        request = _bounded(request, caller)
         if caller.cache is None:
             return await self._insist(request, caller)
         return await self._remembered(request, caller, caller.cache)
@@ -197,9 +197,10 @@ class Gateway:
         return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)) * self._jitter())
 
 
-def _bounded(request: ModelRequest, limits: Limits) -> ModelRequest:
+def _bounded(request: ModelRequest, caller: Caller) -> ModelRequest:
+    limits = caller.limits
     if request.max_tokens is None and (limits.cost_usd is not None or limits.tokens is not None):
-        return replace(request, max_tokens=BUDGET_OUTPUT_TOKENS)
+        return replace(request, max_tokens=LAST_CALL_TOKENS if caller.last_call else BUDGET_OUTPUT_TOKENS)
     return request
 
 

@@ -53,7 +53,7 @@ class Account:
     def __init__(self, rates: Rates) -> None:
         self.meters = tuple(Meter() for _ in RESOURCES)
         start = START if rates.rpm is None else max(START, min(int(rates.rpm / 60), MOST))
-        self.window = Window(rates.in_flight, start)
+        self.window = Window(None, start)
         self.not_before = -math.inf
         self.rate_blocked_s = 0.0
         """Seconds in which a request waited for the rate, not for a free place."""
@@ -68,7 +68,11 @@ class Account:
             self.meters, (rates.rpm, rates.tpm, rates.input_tpm, rates.output_tpm), strict=True
         ):
             meter.declare(limit)
-        self.window.most = MOST if rates.in_flight is None else rates.in_flight
+        most = MOST if rates.in_flight is None else rates.in_flight
+        if most != self.window.most:
+            self.window.most = most
+            if rates.in_flight is not None:
+                self.window.size = float(most)  # a user's word needs no slow start
 
     def wait_s(self, input_tokens: int, output_tokens: int, now: float) -> float:
         """Seconds until this request may go; 0: now; infinity: when another one is answered."""

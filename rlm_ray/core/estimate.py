@@ -12,6 +12,9 @@ UNBOUNDED_OUTPUT_TOKENS = 4_096
 BUDGET_OUTPUT_TOKENS = 16_384
 """The most a message may hold where a budget must be kept and `max_tokens` is not set."""
 
+LAST_CALL_TOKENS = 2_048
+"""The same for the last call, which has to fit what was kept for it."""
+
 
 def worst_usage(request: ModelRequest) -> Usage:
     """The tokens to reserve for a request."""
