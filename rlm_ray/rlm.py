@@ -141,14 +141,13 @@ class Run:
         # Ray takes seconds to import and to start: only who runs something pays for that
         from rlm_ray.cluster.engine import Engine
         from rlm_ray.cluster.messages import RunTag, SessionSpec
-        from rlm_ray.cluster.store import pack
 
         settings = self._settings
         engine = self._engine = await Engine.connect(settings.cluster)
         seat = await engine.take_seat(settings.cluster.sessions_per_actor)
         tag = RunTag(self.run_id, settings, time.time())
         try:
-            parcel = await asyncio.to_thread(pack, self._context)
+            parcel = await engine.pack(self._context)
             self._seat = seat
             completion = await engine.run(seat, SessionSpec(tag, (), "", self._query, parcel))
         finally:

@@ -1,47 +1,60 @@
-"""One thread that lives as long as the process, for starting Ray.
+"""The thread a driver talks to Ray from: one for each connection, with an event loop, alive as long as the process.
 
-The kernel kills what Ray starts when the *thread* that started it ends (Ray asks for that, so that nothing outlives
-a crashed driver). A thread of a pool may end at any time; this one does not.
+Two things Ray keeps by thread make it necessary:
+- The kernel kills what Ray starts when the *thread* that started it ends (Ray asks for that, so that nothing outlives
+  a crashed driver). A thread of a pool may end at any time; this one does not.
+- Task ids are counted by thread, and a thread that has seen `ray.shutdown()` goes on where it was. After a second
+  `ray.init()` two threads then make the same ids, and Ray aborts the process. So all we submit comes from one thread,
+  and a new connection gets a new one.
 """
 
 from __future__ import annotations
 
-import queue
+import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import ray
 
 T = TypeVar("T")
 
-_work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-_starting = threading.Lock()
-_thread: threading.Thread | None = None
+_choosing = threading.Lock()
+_current: RayThread | None = None
 
 
-def in_lasting_thread(function: Callable[[], T]) -> Future[T]:
-    """Run a function in the lasting thread; one at a time, in order."""
-    future: Future[T] = Future()
+class RayThread:
+    """An event loop in a thread of its own."""
 
-    def job() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - carried over to whoever waits
-            future.set_exception(error)
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._job: tuple[str, str] | None = None
+        threading.Thread(target=self._loop.run_forever, name="rlm_ray", daemon=True).start()
 
-    _start()
-    _work.put(job)
-    return future
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it there; cancelling this cancels it."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def connected(self) -> None:
+        """This thread belongs to the connection of this moment."""
+        self._job = job()
+
+    @property
+    def outlived(self) -> bool:
+        """Its connection is over."""
+        return self._job is not None and (not ray.is_initialized() or job() != self._job)
 
 
-def _start() -> None:
-    global _thread  # noqa: PLW0603 - one for the process is the point
-    with _starting:
-        if _thread is None or not _thread.is_alive():  # a fork leaves a dead one behind
-            _thread = threading.Thread(target=_serve, name="rlm_ray-connector", daemon=True)
-            _thread.start()
+def ray_thread() -> RayThread:
+    """The thread of the present connection, or of the one to come."""
+    global _current  # noqa: PLW0603 - one for the process is the point
+    with _choosing:
+        if _current is None or _current.outlived:
+            _current = RayThread()
+        return _current
 
 
-def _serve() -> None:
-    while True:
-        _work.get()()
+def job() -> tuple[str, str]:
+    """Names the present connection: a node id is never used again, a job id is."""
+    context = ray.get_runtime_context()
+    return context.get_node_id(), context.get_job_id()

@@ -12,21 +12,28 @@ import os
 import re
 import socket
 import tempfile
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
-from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
-from rlm_ray.cluster.connector import in_lasting_thread
+from rlm_ray.cluster.admission import admission_actor
+from rlm_ray.cluster.connector import RayThread, job, ray_thread
 from rlm_ray.cluster.lasting import here
 from rlm_ray.cluster.messages import RootState, SessionSpec
 from rlm_ray.cluster.pool import Pool
 from rlm_ray.cluster.spawn import owned
+from rlm_ray.cluster.store import Parcel, pack
 from rlm_ray.config import Cluster
+from rlm_ray.core.context import Context
 from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.session import Completion
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 POOL_NAME = "rlm_ray.pool"
 LOCAL = "local"
@@ -47,6 +54,18 @@ _sent_environment: dict[str, str] = {}
 _log = logging.getLogger(__name__)
 
 
+def _on_ray_thread(
+    method: Callable[Concatenate[Engine, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Engine, P], Coroutine[Any, Any, T]]:
+    """Run a method of the engine on the thread of its connection, whichever loop it is called from."""
+
+    @wraps(method)
+    async def call(engine: Engine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await engine._thread.run(method(engine, *args, **kwargs))  # noqa: SLF001 - a part of the class
+
+    return call
+
+
 @dataclass(frozen=True, slots=True)
 class Seat:
     """The right to run one root session in one actor."""
@@ -58,19 +77,23 @@ class Seat:
 class Engine:
     """Runs root sessions in the pool of the cluster this process is connected to."""
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, thread: RayThread) -> None:
         self._pool = pool
-        self._admission = RemoteAdmission()
+        self._thread = thread
 
     @classmethod
     async def connect(cls, cluster: Cluster) -> Engine:
         """Connect, starting Ray and the pool where there is none. Takes seconds the first time."""
-        return await asyncio.wrap_future(in_lasting_thread(lambda: cls(_connected_pool(cluster))))
+        thread = ray_thread()
+        return await thread.run(cls._connect(cluster, thread))
 
-    async def close_run(self, run_id: str) -> None:
-        """End a run at the admission whose root could not do it."""
-        await self._admission.close_run(run_id)
+    @classmethod
+    async def _connect(cls, cluster: Cluster, thread: RayThread) -> Engine:
+        pool = _connected_pool(cluster)  # without an await: those who connect at once do it one by one
+        thread.connected()
+        return cls(pool, thread)
 
+    @_on_ray_thread
     async def take_seat(self, per_actor: int) -> Seat:
         """A seat for a root session; waits in line for one."""
         await self._refresh_environment()
@@ -85,9 +108,17 @@ class Engine:
             ) from error
         return Seat(name, handle)
 
+    @_on_ray_thread
     async def leave_seat(self, seat: Seat) -> None:
+        """Give the seat back."""
         self._pool.release.remote([seat.name])
 
+    @_on_ray_thread
+    async def pack(self, context: Context) -> Parcel:
+        """Put a context where the whole cluster can read it."""
+        return pack(context)
+
+    @_on_ray_thread
     async def run(self, seat: Seat, spec: SessionSpec) -> Completion:
         """Run a root session. Cancelling this cancels the whole tree."""
         try:
@@ -102,19 +133,23 @@ class Engine:
         completion: Completion = result
         return completion
 
+    @_on_ray_thread
     async def stop(self, seat: Seat, run_id: str, reason: str, why: str) -> bool:
         """End a run early; its root then gives what it knows."""
         return bool(await seat.handle.stop.remote(run_id, reason, why))
 
+    @_on_ray_thread
     async def state(self, seat: Seat, run_id: str) -> RootState:
         """How far a run is."""
         state: RootState = await seat.handle.root_state.remote(run_id)
         return state
 
+    @_on_ray_thread
     async def grow_to(self, actors: int) -> None:
         """Have so many actors warm, as far as the cluster allows."""
         await self._pool.grow_to.remote(actors)
 
+    @_on_ray_thread
     async def census(self) -> dict[str, dict[str, Any]]:
         """What is alive in each actor."""
         handles = await self._pool.handles.remote()
@@ -188,9 +223,7 @@ def _answers(address: str) -> bool:
 
 def _pool(cluster: Cluster) -> Any:
     """The pool of this job, made if it is not there yet, with its first actors on the way."""
-    context = ray.get_runtime_context()
-    job = (context.get_node_id(), context.get_job_id())  # a node id is never used again, a job id is
-    if job not in _pools:
+    if job() not in _pools:
         options = {
             "name": POOL_NAME,
             "get_if_exists": True,
@@ -205,9 +238,9 @@ def _pool(cluster: Cluster) -> Any:
         pool = ray.remote(Pool).options(**options).remote(cluster, dict(_sent_environment))
         admission_actor()
         _pools.clear()
-        _pools[job] = pool
-    _pools[job].configure.remote(cluster)
-    return _pools[job]
+        _pools[job()] = pool
+    _pools[job()].configure.remote(cluster)
+    return _pools[job()]
 
 
 def _unwrapped(error: Any) -> RLMError:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import is_session, recursion, run_query
 
@@ -23,13 +24,9 @@ def ray_address():
     """A cluster that the commands find running, and must leave running."""
     import ray
 
-    ours = not ray.is_initialized()
-    if ours:
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    RLM(cluster=Cluster(min_actors=1, cpus_per_actor=0.1)).warm()
     yield ray.get_runtime_context().gcs_address
     assert ray.cluster_resources()["CPU"] >= 1
-    if ours:
-        ray.shutdown()
 
 
 @pytest.fixture
