@@ -81,6 +81,10 @@ class Settings:
     """A folder for answers: identical calls are paid once, over runs and cluster. Empty: off; True: ~/.rlm_ray/cache."""
     prices: Mapping[str, Price] = field(default_factory=dict)
     """Prices by model name, before litellm's own; US dollars per million tokens."""
+    tenant: str | None = None
+    """Runs of one tenant share one place in the queue of the cluster, the oldest first; None: a place of its own."""
+    weight: float = 1.0
+    """The share of this run, or its tenant, where several want more than the account gives."""
     limits: Limits = field(default_factory=Limits)
     rates: Rates = field(default_factory=Rates)
     cluster: Cluster = field(default_factory=Cluster)
@@ -104,6 +108,7 @@ class Settings:
         if self.max_tokens is not None:
             _count("max_tokens", self.max_tokens, 1, 10**9)
         _number("timeout", self.timeout, 0.001, 1e6)
+        _number("weight", self.weight, 0.001, 1000)
         if self.profile not in PROFILES:
             raise ConfigError("profile", f"must be one of {', '.join(PROFILES)}; got {self.profile!r}")
 

@@ -31,8 +31,14 @@ class RunTag:
 
     def terms(self) -> RunTerms:
         """What the admission is told of the run."""
+        settings = self.settings
         return RunTerms(
-            self.run_id, self.settings.limits, self.settings.rates, age_s=time.time() - self.started
+            self.run_id,
+            settings.limits,
+            settings.rates,
+            tenant=settings.tenant,
+            weight=settings.weight,
+            age_s=time.time() - self.started,
         )
 
     def caller(self, depth: int) -> Caller:
