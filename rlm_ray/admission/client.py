@@ -243,8 +243,10 @@ class AdmissionClient:
             self._ask_again()
         if self._pending and not self._held:
             self._kick()
-        elif self._open and not self._held:
-            self._kick(HEARTBEAT_S)
+        elif (self._open or self._books) and not self._held:
+            self._kick(
+                HEARTBEAT_S
+            )  # a new admission must hear what was spent also from those with nothing to ask
 
     def _ask_again(self) -> None:
         """Nothing for long: should this process have been taken for dead meanwhile, its asks were dropped."""
