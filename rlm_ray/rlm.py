@@ -108,7 +108,6 @@ class Run:
         self._query = query
         self._context = context
         self._started = time.monotonic()
-        self._stop: tuple[str, str] | None = None
         self._engine: Any = None
         self._seat: Any = None
         self._work: asyncio.Task[Result] | None = None

@@ -66,11 +66,16 @@ def _read_text(file: Path) -> str:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(str(file), f"cannot be read: {error.strerror}") from error
+    return decode(data, str(file))
+
+
+def decode(data: bytes, name: str) -> str:
+    """UTF-8 bytes as text, without a byte order mark. Raises `InputError` that names the source and the offset."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            str(file),
+            name,
             f"is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); convert it first, "
             "for instance with: iconv -f latin1 -t utf-8",
         ) from error

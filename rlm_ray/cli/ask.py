@@ -17,6 +17,7 @@ from rlm_ray.cli.live import shown
 from rlm_ray.config import Settings
 from rlm_ray.errors import InputError
 from rlm_ray.rlm import RLM, Result, Run
+from rlm_ray.sources import decode
 
 Question = Annotated[
     str, typer.Argument(metavar="QUESTION", help="What you want to know.", show_default=False)
@@ -122,14 +123,7 @@ def _stdin() -> str:
         raise InputError(
             "stdin", "is empty; pipe text in, or name files, folders or globs after the question"
         )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            "stdin",
-            f"is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); convert it first, "
-            "for instance with: iconv -f latin1 -t utf-8",
-        ) from error
+    return decode(data, "stdin")
 
 
 def _expanded(pattern: str) -> list[Path]:

@@ -23,7 +23,6 @@ from rlm_ray.cluster.spawn import Spawner, leaf_outcome
 from rlm_ray.cluster.store import unpack
 from rlm_ray.core.cell import Answered, Outcome
 from rlm_ray.core.context import Context
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.gateway import Gateway
 from rlm_ray.models.litellm_client import LitellmModel, import_litellm
@@ -157,7 +156,6 @@ class SessionHost:
         self._gateway.check_prices((run.settings.model_at(depth)[0] for depth in range(2)), session.caller)
         await self._admission.open_run(run.terms())
         self._roots[run.run_id] = session
-        usage = RunUsage()
         try:
             completion = await _until(spec.deadline, session)
         finally:
