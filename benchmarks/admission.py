@@ -26,11 +26,12 @@ from typing import Any
 
 from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.line import Address, Line, LineTransport
 from rlm_ray.admission.protocol import Ask, Batch, Outcome, Replies, RunTerms, Settle
 from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.admission.transport import METHODS, AdmissionTransport
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Usage
+from rlm_ray.line import Address, Line
 from rlm_ray.testing.simulation import (
     CrowdedProvider,
     Record,
@@ -236,7 +237,7 @@ class AdmissionActor(AdmissionShell):
     """What `cluster/` wraps: the shell, and a direct line to it."""
 
     async def address(self, host: str) -> Address:
-        return await Line(self, secrets.token_bytes(32)).listen(host)
+        return await Line(self, METHODS, secrets.token_bytes(32)).listen(host)
 
 
 class ActorTransport:
@@ -256,7 +257,7 @@ class Loader:
     async def run(self, name: str, transport: Any, per_s: float, seconds: float) -> tuple[list[float], float]:
         if isinstance(transport, Address):
             address = transport
-            transport = LineTransport(lambda: asyncio.sleep(0, address))
+            transport = AdmissionTransport(lambda: asyncio.sleep(0, address))
         client = AdmissionClient(name, transport)
         started_at = time.perf_counter()
         latencies = await _load(client, per_s, seconds)

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rlm_ray.core.limits import Limits, Rates
     from rlm_ray.core.price import Price
     from rlm_ray.errors import LimitReached, RLMError
-    from rlm_ray.rlm import RLM, Result
+    from rlm_ray.rlm import RLM
+    from rlm_ray.run import Result
     from rlm_ray.sandbox.settings import Sandbox
 
 _HOMES = {
@@ -21,7 +22,7 @@ _HOMES = {
     "Price": "rlm_ray.core.price",
     "RLMError": "rlm_ray.errors",
     "Rates": "rlm_ray.core.limits",
-    "Result": "rlm_ray.rlm",
+    "Result": "rlm_ray.run",
     "Sandbox": "rlm_ray.sandbox.settings",
     "Settings": "rlm_ray.config",
 }

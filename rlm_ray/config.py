@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import PROFILES
+from rlm_ray.core.secrets import HIDDEN, without_secrets
 from rlm_ray.errors import ConfigError
 from rlm_ray.sandbox.settings import Sandbox
 
@@ -26,6 +27,7 @@ CONFIG_FILE = "rlm-ray.toml"
 ENVIRONMENT_PREFIX = "RLM_RAY_"
 DEFAULT_MODEL = "offline/extractive"
 DEFAULT_CACHE = "~/.rlm_ray/cache"
+DEFAULT_RUN_DIR = "~/.rlm_ray/runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,24 @@ class Cluster:
             _count("cluster.max_actors", self.max_actors, self.min_actors, 100_000)
         _number("cluster.cpus_per_actor", self.cpus_per_actor, 0, 1024)
         _number("cluster.idle_s", self.idle_s, 1, 1e7)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """How much of a run becomes OpenTelemetry spans; where they go is said by the standard `OTEL_*` variables."""
+
+    leaves_per_map: int = 500
+    """The most plain calls of one map with spans of their own: errors, the slowest, the costliest, then a sample.
+    The span of the map counts all of them."""
+    sessions_per_trace: int = 2_000
+    """Above this many sessions, the rest goes into linked traces of so many each."""
+    flush_s: float = 2.0
+    """The longest the end of a run waits for a collector."""
+
+    def __post_init__(self) -> None:
+        _count("tracing.leaves_per_map", self.leaves_per_map, 0, 10**9)
+        _count("tracing.sessions_per_trace", self.sessions_per_trace, 1, 10**9)
+        _number("tracing.flush_s", self.flush_s, 0, 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,12 @@ class Settings:
     """A folder for answers: identical calls are paid once, over runs and cluster. Empty: off; True: ~/.rlm_ray/cache."""
     prices: Mapping[str, Price] = field(default_factory=dict)
     """Prices by model name, before litellm's own; US dollars per million tokens."""
+    run_dir: str = DEFAULT_RUN_DIR
+    """Where each run gets a folder for its journal: a path or any fsspec URL. Empty, or False: no record is kept."""
+    record_content: bool = True
+    """Journals hold questions, code, output and answers; without them a run cannot be resumed."""
+    on_journal_error: str = "stop"
+    """When the run folder cannot be written (a full disk): `stop` the run, or `go_on` without a record."""
     tenant: str | None = None
     """Runs of one tenant share one place in the queue of the cluster, the oldest first; None: a place of its own."""
     weight: float = 1.0
@@ -89,6 +115,7 @@ class Settings:
     rates: Rates = field(default_factory=Rates)
     cluster: Cluster = field(default_factory=Cluster)
     sandbox: Sandbox = field(default_factory=Sandbox)
+    tracing: Tracing = field(default_factory=Tracing)
 
     def __post_init__(self) -> None:
         for name in ("model", "recursive_model"):
@@ -103,7 +130,10 @@ class Settings:
         _count("leaf_chars", self.leaf_chars, 0, 10**12)
         _count("direct_below_chars", self.direct_below_chars, 0, 10**12)
         _count("attempts", self.attempts, 1, 1_000)
-        object.__setattr__(self, "cache", _cache_folder(self.cache))
+        object.__setattr__(self, "cache", _folder("cache", self.cache, DEFAULT_CACHE))
+        object.__setattr__(self, "run_dir", _folder("run_dir", self.run_dir, DEFAULT_RUN_DIR))
+        if self.on_journal_error not in ("stop", "go_on"):
+            raise ConfigError("on_journal_error", f"must be stop or go_on; got {self.on_journal_error!r}")
         object.__setattr__(self, "prices", {name: _price(name, price) for name, price in self.prices.items()})
         if self.max_tokens is not None:
             _count("max_tokens", self.max_tokens, 1, 10**9)
@@ -146,6 +176,26 @@ def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], fo
         (merged.setdefault(table, {}) if table else merged)[key] = value
     settings: Settings = _build(Settings, merged, "")
     return settings
+
+
+def settings_as_table(settings: Settings) -> dict[str, Any]:
+    """Plain values, `***` in place of secrets."""
+    table: dict[str, Any] = without_secrets(asdict(settings))
+    return table
+
+
+def settings_from_table(table: Mapping[str, Any]) -> Settings:
+    """The settings a table was made of, without the secrets: whoever goes on gives them anew."""
+    settings: Settings = _build(Settings, _without_hidden(table), "")
+    return settings
+
+
+def _without_hidden(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_hidden(value) if isinstance(value, Mapping) else value
+        for name, value in table.items()
+        if value != HIDDEN
+    }
 
 
 def setting_names() -> list[str]:
@@ -212,12 +262,15 @@ def _hint(name: str, names: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(names))}"
 
 
-def _cache_folder(value: object) -> str:
+def _folder(name: str, value: object, default: str) -> str:
+    """An absolute path, or a URL as it is; empty for none."""
     if isinstance(value, bool):
-        return str(Path(DEFAULT_CACHE).expanduser()) if value else ""
-    if isinstance(value, str | Path):
-        return str(Path(value).expanduser().absolute()) if str(value) else ""
-    raise ConfigError("cache", f"must be a folder, or True for {DEFAULT_CACHE}; got {value!r}")
+        value = default if value else ""
+    if not isinstance(value, str | Path):
+        raise ConfigError(name, f"must be a folder, or True for {default}; got {value!r}")
+    if "://" in str(value) or not str(value):
+        return str(value)
+    return str(Path(value).expanduser().absolute())
 
 
 def _price(model: str, price: Any) -> Price:

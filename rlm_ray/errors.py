@@ -11,6 +11,9 @@
      │   └─ ModelUnavailableError  retries are used up
      ├─ SandboxError          the jail cannot be built, or it broke
      ├─ ClusterError          Ray cannot be reached or lost a part of the run
+     │   ├─ ActorLostError         the actor of a session died
+     │   └─ ContextLostError       the object store lost a context
+     ├─ JournalError          the record of a run cannot be written or read
      ├─ LimitReached          a limit of the run stopped it; carries the partial answer
      └─ SubCallError          a child failed; raised inside the REPL of its parent
 
@@ -99,6 +102,18 @@ class SandboxError(RLMError):
 
 class ClusterError(RLMError):
     """Ray cannot be reached, or lost a part that the run needs."""
+
+
+class ActorLostError(ClusterError):
+    """The actor of a session died under it."""
+
+
+class ContextLostError(ClusterError):
+    """The object store lost a context."""
+
+
+class JournalError(_Refused):
+    """The record of a run cannot be written or read; `what` names the run or its folder."""
 
 
 class LimitReached(RLMError):  # noqa: N818 - the name is part of the interface

@@ -1,4 +1,4 @@
-"""The only door to a model: be admitted, call, settle, and try again where that may help.
+"""The only door to a model: look up the journal, be admitted, call, settle, record; try again where that may help.
 
 Rules:
 - A permit covers one attempt; a back-off is waited for without one.
@@ -27,6 +27,8 @@ from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import budget_words
 from rlm_ray.errors import ConfigError, ModelUnavailableError, QuotaError, RLMError, TransientModelError
+from rlm_ray.journal.calls import CallLog, Place
+from rlm_ray.journal.scribe import Scribe
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
@@ -60,12 +62,9 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a call is made."""
+    """The run on whose behalf calls are made."""
 
     run_id: str
-    depth: int
-    last_call: bool = False
-    """The "best answer from what is known" call; it may use the reserve of the budget."""
     started: float = 0.0
     """When the run began, Unix time: older runs of a tenant go first."""
     attempts: int = 6
@@ -76,6 +75,8 @@ class Caller:
     """The user's own, before litellm's."""
     cache: Remembers | None = None
     """Where identical calls are paid once; None: nowhere."""
+    scribe: Scribe = field(default_factory=Scribe)
+    """Writes the call down, and knows those of earlier lives of the run."""
 
 
 class Gateway:
@@ -94,35 +95,49 @@ class Gateway:
         self._sleep = sleep
         self._jitter = jitter
 
-    async def complete(self, request: ModelRequest, caller: Caller) -> ModelReply:
+    async def complete(self, request: ModelRequest, caller: Caller, place: Place) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
-        request = _bounded(request, caller)
-        if caller.cache is None:
-            return await self._insist(request, caller)
-        return await self._remembered(request, caller, caller.cache)
+        log = CallLog(caller.scribe, place, request.model, request_key(request))
+        known = log.recorded()
+        if known is not None:
+            return known
+        request = _bounded(request, caller, last_call=place.role == "last")
+        log.provider = self._provider.provider_of(request.model)
+        try:
+            reply, cache_hit = await self._remembered(request, caller, log)
+        except BaseException as error:
+            log.failed(error)
+            raise
+        return await log.answered(reply, cache_hit=cache_hit)
 
-    async def _remembered(self, request: ModelRequest, caller: Caller, cache: Remembers) -> ModelReply:
+    async def _remembered(
+        self, request: ModelRequest, caller: Caller, log: CallLog
+    ) -> tuple[ModelReply, bool]:
         """The reply of an identical call, before or under way; else make it, for others too."""
+        cache = caller.cache
+        if cache is None:
+            return await self._insist(request, caller, log), False
         key = request_key(request)
         known = await cache.look(key, caller.run_id, request.params.get("timeout", 600.0) * caller.attempts)
         if known is not None:
-            return known
+            return known, True
         try:
-            reply = await self._insist(request, caller)
+            reply = await self._insist(request, caller, log)
         except BaseException:
             await cache.give_up(key)
             raise
         await cache.keep(key, reply)
-        return reply
+        return reply, False
 
-    async def _insist(self, request: ModelRequest, caller: Caller) -> ModelReply:
+    async def _insist(self, request: ModelRequest, caller: Caller, log: CallLog) -> ModelReply:
         """Make the call, again where that may help."""
         patience = float(caller.attempts)
         attempt = 1
         while True:
             try:
-                return await self._attempt(request, caller, attempt)
+                return await self._attempt(request, caller, attempt, log)
             except TransientModelError as error:
+                log.tried(error)
                 patience -= 1 / RATE_LIMITED_PATIENCE if error.kind == "rate_limited" else 1
                 if patience <= 0:
                     raise _given_up(error, attempt) from error
@@ -151,8 +166,9 @@ class Gateway:
         known = self._admission.left(run_id)
         return "" if known is None else budget_words(*known)
 
-    async def _attempt(self, request: ModelRequest, caller: Caller, attempt: int) -> ModelReply:
-        async with self._admission.permit(self._ask(request, caller, attempt)) as permit:
+    async def _attempt(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> ModelReply:
+        async with self._admission.permit(self._ask(request, caller, attempt, log)) as permit:
+            log.sending(permit.queue_wait_s, permit.rate_wait_s)
             try:
                 reply = await self._provider.complete(request)
             except RLMError as error:
@@ -162,7 +178,7 @@ class Gateway:
             permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
             return replace(reply, cost_usd=cost_usd)
 
-    def _ask(self, request: ModelRequest, caller: Caller, attempt: int) -> Ask:
+    def _ask(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> Ask:
         worst = worst_usage(request)
         params = request.params
         group = (
@@ -181,9 +197,10 @@ class Gateway:
             output_tokens=worst.output_tokens,
             cost_usd=self._cost_usd(request.model, worst, caller),
             root_order=caller.started,
-            depth=caller.depth,
+            depth=len(log.place.path),
             attempt=attempt,
-            last_call=caller.last_call,
+            repaid=log.repaid,
+            last_call=log.place.role == "last",
             ttl_s=params.get("timeout", 600.0) + PERMIT_MARGIN_S,
         )
 
@@ -197,10 +214,10 @@ class Gateway:
         return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)) * self._jitter())
 
 
-def _bounded(request: ModelRequest, caller: Caller) -> ModelRequest:
+def _bounded(request: ModelRequest, caller: Caller, *, last_call: bool) -> ModelRequest:
     limits = caller.limits
     if request.max_tokens is None and (limits.cost_usd is not None or limits.tokens is not None):
-        return replace(request, max_tokens=LAST_CALL_TOKENS if caller.last_call else BUDGET_OUTPUT_TOKENS)
+        return replace(request, max_tokens=LAST_CALL_TOKENS if last_call else BUDGET_OUTPUT_TOKENS)
     return request
 
 

@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
-import time
-from collections.abc import Coroutine
-from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm_ray.config import Settings, settings_from
-from rlm_ray.core.context import Context
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached
-from rlm_ray.sources import read_context
+from rlm_ray.journal.folder import find_run
+from rlm_ray.resume import take_up
+from rlm_ray.run import Result, Run
+from rlm_ray.sources import paths_of, read_context
 
 if TYPE_CHECKING:
-    from rlm_ray.cluster.messages import RootState
+    from rlm_ray.cluster.root import Observer
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a run ended; nothing that is known is lost."""
-
-    answer: str | None
-    stop_reason: str
-    """`answered`, or what stopped the run: `max_iterations`, `no_code`, `cost_usd`, `time_s`, `interrupted` ..."""
-    why: str
-    """One sentence where the stop was not the model's own."""
-    run_id: str
-    turns: int
-    seconds: float
-    usage: RunUsage = field(default_factory=RunUsage)
-    """What the whole tree used, as its providers counted it, per model and per depth."""
-
-    @property
-    def answered(self) -> bool:
-        return self.stop_reason == "answered"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self)}
-        return plain | {"usage": self.usage.as_dict()}
 
 
 class RLM:
@@ -71,13 +43,41 @@ class RLM:
             raise LimitReached(result.stop_reason, result.why, result.answer)
         return result.answer
 
-    def run(self, query: str, context: Any = "") -> Result:
-        """The answer and how it came about; a limit is a `stop_reason`, not an exception."""
-        return _sync(self.arun(query, context))
+    def run(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
+        """The answer and how it came about; a limit is a `stop_reason`, not an exception.
 
-    async def arun(self, query: str, context: Any = "") -> Result:
+        `progress` shows the tree while it grows: a live view on a terminal or in a notebook, lines elsewhere.
+        """
+        return _sync(self.arun(query, context, progress=progress))
+
+    async def arun(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
         """`run` for an event loop; cancelling it cancels the whole recursion tree."""
-        return await (await self.astart(query, context)).result()
+        if not progress:
+            return await (await self.astart(query, context)).result()
+        from rlm_ray.progress.progress import Progress
+
+        shown = Progress(self.settings.limits)
+        with shown:
+            return await (await self.astart(query, context, observers=[shown])).result()
+
+    @classmethod
+    def resume(cls, run: str, context: Any = None, **changes: Any) -> Result:
+        """Go on with a run that was killed or stopped, from its record; see `aresume`."""
+        return _sync(cls.aresume(run, context, **changes))
+
+    @classmethod
+    async def aresume(cls, run: str, context: Any = None, **changes: Any) -> Result:
+        """Go on with a run (its id, the beginning of it, or `last`): what is on record is not paid again.
+
+        `changes` are settings that shall differ now, such as higher limits; keys are never recorded, so one that was
+        given as `api_key` is given again. Without `context` it is the recorded one. A run that has its answer gives it.
+        """
+        folder = find_run(run, settings_from({"run_dir": changes.get("run_dir", True)}).run_dir)
+        taken = take_up(folder, context, changes)
+        if isinstance(taken, Result):
+            return taken
+        await taken.start()
+        return await taken.result()
 
     def warm(self, actors: int | None = None) -> None:
         """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""
@@ -90,74 +90,25 @@ class RLM:
         engine = await Engine.connect(self.settings.cluster)
         await engine.grow_to(actors or self.settings.cluster.min_actors)
 
-    async def astart(self, query: str, context: Any = "") -> Run:
-        """Start a run and return at once with a handle to watch and stop it."""
+    async def astart(
+        self, query: str, context: Any = "", *, observers: Sequence[Observer] = (), traceparent: str = ""
+    ) -> Run:
+        """Start a run and return at once with a handle to stop it.
+
+        `observers` are told of every record; `traceparent` (W3C) makes the run part of a trace, else the caller's
+        current span does.
+        """
         question = _checked(query)
-        source = read_context(context)
-        run = Run(self.settings, question, source)
+        run = Run(
+            self.settings,
+            question,
+            read_context(context),
+            paths=paths_of(context),
+            observers=observers,
+            traceparent=traceparent,
+        )
         await run.start()
         return run
-
-
-class Run:
-    """One run under way."""
-
-    def __init__(self, settings: Settings, query: str, context: Context) -> None:
-        self.run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        self._settings = settings
-        self._query = query
-        self._context = context
-        self._started = time.monotonic()
-        self._engine: Any = None
-        self._seat: Any = None
-        self._work: asyncio.Task[Result] | None = None
-
-    async def start(self) -> None:
-        self._work = asyncio.create_task(self._run(), name=self.run_id)
-
-    async def result(self) -> Result:
-        """Wait for the end. Cancelling this cancels the run."""
-        assert self._work is not None
-        return await self._work
-
-    async def stop(self, reason: str = "interrupted", why: str = "the run was interrupted") -> None:
-        """End the run early: what runs below the root is cancelled, and `result()` gives what is known."""
-        if self._seat is not None and await self._engine.stop(self._seat, self.run_id, reason, why):
-            return
-        if self._work is not None:
-            self._work.cancel()
-
-    def interrupted(self) -> Result:
-        """The result of a run that was stopped before its root had begun."""
-        return self._result(None, "interrupted", "the run was interrupted before it began", 0)
-
-    async def state(self) -> RootState | None:
-        """Where the root session is, and what the tree has used; None before it has begun."""
-        seat = self._seat
-        return None if seat is None else await self._engine.state(seat, self.run_id)
-
-    async def _run(self) -> Result:
-        # Ray takes seconds to import and to start: only who runs something pays for that
-        from rlm_ray.cluster.engine import Engine
-        from rlm_ray.cluster.messages import RunTag, SessionSpec
-
-        settings = self._settings
-        engine = self._engine = await Engine.connect(settings.cluster)
-        seat = await engine.take_seat(settings.cluster.sessions_per_actor)
-        tag = RunTag(self.run_id, settings, time.time())
-        try:
-            parcel = await engine.pack(self._context)
-            self._seat = seat
-            completion = await engine.run(seat, SessionSpec(tag, (), "", self._query, parcel))
-        finally:
-            self._seat = None
-            await engine.leave_seat(seat)
-        turns = len(completion.trajectory.turns) if completion.trajectory else 0
-        result = self._result(completion.answer, completion.stop_reason, completion.why, turns)
-        return replace(result, usage=completion.usage)
-
-    def _result(self, answer: str | None, stop_reason: str, why: str, turns: int) -> Result:
-        return Result(answer, stop_reason, why, self.run_id, turns, time.monotonic() - self._started)
 
 
 def _checked(query: str) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, Self, assert_never
 
 from rlm_ray.config import Settings
@@ -21,11 +22,14 @@ from rlm_ray.core.cell import Answered, CellResult, Failed, Outcome, SubCalls
 from rlm_ray.core.context import Context, Docs, Part, Span
 from rlm_ray.core.model import Message, ModelReply, ModelRequest
 from rlm_ray.core.parsing import parse
+from rlm_ray.core.records import Path
 from rlm_ray.core.steps import Execute, Finish, Generate, Stop, next_step
 from rlm_ray.core.trajectory import Task, Trajectory
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ContextWindowError, LimitReached, RLMError
 from rlm_ray.gateway import Caller, Gateway
+from rlm_ray.journal.calls import Place
+from rlm_ray.journal.history import Cell, History
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Completion:
     why: str = ""
     """One sentence where the stop was not the model's own."""
     trajectory: Trajectory | None = None
+    turns: int = 0
     usage: RunUsage = field(default_factory=RunUsage)
     """Of the whole tree; a root's only."""
 
@@ -55,17 +60,26 @@ class Repl(Protocol):
     """An interpreter that runs a model's code for one session."""
 
     async def run(
-        self, blocks: Sequence[str], serve: Callable[[SubCalls], Awaitable[Sequence[Outcome]]]
-    ) -> CellResult: ...
+        self,
+        blocks: Sequence[str],
+        serve: Callable[[SubCalls], Awaitable[Sequence[Outcome]]],
+        *,
+        now: float | None = None,
+    ) -> CellResult:
+        """`now` is the Unix time that the code sees."""
+        ...
 
     async def aclose(self) -> None: ...
 
 
 class Spawn(Protocol):
-    """Sends sub-calls out and puts each outcome in its slot of `slots` as it comes."""
+    """Sends sub-calls out and puts each outcome in its slot of `slots` as it comes.
+
+    `first` is the ordinal of the first one in the session.
+    """
 
     async def __call__(
-        self, calls: Sequence[SubCall], slots: list[Outcome | None], *, stop_on_error: bool
+        self, calls: Sequence[SubCall], slots: list[Outcome | None], *, first: int, stop_on_error: bool
     ) -> None: ...
 
 
@@ -76,6 +90,7 @@ OpenRepl = Callable[[Context, str], Awaitable[Repl]]
 class Session:
     """One question over one context, from its first prompt to its `Completion`."""
 
+    path: Path
     caller: Caller
     query: str
     context: Context
@@ -90,8 +105,10 @@ class Session:
     _work: asyncio.Task[Completion] | None = field(default=None, init=False)
     _stopped: Stop | None = field(default=None, init=False)
     _trajectory: Trajectory = field(init=False)
+    _history: History = field(init=False)
 
     def __post_init__(self) -> None:
+        self._history = History(self.caller.scribe, self.path)
         self._trajectory = Trajectory(
             Task(
                 query=self.query,
@@ -106,7 +123,7 @@ class Session:
 
     @property
     def depth(self) -> int:
-        return self.caller.depth
+        return len(self.path)
 
     async def run(self) -> Completion:
         """Work until there is an answer or a reason to stop. Cancelling it leaves nothing behind."""
@@ -162,8 +179,7 @@ class Session:
                         except ContextWindowError as error:
                             return await self._give_best(_outgrown(self._trajectory, error))
                     case Execute(blocks):
-                        result = await (await repl.get()).run(blocks, self._serve)
-                        self._slots = []
+                        result = self._history.result(self._trajectory) or await self._execute(repl, blocks)
                         self._trajectory = self._trajectory.with_result(result)
                     case Finish(answer):
                         return Completion(answer, "answered", trajectory=self._trajectory)
@@ -174,21 +190,38 @@ class Session:
 
     async def _generate(self) -> None:
         turn = len(self._trajectory.turns) + 1
-        status = prompts.status_line(
+        status = self._history.status(turn) or prompts.status_line(
             self._trajectory.task, turn, self.gateway.budget_left(self.caller.run_id)
         )
         messages = prompts.session_messages(self._trajectory, status)
-        reply = await self._ask(messages)
+        reply = await self._ask(messages, Place(self.path, turn, "turn", status))
         self._trajectory = self._trajectory.with_reply(reply, status)
 
-    async def _ask(self, messages: tuple[Message, ...], *, last_call: bool = False) -> ModelReply:
+    async def _execute(self, repl: _LazyRepl, blocks: Sequence[str]) -> CellResult:
+        """Run the code of the last turn, after all code that an earlier life of this session has run."""
+        turns = self._trajectory.turns
+        for number in self._history.to_run_again():
+            await self._run_cell(repl, number, turns[number - 1].parsed.blocks)
+        cell = await self._run_cell(repl, len(turns), blocks)
+        self._history.write(cell)
+        self._slots = []
+        return cell.result
+
+    async def _run_cell(self, repl: _LazyRepl, turn: int, blocks: Sequence[str]) -> Cell:
+        cell = self._history.begin(turn, blocks)
+        now = self._trajectory.turns[turn - 1].reply.at or None
+        cell.result = await (await repl.get()).run(blocks, partial(self._serve, cell), now=now)
+        return cell
+
+    async def _ask(self, messages: tuple[Message, ...], place: Place) -> ModelReply:
         model, params = self.settings.model_at(self.depth)
         request = ModelRequest(model, messages, self.settings.max_tokens, params)
-        return await self.gateway.complete(request, replace(self.caller, last_call=last_call))
+        return await self.gateway.complete(request, self.caller, place)
 
     async def _answer_directly(self) -> Completion:
         """One plain call over the whole context, without a REPL."""
-        reply = await self._ask(prompts.leaf_messages(self.query, self.context.text()))
+        messages = prompts.leaf_messages(self.query, self.context.text())
+        reply = await self._ask(messages, Place(self.path, 1, "direct"))
         return Completion(reply.text, "answered", trajectory=self._trajectory)
 
     async def _give_best(self, stop: Stop) -> Completion:
@@ -196,9 +229,12 @@ class Session:
         if stop.reason == "interrupted":
             return Completion(self.known(), stop.reason, stop.why, self._trajectory)
         tries = [prompts.last_call_messages, prompts.short_last_call_messages]
+        number = len(self._trajectory.turns)
         for messages_of in tries[stop.reason == "context_window" :]:
+            number += 1
             try:
-                reply = await self._ask(messages_of(self._trajectory, stop.why), last_call=True)
+                messages = messages_of(self._trajectory, stop.why)
+                reply = await self._ask(messages, Place(self.path, number, "last"))
             except ContextWindowError:
                 continue
             except RLMError:
@@ -206,14 +242,16 @@ class Session:
             return Completion(_plain(reply.text) or self.known(), stop.reason, stop.why, self._trajectory)
         return Completion(self.known(), stop.reason, stop.why, self._trajectory)
 
-    async def _serve(self, calls: SubCalls) -> Sequence[Outcome]:
+    async def _serve(self, cell: Cell, calls: SubCalls) -> Sequence[Outcome]:
         """Answer a cell's sub-calls, in order."""
         planned = [
             SubCall(query, part, self._as_session(calls, part))
             for query, part in zip(calls.queries, calls.contexts, strict=True)
         ]
         self._slots = [None] * len(planned)
-        await self.spawn(planned, self._slots, stop_on_error=calls.stop_on_error)
+        sessions = sum(call.as_session for call in planned)
+        with self._history.sending(cell, calls.queries, sessions, self._slots) as first:
+            await self.spawn(planned, self._slots, first=first, stop_on_error=calls.stop_on_error)
         outcomes = [
             slot or Failed("Cancelled", "another sub-call of the same map failed") for slot in self._slots
         ]

@@ -18,15 +18,22 @@ _SNIFF_BYTES = 8192
 
 def read_context(source: Any) -> Context:
     """The context of anything the interface allows. Raises `InputError` with what to do."""
-    if isinstance(source, Path):
-        return read_paths([source])
-    if isinstance(source, Sequence) and source and all(isinstance(item, Path) for item in source):
-        return read_paths(source)
+    if paths := paths_of(source):
+        return read_paths(paths)
     if type(source).__name__ == "ObjectRef":
         import ray
 
         return read_context(ray.get(source))
     return make_context(source)
+
+
+def paths_of(source: Any) -> list[Path]:
+    """The files and folders a source names; none where it is the input itself."""
+    if isinstance(source, Path):
+        return [source]
+    if isinstance(source, Sequence) and source and all(isinstance(item, Path) for item in source):
+        return list(source)
+    return []
 
 
 def read_paths(paths: Sequence[Path]) -> Context:

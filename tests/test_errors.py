@@ -10,6 +10,9 @@ from rlm_ray import errors
 
 ERRORS = [
     errors.InputError("query", "is empty; ask a question"),
+    errors.ActorLostError("the actor ..."),
+    errors.ContextLostError("the object store ..."),
+    errors.JournalError("20260101-000000-abc", "cannot be written: ..."),
     errors.ConfigError("max_depth", "must be ..."),
     errors.ModelError("m", "no", 400),
     errors.AuthenticationError("m", "no key"),

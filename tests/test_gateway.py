@@ -22,6 +22,7 @@ from rlm_ray.errors import (
     TransientModelError,
 )
 from rlm_ray.gateway import Caller, Gateway
+from rlm_ray.journal.calls import Place
 from rlm_ray.models.scripted import ScriptedModel
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
@@ -54,14 +55,15 @@ class Bench:
         self.client = AdmissionClient("holder", self.shell)
         self.slept = []
         self.gateway = Gateway(self.model, self.client, sleep=self._sleep, jitter=lambda: 1.0)
-        self.caller = Caller("run", 0, limits=limits or Limits(), rates=rates or Rates())
+        self.caller = Caller("run", limits=limits or Limits(), rates=rates or Rates())
 
     async def _sleep(self, seconds):
         self.slept.append(seconds)
 
-    async def ask(self, request=REQUEST, **caller):
+    async def ask(self, request=REQUEST, role="turn", **caller):
         await self.shell.open_run(RunTerms("run", self.caller.limits, self.caller.rates))
-        return await self.gateway.complete(request, replace(self.caller, **caller))
+        place = Place((), 1, role)
+        return await self.gateway.complete(request, replace(self.caller, **caller), place)
 
     async def usage(self):
         await self.client.flush()
@@ -122,7 +124,7 @@ async def test_the_budget_stops_the_call_before_it_is_made():
     with pytest.raises(LimitReached, match="limit of 3 calls") as caught:
         await bench.ask()
     assert caught.value.reason == "calls"
-    assert (await bench.ask(last_call=True)).text == "yes"
+    assert (await bench.ask(role="last")).text == "yes"
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,8 @@ async def test_with_a_budget_every_message_is_bounded(limits, max_tokens, sent):
 
 def test_a_cost_limit_needs_the_price_of_every_model():
     gateway = Gateway(Scripted([]), AdmissionClient("h", AdmissionShell(Admission(), "e")))
-    caller = Caller("run", 0, limits=Limits(cost_usd=1.0), prices={"known": Price(1, 1)})
+    caller = Caller("run", limits=Limits(cost_usd=1.0), prices={"known": Price(1, 1)})
     gateway.check_prices(["known"], caller)
-    gateway.check_prices(["other"], Caller("run", 0))
+    gateway.check_prices(["other"], Caller("run"))
     with pytest.raises(ConfigError, match="the price of 'other' is not known; give it as prices="):
         gateway.check_prices(["known", "other"], caller)

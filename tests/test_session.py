@@ -26,8 +26,8 @@ class Gateway:
         self.script = list(script)
         self.asked = []
 
-    async def complete(self, request, caller):
-        self.asked.append((request, caller))
+    async def complete(self, request, caller, place):
+        self.asked.append((request, place))
         step = self.script.pop(0)
         if isinstance(step, Exception):
             raise step
@@ -46,7 +46,7 @@ class Repl:
         self.closed = False
         self.hanging = asyncio.Event()
 
-    async def run(self, blocks, serve):
+    async def run(self, blocks, serve, *, now=None):
         step = self.script.pop(0)
         if step == "hang":
             self.hanging.set()
@@ -64,11 +64,12 @@ def session(gateway, repl, *, depth=0, spawn=None, **settings):
     async def open_repl(context, query):
         return repl
 
-    async def no_spawn(calls, slots, *, stop_on_error):
+    async def no_spawn(calls, slots, *, first, stop_on_error):
         raise AssertionError("no sub-calls here")
 
     return Session(
-        caller=Caller("run", depth),
+        path=(0,) * depth,
+        caller=Caller("run"),
         query="q",
         context=CONTEXT,
         settings=Settings(model="root", recursive_model="child", **settings),
@@ -102,7 +103,7 @@ async def test_a_limit_at_the_root_is_followed_by_one_last_call():
     gateway = Gateway(CODE, LimitReached("calls", "no calls left"), "best")
     completion = await session(gateway, Repl(CellResult(output="seen", looked=True))).run()
     assert (completion.answer, completion.stop_reason, completion.why) == ("best", "calls", "no calls left")
-    assert gateway.asked[-1][1].last_call
+    assert gateway.asked[-1][1].role == "last"
 
 
 async def test_a_limit_in_a_child_goes_up_to_the_root():
@@ -169,7 +170,7 @@ async def test_cancelling_it_closes_the_repl():
 async def test_a_sub_call_becomes_a_session_by_kind_size_and_depth(kind, part, settings, as_session):
     sent = []
 
-    async def spawn(calls, slots, *, stop_on_error):
+    async def spawn(calls, slots, *, first, stop_on_error):
         sent.extend(calls)
         slots[:] = [Answered("a")] * len(calls)
 
@@ -179,7 +180,7 @@ async def test_a_sub_call_becomes_a_session_by_kind_size_and_depth(kind, part, s
 
 
 async def test_a_failure_nobody_can_mend_ends_the_session_at_once():
-    async def spawn(calls, slots, *, stop_on_error):
+    async def spawn(calls, slots, *, first, stop_on_error):
         slots[0] = Failed("QuotaError", "empty", QuotaError("m", "empty"))
 
     calls = SubCalls("llm", ("q", "q"), ("a", "b"), stop_on_error=False)
@@ -188,7 +189,7 @@ async def test_a_failure_nobody_can_mend_ends_the_session_at_once():
 
 
 async def test_siblings_of_a_failed_sub_call_are_told_apart_from_it():
-    async def spawn(calls, slots, *, stop_on_error):
+    async def spawn(calls, slots, *, first, stop_on_error):
         slots[0] = Failed("ModelError", "no")
 
     repl = Repl(SubCalls("llm", ("q", "q"), ("a", "b"), stop_on_error=True), FINAL)

@@ -30,6 +30,7 @@ from rlm_ray.admission.protocol import (
     Refused,
     Resume,
     Room,
+    RunStatus,
     RunTerms,
     Settle,
     Verdict,
@@ -108,6 +109,14 @@ class Admission:
     def room(self, run_id: str) -> Room | None:
         """What each holder may spend of a run on its own, should nobody be here to ask."""
         return self._runs[run_id].room() if run_id in self._runs else None
+
+    def status(self, run_id: str, now: float) -> RunStatus | None:
+        """How it stands; None where it is not open."""
+        run = self._runs.get(run_id)
+        if run is None:
+            return None
+        accounts = set(run.waiting.values())
+        return run.status({account: _blocked(self._doors[account], run, now) for account in accounts}, now)
 
     # Asks
 
@@ -260,7 +269,7 @@ class Admission:
         del self._waiting[ask.ticket]
         self._doors[ask.account_key].queue.remove(ask.ticket)
         if ask.run_id in self._runs:
-            self._runs[ask.run_id].waiting.discard(ask.ticket)
+            self._runs[ask.run_id].waiting.pop(ask.ticket, None)
 
     def _return_aside(self, run: Run) -> None:
         for place, ask in run.take_back():
@@ -320,6 +329,13 @@ def _judge(door: Door, run: Run, ask: Ask, now: float) -> Judgement:
     if run.opened_at <= door.exhausted_at:
         return Judgement(Fit.NEVER, "quota", door.exhausted_why)
     return run.judge(ask, now)
+
+
+def _blocked(door: Door, run: Run, now: float) -> str:
+    """What keeps those who wait for this account."""
+    if not door.account.window.open:
+        return "window"
+    return "pause" if max(door.account.not_before, run.not_before) > now else "rate"
 
 
 def _granted(permit: Permit) -> Granted:

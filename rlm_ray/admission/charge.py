@@ -44,6 +44,7 @@ def tally(ask: Ask, settle: Settle, queue_wait_s: float, rate_wait_s: float) -> 
         attempts=1,
         retries=int(ask.attempt > 1),
         unknown=int(usage is None and settle.outcome not in FREE),
+        repaid_calls=int(answered and ask.repaid),
         unpriced=int(answered and settle.cost_usd is None),
         input_tokens=usage.input_tokens if usage else 0,
         output_tokens=usage.output_tokens if usage else 0,

@@ -14,7 +14,7 @@ from rlm_ray.core.headers import RateFacts
 from rlm_ray.core.ledger import Amount
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Usage
-from rlm_ray.core.usage import Tally
+from rlm_ray.core.usage import RunUsage, Tally
 
 
 class Outcome(Enum):
@@ -57,6 +57,8 @@ class Ask:
     """The age of its root within the tenant: its number, or the moment it was started. Smaller goes first."""
     depth: int = 0
     attempt: int = 1
+    repaid: bool = False
+    """The same call was under way before, when its process died."""
     last_call: bool = False
     """The root's answer from what it knows, after a limit was reached: may use what is kept for it."""
     ttl_s: float = 900.0
@@ -121,6 +123,8 @@ class RunTerms:
     interactive: bool = True
     age_s: float = 0.0
     """How long it has been open."""
+    spent: Amount = field(default_factory=Amount)
+    """Of its budget, by earlier lives of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,27 @@ class Room:
     """By the whole run."""
     share: Amount
     """Half of this holder's part of what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """How an open run stands at one moment, for those who watch it."""
+
+    in_flight: int = 0
+    """Requests under way."""
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    """Requests that may not go yet, by what keeps the first of their account: `rate` (requests or tokens a minute),
+    `window` (as many are under way as may be) or `pause` (the provider asked to wait, or the admission starts anew);
+    `budget` for those that go when a call under way turns out cheaper than it might be. Empty where none waits."""
+    usage: RunUsage = field(default_factory=RunUsage)
+    """Of settled requests, by model and depth."""
+    spent: Amount = field(default_factory=Amount)
+    """Of the budget: also estimates, for requests whose truth nobody knows."""
+    reserved: Amount = field(default_factory=Amount)
+    """The worst of what is under way."""
+    limits: Limits = field(default_factory=Limits)
+    age_s: float = 0.0
+    """How long it has been open."""
 
 
 @dataclass(frozen=True, slots=True)

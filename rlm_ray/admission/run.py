@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rlm_ray.admission.charge import worst
-from rlm_ray.admission.protocol import Ask, Room, RunRecord, RunTerms
+from rlm_ray.admission.protocol import Ask, Room, RunRecord, RunStatus, RunTerms
 from rlm_ray.core.ledger import NANO, Amount, Fit, Ledger
 from rlm_ray.core.queue import Lane, Place
 from rlm_ray.core.usage import RunUsage, Tallies
@@ -31,14 +33,14 @@ class Run:
         self.ledger = Ledger(terms.limits)
         self.tallies = Tallies()
         self.sessions = 1
-        self.waiting: set[str] = set()
-        """The tickets of this run that have no verdict yet."""
+        self.waiting: dict[str, str] = {}
+        """The tickets of this run that have no verdict yet, and the account each is for."""
         self.not_before = -math.inf
         """Nothing of it is granted earlier."""
         self._holders: set[str] = set()
         self._aside: list[tuple[Place, Ask]] = []
-        self._carried = Amount()
-        self._claimed = Amount()
+        self.ledger.amend(Amount(), terms.spent)
+        self._carried = self._claimed = terms.spent
         self._recorded: set[str] = set()
 
     @property
@@ -63,6 +65,18 @@ class Run:
     def usage(self) -> RunUsage:
         return RunUsage(self.tallies.rows(), self.sessions)
 
+    def status(self, blocked: Mapping[str, str], now: float) -> RunStatus:
+        """`blocked`: what keeps each account it waits for."""
+        aside = Counter(ask.account_key for _, ask in self._aside if ask.ticket in self.waiting)
+        waiting = Counter({"budget": aside.total()})
+        for account, count in Counter(self.waiting.values()).items():
+            waiting[blocked[account]] += count - aside[account]
+        ledger = self.ledger
+        return RunStatus(
+            ledger.under_way, dict(+waiting), self.usage(), ledger.spent, ledger.reserved, self.terms.limits,
+            now - self.opened_at,
+        )  # fmt: skip
+
     def judge(self, ask: Ask, now: float) -> Judgement:
         """Whether the run can pay for `ask` now, later or never. A last call may be late."""
         limits = self.terms.limits
@@ -86,7 +100,7 @@ class Run:
         return Judgement(Fit.NOW)
 
     def add(self, ask: Ask) -> None:
-        self.waiting.add(ask.ticket)
+        self.waiting[ask.ticket] = ask.account_key
         self._holders.add(ask.holder)
 
     def put_aside(self, place: Place, ask: Ask) -> None:

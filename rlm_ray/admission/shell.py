@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from rlm_ray.admission.admission import Admission
-from rlm_ray.admission.protocol import Batch, Refused, Replies, Room, RunTerms, Verdict
+from rlm_ray.admission.protocol import Batch, Refused, Replies, Room, RunStatus, RunTerms, Verdict
 from rlm_ray.core.usage import RunUsage
 
 HOLD_S = 10.0
@@ -80,6 +80,9 @@ class AdmissionShell:
 
     async def usage(self, run_id: str) -> RunUsage:
         return self._admission.usage(run_id)
+
+    async def status(self, run_id: str) -> RunStatus | None:
+        return self._admission.status(run_id, self._clock())
 
     async def room(self, run_id: str) -> Room | None:
         return self._admission.room(run_id)

@@ -16,7 +16,8 @@ from rlm_ray.cli import exits, options
 from rlm_ray.cli.live import shown
 from rlm_ray.config import Settings
 from rlm_ray.errors import InputError
-from rlm_ray.rlm import RLM, Result, Run
+from rlm_ray.rlm import RLM
+from rlm_ray.run import Result, Run
 from rlm_ray.sources import decode
 
 Question = Annotated[

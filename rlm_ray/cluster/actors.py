@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,13 +21,17 @@ import ray
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.admission import RemoteAdmission
 from rlm_ray.cluster.cache import RemoteCache
-from rlm_ray.cluster.messages import LeafBatch, RootState, SessionSpec
+from rlm_ray.cluster.journal import RemoteJournal
+from rlm_ray.cluster.messages import LeafBatch, RootState, RunTag, SessionSpec
+from rlm_ray.cluster.metrics import RayMetrics
 from rlm_ray.cluster.spawn import Spawner, leaf_outcome
 from rlm_ray.cluster.store import unpack
 from rlm_ray.core.cell import Answered, Outcome
 from rlm_ray.core.context import Context
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.gateway import Gateway
+from rlm_ray.journal.client import JournalClient
+from rlm_ray.journal.scribe import Scribe
 from rlm_ray.models.litellm_client import LitellmModel, import_litellm
 from rlm_ray.sandbox.host import Repl, SandboxHost
 from rlm_ray.sandbox.settings import Sandbox
@@ -43,6 +50,7 @@ class SessionHost:
         self.pool = pool
         self._admission = RemoteAdmission()
         self._client = AdmissionClient(name, self._admission)
+        self._journal = JournalClient(name, RemoteJournal(), observer=RayMetrics().of_run)
         self._gateway = Gateway(LitellmModel(), self._client)
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxHost]] = {}
         self._roots: dict[str, Session] = {}
@@ -64,7 +72,8 @@ class SessionHost:
         assert task is not None
         self._running[task] = spec.parent
         try:
-            return await self._run(spec, await unpack(spec.context))
+            async with self._scribe(spec.run, replays=spec.replays) as scribe:
+                return await self._run(spec, await unpack(spec.context), scribe)
         except RLMError as error:
             return error
         finally:
@@ -73,9 +82,11 @@ class SessionHost:
     async def leaves(self, batch: LeafBatch) -> list[Outcome]:
         """Make plain calls side by side; outcomes in order."""
         context = await unpack(batch.context) if batch.context is not None else None
-        async with asyncio.TaskGroup() as group:
+        async with self._scribe(batch.run, replays=batch.replays) as scribe, asyncio.TaskGroup() as group:
+            caller = batch.run.caller(scribe)
             tasks = [
-                group.create_task(leaf_outcome(self._gateway, batch, leaf, context)) for leaf in batch.leaves
+                group.create_task(leaf_outcome(self._gateway, caller, batch, leaf, context))
+                for leaf in batch.leaves
             ]
         await self._gateway.flush(batch.run.run_id)
         return [task.result() for task in tasks]
@@ -134,21 +145,25 @@ class SessionHost:
             await host.aclose()
         await self._client.flush()
 
-    async def _run(self, spec: SessionSpec, context: Context) -> Completion:
+    async def _run(self, spec: SessionSpec, context: Context, scribe: Scribe) -> Completion:
+        caller = spec.run.caller(scribe)
         session = Session(
-            caller=spec.run.caller(spec.depth),
+            path=spec.path,
+            caller=caller,
             query=spec.query,
             context=context,
             settings=spec.run.settings,
             gateway=self._gateway,
             open_repl=partial(self._open_repl, spec),
-            spawn=Spawner(self, spec, context, self._gateway),
+            spawn=Spawner(self, spec, context, self._gateway, caller),
         )
         if not spec.depth:
-            return await self._run_root(spec, session)
-        completion = await session.run()
-        await self._gateway.flush(spec.run.run_id)
-        return replace(completion, trajectory=None)  # a parent wants the answer, not the way to it
+            completion = await self._run_root(spec, session)
+        else:
+            completion = await session.run()
+            await self._gateway.flush(spec.run.run_id)
+        await scribe.written()
+        return replace(completion, trajectory=None, turns=len(session.trajectory.turns))
 
     async def _run_root(self, spec: SessionSpec, session: Session) -> Completion:
         """The root opens its run at the admission, and closes it whatever happens."""
@@ -176,9 +191,18 @@ class SessionHost:
         seats, self._left_seats = self._left_seats, []
         self.pool.release.remote(seats, self.name)
 
+    @asynccontextmanager
+    async def _scribe(self, run: RunTag, *, replays: bool) -> AsyncIterator[Scribe]:
+        """Who writes the run's records here, knowing what is on record where that may matter."""
+        async with self._journal.scribe(run.journal, run.settings) as scribe:
+            if replays:
+                await scribe.recall()
+            yield scribe
+
     async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> Repl:
+        """The seed is the session's own: code that is run again draws the same numbers."""
         host = await self._sandbox(spec.run.settings.sandbox)
-        return await host.open(context, query, seed=0)
+        return await host.open(context, query, seed=zlib.crc32(f"{spec.run.run_id}{spec.path}".encode()))
 
     async def _sandbox(self, settings: Sandbox) -> SandboxHost:
         if settings not in self._sandboxes:

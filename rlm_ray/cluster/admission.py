@@ -6,25 +6,19 @@ gone makes it anew; it starts empty and learns from its clients what is under wa
 
 from __future__ import annotations
 
-import asyncio
 import random
-import secrets
 import uuid
 from typing import Any
 
-import ray
-
 from rlm_ray.admission.admission import Admission
-from rlm_ray.admission.line import Address, Line, LineTransport
-from rlm_ray.admission.protocol import Batch, Refused, Replies, RunTerms
+from rlm_ray.admission.protocol import Batch, Refused, Replies, RunStatus, RunTerms
 from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.cluster.lasting import lasting_actor
+from rlm_ray.admission.transport import METHODS, AdmissionTransport
+from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.errors import ClusterError
+from rlm_ray.line import Address
 
 NAME = "rlm_ray.admission.v1"
-ATTEMPTS = 40
-RETRY_S = 0.25
 
 
 class AdmissionActor(AdmissionShell):
@@ -32,14 +26,11 @@ class AdmissionActor(AdmissionShell):
 
     def __init__(self) -> None:
         super().__init__(Admission(random.random), uuid.uuid4().hex)
-        self._line = Line(self, secrets.token_bytes(32))
-        self._address: asyncio.Task[Address] | None = None
+        self._opener = LineOpener(self, METHODS)
 
     async def address(self) -> Address:
-        """Where its line is: a Ray call for every batch would cost ten times the CPU."""
-        if self._address is None:
-            self._address = asyncio.ensure_future(self._line.listen(ray.util.get_node_ip_address()))
-        return await asyncio.shield(self._address)
+        """Where its line is."""
+        return await self._opener.address()
 
 
 class RemoteAdmission:
@@ -49,8 +40,7 @@ class RemoteAdmission:
     """
 
     def __init__(self) -> None:
-        self._handle: Any = None
-        self._line = LineTransport(self._find)
+        self._line = AdmissionTransport(Finder(admission_actor))
 
     async def exchange(self, batch: Batch) -> Replies:
         return await self._line.exchange(batch)
@@ -69,6 +59,11 @@ class RemoteAdmission:
         usage: RunUsage = await self._insist("usage", run_id)
         return usage
 
+    async def status(self, run_id: str) -> RunStatus | None:
+        """How an open run stands: what is under way, what waits and for what."""
+        status: RunStatus | None = await self._insist("status", run_id)
+        return status
+
     async def close_run(self, run_id: str) -> RunUsage:
         """End a run; what it has used."""
         usage: RunUsage = await self._insist("close_run", run_id)
@@ -79,24 +74,7 @@ class RemoteAdmission:
         await self._insist("forget_holder", holder)
 
     async def _insist(self, method: str, *arguments: Any) -> Any:
-        """Ask; one that died is replaced meanwhile, so ask again."""
-        for _ in range(ATTEMPTS):
-            try:
-                return await self._line.call(method, *arguments)
-            except (OSError, ray.exceptions.RayActorError) as error:
-                lost = error
-                await asyncio.sleep(RETRY_S)
-        raise ClusterError(f"the admission of the cluster does not answer: {lost}") from lost
-
-    async def _find(self) -> Address:
-        if self._handle is None:
-            self._handle = admission_actor()
-        try:
-            address: Address = await self._handle.address.remote()
-        except ray.exceptions.RayActorError:
-            self._handle = None  # the next call finds the new one, or makes it
-            raise
-        return address
+        return await insist("admission", self._line, method, *arguments)
 
 
 def admission_actor() -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import ray
@@ -29,11 +29,19 @@ class RayThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._job: tuple[str, str] | None = None
+        self._kept: dict[str, Any] = {}
         threading.Thread(target=self._loop.run_forever, name="rlm_ray", daemon=True).start()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it there; cancelling this cancels it."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def kept(self, name: str, make: Callable[[], T]) -> T:
+        """What is made once for this connection."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        kept: T = self._kept[name]
+        return kept
 
     def connected(self) -> None:
         """This thread belongs to the connection of this moment."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import re
+import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Coroutine
@@ -20,8 +21,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
-from rlm_ray.cluster.admission import admission_actor
+from rlm_ray.admission.protocol import RunStatus
+from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
 from rlm_ray.cluster.connector import RayThread, job, ray_thread
+from rlm_ray.cluster.journal import RemoteJournal
 from rlm_ray.cluster.lasting import here
 from rlm_ray.cluster.messages import RootState, SessionSpec
 from rlm_ray.cluster.pool import Pool
@@ -29,7 +32,8 @@ from rlm_ray.cluster.spawn import owned
 from rlm_ray.cluster.store import Parcel, pack
 from rlm_ray.config import Cluster
 from rlm_ray.core.context import Context
-from rlm_ray.errors import ClusterError, RLMError
+from rlm_ray.errors import ActorLostError, ClusterError, RLMError
+from rlm_ray.journal.client import JournalClient
 from rlm_ray.session import Completion
 
 P = ParamSpec("P")
@@ -80,6 +84,9 @@ class Engine:
     def __init__(self, pool: Any, thread: RayThread) -> None:
         self._pool = pool
         self._thread = thread
+        self.remote_journal = thread.kept("remote journal", RemoteJournal)
+        self.journal = thread.kept("journal", self._journal_client)
+        self._admission = thread.kept("admission", RemoteAdmission)
 
     @classmethod
     async def connect(cls, cluster: Cluster) -> Engine:
@@ -93,6 +100,13 @@ class Engine:
         thread.connected()
         return cls(pool, thread)
 
+    def _journal_client(self) -> JournalClient:
+        return JournalClient(f"driver-{secrets.token_hex(4)}", self.remote_journal)
+
+    async def carry_out(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it on the thread of the connection; cancelling this cancels it."""
+        return await self._thread.run(work)
+
     @_on_ray_thread
     async def take_seat(self, per_actor: int) -> Seat:
         """A seat for a root session; waits in line for one."""
@@ -103,9 +117,7 @@ class Engine:
             raise _unwrapped(error) from error
         except ray.exceptions.RayActorError as error:
             _pools.clear()
-            raise ClusterError(
-                "the pool of session actors was lost, and its runs with it; ask again"
-            ) from error
+            raise ActorLostError("the pool of session actors was lost") from error
         return Seat(name, handle)
 
     @_on_ray_thread
@@ -125,7 +137,7 @@ class Engine:
             result = await owned(seat.handle.run.remote(spec))
         except ray.exceptions.RayActorError as error:
             self._pool.lost.remote(seat.name)
-            raise ClusterError(f"the actor of the root session died: {error}") from error
+            raise ActorLostError(f"the actor of the root session died: {error}") from error
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
         if isinstance(result, RLMError):
@@ -143,6 +155,11 @@ class Engine:
         """How far a run is."""
         state: RootState = await seat.handle.root_state.remote(run_id)
         return state
+
+    @_on_ray_thread
+    async def status(self, run_id: str) -> RunStatus | None:
+        """What of the run is under way, and what waits for what; None where it is not open."""
+        return await self._admission.status(run_id)
 
     @_on_ray_thread
     async def grow_to(self, actors: int) -> None:

@@ -11,8 +11,11 @@ from rlm_ray.cluster.cache import RemoteCache
 from rlm_ray.cluster.store import Parcel
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Part
+from rlm_ray.core.ledger import Amount
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.gateway import Caller
+from rlm_ray.journal.protocol import JournalRef
+from rlm_ray.journal.scribe import Scribe
 
 
 @cache
@@ -28,6 +31,14 @@ class RunTag:
     settings: Settings
     started: float
     """Unix time."""
+    journal: JournalRef | None = None
+    """None: no record is kept."""
+    replays: bool = False
+    """An earlier life of the run is on record."""
+    spent: Amount = field(default_factory=Amount)
+    """Of the budget, by earlier lives."""
+    context_key: str = ""
+    """Set where the context is not that of the earlier life; answers about it are not used again then."""
 
     def terms(self) -> RunTerms:
         """What the admission is told of the run."""
@@ -39,13 +50,14 @@ class RunTag:
             tenant=settings.tenant,
             weight=settings.weight,
             age_s=time.time() - self.started,
+            spent=self.spent,
         )
 
-    def caller(self, depth: int) -> Caller:
+    def caller(self, scribe: Scribe) -> Caller:
         settings = self.settings
         return Caller(
             run_id=self.run_id,
-            depth=depth,
+            scribe=scribe,
             started=self.started,
             attempts=settings.attempts,
             limits=settings.limits,
@@ -66,6 +78,13 @@ class SessionSpec:
     """The actor that sent it out; empty for the root."""
     query: str
     context: Parcel
+    attempt: int = 1
+    """2 and more: the actors it was sent to before died, or the run is taken up again."""
+
+    @property
+    def replays(self) -> bool:
+        """Something of it may be on record."""
+        return self.attempt > 1 or self.run.replays
 
     @property
     def depth(self) -> int:
@@ -97,10 +116,8 @@ class LeafBatch:
     leaves: tuple[Leaf, ...]
     context: Parcel | None
     """The asking session's, where a leaf refers to it."""
-
-    @property
-    def depth(self) -> int:
-        return len(self.path) + 1
+    replays: bool = False
+    """Some of them may be on record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from rlm_ray.cluster.children import Children, failed, outcome_of_session
 from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
 from rlm_ray.cluster.store import pack_part
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Docs, Span, make_context
 from rlm_ray.core.model import ModelRequest
 from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, QuotaError, RLMError
-from rlm_ray.gateway import Gateway
-from rlm_ray.session import Completion, SubCall
+from rlm_ray.core.records import input_of_part
+from rlm_ray.errors import LimitReached, RLMError
+from rlm_ray.gateway import Caller, Gateway
+from rlm_ray.journal.calls import Place
+from rlm_ray.session import SubCall
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.actors import SessionHost
@@ -37,9 +40,6 @@ TOP_UP_S = 0.1
 CHILD_ATTEMPTS = 3
 """How often a child is started again when its actor dies."""
 
-FATAL = (LimitReached, AuthenticationError, QuotaError, ConfigError)
-"""Errors nobody in the tree can mend: they go up to the root at once."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -50,19 +50,20 @@ class _SiblingFailed(Exception):  # noqa: N818 - a signal to cancel the others o
 class Spawner:
     """The `spawn` of one session."""
 
-    def __init__(self, host: SessionHost, spec: SessionSpec, context: Context, gateway: Gateway) -> None:
+    def __init__(
+        self, host: SessionHost, spec: SessionSpec, context: Context, gateway: Gateway, caller: Caller
+    ) -> None:
         self._host = host
         self._spec = spec
         self._context = context
         self._gateway = gateway
-        self._next_ordinal = 0
+        self._caller = caller
+        self._children_log = Children(caller.scribe, spec, context)
 
     async def __call__(
-        self, calls: Sequence[SubCall], slots: list[Outcome | None], *, stop_on_error: bool
+        self, calls: Sequence[SubCall], slots: list[Outcome | None], *, first: int, stop_on_error: bool
     ) -> None:
         """Fill `slots`, which stand for `calls`; leaves slots empty only where a sibling's failure ended the map."""
-        first = self._next_ordinal
-        self._next_ordinal += len(calls)
         map_ = _Map(calls, slots, first, stop_on_error=stop_on_error)
         leaves = [index for index, call in enumerate(calls) if not call.as_session]
         children = [index for index, call in enumerate(calls) if call.as_session]
@@ -96,7 +97,7 @@ class Spawner:
                 group.create_task(self._own_leaf(map_, index, batch, leaf))
 
     async def _own_leaf(self, map_: _Map, index: int, batch: LeafBatch, leaf: Leaf) -> None:
-        map_.put(index, await leaf_outcome(self._gateway, batch, leaf, self._context))
+        map_.put(index, await leaf_outcome(self._gateway, self._caller, batch, leaf, self._context))
 
     async def _peer_leaves(self, map_: _Map, indexes: list[int], name: str, handle: Any) -> None:
         try:
@@ -112,21 +113,26 @@ class Spawner:
         leaves = tuple(Leaf(map_.first + i, map_.calls[i].query, map_.calls[i].part) for i in indexes)
         by_reference = any(isinstance(leaf.part, Span | Docs) for leaf in leaves)
         spec = self._spec
-        return LeafBatch(spec.run, spec.path, leaves, spec.context if by_reference else None)
+        return LeafBatch(
+            spec.run, spec.path, leaves, spec.context if by_reference else None, replays=spec.replays
+        )
 
     async def _children(self, map_: _Map, indexes: list[int]) -> None:
+        pending = deque(self._not_on_record(map_, indexes))
+        if not pending:
+            return
         pool, name = self._host.pool, self._host.name
         try:
-            await self._host.open_sessions(self._spec.run.run_id, len(indexes))
+            await self._host.open_sessions(self._spec.run.run_id, len(pending))
         except LimitReached as limit:
-            map_.put(indexes[0], failed(limit))
-        pending = deque(indexes)
+            map_.put(pending[0], failed(limit))
+        wanted = len(pending)
         per_actor = self._spec.run.settings.cluster.sessions_per_actor
-        seats = await pool.lease.remote(len(pending), per_actor, name, waiting=True)
+        seats = await pool.lease.remote(wanted, per_actor, name, waiting=True)
         try:
             async with asyncio.TaskGroup() as group:
                 self._seat(group, map_, pending, seats)
-                if sum(count for count, _ in seats.values()) < len(indexes):
+                if sum(count for count, _ in seats.values()) < wanted:
                     group.create_task(self._work_at_home(map_, pending))
                 while pending:
                     await asyncio.sleep(TOP_UP_S)
@@ -135,6 +141,17 @@ class Spawner:
                         self._seat(group, map_, pending, more)
         finally:
             pool.resume.remote(name)
+
+    def _not_on_record(self, map_: _Map, indexes: list[int]) -> list[int]:
+        """Children whose answers an earlier life of the session has not got."""
+        missing = []
+        for index in indexes:
+            known = self._children_log.known(map_.first + index, map_.calls[index])
+            if known is None:
+                missing.append(index)
+            else:
+                map_.put(index, known)
+        return missing
 
     def _seat(
         self, group: asyncio.TaskGroup, map_: _Map, pending: deque[int], seats: dict[str, tuple[int, Any]]
@@ -155,34 +172,37 @@ class Spawner:
         """Run children one by one in the parent's own actor while none of the seats takes them."""
         while pending:
             index = pending.popleft()
-            map_.put(index, _outcome(await self._host.run(self._child_spec(map_, index))))
+            spec = self._child_spec(map_, index, 0)
+            with self._children_log.under_way(spec, map_.calls[index], self._host.name) as entry:
+                entry.result = await self._host.run(spec)
+            map_.put(index, outcome_of_session(entry.result))
 
     async def _child(self, map_: _Map, index: int, name: str, handle: Any) -> None:
-        spec = self._child_spec(map_, index)
-        for _ in range(CHILD_ATTEMPTS):
+        for attempt in range(CHILD_ATTEMPTS):
+            spec = self._child_spec(map_, index, attempt)
             try:
-                result = await owned(handle.run.remote(spec))
+                with self._children_log.under_way(spec, map_.calls[index], name) as entry:
+                    entry.result = await owned(handle.run.remote(spec))
             except ray.exceptions.RayActorError:
                 _log.warning("%s died under session %s; it is run again", name, spec.path)
                 await self._host.pool.lost.remote(name)
-                handle = self._host_handle()
+                name, handle = self._host.name, ray.get_runtime_context().current_actor
             else:
-                map_.put(index, _outcome(result))
+                map_.put(index, outcome_of_session(entry.result))
                 return
         why = f"the actors of this child died {CHILD_ATTEMPTS} times; it may need more memory than a node has"
         map_.put(index, Failed("ClusterError", why))
 
-    def _host_handle(self) -> Any:
-        return ray.get_runtime_context().current_actor
-
-    def _child_spec(self, map_: _Map, index: int) -> SessionSpec:
+    def _child_spec(self, map_: _Map, index: int, attempt: int) -> SessionSpec:
         call = map_.calls[index]
+        path = (*self._spec.path, map_.first + index)
         return SessionSpec(
             run=self._spec.run,
-            path=(*self._spec.path, map_.first + index),
+            path=path,
             parent=self._host.name,
             query=call.query,
             context=pack_part(self._spec.context, call.part),
+            attempt=self._caller.scribe.replay.attempts(path) + attempt + 1,
         )
 
 
@@ -204,14 +224,21 @@ class _Map:
             raise _SiblingFailed
 
 
-async def leaf_outcome(gateway: Gateway, batch: LeafBatch, leaf: Leaf, context: Context | None) -> Outcome:
+async def leaf_outcome(
+    gateway: Gateway, caller: Caller, batch: LeafBatch, leaf: Leaf, context: Context | None
+) -> Outcome:
     """Make one plain call."""
+    path = (*batch.path, leaf.ordinal)
+    known = caller.scribe.replay.failure(path)
+    if known is not None:
+        return known
     settings = batch.run.settings
-    model, params = settings.model_at(batch.depth)
+    model, params = settings.model_at(len(path))
     try:
         text = _leaf_text(leaf, context)
         request = ModelRequest(model, leaf_messages(leaf.query, text), settings.max_tokens, params)
-        reply = await gateway.complete(request, batch.run.caller(batch.depth))
+        place = Place(path, 1, "leaf", query=leaf.query, input=input_of_part(leaf.part, context))
+        reply = await gateway.complete(request, caller, place)
     except RLMError as error:
         return failed(error)
     return Answered(reply.text)
@@ -224,18 +251,6 @@ def _leaf_text(leaf: Leaf, context: Context | None) -> str:
         assert context is not None
         return context.part(leaf.part).text()
     return make_context(leaf.part).text()
-
-
-def _outcome(result: Completion | RLMError) -> Outcome:
-    if isinstance(result, RLMError):
-        return failed(result)
-    if result.answer is None:
-        return Failed(result.stop_reason, result.why or "the child ended without an answer")
-    return Answered(result.answer)
-
-
-def failed(error: RLMError) -> Failed:
-    return Failed(type(error).__name__, str(error), error if isinstance(error, FATAL) else None)
 
 
 def _raise_unless_sibling(group: ExceptionGroup[Exception]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import ray
 
 from rlm_ray.core.context import Context, ContextInfo, Docs, Part, Span, make_context
+from rlm_ray.errors import ContextLostError
 
 INLINE_BYTES = 64 * 1024
 """Up to this size a context travels in the message itself; Ray inlines up to 100 KB."""
@@ -34,6 +35,8 @@ class Parcel:
     key: str
     pieces: tuple[Span | Docs, ...] = ()
     """Cut out one after the other."""
+    origin: int | None = None
+    """As `Context.origin`, of the whole."""
 
     def piece(self, part: Span | Docs) -> Parcel:
         return replace(self, pieces=(*self.pieces, part))
@@ -44,10 +47,10 @@ def pack(context: Context) -> Parcel:
     index: Index = (context.offsets, context.ids)
     key = context.key or uuid.uuid4().hex
     if context.nbytes <= INLINE_BYTES:
-        return Parcel(bytes(context.data), index, context.info, key)
+        return Parcel(bytes(context.data), index, context.info, key, origin=context.origin)
     flat = np.frombuffer(context.data, dtype=np.uint8)
     stored_index = ray.put(index) if context.info.documents > 1_000 else index
-    return Parcel(ray.put(flat), stored_index, context.info, key)
+    return Parcel(ray.put(flat), stored_index, context.info, key, origin=context.origin)
 
 
 def pack_part(parent: Parcel, part: Part) -> Parcel:
@@ -58,10 +61,13 @@ def pack_part(parent: Parcel, part: Part) -> Parcel:
 
 
 async def unpack(parcel: Parcel) -> Context:
-    """The context of a parcel; large data is mapped, not copied."""
-    data = await parcel.data if isinstance(parcel.data, ray.ObjectRef) else parcel.data
-    offsets, ids = await parcel.index if isinstance(parcel.index, ray.ObjectRef) else parcel.index
-    context = Context(data, parcel.info, offsets, ids, parcel.key)
+    """The context of a parcel; large data is mapped, not copied. Raises `ContextLostError`."""
+    try:
+        data = await parcel.data if isinstance(parcel.data, ray.ObjectRef) else parcel.data
+        offsets, ids = await parcel.index if isinstance(parcel.index, ray.ObjectRef) else parcel.index
+    except ray.exceptions.ObjectLostError as error:
+        raise ContextLostError("the object store lost the context of the session") from error
+    context = Context(data, parcel.info, offsets, ids, parcel.key, parcel.origin)
     for piece in parcel.pieces:
         context = context.part(piece)
     return context

@@ -76,6 +76,8 @@ class Context:
     ids: tuple[str, ...] | None = None
     key: str = ""
     """Names the content across processes, so that it is decoded once in each; empty: private."""
+    origin: int | None = None
+    """Where its first byte stands in the root's context; None for a text of its own."""
 
     @property
     def nbytes(self) -> int:
@@ -113,7 +115,8 @@ class Context:
         if self.offsets is None and (start, stop) == (0, self.nbytes):
             return self
         data = memoryview(self.data)[start:stop]
-        return Context(data, _text_info(data, ascii_only=self._is_ascii), key=self._key_of(start, stop, "t"))
+        info = _text_info(data, ascii_only=self._is_ascii)
+        return Context(data, info, key=self._key_of(start, stop, "t"), origin=self.origin_of(start))
 
     @property
     def _is_ascii(self) -> bool:
@@ -131,7 +134,11 @@ class Context:
         first_document = data[: offsets[1]] if stop > start else data[:0]
         chars = _count_chars(data, ascii_only=self._is_ascii)
         info = ContextInfo("documents", chars, stop - start, ids is not None, _head(first_document))
-        return Context(data, info, offsets, ids, self._key_of(start, stop, "d"))
+        return Context(data, info, offsets, ids, self._key_of(start, stop, "d"), self.origin_of(first))
+
+    def origin_of(self, start: int) -> int | None:
+        """Where this byte stands in the root's context."""
+        return None if self.origin is None else self.origin + start
 
     def _key_of(self, start: int, stop: int, kind: str) -> str:
         return f"{self.key}/{kind}{start}-{stop}" if self.key else ""

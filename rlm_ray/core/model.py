@@ -60,6 +60,10 @@ class ModelReply:
     """The model called a tool although it was given none."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The provider's rate-limit headers, lower case."""
+    at: float = 0.0
+    """Unix time at which it was there; the clock of the code it holds stands at that moment."""
+    recorded: bool = False
+    """It comes from the record of an earlier life of the run."""
 
 
 class Model(Protocol):

@@ -37,6 +37,8 @@ class Tally:
     """Waited for a free place, for others in the queue or for the budget."""
     rate_wait_s: float = 0.0
     """Waited for the rate of the account."""
+    repaid_calls: int = 0
+    """Answered calls that were under way before, when their process died: the only ones that may be paid twice."""
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, name) + getattr(other, name) for name in _NAMES))
@@ -62,6 +64,16 @@ class RunUsage:
     """Ever opened."""
     cache_hits: int = 0
     """Calls that did not have to be made."""
+
+    def __add__(self, other: RunUsage) -> RunUsage:
+        sums = Tallies()
+        sums.merge([*self.rows.items(), *other.rows.items()])
+        return RunUsage(sums.rows(), self.sessions + other.sessions, self.cache_hits + other.cache_hits)
+
+    @property
+    def repaid_calls(self) -> int:
+        """See `Tally.repaid_calls`."""
+        return self.total.repaid_calls
 
     @property
     def total(self) -> Tally:

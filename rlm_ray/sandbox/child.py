@@ -87,10 +87,10 @@ def _serve(channel: Channel, parts: Parts | None, *, filtered: bool) -> NoReturn
     )
     channel.send(encode("ready"))
     while True:
-        blocks = channel.receive().texts
+        frame = channel.receive()
         # SIGPROF's default action ends the process: a loop inside one C call is stopped as well.
         signal.setitimer(signal.ITIMER_PROF, facts["cpu_s"])
-        done = messages.write_done(repl.run(blocks))
+        done = messages.write_done(repl.run(frame.texts, frame.fields["now"]))
         signal.setitimer(signal.ITIMER_PROF, 0)
         channel.send(done)
 

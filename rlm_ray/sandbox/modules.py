@@ -48,6 +48,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlm_ray.sandbox import advice, guards, hints
+from rlm_ray.sandbox.clock import Clock, datetime_names, time_names
 from rlm_ray.sandbox.proxy import Module
 
 INTERNAL = frozenset(
@@ -170,11 +171,14 @@ importlib.import_module("_strptime")
 
 
 class Modules:
-    """One session's modules: the shared ones, and a random generator of its own."""
+    """One session's modules: the shared ones, with chance and time of its own, which are the same in a second life."""
 
-    def __init__(self, seed: int, print_: Callable[..., None]) -> None:
+    def __init__(self, seed: int, clock: Clock, print_: Callable[..., None]) -> None:
         self._modules = dict(_shared)
+        random.seed(seed)  # what `statistics` draws from
         self._add("random", _random(seed))
+        self._add("time", time_names(clock))
+        self._add("datetime", datetime_names(clock))
         self._add("pprint", {"pprint": _pprinter(print_), "pp": _pprinter(print_)})
         self._add("collections", {"abc": _shared["collections.abc"]})
 
@@ -202,8 +206,16 @@ class Modules:
 
 
 def _random(seed: int) -> dict[str, Any]:
-    generator = random.Random(seed)  # noqa: S311 - reproducible, not secret
-    return {name: getattr(generator, name) for name in _RANDOM.split() if hasattr(generator, name)}
+    seeds = random.Random(seed + (1 << 64))  # noqa: S311 - reproducible, not secret
+
+    class Random(random.Random):
+        def seed(self, a: Any = None, version: int = 2) -> None:
+            super().seed(seeds.getrandbits(64) if a is None else a, version)
+
+    Random.__module__, Random.__qualname__ = "random", "Random"
+    generator = Random(seed)
+    names = {name: getattr(generator, name) for name in _RANDOM.split() if hasattr(generator, name)}
+    return {"Random": Random, **names}
 
 
 def _pprinter(print_: Callable[..., None]) -> Callable[..., None]:

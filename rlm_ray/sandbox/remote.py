@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
@@ -81,8 +82,11 @@ class Repl:
             except Lost as lost:
                 raise SandboxError(str(lost)) from lost
 
-    async def run(self, blocks: Sequence[str], serve: Serve) -> CellResult:
-        """All blocks of one message, in order, up to the first error or FINAL."""
+    async def run(self, blocks: Sequence[str], serve: Serve, *, now: float | None = None) -> CellResult:
+        """All blocks of one message, in order, up to the first error or FINAL.
+
+        `now` is the Unix time they are told; None: it is the real one.
+        """
         if not self._idle.is_set():
             raise SandboxError("this REPL runs a cell already")
         self._idle.clear()
@@ -90,7 +94,8 @@ class Repl:
         notes = self._take_notes()
         try:
             await self.ready()
-            done = await self._drive(self._living(), blocks, serve, running)
+            code = encode("run", blocks, now=time.time() if now is None else now)
+            done = await self._drive(self._living(), code, serve, running)
         except Lost as lost:
             await self._discard()
             return self._killed(running, blocks, notes, str(lost))
@@ -119,12 +124,10 @@ class Repl:
 
     # One cell
 
-    async def _drive(
-        self, child: Child, blocks: Sequence[str], serve: Serve, running: _Running
-    ) -> messages.Done:
+    async def _drive(self, child: Child, code: bytes, serve: Serve, running: _Running) -> messages.Done:
         if child.exited.done():
             raise Lost(await self._obituary(child))
-        await self._timed(running, self._write(child, encode("run", blocks)))
+        await self._timed(running, self._write(child, code))
         while True:
             message = await self._timed(running, self._read(child))
             match message:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from rlm_ray.core.cell import Variable
 from rlm_ray.sandbox import failure, policy, variables
 from rlm_ray.sandbox.calls import Calls, Ended, Ending, Host
+from rlm_ray.sandbox.clock import Clock
 from rlm_ray.sandbox.messages import Done
 from rlm_ray.sandbox.modules import Modules
 from rlm_ray.sandbox.output import Output
@@ -56,7 +57,8 @@ class Repl:
             **Calls(channel, self._part).names(),
             **self._ending.names(),
         }
-        self._builtins = self._make_builtins(Modules(terms.seed, self._print)) | self._reserved
+        self._clock = Clock()
+        self._builtins = self._make_builtins(Modules(terms.seed, self._clock, self._print)) | self._reserved
         self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": self._builtins}
         self._sources: dict[str, list[str]] = {}
         self._cells = 0
@@ -68,8 +70,9 @@ class Repl:
             return builtins_of(modules, self._print)
         return {**vars(builtins), "print": self._print}
 
-    def run(self, blocks: Sequence[str]) -> Done:
-        """The blocks of one message, in order, up to the first error or FINAL."""
+    def run(self, blocks: Sequence[str], now: float) -> Done:
+        """The blocks of one message, in order, up to the first error or FINAL; for them it is `now`."""
+        self._clock.start(now)
         self._cells += 1
         self._changed = False
         self._output.clear()

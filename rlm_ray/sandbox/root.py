@@ -96,8 +96,8 @@ def _exec(control: socket.socket, errors: int) -> subprocess.Popen[bytes]:
             str(control.fileno()),
             *_search_path(),
         ],
-        # With random hashes the order of a set would change when a REPL is restarted.
-        env={"PYTHONHASHSEED": "0"},
+        # A cell that is run again, here or on another node, finds sets in the same order and the same local time.
+        env={"PYTHONHASHSEED": "0", "TZ": "UTC0"},
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

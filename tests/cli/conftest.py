@@ -10,18 +10,18 @@ import pytest
 from typer.testing import CliRunner
 
 from rlm_ray.cli.app import app
-from rlm_ray.rlm import Result
+from rlm_ray.run import Result
 
 ANSWERED = Result("the answer", "answered", "", "run-1", 2, 0.5)
 
 
 class FakeRun:
-    """Stands in for `rlm.Run`: keeps what it was asked and ends as it was told to."""
+    """Stands in for `Run`: keeps what it was asked and ends as it was told to."""
 
     outcome: Result | BaseException = ANSWERED
     asked: list
 
-    def __init__(self, settings, query, context):
+    def __init__(self, settings, query, context, **_):
         self.settings, self.query, self.context = settings, query, context
         self.asked.append(self)
 

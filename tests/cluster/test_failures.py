@@ -120,7 +120,7 @@ async def test_a_killed_session_actor_costs_its_children_a_second_run_and_nothin
         run = await ask(server, max_depth=2, leaf_chars=0).astart(query, TEXT)
         await until(lambda: server.calls > 20)
         handles = await (await Engine.connect(cluster))._pool.handles.remote()
-        root = run._seat.name
+        root = run.actor
         ray.kill(next(handle for name, handle in handles.items() if name != root))
         result = await run.result()
     assert result.answer == "session done"

@@ -167,7 +167,7 @@ async def test_a_dead_actors_permits_come_back(ask, cluster):
         run = await ask(server, max_depth=2, leaf_chars=0, rates=Rates(in_flight=8)).astart(TREE, TEXT)
         await until(lambda: server.calls >= 9 and server.in_flight == 8)
         handles = await engine._pool.handles.remote()
-        ray.kill(next(handle for name, handle in handles.items() if name != run._seat.name))
+        ray.kill(next(handle for name, handle in handles.items() if name != run.actor))
         await asyncio.sleep(0.3)
         server.reset()
         await until(lambda: server.peak_in_flight == 8, 12.0)

@@ -34,7 +34,7 @@ async def main(nodes: Nodes) -> None:
         run = await rlm.astart(QUERY, "some text " * 100)
         while server.calls < 10:
             await asyncio.sleep(0.02)
-        other = next(node for node in workers if node.node_id != places[run._seat.name])
+        other = next(node for node in workers if node.node_id != places[run.actor])
         nodes.remove_node(other, allow_graceful=False)
         started = time.monotonic()
         result = await run.result()

@@ -1,8 +1,10 @@
-"""A `Line` is the direct way from the clients to the shell: one TCP connection for each process.
+"""A `Line` is the direct way to an actor whom everybody asks all the time: one TCP connection for each process.
 
 Ray stays the address and the lifeline: the actor is found, started and restarted by it, and tells where its line
 is (`Address`, with a token that only those who can ask the actor know). But an actor call costs 1-2 ms of CPU on
-each side, and there are two messages for every model call; a frame costs a tenth of that.
+each side, and there are several messages for every model call; a frame costs a tenth of that.
+
+A call whose connection breaks is cancelled at the actor: one that never returns tells it when a process is gone.
 
 Frames are a length, a number and a pickle: both ends are processes of one cluster that already trust each other's
 pickles through Ray. Nothing is unpickled before the token was shown. Whatever breaks is a `ConnectionError`; the
@@ -20,8 +22,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_ray.admission.protocol import Batch, Replies
-
 _HEAD = struct.Struct("!IQ")
 MOST_BYTES = 64 * 2**20
 HELLO_S = 5.0
@@ -36,15 +36,12 @@ class Address:
     token: bytes
 
 
-METHODS = frozenset({"exchange", "open_run", "open_sessions", "close_run", "usage", "forget_holder"})
-"""What may be asked for over a line."""
-
-
 class Line:
-    """The end at the admission. `close` it when the shell goes."""
+    """The end at the actor. `close` it when the shell goes."""
 
-    def __init__(self, shell: object, token: bytes) -> None:
+    def __init__(self, shell: object, methods: frozenset[str], token: bytes) -> None:
         self._shell = shell
+        self._methods = methods
         self._token = token
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +79,7 @@ class Line:
     async def _answer(
         self, number: int, method: str, arguments: tuple[Any, ...], writer: asyncio.StreamWriter
     ) -> None:
-        if method not in METHODS:
+        if method not in self._methods:
             raise ConnectionError(f"{method} cannot be asked for over a line")
         answer = await getattr(self._shell, method)(*arguments)
         if not writer.is_closing():
@@ -100,12 +97,8 @@ class LineTransport:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._connecting = asyncio.Lock()
 
-    async def exchange(self, batch: Batch) -> Replies:
-        replies: Replies = await self.call("exchange", batch)
-        return replies
-
     async def call(self, method: str, *arguments: Any) -> Any:
-        """Ask the shell for anything in `METHODS`."""
+        """Ask the shell for one of its methods."""
         writer = await self._connected()
         number = next(self._numbers)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -138,7 +131,7 @@ class LineTransport:
                 if number in self._waiting and not self._waiting[number].done():
                     self._waiting[number].set_result(answer)
         except (OSError, asyncio.IncompleteReadError) as error:
-            self._break(ConnectionError(f"the line to the admission broke: {error}"))
+            self._break(ConnectionError(f"the line broke: {error}"))
         finally:
             self._writer = None
             writer.close()

@@ -8,11 +8,12 @@ import pytest
 
 from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.line import Line, LineTransport
 from rlm_ray.admission.protocol import Ask, Batch, Outcome, RunTerms
 from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.admission.transport import METHODS, AdmissionTransport
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Usage
+from rlm_ray.line import Line
 
 TERMS = RunTerms("run", Limits(), Rates(in_flight=100))
 
@@ -21,7 +22,7 @@ TERMS = RunTerms("run", Limits(), Rates(in_flight=100))
 async def served(epoch="first"):
     shell = AdmissionShell(Admission(), epoch)
     await shell.open_run(TERMS)
-    line = Line(shell, b"secret")
+    line = Line(shell, METHODS, b"secret")
     try:
         yield shell, line, await line.listen("127.0.0.1")
     finally:
@@ -35,7 +36,7 @@ async def call(client):
 
 async def test_calls_go_through_it():
     async with served() as (shell, _, address):
-        transport = LineTransport(lambda: asyncio.sleep(0, address))
+        transport = AdmissionTransport(lambda: asyncio.sleep(0, address))
         client = AdmissionClient("client", transport)
         await asyncio.gather(*(call(client) for _ in range(200)))
         await client.flush()
@@ -46,7 +47,7 @@ async def test_calls_go_through_it():
 
 async def test_who_does_not_know_the_token_is_not_heard():
     async with served() as (_, _, address):
-        transport = LineTransport(lambda: asyncio.sleep(0, replace(address, token=b"guess!")))
+        transport = AdmissionTransport(lambda: asyncio.sleep(0, replace(address, token=b"guess!")))
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(transport.exchange(Batch("client", None)), 2)
         await transport.aclose()
@@ -54,7 +55,7 @@ async def test_who_does_not_know_the_token_is_not_heard():
 
 async def test_a_line_that_breaks_is_found_again():
     addresses = []
-    transport = LineTransport(lambda: asyncio.sleep(0, addresses[-1]))
+    transport = AdmissionTransport(lambda: asyncio.sleep(0, addresses[-1]))
     client = AdmissionClient("client", transport, retry_s=0.02)
     async with served() as (_, _, address):
         addresses.append(address)

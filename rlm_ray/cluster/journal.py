@@ -1,0 +1,79 @@
+"""The journals of the runs of a node's drivers: one lasting actor for each such node, asked over a line."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import ray
+
+from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
+from rlm_ray.errors import ClusterError, JournalError
+from rlm_ray.journal.protocol import METHODS, JournalRef
+from rlm_ray.journal.shell import JournalShell
+from rlm_ray.line import Address, LineTransport
+
+
+class JournalActor(JournalShell):
+    """It comes back when it dies, and opens the runs again that it is told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opener = LineOpener(self, METHODS)
+
+    async def address(self) -> Address:
+        """Where its line is."""
+        return await self._opener.address()
+
+
+class RemoteJournal:
+    """The way to the journal actors from any process of the cluster. Raises `JournalError`."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, LineTransport] = {}
+
+    async def open(self, ref: JournalRef) -> int:
+        """Take the run over for this owner; the size of the journal so far."""
+        size: int = await self._ask("open", ref)
+        return size
+
+    async def append(self, ref: JournalRef, data: bytes) -> int:
+        """Add whole lines; the size of the journal then."""
+        size: int = await self._ask("append", ref, data)
+        return size
+
+    async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes:
+        """Whole lines from an offset on; waits so long for some."""
+        data: bytes = await self._ask("read", ref, offset, wait_s)
+        return data
+
+    async def hold(self, ref: JournalRef) -> None:
+        """Hold the run for as long as this is not cancelled."""
+        while True:
+            await self._ask("hold", ref)
+
+    async def close(self, ref: JournalRef) -> None:
+        """The run is over."""
+        await self._ask("close", ref)
+
+    async def _ask(self, method: str, ref: JournalRef, *arguments: Any) -> Any:
+        line = self._lines.get(ref.home)
+        if line is None:
+            line = self._lines[ref.home] = LineTransport(Finder(partial(journal_actor, ref.home)))
+        try:
+            answer = await insist("journal", line, method, ref, *arguments)
+        except ClusterError as error:
+            raise JournalError(ref.run_id, f"cannot be recorded: {error}") from error
+        if isinstance(answer, JournalError):
+            raise answer
+        return answer
+
+
+def journal_actor(home: str) -> Any:
+    """The handle of this node's journal, made if there is none."""
+    return lasting_actor(JournalActor, f"rlm_ray.journal.{home}", node=home)
+
+
+def home() -> str:
+    """The node of this process."""
+    return str(ray.get_runtime_context().get_node_id())

@@ -1,0 +1,74 @@
+"""The context of a run, kept beside its journal for as long as the run may be taken up again.
+
+What was read from files is not copied: where they are is noted, and they are read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from rlm_ray.core.context import Context, make_context
+from rlm_ray.errors import InputError
+from rlm_ray.journal.folder import RunFolder
+from rlm_ray.sources import read_paths
+
+FACTS, DATA = "context.json", "context.bin"
+
+
+def keep(folder: RunFolder, context: Context, paths: Sequence[Path]) -> None:
+    """Note what the context was. Copies it, unless it was read from `paths`."""
+    facts = {
+        "fingerprint": fingerprint(context),
+        "paths": [str(path.absolute()) for path in paths],
+        "offsets": None if context.offsets is None else list(context.offsets),
+        "ids": context.ids,
+    }
+    if not paths:
+        folder.save(DATA, memoryview(context.data).cast("B"))
+    folder.save(FACTS, json.dumps(facts).encode())
+
+
+def forget(folder: RunFolder) -> None:
+    """The run has its answer."""
+    folder.discard(DATA)
+
+
+def kept(folder: RunFolder) -> tuple[Context, str]:
+    """The context and the fingerprint it had. Raises `InputError` where it is not there any more."""
+    noted = folder.load(FACTS)
+    if noted is None:
+        why = "was killed before its context was kept, or keeps none; give the context again"
+        raise InputError(folder.run_id, why)
+    facts = json.loads(noted)
+    if facts["paths"]:
+        return read_paths([Path(path) for path in facts["paths"]]), facts["fingerprint"]
+    data = folder.load(DATA)
+    if data is None:
+        raise InputError(folder.run_id, "keeps its context no more; give it again")
+    return _context(data, facts["offsets"], facts["ids"]), facts["fingerprint"]
+
+
+def noted_fingerprint(folder: RunFolder) -> str:
+    """Of the context that the run had; empty where it was killed before it was noted."""
+    noted = folder.load(FACTS)
+    return "" if noted is None else str(json.loads(noted)["fingerprint"])
+
+
+def fingerprint(context: Context) -> str:
+    """Names the content of a context."""
+    digest = hashlib.blake2b(memoryview(context.data).cast("B"), digest_size=16)
+    digest.update(repr((None if context.offsets is None else context.offsets.tolist(), context.ids)).encode())
+    return digest.hexdigest()
+
+
+def _context(data: bytes, offsets: list[int] | None, ids: list[str] | None) -> Context:
+    if offsets is None:
+        return make_context(data)
+    texts = [data[start:stop].decode("utf-8", "replace") for start, stop in pairwise(offsets)]
+    if ids is None:
+        return make_context(texts)
+    return make_context([{"id": name, "text": text} for name, text in zip(ids, texts, strict=True)])

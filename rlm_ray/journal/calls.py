@@ -1,0 +1,98 @@
+"""The record of one model call, from the wish to make it to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rlm_ray.core.model import ModelReply
+from rlm_ray.core.records import CallEnded, CallSent, Input, Path, Role, Try
+from rlm_ray.errors import ModelError, TransientModelError
+from rlm_ray.journal.replay import CANCELLED, reply_of
+from rlm_ray.journal.scribe import Scribe
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the recursion tree a call stands, and what it is about."""
+
+    path: Path
+    call: int
+    """Its number in the node, from 1."""
+    role: Role
+    status: str = ""
+    query: str = ""
+    input: Input | None = None
+
+
+class CallLog:
+    """One call, as it is written down."""
+
+    place: Place
+
+    def __init__(
+        self, scribe: Scribe, place: Place, model: str, key: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.place = place
+        self._scribe, self._clock = scribe, clock
+        self._begun = CallEnded(
+            0.0, place.path, place.call, place.role, model, key, clock(),
+            status=place.status, query=place.query, input=place.input,
+        )  # fmt: skip
+        self._tries: list[Try] = []
+        self._waits = [0.0, 0.0]
+        self._sent = False
+        self.provider = ""
+
+    def recorded(self) -> ModelReply | None:
+        """The reply of this very call in an earlier life of the run."""
+        call = self._scribe.replay.call(self.place.path, self.place.call, self._begun.key)
+        return None if call is None else reply_of(call)
+
+    def sending(self, queue_wait_s: float, rate_wait_s: float) -> None:
+        """An attempt has its permit."""
+        self._waits[0] += queue_wait_s
+        self._waits[1] += rate_wait_s
+        if not self._sent:
+            self._sent = True
+            place, begun = self.place, self._begun
+            self._scribe.put(
+                CallSent(self._clock(), place.path, place.call, place.role, begun.model, begun.key)
+            )
+
+    @property
+    def repaid(self) -> bool:
+        """It was under way when its process died."""
+        place = self.place
+        return self._scribe.replay.was_under_way(place.path, place.call, self._begun.key)
+
+    def tried(self, error: TransientModelError) -> None:
+        """An attempt failed, and another one may follow."""
+        self._tries.append(Try(self._clock(), error.kind, error.why))
+
+    async def answered(self, reply: ModelReply, *, cache_hit: bool) -> ModelReply:
+        """Write the reply down; it may be used after this."""
+        at = self._clock()
+        self._scribe.put(
+            replace(
+                self._end(at),
+                usage=reply.usage, cost_usd=reply.cost_usd, finish_reason=reply.finish_reason,
+                text=reply.text, tool_call=reply.tool_call, cache_hit=cache_hit,
+            )
+        )  # fmt: skip
+        await self._scribe.written()
+        return replace(reply, at=at)
+
+    def failed(self, error: BaseException) -> None:
+        """There will be no reply."""
+        kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
+        why = error.why if isinstance(error, ModelError) else str(error)
+        self._scribe.put(replace(self._end(self._clock()), error_kind=kind, why=why))
+
+    def _end(self, at: float) -> CallEnded:
+        return replace(
+            self._begun,
+            at=at, provider=self.provider, queue_wait_s=self._waits[0], rate_wait_s=self._waits[1],
+            tries=tuple(self._tries), repaid=self._sent and self.repaid,
+        )  # fmt: skip

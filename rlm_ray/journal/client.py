@@ -1,0 +1,65 @@
+"""The journals of all runs that a process has to do with: one `Scribe` for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from rlm_ray.config import Settings
+from rlm_ray.core.records import Record
+from rlm_ray.core.secrets import secret_values
+from rlm_ray.journal.protocol import JournalRef
+from rlm_ray.journal.scribe import JournalScribe, Scribe, Transport
+
+KEPT = 8
+"""Scribes of runs that nothing here works on any more: what they have read of their journals may be wanted again."""
+
+
+class JournalClient:
+    """One for each process. `writer` names the process, unique for ever."""
+
+    def __init__(
+        self,
+        writer: str,
+        transport: Transport,
+        *,
+        observer: Callable[[], Callable[[Record], None]] = lambda: lambda _: None,
+    ) -> None:
+        """`observer` makes, for each run, one that sees what this process writes down of it."""
+        self._writer, self._transport, self._observer = writer, transport, observer
+        self._scribes: dict[JournalRef, JournalScribe] = {}
+        self._users: dict[JournalRef, int] = {}
+        self._silent = Scribe()
+
+    @asynccontextmanager
+    async def scribe(self, ref: JournalRef | None, settings: Settings) -> AsyncIterator[Scribe]:
+        """The scribe of a run, for as long as something here works on it."""
+        if ref is None:
+            yield self._silent
+            return
+        scribe = self._scribes.pop(ref, None) or self._made(ref, settings)
+        self._scribes[ref] = scribe
+        self._users[ref] = self._users.get(ref, 0) + 1
+        try:
+            yield scribe
+        finally:
+            self._users[ref] -= 1
+            self._forget_old()
+
+    def _made(self, ref: JournalRef, settings: Settings) -> JournalScribe:
+        secrets = secret_values(settings.params) | secret_values(dict(os.environ))
+        return JournalScribe(
+            ref,
+            self._transport,
+            self._writer,
+            secrets=secrets,
+            content=settings.record_content,
+            go_on=settings.on_journal_error == "go_on",
+            observe=self._observer(),
+        )
+
+    def _forget_old(self) -> None:
+        unused = [ref for ref, users in self._users.items() if not users and self._scribes[ref].idle]
+        for ref in unused[:-KEPT]:
+            del self._users[ref], self._scribes[ref]

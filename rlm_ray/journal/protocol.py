@@ -1,0 +1,20 @@
+"""What passes between those who write records and the one who keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+METHODS = frozenset({"open", "append", "read", "hold", "close"})
+"""What a journal may be asked for over a line. Expected errors are answers, not exceptions."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRef:
+    """The journal of one run, as one life of the run writes it."""
+
+    run_dir: str
+    run_id: str
+    owner: str
+    """Names this life: who takes the run up again is another owner, and the one before may not write any more."""
+    home: str
+    """The node whose journal actor writes it."""

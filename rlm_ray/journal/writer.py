@@ -1,0 +1,104 @@
+"""The right to append to a journal, and who has it.
+
+One writer at a time. A second one is refused with the name of the first; a writer whose right was taken over (it was
+believed dead) is refused at its next append. What `append` was told is there when it returns, also if this process is
+killed the moment after; `sync` makes it outlive the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from rlm_ray.errors import JournalError
+
+
+class Writer(Protocol):
+    """An open journal. Not for two threads at once."""
+
+    warnings: list[str]
+    """What was mended on opening."""
+
+    @property
+    def size(self) -> int:
+        """Of the journal, in bytes."""
+        ...
+
+    def append(self, data: bytes) -> int:
+        """Add whole lines, all of them or, with a `JournalError`, none; the size of the journal afterwards."""
+        ...
+
+    def sync(self) -> None: ...
+
+    def close(self) -> None:
+        """Give the right to write back. Once is enough, twice does no harm."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who writes, for those who are refused."""
+
+    owner: str
+    host: str
+    pid: int
+    born: str
+    """Of the process, in ticks of the kernel: tells it from a later one with the same number."""
+    since: float
+    token: str
+    """Tells it from every other claim."""
+
+    @classmethod
+    def of_this_process(cls, owner: str) -> Claim:
+        pid = os.getpid()
+        return cls(owner, socket.gethostname(), pid, _born(pid), time.time(), secrets.token_hex(8))
+
+    @property
+    def is_of_this_host(self) -> bool:
+        return self.host == socket.gethostname()
+
+    @property
+    def lives(self) -> bool:
+        """Its process is still there; asked on its own host only."""
+        return bool(self.born) and _born(self.pid) == self.born
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since, UTC)
+        return f"{self.owner} (process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC)"
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes | None) -> Claim | None:
+        """None where nobody is named."""
+        try:
+            return cls(**json.loads(data or b""))
+        except (ValueError, TypeError):
+            return None
+
+
+def refused(address: str, holder: Claim | None, what_to_do: str) -> JournalError:
+    """A second writer is turned away."""
+    return JournalError(address, f"{holder or 'another process'} writes this journal; {what_to_do}")
+
+
+def check_lines(data: bytes) -> None:
+    """A journal is made of whole lines; anything else is a mistake of the caller."""
+    if not data.endswith(b"\n"):
+        raise ValueError("a journal takes whole lines, each with its newline")
+
+
+def _born(pid: int) -> str:
+    try:
+        # The name of a program may hold blanks and brackets: the fields are counted after its last bracket.
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

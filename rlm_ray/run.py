@@ -1,0 +1,203 @@
+"""One run under way, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlm_ray import contexts
+from rlm_ray.config import Settings, settings_as_table
+from rlm_ray.core.context import Context
+from rlm_ray.core.records import Record
+from rlm_ray.core.tree import RunTree
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.earlier import Earlier
+from rlm_ray.errors import JournalError
+from rlm_ray.journal.folder import RunFolder
+
+if TYPE_CHECKING:
+    from rlm_ray.cluster.root import Observer, RootRun
+    from rlm_ray.session import Completion
+    from rlm_ray.tracing.observer import TracedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended; nothing that is known is lost."""
+
+    answer: str | None
+    stop_reason: str
+    """`answered`, or what stopped the run: `max_iterations`, `no_code`, `cost_usd`, `time_s`, `interrupted` ..."""
+    why: str
+    """One sentence where the stop was not the model's own."""
+    run_id: str
+    turns: int
+    seconds: float
+    usage: RunUsage = field(default_factory=RunUsage)
+    """What the whole tree used, as its providers counted it, per model and per depth."""
+    trace_id: str = ""
+    """Of its OpenTelemetry trace; empty where none was made."""
+    run_dir: str = ""
+    """Where its folder lies; empty where no record was kept."""
+
+    @property
+    def answered(self) -> bool:
+        return self.stop_reason == "answered"
+
+    @property
+    def tree(self) -> RunTree:
+        """All sessions, calls and cells of the run, from its record."""
+        return RunTree(self._records())
+
+    def report(self, path: str | Path) -> Path:
+        """Write one self-contained HTML page about the run."""
+        from rlm_ray.report import write_report
+
+        write_report(self._records(), Path(path))
+        return Path(path)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return plain | {"usage": self.usage.as_dict()}
+
+    def _records(self) -> list[Record]:
+        if not self.run_dir:
+            raise JournalError(self.run_id, "keeps no record; give a run_dir")
+        return RunFolder(self.run_dir, self.run_id).records()
+
+
+class Run:
+    """One life of a run: `start` it, `await result()`; stop or cancel it meanwhile."""
+
+    def __init__(  # noqa: PLR0913 - a question, and how to carry it out
+        self,
+        settings: Settings,
+        query: str,
+        context: Context,
+        *,
+        paths: Sequence[Path] = (),
+        observers: Sequence[Observer] = (),
+        traceparent: str = "",
+        earlier: Earlier | None = None,
+    ) -> None:
+        self.run_id = earlier.run_id if earlier else new_run_id()
+        self._settings, self._query, self._paths = settings, query, paths
+        self._context = replace(context, origin=0)
+        self._observers = list(observers)
+        self._traceparent = traceparent
+        self._earlier = earlier
+        self._started = time.monotonic()
+        self._engine: Any = None
+        self._root: RootRun | None = None
+        self._work: asyncio.Task[Result] | None = None
+
+    async def start(self) -> None:
+        """Begin, and return at once."""
+        self._work = asyncio.create_task(self._run(), name=self.run_id)
+
+    async def result(self) -> Result:
+        """Wait for the end. Cancelling this cancels the run."""
+        assert self._work is not None
+        return await self._work
+
+    async def stop(self, reason: str = "interrupted", why: str = "the run was interrupted") -> None:
+        """End the run early: what runs below the root is cancelled, and `result()` gives what is known."""
+        if self._root is not None and await self._engine.carry_out(self._root.stop(reason, why)):
+            return
+        if self._work is not None:
+            self._work.cancel()
+
+    @property
+    def actor(self) -> str | None:
+        """The session actor its root is in; None before and after that."""
+        return self._root.actor if self._root is not None else None
+
+    def interrupted(self) -> Result:
+        """The result of a run that was stopped before its root had begun."""
+        why = "the run was interrupted before it began"
+        return Result(None, "interrupted", why, self.run_id, 0, time.monotonic() - self._started)
+
+    async def _run(self) -> Result:
+        # Ray takes seconds to import and to start: only who runs something pays for that
+        from rlm_ray.cluster.engine import Engine
+        from rlm_ray.cluster.root import RootRun
+
+        async with AsyncExitStack() as stack:
+            self._engine = await Engine.connect(self._settings.cluster)
+            traced = self._traced()
+            if traced is not None:
+                stack.push_async_callback(traced.aclose)
+                self._observers.append(traced)
+            self._root = RootRun(self._engine, self._order(traced), self._observers)
+            keeping = asyncio.create_task(asyncio.to_thread(self._keep_context))
+            try:
+                completion = await self._engine.carry_out(self._root.run())
+            finally:
+                self._root = None
+                with contextlib.suppress(JournalError):  # the journal itself has said what is wrong there
+                    await asyncio.shield(keeping)
+        return await self._ended(completion, traced)
+
+    def _order(self, traced: TracedRun | None) -> Any:
+        from rlm_ray.cluster.root import Order
+
+        earlier = self._earlier or Earlier(self.run_id)
+        return Order(
+            self.run_id,
+            self._settings,
+            self._query,
+            self._context,
+            settings_as_table(self._settings),
+            traced.traceparent if traced is not None else self._traceparent,
+            earlier.lives,
+            earlier.usage,
+            earlier.context_key(self._context),
+        )
+
+    def _traced(self) -> TracedRun | None:
+        """Spans and metrics, where the environment or the application wants them."""
+        wanted = any(name.startswith("OTEL_") for name in os.environ)
+        if not wanted and "opentelemetry.sdk.trace" not in sys.modules:
+            return None
+        from rlm_ray.tracing.observer import traced_run
+
+        return traced_run(self.run_id, self._settings.tracing, self._traceparent)
+
+    def _keep_context(self) -> None:
+        """So that the run can be taken up again; what is on record needs no second copy."""
+        settings = self._settings
+        if settings.run_dir and settings.record_content:
+            contexts.keep(RunFolder(settings.run_dir, self.run_id), self._context, self._paths)
+
+    async def _ended(self, completion: Completion, traced: TracedRun | None) -> Result:
+        settings = self._settings
+        if completion.stop_reason == "answered" and settings.run_dir and settings.record_content:
+            with contextlib.suppress(JournalError):
+                await asyncio.to_thread(contexts.forget, RunFolder(settings.run_dir, self.run_id))
+        return Result(
+            completion.answer,
+            completion.stop_reason,
+            completion.why,
+            self.run_id,
+            completion.turns,
+            time.monotonic() - self._started,
+            completion.usage,
+            traced.trace_id if traced is not None else "",
+            settings.run_dir,
+        )
+
+
+def new_run_id() -> str:
+    """Unique, and in the order of time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

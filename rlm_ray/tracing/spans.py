@@ -1,0 +1,94 @@
+"""Spans with times of our own, through the public OpenTelemetry API only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TracerProvider,
+    set_span_in_context,
+)
+
+from rlm_ray.tracing import conventions as names
+from rlm_ray.tracing.attributes import Attributes, Failure, bounded, cut
+
+LONGEST_NAME = 256
+
+
+class Open:
+    """A span that was started; once ended only its place in the tree is kept."""
+
+    __slots__ = ("_span", "context", "ended", "started")
+
+    def __init__(self, span: Span, started: float) -> None:
+        self._span = span
+        self.context = set_span_in_context(span, Context())
+        """For spans below it."""
+        self.started = started
+        self.ended: float | None = None
+        """Unix time; None while it goes on."""
+
+    @property
+    def identity(self) -> SpanContext:
+        return self._span.get_span_context()
+
+    def set(self, attributes: Attributes) -> None:
+        self._span.set_attributes(attributes)
+
+    def event(self, name: str, at: float, attributes: Attributes) -> None:
+        self._span.add_event(name, attributes, nanoseconds(at))
+
+    def end(self, at: float, attributes: Attributes | None = None, failure: Failure | None = None) -> None:
+        """End it, as an error where there is a failure; a second end changes nothing."""
+        if self.ended is not None:
+            return
+        if attributes:
+            self._span.set_attributes(attributes)
+        if failure is not None:
+            self._span.set_attributes(bounded({names.ERROR_TYPE: failure.kind}))
+            said = f"{failure.kind}: {failure.why}" if failure.why else failure.kind
+            self._span.set_status(Status(StatusCode.ERROR, cut(said)))
+        self.ended = max(at, self.started)
+        self._span.end(nanoseconds(self.ended))
+        self._span = NonRecordingSpan(self.identity)  # the other one would keep all it said in memory
+        self.context = set_span_in_context(self._span, Context())
+
+
+class Spans:
+    """Starts spans of one provider."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._tracer = provider.get_tracer(names.SCOPE, schema_url=names.SCHEMA_URL)
+
+    def start(  # noqa: PLR0913 - what a span is
+        self,
+        name: str,
+        at: float,
+        attributes: Attributes,
+        parent: Context,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        links: Sequence[SpanContext] = (),
+    ) -> Open:
+        span = self._tracer.start_span(
+            cut(name, LONGEST_NAME),
+            context=parent,
+            kind=kind,
+            attributes=attributes,
+            links=[Link(to) for to in links],
+            start_time=nanoseconds(at),
+        )
+        return Open(span, at)
+
+
+def nanoseconds(at: float) -> int:
+    """Of a Unix time in seconds."""
+    return int(at * 1e9)

@@ -1,0 +1,334 @@
+"""The spans of a run, made from its records as they arrive.
+
+    invoke_workflow rlm                      the run
+    └─ invoke_agent rlm                      a session, once for each actor it was tried in
+       ├─ chat gpt-5                         a model call of its own
+       ├─ execute_tool python                a cell
+       └─ map                                sub-calls of a cell: counts of all, and below it
+          ├─ chat gpt-5-mini                 plain calls: all of them, or a sample of many
+          └─ invoke_agent rlm                child sessions
+
+Rules:
+- One process makes all spans, with the times of the records, so a killed actor loses none.
+- Records may come in any order and more than once. A span is made when its parent is known; what is left at the end
+  goes below its nearest known ancestor, and what never ended ends as an error: no orphan, nothing lost.
+- Not thread-safe: feed it from one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind, TracerProvider, format_trace_id
+
+from rlm_ray.config import Tracing
+from rlm_ray.core.measures import model_name
+from rlm_ray.core.records import (
+    CallEnded,
+    CallSent,
+    CellEnded,
+    Input,
+    MapEnded,
+    MapOpened,
+    Path,
+    Record,
+    RunEnded,
+    RunOpened,
+    SessionEnded,
+    SessionOpened,
+)
+from rlm_ray.tracing import conventions as names
+from rlm_ray.tracing.attributes import Describe, Failure
+from rlm_ray.tracing.order import Order
+from rlm_ray.tracing.parent import span_named
+from rlm_ray.tracing.spans import Open, Spans
+from rlm_ray.tracing.state import Attempt, MapSpan, Parts
+
+
+class Tracer:
+    """Takes the records of one run and makes its spans; they go where `provider` sends them."""
+
+    def __init__(
+        self,
+        provider: TracerProvider,
+        run_id: str,
+        *,
+        options: Tracing | None = None,
+        parent: Context | None = None,
+        capture_content: bool = False,
+    ) -> None:
+        self._options = options or Tracing()
+        self._parent = parent or Context()
+        self._describe = Describe(run_id, capture_content)
+        self._spans = Spans(provider)
+        self._order = Order()
+        self._ids: set[str] = set()
+        self._run: Open | None = None
+        self._parts: Parts | None = None
+        self._ended: RunEnded | None = None
+        self._last = 0.0
+        self._attempts: dict[Path, list[Attempt]] = {}
+        self._waiting: dict[Path, list[Record]] = {}
+        """Records of sessions that nobody has heard of yet, by the session's path."""
+
+    @property
+    def trace_id(self) -> str:
+        """In hexadecimal; empty until the first record."""
+        return "" if self._run is None else format_trace_id(self._run.identity.trace_id)
+
+    def add(self, record: Record) -> None:
+        """Take a record in; spans that need not wait for others are made."""
+        if record.id:
+            if record.id in self._ids:
+                return
+            self._ids.add(record.id)
+        if isinstance(record, RunOpened) and self._run is None:
+            self._open_run(record.at, record)  # at once: the trace has its name
+            return
+        for ready in self._order.add(record):
+            self._take(ready)
+
+    def finish(self, record: RunEnded | None = None) -> None:
+        """No more records come: all that is open ends."""
+        if record is not None:
+            self.add(record)
+        for ready in self._order.rest():
+            self._take(ready)
+        if self._run is None:
+            return
+        self._place_waiting()
+        at = self._last if self._ended is None else self._ended.at
+        self._settle(at)
+        assert self._parts is not None
+        self._parts.end(at)
+        if self._ended is None:
+            self._run.end(at, failure=Failure(names.NOT_FINISHED))
+        else:
+            self._run.end(at, self._describe.run_end(self._ended), self._describe.failure(self._ended))
+
+    def _open_run(self, at: float, record: RunOpened | None) -> None:
+        caller = span_named(record.traceparent) if record is not None and not self._parent else None
+        said, links = self._describe.run(record), [] if caller is None else [caller]
+        self._run = self._spans.start(f"{names.WORKFLOW} rlm", at, said, self._parent, links=links)
+        limit = self._options.sessions_per_trace
+        self._parts = Parts(self._spans, self._describe.run_id, self._run, limit)
+        self._last = max(self._last, at)
+
+    def _take(self, record: Record) -> None:
+        if self._run is None:
+            self._open_run(record.at, record if isinstance(record, RunOpened) else None)
+        match record:
+            case RunOpened():
+                self._resume(record)
+            case RunEnded():
+                self._ended = record
+            case SessionOpened(path=()):
+                self._open_session(record, None)
+            case SessionEnded():
+                self._end_session(record)
+            case _:
+                owner = _owner(record)
+                attempt = self._attempt(owner, _beginning(record))
+                if attempt is None:
+                    self._waiting.setdefault(owner, []).append(record)
+                else:
+                    self._take_below(attempt, record)
+        self._last = max(self._last, record.at)
+
+    def _take_below(self, attempt: Attempt, record: Record) -> None:
+        match record:
+            case SessionOpened():
+                self._open_session(record, attempt)
+            case CallSent():
+                before = attempt.sent.get((record.path, record.call))
+                attempt.sent[record.path, record.call] = record
+                if before is not None:
+                    self._lose_call(attempt, before, record.at, names.LOST)
+            case CallEnded():
+                self._forget_sent(record)
+                self._call(attempt, record)
+            case CellEnded():
+                self._cell(attempt, record)
+            case MapOpened():
+                self._open_map(attempt, record)
+            case MapEnded():
+                self._end_map(attempt, record)
+            case _:
+                raise AssertionError(record)
+
+    def _resume(self, record: RunOpened) -> None:
+        """The run was taken up again: what the life before left open is over."""
+        assert self._run is not None
+        self._settle(self._last)
+        self._ended = None
+        self._run.event(names.RESUMED, record.at, {names.LIFE: record.life})
+
+    def _open_session(
+        self, record: SessionOpened, parent: Attempt | None, *, incomplete: bool = False
+    ) -> None:
+        assert self._run is not None
+        assert self._parts is not None
+        above, before = self._run, self._parts.main
+        if parent is not None:
+            around = parent.map_of(record.path[-1]) if record.path[:-1] == parent.path else None
+            above, before = (around or parent).span, parent.part
+        part = self._parts.place(before, record.at)
+        apart = part is not before
+        context, links = (part.root.context, [above.identity]) if apart else (above.context, [])
+        said = self._describe.session(record, incomplete=incomplete)
+        span = self._spans.start(f"{names.AGENT} rlm", record.at, said, context, links=links)
+        attempts = self._attempts.setdefault(record.path, [])
+        attempts.append(Attempt(record.path, record.attempt, span, part, parent))
+        attempts.sort(key=lambda attempt: attempt.span.started)
+        for waiting in self._waiting.pop(record.path, []):
+            self._take(waiting)
+
+    def _end_session(self, record: SessionEnded) -> None:
+        for attempt in reversed(self._attempts.get(record.path, [])):
+            if attempt.number == record.attempt and attempt.span.ended is None:
+                attempt.end = record
+                attempt.span.end(
+                    record.at, self._describe.session_end(record), self._describe.failure(record)
+                )
+                return
+        self._waiting.setdefault(record.path, []).append(record)
+
+    def _call(self, attempt: Attempt, record: CallEnded) -> None:
+        if record.role != "leaf":
+            attempt.part.sums.add(record)
+            self._chat(record, attempt.span)
+            return
+        around = attempt.map_of(record.path[-1])
+        if around is None:
+            attempt.held.append(record)
+            return
+        attempt.part.sums.add(record)
+        if around.add(record):
+            self._chat(record, around.span)
+        if around.complete:
+            self._close_map(around, record.at)
+
+    def _chat(self, record: CallEnded, below: Open) -> None:
+        name = f"{names.CHAT} {model_name(record.model, record.provider)}"
+        said = self._describe.call(record)
+        span = self._spans.start(name, record.started, said, below.context, kind=SpanKind.CLIENT)
+        for failed in record.tries:
+            span.event(names.ATTEMPT_FAILED, failed.at, self._describe.attempt(failed))
+        span.end(record.at, failure=self._describe.failure(record))
+
+    def _cell(self, attempt: Attempt, record: CellEnded) -> None:
+        name = f"{names.TOOL} python"
+        span = self._spans.start(name, record.started, self._describe.cell(record), attempt.span.context)
+        span.end(record.at, failure=self._describe.failure(record))
+
+    def _open_map(self, attempt: Attempt, record: MapOpened) -> None:
+        span = self._spans.start("map", record.at, self._describe.map(record), attempt.span.context)
+        attempt.maps.append(MapSpan(record, span, self._options.leaves_per_map))
+        held, attempt.held = attempt.held, []
+        for waiting in held:
+            self._take_below(attempt, waiting)
+
+    def _end_map(self, attempt: Attempt, record: MapEnded) -> None:
+        around = next((found for found in attempt.maps if found.record.first == record.first), None)
+        if around is None:
+            attempt.held.append(record)
+            return
+        around.end = record
+        if around.complete:
+            self._close_map(around, record.at)
+
+    def _close_map(self, around: MapSpan, at: float, failure: Failure | None = None) -> None:
+        if around.span.ended is None:
+            for call in around.close(at, failure):
+                self._chat(call, around.span)
+
+    def _attempt(self, path: Path, at: float) -> Attempt | None:
+        """The attempt of a session that was under way then."""
+        known = self._attempts.get(path, [])
+        return next(
+            (attempt for attempt in reversed(known) if attempt.span.started <= at),
+            known[0] if known else None,
+        )
+
+    def _forget_sent(self, record: CallEnded) -> None:
+        key = (record.path, record.call)
+        for attempt in self._attempts.get(_owner(record), []):
+            sent = attempt.sent.get(key)
+            if sent is not None and record.started <= sent.at <= record.at:
+                del attempt.sent[key]
+
+    def _lose_call(self, attempt: Attempt, sent: CallSent, at: float, kind: str) -> None:
+        """A call that was sent and never ended becomes an error."""
+        common = {name: getattr(sent, name) for name in ("path", "call", "role", "model", "key")}
+        record = CallEnded(at=max(at, sent.at), started=sent.at, error_kind=kind, **common)
+        around = attempt.map_of(sent.path[-1]) if sent.role == "leaf" else None
+        attempt.part.sums.add(record)
+        if around is None or around.add(record, lost=True):
+            self._chat(record, (around or attempt).span)
+
+    def _place_waiting(self) -> None:
+        """Sessions whose beginning never came get spans from their first sign of life, below what is known."""
+        while self._waiting:
+            path = min(self._waiting, key=lambda path: (len(path), path))
+            records = self._waiting[path]
+            at = min(_beginning(record) for record in records)
+            numbers = [record.attempt for record in records if isinstance(record, SessionEnded)]
+            opened = SessionOpened(at, path, "", Input(), "", "", attempt=numbers[0] if numbers else 1)
+            self._open_session(opened, self._ancestor(path, at), incomplete=True)
+
+    def _ancestor(self, path: Path, at: float) -> Attempt | None:
+        """The nearest session above that is known."""
+        while path:
+            path = path[:-1]
+            if (found := self._attempt(path, at)) is not None:
+                return found
+        return None
+
+    def _settle(self, at: float) -> None:
+        """All that is open ends as an error: when the session it ran below ended, or now."""
+        attempts = [attempt for known in self._attempts.values() for attempt in known]
+        for attempt in attempts:
+            ended, kind = attempt.fate
+            self._settle_below(attempt, at if ended is None else ended, kind)
+        for attempt in attempts:
+            ended, kind = attempt.fate
+            attempt.span.end(at if ended is None else ended, failure=Failure(kind))
+
+    def _settle_below(self, attempt: Attempt, at: float, kind: str) -> None:
+        held, attempt.held = attempt.held, []
+        for record in held:
+            match record:
+                case MapEnded():
+                    count = record.answered + record.failed
+                    self._open_map(attempt, MapOpened(record.at, attempt.path, 0, record.first, count, count))
+                    self._end_map(attempt, record)
+                case CallEnded():
+                    attempt.part.sums.add(record)
+                    self._chat(record, attempt.span)
+        sent, attempt.sent = attempt.sent, {}
+        for call in sent.values():
+            self._lose_call(attempt, call, at, kind)
+        for around in attempt.maps:
+            self._close_map(around, at, Failure(kind) if around.end is None else None)
+
+
+def trace(tracer: Tracer, records: Iterable[Record]) -> None:
+    """All records of a run that is over."""
+    for record in records:
+        tracer.add(record)
+    tracer.finish()
+
+
+def _owner(record: Record) -> Path:
+    """The session a record belongs to: a leaf's and a session's parent, else its own."""
+    path: Path = getattr(record, "path", ())
+    match record:
+        case SessionOpened() | CallSent(role="leaf") | CallEnded(role="leaf"):
+            return path[:-1]
+        case _:
+            return path
+
+
+def _beginning(record: Record) -> float:
+    return record.started if isinstance(record, CallEnded | CellEnded) else record.at

@@ -1,0 +1,56 @@
+"""What a command shows on stderr while its run goes on."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rlm_ray.cli import live
+from rlm_ray.core.limits import Limits
+from rlm_ray.core.model import Usage
+from rlm_ray.core.records import CallEnded, Input, RunOpened
+
+
+@pytest.fixture
+def stderr(monkeypatch):
+    """What the command writes there, as if on a terminal of 60 columns."""
+    file = io.StringIO()
+    console = Console(
+        file=file, width=60, height=20, force_terminal=True, force_interactive=True, color_system=None
+    )
+    monkeypatch.setattr(live, "stderr", console)
+    return file
+
+
+def tell(observer):
+    observer.add(RunOpened(1.0, "run", "Who is to blame?", {}, Input(), "1"))
+    observer.add(CallEnded(2.0, (), 1, "turn", "m", "k", 1.5, usage=Usage(900, 100), cost_usd=0.5))
+
+
+def test_a_run_is_shown_with_its_limits_and_nothing_of_it_stays(stderr):
+    with live.live(Limits(cost_usd=2.0)) as progress:
+        tell(progress)
+        progress.draw()
+    written = stderr.getvalue()
+    assert "Who is to blame?" in written
+    assert "$0.50 of $2.00" in written
+    assert written.endswith("\x1b[1A\x1b[2K")
+    assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
+
+
+class Watched:
+    """A run that can be watched once it has started."""
+
+    watch = staticmethod(tell)
+
+
+async def test_a_run_that_can_be_watched_later_is_watched(stderr):
+    async with live.shown(Watched()):
+        pass
+    assert "Who is to blame?" in stderr.getvalue()
+
+
+async def test_a_run_that_cannot_is_left_alone(stderr):
+    async with live.shown(object()):
+        pass
+    assert stderr.getvalue() == ""

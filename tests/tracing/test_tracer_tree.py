@@ -1,0 +1,251 @@
+"""The spans of a run form the tree of its sessions, in whatever order the records come."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recorded_runs import (
+    BEGIN,
+    CELL,
+    CHAT,
+    MODEL,
+    RUN,
+    SESSION,
+    Child,
+    Leaf,
+    Played,
+    children,
+    expected,
+    facts,
+    in_memory,
+    named,
+    spans_of,
+)
+
+from rlm_ray.core.records import (
+    CallEnded,
+    CallSent,
+    CellEnded,
+    Input,
+    MapEnded,
+    MapOpened,
+    RunOpened,
+    SessionEnded,
+    SessionOpened,
+)
+from rlm_ray.tracing.order import HOLD_S
+from rlm_ray.tracing.tracer import Tracer
+
+TREE = Child(((Leaf(), Leaf(fails=True), Child(((Leaf(),),), dies=True)), ()))
+
+
+def one_tree(spans):
+    """One root, and every parent is there."""
+    ids = {span.context.span_id for span in spans}
+    roots = [span for span in spans if span.parent is None]
+    return len(roots) == 1 and all(span.parent is None or span.parent.span_id in ids for span in spans)
+
+
+def test_a_run_becomes_the_tree_of_its_sessions():
+    played = Played().run(TREE)
+    spans = spans_of(played.records)
+    assert facts(spans) == expected(played)
+    assert {span.name for span in spans} == {RUN, SESSION, CHAT, CELL, "map"}
+
+
+@given(children(), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=60)
+def test_any_order_of_arrival_gives_the_same_tree(root, random):
+    played = Played().run(root)
+    arrived = played.records + random.sample(played.records, len(played.records) // 3)
+    random.shuffle(arrived)
+    assert facts(spans_of(arrived)) == expected(played)
+
+
+@given(children(), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=30)
+def test_records_of_a_long_run_that_come_a_little_late_are_in_their_place(root, random):
+    played = Played(step_s=0.9).run(root)
+    arrived = sorted(played.records, key=lambda record: record.at + random.uniform(0, HOLD_S))
+    assert facts(spans_of(arrived)) == expected(played)
+
+
+@given(children(), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=60)
+def test_whatever_is_missing_or_late_there_is_one_tree_and_no_call_is_lost(root, random):
+    played = Played(step_s=3.0).run(root)
+    arrived = [
+        record
+        for record in played.records
+        if isinstance(record, CallEnded | CellEnded) or random.random() < 0.6
+    ]
+    random.shuffle(arrived)
+    spans = spans_of(arrived)
+    assert one_tree(spans)
+    ends = {int(record.at * 1e9) for record in arrived if isinstance(record, CallEnded | CellEnded)}
+    assert ends <= {span.end_time for span in spans if span.name in {CHAT, CELL}}
+
+
+def test_nothing_heard_makes_no_span():
+    assert spans_of([]) == ()
+
+
+def test_what_runs_below_a_session_whose_actor_died_ends_with_it_as_an_error():
+    at = BEGIN
+    lost = at + 0.5
+    records = [
+        RunOpened(at, "run-1", "", {}, Input(), "1"),
+        SessionOpened(at + 0.1, (), "", Input(), MODEL, "a"),
+        MapOpened(at + 0.2, (), 1, 0, 2, 1),
+        SessionOpened(at + 0.3, (0,), "", Input(), MODEL, "b"),
+        CallSent(at + 0.35, (0,), 1, "turn", MODEL, "k"),
+        CallSent(at + 0.36, (1,), 1, "leaf", MODEL, "k"),
+        SessionEnded(lost, (), "lost", "its actor died", error_kind="ClusterError"),
+        SessionOpened(at + 0.6, (), "", Input(), MODEL, "c", attempt=2),
+        SessionOpened(at + 0.7, (0,), "", Input(), MODEL, "d"),
+        SessionEnded(at + 0.8, (0,), "answered"),
+        SessionEnded(at + 0.9, (), "answered", attempt=2),
+    ]
+    spans = spans_of(records)
+    by_start = sorted(named(spans, SESSION), key=lambda span: span.start_time)
+    dead_root, dead_child, root, child = by_start
+    below = [dead_child, *named(spans, "map"), *named(spans, CHAT)]
+    assert all(span.status.status_code.name == "ERROR" for span in [dead_root, *below])
+    assert {span.end_time for span in [dead_root, *below]} == {int(lost * 1e9)}
+    assert {span.attributes["error.type"] for span in below} == {"lost"}
+    assert child.parent.span_id == root.context.span_id
+    assert root.status.status_code.name == child.status.status_code.name == "UNSET"
+    assert [span.attributes["rlm.attempt"] for span in by_start] == [1, 1, 2, 1]
+
+
+def test_a_reply_that_comes_after_its_session_was_lost_is_no_error():
+    at = BEGIN
+    records = [
+        RunOpened(at, "run-1", "", {}, Input(), "1"),
+        SessionOpened(at + 0.1, (), "", Input(), MODEL, "a"),
+        CallSent(at + 0.2, (), 1, "turn", MODEL, "k"),
+        SessionEnded(at + 0.3, (), "lost", error_kind="ClusterError"),
+        CallEnded(at + 0.4, (), 1, "turn", MODEL, "k", at + 0.2, "openai"),
+    ]
+    (call,) = named(spans_of(records), CHAT)
+    assert call.status.status_code.name == "UNSET"
+    assert call.end_time == int((at + 0.4) * 1e9)
+
+
+def test_a_call_sent_again_for_its_actor_died_is_two_spans():
+    at = BEGIN
+    records = [
+        RunOpened(at, "run-1", "", {}, Input(), "1"),
+        SessionOpened(at + 0.1, (), "", Input(), MODEL, "a"),
+        MapOpened(at + 0.2, (), 1, 0, 1, 0),
+        CallSent(at + 0.3, (0,), 1, "leaf", MODEL, "k"),
+        CallSent(at + 0.5, (0,), 1, "leaf", MODEL, "k"),
+        CallEnded(at + 0.9, (0,), 1, "leaf", MODEL, "k", at + 0.4, "openai"),
+        MapEnded(at + 1.0, (), 0, 1, 0),
+    ]
+    spans = spans_of(records)
+    lost, answered = sorted(named(spans, CHAT), key=lambda span: span.start_time)
+    (around,) = named(spans, "map")
+    assert lost.attributes["error.type"] == "lost"
+    assert answered.status.status_code.name == "UNSET"
+    assert {lost.parent.span_id, answered.parent.span_id} == {around.context.span_id}
+    assert (around.attributes["rlm.map.calls"], around.attributes["rlm.map.errors"]) == (2, 1)
+
+
+def test_what_is_still_open_at_the_end_ends_as_an_error():
+    records = Played().run(TREE).records
+    cut_short = records[: len(records) // 2]
+    spans = spans_of(cut_short)
+    (run,) = named(spans, RUN)
+    assert one_tree(spans)
+    assert run.attributes["error.type"] == "not_finished"
+    assert run.end_time == int(cut_short[-1].at * 1e9)
+
+
+def test_a_leaf_on_a_machine_with_another_clock_stays_below_its_map():
+    for skew in (-0.4, 0.4):
+        played = Played(step_s=0.01).run(Child(((Leaf(), Leaf()),)))
+        records = [
+            replace(
+                record,
+                at=record.at + skew,
+                **({"started": record.started + skew} if isinstance(record, CallEnded) else {}),
+            )
+            if isinstance(record, CallEnded | CallSent) and record.role == "leaf"
+            else record
+            for record in played.records
+        ]
+        spans = spans_of(records)
+        (around,) = named(spans, "map")
+        below = [
+            span
+            for span in spans
+            if span.parent is not None and span.parent.span_id == around.context.span_id
+        ]
+        assert len(below) == around.attributes["rlm.map.calls"] == 2
+
+
+def test_sub_calls_without_a_map_go_below_their_session():
+    played = Played().run(Child(((Leaf(), Child(((),))),)))
+    records = [record for record in played.records if not isinstance(record, MapOpened | MapEnded)]
+    spans = spans_of(records)
+    root = min(named(spans, SESSION), key=lambda span: span.start_time)
+    below = [
+        span.name for span in spans if span.parent is not None and span.parent.span_id == root.context.span_id
+    ]
+    assert sorted(below) == sorted([CHAT, CHAT, CELL, SESSION])
+
+
+def test_a_session_whose_beginning_never_came_is_made_from_what_did():
+    played = Played().run(Child(((Child(((Leaf(),),)),),)))
+    records = [r for r in played.records if not (isinstance(r, SessionOpened) and r.path == (0,))]
+    spans = spans_of(records)
+    (made,) = [span for span in named(spans, SESSION) if span.attributes.get("rlm.incomplete")]
+    assert one_tree(spans)
+    assert made.attributes["rlm.path"] == "0"
+    assert len(spans) == len(played.spans)
+
+
+def test_a_run_taken_up_again_closes_what_its_last_life_left_open():
+    at = BEGIN
+    records = [
+        RunOpened(at, "run-1", "", {}, Input(), "1"),
+        SessionOpened(at + 1, (), "", Input(), MODEL, "a"),
+        CallSent(at + 2, (), 1, "turn", MODEL, "k"),
+        RunOpened(at + 100, "run-1", "", {}, Input(), "1", life=2),
+        SessionOpened(at + 101, (), "", Input(), MODEL, "b"),
+        SessionEnded(at + 102, (), "answered"),
+    ]
+    spans = spans_of(records)
+    old, new = sorted(named(spans, SESSION), key=lambda span: span.start_time)
+    (run,) = named(spans, RUN)
+    assert (old.attributes["error.type"], old.end_time) == ("not_finished", int((at + 2) * 1e9))
+    assert new.status.status_code.name == "UNSET"
+    assert [event.name for event in run.events] == ["rlm.resumed"]
+
+
+def test_a_tracer_does_not_wait_for_the_end_to_make_spans():
+    records = Played(step_s=1.0).run(TREE).records
+    kept, provider = in_memory()
+    tracer = Tracer(provider, "run-1")
+    tracer.add(records[0])
+    assert tracer.trace_id
+    for record in records[1:]:
+        tracer.add(record)
+    before = kept.get_finished_spans()
+    assert named(before, CHAT)
+    assert named(before, "map")
+    tracer.finish()
+    assert len(kept.get_finished_spans()) > len(before)
+    assert {f"{span.context.trace_id:032x}" for span in kept.get_finished_spans()} == {tracer.trace_id}
+
+
+def test_a_second_finish_changes_nothing():
+    kept, provider = in_memory()
+    tracer = Tracer(provider, "run-1")
+    for record in Played().run(TREE).records[:-1]:
+        tracer.add(record)
+    tracer.finish()
+    before = kept.get_finished_spans()
+    tracer.finish()
+    assert kept.get_finished_spans() == before

@@ -1,0 +1,231 @@
+"""Where spans go, and that no collector can hold a run up."""
+
+import logging
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from opentelemetry import metrics as metrics_api
+from opentelemetry import trace as trace_api
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from recorded_runs import CHAT, RUN, Child, Leaf, Played, expected, in_memory, named
+
+from rlm_ray.testing.otlp import OtlpReceiver
+from rlm_ray.tracing.export import (
+    endpoint_of,
+    flush,
+    meter_provider_from_environment,
+    provider_from_environment,
+    resource,
+)
+from rlm_ray.tracing.quiet import REST_S, Breaker, listens
+from rlm_ray.tracing.tracer import Tracer
+
+PLAYED = Played().run(Child(((Leaf(), Leaf(fails=True)), ())))
+QUIET = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
+
+
+@pytest.fixture(autouse=True)
+def a_clean_environment(monkeypatch):
+    import os
+
+    for name in [name for name in os.environ if name.startswith("OTEL_") or name in QUIET]:
+        monkeypatch.delenv(name)
+
+
+def traced(environment, flush_s=5.0):
+    """A run traced as the environment says; whether all was sent in time."""
+    provider, ours = provider_from_environment(environment)
+    assert ours
+    tracer = Tracer(provider, "run-1")
+    for record in PLAYED.records:
+        tracer.add(record)
+    tracer.finish()
+    return flush(flush_s, provider)
+
+
+def dead_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def test_spans_arrive_at_the_collector_the_environment_names():
+    with OtlpReceiver() as collector:
+        assert traced({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+        starts = {span.span_id: span.start for span in collector.spans}
+        found = {(s.name, s.start, starts.get(s.parent_id), s.status == "error") for s in collector.spans}
+        assert found == expected(PLAYED)
+        (run,) = [span for span in collector.spans if span.name == RUN]
+        assert (run.kind, run.parent_id, run.resource["service.name"]) == ("internal", "", "rlm_ray")
+        call = next(span for span in collector.spans if span.name == CHAT)
+        assert (call.kind, call.attributes["gen_ai.usage.input_tokens"]) == ("client", 100)
+        assert call.trace_id == run.trace_id
+
+
+def test_spans_are_packed_when_the_environment_says_so(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    with OtlpReceiver() as collector:
+        assert traced(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}
+        )
+        assert len(collector.spans) == len(PLAYED.spans)
+
+
+@pytest.mark.parametrize(
+    ("environment", "endpoint"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "http://c:4318/v1/traces"),
+        (
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://d"},
+            "http://c/x",
+        ),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c/x"}, None),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, "http://localhost:4318/v1/traces"),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, None),
+        (
+            {"OTEL_TRACES_EXPORTER": "console, otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"},
+            "http://c/v1/traces",
+        ),
+        ({"OTEL_TRACES_EXPORTER": "console"}, None),
+    ],
+)
+def test_the_standard_variables_say_where_spans_go(environment, endpoint):
+    assert endpoint_of("TRACES", environment) == endpoint
+    assert (provider_from_environment(environment) is None) is (endpoint is None)
+
+
+def test_a_disabled_sdk_means_no_spans_and_no_metrics():
+    environment = {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}
+    assert provider_from_environment(environment) is None
+    assert meter_provider_from_environment(environment) is None
+
+
+def test_a_provider_the_user_has_set_is_used_and_left_alone(monkeypatch):
+    kept, provider = in_memory()
+    monkeypatch.setattr(trace_api, "_TRACER_PROVIDER", provider)
+    found = provider_from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
+    assert found == (provider, False)
+    tracer = Tracer(found[0], "run-1")
+    for record in PLAYED.records:
+        tracer.add(record)
+    tracer.finish()
+    assert len(kept.get_finished_spans()) == len(PLAYED.spans)
+    assert named(kept.get_finished_spans(), RUN)[0].resource is provider.resource
+
+
+def test_a_meter_provider_the_user_has_set_is_used(monkeypatch):
+    provider = MeterProvider(shutdown_on_exit=False)
+    monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", provider)
+    assert meter_provider_from_environment({}) == (provider, False)
+
+
+def test_a_user_s_provider_that_does_nothing_turns_tracing_off(monkeypatch):
+    monkeypatch.setattr(trace_api, "_TRACER_PROVIDER", trace_api.NoOpTracerProvider())
+    assert provider_from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) is None
+
+
+def test_none_of_ours_is_set_for_the_whole_process():
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{dead_port()}"}
+    assert provider_from_environment(environment)[1]
+    assert meter_provider_from_environment(environment)[1]
+    assert isinstance(trace_api.get_tracer_provider(), trace_api.ProxyTracerProvider)
+    assert type(metrics_api.get_meter_provider()).__name__ == "_ProxyMeterProvider"
+
+
+def test_runs_of_one_process_share_a_provider():
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{dead_port()}"}
+    assert provider_from_environment(environment)[0] is provider_from_environment(dict(environment))[0]
+
+
+def test_the_service_has_the_name_the_environment_gives(monkeypatch):
+    assert resource({}).attributes["service.name"] == "rlm_ray"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    assert resource({"OTEL_SERVICE_NAME": "mine"}).attributes["service.name"] == "mine"
+
+
+def test_a_collector_nobody_listens_for_costs_no_time_and_one_warning(caplog):
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{dead_port()}"}
+    started = time.monotonic()
+    for _ in range(3):
+        assert traced(environment, flush_s=5.0)
+    assert time.monotonic() - started < 2
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.name for record in warnings] == ["rlm_ray.tracing.quiet"]
+    assert "nobody listens there" in warnings[0].getMessage()
+
+
+def test_a_collector_that_refuses_is_one_warning(caplog):
+    with OtlpReceiver(status=400) as collector:
+        for _ in range(3):
+            assert traced({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+        assert collector.requests == 1
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.name for record in warnings] == ["rlm_ray.tracing.quiet"]
+
+
+def test_a_collector_that_hangs_is_waited_for_no_longer_than_asked():
+    with OtlpReceiver(hang=True) as collector:
+        started = time.monotonic()
+        assert not traced({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}, flush_s=0.3)
+        assert time.monotonic() - started < 1.5
+        collector.resume()
+
+
+def test_a_process_ends_although_its_collector_hangs():
+    with OtlpReceiver(hang=True) as collector:
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("traced_process.py")), collector.url],
+            check=True, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        waited = float(done.stdout)
+        assert 0.25 < waited < 1.0
+        assert time.monotonic() - started < 6
+        assert done.stderr == ""
+
+
+def test_a_collector_has_a_rest_after_a_failure_and_is_tried_again():
+    now = [0.0]
+    results = iter(["bad", "good", "bad"])
+    breaker = Breaker("spans", "nowhere", clock=lambda: now[0])
+    assert breaker.send(lambda: next(results), "good", "bad") == "bad"
+    assert breaker.send(lambda: pytest.fail("it has a rest"), "good", "bad") == "bad"
+    now[0] = REST_S + 1
+    assert breaker.send(lambda: next(results), "good", "bad") == "good"
+    assert breaker.send(lambda: next(results), "good", "bad") == "bad"
+
+
+def test_an_exporter_that_raises_is_a_collector_that_fails(caplog):
+    def broken():
+        raise ValueError("no such thing")
+
+    assert Breaker("spans", "nowhere").send(broken, "good", "bad") == "bad"
+    assert "no such thing" in caplog.text
+
+
+def test_others_exporters_log_as_before(caplog):
+    Breaker("spans", "nowhere")
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").error("somebody else's")
+    assert "somebody else's" in caplog.text
+
+
+def test_a_proxy_is_not_probed(monkeypatch):
+    port = dead_port()
+    assert not listens(f"http://127.0.0.1:{port}/v1/traces")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    assert listens(f"http://127.0.0.1:{port}/v1/traces")
+
+
+def test_a_flush_that_fails_is_over(caplog):
+    class Broken(TracerProvider):
+        def force_flush(self, timeout_millis=30_000):
+            raise RuntimeError("broken")
+
+    assert flush(1.0, Broken(shutdown_on_exit=False))

@@ -1,0 +1,22 @@
+"""A script: traces a run to the endpoint it is given, prints how long the flush took, and ends."""
+
+import sys
+import time
+
+from recorded_runs import Child, Leaf, Played
+
+from rlm_ray.tracing.export import flush, meter_provider_from_environment, provider_from_environment
+from rlm_ray.tracing.metrics import Metrics
+from rlm_ray.tracing.tracer import Tracer
+
+environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": sys.argv[1]}
+provider, _ = provider_from_environment(environment)
+meters, _ = meter_provider_from_environment(environment)
+tracer, counted = Tracer(provider, "run-1"), Metrics(meters)
+for record in Played().run(Child(((Leaf(),),))).records:
+    tracer.add(record)
+    counted.add(record)
+tracer.finish()
+started = time.monotonic()
+flush(0.3, provider, meters)
+sys.stdout.write(f"{time.monotonic() - started}\n")
