@@ -178,6 +178,27 @@ def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], fo
     return settings
 
 
+def changed(settings: Settings, named: Mapping[str, Any]) -> Settings:
+    """The same settings but for some, by their dotted names."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in named.items():
+        group, _, key = name.rpartition(".")
+        groups.setdefault(group, {})[key] = value
+    changes = groups.pop("", {})
+    for group, values in groups.items():
+        before = getattr(settings, group, None)
+        if isinstance(before, Mapping):
+            changes[group] = {**before, **values}
+        elif is_dataclass(before) and not isinstance(before, type):
+            kept = {item.name: getattr(before, item.name) for item in fields(before)}
+            changes[group] = _build(type(before), kept | values, f"{group}.")
+        else:
+            raise ConfigError(group, f"is no group of settings{_hint(group, setting_names())}")
+    kept = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    built: Settings = _build(Settings, kept | changes, "")
+    return built
+
+
 def settings_as_table(settings: Settings) -> dict[str, Any]:
     """Plain values, `***` in place of secrets."""
     table: dict[str, Any] = without_secrets(asdict(settings))

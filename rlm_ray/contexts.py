@@ -5,7 +5,6 @@ What was read from files is not copied: where they are is noted, and they are re
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,9 +19,10 @@ FACTS, DATA = "context.json", "context.bin"
 
 
 def keep(folder: RunFolder, context: Context, paths: Sequence[Path]) -> None:
-    """Note what the context was. Copies it, unless it was read from `paths`."""
+    """Note what the context is. Copies it, unless it was read from `paths`."""
     facts = {
-        "fingerprint": fingerprint(context),
+        # Of the first life: what later ones do with another context goes by another name (`Earlier.context_key`).
+        "fingerprint": noted_fingerprint(folder) or context.fingerprint(),
         "paths": [str(path.absolute()) for path in paths],
         "offsets": None if context.offsets is None else list(context.offsets),
         "ids": context.ids,
@@ -38,7 +38,7 @@ def forget(folder: RunFolder) -> None:
 
 
 def kept(folder: RunFolder) -> tuple[Context, str]:
-    """The context and the fingerprint it had. Raises `InputError` where it is not there any more."""
+    """The context, and the fingerprint that the first one had. Raises `InputError` where it is not there any more."""
     noted = folder.load(FACTS)
     if noted is None:
         why = "was killed before its context was kept, or keeps none; give the context again"
@@ -53,16 +53,9 @@ def kept(folder: RunFolder) -> tuple[Context, str]:
 
 
 def noted_fingerprint(folder: RunFolder) -> str:
-    """Of the context that the run had; empty where it was killed before it was noted."""
+    """Of the context that the run began with; empty where it was killed before it was noted."""
     noted = folder.load(FACTS)
     return "" if noted is None else str(json.loads(noted)["fingerprint"])
-
-
-def fingerprint(context: Context) -> str:
-    """Names the content of a context."""
-    digest = hashlib.blake2b(memoryview(context.data).cast("B"), digest_size=16)
-    digest.update(repr((None if context.offsets is None else context.offsets.tolist(), context.ids)).encode())
-    return digest.hexdigest()
 
 
 def _context(data: bytes, offsets: list[int] | None, ids: list[str] | None) -> Context:

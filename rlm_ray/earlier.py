@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_ray.contexts import fingerprint
 from rlm_ray.core.context import Context
-from rlm_ray.core.records import CallEnded, Record, RunEnded, RunOpened, SessionOpened
-from rlm_ray.core.usage import RunUsage, Tallies, Tally
+from rlm_ray.core.records import RunEnded, RunOpened
+from rlm_ray.core.secrets import HIDDEN
+from rlm_ray.core.tallies import usage_of
+from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.folder import RunFolder
 
@@ -38,7 +39,7 @@ class Earlier:
     lives: int = 0
     usage: RunUsage = field(default_factory=RunUsage)
     fingerprint: str = ""
-    """Of the context; empty where it is not known."""
+    """Of the first context; empty where it is not known."""
     query: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """As the last life was begun."""
@@ -46,8 +47,8 @@ class Earlier:
     """Of the last life; None where it was killed."""
 
     def context_key(self, context: Context) -> str:
-        """Empty where the context is the one before, else its own name."""
-        now = fingerprint(context) if self.fingerprint else ""
+        """Empty where the context is the one the run began with, else its own name."""
+        now = context.fingerprint() if self.fingerprint else ""
         return "" if now == self.fingerprint else now
 
     def answered(self, settings: Mapping[str, Any]) -> bool:
@@ -80,45 +81,13 @@ def earlier_lives(folder: RunFolder, fingerprint_: str = "") -> Earlier:
     )
 
 
-def usage_of(records: Iterable[Record]) -> RunUsage:
-    """What the recorded calls used."""
-    sums = Tallies()
-    sessions = hits = 0
-    for record in records:
-        if isinstance(record, SessionOpened):
-            sessions += record.attempt == 1
-        elif isinstance(record, CallEnded) and record.cache_hit:
-            hits += 1
-        elif isinstance(record, CallEnded):
-            sums.add(record.model, len(record.path), _tally(record))
-    return RunUsage(sums.rows(), sessions, hits)
-
-
-def _tally(call: CallEnded) -> Tally:
-    answered = not call.error_kind
-    usage = call.usage
-    return Tally(
-        calls=int(answered),
-        attempts=len(call.tries) + answered,
-        retries=max(0, len(call.tries) + answered - 1),
-        unknown=int(call.error_kind == "cancelled"),
-        repaid_calls=int(call.repaid and answered),
-        unpriced=int(answered and call.cost_usd is None),
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.cached_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        cost_usd=call.cost_usd or 0.0,
-        queue_wait_s=call.queue_wait_s,
-        rate_wait_s=call.rate_wait_s,
-    )
-
-
 def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value for name, value in settings.items() if name not in _SHAPELESS and name != "params"
-    } | {
-        "params": {
-            name: value for name, value in dict(settings.get("params", {})).items() if name != "api_key"
-        }
-    }
+    """Without secrets: whoever goes on gives them anew, or not where nothing is left to do."""
+    shape: dict[str, Any] = _shown({name: settings[name] for name in settings if name not in _SHAPELESS})
+    return shape
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _shown(inner) for name, inner in value.items() if inner != HIDDEN}
+    return value

@@ -65,6 +65,8 @@ class Caller:
     """The run on whose behalf calls are made."""
 
     run_id: str
+    trunk: int = 0
+    """How many places of a path are above the first session."""
     started: float = 0.0
     """When the run began, Unix time: older runs of a tenant go first."""
     attempts: int = 6
@@ -197,7 +199,7 @@ class Gateway:
             output_tokens=worst.output_tokens,
             cost_usd=self._cost_usd(request.model, worst, caller),
             root_order=caller.started,
-            depth=len(log.place.path),
+            depth=len(log.place.path) - caller.trunk,
             attempt=attempt,
             repaid=log.repaid,
             last_call=log.place.role == "last",

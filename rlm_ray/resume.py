@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm_ray import contexts
-from rlm_ray.config import settings_as_table, settings_from, settings_from_table
+from rlm_ray.config import Settings, settings_as_table, settings_from_table
 from rlm_ray.core.context import Context
 from rlm_ray.earlier import Earlier, earlier_lives
 from rlm_ray.errors import JournalError
@@ -15,14 +16,14 @@ from rlm_ray.journal.folder import RunFolder
 from rlm_ray.run import Result, Run
 from rlm_ray.sources import read_context
 
-if TYPE_CHECKING:
-    from rlm_ray.cluster.root import Observer
+PATIENCE_S = 5.0
 
 
-def take_up(
-    folder: RunFolder, context: Any, changes: Mapping[str, Any], observers: Sequence[Observer] = ()
-) -> Run | Result:
-    """The next life of a run, to be started; or its result, where it has its answer and nothing shall differ now."""
+def take_up(folder: RunFolder, context: Any, change: Callable[[Settings], Settings]) -> Run | Result:
+    """The next life of a run, to be started; or its result, where it has its answer and nothing shall differ now.
+
+    `change` makes the new settings of the recorded ones, which hold no keys.
+    """
     holder = folder.holder()
     if holder is not None:
         raise JournalError(
@@ -30,13 +31,22 @@ def take_up(
         )
     earlier = earlier_lives(folder)
     run_dir = folder.address.rpartition("/")[0]
-    settings = settings_from(dict(changes), base=settings_from_table(earlier.settings))
-    settings = replace(settings, run_dir=run_dir)
+    settings = replace(change(settings_from_table(earlier.settings)), run_dir=run_dir)
     if context is None and earlier.answered(settings_as_table(settings)):
         return _result(earlier, run_dir)
     source, fingerprint = _context(folder, context)
     earlier = replace(earlier, fingerprint=fingerprint)
-    return Run(settings, earlier.query, source, observers=observers, earlier=earlier)
+    return Run(settings, earlier.query, source, earlier=earlier)
+
+
+def _wait_until_free(folder: RunFolder) -> None:
+    """A driver that was killed a moment ago takes its journal with it a moment later."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (holder := folder.holder()) is not None:
+        if time.monotonic() > deadline:
+            why = f"is running: {holder} writes its record; wait for its end, or stop it"
+            raise JournalError(folder.run_id, why)
+        time.sleep(0.1)
 
 
 def _context(folder: RunFolder, given: Any) -> tuple[Context, str]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm_ray.config import Settings, settings_from
-from rlm_ray.errors import InputError, LimitReached
+from rlm_ray.core.context import Context
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import InputError, LimitReached, RLMError
+from rlm_ray.job import Job, open_job
 from rlm_ray.journal.folder import find_run
 from rlm_ray.resume import take_up
 from rlm_ray.run import Result, Run
 from rlm_ray.sources import paths_of, read_context
 
 if TYPE_CHECKING:
-    from rlm_ray.cluster.root import Observer
+    from rlm_ray.cluster.life import Observer
 
 T = TypeVar("T")
 
@@ -73,11 +79,30 @@ class RLM:
         given as `api_key` is given again. Without `context` it is the recorded one. A run that has its answer gives it.
         """
         folder = find_run(run, settings_from({"run_dir": changes.get("run_dir", True)}).run_dir)
-        taken = take_up(folder, context, changes)
+        change = partial(_changed, changes)
+        taken = await asyncio.to_thread(take_up, folder, context, change)
         if isinstance(taken, Result):
             return taken
         await taken.start()
         return await taken.result()
+
+    def map(self, query: str | Sequence[str], contexts: Sequence[Any]) -> list[Result]:
+        """The same question about each context (or one for each), side by side under one budget; see `amap`."""
+        return _sync(self.amap(query, contexts))
+
+    async def amap(self, query: str | Sequence[str], contexts: Sequence[Any]) -> list[Result]:
+        """One run whose rows are sessions. Results in order; a row that failed says so in its own result."""
+        queries = [query] * len(contexts) if isinstance(query, str) else list(query)
+        if len(queries) != len(contexts):
+            raise InputError(
+                "query", f"{len(queries)} questions for {len(contexts)} contexts; give one, or as many"
+            )
+        checked = [_checked(each) for each in queries]
+        sources = [read_context(context) for context in contexts]
+        async with open_job(self.settings, checked[0] if checked else "nothing") as job:
+            return list(
+                await asyncio.gather(*map(partial(_row, job, self.settings), count(), checked, sources))
+            )
 
     def warm(self, actors: int | None = None) -> None:
         """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""
@@ -109,6 +134,26 @@ class RLM:
         )
         await run.start()
         return run
+
+
+def _changed(changes: dict[str, Any], recorded: Settings) -> Settings:
+    return settings_from(changes, base=recorded)
+
+
+async def _row(job: Job, settings: Settings, row: int, query: str, context: Context) -> Result:
+    """How one row of a job ended."""
+    started = time.monotonic()
+    try:
+        done = await job.ask(row, query, context)
+    except LimitReached as error:
+        ended = (error.partial, error.reason, error.why, 0, RunUsage())
+    except RLMError as error:
+        ended = (None, "error", str(error), 0, RunUsage())
+    else:
+        ended = (done.answer, done.stop_reason, done.why, done.turns, done.usage)
+    answer, stop_reason, why, turns, usage = ended
+    seconds = time.monotonic() - started
+    return Result(answer, stop_reason, why, job.run_id, turns, seconds, usage, job.trace_id, settings.run_dir)
 
 
 def _checked(query: str) -> str:

@@ -26,7 +26,8 @@ from rlm_ray.errors import JournalError
 from rlm_ray.journal.folder import RunFolder
 
 if TYPE_CHECKING:
-    from rlm_ray.cluster.root import Observer, RootRun
+    from rlm_ray.cluster.life import Observer
+    from rlm_ray.cluster.root import RootRun
     from rlm_ray.session import Completion
     from rlm_ray.tracing.observer import TracedRun
 
@@ -92,7 +93,7 @@ class Run:
         earlier: Earlier | None = None,
     ) -> None:
         self.run_id = earlier.run_id if earlier else new_run_id()
-        self._settings, self._query, self._paths = settings, query, paths
+        self.settings, self._query, self._paths = settings, query, paths
         self._context = replace(context, origin=0)
         self._observers = list(observers)
         self._traceparent = traceparent
@@ -101,6 +102,15 @@ class Run:
         self._engine: Any = None
         self._root: RootRun | None = None
         self._work: asyncio.Task[Result] | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """It leaves a folder from which it can be taken up again."""
+        return bool(self.settings.run_dir) and self.settings.record_content
+
+    def watch(self, observer: Observer) -> None:
+        """Tell this one, too; before the start."""
+        self._observers.append(observer)
 
     async def start(self) -> None:
         """Begin, and return at once."""
@@ -134,8 +144,8 @@ class Run:
         from rlm_ray.cluster.root import RootRun
 
         async with AsyncExitStack() as stack:
-            self._engine = await Engine.connect(self._settings.cluster)
-            traced = self._traced()
+            self._engine = await Engine.connect(self.settings.cluster)
+            traced = traced_life(self.run_id, self.settings, self._traceparent)
             if traced is not None:
                 stack.push_async_callback(traced.aclose)
                 self._observers.append(traced)
@@ -150,39 +160,29 @@ class Run:
         return await self._ended(completion, traced)
 
     def _order(self, traced: TracedRun | None) -> Any:
-        from rlm_ray.cluster.root import Order
+        from rlm_ray.cluster.life import Order
 
         earlier = self._earlier or Earlier(self.run_id)
         return Order(
             self.run_id,
-            self._settings,
+            self.settings,
             self._query,
             self._context,
-            settings_as_table(self._settings),
+            settings_as_table(self.settings),
             traced.traceparent if traced is not None else self._traceparent,
             earlier.lives,
             earlier.usage,
             earlier.context_key(self._context),
         )
 
-    def _traced(self) -> TracedRun | None:
-        """Spans and metrics, where the environment or the application wants them."""
-        wanted = any(name.startswith("OTEL_") for name in os.environ)
-        if not wanted and "opentelemetry.sdk.trace" not in sys.modules:
-            return None
-        from rlm_ray.tracing.observer import traced_run
-
-        return traced_run(self.run_id, self._settings.tracing, self._traceparent)
-
     def _keep_context(self) -> None:
         """So that the run can be taken up again; what is on record needs no second copy."""
-        settings = self._settings
-        if settings.run_dir and settings.record_content:
-            contexts.keep(RunFolder(settings.run_dir, self.run_id), self._context, self._paths)
+        if self.is_recorded:
+            contexts.keep(RunFolder(self.settings.run_dir, self.run_id), self._context, self._paths)
 
     async def _ended(self, completion: Completion, traced: TracedRun | None) -> Result:
-        settings = self._settings
-        if completion.stop_reason == "answered" and settings.run_dir and settings.record_content:
+        settings = self.settings
+        if completion.stop_reason == "answered" and self.is_recorded:
             with contextlib.suppress(JournalError):
                 await asyncio.to_thread(contexts.forget, RunFolder(settings.run_dir, self.run_id))
         return Result(
@@ -201,3 +201,13 @@ class Run:
 def new_run_id() -> str:
     """Unique, and in the order of time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def traced_life(run_id: str, settings: Settings, traceparent: str) -> TracedRun | None:
+    """Spans and metrics of a life of a run, where the environment or the application wants them."""
+    wanted = any(name.startswith("OTEL_") for name in os.environ)
+    if not wanted and "opentelemetry.sdk.trace" not in sys.modules:
+        return None
+    from rlm_ray.tracing.observer import traced_run
+
+    return traced_run(run_id, settings.tracing, traceparent)

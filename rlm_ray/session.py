@@ -123,7 +123,7 @@ class Session:
 
     @property
     def depth(self) -> int:
-        return len(self.path)
+        return len(self.path) - self.caller.trunk
 
     async def run(self) -> Completion:
         """Work until there is an answer or a reason to stop. Cancelling it leaves nothing behind."""
@@ -137,7 +137,7 @@ class Session:
                 raise
             return await self._give_best(self._stopped)
         except LimitReached as limit:
-            if self.depth:
+            if self.path:
                 raise  # the whole tree is out of means: its root decides
             return await self._give_best(Stop(limit.reason, limit.why))
 
@@ -198,17 +198,25 @@ class Session:
         self._trajectory = self._trajectory.with_reply(reply, status)
 
     async def _execute(self, repl: _LazyRepl, blocks: Sequence[str]) -> CellResult:
-        """Run the code of the last turn, after all code that an earlier life of this session has run."""
-        turns = self._trajectory.turns
-        for number in self._history.to_run_again():
-            await self._run_cell(repl, number, turns[number - 1].parsed.blocks)
-        cell = await self._run_cell(repl, len(turns), blocks)
+        """Run the code of the last turn, once more where its REPL was lost through no fault of it."""
+        cell = await self._run_cells(repl, blocks)
+        if cell.result.killed_from_outside and await self._history.lost(cell):
+            cell = await self._run_cells(repl, blocks)
         self._history.write(cell)
         self._slots = []
         return cell.result
 
-    async def _run_cell(self, repl: _LazyRepl, turn: int, blocks: Sequence[str]) -> Cell:
-        cell = self._history.begin(turn, blocks)
+    async def _run_cells(self, repl: _LazyRepl, blocks: Sequence[str]) -> Cell:
+        """The code of the last turn, after that whose variables the REPL does not have."""
+        turns = self._trajectory.turns
+        for number in self._history.to_run_again():
+            await self._run_cell(repl, number, turns[number - 1].parsed.blocks, again=True)
+        return await self._run_cell(repl, len(turns), blocks)
+
+    async def _run_cell(
+        self, repl: _LazyRepl, turn: int, blocks: Sequence[str], *, again: bool = False
+    ) -> Cell:
+        cell = self._history.begin(turn, blocks, again=again)
         now = self._trajectory.turns[turn - 1].reply.at or None
         cell.result = await (await repl.get()).run(blocks, partial(self._serve, cell), now=now)
         return cell

@@ -75,8 +75,10 @@ class AdmissionShell:
         self._tick()
         return usage
 
-    async def open_sessions(self, run_id: str, count: int = 1) -> Refused | None:
-        return self._admission.open_sessions(run_id, count)
+    async def open_sessions(self, terms: RunTerms, count: int = 1) -> Refused | None:
+        """Of a run that goes on; one that this life of the admission has not heard of yet is opened."""
+        self._admission.open_run(terms, self._clock())
+        return self._admission.open_sessions(terms.run_id, count)
 
     async def usage(self, run_id: str) -> RunUsage:
         return self._admission.usage(run_id)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from rlm_ray.admission.protocol import Batch, Replies
 from rlm_ray.line import LineTransport
 
-METHODS = frozenset({"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "forget_holder"})
+METHODS = frozenset(
+    {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "forget_holder"}
+)
 """What the admission may be asked for over a line."""
 
 

@@ -9,6 +9,9 @@ import typer
 
 from rlm_ray.cli.ask import EXITS, ask
 from rlm_ray.cli.doctor import doctor
+from rlm_ray.cli.resume import resume
+from rlm_ray.cli.runs import runs
+from rlm_ray.cli.view import view
 
 app = typer.Typer(
     name="rlm-ray",
@@ -18,6 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(epilog=EXITS)(ask)
+app.command(epilog=EXITS)(resume)
+app.command()(runs)
+app.command()(view)
 app.command(epilog="Exit codes: 0 all is well; 5 something is not.")(doctor)
 
 

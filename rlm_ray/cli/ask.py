@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import glob
-import json
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rlm_ray.cli import exits, options
-from rlm_ray.cli.live import shown
+from rlm_ray.cli import exits, options, running
 from rlm_ray.config import Settings
 from rlm_ray.errors import InputError
+from rlm_ray.progress import Progress
 from rlm_ray.rlm import RLM
 from rlm_ray.run import Result, Run
 from rlm_ray.sources import decode
@@ -65,39 +63,15 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
             limits__time_s=time_s,
         )
         result = asyncio.run(_ask(settings, question, context_of(paths or [])))
-    _print(result, as_json=as_json)
-    raise typer.Exit(_code(result))
+    running.print_result(result, as_json=as_json)
+    raise typer.Exit(running.code_of(result))
 
 
 async def _ask(settings: Settings, question: str, context: Any) -> Result:
-    run = await RLM(settings).astart(question, context)
-    stopping = _stop_on_signal(run)
-    async with shown(run):
-        try:
-            return await run.result()
-        except asyncio.CancelledError:
-            if not stopping.called:
-                raise
-            return run.interrupted()
+    async def start(progress: Progress) -> Run:
+        return await RLM(settings).astart(question, context, observers=[progress])
 
-
-class _stop_on_signal:  # noqa: N801 - reads as the verb it is
-    """The first Ctrl-C ends the run and prints what is known; the second ends this process."""
-
-    def __init__(self, run: Run) -> None:
-        self.called = False
-        self._run = run
-        self._task: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal)
-
-    def _on_signal(self) -> None:
-        if self.called:
-            raise SystemExit(exits.INTERRUPTED)
-        self.called = True
-        exits.say("interrupted: stopping the run (once more to leave at once)")
-        self._task = asyncio.ensure_future(self._run.stop())
+    return await running.result_of(start, settings.limits)
 
 
 def context_of(paths: list[str]) -> Any:
@@ -142,19 +116,3 @@ def _exists(name: str) -> bool:
     except OSError as error:  # the question in a path's place is often too long for one
         why = f"cannot be a path: {(error.strerror or str(error)).lower()} (the question comes first, then paths)"
         raise InputError(f"{name[:40]}…", why) from error
-
-
-def _print(result: Result, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(result.as_dict(), ensure_ascii=False))
-    elif result.answer is not None:
-        print(result.answer)
-    if not result.answered:
-        known = "nothing was known by then" if result.answer is None else "what is printed was known by then"
-        exits.say(f"{result.why} (stop reason: {result.stop_reason}); {known}")
-
-
-def _code(result: Result) -> int:
-    if result.stop_reason == "interrupted":
-        return exits.INTERRUPTED
-    return exits.OK if result.answered else exits.LIMIT

@@ -43,11 +43,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 def settings_of(sets: list[str] | None, params: dict[str, Any], **options: Any) -> Settings:
     """Settings from the file, the environment and the options of a command."""
-    named = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+    return load_settings(named(sets, params, **options), os.environ, Path.cwd())
+
+
+def named(sets: list[str] | None, params: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """What a command's options say, by the dotted names of settings."""
+    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
     for item in sets or ():
         name, equals, value = item.partition("=")
         if not equals:
             raise ConfigError("--set", f"wants NAME=VALUE, such as --set limits.calls=500; got {item!r}")
-        named[name.strip()] = value.strip()
-    named |= {f"params.{name}": value for name, value in params.items() if value is not None}
-    return load_settings(named, os.environ, Path.cwd())
+        given[name.strip()] = value.strip()
+    return given | {f"params.{name}": value for name, value in params.items() if value is not None}

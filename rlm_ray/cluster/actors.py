@@ -91,9 +91,9 @@ class SessionHost:
         await self._gateway.flush(batch.run.run_id)
         return [task.result() for task in tasks]
 
-    async def open_sessions(self, run_id: str, count: int) -> None:
+    async def open_sessions(self, run: RunTag, count: int) -> None:
         """Count child sessions before they start. Raises `LimitReached` where the run may not have so many."""
-        refused = await self._admission.open_sessions(run_id, count)
+        refused = await self._admission.open_sessions(run.terms(), count)
         if refused is not None:
             raise LimitReached(refused.reason, refused.why)
 
@@ -157,7 +157,7 @@ class SessionHost:
             open_repl=partial(self._open_repl, spec),
             spawn=Spawner(self, spec, context, self._gateway, caller),
         )
-        if not spec.depth:
+        if not spec.path:
             completion = await self._run_root(spec, session)
         else:
             completion = await session.run()

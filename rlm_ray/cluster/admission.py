@@ -49,9 +49,9 @@ class RemoteAdmission:
         """Tell it of a run: its budget and its rates."""
         await self._insist("open_run", terms)
 
-    async def open_sessions(self, run_id: str, count: int) -> Refused | None:
+    async def open_sessions(self, terms: RunTerms, count: int) -> Refused | None:
         """Count more sessions; the refusal where the run may not have so many."""
-        refused: Refused | None = await self._insist("open_sessions", run_id, count)
+        refused: Refused | None = await self._insist("open_sessions", terms, count)
         return refused
 
     async def usage(self, run_id: str) -> RunUsage:

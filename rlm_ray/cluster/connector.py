@@ -11,6 +11,8 @@ Two things Ray keeps by thread make it necessary:
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -18,6 +20,9 @@ from typing import Any, TypeVar
 import ray
 
 T = TypeVar("T")
+
+END_S = 1.0
+"""The longest the end of the process waits for what is under way here."""
 
 _choosing = threading.Lock()
 _current: RayThread | None = None
@@ -31,6 +36,7 @@ class RayThread:
         self._job: tuple[str, str] | None = None
         self._kept: dict[str, Any] = {}
         threading.Thread(target=self._loop.run_forever, name="rlm_ray", daemon=True).start()
+        atexit.register(self._end)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it there; cancelling this cancels it."""
@@ -47,10 +53,22 @@ class RayThread:
         """This thread belongs to the connection of this moment."""
         self._job = job()
 
+    def _end(self) -> None:
+        """The process ends: what still waits here is told."""
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(END_S)
+
     @property
     def outlived(self) -> bool:
         """Its connection is over."""
         return self._job is not None and (not ray.is_initialized() or job() != self._job)
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def ray_thread() -> RayThread:

@@ -7,6 +7,7 @@ A running cluster is used if there is one (`Cluster.address`, `RAY_ADDRESS`, or 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -26,12 +27,14 @@ from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
 from rlm_ray.cluster.connector import RayThread, job, ray_thread
 from rlm_ray.cluster.journal import RemoteJournal
 from rlm_ray.cluster.lasting import here
-from rlm_ray.cluster.messages import RootState, SessionSpec
-from rlm_ray.cluster.pool import Pool
+from rlm_ray.cluster.messages import LeafBatch, RootState, RunTag, SessionSpec
+from rlm_ray.cluster.pool import Pool, most_actors
 from rlm_ray.cluster.spawn import owned
 from rlm_ray.cluster.store import Parcel, pack
 from rlm_ray.config import Cluster
+from rlm_ray.core.cell import Outcome
 from rlm_ray.core.context import Context
+from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ActorLostError, ClusterError, RLMError
 from rlm_ray.journal.client import JournalClient
 from rlm_ray.session import Completion
@@ -42,6 +45,8 @@ T = TypeVar("T")
 POOL_NAME = "rlm_ray.pool"
 LOCAL = "local"
 CONNECT_TIMEOUT_S = 5.0
+LEAF_ATTEMPTS = 3
+"""How often a batch of plain calls is sent out when its actors die."""
 
 _PROVIDER_VARIABLE = re.compile(
     r"^(AWS|AZURE|VERTEX|VERTEXAI|GOOGLE|GEMINI|OPENAI|ANTHROPIC|MISTRAL|GROQ|TOGETHER\w*|OPENROUTER|DEEPSEEK|"
@@ -87,6 +92,7 @@ class Engine:
         self.remote_journal = thread.kept("remote journal", RemoteJournal)
         self.journal = thread.kept("journal", self._journal_client)
         self._admission = thread.kept("admission", RemoteAdmission)
+        self._turns = itertools.count()
 
     @classmethod
     async def connect(cls, cluster: Cluster) -> Engine:
@@ -155,6 +161,38 @@ class Engine:
         """How far a run is."""
         state: RootState = await seat.handle.root_state.remote(run_id)
         return state
+
+    @_on_ray_thread
+    async def leaves(self, batch: LeafBatch) -> list[Outcome]:
+        """Make plain calls in one of the actors, side by side; outcomes in order."""
+        for _ in range(LEAF_ATTEMPTS):
+            actors = await self._pool.peers.remote(len(batch.leaves))
+            if not actors:
+                await self.grow_to(1)
+                continue
+            name = list(actors)[next(self._turns) % len(actors)]
+            try:
+                outcomes: list[Outcome] = await owned(actors[name].leaves.remote(batch))
+            except ray.exceptions.RayActorError:
+                await self._pool.lost.remote(name)
+                batch = replace(batch, replays=True)
+            else:
+                return outcomes
+        raise ActorLostError("the actors of plain calls died again and again; they may need more memory")
+
+    @_on_ray_thread
+    async def open_run(self, run: RunTag) -> None:
+        """Tell the admission of a run whose root is not in an actor."""
+        await self._admission.open_run(run.terms())
+
+    @_on_ray_thread
+    async def close_run(self, run_id: str) -> RunUsage:
+        """It is over; what it used."""
+        return await self._admission.close_run(run_id)
+
+    def actors(self, cluster: Cluster) -> int:
+        """How many session actors the cluster has room for."""
+        return most_actors(cluster)
 
     @_on_ray_thread
     async def status(self, run_id: str) -> RunStatus | None:

@@ -48,9 +48,8 @@ class RemoteJournal:
         return data
 
     async def hold(self, ref: JournalRef) -> None:
-        """Hold the run for as long as this is not cancelled."""
-        while True:
-            await self._ask("hold", ref)
+        """Hold the run until it is closed, or this process is gone."""
+        await self._ask("hold", ref)
 
     async def close(self, ref: JournalRef) -> None:
         """The run is over."""

@@ -37,8 +37,14 @@ class RunTag:
     """An earlier life of the run is on record."""
     spent: Amount = field(default_factory=Amount)
     """Of the budget, by earlier lives."""
+    trunk: int = 0
+    """How many places of a path are above the first session: 1 for a job, whose rows are sessions of depth 0."""
     context_key: str = ""
     """Set where the context is not that of the earlier life; answers about it are not used again then."""
+
+    def depth(self, path: tuple[int, ...]) -> int:
+        """Of the recursion: 0 for a session that a user asked for."""
+        return len(path) - self.trunk
 
     def terms(self) -> RunTerms:
         """What the admission is told of the run."""
@@ -49,6 +55,7 @@ class RunTag:
             settings.rates,
             tenant=settings.tenant,
             weight=settings.weight,
+            interactive=not self.trunk,
             age_s=time.time() - self.started,
             spent=self.spent,
         )
@@ -58,6 +65,7 @@ class RunTag:
         return Caller(
             run_id=self.run_id,
             scribe=scribe,
+            trunk=self.trunk,
             started=self.started,
             attempts=settings.attempts,
             limits=settings.limits,
@@ -88,7 +96,7 @@ class SessionSpec:
 
     @property
     def depth(self) -> int:
-        return len(self.path)
+        return self.run.depth(self.path)
 
     @property
     def deadline(self) -> float | None:

@@ -24,6 +24,7 @@ from rlm_ray.errors import ClusterError
 LEAVES_PER_ACTOR = 32
 """A map of more plain calls than this for each actor asks for one actor more."""
 START_TIMEOUT_S = 120.0
+START_ATTEMPTS = 3
 JANITOR_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Pool:
         """Unique in the cluster: the admission knows its holders of permits by the names of their actors."""
         self._admission = RemoteAdmission()
         self._janitor: asyncio.Task[None] | None = None
+        self._failed_starts = 0
         self._watches: dict[str, asyncio.Task[None]] = {}
 
     async def configure(self, cluster: Cluster) -> None:
@@ -154,8 +156,7 @@ class Pool:
             self._start_actor()
 
     def _room(self) -> int:
-        most = self._cluster.max_actors or max(1, int(_cluster_cpus() / (self._cluster.cpus_per_actor or 1)))
-        return max(most, self._cluster.min_actors) - len(self._handles) - len(self._starting)
+        return most_actors(self._cluster) - len(self._handles) - len(self._starting)
 
     def _start_actor(self) -> None:
         actor = f"{self._name}-{next(self._numbers)}"
@@ -176,8 +177,9 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             ray.kill(handle)
             self._starting.pop(actor)
-            self._tell_the_waiting(_why_not_started(error))
+            self._not_started(error)
             return
+        self._failed_starts = 0
         self._starting.pop(actor)
         self._handles[actor] = handle
         self._seats.add(actor, time.monotonic())
@@ -192,6 +194,15 @@ class Pool:
             await self.lost(actor)
         finally:
             self._watches.pop(actor, None)
+
+    def _not_started(self, error: Exception) -> None:
+        """Its node may have gone under it: try again before those who wait are told."""
+        self._failed_starts += 1
+        if self._failed_starts < START_ATTEMPTS and not isinstance(error, TimeoutError):
+            self._start_actor()
+            return
+        self._failed_starts = 0
+        self._tell_the_waiting(_why_not_started(error))
 
     def _tell_the_waiting(self, why: str) -> None:
         if self._handles or self._starting:
@@ -216,8 +227,10 @@ class Pool:
                 ray.kill(handle)
 
 
-def _cluster_cpus() -> float:
-    return float(ray.cluster_resources().get("CPU", 1.0))
+def most_actors(cluster: Cluster) -> int:
+    """How many session actors there may be: as said, or as the CPUs of the cluster allow."""
+    cpus = float(ray.cluster_resources().get("CPU", 1.0))
+    return max(cluster.max_actors or max(1, int(cpus / (cluster.cpus_per_actor or 1))), cluster.min_actors)
 
 
 def _why_not_started(error: BaseException) -> str:

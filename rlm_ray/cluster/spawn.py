@@ -11,11 +11,20 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import ray
 
-from rlm_ray.cluster.children import Children, failed, outcome_of_session
+from rlm_ray.cache import request_key
+from rlm_ray.cluster.entries import (
+    SessionEntry,
+    failed,
+    identity_of,
+    outcome_of_session,
+    session_key,
+    under_way,
+)
 from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
 from rlm_ray.cluster.store import pack_part
 from rlm_ray.core.cell import Answered, Failed, Outcome
@@ -26,6 +35,7 @@ from rlm_ray.core.records import input_of_part
 from rlm_ray.errors import LimitReached, RLMError
 from rlm_ray.gateway import Caller, Gateway
 from rlm_ray.journal.calls import Place
+from rlm_ray.journal.replay import outcome_of
 from rlm_ray.session import SubCall
 
 if TYPE_CHECKING:
@@ -58,15 +68,15 @@ class Spawner:
         self._context = context
         self._gateway = gateway
         self._caller = caller
-        self._children_log = Children(caller.scribe, spec, context)
 
     async def __call__(
         self, calls: Sequence[SubCall], slots: list[Outcome | None], *, first: int, stop_on_error: bool
     ) -> None:
         """Fill `slots`, which stand for `calls`; leaves slots empty only where a sibling's failure ended the map."""
         map_ = _Map(calls, slots, first, stop_on_error=stop_on_error)
-        leaves = [index for index, call in enumerate(calls) if not call.as_session]
-        children = [index for index, call in enumerate(calls) if call.as_session]
+        wanted = [index for index in range(len(calls)) if not self._given_up(first + index)]
+        leaves = [index for index in wanted if not calls[index].as_session]
+        children = [index for index in wanted if calls[index].as_session]
         try:
             async with asyncio.TaskGroup() as group:
                 if leaves:
@@ -75,6 +85,9 @@ class Spawner:
                     group.create_task(self._children(map_, children))
         except ExceptionGroup as group:
             _raise_unless_sibling(group)
+
+    def _given_up(self, ordinal: int) -> bool:
+        return self._caller.scribe.replay.given_up((*self._spec.path, ordinal))
 
     async def _leaves(self, map_: _Map, indexes: list[int]) -> None:
         if len(indexes) <= ALONE:
@@ -104,6 +117,7 @@ class Spawner:
             outcomes = await owned(handle.leaves.remote(self._batch(map_, indexes)))
         except ray.exceptions.RayActorError:
             await self._host.pool.lost.remote(name)
+            await self._caller.scribe.recall()  # what it had answered is on record
             await self._own_leaves(map_, indexes)
             return
         for index, outcome in zip(indexes, outcomes, strict=True):
@@ -113,9 +127,8 @@ class Spawner:
         leaves = tuple(Leaf(map_.first + i, map_.calls[i].query, map_.calls[i].part) for i in indexes)
         by_reference = any(isinstance(leaf.part, Span | Docs) for leaf in leaves)
         spec = self._spec
-        return LeafBatch(
-            spec.run, spec.path, leaves, spec.context if by_reference else None, replays=spec.replays
-        )
+        replays = spec.replays or self._caller.scribe.replay.offset > 0
+        return LeafBatch(spec.run, spec.path, leaves, spec.context if by_reference else None, replays=replays)
 
     async def _children(self, map_: _Map, indexes: list[int]) -> None:
         pending = deque(self._not_on_record(map_, indexes))
@@ -123,7 +136,7 @@ class Spawner:
             return
         pool, name = self._host.pool, self._host.name
         try:
-            await self._host.open_sessions(self._spec.run.run_id, len(pending))
+            await self._host.open_sessions(self._spec.run, len(pending))
         except LimitReached as limit:
             map_.put(pending[0], failed(limit))
         wanted = len(pending)
@@ -146,12 +159,24 @@ class Spawner:
         """Children whose answers an earlier life of the session has not got."""
         missing = []
         for index in indexes:
-            known = self._children_log.known(map_.first + index, map_.calls[index])
-            if known is None:
+            path = (*self._spec.path, map_.first + index)
+            call, replay = map_.calls[index], self._caller.scribe.replay
+            end = replay.end(path, self._key(call)) if replay.attempts(path) else None
+            if end is None:
                 missing.append(index)
             else:
-                map_.put(index, known)
+                map_.put(index, outcome_of(end))
         return missing
+
+    def _under_way(
+        self, spec: SessionSpec, call: SubCall, actor: str
+    ) -> AbstractContextManager[SessionEntry]:
+        given = input_of_part(call.part, self._context)
+        return under_way(self._caller.scribe, spec, given, self._key(call), actor)
+
+    def _key(self, call: SubCall) -> str:
+        identity = identity_of(call.part, self._context)
+        return session_key(self._spec.run, self._spec.depth + 1, call.query, identity)
 
     def _seat(
         self, group: asyncio.TaskGroup, map_: _Map, pending: deque[int], seats: dict[str, tuple[int, Any]]
@@ -173,7 +198,7 @@ class Spawner:
         while pending:
             index = pending.popleft()
             spec = self._child_spec(map_, index, 0)
-            with self._children_log.under_way(spec, map_.calls[index], self._host.name) as entry:
+            with self._under_way(spec, map_.calls[index], self._host.name) as entry:
                 entry.result = await self._host.run(spec)
             map_.put(index, outcome_of_session(entry.result))
 
@@ -181,7 +206,7 @@ class Spawner:
         for attempt in range(CHILD_ATTEMPTS):
             spec = self._child_spec(map_, index, attempt)
             try:
-                with self._children_log.under_way(spec, map_.calls[index], name) as entry:
+                with self._under_way(spec, map_.calls[index], name) as entry:
                     entry.result = await owned(handle.run.remote(spec))
             except ray.exceptions.RayActorError:
                 _log.warning("%s died under session %s; it is run again", name, spec.path)
@@ -229,14 +254,16 @@ async def leaf_outcome(
 ) -> Outcome:
     """Make one plain call."""
     path = (*batch.path, leaf.ordinal)
-    known = caller.scribe.replay.failure(path)
-    if known is not None:
-        return known
     settings = batch.run.settings
-    model, params = settings.model_at(len(path))
+    model, params = settings.model_at(batch.run.depth(path))
+    text = _leaf_text(leaf, context)
+    request = ModelRequest(model, leaf_messages(leaf.query, text), settings.max_tokens, params)
+    if (
+        caller.scribe.replay.offset
+        and (known := caller.scribe.replay.failure(path, request_key(request))) is not None
+    ):
+        return known
     try:
-        text = _leaf_text(leaf, context)
-        request = ModelRequest(model, leaf_messages(leaf.query, text), settings.max_tokens, params)
         place = Place(path, 1, "leaf", query=leaf.query, input=input_of_part(leaf.part, context))
         reply = await gateway.complete(request, caller, place)
     except RLMError as error:

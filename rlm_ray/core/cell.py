@@ -72,3 +72,5 @@ class CellResult:
     variables: tuple[Variable, ...] = ()
     notes: tuple[str, ...] = ()
     """Remarks for the model, such as a reserved name that was put back."""
+    killed_from_outside: bool = False
+    """Nothing the code did is known to have caused it: the same code may well run now."""

@@ -48,6 +48,9 @@ PROFILES = MappingProxyType(
 )
 """`default`; `cautious` for models that over-call; `small-window` for models that forget."""
 
+PIECE_CHARS = 100_000
+"""What a plain sub-call reads, where the settings say nothing."""
+
 _SYSTEM = """\
 You answer a question about an input that may be far larger than you can read at once. The input is not in this \
 conversation: it is the variable `context` of a Python REPL that you work in, turn by turn. You have not seen it yet, \
@@ -61,7 +64,7 @@ The REPL has:
 - `recursive_llm(query, context) -> str`: asks a model about a piece of text you pass
 - `recursive_map(query, contexts, on_error="raise") -> list[str]`: the same for many pieces, all in parallel, answers \
 in order; `query` may be a list as long as `contexts`; with on_error="return" a failed piece gives a CallError
-- `FINAL(value)`: ends with this answer; `FINAL_VAR("name")`: ends with the value of a variable
+{more}- `FINAL(value)`: ends with this answer; `FINAL_VAR("name")`: ends with the value of a variable
 - `SHOW_VARS()`: lists your variables
 
 How to work well:
@@ -73,6 +76,21 @@ A sub-call sees nothing but the query and the piece you pass.
 - Check what you parsed (how many parts, what does not fit) before you rely on it.
 - When you know the answer, call FINAL in code. The output of the block that calls it is not shown to you any more.
 """
+
+_DOCUMENTS = """\
+- `documents`: the same list as `context`; `search(pattern, top=20)`: those that match a regular expression, each with its first match; `bm25(query, \
+top=10)`: those that speak most of the words of a query. What they find is short to print, and stands for its \
+document in recursive_llm and recursive_map
+"""
+
+_MAP_REDUCE = """\
+- `map_reduce(query, reduce="model"{size})`: asks the same of every piece of the context and puts the answers \
+together; with reduce="count:status", or collect, union or sum and a field you name, exactly and in code
+"""
+
+_MANY_DOCUMENTS = 8
+_MANY_PIECES = 4
+"""Helpers are told of where there is this much to look through."""
 
 _LEAF_SYSTEM = (
     "Answer the question from the context you are given, and from nothing else. Be exact and brief. "
@@ -161,13 +179,23 @@ def _system(task: Task) -> str:
         if task.children_have_repls
         else "A sub-call is one plain model call, so it cannot read more than its window."
     )
-    text = _SYSTEM.format(kind=_kind(task), children=children, leaf_chars=_leaf_chars(task))
+    text = _SYSTEM.format(kind=_kind(task), children=children, leaf_chars=_leaf_chars(task), more=_more(task))
     advice = PROFILES[task.profile].advice
     return f"{text}\n{advice}\n" if advice else text
 
 
+def _more(task: Task) -> str:
+    """Helpers that this context is large enough for."""
+    info = task.info
+    more = _DOCUMENTS if info.kind == "documents" and info.documents >= _MANY_DOCUMENTS else ""
+    if info.chars >= _MANY_PIECES * _leaf_chars(task):
+        size = "" if _leaf_chars(task) == PIECE_CHARS else f", size={_leaf_chars(task):_}"
+        more += _MAP_REDUCE.format(size=size)
+    return more
+
+
 def _leaf_chars(task: Task) -> int:
-    return task.leaf_chars or 100_000
+    return task.leaf_chars or PIECE_CHARS
 
 
 def _kind(task: Task) -> str:

@@ -214,6 +214,8 @@ class CellEnded:
     looked: bool = False
     variables: tuple[Variable, ...] = ()
     notes: tuple[str, ...] = ()
+    again: bool = False
+    """Its REPL was killed through no fault of the code, which is run once more: the model never saw this."""
     id: str = ""
 
 
@@ -297,6 +299,8 @@ def without_content(record: Record) -> Record:
         changes["input"] = replace(given, sample="")
     if isinstance(record, CallEnded):
         changes["tries"] = tuple(replace(item, why="") for item in record.tries)
+    if isinstance(record, CellEnded):  # a model chose the names of its variables
+        changes["variables"] = ()
     bare: Record = replace(record, **changes)
     return bare
 
@@ -335,8 +339,6 @@ def _plain(value: Any) -> Any:
 
 
 _PLAIN_FIELDS = {cls: tuple(item.name for item in fields(cls)) for cls in (Input, Try, Usage, Variable)}
-
-
 _ITEMS: Mapping[str, type[Any]] = MappingProxyType({"tries": Try, "variables": Variable})
 _VALUES: Mapping[str, type[Any]] = MappingProxyType({"input": Input, "usage": Usage})
 

@@ -17,6 +17,7 @@ _NAME = re.compile(
 _HARMLESS = re.compile(
     r"^(max_.*tokens?|.*_tokens|tokens|token_limit|logit.*|stop_token.*|.*_token_ids?)$", re.IGNORECASE
 )
+_SCHEME = re.compile(r"^(bearer|basic|token) +", re.IGNORECASE)
 
 
 def is_secret(name: str) -> bool:
@@ -46,8 +47,9 @@ def secret_values(value: Any, name: str = "") -> set[str]:
         return set().union(*(secret_values(inner, str(key)) for key, inner in value.items()))
     if isinstance(value, list | tuple):
         return set().union(*(secret_values(inner, name) for inner in value))
-    if isinstance(value, str) and is_secret(name) and len(value) >= LEAST_CHARS and value != HIDDEN:
-        return {value}
+    if isinstance(value, str) and is_secret(name):
+        forms = {value, _SCHEME.sub("", value)}  # providers repeat a key without the scheme it was sent with
+        return {form for form in forms if len(form) >= LEAST_CHARS}
     return set()
 
 
@@ -55,15 +57,23 @@ class Scrubber:
     """Takes secrets out of lines of JSON."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        spelled = {
-            form
-            for secret in secrets
-            for form in (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
-        }
-        self._secrets = [form.encode() for form in sorted(spelled, key=len, reverse=True)]
+        self._secrets = sorted(set(secrets), key=len, reverse=True)
+        spelled = {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in self._secrets}
+        self._signs = [form.encode("utf-8", "replace") for form in spelled]
 
     def __call__(self, line: bytes) -> bytes:
-        for secret in self._secrets:
-            if secret in line:
-                line = line.replace(secret, HIDDEN.encode())
-        return line
+        if not any(sign in line for sign in self._signs):
+            return line
+        # A sign may stand across an escape, or in a number: only texts are changed, never the JSON around them.
+        scrubbed = self._scrubbed(json.loads(line))
+        return json.dumps(scrubbed, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+    def _scrubbed(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._scrubbed(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._scrubbed(inner) for inner in value]
+        if isinstance(value, str):
+            for secret in self._secrets:
+                value = value.replace(secret, HIDDEN)
+        return value

@@ -39,6 +39,8 @@ class Node:
     calls: dict[int, CallEnded] = field(default_factory=dict)
     cells: dict[int, CellEnded] = field(default_factory=dict)
     """By turn."""
+    lost_cells: list[CellEnded] = field(default_factory=list)
+    """Those that were run once more, for their REPL was killed through no fault of their code."""
     maps: dict[int, MapOpened] = field(default_factory=dict)
     """By first ordinal."""
     map_ends: dict[int, MapEnded] = field(default_factory=dict)
@@ -59,28 +61,34 @@ class Node:
         return self.calls.get(1) or self.sent.get(1)
 
     @property
+    def latest(self) -> SessionOpened | None:
+        """Its last attempt; None for a leaf."""
+        return max(self.opened, key=_order, default=None)
+
+    @property
     def end(self) -> SessionEnded | None:
         """How its last attempt ended; None while it goes on, and for a leaf."""
-        last = self.ends[-1] if self.ends else None
-        return last if last is not None and last.attempt >= len(self.opened) else None
+        end, latest = max(self.ends, key=_order, default=None), self.latest
+        return end if end is None or latest is None or _order(end) >= _order(latest) else None
 
     @property
     def query(self) -> str:
-        if self.opened:
-            return self.opened[-1].query
+        if latest := self.latest:
+            return latest.query
         call = self.calls.get(1)
         return call.query if call is not None else ""
 
     @property
     def input(self) -> Input:
         call = self.calls.get(1)
-        given = self.opened[-1].input if self.opened else call.input if call is not None else None
+        latest = self.latest
+        given = latest.input if latest is not None else call.input if call is not None else None
         return given or Input()
 
     @property
     def model(self) -> str:
-        call = self.call
-        return self.opened[-1].model if self.opened else call.model if call is not None else ""
+        known = self.latest or self.call
+        return known.model if known is not None else ""
 
     @property
     def answer(self) -> str | None:
@@ -93,7 +101,7 @@ class Node:
     def started(self) -> float | None:
         """Unix time of the first thing known of it."""
         call = self.calls.get(1)
-        times = [session.at for session in self.opened[:1]]
+        times = [session.at for session in self.opened]
         times += [call.started] if call is not None else [sent.at for sent in self.sent.values()]
         return min(times, default=None)
 
@@ -135,6 +143,8 @@ class Node:
                 self.sent[record.call] = record
             case CallEnded():
                 self.calls[record.call] = record
+            case CellEnded(again=True):
+                self.lost_cells.append(record)
             case CellEnded():
                 self.cells[record.turn] = record
             case MapOpened():
@@ -149,6 +159,11 @@ class Node:
             node = stack.pop()
             yield node
             stack.extend(reversed(node.children))
+
+
+def _order(record: SessionOpened | SessionEnded) -> tuple[int, float]:
+    """Of the beginnings and ends of one session, whatever order they arrive in."""
+    return record.attempt, record.at
 
 
 class RunTree:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from rlm_ray.core.model import ModelReply
 from rlm_ray.core.records import CallEnded, CallSent, Input, Path, Role, Try
+from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.errors import ModelError, TransientModelError
-from rlm_ray.journal.replay import CANCELLED, reply_of
+from rlm_ray.journal.replay import reply_of
 from rlm_ray.journal.scribe import Scribe
 
 
@@ -44,6 +45,9 @@ class CallLog:
         self._waits = [0.0, 0.0]
         self._sent = False
         self.provider = ""
+        # Asked once: what is on record later may be this very attempt.
+        self.repaid = scribe.replay.was_under_way(place.path, place.call, key)
+        """It was under way when its process died."""
 
     def recorded(self) -> ModelReply | None:
         """The reply of this very call in an earlier life of the run."""
@@ -60,12 +64,6 @@ class CallLog:
             self._scribe.put(
                 CallSent(self._clock(), place.path, place.call, place.role, begun.model, begun.key)
             )
-
-    @property
-    def repaid(self) -> bool:
-        """It was under way when its process died."""
-        place = self.place
-        return self._scribe.replay.was_under_way(place.path, place.call, self._begun.key)
 
     def tried(self, error: TransientModelError) -> None:
         """An attempt failed, and another one may follow."""

@@ -60,6 +60,6 @@ class JournalClient:
         )
 
     def _forget_old(self) -> None:
-        unused = [ref for ref, users in self._users.items() if not users and self._scribes[ref].idle]
+        unused = [ref for ref, scribe in self._scribes.items() if not self._users[ref] and scribe.idle]
         for ref in unused[:-KEPT]:
             del self._users[ref], self._scribes[ref]

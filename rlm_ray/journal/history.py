@@ -42,7 +42,10 @@ class History:
         self._scribe, self._path, self._clock = scribe, path, clock
         self._next_ordinal = 0
         self._first: dict[int, int] = {}
+        self._made: list[int] = []
+        """Turns whose code made the variables that the session has."""
         self._to_run: list[int] = []
+        """Those of them that the REPL does not have."""
         self._as_recorded = True
 
     def status(self, turn: int) -> str | None:
@@ -59,7 +62,8 @@ class History:
         self._first[turn] = self._next_ordinal
         self._next_ordinal += self._scribe.replay.sub_calls(self._path, turn)
         result = result_of(cell)
-        self._to_run = [] if result.killed else [*self._to_run, turn]
+        self._made = [] if result.killed else [*self._made, turn]
+        self._to_run = list(self._made)
         return result
 
     def to_run_again(self) -> list[int]:
@@ -67,9 +71,16 @@ class History:
         turns, self._to_run = self._to_run, []
         return turns
 
-    def begin(self, turn: int, blocks: Sequence[str]) -> Cell:
+    async def lost(self, cell: Cell) -> bool:
+        """The REPL was lost through no fault of its code: whether all can be run again, paying for nothing twice."""
+        if not await self._scribe.recall():
+            return False
+        self._to_run = list(self._made)
+        self._put(cell, again=True)
+        return True
+
+    def begin(self, turn: int, blocks: Sequence[str], *, again: bool) -> Cell:
         """The code of this turn begins."""
-        again = turn in self._first
         first = self._first.setdefault(turn, self._next_ordinal)
         return Cell(turn, blocks, self._clock(), first, again)
 
@@ -96,12 +107,16 @@ class History:
 
     def write(self, cell: Cell) -> None:
         """The code has run."""
+        self._made = [] if cell.result.killed else [*self._made, cell.turn]
+        self._put(cell)
+
+    def _put(self, cell: Cell, *, again: bool = False) -> None:
         result = cell.result
         self._scribe.put(
             CellEnded(
                 self._clock(), self._path, cell.turn, cell.started, cell.waited_s,
                 code="\n".join(cell.blocks), output=result.output, output_chars=result.output_chars,
                 error=result.error, killed=result.killed, final=result.final, looked=result.looked,
-                variables=result.variables, notes=result.notes,
+                variables=result.variables, notes=result.notes, again=again,
             )
         )  # fmt: skip

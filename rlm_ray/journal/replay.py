@@ -7,13 +7,21 @@ are the same. Failures are tried again, unless the model has seen them: then its
 
 from __future__ import annotations
 
+from rlm_ray import errors
 from rlm_ray.core.cell import Answered, CellResult, Failed, Outcome
 from rlm_ray.core.model import ModelReply
-from rlm_ray.core.records import CallEnded, CellEnded, Path, SessionEnded, from_line
+from rlm_ray.core.records import (
+    CallEnded,
+    CallSent,
+    CellEnded,
+    MapOpened,
+    Path,
+    SessionEnded,
+    SessionOpened,
+    from_line,
+)
+from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.core.tree import RunTree
-
-CANCELLED = "cancelled"
-"""The `error_kind` of a call or session that was given up; what it cost is not known."""
 
 _FINISHED = frozenset({"answered", "max_iterations", "no_code", "context_window"})
 """Stop reasons that another life would come to again; limits may have been raised."""
@@ -22,16 +30,20 @@ _FINISHED = frozenset({"answered", "max_iterations", "no_code", "context_window"
 class Replay:
     """The records of a run, as far as they were read."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, content: bool = True) -> None:
         self.offset = 0
         """Bytes of the journal that were read."""
         self.tree = RunTree()
+        self._content = content
 
     def feed(self, data: bytes) -> None:
         """Whole lines, from `offset` on."""
         self.offset += len(data)
         for line in data.splitlines():
-            self.tree.add(from_line(line))
+            record = from_line(line)
+            # Without its texts a fact cannot be used again; that something was under way is known all the same.
+            if self._content or isinstance(record, CallSent | SessionOpened):
+                self.tree.add(record)
 
     def call(self, path: Path, number: int, key: str) -> CallEnded | None:
         """The recorded end of this very call, if it was answered."""
@@ -48,37 +60,56 @@ class Replay:
         node = self.tree.nodes.get(path)
         sent = node.sent.get(number) if node is not None else None
         ended = self._call(path, number)
-        return sent is not None and sent.key == key and (ended is None or ended.error_kind == CANCELLED)
+        if sent is None or sent.key != key:
+            return False
+        return ended is None or ended.error_kind == CANCELLED or ended.at < sent.at
 
     def cell(self, path: Path, turn: int) -> CellEnded | None:
-        """What the code of this turn did."""
-        node = self.tree.nodes.get(path)
-        return node.cells.get(turn) if node is not None else None
+        """What the code of this turn did; None where it belongs to an older reply than the recorded one."""
+        node, reply = self.tree.nodes.get(path), self._call(path, turn)
+        cell = node.cells.get(turn) if node is not None else None
+        return cell if cell is not None and reply is not None and cell.at >= reply.at else None
 
     def sub_calls(self, path: Path, turn: int) -> int:
         """How many sub-calls the code of this turn made."""
-        node = self.tree.nodes.get(path)
-        return sum(sent.count for sent in node.maps.values() if sent.turn == turn) if node is not None else 0
+        return sum(sent.count for sent in self._maps(path) if sent.turn == turn)
 
     def attempts(self, path: Path) -> int:
         """How often the session at `path` was sent to an actor."""
         node = self.tree.nodes.get(path)
         return len(node.opened) if node is not None else 0
 
-    def child(self, path: Path, key: str) -> Outcome | None:
-        """How the child session at `path` ended, where that holds again."""
+    def end(self, path: Path, key: str) -> SessionEnded | None:
+        """How the session at `path` ended, where that holds again."""
         node = self.tree.nodes.get(path)
         for end in reversed(node.ends) if node is not None else ():
             if end.key == key and (_finished(end) or self._seen(path)):
-                return outcome_of(end)
+                return end
         return None
 
-    def failure(self, path: Path) -> Failed | None:
-        """How the plain call at `path` failed, where the model has seen that."""
+    def failure(self, path: Path, key: str = "") -> Failed | None:
+        """How the plain call at `path` failed, where the model has seen that; with a `key`, this very call only."""
         call = self._call(path, 1)
-        if call is None or not call.error_kind or not self._seen(path):
+        if (
+            call is None
+            or not call.error_kind
+            or call.error_kind == CANCELLED
+            or (key and call.key != key)
+            or not self._seen(path)
+        ):
             return None
-        return Failed(call.error_kind, call.why)
+        # A model's error is recorded beside its model, and was shown with it.
+        cls = getattr(errors, call.error_kind, None)
+        is_of_model = isinstance(cls, type) and issubclass(cls, errors.ModelError)
+        return Failed(call.error_kind, f"{call.model}: {call.why}" if is_of_model else call.why)
+
+    def given_up(self, path: Path) -> bool:
+        """The sub-call at `path` was cancelled for the failure of another, and the model has seen that one."""
+        node = self.tree.nodes.get(path)
+        if node is None or not self._seen(path):
+            return False
+        end: CallEnded | SessionEnded | None = node.end or node.calls.get(1)
+        return end is not None and end.error_kind == CANCELLED
 
     def _call(self, path: Path, number: int) -> CallEnded | None:
         node = self.tree.nodes.get(path)
@@ -86,12 +117,19 @@ class Replay:
 
     def _seen(self, path: Path) -> bool:
         """The cell that sent this sub-call out is over, so its outcome is part of its parent's history."""
-        parent = self.tree.nodes[path[:-1]]
-        ordinal = path[-1]
-        turns = [
-            sent.turn for sent in parent.maps.values() if sent.first <= ordinal < sent.first + sent.count
-        ]
-        return bool(turns) and turns[-1] in parent.cells
+        above, ordinal = path[:-1], path[-1]
+        turns = [sent.turn for sent in self._maps(above) if sent.first <= ordinal < sent.first + sent.count]
+        return bool(turns) and turns[-1] in self.tree.nodes[above].cells
+
+    def _maps(self, path: Path) -> list[MapOpened]:
+        """The maps of a session; one that was sent out again takes the place of all that came after it before."""
+        node = self.tree.nodes.get(path)
+        maps: list[MapOpened] = []
+        for sent in sorted(node.maps.values() if node is not None else (), key=lambda sent: sent.at):
+            while maps and maps[-1].first >= sent.first:
+                maps.pop()
+            maps.append(sent)
+        return maps
 
 
 def reply_of(call: CallEnded) -> ModelReply:

@@ -44,8 +44,9 @@ class Scribe:
     async def written(self) -> None:
         """Return when all that was put is safe. Raises `JournalError` where it cannot be."""
 
-    async def recall(self) -> None:
-        """Have all that was written so far in `replay`."""
+    async def recall(self) -> bool:
+        """Have all that was written so far in `replay`; False where no answer in it can be used again."""
+        return False
 
 
 class JournalScribe(Scribe):
@@ -62,7 +63,7 @@ class JournalScribe(Scribe):
         go_on: bool = False,
         observe: Callable[[Record], None] = lambda _: None,
     ) -> None:
-        self.replay = Replay()
+        self.replay = Replay(content=content)
         self._ref, self._transport, self._writer = ref, transport, writer
         self._scrub = Scrubber(secrets)
         self._content = content
@@ -99,14 +100,15 @@ class JournalScribe(Scribe):
         if self._failed is not None and not self._go_on:
             raise self._failed
 
-    async def recall(self) -> None:
+    async def recall(self) -> bool:
         await self.written()
         async with self._recalling:
             while self._failed is None:
                 data = await self._transport.read(self._ref, self.replay.offset, 0.0)
                 if not data:
-                    return
+                    return self._content
                 self.replay.feed(data)
+        return False
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
@@ -120,6 +122,9 @@ class JournalScribe(Scribe):
                 await self._transport.append(self._ref, b"".join(lines))
             except JournalError as error:
                 self._fail(error)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+                self._fail(JournalError(self._ref.run_id, f"cannot be recorded: {error!r}"))
                 return
             self._done += len(lines)
             self._wake()

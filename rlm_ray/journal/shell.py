@@ -10,6 +10,8 @@ go as bytes. What is acknowledged is in the run's folder.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.folder import RunFolder
@@ -18,10 +20,13 @@ from rlm_ray.journal.storage import local_path
 
 UNHELD_S = 10.0
 """After so long without its driver and without news a run is closed."""
+MOST_ORPHANED = 1_000
 KEPT_BYTES = 8 << 20
 """How much of the end of a journal is kept in memory for those who follow."""
 MOST_BYTES = 4 << 20
 """The most that one read answers."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Log:
@@ -39,6 +44,8 @@ class _Log:
         self._grown = asyncio.Event()
         self._turn = asyncio.Lock()
         self._pending: list[bytes] = []
+        self._batch: asyncio.Future[int] | None = None
+        self.closed = asyncio.Event()
 
     async def append(self, data: bytes) -> int:
         """Write it; where that is slow, together with what comes meanwhile."""
@@ -46,11 +53,16 @@ class _Log:
             self._written(data, self._writer.append(data))
             return self.size
         self._pending.append(data)
+        if self._batch is None:
+            self._batch = asyncio.ensure_future(self._append_together())
+        return await asyncio.shield(self._batch)
+
+    async def _append_together(self) -> int:
+        """Once the batch before is written, all that has come until then; those who wait share its fate."""
         async with self._turn:
-            if self._pending:
-                batch, self._pending = b"".join(self._pending), []
-                self._written(batch, await asyncio.to_thread(self._writer.append, batch))
-        return self.size
+            batch, self._pending, self._batch = b"".join(self._pending), [], None
+            self._written(batch, await asyncio.to_thread(self._writer.append, batch))
+            return self.size
 
     async def read(self, offset: int, wait_s: float) -> bytes:
         """What stands from `offset` on; waits for more where there is nothing yet."""
@@ -67,6 +79,7 @@ class _Log:
         return await asyncio.to_thread(self._folder.read, offset, MOST_BYTES)
 
     def close(self) -> None:
+        self.closed.set()
         self._grown.set()
         self._writer.close()
 
@@ -84,17 +97,27 @@ class JournalShell:
 
     def __init__(self) -> None:
         self._logs: dict[tuple[str, str], _Log] = {}
+        self._orphaned: deque[str] = deque(maxlen=MOST_ORPHANED)
+        """Owners whose drivers are gone: what is left of their runs may not write any more."""
+        self._taken_over: set[str] = set()
+        """Owners that may not write any more, also when the life after theirs is over."""
 
     async def open(self, ref: JournalRef) -> int | JournalError:
         """Take the run over for this owner, or say who has it. The size of the journal so far."""
         log = self._logs.get(_name(ref))
-        if log is not None and log.owner != ref.owner:
+        if log is not None and log.owner != ref.owner and ref.owner not in self._taken_over:
             if log.held:
                 return JournalError(
                     ref.run_id, "is running already, in another process; wait for its end, or stop it"
                 )
+            self._taken_over.add(log.owner)
             self._drop(ref)
-        return self._opened(ref) or self._logs[_name(ref)].size
+        refused = self._opened(ref)
+        if refused is not None:
+            return refused
+        log = self._logs[_name(ref)]
+        self._close_later(ref, log)
+        return log.size
 
     async def append(self, ref: JournalRef, data: bytes) -> int | JournalError:
         """Add whole lines; the size of the journal after that."""
@@ -123,17 +146,21 @@ class JournalShell:
             self._close_later(ref, log)
 
     async def hold(self, ref: JournalRef) -> JournalError | None:
-        """Never returns while all is well: the run is held by the driver for as long as its connection lasts."""
+        """Returns when the run is closed: the driver holds it for as long as its connection lasts."""
+        if ref.owner in self._orphaned:
+            self._orphaned.remove(ref.owner)  # it was its connection only
         refused = self._opened(ref)
         if refused is not None:
             return refused
         log = self._logs[_name(ref)]
         log.held += 1
         try:
-            await asyncio.Event().wait()
+            await log.closed.wait()
         finally:
             log.held -= 1
-            self._close_later(ref, log)
+            if not log.held and not log.closed.is_set():
+                self._orphaned.append(ref.owner)
+                self._drop(ref)
         return None
 
     async def close(self, ref: JournalRef) -> None:
@@ -143,13 +170,15 @@ class JournalShell:
             self._drop(ref)
 
     def _opened(self, ref: JournalRef) -> JournalError | None:
+        if ref.owner in self._orphaned:
+            return JournalError(ref.run_id, "has lost its driver; go on with: rlm-ray resume")
         log = self._logs.get(_name(ref))
-        if log is not None:
-            if log.owner == ref.owner:
-                return None
+        if ref.owner in self._taken_over or (log is not None and log.owner != ref.owner):
             return JournalError(
                 ref.run_id, "was taken up by another process; this one may not write any more"
             )
+        if log is not None:
+            return None
         try:
             self._logs[_name(ref)] = _Log(ref, RunFolder(ref.run_dir, ref.run_id))
         except JournalError as error:
@@ -161,7 +190,7 @@ class JournalShell:
         if log.closing is not None:
             log.closing.cancel()
             log.closing = None
-        if not log.held:
+        if not log.held and not log.closed.is_set():
             log.closing = asyncio.get_running_loop().call_later(UNHELD_S, self._close_unheld, ref, log)
 
     def _close_unheld(self, ref: JournalRef, log: _Log) -> None:
@@ -172,7 +201,10 @@ class JournalShell:
         log = self._logs.pop(_name(ref))
         if log.closing is not None:
             log.closing.cancel()
-        log.close()
+        try:
+            log.close()
+        except JournalError as error:  # what was acknowledged is there all the same
+            _log.warning("%s", error)
 
 
 def _name(ref: JournalRef) -> tuple[str, str]:

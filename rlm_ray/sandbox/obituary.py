@@ -32,6 +32,11 @@ def of_status(status: int, settings: Sandbox) -> str:
     return _sentence(f"it crashed ({what})", "without deep recursion or deeply nested data")
 
 
+def is_from_outside(status: int) -> bool:
+    """Its zygote died, or somebody sent SIGKILL: an operator, or the kernel for want of memory."""
+    return status == GONE or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
 def of_deadline(settings: Sandbox) -> str:
     return _sentence(
         f"the cell ran longer than {settings.cell_timeout_s:g} s (sub-calls not counted)",

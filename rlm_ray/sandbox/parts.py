@@ -12,6 +12,7 @@ from array import array
 from typing import Any, TypeAlias
 
 from rlm_ray.core.context import Docs, Document, Part, Span
+from rlm_ray.sandbox.documents import Finder, Hit
 
 Content: TypeAlias = "str | list[Document]"
 """The context as the REPL shows it."""
@@ -43,6 +44,10 @@ class TextParts:
         """Where the last piece ended, in characters."""
         self._known = (0, 0)
         """A position in characters and the same in bytes."""
+
+    def whole(self) -> Content:
+        """The context as it was given."""
+        return self.content
 
     def part(self, value: object) -> Part:
         if value is self.content:
@@ -94,17 +99,26 @@ class DocumentParts:
         self._offsets = array("q", [0])
         for number, text in enumerate(self._texts):
             self._numbers.setdefault(id(text), number)
-            size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-            self._offsets.append(self._offsets[-1] + size)
+            self._offsets.append(self._offsets[-1] + _bytes(text))
 
     def part(self, value: object) -> Part:
         if isinstance(value, list) and value:
-            return self._list(value)
+            return self._list([self._meant(item) for item in value])
+        if type(value) is Hit:
+            return self._found(value)
         number = self._number(value)
         if number is None:
             return as_part(value)
         start, stop = self._offsets[number], self._offsets[number + 1]
         return Span(start, stop) if stop - start >= _DOCUMENT_BYTES else self._texts[number]
+
+    def whole(self) -> Content:
+        """The context as it was given, whatever code has done to the list since."""
+        return list(self._documents)
+
+    def finder(self) -> Finder:
+        """Looks through the documents as they were given."""
+        return Finder(self._documents, self._texts)
 
     def put_back(self) -> None:
         """The list has the documents it had, as the objects they were."""
@@ -112,6 +126,23 @@ class DocumentParts:
 
     def lost_some(self) -> bool:
         return len(self.content) != len(self._documents)
+
+    def _found(self, hit: Hit) -> Part:
+        if hit.stretch is None:
+            return self.part(self._texts[hit.number])
+        text, base = self._texts[hit.number], self._offsets[hit.number]
+        start = base + _bytes(text[: hit.stretch[0]])
+        return Span(start, start + _bytes(text[slice(*hit.stretch)]))
+
+    def _meant(self, item: Any) -> Any:
+        """Among documents, what was found stands for its document, or the stretch of it."""
+        if type(item) is not Hit:
+            return item
+        document = self._documents[item.number]
+        if item.stretch is None:
+            return document
+        text = self._texts[item.number][slice(*item.stretch)]
+        return text if isinstance(document, str) else {"id": document["id"], "text": text}
 
     def _list(self, values: list[Any]) -> Part:
         first = self._number(values[0])
@@ -131,6 +162,10 @@ class DocumentParts:
         if type(value) is dict:
             return value.get("text") is self._texts[number] and value.get("id") == self._ids[number]
         return value is self._texts[number] and self._ids[number] is None
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 Parts: TypeAlias = "TextParts | DocumentParts"

@@ -28,6 +28,7 @@ _ASYNC = (
     "async code does not run here: sub-calls run in parallel with recursive_map(queries, contexts), "
     "which is an ordinary call"
 )
+_READERS = {"context", "documents", "search", "bm25", "map_reduce"}
 _CHANGING_METHODS = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"}
 _MEANT_ANNOTATIONS = {"KW_ONLY", "InitVar"}
 
@@ -53,14 +54,14 @@ def compile_cell(source: str, filename: str) -> Cell:
 
 
 def _reads_context(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and node.id == "context" and isinstance(node.ctx, ast.Load)
+    return isinstance(node, ast.Name) and node.id in _READERS and isinstance(node.ctx, ast.Load)
 
 
 def _changes_context(node: ast.AST) -> bool:
     match node:
-        case ast.Subscript(value=ast.Name("context"), ctx=ast.Store() | ast.Del()):
+        case ast.Subscript(value=ast.Name("context" | "documents"), ctx=ast.Store() | ast.Del()):
             return True
-        case ast.Attribute(value=ast.Name("context"), attr=name):
+        case ast.Attribute(value=ast.Name("context" | "documents"), attr=name):
             return name in _CHANGING_METHODS
         case _:
             return False

@@ -38,6 +38,11 @@ _MARKER_CHARS = 100
 class Lost(Exception):  # noqa: N818 - becomes the sentence in CellResult.killed
     """The child is gone or must go; the sentence says why."""
 
+    def __init__(self, why: str, *, outside: bool = False) -> None:
+        super().__init__(why)
+        self.outside = outside
+        """Something else than its code ended it, as far as can be told."""
+
 
 @dataclass(eq=False, slots=True)
 class _Running:
@@ -98,7 +103,7 @@ class Repl:
             done = await self._drive(self._living(), code, serve, running)
         except Lost as lost:
             await self._discard()
-            return self._killed(running, blocks, notes, str(lost))
+            return self._killed(running, blocks, notes, lost)
         except BaseException:
             self._lost_variables = True
             await self._discard()
@@ -126,7 +131,7 @@ class Repl:
 
     async def _drive(self, child: Child, code: bytes, serve: Serve, running: _Running) -> messages.Done:
         if child.exited.done():
-            raise Lost(await self._obituary(child))
+            raise await self._obituary(child)
         await self._timed(running, self._write(child, code))
         while True:
             message = await self._timed(running, self._read(child))
@@ -167,7 +172,7 @@ class Repl:
         try:
             await asyncio.wait((task, child.exited), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise Lost(await self._obituary(child))
+                raise await self._obituary(child)
             outcomes = task.result()
         finally:
             if not task.done():
@@ -192,7 +197,7 @@ class Repl:
         )
 
     def _killed(
-        self, running: _Running, blocks: Sequence[str], notes: tuple[str, ...], why: str
+        self, running: _Running, blocks: Sequence[str], notes: tuple[str, ...], lost: Lost
     ) -> CellResult:
         # The child can no longer tell whether it looked; its source can, roughly.
         self._looked = self._looked or any(re.search(r"\bcontext\b", block) for block in blocks)
@@ -201,7 +206,8 @@ class Repl:
             output_chars=running.printed.chars,
             final=running.final,
             looked=self._looked,
-            killed=why,
+            killed=str(lost),
+            killed_from_outside=lost.outside,
             notes=notes,
         )
 
@@ -244,7 +250,7 @@ class Repl:
         try:
             await asyncio.get_running_loop().sock_sendall(child.channel, data)
         except OSError:
-            raise Lost(await self._obituary(child)) from None
+            raise await self._obituary(child) from None
 
     async def _read(self, child: Child) -> messages.Message:
         loop = asyncio.get_running_loop()
@@ -252,7 +258,7 @@ class Repl:
             while (frame := self._decoder.next()) is None:
                 data = await loop.sock_recv(child.channel, _READ_BYTES)
                 if not data:
-                    raise Lost(await self._obituary(child))
+                    raise await self._obituary(child)
                 self._decoder.feed(data)
                 if len(data) == _READ_BYTES:
                     await asyncio.sleep(0)
@@ -260,13 +266,13 @@ class Repl:
         except BadFrame as bad:
             raise Lost(obituary.of_bad_frame(str(bad))) from bad
         except OSError:
-            raise Lost(await self._obituary(child)) from None
+            raise await self._obituary(child) from None
 
-    async def _obituary(self, child: Child) -> str:
+    async def _obituary(self, child: Child) -> Lost:
         """Why the child is gone."""
         await asyncio.wait((child.exited,), timeout=_EXIT_TIMEOUT_S)
         status = child.exited.result() if child.exited.done() else obituary.GONE
-        return obituary.of_status(status, self._settings)
+        return Lost(obituary.of_status(status, self._settings), outside=obituary.is_from_outside(status))
 
     def _kill(self) -> None:
         if self._child is not None and self._nursery is not None:

@@ -18,6 +18,7 @@ from rlm_ray.core.cell import Variable
 from rlm_ray.sandbox import failure, policy, variables
 from rlm_ray.sandbox.calls import Calls, Ended, Ending, Host
 from rlm_ray.sandbox.clock import Clock
+from rlm_ray.sandbox.mapping import MapReduce
 from rlm_ray.sandbox.messages import Done
 from rlm_ray.sandbox.modules import Modules
 from rlm_ray.sandbox.output import Output
@@ -50,15 +51,20 @@ class Repl:
         self._terms = terms
         self._parts = parts
         self._ending = Ending(channel, self._lookup)
+        calls = Calls(channel, self._part)
         self._reserved: dict[str, Any] = {
             "context": parts.content,
             "query": terms.query,
             "SHOW_VARS": self._show_vars,
-            **Calls(channel, self._part).names(),
+            **calls.names(),
             **self._ending.names(),
         }
         self._clock = Clock()
-        self._builtins = self._make_builtins(Modules(terms.seed, self._clock, self._print)) | self._reserved
+        self._builtins = {
+            **self._make_builtins(Modules(terms.seed, self._clock, self._print)),
+            **_helpers(calls, parts),
+            **self._reserved,
+        }
         self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": self._builtins}
         self._sources: dict[str, list[str]] = {}
         self._cells = 0
@@ -176,6 +182,14 @@ class Repl:
         write(end)
         if file is None:
             self._output.show()
+
+
+def _helpers(calls: Calls, parts: Parts) -> dict[str, Any]:
+    """Names a cell may use for its own instead."""
+    helpers = MapReduce(calls.recursive_map, parts).names()
+    if isinstance(parts, DocumentParts):
+        helpers |= {"documents": parts.content, **parts.finder().names()}
+    return helpers
 
 
 def _text(value: str | None, default: str) -> str:

@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from rlm_ray.cli import live
+from rlm_ray.cli import exits
+from rlm_ray.cli.running import result_of
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import CallEnded, Input, RunOpened
@@ -18,7 +19,7 @@ def stderr(monkeypatch):
     console = Console(
         file=file, width=60, height=20, force_terminal=True, force_interactive=True, color_system=None
     )
-    monkeypatch.setattr(live, "stderr", console)
+    monkeypatch.setattr(exits, "stderr", console)
     return file
 
 
@@ -27,30 +28,25 @@ def tell(observer):
     observer.add(CallEnded(2.0, (), 1, "turn", "m", "k", 1.5, usage=Usage(900, 100), cost_usd=0.5))
 
 
-def test_a_run_is_shown_with_its_limits_and_nothing_of_it_stays(stderr):
-    with live.live(Limits(cost_usd=2.0)) as progress:
-        tell(progress)
-        progress.draw()
+class ShortRun:
+    """Tells of itself while it runs, and is over at once."""
+
+    def __init__(self, observer):
+        self._observer = observer
+
+    async def result(self):
+        tell(self._observer)
+        self._observer.draw()
+        return "the result"
+
+
+async def test_a_run_is_shown_with_its_limits_and_nothing_of_it_stays(stderr):
+    async def start(progress):
+        return ShortRun(progress)
+
+    assert await result_of(start, Limits(cost_usd=2.0)) == "the result"
     written = stderr.getvalue()
     assert "Who is to blame?" in written
     assert "$0.50 of $2.00" in written
     assert written.endswith("\x1b[1A\x1b[2K")
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
-
-
-class Watched:
-    """A run that can be watched once it has started."""
-
-    watch = staticmethod(tell)
-
-
-async def test_a_run_that_can_be_watched_later_is_watched(stderr):
-    async with live.shown(Watched()):
-        pass
-    assert "Who is to blame?" in stderr.getvalue()
-
-
-async def test_a_run_that_cannot_is_left_alone(stderr):
-    async with live.shown(object()):
-        pass
-    assert stderr.getvalue() == ""

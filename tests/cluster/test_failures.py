@@ -127,7 +127,24 @@ async def test_a_killed_session_actor_costs_its_children_a_second_run_and_nothin
     await (await Engine.connect(cluster)).grow_to(2)
 
 
-async def test_a_killed_sandbox_is_an_observation_and_the_session_goes_on(ask, cluster):
+async def test_code_whose_sandbox_was_killed_runs_again_with_its_variables(ask, cluster):
+    query = run_query(
+        "x = 'kept'; print(len(context))",
+        "r = recursive_map('q', [context[i*99:i*99+9] for i in range(4)])",
+        "FINAL(x + str(len(r)))",
+    )
+    with ModelServer(recursion, latency_s=0.4) as server:
+        run = await ask(server).astart(query, TEXT)
+        await until(lambda: server.calls == 2 + 4)
+        actors = {str(c["pid"]) for c in (await (await Engine.connect(cluster)).census()).values()}
+        for pid in _descendants(actors) - _children(actors):  # below an actor: zygotes; below them: REPLs
+            os.kill(int(pid), signal.SIGKILL)
+        result = await run.result()
+        assert result.answer == "kept4"
+        assert server.calls - (3 + 4) == result.usage.repaid_calls <= 4
+
+
+async def test_a_sandbox_killed_twice_is_an_observation_and_the_session_goes_on(ask, cluster):
     def script(request):
         if request.turn == 1:
             return "```python\nx = 1\nprint(len(context))\nwhile True: pass\n```"
@@ -146,17 +163,26 @@ async def test_a_killed_sandbox_is_an_observation_and_the_session_goes_on(ask, c
             return bool(spinning)
 
         await until(kill_spinning)
+        await until(kill_spinning)
         assert (await run.result()).answer == "went on"
         assert "variables" in server.requests[1].last
 
 
-def _descendants(pids):
+def _processes():
     rows = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
-    table = rows.splitlines()[1:]
+    return [line.split() for line in rows.splitlines()[1:]]
+
+
+def _children(pids):
+    return {pid for pid, parent in _processes() if parent in pids}
+
+
+def _descendants(pids):
+    table = _processes()
     found, size = set(pids), 0
     while len(found) > size:
         size = len(found)
-        found |= {pid for pid, parent in map(str.split, table) if parent in found}
+        found |= {pid for pid, parent in table if parent in found}
     return found - pids
 
 

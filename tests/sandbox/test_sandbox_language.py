@@ -158,8 +158,8 @@ SAME_AS_PYTHON = {
             except Mine as e: raise RuntimeError("outer") from e
         except RuntimeError as e: print(e, e.__cause__, e.__cause__.n)
         finally: print("end")
-        try: import pandas
-        except ImportError: print("no pandas")
+        try: import a_module_of_nobody
+        except ImportError: print("not there")
     """,
     "modules": """
         import collections.abc, datetime as dt, json as j

@@ -117,7 +117,7 @@ def test_failures_set_the_status_and_the_type():
         for span in spans
         if span.status.status_code.name == "ERROR"
     }
-    assert types == {RUN: "QuotaError", SESSION: "QuotaError", CELL: "code_error", "map": "not_finished"}
+    assert types == {RUN: "QuotaError", SESSION: "QuotaError", CELL: "code_error", "map": "lost"}
 
 
 def test_every_name_of_the_conventions_is_one_of_theirs():

@@ -152,6 +152,27 @@ def test_a_call_sent_again_for_its_actor_died_is_two_spans():
     assert (around.attributes["rlm.map.calls"], around.attributes["rlm.map.errors"]) == (2, 1)
 
 
+def test_a_leaf_that_outlives_its_session_s_first_actor_stays_with_the_first_map():
+    at = BEGIN
+    records = [
+        RunOpened(at, "run-1", "", {}, Input(), "1"),
+        SessionOpened(at + 0.1, (), "", Input(), MODEL, "a"),
+        MapOpened(at + 0.2, (), 1, 0, 1, 0),
+        SessionEnded(at + 0.4, (), "lost", error_kind="ClusterError"),
+        SessionOpened(at + 0.5, (), "", Input(), MODEL, "b", attempt=2),
+        MapOpened(at + 0.6, (), 1, 0, 1, 0),
+        CallEnded(at + 0.8, (0,), 1, "leaf", MODEL, "k", at + 0.3, "openai"),
+        CallEnded(at + 0.9, (0,), 1, "leaf", MODEL, "k", at + 0.7, "openai"),
+    ]
+    spans = spans_of(records)
+    maps = {span.context.span_id: span.start_time for span in named(spans, "map")}
+    below = sorted((call.start_time, maps[call.parent.span_id]) for call in named(spans, CHAT))
+    assert below == [
+        (int((at + 0.3) * 1e9), int((at + 0.2) * 1e9)),
+        (int((at + 0.7) * 1e9), int((at + 0.6) * 1e9)),
+    ]
+
+
 def test_what_is_still_open_at_the_end_ends_as_an_error():
     records = Played().run(TREE).records
     cut_short = records[: len(records) // 2]

@@ -1,0 +1,165 @@
+"""`rlm-ray view`: a run as one HTML file, or in the format of another tool."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlm_ray.cli import exits, options
+from rlm_ray.core.records import Record, RunOpened
+from rlm_ray.errors import InputError, JournalError
+
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|PATH|-",
+        help="A run id or its beginning, `last`, a run folder, a journal file, or - for stdin.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="The file to write; default: RUN.html here, an export goes to stdout.")
+]
+Compare = Annotated[
+    str | None, typer.Option(metavar="RUN", help="Another run to compare with, side by side.")
+]
+Export = Annotated[
+    str | None, typer.Option(metavar="FORMAT", help="otlp, chrome, speedscope or jsonl, instead of HTML.")
+]
+Endpoint = Annotated[
+    str | None, typer.Option(metavar="URL", help="With --export otlp: send to this OTLP/HTTP endpoint.")
+]
+Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+
+
+def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    run: Run,
+    out: Out = None,
+    compare: Compare = None,
+    export: Export = None,
+    endpoint: Endpoint = None,
+    open_it: Open = False,
+    sets: options.Sets = None,
+) -> None:
+    """Write a run as one HTML file that needs nothing else, and print its path."""
+    with exits.errors_as_exits():
+        _check(export, endpoint, compare, open_it=open_it)
+        run_dir = options.settings_of(sets, {}).run_dir
+        records = records_of(run, run_dir)
+        if endpoint:
+            _send(records, endpoint)
+        elif export:
+            _export(records, export, out)
+        else:
+            other = records_of(compare, run_dir) if compare else None
+            path = _page(records, out, other)
+            print(path)
+            if open_it:
+                webbrowser.open(path.absolute().as_uri())
+
+
+def records_of(run: str, run_dir: str) -> list[Record]:
+    """The records of a run, however it is named."""
+    if run == "-":
+        return _stdin(run_dir)
+    if _is_file(run) and (imported := _imported(Path(run))) is not None:
+        return imported
+    from rlm_ray.journal.folder import find_run
+
+    folder = find_run(run, run_dir)
+    records = folder.records()
+    for warning in folder.warnings:
+        exits.say(f"warning: {warning}")
+    return records
+
+
+def _check(export: str | None, endpoint: str | None, compare: str | None, *, open_it: bool) -> None:
+    if export is not None:
+        from rlm_ray.report.exports import FORMATS
+
+        if export not in FORMATS:
+            raise InputError("--export", f"must be one of {', '.join(FORMATS)}; got {export!r}")
+    if endpoint is not None and export != "otlp":
+        raise InputError("--endpoint", "goes with --export otlp")
+    if export is not None and (compare is not None or open_it):
+        raise InputError("--export", "stands without --compare and --open, which belong to the page")
+
+
+def _page(records: Sequence[Record], out: Path | None, other: Sequence[Record] | None) -> Path:
+    from rlm_ray.report import make_report
+
+    opened = next((record for record in records if isinstance(record, RunOpened)), None)
+    path = out or Path(f"{_file_name(opened.run_id) if opened else 'run'}.html")
+    _write(path, make_report(records, other=other).encode())
+    return path
+
+
+def _file_name(run_id: str) -> str:
+    """A journal may come from anywhere: its run id must not lead into another folder."""
+    return (
+        "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in run_id).lstrip(".")
+        or "run"
+    )
+
+
+def _export(records: Sequence[Record], form: str, out: Path | None) -> None:
+    from rlm_ray.report.exports import export
+
+    data = export(records, form)
+    if out is None:
+        sys.stdout.buffer.write(data)
+        return
+    _write(out, data)
+    print(out)
+
+
+def _send(records: Sequence[Record], endpoint: str) -> None:
+    from rlm_ray.report.exports import send_otlp
+
+    exits.say(f"{send_otlp(records, endpoint):,} spans sent to {endpoint}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise InputError(str(path), f"cannot be written: {why}; name another file with --out") from error
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long for a path
+        return False
+
+
+def _imported(path: Path) -> list[Record] | None:
+    """The records of a log of the official RLM library; None where it is none."""
+    from rlm_ray.report import import_rlm
+
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            known = import_rlm.recognises(file.readline())
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}") from error
+    return import_rlm.read(path) if known else None
+
+
+def _stdin(run_dir: str) -> list[Record]:
+    data = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    if not data.strip():
+        raise InputError("stdin", "is empty; pipe a journal in, or name a run")
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
+        file.write(data)
+        file.flush()
+        try:
+            return records_of(file.name, run_dir)
+        except JournalError as error:
+            raise InputError("stdin", error.why) from error

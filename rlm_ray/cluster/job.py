@@ -1,0 +1,182 @@
+"""A job: many questions as one run, with one budget, one journal and one trace.
+
+The node at the root of the tree is the job itself; its rows are sessions of depth 0 below it, each sent to a seat of
+the pool that the job keeps while it has rows left. A row whose actor dies is run again from the record.
+
+Everything here runs on the Ray thread of the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from rlm_ray.cluster.engine import Engine, Seat
+from rlm_ray.cluster.entries import ended, session_key, under_way
+from rlm_ray.cluster.job_usage import RowUsage
+from rlm_ray.cluster.life import Life, Observer, Order, life_of
+from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
+from rlm_ray.core.cell import Answered, Failed, Outcome
+from rlm_ray.core.context import Context, Part, make_context
+from rlm_ray.core.records import SessionEnded, SessionOpened, input_of
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import ActorLostError, ContextLostError, RLMError, SubCallError
+from rlm_ray.session import Completion
+
+ATTEMPTS = 3
+"""How often a row is started when its actors die."""
+BATCH = 64
+"""The most plain calls in one message to an actor."""
+PLAIN_FROM = 1_000_000
+"""Ordinals of a row's plain calls begin here: those of its session's own sub-calls stay below."""
+
+_log = logging.getLogger(__name__)
+
+
+class Job:
+    """One life of a job; see `Job.open`."""
+
+    def __init__(self, engine: Engine, order: Order, life: Life, usage: RowUsage) -> None:
+        self._engine = engine
+        self._order = order
+        self._life = life
+        self._usage = usage
+        self._free: list[Seat] = []
+        self._place = asyncio.Semaphore(self.concurrency)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, engine: Engine, order: Order, observers: Sequence[Observer] = ()
+    ) -> AsyncIterator[Job]:
+        """Begin a life of the job; the end of the block ends it."""
+        usage = RowUsage()
+        async with life_of(engine, order, [usage, *observers], trunk=1) as life:
+            if life.tag.replays:
+                await life.scribe.recall()
+            job = cls(engine, order, life, usage)
+            await engine.open_run(life.tag)
+            try:
+                job._begin()
+                yield job
+            finally:
+                await job._aclose()
+
+    @property
+    def run_id(self) -> str:
+        return self._order.run_id
+
+    @property
+    def concurrency(self) -> int:
+        """How many rows are worth having under way at once."""
+        cluster = self._order.settings.cluster
+        return self._engine.actors(cluster) * cluster.sessions_per_actor
+
+    async def ask(self, row: int, query: str, context: Context) -> Completion:
+        """One session for this row, or what is on record of it. Its `usage` is the row's own.
+
+        Raises the row's `RLMError`; `LimitReached` where the budget of the whole job is used up.
+        """
+        path = (row,)
+        key = session_key(self._life.tag, 0, query, context.fingerprint())
+        replay = self._life.scribe.replay
+        known = replay.end(path, key) if replay.attempts(path) else None
+        if known is not None:
+            return Completion(known.answer, known.stop_reason, known.why, turns=known.turns)
+        async with self._place:
+            completion = await self._insist(path, query, context, key)
+        return replace(completion, usage=await self._usage.of(row))
+
+    async def plain(self, row: int, number: int, query: str, text: str) -> str:
+        """One plain call that belongs to a row. Raises `SubCallError`, or what ends the job."""
+        (outcome,) = await self.plain_many([(row, number, query, text, make_context(""))])
+        if isinstance(outcome, Answered):
+            return outcome.text
+        raise outcome.fatal or SubCallError(outcome.kind, outcome.why)
+
+    async def plain_many(self, calls: Sequence[tuple[int, int, str, Part, Context]]) -> list[Outcome]:
+        """Plain calls side by side over all actors, in order: row, number, question, and what part of which context."""
+        outcomes: list[Outcome | None] = [None] * len(calls)
+        async with asyncio.TaskGroup() as group:
+            for indexes in _batches(calls):
+                group.create_task(self._leaves(calls, indexes, outcomes))
+        return [outcome or Failed("Cancelled", "was not made") for outcome in outcomes]
+
+    async def usage(self) -> RunUsage:
+        """Of the whole job so far, earlier lives among it."""
+        status = await self._engine.status(self.run_id)
+        return self._order.usage + (status.usage if status is not None else RunUsage())
+
+    async def _insist(self, path: tuple[int, ...], query: str, context: Context, key: str) -> Completion:
+        recorded = self._life.scribe.replay.attempts(path)
+        for attempt in range(1, ATTEMPTS + 1):
+            seat = await self._seat()
+            spec = SessionSpec(
+                self._life.tag, path, "", query, await self._engine.pack(context), recorded + attempt
+            )
+            try:
+                with under_way(self._life.scribe, spec, input_of(context), key, seat.name) as entry:
+                    try:
+                        entry.result = completion = await self._engine.run(seat, spec)
+                    except (ActorLostError, ContextLostError):
+                        raise
+                    except RLMError as error:
+                        entry.result = error
+                        raise
+            except (ActorLostError, ContextLostError) as error:
+                if attempt == ATTEMPTS:
+                    raise
+                _log.warning("row %s goes on from its record: %s", path, error)
+                continue
+            self._free.append(seat)
+            return completion
+        raise AssertionError
+
+    async def _seat(self) -> Seat:
+        """One that the job has, or one more."""
+        if self._free:
+            return self._free.pop()
+        return await self._engine.take_seat(self._order.settings.cluster.sessions_per_actor)
+
+    async def _leaves(self, calls: Any, indexes: list[int], outcomes: list[Outcome | None]) -> None:
+        row, *_, context = calls[indexes[0]]
+        leaves = tuple(Leaf(calls[i][1], calls[i][2], calls[i][3]) for i in indexes)
+        parcel = await self._engine.pack(context) if context.info.chars else None
+        batch = LeafBatch(self._life.tag, (row,), leaves, parcel, replays=self._life.tag.replays)
+        for index, outcome in zip(indexes, await self._engine.leaves(batch), strict=True):
+            outcomes[index] = outcome
+
+    def _begin(self) -> None:
+        """The job itself is the node at the root."""
+        order = self._order
+        given = input_of(order.context)
+        model, _ = order.settings.model_at(0)
+        attempt = order.lives + 1
+        at = self._life.started
+        self._life.scribe.put(SessionOpened(at, (), order.query, given, model, "driver", attempt))
+
+    async def _aclose(self) -> None:
+        for seat in self._free:
+            await self._engine.leave_seat(seat)
+        usage = self._order.usage + await self._engine.close_run(self.run_id)
+        done = Completion(None, "answered", usage=usage)
+        spec = SessionSpec(
+            self._life.tag, (), "", "", await self._engine.pack(make_context("")), self._order.lives + 1
+        )
+        entry: SessionEnded = ended(spec, done, "")
+        self._life.scribe.put(entry)
+        self._life.ended(done)
+
+
+def _batches(calls: Sequence[tuple[int, int, str, Part, Context]]) -> list[list[int]]:
+    """Calls of one row over one context travel together, so many at a time."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, (row, _, _, _, context) in enumerate(calls):
+        groups.setdefault((row, id(context)), []).append(index)
+    return [
+        group[start : start + BATCH] for group in groups.values() for start in range(0, len(group), BATCH)
+    ]

@@ -1,0 +1,11 @@
+"""The live view of a run: a tree and a few figures, while it goes on.
+
+`Board` takes records in and answers with a `View`, both pure; `draw.py` and `words.py` turn a view into what rich
+shows or into a plain line; `faces.py` is where it is shown: a terminal, a notebook, a log. `Progress` is all of it.
+"""
+
+from rlm_ray.progress.board import Board
+from rlm_ray.progress.progress import Progress
+from rlm_ray.progress.view import Gauge, Row, View
+
+__all__ = ["Board", "Gauge", "Progress", "Row", "View"]

@@ -1,0 +1,166 @@
+// The head of the page, and the view that tells the run in figures.
+
+function paintHead() {
+  const { head, totals } = RUN;
+  const used = totals.total;
+  const question = Array.isArray(head.query) ? head.query[0] : head.query;
+  const answer = Array.isArray(head.answer) ? head.answer[0] : head.answer;
+  const title = el("div", { class: "title" }, el("h1", { title: question.slice(0, 2000) }, question || (head.run_id ? "(the question is not recorded)" : "(an empty journal)")), pill(head.state), themeButton());
+  const said = head.answered ? answer || "(the answer is not recorded)" : head.why || (head.state === "unfinished" ? "No end of this run is recorded: it goes on, or it was killed." : "No answer.");
+  const stats = el("dl", { id: "stats" });
+  for (const [term, value, note, kind] of statsOf(head, totals, used)) {
+    stats.append(el("div", { title: note, class: kind ?? null }, el("dt", {}, term), el("dd", {}, value)));
+  }
+  document.getElementById("head").replaceChildren(title, el("p", { id: "answer", title: "The whole answer is in Overview" }, said.slice(0, 1000)), stats);
+}
+
+function statsOf(head, totals, used) {
+  const errors = (totals.states.error ?? 0) + (totals.states.lost ?? 0) + (totals.states.cancelled ?? 0);
+  return [
+    ["Time", seconds(head.seconds), head.paused ? `${seconds(head.paused)} of pause before a resume not counted` : "From the first record to the last"],
+    ["Cost", cost(used), used.unpriced ? `The price of ${many(used.unpriced, "call")} is not known` : "US dollars"],
+    ["Tokens in", short(used.input_tokens), `${count(used.input_tokens)}, of them ${count(used.cached_tokens)} from the provider's cache`],
+    ["Tokens out", short(used.output_tokens), `${count(used.output_tokens)}, of them ${count(used.reasoning_tokens)} reasoning`],
+    ["Calls", count(used.calls), `${many(used.calls, "answer")}, ${count(totals.failed_calls)} failed, ${count(totals.cache_hits)} from the cache`],
+    ["Sessions", count(totals.sessions), "Each attempt counts"],
+    ["Nodes", count(totals.nodes), `Down to depth ${totals.depth}`],
+    ["Queue", seconds(used.queue_wait_s), "Waiting for a free place, all calls together"],
+    ["Rate waits", seconds(used.rate_wait_s), "Waiting for the rate of the account, all calls together"],
+    ["Retries", count(used.retries), Object.entries(totals.tries).map(([kind, number]) => `${count(number)} ${kind}`).join(", ") || "None"],
+    ["Failed nodes", count(errors), `${many(totals.failed_calls, "failed call")}, ${many(totals.cell_errors, "cell")} with an error, ${count(totals.killed_repls)} killed`, errors ? "bad" : ""],
+    ["Lost", count(totals.lost_sessions), "Sessions whose actor died", totals.lost_sessions ? "bad" : ""],
+  ];
+}
+
+const TALLY = ["", "Calls", "Retries", "Input", "Output", "Cached", "Cost", "Queue", "Rate wait"];
+
+function tallyRow(name, tally) {
+  return [name, count(tally.calls), count(tally.retries), count(tally.input_tokens), count(tally.output_tokens), count(tally.cached_tokens), cost(tally), seconds(tally.queue_wait_s), seconds(tally.rate_wait_s)];
+}
+
+function tallies(title, tally, name = (key) => key) {
+  const lines = Object.entries(tally).map(([key, value]) => tallyRow(name(key), value));
+  return el("section", {}, el("h3", {}, title), lines.length ? el("div", { class: "wide" }, tableOf(TALLY, lines)) : el("p", { class: "note" }, "No call is recorded."));
+}
+
+function answerSection() {
+  const { head } = RUN;
+  const why = head.why ? el("p", { class: "why" }, head.why) : null;
+  const answer = head.answered ? bounded(head.answer, { class: "answer" }) : el("p", { class: "note" }, "No answer is recorded.");
+  const stop = head.state === "answered" ? "" : ` · ${head.state}`;
+  return el("section", { class: "broad" }, el("h3", {}, `Answer${stop}`), why, answer);
+}
+
+function questionSection() {
+  return el("section", { class: "broad" }, el("h3", {}, "Question"), bounded(RUN.head.query, { class: "question" }));
+}
+
+function runSection() {
+  const { head } = RUN;
+  const own = head.counted;
+  const off = own.calls !== undefined && (own.calls !== RUN.totals.total.calls || Math.abs(own.cost_usd - RUN.totals.total.cost_usd) > 1e-6);
+  const cut = RUN.texts.filter(Array.isArray).length;
+  const list = facts([
+    ["Run", head.run_id],
+    ["Began", head.began ? new Date(head.began * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC" : ""],
+    ["Model", head.model],
+    ["Lives", head.resumes.length ? `${head.resumes.length + 1}, resumed at ${head.resumes.map(seconds).join(", ")}` : ""],
+    ["rlm-ray", head.version],
+    ["Left out", cut ? `the ends of ${many(cut, "long text")}` : "", "The journal has them whole"],
+    ["The run itself counted", off ? `${count(own.calls)} calls, ${money(own.cost_usd ?? 0)}` : "", "These differ from the sums of the records"],
+  ]);
+  const settings = head.settings.length ? folding([el("b", {}, "Settings")], () => [bounded(head.settings)], false) : null;
+  return el("section", {}, el("h3", {}, "Run"), list, settings);
+}
+
+function troubleSection() {
+  const found = [];
+  for (let i = 0; i < COUNT && found.length < 200; i++) if (BAD[i]) found.push(i);
+  if (!found.length) return null;
+  const lines = found.slice(0, 12).map((node) => [button(nameOf(node), () => select(node), { class: "link bad" }), STATE[node], oneLine(text(NODES.error[node]) || lesserTrouble(node), 160)]);
+  const more = found.length > 12 ? button("Show all in Nodes", showBad, { class: "link" }) : null;
+  return el("section", {}, el("h3", {}, "What went wrong"), tableOf(["Node", "State", "Why"], lines), more);
+}
+
+function lesserTrouble(node) {
+  for (const row of rowsOf(ATTEMPTS_OF, node)) if (text(ATTEMPTS.reason[row]) === "lost") return "an earlier attempt was lost";
+  for (const row of rowsOf(CALLS_OF, node)) if (CALLS.error[row]) return `a call failed: ${text(CALLS.error[row])}`;
+  return "the REPL was killed";
+}
+
+const STRIPS = 8;
+
+function coverageSection() {
+  const { total, given, read } = RUN.coverage;
+  if (!total) return null;
+  const spans = [];
+  for (let i = 1; i < COUNT; i++) if (NODES.from[i] !== null) spans.push(i);
+  const box = el("section", { class: "broad" }, el("h3", {}, "Context read"));
+  const words = spans.length
+    ? `Of ${count(total)} bytes, ${share(given, total)} went to sub-calls and ${share(read, total)} stood whole in the prompt of one that answered.`
+    : "No sub-call was given a piece of the root's context by its place.";
+  box.append(el("p", {}, words));
+  return spans.length ? (box.append(coverageStrip(spans, total)), box) : box;
+}
+
+function coverageStrip(spans, total) {
+  const canvas = el("canvas", { class: "coverage", role: "img", "aria-label": `Pieces of the context given to ${many(spans.length, "node")}` });
+  const box = el("div", { class: "coverage-box" }, canvas);
+  const layers = Math.min(STRIPS, DEEPEST);
+  const height = layers * 18 + 4;
+  const layerOf = (node) => Math.min(layers, DEPTH[node]) - 1;
+  const left = 118;
+  const xOf = (at) => left + (at / total) * (box.clientWidth - left - 2);
+
+  const layerName = (layer) => (layer + 1 === layers && DEEPEST > layers ? `depth ${layer + 1} and more` : `depth ${layer + 1}: ${share(RUN.coverage.by_depth[layer + 1] ?? 0, total)}`);
+
+  function paint() {
+    if (!box.clientWidth) return;
+    const pen = sharp(canvas, box.clientWidth, height);
+    for (let layer = 0; layer < layers; layer++) {
+      pen.fillStyle = colours.hover;
+      pen.fillRect(left, layer * 18 + 2, box.clientWidth - left, 15);
+      pen.fillStyle = colours.dim;
+      pen.fillText(layerName(layer), 0, layer * 18 + 10);
+    }
+    for (const node of spans) {
+      pen.fillStyle = FELL[node] ? colours.error : depthColour(DEPTH[node]);
+      const [x, end] = [xOf(NODES.from[node]), xOf(NODES.to[node])];
+      const wide = Math.max(0.7, end - x - (end - x > 4 ? 1 : 0));
+      pen.fillRect(x, layerOf(node) * 18 + 2, wide, 15);
+      if (node === view.selected) {
+        pen.strokeStyle = colours.select;
+        pen.lineWidth = 2;
+        pen.strokeRect(x, layerOf(node) * 18 + 3, Math.max(2, wide), 13);
+      }
+    }
+  }
+
+  function readers(event) {
+    const bounds = canvas.getBoundingClientRect();
+    const at = ((event.clientX - bounds.left - left) / (bounds.width - left - 2)) * total;
+    const layer = Math.floor((event.clientY - bounds.top) / 18);
+    const all = spans.filter((node) => NODES.from[node] <= at && at < NODES.to[node]);
+    return { at, all, best: all.find((node) => layerOf(node) === layer) ?? all.at(-1) ?? -1 };
+  }
+
+  canvas.addEventListener("mousemove", (event) => {
+    const { at, all } = readers(event);
+    if (at < 0) return hideTip();
+    const names = all.slice(0, 12).map((node) => `${nameOf(node)}  ${oneLine(text(NODES.query[node]), 60)}`);
+    showTip(event, [`byte ${count(Math.floor(at))}: ${many(all.length, "reader")}`, ...names, all.length > 12 ? "…" : ""]);
+  });
+  canvas.addEventListener("mouseleave", hideTip);
+  canvas.addEventListener("click", (event) => readers(event).best >= 0 && select(readers(event).best));
+  new ResizeObserver(paint).observe(box);
+  on("theme", paint);
+  on("select", paint);
+  return box;
+}
+
+function makeOverview() {
+  const body = el("div", { class: "scroller overview", tabindex: "0" });
+  const parts = () => [answerSection(), coverageSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), runSection(), questionSection()];
+  body.append(...parts().filter(Boolean));
+  return { label: "Overview", body: el("div", { class: "fill" }, body), paint() {}, focus: () => body.focus() };
+}

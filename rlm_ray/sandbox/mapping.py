@@ -1,0 +1,109 @@
+"""`map_reduce` of the REPL: the same question of every piece of the context, and the answers put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from rlm_ray.core.boundaries import stretches
+from rlm_ray.core.context import Document
+from rlm_ray.core.json_objects import objects_in
+from rlm_ray.core.map_prompts import of_a_part, of_fields, says_nothing, together
+from rlm_ray.core.prompts import PIECE_CHARS, bounded
+from rlm_ray.core.reduce import Reduction, reduction
+from rlm_ray.core.reduce_tree import FEWEST, groups
+from rlm_ray.sandbox.documents import Hit
+from rlm_ray.sandbox.parts import Parts
+
+_ID_CHARS = 12
+
+Many: TypeAlias = "Callable[[str, list[Any], Any], list[Any]]"
+"""`recursive_map`."""
+
+
+class MapReduce:
+    """Made for one session's context."""
+
+    def __init__(self, many: Many, parts: Parts) -> None:
+        self._many = many
+        self._parts = parts
+
+    def names(self) -> dict[str, Any]:
+        return {"map_reduce": self.map_reduce}
+
+    def map_reduce(
+        self,
+        query: str,
+        contexts: Any = None,
+        reduce: Any = "model",
+        size: int = PIECE_CHARS,
+        on_error: str = "raise",
+    ) -> Any:
+        """The answer of a model (reduce="model"), or what `collect`, `count`, `union`, `sum` make of all answers."""
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+        way = None if reduce == "model" else reduction(reduce)
+        question = of_a_part(query) if way is None else of_fields(query, way.fields)
+        pieces = list(self._pieces(contexts, size))
+        answers = self._many(question, pieces, "raise" if on_error == "raise" else "return")
+        said = [(at, answer) for at, answer in enumerate(answers, 1) if isinstance(answer, str)]
+        if way is not None:
+            return _in_code(way, said, on_error)
+        return self._by_model(query, said, size)
+
+    def _pieces(self, contexts: Any, size: int) -> Iterator[Any]:
+        """By reference where they are of the context: slices in order, documents, or stretches of documents."""
+        whole = contexts is None or contexts is self._parts.content
+        source = self._parts.whole() if whole else contexts
+        if isinstance(source, str):
+            yield from (source[start:stop] for start, stop in stretches(source, size))
+        elif whole:
+            yield from _packed(source, size)
+        else:
+            for item in contexts:
+                yield from self._pieces(item, size) if isinstance(item, str) and len(item) > size else [item]
+
+    def _by_model(self, query: str, said: Sequence[tuple[int, str]], size: int) -> str:
+        speaking = [(str(at), text) for at, text in said if not says_nothing(text)]
+        speaking = speaking or [(str(at), text) for at, text in said[:1]]
+        while len(speaking) > 1:
+            level = groups([len(text) for _, text in speaking], size)
+            parts = [
+                [
+                    {"id": at, "text": bounded(text, size // FEWEST)}
+                    for at, text in speaking[group.start : group.stop]
+                ]
+                for group in level
+            ]
+            answers = self._many(together(query), parts, "raise")
+            labels = [f"{part[0]['id'].split('-')[0]}-{part[-1]['id'].split('-')[-1]}" for part in parts]
+            speaking = list(zip(labels, answers, strict=True))
+        return speaking[0][1] if speaking else ""
+
+
+def _in_code(way: Reduction, said: Sequence[tuple[int, str]], on_error: str) -> Any:
+    states = []
+    for at, answer in said:
+        value = next(objects_in(answer), None) if way.fields else answer
+        if value is not None:
+            states.append(way.lift(at, value))
+        elif on_error == "raise":
+            raise ValueError(f"the answer about piece {at} holds no JSON object: {answer[:200]!r}")
+    return way.value(way.merge(states))
+
+
+def _packed(documents: list[Document], size: int) -> Iterator[Any]:
+    """Small neighbours together, large documents in stretches."""
+    first = chars = 0
+    for number, document in enumerate(documents):
+        text = document if isinstance(document, str) else document["text"]
+        wanted = len(text) + (0 if isinstance(document, str) else len(document["id"])) + _ID_CHARS
+        if number > first and chars + wanted > size:
+            yield documents[first:number]
+            first, chars = number, 0
+        chars += wanted
+        if len(text) > size:
+            yield from (Hit(number, stretch, {"document": number}) for stretch in stretches(text, size))
+            first, chars = number + 1, 0
+    if first < len(documents):
+        yield documents[first:]

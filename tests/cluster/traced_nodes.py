@@ -1,0 +1,132 @@
+"""Run by test_traced_runs.py in a process of its own: a tree of depth 3 over two nodes, traced by a real receiver."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster as Nodes
+
+from rlm_ray import RLM, Cluster
+from rlm_ray.cluster.engine import Engine
+from rlm_ray.core.records import CallEnded, CallSent, CellEnded, MapOpened, SessionOpened
+from rlm_ray.journal.folder import RunFolder
+from rlm_ray.testing import ModelServer
+from rlm_ray.testing.otlp import OtlpReceiver
+from rlm_ray.testing.scripts import recursion, run_query
+
+LEAVES = run_query(
+    "r = recursive_map('what?', [context[i*40:i*40+30] for i in range(6)])", "FINAL(str(len(r)))"
+)
+MIDDLE = run_query(
+    f"r = recursive_map('''{LEAVES}''', [context[i*400:(i+1)*400] for i in range(3)])", "FINAL('-'.join(r))"
+)
+TREE = run_query(
+    f"r = recursive_map('''{MIDDLE}''', [context[i*2000:(i+1)*2000] for i in range(4)])", "FINAL('|'.join(r))"
+)
+EXPECTED = "|".join(["6-6-6"] * 4)
+
+
+async def strike_at(kind, run, cluster, server):
+    """Kill one in the middle of the run."""
+    while server.calls < 12:
+        await asyncio.sleep(0.01)
+    engine = await Engine.connect(cluster)
+    if kind == "actor":
+        handles = await engine.carry_out(_handles(engine))
+        ray.kill(next(handle for name, handle in handles.items() if name != run.actor))
+    if kind == "sandbox":
+        census = await engine.census()
+        children = [
+            pid for counts in census.values() for zygote in below(counts["pid"]) for pid in below(zygote)
+        ]
+        os.kill(children[-1], signal.SIGKILL)
+
+
+async def _handles(engine):
+    return await engine._pool.handles.remote()
+
+
+def below(pid):
+    """The children of a process."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def findings(result, spans):
+    """What the collector got, against what the journal says."""
+    records = RunFolder(result.run_dir, result.run_id).records()
+    ids = {span.span_id: span for span in spans}
+    names = Counter(span.name.split()[0] for span in spans)
+    ended = {(record.path, record.call) for record in records if isinstance(record, CallEnded)}
+    lost = {
+        (r.path, r.call, r.id) for r in records if isinstance(r, CallSent) and (r.path, r.call) not in ended
+    }
+    kinds = Counter(type(record) for record in records)
+    return {
+        "answer": result.answer,
+        "expected": EXPECTED,
+        "traces": len({span.trace_id for span in spans}),
+        "roots": sum(not span.parent_id for span in spans),
+        "orphans": [span.name for span in spans if span.parent_id and span.parent_id not in ids],
+        "misplaced": [span.name for span in spans if span.parent_id and not fits(span, ids[span.parent_id])],
+        "spans": [
+            names["invoke_agent"],
+            names["execute_tool"],
+            names["map"],
+            names["chat"] >= kinds[CallEnded],
+        ],
+        "journal": [kinds[SessionOpened], kinds[CellEnded], kinds[MapOpened], True],
+        "lost_calls": len(lost),
+        "errors": sorted({span.name for span in spans if span.status == "error"}),
+    }
+
+
+def fits(span, parent):
+    """A span stands below what the records say caused it."""
+    kind, above = span.name.split()[0], parent.name.split()[0]
+    path, over = span.attributes.get("rlm.path"), parent.attributes.get("rlm.path")
+    allowed = {
+        "invoke_agent": ("map", "invoke_workflow", "invoke_agent"),
+        "map": ("invoke_agent",),
+        "execute_tool": ("invoke_agent",),
+        "chat": ("invoke_agent", "map"),
+    }
+    return above in allowed[kind] and (
+        not path or not over or path == over or path.rpartition("/")[0] == over
+    )
+
+
+async def main(kind, nodes):
+    workers = [nodes.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    cluster = Cluster(min_actors=2, max_actors=2)
+    with OtlpReceiver() as receiver, ModelServer(recursion, latency_s=0.15) as server:
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
+        rlm = RLM(
+            model="openai/m", api_base=server.url, api_key="k", max_depth=3, leaf_chars=100, cluster=cluster
+        )
+        await rlm.awarm(2)
+        census = await (await Engine.connect(cluster)).census()
+        run = await rlm.astart(TREE, "some text " * 1000)
+        await strike_at(kind, run, cluster, server)
+        found = findings(await run.result(), receiver.spans)
+    found["nodes"] = len({counts["node"] for counts in census.values()} & {node.node_id for node in workers})
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    cluster_of_nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        asyncio.run(main(sys.argv[1], cluster_of_nodes))
+    finally:
+        ray.shutdown()
+        cluster_of_nodes.shutdown()

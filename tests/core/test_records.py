@@ -1,0 +1,203 @@
+"""The facts of a run as lines of a journal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass, replace
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlm_ray.core.cell import Variable
+from rlm_ray.core.context import Docs, Span, make_context
+from rlm_ray.core.model import Usage
+from rlm_ray.core.records import (
+    KINDS,
+    CallEnded,
+    CallSent,
+    CellEnded,
+    Input,
+    MapEnded,
+    MapOpened,
+    Role,
+    RunEnded,
+    RunOpened,
+    SessionEnded,
+    SessionOpened,
+    Try,
+    from_line,
+    input_of,
+    input_of_part,
+    to_line,
+    without_content,
+)
+from rlm_ray.errors import InputError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TIME = st.floats(0, 4e9, allow_nan=False)
+COUNT = st.integers(0, 10**12)
+PATH = st.lists(st.integers(0, 10**6), max_size=4).map(tuple)
+PLAIN = st.dictionaries(TEXT, st.one_of(TEXT, COUNT, st.none(), st.lists(TEXT, max_size=2)), max_size=3)
+BY_NAME = {
+    "path": PATH,
+    "role": st.sampled_from(get_args(Role)),
+    "settings": PLAIN,
+    "input": st.builds(Input, TEXT, COUNT, COUNT, st.none() | COUNT, st.none() | COUNT, TEXT),
+    "tries": st.lists(st.builds(Try, TIME, TEXT, TEXT), max_size=3).map(tuple),
+    "variables": st.lists(st.builds(Variable, TEXT, TEXT, st.none() | COUNT), max_size=3).map(tuple),
+    "notes": st.lists(TEXT, max_size=3).map(tuple),
+}
+BY_TYPE = {
+    "str": TEXT,
+    "str | None": st.none() | TEXT,
+    "int": COUNT,
+    "float": TIME,
+    "float | None": st.none() | TIME,
+    "bool": st.booleans(),
+    "Usage": st.builds(Usage, COUNT, COUNT, COUNT, COUNT),
+    "Mapping[str, Any]": PLAIN,
+}
+
+
+def records_of(cls):
+    by_name = {item.name: BY_NAME[item.name] for item in fields(cls) if item.name in BY_NAME}
+    return st.builds(
+        cls, **{item.name: BY_TYPE[item.type] for item in fields(cls) if item.type in BY_TYPE} | by_name
+    )
+
+
+RECORDS = st.one_of(*(records_of(cls) for cls in KINDS.values()))
+
+
+@settings(deadline=None, max_examples=60)
+@given(RECORDS)
+def test_a_record_comes_back_from_its_line(record):
+    line = to_line(record)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert from_line(line) == record
+
+
+@settings(deadline=None, max_examples=60)
+@given(RECORDS, st.text("abc:0123", min_size=1))
+def test_an_ident_becomes_the_id_of_the_line(record, ident):
+    assert from_line(to_line(record, ident)) == replace(record, id=ident)
+
+
+def test_what_has_its_default_is_left_out():
+    line = json.loads(to_line(CallEnded(1.5, (), 1, "turn", "m", "k", 1.0)))
+    assert line == {
+        "kind": "call", "at": 1.5, "path": [], "call": 1, "role": "turn", "model": "m", "key": "k", "started": 1.0,
+    }  # fmt: skip
+
+
+def test_a_lone_surrogate_does_not_stop_the_journal():
+    assert from_line(to_line(SessionOpened(1, (), "a\ud800b", Input(), "m", "a"))).query == "a?b"
+
+
+def test_fields_of_a_later_version_are_passed_over():
+    line = json.loads(to_line(MapEnded(1, (), 0, 1, 0)))
+    assert from_line(json.dumps({**line, "weather": "fine"})) == MapEnded(1, (), 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b'"text"',
+        b"{}",
+        b'{"kind": "unheard of"}',
+        b'{"kind": ["run"]}',
+        b'{"kind": "map_end", "at": 1}',
+        b'{"kind": "session", "at": 1, "path": 3, "query": "", "input": [], "model": "", "actor": ""}',
+        b'{"kind": "call", "tries": [1]}',
+        b"\xff\xfe",
+        "é{",
+    ],
+)
+def test_a_line_that_is_no_record_is_refused_with_what_it_was(line):
+    with pytest.raises(InputError, match="no record of this version"):
+        from_line(line)
+
+
+CANARY = "canary"
+FACTS = {
+    "id", "run_id", "version", "traceparent", "actor", "model", "provider", "role", "key", "kind", "finish_reason",
+    "stop_reason", "error_kind", "killed", "notes", "settings", "usage",
+}  # fmt: skip
+"""Names, and words of ours; all other texts are somebody's."""
+
+
+def loud(cls):
+    """A record with a canary in every text of users, models and their code."""
+    values = {
+        "path": (0,), "role": "turn", "settings": {}, "usage": Usage() if cls is CallEnded else {},
+        "input": Input(sample=CANARY), "tries": (Try(1.0, "timeout", CANARY),),
+        "variables": (Variable(CANARY, "str", 1),), "notes": (),
+    }  # fmt: skip
+    plain = {"str": CANARY, "str | None": CANARY, "int": 1, "float": 1.0, "float | None": 1.0, "bool": True}
+    return cls(**{
+        item.name: values[item.name] if item.name in values else "" if item.name in FACTS else plain[item.type]
+        for item in fields(cls)
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", KINDS.values())
+def test_without_content_nothing_of_anybody_is_left(cls):
+    record = loud(cls)
+    bare = without_content(record)
+    assert CANARY.encode() not in to_line(bare)
+    assert all(
+        getattr(bare, item.name) == getattr(record, item.name)
+        for item in fields(cls)
+        if not isinstance(getattr(record, item.name), str | tuple)
+        and not is_dataclass(getattr(record, item.name))
+    )
+
+
+def test_the_canary_sings_wherever_there_is_content():
+    singing = {cls for cls in KINDS.values() if CANARY.encode() in to_line(loud(cls))}
+    assert singing == {RunOpened, SessionOpened, SessionEnded, CallEnded, CellEnded, MapOpened, RunEnded}
+    assert CallSent not in singing
+
+
+@settings(deadline=None, max_examples=60)
+@given(RECORDS)
+def test_taking_content_away_twice_is_once(record):
+    assert without_content(without_content(record)) == without_content(record)
+
+
+def test_no_answer_stays_no_answer_without_content():
+    assert without_content(SessionEnded(1, (), "lost")).answer is None
+    assert without_content(SessionEnded(1, (), "answered", answer="x")).answer == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "given_"),
+    [
+        ("héllo", Input("text", 5, sample="héllo")),
+        (Span(1, 4), Input("text", 3, 1, 101, 104, "bcd")),
+        (["ab", {"id": "7", "text": "cde"}], Input("documents", 5, 2, sample="ab")),
+        ([], Input("documents", 0, 0)),
+    ],
+)
+def test_the_input_of_a_part_of_a_text(part, given_):
+    assert input_of_part(part, replace(make_context("abcdef"), origin=100)) == given_
+
+
+def test_the_input_of_documents_is_where_they_stand():
+    context = replace(make_context(["ab", "cdé", "f"]), origin=0)
+    assert input_of_part(Docs(1, 3), context) == Input("documents", 5, 2, 2, 7, "cdéf")
+    assert input_of(context) == Input("documents", 6, 3, 0, 7, "ab")
+    assert input_of(make_context("x" * 300)) == Input("text", 300, 1, None, None, "x" * 200)
+
+
+def test_a_sample_never_ends_in_half_a_character():
+    context = replace(make_context("x" * 199 + "é"), origin=0)
+    assert input_of_part(Span(0, 201), context).sample == "x" * 199

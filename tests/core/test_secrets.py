@@ -1,0 +1,142 @@
+"""What must never be written down."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from rlm_ray.core.secrets import HIDDEN, LEAST_CHARS, Scrubber, is_secret, secret_values, without_secrets
+
+KEY = "sk-0123456789"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key", "apikey", "API-KEY", "OPENAI_API_KEY", "aws_secret_access_key", "aws_session_token", "Authorization",
+        "x-api-key", "password", "db_passwd", "vertex_credentials", "Cookie", "bearer", "hf_token", "signature",
+    ],
+)  # fmt: skip
+def test_names_of_keys(name):
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "max_tokens", "max_completion_tokens", "max_token", "input_tokens", "tokens", "token_limit", "logit_bias",
+        "stop_token_ids", "eos_token_id", "model", "temperature", "api_base", "timeout", "",
+    ],
+)  # fmt: skip
+def test_names_of_harmless_things(name):
+    assert not is_secret(name)
+
+
+PARAMS = {
+    "api_key": KEY,
+    "temperature": 0.5,
+    "max_tokens": 100,
+    "extra_headers": {"Authorization": f"Bearer {KEY}-2", "X-Title": "mine"},
+    "fallbacks": [{"model": "m", "api_key": f"{KEY}-3"}, "plain"],
+    "tokens": ["harmless text"],
+    "secrets": [f"{KEY}-4", {"inner": "shown"}],
+    "password": None,
+    "use_password": True,
+}
+
+
+def test_secrets_are_hidden_however_deep_and_nothing_else_is():
+    assert without_secrets(PARAMS) == {
+        **PARAMS,
+        "api_key": HIDDEN,
+        "extra_headers": {"Authorization": HIDDEN, "X-Title": "mine"},
+        "fallbacks": [{"model": "m", "api_key": HIDDEN}, "plain"],
+        "secrets": [HIDDEN, {"inner": "shown"}],
+    }
+
+
+@pytest.mark.parametrize("secret", [b"bytes of a key", ("a tuple",), {"a set"}])
+def test_a_secret_of_any_shape_is_hidden(secret):
+    assert KEY not in repr(without_secrets({"api_key": secret}))
+    assert without_secrets({"api_key": secret}) == {"api_key": HIDDEN}
+
+
+def test_the_values_of_secrets_however_deep_and_without_their_scheme():
+    assert secret_values(PARAMS) == {KEY, f"Bearer {KEY}-2", f"{KEY}-2", f"{KEY}-3", f"{KEY}-4"}
+
+
+@pytest.mark.parametrize("value", ["", "short", "x" * (LEAST_CHARS - 1), HIDDEN, None, 12345678, True])
+def test_short_values_and_what_is_no_text_are_no_secrets(value):
+    assert secret_values({"api_key": value}) == set()
+
+
+def line_of(**values):
+    return json.dumps({"kind": "call", **values}, ensure_ascii=False).encode() + b"\n"
+
+
+def test_a_line_without_secrets_is_left_as_it_is():
+    line = line_of(text="nothing here", at=1.50)
+    assert Scrubber([KEY])(line) is line
+
+
+def test_a_key_inside_another_key_leaves_nothing_of_either():
+    scrub = Scrubber([KEY, KEY + "-and-more"])
+    assert json.loads(scrub(line_of(text=f"{KEY}-and-more {KEY}")))["text"] == f"{HIDDEN} {HIDDEN}"
+
+
+@pytest.mark.parametrize(
+    "secret", ['with"quote-marks', "back\\slash\\key", "new\nline\tkey", "schlüssel-ключ"]
+)
+def test_a_key_that_json_spells_differently_is_found(secret):
+    line = Scrubber([secret])(line_of(text=f"before {secret} after", deep=[{"inner": secret}]))
+    assert json.loads(line) == {"kind": "call", "text": "before *** after", "deep": [{"inner": HIDDEN}]}
+
+
+@pytest.mark.parametrize(
+    ("secret", "values"),
+    [
+        ("npm_abcdefgh", {"text": "line\npm_abcdefgh"}),  # the n of the escape is the first letter of the key
+        ("00000000", {"at": 1700000000.0, "count": 100000000}),
+        ("kind_text", {"kind_text": "a name is no text"}),
+    ],
+)
+def test_what_only_looks_like_a_key_in_the_line_is_left_alone(secret, values):
+    assert json.loads(Scrubber([secret])(line_of(**values))) == {"kind": "call", **values}
+
+
+def test_a_key_with_bytes_that_are_no_text_does_no_harm():
+    broken = b"key-\xff-of-the-environment".decode("utf-8", "surrogateescape")
+    line = Scrubber([broken, KEY])(line_of(text=KEY))
+    assert json.loads(line)["text"] == HIDDEN
+
+
+JSON = st.recursive(
+    st.text(max_size=12) | st.integers() | st.none() | st.booleans(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+SECRET = st.text('ab"\\\nn0é', min_size=LEAST_CHARS, max_size=12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(SECRET, min_size=1, max_size=3), JSON, st.data())
+def test_scrubbed_lines_are_json_without_any_secret(secrets, value, data):
+    told = data.draw(st.sampled_from(secrets))
+    assume(all(secret not in HIDDEN for secret in secrets))
+    line = Scrubber(secrets)(line_of(text=f"x{told}y", value=value))
+    assert line.endswith(b"\n")
+    plain = json.loads(line)
+    assert not any(secret in text for text in texts_of(plain) for secret in secrets)
+
+
+def texts_of(value):
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in texts_of(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in texts_of(inner)]
+    return [value] if isinstance(value, str) else []

@@ -1,0 +1,76 @@
+"""A journal in memory, and a loop whose clock is virtual."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rlm_ray.core.records import from_line
+from rlm_ray.errors import JournalError
+from rlm_ray.journal.protocol import JournalRef
+
+REF = JournalRef("nowhere", "20260102-030405-abcdef", "owner", "home")
+
+
+class MemoryJournal:
+    """A `Transport` that keeps what it is sent; closed gates hold appends back, `error` makes them fail."""
+
+    def __init__(self, data=b""):
+        self.data = data
+        self.appends = []
+        self.times = []
+        self.reads = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error = None
+        self.most = 1 << 20
+
+    async def append(self, ref, data):
+        self.times.append(asyncio.get_running_loop().time())
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        self.appends.append(data)
+        self.data += data
+        return len(self.data)
+
+    async def read(self, ref, offset, wait_s):
+        self.reads += 1
+        if self.error is not None:
+            raise self.error
+        end = self.data.rfind(b"\n", offset, offset + self.most) + 1
+        return self.data[offset:end]
+
+    @property
+    def records(self):
+        return [from_line(line) for line in self.data.splitlines()]
+
+
+FULL = JournalError("run", "the disk is full")
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Jumps to the next timer when there is nothing else to do."""
+
+    now = 0.0
+
+    def time(self):
+        return self.now
+
+    def _run_once(self):
+        times = [timer._when for timer in self._scheduled if not timer.cancelled()]
+        if not self._ready and times:
+            self.now = max(self.now, min(times))
+        super()._run_once()
+
+
+def in_virtual_time(work):
+    """Run it to its end; the time that took."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(work)
+        return runner.get_loop().time()
+
+
+async def turns(count=3):
+    """Let all that is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -1,0 +1,136 @@
+"""The scribes of a process, one for each run it has to do with."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+from memory_journal import FULL, REF, MemoryJournal
+
+from rlm_ray.config import Settings
+from rlm_ray.core.records import CellEnded, MapEnded
+from rlm_ray.errors import JournalError
+from rlm_ray.journal.client import KEPT, JournalClient
+from rlm_ray.journal.scribe import JournalScribe
+
+SETTINGS = Settings()
+FACT = MapEnded(1.0, (), 0, 1, 0)
+
+
+def refs(count):
+    return [replace(REF, run_id=f"run-{number}") for number in range(count)]
+
+
+async def test_all_sessions_of_a_run_share_a_scribe_and_other_runs_have_their_own():
+    client = JournalClient("process", MemoryJournal())
+    one, two = refs(2)
+    async with (
+        client.scribe(one, SETTINGS) as first,
+        client.scribe(one, SETTINGS) as again,
+        client.scribe(two, SETTINGS) as other,
+    ):
+        assert first is again
+        assert first is not other
+
+
+async def test_a_run_without_a_record_has_a_silent_scribe():
+    journal = MemoryJournal()
+    async with JournalClient("process", journal).scribe(None, SETTINGS) as silent:
+        silent.put(FACT)
+        await silent.written()
+        assert not isinstance(silent, JournalScribe)
+    assert journal.times == []
+
+
+async def test_the_ids_of_records_name_the_process_and_never_come_twice():
+    journal = MemoryJournal()
+    client = JournalClient("process", journal)
+    for _ in range(3):
+        async with client.scribe(REF, SETTINGS) as scribe:
+            scribe.put(FACT)
+            await scribe.written()
+    assert [record.id for record in journal.records] == ["process:1", "process:2", "process:3"]
+
+
+async def test_keys_of_the_settings_and_of_the_environment_are_never_written(monkeypatch):
+    monkeypatch.setenv("SOME_PROVIDER_API_KEY", "from-the-environment")
+    monkeypatch.setenv("A_HARMLESS_NAME", "harmless-value")
+    journal = MemoryJournal()
+    settings = replace(SETTINGS, params={"api_key": "from-the-settings"})
+    async with JournalClient("process", journal).scribe(REF, settings) as scribe:
+        scribe.put(CellEnded(1, (), 1, 0, output="from-the-environment from-the-settings harmless-value"))
+        await scribe.written()
+    assert journal.records[0].output == "*** *** harmless-value"
+
+
+async def test_settings_say_whether_content_is_kept_and_what_a_full_disk_means():
+    journal = MemoryJournal()
+    client = JournalClient("process", journal)
+    quiet = replace(SETTINGS, record_content=False, on_journal_error="go_on")
+    async with client.scribe(REF, quiet) as scribe:
+        scribe.put(CellEnded(1, (), 1, 0, output="printed"))
+        await scribe.written()
+        assert journal.records[0].output == ""
+        journal.error = FULL
+        scribe.put(FACT)
+        await scribe.written()
+    strict = replace(REF, run_id="strict")
+    async with client.scribe(strict, SETTINGS) as scribe:
+        scribe.put(FACT)
+        with pytest.raises(JournalError):
+            await scribe.written()
+
+
+async def test_each_run_is_seen_by_an_observer_of_its_own():
+    made = []
+
+    def observer():
+        made.append([])
+        return made[-1].append
+
+    client = JournalClient("process", MemoryJournal(), observer=observer)
+    for ref in (*refs(2), *refs(2)):
+        async with client.scribe(ref, SETTINGS) as scribe:
+            scribe.put(FACT)
+            await scribe.written()
+    assert made == [[FACT, FACT], [FACT, FACT]]
+
+
+async def test_what_was_read_for_the_latest_runs_is_kept_and_older_ones_are_forgotten():
+    client = JournalClient("process", MemoryJournal())
+    runs, scribes = refs(KEPT + 3), {}
+    for ref in (*runs[:KEPT], runs[0], *runs[KEPT:]):  # the first one is used again
+        async with client.scribe(ref, SETTINGS) as scribes[ref]:
+            pass
+    kept = set()
+    for ref in runs:
+        if client._scribes.get(ref) is scribes[ref]:
+            kept.add(ref)
+    assert kept == {runs[0], *runs[4:]}
+    assert set(client._users) == kept
+
+
+async def test_a_run_that_something_works_on_is_never_forgotten():
+    client = JournalClient("process", MemoryJournal())
+    async with AsyncExitStack() as stack:
+        busy = await stack.enter_async_context(client.scribe(REF, SETTINGS))
+        for ref in refs(3 * KEPT):
+            async with client.scribe(ref, SETTINGS):
+                pass
+        async with client.scribe(REF, SETTINGS) as again:
+            assert again is busy
+
+
+async def test_a_run_whose_records_are_under_way_is_not_forgotten():
+    journal = MemoryJournal()
+    client = JournalClient("process", journal)
+    journal.gate.clear()
+    async with client.scribe(REF, SETTINGS) as writing:
+        writing.put(FACT)
+    for ref in refs(3 * KEPT):
+        async with client.scribe(ref, SETTINGS):
+            pass
+    assert client._scribes[REF] is writing
+    journal.gate.set()
+    await writing.written()

@@ -1,0 +1,255 @@
+"""Which facts of earlier lives hold again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlm_ray.core.cell import Answered, CellResult, Failed, Variable
+from rlm_ray.core.model import ModelReply, Usage
+from rlm_ray.core.records import (
+    CallEnded,
+    CallSent,
+    CellEnded,
+    Input,
+    MapOpened,
+    SessionEnded,
+    SessionOpened,
+    to_line,
+)
+from rlm_ray.errors import InputError, LimitReached, ModelUnavailableError, QuotaError
+from rlm_ray.journal.calls import CallLog, Place
+from rlm_ray.journal.replay import CANCELLED, Replay, outcome_of, reply_of, result_of
+from rlm_ray.journal.scribe import Scribe
+
+
+def replay_of(*records):
+    replay = Replay()
+    replay.feed(b"".join(to_line(record, f"w:{number}") for number, record in enumerate(records)))
+    return replay
+
+
+def sent(at, path=(), number=1, key="k"):
+    return CallSent(at, path, number, "turn", "m", key)
+
+
+def ended(at, path=(), number=1, key="k", **rest):
+    return CallEnded(at, path, number, "turn", "m", key, at - 1, **rest)
+
+
+def cell(at, turn=1, path=(), **rest):
+    return CellEnded(at, path, turn, at - 1, **rest)
+
+
+def map_(at, turn, first, count, path=()):
+    return MapOpened(at, path, turn, first, count, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "number", "key", "is_known"),
+    [
+        ((1,), 2, "k", True),
+        ((1,), 2, "other", False),
+        ((1,), 1, "k", False),
+        ((2,), 2, "k", False),
+        ((), 2, "k", False),
+        ((1, 1), 2, "k", False),
+    ],
+)
+def test_a_reply_holds_for_the_same_call_of_the_same_node_only(path, number, key, is_known):
+    replay = replay_of(ended(2, (1,), 2, text="yes"))
+    assert (replay.call(path, number, key) is not None) is is_known
+
+
+@pytest.mark.parametrize("kind", ["QuotaError", CANCELLED])
+def test_a_call_that_failed_has_no_reply_and_no_status(kind):
+    replay = replay_of(ended(2, error_kind=kind, status="Turn 1 of 9."))
+    assert replay.call((), 1, "k") is None
+    assert replay.status((), 1) is None
+
+
+def test_a_turn_is_asked_again_under_its_recorded_status_whatever_its_key():
+    assert replay_of(ended(2, status="Turn 1 of 9.")).status((), 1) == "Turn 1 of 9."
+    assert Replay().status((), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("records", "is_under_way"),
+    [
+        ([], False),
+        ([sent(1)], True),
+        ([sent(1, key="other")], False),
+        ([sent(1), ended(2, text="yes")], False),
+        ([sent(1), ended(2, error_kind="QuotaError")], False),
+        ([sent(1), ended(2, error_kind=CANCELLED)], True),
+        ([ended(2, error_kind=CANCELLED)], False),  # it never went out
+        ([sent(1), ended(2, error_kind="QuotaError"), sent(3)], True),  # the next life's, which died
+        ([sent(1, key="old"), ended(2, key="old", text="yes"), sent(3)], True),
+        ([sent(1), sent(3), ended(4, text="yes")], False),
+    ],
+)
+def test_a_call_that_went_out_and_never_came_back_is_under_way(records, is_under_way):
+    assert replay_of(*records).was_under_way((), 1, "k") is is_under_way
+
+
+def test_a_later_life_overrides():
+    replay = replay_of(
+        ended(2, text="old"), cell(3, output="old"), ended(5, text="new"), cell(6, output="new")
+    )
+    assert replay.call((), 1, "k").text == "new"
+    assert replay.cell((), 1).output == "new"
+
+
+def test_a_cell_holds_with_the_reply_it_came_from_and_with_no_later_one():
+    life_one = [ended(2, key="old", text="old"), cell(3, output="old")]
+    assert replay_of(*life_one).cell((), 1).output == "old"
+    assert replay_of(*life_one, ended(5, key="new", text="new")).cell((), 1) is None
+    assert replay_of(cell(3)).cell((), 1) is None
+    assert Replay().cell((), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("maps", "counts"),
+    [
+        ([], {1: 0}),
+        ([map_(1, 1, 0, 5), map_(2, 1, 5, 2), map_(3, 2, 7, 1)], {1: 7, 2: 1}),
+        ([map_(1, 1, 0, 5), map_(2, 1, 5, 2), map_(3, 1, 0, 4)], {1: 4}),  # run again, it made fewer
+        ([map_(1, 1, 0, 5), map_(2, 2, 5, 2), map_(3, 1, 0, 7), map_(4, 2, 7, 3)], {1: 7, 2: 3}),
+        ([map_(1, 1, 0, 3), map_(2, 2, 3, 4), map_(3, 2, 3, 4)], {1: 3, 2: 4}),  # turn 2 only was run again
+    ],
+)
+def test_the_sub_calls_of_a_turn_are_those_of_the_last_time_it_ran(maps, counts):
+    replay = replay_of(*maps)
+    assert {turn: replay.sub_calls((), turn) for turn in counts} == counts
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 4), max_size=8))
+def test_the_sub_calls_of_turns_that_ran_once_add_up(counts):
+    first, maps = 0, []
+    for turn, count in enumerate(counts, 1):
+        maps.append(map_(turn, turn, first, count))
+        first += count
+    replay = replay_of(*(sent_ for sent_ in maps if sent_.count))
+    assert [replay.sub_calls((), turn) for turn in range(1, len(counts) + 1)] == counts
+
+
+FAILED_LEAF = ended(2, (0,), error_kind="QuotaError", why="empty")
+
+
+@pytest.mark.parametrize(
+    ("records", "is_seen"),
+    [
+        ([], False),
+        ([map_(1, 1, 0, 1)], False),
+        ([map_(1, 1, 0, 1), cell(3)], True),
+        ([map_(1, 1, 1, 5), cell(3)], False),  # another sub-call's map
+        ([map_(1, 1, 0, 1), cell(3, turn=2)], False),
+        ([map_(1, 1, 0, 1), cell(3, path=(7,))], False),
+        ([map_(1, 1, 0, 2), cell(3), map_(5, 2, 0, 1)], False),  # sent out anew, by a turn that is not over
+    ],
+)
+def test_a_failure_holds_once_its_parents_code_has_seen_it(records, is_seen):
+    failure = replay_of(*records, FAILED_LEAF).failure((0,))
+    assert failure == (Failed("QuotaError", "m: empty") if is_seen else None)
+
+
+def test_a_failure_is_that_of_its_call_and_an_answer_is_none():
+    seen = [map_(1, 1, 0, 2), cell(3)]
+    assert replay_of(*seen, FAILED_LEAF).failure((0,), "k") is not None
+    assert replay_of(*seen, FAILED_LEAF).failure((0,), "another question") is None
+    assert replay_of(*seen, ended(2, (0,), text="fine")).failure((0,)) is None
+    assert replay_of(*seen).failure((1,)) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [QuotaError("m", "empty"), ModelUnavailableError("m", "gave up"), InputError("context", "is not UTF-8"),
+     LimitReached("calls", "none left")],
+)  # fmt: skip
+def test_a_failure_reads_as_it_did_the_first_time(error):
+    scribe = Collected()
+    CallLog(scribe, Place((0,), 1, "leaf"), "m", "k", clock=lambda: 2.0).failed(error)
+    failure = replay_of(map_(1, 1, 0, 1), cell(3), *scribe.records).failure((0,))
+    assert failure == Failed(type(error).__name__, str(error))
+
+
+class Collected(Scribe):
+    """Keeps what is put."""
+
+    def __init__(self):
+        self.records = []
+
+    def put(self, record):
+        self.records.append(record)
+
+
+def child(stop_reason, attempt=1, key="k", **rest):
+    return SessionEnded(4, (0,), stop_reason, attempt=attempt, key=key, **rest)
+
+
+LOST = child("lost", error_kind="ActorLostError")
+
+
+@pytest.mark.parametrize(
+    ("ends", "unseen", "seen"),
+    [
+        ([], None, None),
+        ([child("answered", answer="a")], Answered("a"), Answered("a")),
+        ([child("answered", answer="")], Answered(""), Answered("")),
+        ([child("answered", answer="a", key="another question")], None, None),
+        ([child("max_iterations", answer="a")], Answered("a"), Answered("a")),
+        ([child("cost_usd", "spent", answer="half")], None, Answered("half")),
+        ([child("max_iterations", why="no")], None, Failed("max_iterations", "no")),
+        ([child("error", why="no", error_kind="QuotaError")], None, Failed("QuotaError", "no")),
+        ([LOST, child("answered", 2, answer="a")], Answered("a"), Answered("a")),
+        ([child("answered", answer="a"), child("answered", 2, "another question", answer="b")], *[Answered("a")] * 2),
+        ([child("answered", answer="old"), child("answered", 2, answer="new")], *[Answered("new")] * 2),
+    ],
+)  # fmt: skip
+def test_a_childs_end_holds_for_the_same_question_if_it_is_final_or_was_seen(ends, unseen, seen):
+    for records, outcome in (([], unseen), ([map_(1, 1, 0, 1), cell(9)], seen)):
+        end = replay_of(*records, *ends).end((0,), "k")
+        assert (end and outcome_of(end)) == outcome
+
+
+def test_attempts_are_counted_over_all_lives():
+    opened = [SessionOpened(at, (0,), "q", Input(), "m", "a", at) for at in (1, 2, 3)]
+    assert replay_of(*opened).attempts((0,)) == 3
+    assert Replay().attempts((0,)) == 0
+
+
+def test_what_is_on_record_twice_counts_once():
+    line = to_line(SessionOpened(1, (0,), "q", Input(), "m", "a"), "w:1")
+    replay = Replay()
+    replay.feed(line + line)
+    replay.feed(line)
+    assert replay.attempts((0,)) == 1
+    assert replay.offset == 3 * len(line)
+
+
+def test_line_breaks_of_all_kinds_in_texts_are_no_ends_of_lines():
+    text = "a\nb\r\nc\rd\u2028e\u2029f\x85g\x0bh\x0ci\x1cj"
+    assert replay_of(ended(2, text=text)).call((), 1, "k").text == text
+
+
+def test_what_is_no_record_is_refused():
+    with pytest.raises(InputError, match="no record"):
+        Replay().feed(b"nonsense\n")
+
+
+def test_a_recorded_reply_is_the_reply():
+    usage = Usage(10, 5, 3, 2)
+    call = ended(7.5, usage=usage, cost_usd=0.25, finish_reason="length", text="yes", tool_call=True)
+    assert reply_of(call) == ModelReply("yes", "length", usage, 0.25, tool_call=True, at=7.5, recorded=True)
+    assert reply_of(ended(1)).finish_reason == "stop"
+
+
+def test_a_recorded_result_is_the_result():
+    result = CellResult("out", 3, "error", "final", True, "killed", (Variable("x", "str", 1),), ("note",))
+    record = CellEnded(
+        2, (), 1, 1, output="out", output_chars=3, error="error", killed="killed", final="final", looked=True,
+        variables=result.variables, notes=result.notes,
+    )  # fmt: skip
+    assert result_of(record) == result

@@ -1,0 +1,98 @@
+"""Figures and states in few letters."""
+
+import pytest
+
+from rlm_ray.progress import Gauge, Row, View, words
+
+ROOT = Row((), "Who?", "running", "waits for sub-calls", 3, 500, 40, 2, 65.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "0"), (999.4, "999"), (1_234, "1,234"), (10_000, "10.0k"), (56_789, "56.8k"), (123_456, "123k"),
+        (1_234_567, "1.2M"), (987e6, "987M"), (3.21e9, "3.2G"),
+    ],
+)  # fmt: skip
+def test_numbers(value, said):
+    assert words.number(value) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0s"), (59.9, "59s"), (60, "1:00"), (83, "1:23"), (3_600, "1:00:00"), (7_384, "2:03:04")],
+)
+def test_spans(seconds, said):
+    assert words.span(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("usd", "said"),
+    [(0, "$0.00"), (0.0042, "$0.0042"), (0.31, "$0.31"), (12.3, "$12.30"), (1_234.5, "$1,234.50")],
+)
+def test_money(usd, said):
+    assert words.money(usd) == said
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said"),
+    [
+        ({}, ""),
+        ({"rate": 12}, "12 wait for the rate"),
+        ({"window": 1}, "1 waits for a free place"),
+        ({"rate": 12, "budget": 3}, "12 wait for the rate, 3 for the budget"),
+        ({"pause": 2, "rate": 0}, "2 wait as the provider asked"),
+        ({"something new": 2}, "2 wait for something new"),
+    ],
+)
+def test_waits(waiting, said):
+    assert words.waits(waiting) == said
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        (View(), ""),
+        (View(retries=1), "1 retry"),
+        (View(retries=5, refused=3), "5 retries (3 x 429)"),
+    ],
+)
+def test_retries(view, said):
+    assert words.retries(view) == said
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        (View(), ""),
+        (View(more_running=3), "and 3 running"),
+        (View(more_running=1_200, more_over=12, more_failed=2), "and 1,200 running, 10 done, 2 failed"),
+    ],
+)
+def test_more(view, said):
+    assert words.more(view) == said
+
+
+def test_a_cost_that_is_not_the_whole_cost_says_so():
+    assert words.cost(View(cost_usd=0.5)) == "$0.50"
+    assert words.cost(View(cost_usd=0.5, unpriced=1)) == "$0.50 and more"
+
+
+def test_a_limit_is_named_in_its_own_unit():
+    assert words.used(Gauge("cost_usd", 0.31, 5)) == "$0.31 of $5.00"
+    assert words.used(Gauge("tokens", 1_200_000, 2_000_000)) == "1.2M of 2.0M tokens"
+
+
+def test_a_run_in_one_line():
+    view = View((ROOT,), calls=812, tokens=1_200_000, cost_usd=0.31, in_flight=45, waiting={"rate": 12})
+    assert words.line(view) == (
+        "turn 3 · sub-calls 40/500, 2 failed · 812 calls · 1.2M tokens · $0.31 · 45 in flight, 12 wait for the rate"
+    )
+
+
+def test_a_run_that_has_not_begun_in_one_line():
+    assert words.line(View()) == "waiting for Ray"
+
+
+def test_a_run_that_is_over_has_nothing_in_flight():
+    assert words.line(View(calls=1, in_flight=3, ended="answered")) == "1 call · 0 tokens · answered"

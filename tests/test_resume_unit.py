@@ -1,0 +1,146 @@
+"""Taking a run up again: what is refused, what is answered at once, and what the next life starts from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlm_ray import contexts
+from rlm_ray.config import Settings, settings_as_table, settings_from
+from rlm_ray.core.context import make_context
+from rlm_ray.core.model import Usage
+from rlm_ray.core.records import CallEnded, CallSent, Input, RunEnded, RunOpened, to_line, without_content
+from rlm_ray.errors import InputError, JournalError
+from rlm_ray.journal.folder import RunFolder
+from rlm_ray.resume import take_up
+from rlm_ray.run import Result, Run
+from rlm_ray.sources import read_context
+
+RUN = "20260102-030405-abcdef"
+SETTINGS = Settings(model="m", max_iterations=7, params={"api_key": "sk-0123456789", "temperature": 0.5})
+OPENED = RunOpened(1, RUN, "Who?", settings_as_table(SETTINGS), Input(), "0.1")
+CALLS = [
+    CallSent(1.5, (), 1, "turn", "m", "k"),
+    CallEnded(2, (), 1, "turn", "m", "k", 1, usage=Usage(10, 5), cost_usd=0.5, text="FINAL(1)"),
+]
+ANSWERED = RunEnded(3, "answered", answer="Nobody", turns=4, seconds=1.5)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return str(tmp_path / "runs")
+
+
+def recorded(run_dir, *records, context="the input", paths=()):
+    folder = RunFolder(run_dir, RUN)
+    writer = folder.writer("test")
+    for number, record in enumerate(records):
+        writer.append(to_line(record, f"t:{number}"))
+    writer.close()
+    if context is not None:
+        contexts.keep(folder, read_context(list(paths)) if paths else make_context(context), paths)
+    return folder
+
+
+def changed(**changes):
+    return lambda settings: settings_from(changes, base=settings)
+
+
+SAME = changed()
+
+
+def test_a_run_that_has_its_answer_gives_it_and_starts_nothing(run_dir):
+    folder = recorded(run_dir, OPENED, *CALLS, ANSWERED, context=None)
+    result = take_up(folder, None, changed(limits={"cost_usd": 9.0}, api_key="sk-another-key"))
+    assert isinstance(result, Result)
+    assert (result.answer, result.stop_reason, result.run_id, result.turns, result.seconds) == (
+        "Nobody", "answered", RUN, 4, 1.5,
+    )  # fmt: skip
+    assert (result.usage.total.calls, result.usage.total.cost_usd, result.run_dir) == (1, 0.5, run_dir)
+    assert result.tree.root.calls[1].text == "FINAL(1)"
+
+
+@pytest.mark.parametrize("changes", [{"model": "other"}, {"max_iterations": 9}, {"temperature": 0.9}])
+def test_with_what_shapes_the_answer_changed_it_is_asked_again(run_dir, changes):
+    run = take_up(recorded(run_dir, OPENED, *CALLS, ANSWERED), None, changed(**changes))
+    assert isinstance(run, Run)
+    assert run.run_id == RUN
+
+
+def test_with_another_context_it_is_asked_again_about_that(run_dir):
+    run = take_up(recorded(run_dir, OPENED, *CALLS, ANSWERED), "another input", SAME)
+    assert run._context.text() == "another input"
+    assert run._earlier.context_key(run._context) == make_context("another input").fingerprint()
+
+
+def test_a_killed_run_goes_on_with_its_question_its_settings_and_its_context(run_dir):
+    run = take_up(
+        recorded(run_dir, OPENED, *CALLS), None, changed(api_key="sk-given-again", limits={"calls": 9})
+    )
+    assert (run._query, run._context.text(), run._context.origin) == ("Who?", "the input", 0)
+    assert run.settings == replace(
+        SETTINGS,
+        run_dir=run_dir,
+        limits=run.settings.limits,
+        params={"temperature": 0.5, "api_key": "sk-given-again"},
+    )
+    assert run.settings.limits.calls == 9
+    earlier = run._earlier
+    assert (earlier.lives, earlier.usage.total.calls, earlier.usage.total.cost_usd) == (1, 1, 0.5)
+    assert earlier.context_key(run._context) == ""
+
+
+def test_a_key_is_never_taken_from_the_record(run_dir):
+    run = take_up(recorded(run_dir, OPENED, *CALLS), None, SAME)
+    assert run.settings.params == {"temperature": 0.5}
+
+
+def test_files_are_read_again_and_a_changed_one_is_another_context(run_dir, tmp_path):
+    file = tmp_path / "input.txt"
+    file.write_text("before")
+    folder = recorded(run_dir, OPENED, paths=[file])
+    assert (run := take_up(folder, None, SAME))._earlier.context_key(run._context) == ""
+    file.write_text("after")
+    run = take_up(folder, None, SAME)
+    assert run._context.text() == "after"
+    assert run._earlier.context_key(run._context) == run._context.fingerprint()
+
+
+def test_the_lives_of_a_run_are_counted(run_dir):
+    folder = recorded(run_dir, OPENED, replace(OPENED, life=2, query="Who now?"))
+    run = take_up(folder, None, SAME)
+    assert (run._earlier.lives, run._query) == (2, "Who now?")
+
+
+def test_a_run_without_its_context_asks_for_it(run_dir):
+    folder = recorded(run_dir, OPENED, context=None)
+    with pytest.raises(InputError, match="give the context again"):
+        take_up(folder, None, SAME)
+    assert take_up(folder, "the input", SAME)._context.text() == "the input"
+
+
+def test_a_run_recorded_without_content_is_refused_with_what_to_do(run_dir):
+    folder = recorded(run_dir, *map(without_content, (OPENED, *CALLS)))
+    with pytest.raises(JournalError, match=r"recorded without content.*ask the question again"):
+        take_up(folder, None, SAME)
+
+
+def test_a_run_that_is_being_written_is_refused_with_its_writer(run_dir):
+    folder = recorded(run_dir, OPENED)
+    writer = folder.writer("the driver of today")
+    with pytest.raises(JournalError, match=r"is running: the driver of today.*wait for its end"):
+        take_up(folder, None, SAME)
+    writer.close()
+    assert isinstance(take_up(folder, None, SAME), Run)
+
+
+def test_a_folder_without_a_journal_is_refused(run_dir):
+    with pytest.raises(JournalError, match="has no beginning on record"):
+        take_up(RunFolder(run_dir, RUN), None, SAME)
+
+
+def test_a_run_in_an_object_store_goes_on_there(run_dir):
+    url = f"memory://resume{abs(hash(run_dir))}"
+    run = take_up(recorded(url, OPENED, *CALLS), None, SAME)
+    assert (run.settings.run_dir, run._context.text()) == (url, "the input")
