@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
 	@echo "make test       all tests (Ray included)"
-	@echo "make test-fast  the tests that need no Ray"
+	@echo "make test-fast  the quick tests: no Ray, no browser"
 	@echo "make check      format, lint, types, floors, fast tests"
 	@echo "make bench      the benchmarks"
 	@echo "make lock       renew requirements.lock"
@@ -30,14 +30,14 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not ray" -q
+	$(BIN)/python -m pytest -m "not ray and not slow" -q
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not ray" -q
+	$(BIN)/python -m pytest -m "not ray and not slow" -q
 
 bench: $(READY)
 	$(BIN)/python benchmarks/recursion.py

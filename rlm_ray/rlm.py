@@ -22,6 +22,7 @@ from rlm_ray.sources import paths_of, read_context
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.life import Observer
+    from rlm_ray.corpus.mapreduce import MapReduced
 
 T = TypeVar("T")
 
@@ -103,6 +104,24 @@ class RLM:
             return list(
                 await asyncio.gather(*map(partial(_row, job, self.settings), count(), checked, sources))
             )
+
+    def map_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduced:
+        """Ask every piece of a text or of documents, and put the answers together by a plan; see `amap_reduce`."""
+        return _sync(self.amap_reduce(query, contexts, **how))
+
+    async def amap_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduced:
+        """A static plan without model-written code: split, ask all pieces in parallel, reduce as a tree.
+
+        `how` are the keywords of `corpus.mapreduce_run.planned`: `reduce` (`model`, or `count:field`, `sum:field` ...),
+        `schema` (a pydantic model or a JSON Schema), `split_by`, `size`, `overlap`, `on_error`, `reduce_query`.
+        """
+        from rlm_ray.corpus.mapreduce_run import carry_out, planned
+
+        question, context = _checked(query), read_context(contexts)
+        plan = await asyncio.to_thread(
+            planned, self.settings, question, context, **how
+        )  # it may import litellm
+        return await carry_out(self.settings, plan, context)
 
     def warm(self, actors: int | None = None) -> None:
         """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""

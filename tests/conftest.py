@@ -7,7 +7,11 @@ import os
 import shutil
 import tempfile
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("rlm_ray", deadline=None)  # a loaded machine is no defect
+hypothesis.settings.load_profile("rlm_ray")
 
 _HOME = tempfile.mkdtemp(prefix="rlm_ray-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
@@ -22,3 +26,24 @@ def no_keys_of_the_developer(monkeypatch):
     for name in list(os.environ):
         if name.endswith(("_API_KEY", "_API_BASE")):
             monkeypatch.delenv(name)
+
+
+SLOW = (
+    "report/test_report_browser.py",
+    "journal/test_run_folder_storages.py",
+    "journal/test_object_writer.py",
+    "sandbox/test_sandbox_escapes.py",
+    "sandbox/test_sandbox_jail.py",
+    "progress/test_progress_terminal.py",
+    "corpus/test_batch_killed.py",
+    "corpus/test_batch_memory.py",
+    "test_replayed_session.py",
+    "admission/test_machine.py",
+)
+"""Files whose tests take seconds each."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if str(item.path).endswith(SLOW):
+            item.add_marker(pytest.mark.slow)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from rlm_ray.cli.ask import EXITS, ask
+from rlm_ray.cli.batch import batch
 from rlm_ray.cli.doctor import doctor
+from rlm_ray.cli.map_reduce import map_reduce
 from rlm_ray.cli.resume import resume
 from rlm_ray.cli.runs import runs
 from rlm_ray.cli.view import view
@@ -21,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(epilog=EXITS)(ask)
+app.command(epilog=EXITS)(batch)
+app.command("map-reduce", epilog=EXITS)(map_reduce)
 app.command(epilog=EXITS)(resume)
 app.command()(runs)
 app.command()(view)

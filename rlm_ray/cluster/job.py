@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
 from rlm_ray.cluster.engine import Engine, Seat
 from rlm_ray.cluster.entries import ended, session_key, under_way
 from rlm_ray.cluster.job_usage import RowUsage
 from rlm_ray.cluster.life import Life, Observer, Order, life_of
 from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
+from rlm_ray.cluster.store import Parcel
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Part, make_context
 from rlm_ray.core.records import SessionEnded, SessionOpened, input_of
@@ -34,6 +35,9 @@ BATCH = 64
 PLAIN_FROM = 1_000_000
 """Ordinals of a row's plain calls begin here: those of its session's own sub-calls stay below."""
 
+Plain: TypeAlias = "tuple[int, int, str, Part, Context]"
+"""A plain call: its row, its number there, the question, and what part of which context."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +49,7 @@ class Job:
         self._order = order
         self._life = life
         self._usage = usage
+        self._rows = 0
         self._free: list[Seat] = []
         self._place = asyncio.Semaphore(self.concurrency)
 
@@ -87,6 +92,7 @@ class Job:
         known = replay.end(path, key) if replay.attempts(path) else None
         if known is not None:
             return Completion(known.answer, known.stop_reason, known.why, turns=known.turns)
+        self._rows += 1
         async with self._place:
             completion = await self._insist(path, query, context, key)
         return replace(completion, usage=await self._usage.of(row))
@@ -98,12 +104,14 @@ class Job:
             return outcome.text
         raise outcome.fatal or SubCallError(outcome.kind, outcome.why)
 
-    async def plain_many(self, calls: Sequence[tuple[int, int, str, Part, Context]]) -> list[Outcome]:
+    async def plain_many(self, calls: Sequence[Plain]) -> list[Outcome]:
         """Plain calls side by side over all actors, in order: row, number, question, and what part of which context."""
         outcomes: list[Outcome | None] = [None] * len(calls)
+        contexts = {id(context): context for *_, context in calls if context.info.chars}
+        parcels = {name: await self._engine.pack(context) for name, context in contexts.items()}
         async with asyncio.TaskGroup() as group:
             for indexes in _batches(calls):
-                group.create_task(self._leaves(calls, indexes, outcomes))
+                group.create_task(self._leaves(calls, parcels, indexes, outcomes))
         return [outcome or Failed("Cancelled", "was not made") for outcome in outcomes]
 
     async def usage(self) -> RunUsage:
@@ -142,10 +150,16 @@ class Job:
             return self._free.pop()
         return await self._engine.take_seat(self._order.settings.cluster.sessions_per_actor)
 
-    async def _leaves(self, calls: Any, indexes: list[int], outcomes: list[Outcome | None]) -> None:
+    async def _leaves(
+        self,
+        calls: Sequence[Plain],
+        parcels: Mapping[int, Parcel],
+        indexes: list[int],
+        outcomes: list[Outcome | None],
+    ) -> None:
         row, *_, context = calls[indexes[0]]
         leaves = tuple(Leaf(calls[i][1], calls[i][2], calls[i][3]) for i in indexes)
-        parcel = await self._engine.pack(context) if context.info.chars else None
+        parcel = parcels.get(id(context))
         batch = LeafBatch(self._life.tag, (row,), leaves, parcel, replays=self._life.tag.replays)
         for index, outcome in zip(indexes, await self._engine.leaves(batch), strict=True):
             outcomes[index] = outcome
@@ -162,7 +176,8 @@ class Job:
     async def _aclose(self) -> None:
         for seat in self._free:
             await self._engine.leave_seat(seat)
-        usage = self._order.usage + await self._engine.close_run(self.run_id)
+        usage = await self._engine.close_run(self.run_id)
+        usage = self._order.usage + replace(usage, sessions=usage.sessions - 1 + self._rows)
         done = Completion(None, "answered", usage=usage)
         spec = SessionSpec(
             self._life.tag, (), "", "", await self._engine.pack(make_context("")), self._order.lives + 1
@@ -172,7 +187,7 @@ class Job:
         self._life.ended(done)
 
 
-def _batches(calls: Sequence[tuple[int, int, str, Part, Context]]) -> list[list[int]]:
+def _batches(calls: Sequence[Plain]) -> list[list[int]]:
     """Calls of one row over one context travel together, so many at a time."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, (row, _, _, _, context) in enumerate(calls):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -50,6 +51,7 @@ def import_litellm() -> Any:
     """litellm, quiet, offline for prices, with our own provider registered. Takes 2-3 s the first time."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*using the `ReadOnly` qualifier", category=UserWarning)
     gc.disable()  # half a million objects are made and none is garbage: a fifth of the time was looking for some
     import litellm
 

@@ -19,6 +19,8 @@ _ID_CHARS = 12
 
 Many: TypeAlias = "Callable[[str, list[Any], Any], list[Any]]"
 """`recursive_map`."""
+_Said: TypeAlias = "tuple[str, str]"
+"""An answer under the numbers of the pieces it is about."""
 
 
 class MapReduce:
@@ -46,7 +48,9 @@ class MapReduce:
         question = of_a_part(query) if way is None else of_fields(query, way.fields)
         pieces = list(self._pieces(contexts, size))
         answers = self._many(question, pieces, "raise" if on_error == "raise" else "return")
-        said = [(at, answer) for at, answer in enumerate(answers, 1) if isinstance(answer, str)]
+        said = [(str(at), answer) for at, answer in enumerate(answers, 1) if isinstance(answer, str)]
+        if pieces and not said:
+            raise RuntimeError(f"all {len(pieces):,} pieces failed, the first with {answers[0]}")
         if way is not None:
             return _in_code(way, said, on_error)
         return self._by_model(query, said, size)
@@ -63,30 +67,35 @@ class MapReduce:
             for item in contexts:
                 yield from self._pieces(item, size) if isinstance(item, str) and len(item) > size else [item]
 
-    def _by_model(self, query: str, said: Sequence[tuple[int, str]], size: int) -> str:
-        speaking = [(str(at), text) for at, text in said if not says_nothing(text)]
-        speaking = speaking or [(str(at), text) for at, text in said[:1]]
+    def _by_model(self, query: str, said: Sequence[_Said], size: int) -> str:
+        speaking = [each for each in said if not says_nothing(each[1])] or list(said[:1])
         while len(speaking) > 1:
-            level = groups([len(text) for _, text in speaking], size)
-            parts = [
-                [
-                    {"id": at, "text": bounded(text, size // FEWEST)}
-                    for at, text in speaking[group.start : group.stop]
-                ]
-                for group in level
-            ]
-            answers = self._many(together(query), parts, "raise")
-            labels = [f"{part[0]['id'].split('-')[0]}-{part[-1]['id'].split('-')[-1]}" for part in parts]
-            speaking = list(zip(labels, answers, strict=True))
+            speaking = self._level(query, speaking, size)
         return speaking[0][1] if speaking else ""
 
+    def _level(self, query: str, said: Sequence[_Said], size: int) -> list[_Said]:
+        """Put together group by group; an answer alone stays as it is."""
+        level = [said[group.start : group.stop] for group in groups([len(text) for _, text in said], size)]
+        most = size // FEWEST
+        parts = [
+            [{"id": label, "text": bounded(text, most)} for label, text in group]
+            for group in level
+            if len(group) > 1
+        ]
+        answers = iter(self._many(together(query), parts, "raise"))
+        return [(_label(group), next(answers)) if len(group) > 1 else group[0] for group in level]
 
-def _in_code(way: Reduction, said: Sequence[tuple[int, str]], on_error: str) -> Any:
+
+def _label(group: Sequence[_Said]) -> str:
+    return f"{group[0][0].partition('-')[0]}-{group[-1][0].rpartition('-')[2]}"
+
+
+def _in_code(way: Reduction, said: Sequence[_Said], on_error: str) -> Any:
     states = []
     for at, answer in said:
         value = next(objects_in(answer), None) if way.fields else answer
         if value is not None:
-            states.append(way.lift(at, value))
+            states.append(way.lift(int(at), value))
         elif on_error == "raise":
             raise ValueError(f"the answer about piece {at} holds no JSON object: {answer[:200]!r}")
     return way.value(way.merge(states))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sandbox_fakes import QUICK, Cells, Served
 
-from rlm_ray.core.cell import Answered
+from rlm_ray.core.cell import Answered, Failed
 from rlm_ray.core.context import ContextInfo, Docs, Span, make_context
 from rlm_ray.core.prompts import session_messages
 from rlm_ray.core.trajectory import Task, Trajectory
@@ -212,6 +212,9 @@ async def test_failures_are_raised_or_skipped(papers):
     result = await papers("map_reduce('q', reduce='sum:n')")
     assert "the answer about piece 1 holds no JSON object: 'none'" in (result.error or "")
     assert await papers.prints("print(map_reduce('q', reduce='sum:n', on_error='skip'))") == "{'n': 0}\n"
+    papers.served = Served(lambda _: Failed("ModelError", "is down"))
+    result = await papers("map_reduce('q', on_error='skip')")
+    assert "pieces failed, the first with CallError(ModelError: is down)" in (result.error or "")
     for code, why in (("reduce='median'", "reduce"), ("on_error='x'", "on_error")):
         assert why in ((await papers(f"map_reduce('q', {code})")).error or "")
 

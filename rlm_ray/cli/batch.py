@@ -1,0 +1,287 @@
+"""`rlm-ray batch`: the same question to each row of a corpus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from rlm_ray.cli import exits, options
+from rlm_ray.config import Settings
+from rlm_ray.core.model import Usage
+from rlm_ray.errors import InputError, RLMError
+from rlm_ray.job import open_job
+from rlm_ray.progress.words import money
+from rlm_ray.progress.words import number as short
+from rlm_ray.run import new_run_id
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from rlm_ray.corpus.asking import Asks
+    from rlm_ray.corpus.batch import Batch, Work
+    from rlm_ray.corpus.dry_run import Forecast
+    from rlm_ray.corpus.rows import Corpus
+    from rlm_ray.corpus.task import Summary, Task
+
+SOME_FAILED = 3
+DONE = "done"
+
+Query = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[QUERY]",
+        help="The question; {title} is replaced by that column of the row, {{ is a brace.",
+        show_default=False,
+    ),
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE...",
+        help="JSONL, CSV (also .gz, .zst), Parquet, text files, folders, globs; paths or any fsspec URL.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        help="A folder for parts, or FILE.jsonl or FILE.parquet for one file in the order of the input."
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="jsonl or parquet; default: by the suffix of --out, else jsonl."),
+]
+Text = Annotated[str | None, typer.Option(help="The column with the text; default: `text`, or the only one.")]
+Ident = Annotated[
+    str | None, typer.Option("--id", help="The column with the id; default: `id`, or derived from the place.")
+]
+QueryColumn = Annotated[
+    str | None, typer.Option(help="Each row brings its question in this column; QUERY is left out.")
+]
+SchemaFile = Annotated[Path | None, typer.Option("--schema", help="A JSON Schema the answers have to match.")]
+Limit = Annotated[int | None, typer.Option(min=0, help="Only the first so many rows.")]
+MaxRowBytes = Annotated[int, typer.Option(min=1, help="A row above this fails, unread.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say how many rows and tokens it would be, and what cost.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask rows again that failed before.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Drop what an earlier job left in --out.")]
+OnLimit = Annotated[
+    Literal["pause", "stop"],
+    typer.Option(help="At a limit: pause (rows left undone), or stop (the rest is written as failed)."),
+]
+EXITS = (
+    "Asked again with the same --out, it goes on where it was. Exit codes: 0 all rows answered; 1 failed; 2 usage or "
+    "unreadable input; 3 some rows failed; 4 a limit was reached; 5 configuration or key; 130 interrupted."
+)
+
+
+def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    query: Query = None,
+    source: Source = None,
+    out: Out = None,
+    form: Format = None,
+    text: Text = None,
+    ident: Ident = None,
+    query_column: QueryColumn = None,
+    schema: SchemaFile = None,
+    limit: Limit = None,
+    max_row_bytes: MaxRowBytes = 32_000_000,
+    dry_run: DryRun = False,
+    retry_failed: RetryFailed = False,
+    restart: Restart = False,
+    on_limit: OnLimit = "pause",
+    model: options.Model = None,
+    recursive_model: options.RecursiveModel = None,
+    max_depth: options.MaxDepth = None,
+    max_iterations: options.MaxIterations = None,
+    api_base: options.ApiBase = None,
+    api_key: options.ApiKey = None,
+    temperature: options.Temperature = None,
+    timeout: options.Timeout = None,
+    cost_usd: options.CostUsd = None,
+    time_s: options.TimeS = None,
+    sets: options.Sets = None,
+    as_json: options.Json = False,
+) -> None:
+    """Ask the same question about each row of files of any size.
+
+    A bad row is an error in its line of the output and never stops the others.
+    """
+    with exits.errors_as_exits():
+        settings = options.settings_of(
+            sets,
+            {"api_base": api_base, "api_key": api_key, "temperature": temperature},
+            model=model,
+            recursive_model=recursive_model,
+            max_depth=max_depth,
+            max_iterations=max_iterations,
+            timeout=timeout,
+            limits__cost_usd=cost_usd,
+            limits__time_s=time_s,
+        )
+        work = _work(query, query_column, schema, limit, on_limit)
+        corpus = _corpus([query] if query_column and query else [], source, text, ident, max_row_bytes)
+        work.question.check(corpus.columns)
+        if dry_run:
+            _say(_forecast(corpus, work, settings), as_json=as_json)
+            raise typer.Exit(exits.OK)
+        task = _task(settings, corpus, work, out, form)
+        summary = asyncio.run(_run(task, restart=restart, retry_failed=retry_failed))
+        _report(summary, as_json=as_json)
+    raise typer.Exit(code_of(summary))
+
+
+def _work(
+    query: str | None,
+    query_column: str | None,
+    schema: Path | None,
+    limit: int | None,
+    on_limit: Literal["pause", "stop"],
+) -> Work:
+    from rlm_ray.corpus.batch import Work
+    from rlm_ray.corpus.schema import Schema
+    from rlm_ray.corpus.template import Column, Template
+
+    if query_column is None and query is None:
+        raise InputError("query", "is missing; give the question first, or --query-column")
+    question = Column(query_column) if query_column is not None else Template.parse(query or "")
+    return Work(question, None if schema is None else Schema.of(schema), limit, on_limit)
+
+
+def _corpus(
+    first: list[str], source: list[str] | None, text: str | None, ident: str | None, max_row_bytes: int
+) -> Corpus:
+    """With --query-column there is no question, and what stands in its place is the first source."""
+    from rlm_ray.corpus.rows import open_files
+
+    named = first + (source or [])
+    if not named:
+        raise InputError("source", "is missing; name files, folders or globs after the question")
+    return open_files(named, text=text, ident=ident, max_row_bytes=max_row_bytes)
+
+
+def _task(settings: Settings, corpus: Corpus, work: Work, out: str | None, form: str | None) -> Task:
+    from rlm_ray.corpus.formats import format_of
+    from rlm_ray.corpus.output import Output
+    from rlm_ray.corpus.task import Task
+
+    if out is None:
+        raise InputError("--out", "is missing; name a folder, or FILE.jsonl or FILE.parquet")
+    columns = work.schema.arrow() if work.schema is not None else None
+    return Task(settings, corpus, work, Output(out, format_of(out, form, columns)), _open)
+
+
+def _open(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[Asks]:
+    return open_job(settings, query, run_id=run_id)
+
+
+async def _run(task: Task, *, restart: bool, retry_failed: bool) -> Summary:
+    stopping = _StopOnSignal()
+    try:
+        return await task.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=stopping.watch)
+    except asyncio.CancelledError:
+        if not stopping.called:
+            raise
+        raise typer.Exit(exits.INTERRUPTED) from None
+    except RLMError:
+        if stopping.begun:
+            exits.say("what was done is saved; the same command goes on from there")
+        raise
+
+
+class _StopOnSignal:
+    """The first Ctrl-C ends the batch and saves what is done; the second ends this process."""
+
+    def __init__(self) -> None:
+        self.called = self.begun = False
+        self._stop: Callable[[], object] = cast("asyncio.Task[Summary]", asyncio.current_task()).cancel
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+
+    @contextmanager
+    def watch(self, batch: Batch) -> Iterator[None]:
+        """Show it while it goes on."""
+        from rlm_ray.corpus.progress import BatchProgress
+
+        self.begun, self._stop = True, batch.stop
+        with BatchProgress(batch.figures, exits.stderr):
+            yield
+
+    def _on_signal(self) -> None:
+        if self.called:
+            raise SystemExit(exits.INTERRUPTED)
+        self.called = True
+        exits.say("interrupted: saving what is done (once more to leave at once)")
+        self._stop()
+
+
+def _forecast(corpus: Corpus, work: Work, settings: Settings) -> Forecast:
+    from rlm_ray.corpus.dry_run import forecast
+
+    def cost(usage: Usage) -> float | None:
+        model, _ = settings.model_at(0)
+        if model in settings.prices:
+            return settings.prices[model].of(usage)
+        from rlm_ray.models.litellm_client import LitellmModel
+
+        return LitellmModel().cost_usd(model, usage)
+
+    return forecast(corpus, work.question, work.limit, cost)
+
+
+def _say(found: Forecast, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found.as_dict()))
+        return
+    bad = f" ({found.bad_rows:,} cannot be asked)" if found.bad_rows else ""
+    cost = "unknown" if found.cost_usd is None else money(found.cost_usd)
+    print(f"{found.rows:,} rows{bad}, {found.chars:,} characters")
+    print(
+        f"read once each: about {short(found.input_tokens)} tokens in, {short(found.output_tokens)} out; "
+        f"cost: {cost}"
+    )
+
+
+def _report(summary: Summary, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary.as_dict()))
+    else:
+        print(summary.out)
+    cost = "" if not summary.cost_usd else f", {money(summary.cost_usd)}"
+    exits.say(
+        f"{summary.rows:,} rows: {summary.answered:,} answered, {summary.failed:,} failed "
+        f"({summary.earlier:,} of them before); {summary.calls:,} calls{cost} in {summary.seconds:.1f} s"
+    )
+    for line in _advice(summary):
+        exits.say(line)
+
+
+def _advice(summary: Summary) -> Iterator[str]:
+    if summary.stop_reason == "interrupted":
+        yield "interrupted; the same command goes on from here"
+    elif summary.stop_reason != DONE:
+        yield (
+            f"{summary.why} (stop reason: {summary.stop_reason}); go on with the same command and a higher limit, "
+            f"such as --set limits.{summary.stop_reason}=..."
+        )
+    if summary.failed:
+        yield "failed rows say why in their `error`; ask them again with --retry-failed"
+
+
+def code_of(summary: Summary) -> int:
+    """The exit code that tells how a batch ended."""
+    if summary.stop_reason == "interrupted":
+        return exits.INTERRUPTED
+    if summary.stop_reason != DONE:
+        return exits.LIMIT
+    return SOME_FAILED if summary.failed else exits.OK

@@ -1,0 +1,224 @@
+"""`rlm-ray map-reduce`: one question over all documents together, by a plan that is shown first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rlm_ray.cli import exits, options
+from rlm_ray.cli.ask import context_of
+from rlm_ray.cli.batch import SOME_FAILED
+from rlm_ray.config import Settings
+from rlm_ray.core.context import Context
+from rlm_ray.errors import InputError, RLMError
+from rlm_ray.progress import Progress
+from rlm_ray.run import new_run_id
+from rlm_ray.sources import read_context
+
+if TYPE_CHECKING:
+    from rlm_ray.corpus.mapreduce import MapReduced
+    from rlm_ray.corpus.plan import Plan
+
+Question = Annotated[
+    str, typer.Argument(metavar="QUESTION", help="What you want to know of all of it.", show_default=False)
+]
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH|-",
+        help="Text files, JSONL, CSV, Parquet (also packed), folders, globs, any fsspec URL, or - for stdin.",
+    ),
+]
+Reduce = Annotated[
+    str,
+    typer.Option(
+        help="model; or in code collect, count, union, sum, also of fields: count:status,union:authors."
+    ),
+]
+ReduceQuery = Annotated[str, typer.Option(help="What the model shall make of the answers; default: one.")]
+SchemaFile = Annotated[
+    Path | None, typer.Option("--schema", help="A JSON Schema every answer has to match.", show_default=False)
+]
+SplitBy = Annotated[
+    Literal["documents", "paragraphs", "characters", "tokens"] | None,
+    typer.Option(help="Where pieces end; default: documents where there are some, else paragraphs."),
+]
+Size = Annotated[
+    int | None, typer.Option(min=1, help="Of a piece, in characters or tokens; default: leaf_chars.")
+]
+Overlap = Annotated[int, typer.Option(min=0, help="How much of its end a piece shares with the next.")]
+Pack = Annotated[bool, typer.Option("--pack/--no-pack", help="Small documents share a piece.")]
+Text = Annotated[str | None, typer.Option(help="The column with the text; default: `text`, or the only one.")]
+Ident = Annotated[str | None, typer.Option("--id", help="The column with the id; default: `id`.")]
+OnError = Annotated[
+    Literal["raise", "skip"], typer.Option(help="What a piece without an answer does: end all, or nothing.")
+]
+OnlyPlan = Annotated[bool, typer.Option("--plan", help="Show what it would take, and ask nobody.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask at the terminal whether to begin.")]
+Resume = Annotated[
+    str | None,
+    typer.Option(metavar="RUN", help="Go on with this run: what is on record is not paid again."),
+]
+EXITS = (
+    "Exit codes: 0 answered; 1 failed; 2 usage or unreadable input; 3 answered, but some pieces failed; 4 a limit was "
+    "reached, and what is known is printed; 5 configuration or key; 130 interrupted."
+)
+
+
+def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    question: Question,
+    paths: Paths = None,
+    reduce: Reduce = "model",
+    reduce_query: ReduceQuery = "",
+    schema: SchemaFile = None,
+    split_by: SplitBy = None,
+    size: Size = None,
+    overlap: Overlap = 0,
+    pack: Pack = True,
+    text: Text = None,
+    ident: Ident = None,
+    on_error: OnError = "raise",
+    only_plan: OnlyPlan = False,
+    yes: Yes = False,
+    resume: Resume = None,
+    model: options.Model = None,
+    recursive_model: options.RecursiveModel = None,
+    api_base: options.ApiBase = None,
+    api_key: options.ApiKey = None,
+    temperature: options.Temperature = None,
+    timeout: options.Timeout = None,
+    cost_usd: options.CostUsd = None,
+    time_s: options.TimeS = None,
+    sets: options.Sets = None,
+    as_json: options.Json = False,
+) -> None:
+    """Ask every piece of a large input the same, side by side, and put the answers together.
+
+    The plan and its cost are shown on stderr before it begins; the answer is all that goes to stdout.
+    """
+    with exits.errors_as_exits():
+        settings = options.settings_of(
+            sets,
+            {"api_base": api_base, "api_key": api_key, "temperature": temperature},
+            model=model,
+            recursive_model=recursive_model,
+            timeout=timeout,
+            limits__cost_usd=cost_usd,
+            limits__time_s=time_s,
+        )
+        context = _context(paths or [], text, ident, on_error)
+        plan = _planned(
+            settings,
+            question,
+            context,
+            reduce=reduce,
+            reduce_query=reduce_query,
+            schema=schema,
+            split_by=split_by,
+            size=size,
+            overlap=overlap,
+            pack=pack,
+            on_error=on_error,
+        )
+        if only_plan:
+            _print_plan(plan, as_json=as_json)
+            raise typer.Exit(exits.OK)
+        _show(plan.lines())
+        if not (yes or _confirmed()):
+            raise typer.Exit(exits.INTERRUPTED)
+        try:
+            found = asyncio.run(_run(settings, plan, context, resume or new_run_id()))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise typer.Exit(exits.INTERRUPTED) from None
+    _print(found, as_json=as_json)
+    raise typer.Exit(code_of(found))
+
+
+def _context(paths: list[str], text: str | None, ident: str | None, on_error: str) -> Context:
+    """Stdin as one text; anything else as documents."""
+    from rlm_ray.corpus.mapreduce_input import read_documents
+
+    if not paths or "-" in paths:
+        return read_context(context_of(paths))
+    context, unread = read_documents(paths, text=text, ident=ident)
+    if unread and on_error == "raise":
+        raise InputError(
+            unread[0].partition(": ")[0], f"{unread[0].partition(': ')[2]}; or pass --on-error skip"
+        )
+    _show([f"passed over {line}" for line in unread])
+    return context
+
+
+def _planned(settings: Settings, question: str, context: Context, **spec: object) -> Plan:
+    from rlm_ray.corpus.mapreduce_run import planned
+
+    return planned(settings, question, context, **spec)
+
+
+def _confirmed() -> bool:
+    """People at a terminal are asked; scripts are not."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return True
+    return typer.confirm("Begin?", default=True, err=True)
+
+
+async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) -> MapReduced:
+    from rlm_ray.corpus.mapreduce_run import carry_out
+
+    work = asyncio.current_task()
+    assert work is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    try:
+        with Progress(settings.limits, console=exits.stderr) as progress:
+            found = await carry_out(settings, plan, context, run_id=run_id, observers=[progress])
+    except (RLMError, asyncio.CancelledError):
+        _say_how_to_go_on(settings, run_id)
+        raise
+    if found.stop_reason != "answered":
+        _say_how_to_go_on(settings, run_id)
+    return found
+
+
+def _say_how_to_go_on(settings: Settings, run_id: str) -> None:
+    if settings.run_dir:
+        exits.say(f"go on with the same command and: --resume {run_id}")
+
+
+def _print_plan(plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(plan.as_dict(), ensure_ascii=False))
+    else:
+        print("\n".join(plan.lines()))
+
+
+def _print(found: MapReduced, *, as_json: bool) -> None:
+    """The answer on stdout; what it took and where it is from on stderr."""
+    if as_json:
+        print(json.dumps(found.as_dict(), ensure_ascii=False))
+    elif found.answer is not None:
+        print(found.answer)
+    _show(found.plan.lines(found.usage.total))
+    _show(found.origin.lines())
+    _show([f"failed {where}: {why}" for where, why in found.failed[:10]])
+    if found.stop_reason != "answered":
+        known = f"{found.answered:,} of {len(found.plan.pieces):,} pieces were answered by then"
+        exits.say(f"{found.why} (stop reason: {found.stop_reason}); {known}")
+
+
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        exits.say(line)
+
+
+def code_of(found: MapReduced) -> int:
+    """The exit code that tells how it ended."""
+    if found.stop_reason != "answered":
+        return exits.LIMIT
+    return SOME_FAILED if found.failed else exits.OK

@@ -1,0 +1,85 @@
+"""The JSON objects in a model's answer, wherever it put them: alone, in a fence, or between sentences."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+_FENCE = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_INT64 = 1 << 63
+_STARTS = 1_000
+"""How many opening braces are tried: an answer full of them must not take long to refuse."""
+
+
+def objects_in(answer: str) -> Iterator[dict[str, Any]]:
+    """The answer itself, then what its fences hold, then what stands in its prose; the last written first,
+    because models think before they answer."""
+    for text in (answer, *reversed(_FENCE.findall(answer))):
+        if isinstance(value := _parsed(text), dict):
+            yield value
+    yield from reversed(list(_in_prose(answer)))
+
+
+def why_none(answer: str) -> str:
+    """One sentence about an answer without an object."""
+    if not answer.strip():
+        return "the answer is empty"
+    start = answer.find("{")
+    if start < 0:
+        return "the answer holds no JSON object"
+    try:
+        _DECODER.raw_decode(answer, start)
+    except json.JSONDecodeError as error:
+        if error.pos >= len(answer.rstrip()):
+            return "the JSON ends before it is complete"
+        return f"the JSON is not valid: {error.msg} at character {error.pos - start + 1} of it"
+    except (ValueError, RecursionError) as error:
+        return f"the JSON cannot be used: {error}"
+    return "the answer holds no JSON object"
+
+
+def _parsed(text: str) -> Any:
+    try:
+        value, stop = _DECODER.raw_decode(text := text.strip())
+    except (ValueError, RecursionError):
+        return None
+    return value if stop == len(text) and _is_unicode(value) else None
+
+
+def _in_prose(text: str) -> Iterator[dict[str, Any]]:
+    start = -1
+    for _ in range(_STARTS):
+        if (start := text.find("{", start + 1)) < 0:
+            return
+        try:
+            value, stop = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and _is_unicode(value):
+            yield value
+        start = stop - 1
+
+
+def _is_unicode(value: Any) -> bool:
+    """False for half a surrogate pair, which no file can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
+
+
+def _integer(digits: str) -> int:
+    value = int(digits) if len(digits) < 25 else _INT64
+    if not -_INT64 <= value < _INT64:
+        raise ValueError("a whole number has more than 64 bits")
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_no_number)

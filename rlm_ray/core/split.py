@@ -1,0 +1,183 @@
+"""A context in pieces that fit a model's window. Pieces are ranges of its bytes; nothing is copied.
+
+- All pieces together are all of the context, in order; no piece spans two documents unless it holds both whole.
+- No piece is larger than the size, but for a single character that is.
+- Each piece but the first of a document begins `overlap` characters before the last one ended.
+- Empty documents make no piece: there is nothing to ask of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+from rlm_ray.core.boundaries import Cut, Measure, windows
+from rlm_ray.core.context import Context, Docs, Span
+from rlm_ray.core.estimate import BYTES_PER_TOKEN
+from rlm_ray.errors import InputError
+
+By: TypeAlias = Literal["characters", "tokens", "paragraphs", "documents"]
+"""Where pieces end: after so many characters or (estimated) tokens, or where a paragraph or a document does."""
+
+WAYS: tuple[By, ...] = ("documents", "paragraphs", "characters", "tokens")
+_LONGEST_CHARACTER = 4
+"""Bytes of UTF-8."""
+_NAME_CHARS = 5
+"""What stands around a document's id and between documents when several are read as one text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes `start` to `stop` of a context."""
+
+    start: int
+    stop: int
+    documents: tuple[int, int] | None = None
+    """The documents it is, by number; None: a stretch inside of one, or of a text."""
+
+    @property
+    def part(self) -> Docs | Span:
+        """How a sub-call is told to read it."""
+        return Span(self.start, self.stop) if self.documents is None else Docs(*self.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place in the input: bytes `start` to `stop` of a document."""
+
+    document: str
+    """Its id, its number where it has none, or empty where the input is one text."""
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.document or 'text'}:{self.start}-{self.stop}"
+
+
+def split(context: Context, by: By, size: int, overlap: int = 0) -> list[Piece]:
+    """The pieces of a context. `size` is in tokens where `by` is, else in characters.
+
+    By documents, each is a piece of its own unless it is larger, which makes paragraphs of it; see `pack`.
+    """
+    _check(by, size, overlap)
+    measure = _measure(context, by, size, overlap)
+    cut: Cut = "paragraphs" if by in ("paragraphs", "documents") else "anywhere"
+    if context.offsets is None:
+        return [Piece(*bounds) for bounds in windows(measure, 0, context.nbytes, cut)]
+    pieces = []
+    for number, (start, stop) in enumerate(pairwise(context.offsets)):
+        found = list(windows(measure, start, stop, cut))
+        if len(found) == 1:
+            pieces.append(Piece(start, stop, (number, number + 1)))
+        else:
+            pieces.extend(Piece(*bounds) for bounds in found)
+    return pieces
+
+
+def pack(context: Context, pieces: Sequence[Piece], size: int) -> list[Piece]:
+    """The same with whole neighbouring documents put together, up to `size` bytes with their ids."""
+    packed: list[Piece] = []
+    room = 0
+    for piece in pieces:
+        nbytes = piece.stop - piece.start
+        last = packed[-1] if packed else None
+        if last is not None and last.documents and piece.documents:
+            # Empty documents between them are read too, by their ids
+            wanted = nbytes + _name_bytes(context, last.documents[1], piece.documents[1])
+            if wanted <= room:
+                packed[-1] = Piece(last.start, piece.stop, (last.documents[0], piece.documents[1]))
+                room -= wanted
+                continue
+        packed.append(piece)
+        room = size - nbytes - _name_bytes(context, *(piece.documents or (0, 0)))
+    return packed
+
+
+def sources(context: Context, piece: Piece) -> Iterator[Source]:
+    """The documents a piece reads, each with the bytes it reads of it."""
+    offsets = context.offsets
+    if offsets is None:
+        yield Source("", piece.start, piece.stop)
+    elif piece.documents is None:
+        number = bisect_right(offsets, piece.start) - 1
+        yield Source(_name(context, number), piece.start - offsets[number], piece.stop - offsets[number])
+    else:
+        for number in range(*piece.documents):
+            if offsets[number] < offsets[number + 1]:
+                yield Source(_name(context, number), 0, offsets[number + 1] - offsets[number])
+
+
+def _name(context: Context, number: int) -> str:
+    return context.ids[number] if context.ids is not None else str(number)
+
+
+def _name_bytes(context: Context, first: int, last: int) -> int:
+    """What names documents where several are read as one text."""
+    names = context.ids[first:last] if context.ids is not None else [""] * (last - first)
+    return sum(len(name.encode()) + _NAME_CHARS for name in names)
+
+
+def _check(by: By, size: int, overlap: int) -> None:
+    if by not in WAYS:
+        raise InputError("split_by", f"must be one of {', '.join(WAYS)}; got {by!r}")
+    if size < 1:
+        raise InputError("size", f"must be at least 1; got {size}")
+    if not 0 <= overlap < size:
+        raise InputError(
+            "overlap", f"must be from 0 to less than the size of a piece, {size:,}; got {overlap:,}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Characters:
+    """Windows of so many characters, read from UTF-8 bytes."""
+
+    view: memoryview
+    is_ascii: bool
+    size: int
+    overlap: int
+
+    def window(self, start: int, stop: int) -> str:
+        longest = self.size if self.is_ascii else _LONGEST_CHARACTER * self.size
+        return _decode(self.view[start : min(stop, start + longest)])[: self.size]
+
+    def width(self, text: str) -> int:
+        return len(text) if self.is_ascii else len(text.encode())
+
+    def tail(self, text: str) -> int:
+        return min(self.overlap, len(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """Windows of so many bytes, or one character where that has more."""
+
+    view: memoryview
+    size: int
+    overlap: int
+
+    def window(self, start: int, stop: int) -> str:
+        text = _decode(self.view[start : min(stop, start + self.size)])
+        return text or _decode(self.view[start : min(stop, start + _LONGEST_CHARACTER)])[:1]
+
+    def width(self, text: str) -> int:
+        return len(text.encode())
+
+    def tail(self, text: str) -> int:
+        data = text.encode()
+        return len(_decode(memoryview(data)[max(0, len(data) - self.overlap) :]))
+
+
+def _measure(context: Context, by: By, size: int, overlap: int) -> Measure:
+    view = memoryview(context.data).cast("B")
+    if by == "tokens":
+        return _Bytes(view, size * BYTES_PER_TOKEN, overlap * BYTES_PER_TOKEN)
+    return _Characters(view, context.info.chars == context.nbytes, size, overlap)
+
+
+def _decode(data: memoryview) -> str:
+    """Without what is left at its ends of characters that were cut."""
+    return str(data, "utf-8", "ignore")

@@ -1,0 +1,1 @@
+"""Many documents: read, asked one by one, and asked all together."""

@@ -1,0 +1,77 @@
+"""What a map-reduce is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from rlm_ray.core.map_prompts import of_a_part, together
+from rlm_ray.core.reduce import Reduction, reduction
+from rlm_ray.core.split import By
+from rlm_ray.corpus.schema import Schema
+from rlm_ray.corpus.schema_parts import root_of
+from rlm_ray.errors import InputError
+
+OnError: TypeAlias = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A question about a whole that is asked of its pieces."""
+
+    query: str
+    reduce: Reduction | None = None
+    """How answers are put together in code; None: by the model, as a tree."""
+    schema: Schema | None = None
+    """What every answer looks like; None: text."""
+    reduce_query: str = ""
+    """What the model is told to make of the answers; empty: our own words."""
+    split_by: By | None = None
+    """None: documents where there are some, else paragraphs."""
+    size: int | None = None
+    """Of a piece: in tokens where `split_by` is, else in characters. None: what the settings give to one call."""
+    overlap: int = 0
+    pack: bool = True
+    """Small documents share a piece; False: each is asked alone."""
+    on_error: OnError = "raise"
+
+    @property
+    def map_question(self) -> str:
+        """What each piece is asked."""
+        if self.schema is not None:
+            return self.schema.ask(self.query)
+        return self.query if self.reduce is not None else of_a_part(self.query)
+
+    @property
+    def reduce_question(self) -> str:
+        """What the model is asked about the answers."""
+        if self.schema is not None:
+            return self.schema.ask(together(self.query, self.reduce_query, cite=False))
+        return together(self.query, self.reduce_query)
+
+
+def spec_of(
+    query: str, *, reduce: str | Mapping[str, str] = "model", schema: Any = None, **others: Any
+) -> Spec:
+    """A spec, checked: the fields of `reduce` are those of the schema, or make one. Raises `InputError`."""
+    if not isinstance(query, str) or not query.strip():
+        raise InputError("query", "is empty; say what you want to know")
+    if others.get("on_error", "raise") not in ("raise", "skip"):
+        raise InputError("on_error", f"must be raise or skip; got {others['on_error']!r}")
+    way = None if reduce == "model" else reduction(reduce)
+    wanted = None if schema is None else Schema.of(schema)
+    return Spec(query, way, _fitting(way, wanted), **others)
+
+
+def _fitting(way: Reduction | None, schema: Schema | None) -> Schema | None:
+    if way is None or not way.fields:
+        return schema
+    if schema is None:
+        properties: dict[str, Any] = {field: {} for field in way.fields}
+        return Schema.of({"type": "object", "properties": properties, "required": list(way.fields)})
+    known = root_of(schema.table)["properties"]
+    for field in way.fields:
+        if field not in known:
+            raise InputError("reduce", f"{field!r} is no field of the schema; it has {', '.join(known)}")
+    return schema

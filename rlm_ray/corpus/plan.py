@@ -1,0 +1,180 @@
+"""What a map-reduce will do and cost, before it does: pieces, calls level by level, tokens, dollars.
+
+Input is counted to the character. How long answers will be is known of a schema (see `schema_size`), else assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlm_ray.core.context import Context
+from rlm_ray.core.model import Usage
+from rlm_ray.core.prompts import leaf_messages
+from rlm_ray.core.reduce_tree import LABEL_CHARS, planned_levels
+from rlm_ray.core.split import By, Piece, pack, split
+from rlm_ray.core.usage import Tally
+from rlm_ray.corpus.mapreduce_spec import Spec
+from rlm_ray.corpus.plan_model import Reader
+from rlm_ray.corpus.schema_size import answer_chars
+from rlm_ray.errors import InputError
+
+ANSWER_CHARS = 600
+"""Of an answer nothing is said about."""
+_ID_CHARS = 5
+"""Around the id of a document that is read beside others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Calls of one level."""
+
+    name: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    """None where nobody knows the price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be done."""
+
+    spec: Spec
+    pieces: tuple[Piece, ...]
+    by: By
+    size: int
+    """The most characters (or tokens, by `tokens`) a piece has."""
+    call_chars: int
+    """The most characters one call that puts answers together reads."""
+    loads: tuple[Load, ...]
+    model: str
+    documents: int
+    chars: int
+
+    @property
+    def total(self) -> Load:
+        costs = [load.cost_usd for load in self.loads]
+        return Load(
+            "in all",
+            sum(load.calls for load in self.loads),
+            sum(load.input_tokens for load in self.loads),
+            sum(load.output_tokens for load in self.loads),
+            None if None in costs else sum(cost for cost in costs if cost is not None),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "model": self.model,
+            "documents": self.documents,
+            "chars": self.chars,
+            "pieces": len(self.pieces),
+            "split_by": self.by,
+            "size": self.size,
+            "levels": [asdict(load) for load in self.loads],
+            "total": asdict(self.total),
+        }
+
+    def lines(self, actual: Tally | None = None) -> list[str]:
+        """A table for people; `actual` is what was used in the end."""
+        unit = "tokens" if self.by == "tokens" else "characters"
+        head = (
+            f"{self.documents:,} document(s), {self.chars:,} characters → {len(self.pieces):,} piece(s) "
+            f"of up to {self.size:,} {unit}, read by {self.model}"
+        )
+        loads = [*self.loads, self.total] if len(self.loads) > 1 else [*self.loads]
+        if actual is not None:
+            known = None if actual.unpriced else actual.cost_usd
+            loads.append(Load("used", actual.calls, actual.input_tokens, actual.output_tokens, known))
+        return [head, *_table(loads), *self._notes()]
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.spec.schema is None:
+            notes.append(f"answers are taken to have {ANSWER_CHARS} characters each")
+        ways = self.spec.reduce.ways if self.spec.reduce else ()
+        if self.spec.overlap and any(way in ("count", "sum", "collect") for _, way in ways):
+            notes.append("pieces overlap: what stands where they do is counted twice")
+        return notes
+
+
+def plan(spec: Spec, context: Context, reader: Reader, leaf_chars: int) -> Plan:
+    """Split the context and count what asking its pieces will take."""
+    call_chars = reader.piece_chars(leaf_chars)
+    by = spec.split_by or ("paragraphs" if context.offsets is None else "documents")
+    size = spec.size or (reader.tokens(call_chars) if by == "tokens" else call_chars)
+    pieces = split(context, by, size, spec.overlap)
+    if not pieces:
+        raise InputError("input", "is empty; there is nothing to ask about")
+    if by == "documents" and spec.pack:
+        pieces = pack(context, pieces, size)
+    return Plan(
+        spec,
+        tuple(pieces),
+        by,
+        size,
+        call_chars,
+        tuple(_loads(spec, context, pieces, reader, call_chars)),
+        reader.name,
+        context.info.documents,
+        context.info.chars,
+    )
+
+
+def _loads(
+    spec: Spec, context: Context, pieces: Sequence[Piece], reader: Reader, call_chars: int
+) -> list[Load]:
+    answer = answer_chars(spec.schema.table) if spec.schema is not None else ANSWER_CHARS
+    asked = _prompt_chars(spec.map_question)
+    loads = [_load("map", [asked + chars for chars in _chars(context, pieces)], answer, reader)]
+    if spec.reduce is None:
+        asked = _prompt_chars(spec.reduce_question)
+        for number, level in enumerate(planned_levels(len(pieces), answer, call_chars), 1):
+            read = [asked + count * (answer + LABEL_CHARS) for count in level if count > 1]
+            loads.append(_load(f"reduce {number}", read, answer, reader))
+    return loads
+
+
+def _load(name: str, inputs: Sequence[float], answer: float, reader: Reader) -> Load:
+    """By calls that are all about as long as their mean: dearer tariffs for long prompts count as often as they apply."""
+    calls = len(inputs)
+    read, written = reader.tokens(sum(inputs)), reader.tokens(calls * answer)
+    each = reader.cost(Usage(read // max(1, calls), written // max(1, calls)))
+    return Load(name, calls, read, written, None if each is None else each * calls)
+
+
+def _prompt_chars(question: str) -> int:
+    """All that is sent with a piece beside it."""
+    return sum(len(message.content) for message in leaf_messages(question, " ")) - 1
+
+
+def _chars(context: Context, pieces: Sequence[Piece]) -> list[float]:
+    """What each piece has, with the ids of its documents."""
+    share = context.info.chars / context.nbytes if context.nbytes else 1.0
+    return [(piece.stop - piece.start) * share + _id_chars(context, piece) for piece in pieces]
+
+
+def _id_chars(context: Context, piece: Piece) -> int:
+    if piece.documents is None:
+        return 0
+    first, last = piece.documents
+    ids = context.ids[first:last] if context.ids is not None else ()
+    return sum(len(name) + _ID_CHARS for name in ids) - 2 if ids else 2 * (last - first - 1)
+
+
+def _table(loads: Sequence[Load]) -> list[str]:
+    rows = [("", "calls", "tokens in", "tokens out", "cost")]
+    for load in loads:
+        cost = "unknown" if load.cost_usd is None else f"${load.cost_usd:,.4f}"
+        rows.append((load.name, f"{load.calls:,}", f"{load.input_tokens:,}", f"{load.output_tokens:,}", cost))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(width) if at == 0 else text.rjust(width)
+            for at, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,157 @@
+"""What an answer shall look like: a JSON object, asked for, checked, and repaired once by the model.
+
+It is made of a pydantic model, a JSON Schema, or a file with one. A pydantic model checks for itself, so its own
+validators count and "5" is a number to it; a JSON Schema is taken by its letter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonschema.exceptions import SchemaError, relevance  # type: ignore[import-untyped]  # ships no types
+from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # ships no types
+from pydantic import BaseModel, ValidationError
+
+from rlm_ray.core.json_objects import objects_in, why_none
+from rlm_ray.core.prompts import bounded
+from rlm_ray.corpus.schema_parts import bare, references, referred, root_of
+from rlm_ray.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
+
+_REPAIR_CHARS = 20_000
+_WHY_CHARS = 300
+_ERRORS = 3
+_ONLY_JSON = "Answer with one JSON object and nothing else: no sentences, no code fence."
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The object an answer holds, or why it cannot be used."""
+
+    value: dict[str, Any] | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What an answer shall look like."""
+
+    table: Mapping[str, Any]
+    """The JSON Schema."""
+    model: type[BaseModel] | None = None
+    """The pydantic model it was made of."""
+
+    @classmethod
+    def of(cls, source: Any) -> Schema:
+        """From a pydantic model class, a JSON Schema as a dict, or the path of a file with one."""
+        if isinstance(source, Schema):
+            return source
+        if isinstance(source, type) and issubclass(source, BaseModel):
+            return cls(_checked_table(source.model_json_schema(), source.__name__), source)
+        if isinstance(source, Mapping):
+            return cls(_checked_table(dict(source), "schema"))
+        if isinstance(source, str | Path):
+            return cls(_checked_table(_read(Path(source)), str(source)))
+        why = f"must be a pydantic model, a JSON Schema or a file with one; got {type(source).__name__}"
+        raise InputError("schema", why)
+
+    def ask(self, query: str) -> str:
+        """The question, and exactly what is wanted."""
+        return f"{query}\n\n{_ONLY_JSON} It must match this JSON Schema:\n{self._compact()}"
+
+    def check(self, answer: str) -> Checked:
+        """The object the answer holds, also inside a fence or prose, if it is as it shall be."""
+        why = ""
+        for value in objects_in(answer):
+            checked = self._validated(value)
+            if checked.value is not None:
+                return checked
+            why = why or checked.why
+        return Checked(None, why or why_none(answer))
+
+    def repair(self, answer: str, why: str) -> str:
+        """A question that gives the model its answer back to be put right."""
+        return (
+            f"An answer had to be one JSON object that matches a JSON Schema, but {why}.\n\n"
+            f"The answer was:\n{bounded(answer, _REPAIR_CHARS)}\n\nThe schema:\n{self._compact()}\n\n"
+            f"Put right what is wrong, change nothing else and invent nothing. {_ONLY_JSON}"
+        )
+
+    def arrow(self) -> pa.Schema:
+        """Typed columns; see `schema_columns`."""
+        from rlm_ray.corpus.schema_columns import columns_of
+
+        return columns_of(self.table)
+
+    def row(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """The value as the columns of `arrow()` hold it."""
+        from rlm_ray.corpus.schema_columns import cell_of
+
+        return {column.name: cell_of(column.type, value.get(column.name)) for column in self.arrow()}
+
+    def _compact(self) -> str:
+        return json.dumps(bare(self.table), ensure_ascii=False, separators=(",", ":"))
+
+    def _validated(self, value: dict[str, Any]) -> Checked:
+        if self.model is not None:
+            return _by_model(self.model, value)
+        errors = sorted(validator_for(self.table)(self.table).iter_errors(value), key=relevance)
+        if not errors:
+            return Checked(value)
+        return Checked(None, _why((error.absolute_path, error.message) for error in reversed(errors)))
+
+
+def _by_model(model: type[BaseModel], value: dict[str, Any]) -> Checked:
+    try:
+        return Checked(model.model_validate(value).model_dump(mode="json", by_alias=True))
+    except ValidationError as error:
+        return Checked(None, _why((item["loc"], item["msg"]) for item in error.errors(include_url=False)))
+
+
+def _why(errors: Iterator[tuple[Any, str]]) -> str:
+    """The first few errors, each with the place it is about."""
+    shown = [
+        f"{_place(path)}: {message[:_WHY_CHARS]}"
+        for (path, message), _ in zip(errors, range(_ERRORS), strict=False)
+    ]
+    return "; ".join(shown)
+
+
+def _place(path: Any) -> str:
+    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return f"`{steps.lstrip('.')}`" if steps else "the object"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"cannot be read as a JSON Schema: {error}") from error
+    if not isinstance(table, dict):
+        raise InputError(str(path), "holds no JSON Schema: it must be a JSON object")
+    return table
+
+
+def _checked_table(table: dict[str, Any], name: str) -> dict[str, Any]:
+    """A schema that can be used without surprises later. Raises `InputError` for any other."""
+    try:
+        validator_for(table).check_schema(table)
+    except SchemaError as error:
+        raise InputError(name, f"is no valid JSON Schema: {error.message[:_WHY_CHARS]}") from error
+    for reference in references(table):
+        try:
+            referred(table, reference)
+        except KeyError:
+            why = f"refers to {reference!r}, which it does not hold; put what it means under $defs"
+            raise InputError(name, why) from None
+    root = root_of(table)
+    if root.get("type") != "object" or not root.get("properties"):
+        why = 'must describe an object with properties: {"type": "object", "properties": {...}}'
+        raise InputError(name, why)
+    return table

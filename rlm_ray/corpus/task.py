@@ -1,0 +1,125 @@
+"""A batch and its output together: begun, gone on with, or begun anew; and in the end told in numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rlm_ray.config import Settings
+from rlm_ray.corpus.asked import asked, check_same
+from rlm_ray.corpus.asking import Asks
+from rlm_ray.corpus.batch import Batch, Work
+from rlm_ray.corpus.figures import Figures
+from rlm_ray.corpus.output import Output
+from rlm_ray.corpus.rows import Corpus
+
+OpenJob = Callable[[Settings, str, str], AbstractAsyncContextManager[Asks]]
+"""A job by settings, run id and question: its next life where it is on record, else its first."""
+Watch = Callable[[Batch], AbstractContextManager[Any]]
+
+DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a batch ended."""
+
+    stop_reason: str
+    """`done`, a limit, or `interrupted`."""
+    why: str
+    rows: int
+    """In the output."""
+    answered: int
+    failed: int
+    earlier: int
+    """Rows of them that were there before."""
+    seconds: float
+    calls: int
+    """Model calls of the whole job, earlier lives among them; so are tokens and cost."""
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    """None where the price of a call is not known."""
+    run_id: str
+    out: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class Task:
+    """A batch over an output that may hold a part of it already."""
+
+    settings: Settings
+    corpus: Corpus
+    work: Work
+    output: Output
+    open_job: OpenJob
+
+    async def run(
+        self,
+        new_run_id: str,
+        *,
+        restart: bool = False,
+        retry_failed: bool = False,
+        watch: Watch = lambda _: nullcontext(),
+    ) -> Summary:
+        """Raises what ended it, an error of ours; all rows that are done are saved in any case."""
+        self.work.question.check(self.corpus.columns)
+        run_id = self._begin(new_run_id, restart=restart)
+        if retry_failed:
+            self.output.forget_failed()
+        done, failed = self.output.done()
+        figures = Figures(earlier=done.count, failed_earlier=failed, limit=self.work.limit)
+        began = time.monotonic()
+        settings = replace(self.settings, cluster=self.corpus.room_in(self.settings.cluster))
+        async with self.open_job(settings, run_id, self.work.question.source) as asks:
+            batch = Batch(self.corpus, self.work, asks, self.output, done, figures)
+            with watch(batch):
+                await batch.run()
+            total = (await asks.usage()).total
+        out = self.output.folder.address if batch.halted else self.output.finish()
+        stop_reason, why = _end_of(batch)
+        return Summary(
+            stop_reason,
+            why,
+            figures.earlier + figures.done,
+            figures.earlier - figures.failed_earlier + figures.answered,
+            figures.failed_earlier + figures.failed,
+            figures.earlier,
+            time.monotonic() - began,
+            total.calls,
+            total.input_tokens,
+            total.output_tokens,
+            None if total.unpriced else total.cost_usd,
+            run_id,
+            out,
+        )
+
+    def _begin(self, new_run_id: str, *, restart: bool) -> str:
+        """The id of the job that this output belongs to, from now on."""
+        schema = self.work.schema.table if self.work.schema is not None else None
+        now = asked(self.work.question, self.corpus, self.settings, schema)
+        before = None if restart else self.output.job()
+        if before is not None:
+            check_same(before["asked"], now, self.output.out)
+            return str(before["run_id"])
+        if restart:
+            self.output.clear()
+        else:
+            self.output.check_free()
+        self.output.begin({"run_id": new_run_id, "asked": now})
+        return new_run_id
+
+
+def _end_of(batch: Batch) -> tuple[str, str]:
+    if batch.halted is not None:
+        return batch.halted.reason, batch.halted.why
+    if batch.limit is not None:
+        return batch.limit.reason, batch.limit.why
+    return DONE, ""

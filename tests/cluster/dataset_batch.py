@@ -1,0 +1,72 @@
+"""Run by test_batch.py in a process of its own: a batch over a Ray dataset on a cluster of two CPUs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from rlm_ray import Cluster
+from rlm_ray.config import Settings
+from rlm_ray.corpus.batch import Work
+from rlm_ray.corpus.formats import Jsonl
+from rlm_ray.corpus.output import Output
+from rlm_ray.corpus.rows import open_corpus
+from rlm_ray.corpus.task import Task
+from rlm_ray.corpus.template import Template
+from rlm_ray.job import open_job
+from rlm_ray.testing import ModelServer
+
+FILES, ROWS = 4, 100
+
+
+def write(folder):
+    for file in range(FILES):
+        names = [f"{file}-{row}" for row in range(ROWS)]
+        pq.write_table(
+            pa.table({"id": names, "text": [f"text {name}" for name in names]}), folder / f"{file}.parquet"
+        )
+
+
+async def main(folder):
+    write(folder)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with ModelServer(lambda request: "fine") as server:
+        settings = Settings(
+            model="openai/m",
+            max_depth=0,
+            params={"api_base": server.url, "api_key": "k"},
+            run_dir=str(folder / "runs"),
+            cluster=Cluster(min_actors=2, max_actors=2),
+        )
+        await batch(
+            folder, settings, "first"
+        )  # leaves its session actors behind, which the second one has to share with
+        summary = await batch(folder, settings, "second")
+    ids = [json.loads(line)["id"] for line in (folder / "second.jsonl").read_text().splitlines()]
+    expected = [f"{file}-{row}" for file in range(FILES) for row in range(ROWS)]
+    order = "in order" if ids == expected else "out of order"
+    print(f"{len(ids)} rows {order}, {summary.answered} answered", flush=True)  # noqa: T201 - read by the test
+
+
+async def batch(folder, settings, name):
+    dataset = ray.data.read_parquet([str(file) for file in sorted(folder.glob("*.parquet"))]).map(
+        lambda row: row
+    )
+    output = Output(str(folder / f"{name}.jsonl"), Jsonl())
+    task = Task(settings, open_corpus(dataset), Work(Template.parse("Q")), output, _open)
+    return await task.run(name)
+
+
+def _open(settings, run_id, query):
+    return open_job(settings, query, run_id=run_id)
+
+
+asyncio.run(main(Path(sys.argv[1])))
+os._exit(0)  # Ray's goodbye is of no interest here

@@ -1,0 +1,115 @@
+"""Batches over a real cluster and a counting server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlm_ray.config import Settings
+from rlm_ray.core.limits import Limits
+from rlm_ray.corpus.batch import Work
+from rlm_ray.corpus.formats import Jsonl
+from rlm_ray.corpus.output import Output
+from rlm_ray.corpus.rows import open_corpus
+from rlm_ray.corpus.task import Task
+from rlm_ray.corpus.template import Template
+from rlm_ray.job import open_job
+from rlm_ray.run import new_run_id
+from rlm_ray.testing import Failure, ModelServer
+from rlm_ray.testing.exchange import text_of
+
+ROWS = 24
+
+
+def answer(request):
+    """One plain call for each row; one of them is poisoned."""
+    asked = " ".join(text_of(message) for message in request.messages)
+    return Failure(400) if "poison" in asked else "fine"
+
+
+@pytest.fixture
+def provider():
+    with ModelServer(answer) as running:
+        yield running
+
+
+@pytest.fixture
+def batch(cluster, provider, tmp_path):
+    """Carry out a batch over these texts; another one with the same output goes on."""
+
+    async def run(texts, *, retry_failed=False, **limits):
+        settings = Settings(
+            model="openai/m",
+            max_depth=0,
+            params={"api_base": provider.url, "api_key": "k"},
+            run_dir=str(tmp_path / "runs"),
+            cluster=cluster,
+            limits=Limits(**limits),
+        )
+        corpus = open_corpus([{"id": str(n), "text": text} for n, text in enumerate(texts)])
+        work = Work(Template.parse("What of {id}?"))
+        task = Task(settings, corpus, work, Output(str(tmp_path / "out"), Jsonl()), _open)
+        return await task.run(new_run_id(), retry_failed=retry_failed)
+
+    return run
+
+
+def _open(settings, run_id, query):
+    return open_job(settings, query, run_id=run_id)
+
+
+def rows(tmp_path):
+    lines = [line for part in (tmp_path / "out").glob("part-*") for line in part.read_text().splitlines()]
+    return sorted(map(json.loads, lines), key=lambda row: row["row"])
+
+
+async def test_all_rows_are_one_run_that_pays_for_each_once(batch, provider, tmp_path):
+    summary = await batch([f"text {n}" for n in range(ROWS)])
+    assert provider.stats().calls == ROWS
+    assert (summary.stop_reason, summary.answered, summary.calls) == ("done", ROWS, ROWS)
+    written = rows(tmp_path)
+    assert [row["row"] for row in written] == list(range(ROWS))
+    assert {(row["answer"], row["calls"], row["run_id"]) for row in written} == {("fine", 1, summary.run_id)}
+    assert sum(row["input_tokens"] for row in written) == summary.input_tokens
+    assert (await batch([f"text {n}" for n in range(ROWS)])).earlier == ROWS
+    assert provider.stats().calls == ROWS
+
+
+async def test_a_poisoned_row_fails_alone_and_is_asked_again_on_demand(batch, provider, tmp_path):
+    texts = [f"text {n}" for n in range(5)] + ["poison"]
+    summary = await batch(texts)
+    assert (summary.answered, summary.failed) == (5, 1)
+    assert rows(tmp_path)[5]["error"].startswith("ModelError: openai/m")
+    before = provider.stats().calls
+    assert (await batch(texts, retry_failed=True)).failed == 1
+    assert provider.stats().calls == before + 1
+
+
+async def test_at_the_limit_it_pauses_and_a_raised_one_repays_nothing(batch, provider, tmp_path):
+    texts = [f"text {n}" for n in range(ROWS)]
+    paused = await batch(texts, calls=10)
+    assert paused.stop_reason == "calls"
+    assert provider.stats().calls <= 10
+    summary = await batch(texts, calls=100)
+    assert (summary.stop_reason, summary.answered, summary.run_id) == ("done", ROWS, paused.run_id)
+    assert provider.stats().calls == summary.calls == ROWS
+
+
+def test_a_ray_dataset_and_session_actors_share_the_cpus_of_a_small_machine(tmp_path):
+    script = Path(__file__).with_name("dataset_batch.py")
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "400 rows in order, 400 answered"

@@ -1,0 +1,194 @@
+"""Parts, formats and marks: what is written is there, whole, once and in order."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlm_ray.corpus.formats import Jsonl, Parquet, format_of
+from rlm_ray.corpus.marks import Marks
+from rlm_ray.corpus.outcome import Outcome, key_of
+from rlm_ray.corpus.output import Output
+from rlm_ray.errors import InputError
+
+FURTHER = pa.schema([pa.field("pages", pa.int64()), pa.field("row", pa.string())])
+FORMATS = {"jsonl": Jsonl, "parquet": lambda: Parquet(FURTHER)}
+
+
+def outcome(row, **changes):
+    return Outcome(row, f"d{row}", f"answer {row}", key=key_of("q", str(row), ""), **changes).as_dict()
+
+
+@pytest.fixture(params=FORMATS)
+def form(request):
+    return FORMATS[request.param]()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.text(), st.one_of(st.none(), st.text())), max_size=20))
+def test_whatever_stands_in_a_row_comes_back(texts):
+    rows = [Outcome(n, ident, answer).as_dict() for n, (ident, answer) in enumerate(texts)]
+    for form in (Jsonl(), Parquet()):
+        back = list(form.unpacked(form.packed(rows)))
+        assert [(row["row"], row["id"], row["answer"]) for row in back] == [
+            (n, ident, answer) for n, (ident, answer) in enumerate(texts)
+        ]
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_writing(form):
+    (row,) = form.unpacked(form.packed([outcome(0) | {"answer": "bad \ud83d half"}]))
+    assert row["answer"] == "bad ? half"
+
+
+def test_parquet_has_types_and_nulls(tmp_path):
+    form = Parquet(FURTHER)
+    values = {"pages": 3, "row": "its own"}
+    (tmp_path / "x.parquet").write_bytes(form.packed([outcome(0, values=values, cost_usd=0.5), outcome(1)]))
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "row": "int64", "id": "string", "answer": "string", "pages": "int64", "answer_row": "string",
+        "error": "string", "stop_reason": "string", "calls": "int64", "input_tokens": "int64",
+        "output_tokens": "int64", "cost_usd": "double", "turns": "int32", "seconds": "double", "run_id": "string",
+        "trace_id": "string", "key": "string",
+    }  # fmt: skip
+    assert table["cost_usd"].to_pylist() == [0.5, None]
+    assert table["answer_row"].to_pylist() == ["its own", None]
+
+
+def test_a_part_is_there_whole_or_not_at_all(tmp_path, form, monkeypatch):
+    output = Output(str(tmp_path / "out"), form)
+    output.write([outcome(0)])
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(InputError, match="the disk is full"):
+        output.write([outcome(1)])
+    marks, _ = Output(str(tmp_path / "out"), form).done()
+    assert (0 in marks, 1 in marks, marks.count) == (True, False, 1)
+
+
+def test_what_is_done_is_known_from_the_parts(tmp_path, form):
+    output = Output(str(tmp_path / "out"), form)
+    output.write([outcome(5), outcome(2, error="bad")])
+    output.write([outcome(9)])
+    marks, failed = Output(str(tmp_path / "out"), form).done()
+    assert [row for row in range(12) if row in marks] == [2, 5, 9]
+    assert failed == 1
+    assert marks.differs(5, key_of("another", "5", ""))
+    assert not marks.differs(5, key_of("q", "5", ""))
+
+
+def test_failed_rows_can_be_taken_out(tmp_path, form):
+    output = Output(str(tmp_path / "out"), form)
+    output.write([outcome(0), outcome(1, error="bad")])
+    output.write([outcome(2, error="bad")])
+    output.forget_failed()
+    marks, failed = output.done()
+    assert ([row for row in range(3) if row in marks], failed) == ([0], 0)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.permutations(range(30)), st.integers(3, 9))
+def test_one_file_has_all_rows_in_the_order_of_the_input(tmp_path_factory, order, size):
+    for suffix, form in ((".jsonl", Jsonl()), (".parquet", Parquet())):
+        out = tmp_path_factory.mktemp("out") / f"all{suffix}"
+        output = Output(str(out), form)
+        for start in range(0, 30, size):
+            output.write([outcome(row) for row in order[start : start + size]])
+        assert output.finish() == str(out)
+        rows = list(form.unpacked(out.read_bytes()))
+        assert [(row["row"], row["id"]) for row in rows] == [(n, f"d{n}") for n in range(30)]
+
+
+def test_a_file_of_no_rows_is_a_file(tmp_path):
+    for suffix, form in ((".jsonl", Jsonl()), (".parquet", Parquet())):
+        out = tmp_path / f"none{suffix}"
+        Output(str(out), form).finish()
+        assert list(form.unpacked(out.read_bytes())) == []
+
+
+def test_only_parts_that_overlap_are_open_at_once(tmp_path, monkeypatch):
+    output = Output(str(tmp_path / "all.jsonl"), Jsonl())
+    for part in range(50):
+        output.write([outcome(row) for row in range(10 * part, 10 * part + 10)])
+    held = []
+    real = Jsonl.unpacked
+
+    def unpacked(self, data, columns=None):
+        if columns is not None:
+            yield from real(self, data, columns)
+            return
+        held.append(1)
+        yield from real(self, data)
+        held.pop()
+
+    monkeypatch.setattr(Jsonl, "unpacked", unpacked)
+    for _ in output._ordered():
+        assert len(held) <= 2
+
+
+def test_the_output_may_be_any_fsspec_url(form):
+    output = Output("memory://batches/out", form)
+    output.clear()
+    output.begin({"run_id": "r", "asked": {}})
+    output.write([outcome(0)])
+    again = Output("memory://batches/out", form)
+    assert again.job() == {"run_id": "r", "asked": {}}
+    assert again.done()[0].count == 1
+    again.clear()
+    assert (again.job(), again.done()[0].count) == (None, 0)
+
+
+def test_a_broken_job_file_says_what_to_do(tmp_path):
+    (tmp_path / "job.json").write_text("{")
+    with pytest.raises(InputError, match="start anew with --restart"):
+        Output(str(tmp_path), Jsonl()).job()
+
+
+@pytest.mark.parametrize(
+    ("out", "named", "suffix"),
+    [
+        ("x", None, ".jsonl"),
+        ("x.parquet", None, ".parquet"),
+        ("x", "parquet", ".parquet"),
+        ("x.jsonl", None, ".jsonl"),
+    ],
+)
+def test_the_format_is_named_or_that_of_the_suffix(out, named, suffix):
+    assert format_of(out, named).suffix == suffix
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(st.integers(0, 5000), st.integers(1, 2**64 - 1)))
+def test_marks_know_exactly_what_was_added(rows):
+    marks = Marks()
+    for row, key in rows.items():
+        marks.add(row, f"{key:016x}")
+    assert marks.count == len(rows)
+    assert all((row in marks) == (row in rows) for row in range(5100))
+    assert all(marks.differs(row, f"{key ^ 1:016x}") for row, key in rows.items() if key != 1)
+    assert not any(marks.differs(row, f"{key:016x}") for row, key in rows.items())
+    assert not any(marks.differs(row, "") for row in rows)
+
+
+def test_a_row_that_could_not_be_read_has_no_key_to_differ():
+    marks = Marks()
+    marks.add(3, "")
+    assert not marks.differs(3, "0" * 15 + "1")
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text(), min_size=3, max_size=3), st.lists(st.text(), min_size=3, max_size=3))
+def test_other_questions_ids_or_texts_have_other_keys(one, other):
+    assert (key_of(*one) == key_of(*other)) == (
+        [part.encode("utf-8", "replace") for part in one]
+        == [part.encode("utf-8", "replace") for part in other]
+    )
+
+
+def test_jsonl_is_one_object_a_line():
+    data = Jsonl().packed([outcome(0, values={"tags": ["a\nb"]}), outcome(1)])
+    assert [json.loads(line)["row"] for line in data.decode().splitlines()] == [0, 1]

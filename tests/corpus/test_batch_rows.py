@@ -1,0 +1,353 @@
+"""A batch: every row asked once, bad rows apart, and gone on with after any end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import nullcontext
+
+import pytest
+from batch_fakes import FakeJob, rows_of, task_of, used
+
+from rlm_ray.config import Settings
+from rlm_ray.core.limits import Limits
+from rlm_ray.corpus.schema import Schema
+from rlm_ray.errors import AuthenticationError, ConfigError, InputError, LimitReached, ModelError
+from rlm_ray.session import Completion
+
+DOCUMENTS = [{"id": f"d{n}", "title": f"t{n}", "text": f"text {n}"} for n in range(20)]
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+async def test_each_row_is_asked_once_and_written_with_all_its_columns(out):
+    job = FakeJob()
+    summary = await task_of(DOCUMENTS, out, job, "What of {title}?").run("run-1")
+    assert dict(job.asked) == dict.fromkeys(range(20), 1)
+    rows = rows_of(out)
+    assert [row["id"] for row in rows] == [f"d{n}" for n in range(20)]
+    first = rows[0]
+    assert first.pop("seconds") >= 0
+    assert len(first.pop("key")) == 16
+    assert first == {
+        "row": 0, "id": "d0", "answer": "What of t0?|text 0", "error": None, "stop_reason": "answered", "calls": 1,
+        "input_tokens": 100, "output_tokens": 10, "cost_usd": 0.01, "turns": 2, "run_id": "run-1", "trace_id": "trace",
+    }  # fmt: skip
+    assert (summary.stop_reason, summary.rows, summary.answered, summary.failed) == ("done", 20, 20, 0)
+
+
+async def test_no_more_rows_are_under_way_than_the_job_has_room_for(out):
+    job = FakeJob(concurrency=3)
+    await task_of(DOCUMENTS, out, job).run("run")
+    assert job.most_under_way == 3
+
+
+async def test_rows_are_read_only_as_they_are_needed(out):
+    read = 0
+
+    def source():
+        nonlocal read
+        for number in range(100_000):
+            read += 1
+            yield {"text": f"t{number}"}
+
+    async def stuck(row, query, context):
+        await asyncio.Event().wait()
+
+    task = task_of(source(), out, FakeJob(stuck))
+    running = asyncio.create_task(task.run("run"))
+    for _ in range(1000):
+        await asyncio.sleep(0.001)
+        if read > 100 and task.open_job.__self__.under_way == 4:
+            break
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert read <= 500
+
+
+async def test_a_row_whose_model_fails_says_why_and_stops_nobody(out):
+    def reply(row, query, context):
+        if row == 3:
+            raise ModelError("m", "is poisoned", 400)
+        return "fine"
+
+    summary = await task_of(DOCUMENTS, out, FakeJob(reply)).run("run")
+    bad = rows_of(out)[3]
+    assert (bad["answer"], bad["error"], bad["stop_reason"]) == (None, "ModelError: m: is poisoned", "error")
+    assert (summary.answered, summary.failed) == (19, 1)
+
+
+async def test_a_row_without_the_columns_of_the_question_fails_alone(out):
+    documents = [*DOCUMENTS[:3], {"id": "x", "text": "no title"}]
+    job = FakeJob()
+    await task_of(documents, out, job, "{title}?").run("run")
+    assert rows_of(out)[3]["error"] == "the column 'title': is missing"
+    assert 3 not in job.asked
+
+
+async def test_an_unknown_column_is_refused_before_anything_is_asked(out):
+    job = FakeJob()
+    with pytest.raises(InputError, match=r"\{titel\} is no column; there are id, title, text"):
+        await task_of(DOCUMENTS, out, job, "{titel}?").run("run")
+    assert not job.opened
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [AuthenticationError("m", "the key is refused", 401), ConfigError("model", "?")]
+)
+async def test_what_no_other_row_could_mend_ends_the_batch_and_keeps_what_is_done(out, error):
+    async def reply(row, query, context):
+        if row == 5:
+            raise error
+        return "fine"
+
+    with pytest.raises(type(error)):
+        await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1)).run("run")
+    assert [row["row"] for row in rows_of(out)] == [0, 1, 2, 3, 4]
+
+
+async def test_the_next_batch_goes_on_where_the_last_one_ended(out):
+    async def reply(row, query, context):
+        if row == 5:
+            raise AuthenticationError("m", "the key is refused", 401)
+        return "fine"
+
+    with pytest.raises(AuthenticationError):
+        await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1)).run("first")
+    job = FakeJob()
+    summary = await task_of(DOCUMENTS, out, job).run("second")
+    assert dict(job.asked) == dict.fromkeys(range(5, 20), 1)
+    assert job.opened == ["first"]
+    assert (summary.rows, summary.earlier, summary.run_id) == (20, 5, "first")
+    assert [row["row"] for row in rows_of(out)] == list(range(20))
+
+
+async def test_failed_rows_are_asked_again_only_when_that_is_wanted(out):
+    fails = {2, 7}
+
+    def reply(row, query, context):
+        if row in fails:
+            raise ModelError("m", "not today")
+        return "fine"
+
+    await task_of(DOCUMENTS, out, FakeJob(reply)).run("run")
+    again = FakeJob()
+    assert (await task_of(DOCUMENTS, out, again).run("run")).failed == 2
+    assert not again.asked
+    retried = FakeJob()
+    summary = await task_of(DOCUMENTS, out, retried).run("run", retry_failed=True)
+    assert set(retried.asked) == fails
+    assert (summary.answered, summary.failed) == (20, 0)
+    assert [row["row"] for row in rows_of(out)] == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"query": "Another?"}, "query was 'Q', now 'Another\\?'"),
+        ({"settings": Settings(model="openai/other")}, "model was 'offline/extractive', now 'openai/other'"),
+        ({"settings": Settings(params={"temperature": 1.0})}, "params.temperature was None, now 1.0"),
+        ({"text": "title"}, "text column was 'text', now 'title'"),
+    ],
+)
+async def test_another_question_or_model_is_refused_with_what_is_different(out, change, said):
+    await task_of(DOCUMENTS, out, FakeJob()).run("run")
+    with pytest.raises(InputError, match=said):
+        await task_of(DOCUMENTS, out, FakeJob(), **change).run("run")
+
+
+async def test_a_higher_limit_or_another_key_is_the_same_job(out):
+    await task_of(DOCUMENTS, out, FakeJob()).run("run")
+    settings = Settings(limits=Limits(calls=9), params={"api_key": "k", "api_base": "http://x"})
+    job = FakeJob()
+    await task_of(DOCUMENTS, out, job, settings=settings).run("run")
+    assert not job.asked
+
+
+async def test_restart_drops_what_was_there(out):
+    await task_of(DOCUMENTS, out, FakeJob()).run("first")
+    job = FakeJob()
+    await task_of(DOCUMENTS[:2], out, job, "Another?").run("second", restart=True)
+    assert job.opened == ["second"]
+    assert [row["answer"] for row in rows_of(out)] == ["Another?|text 0", "Another?|text 1"]
+
+
+async def test_a_row_that_has_changed_since_is_refused(out):
+    await task_of(DOCUMENTS, out, FakeJob()).run("run")
+    changed = [*DOCUMENTS[:4], DOCUMENTS[4] | {"text": "rewritten"}, *DOCUMENTS[5:]]
+    with pytest.raises(InputError, match=r"row 4 \(d4\) is not what it was when it was answered"):
+        await task_of(changed, out, FakeJob()).run("run")
+
+
+async def test_rows_that_were_added_are_asked(out):
+    await task_of(DOCUMENTS[:15], out, FakeJob()).run("run")
+    job = FakeJob()
+    await task_of(DOCUMENTS, out, job).run("run")
+    assert set(job.asked) == set(range(15, 20))
+
+
+async def test_a_limit_on_rows_takes_the_first_and_a_higher_one_goes_on(out):
+    job = FakeJob()
+    await task_of(DOCUMENTS, out, job, limit=3).run("run")
+    await task_of(DOCUMENTS, out, job, limit=5).run("run")
+    assert dict(job.asked) == dict.fromkeys(range(5), 1)
+
+
+def budget_for(rows):
+    """Pays for so many rows; the one after that is told the limit is reached, and all others with it."""
+    asked = 0
+
+    def reply(row, query, context):
+        nonlocal asked
+        asked += 1
+        if asked > rows:
+            raise LimitReached("cost_usd", "the budget of $1 is used up")
+        return "paid"
+
+    return reply
+
+
+async def test_at_a_limit_a_batch_pauses_and_a_raised_one_repays_nothing(out):
+    summary = await task_of(DOCUMENTS, out, FakeJob(budget_for(8))).run("run")
+    assert (summary.stop_reason, summary.rows, summary.failed) == ("cost_usd", 8, 0)
+    job = FakeJob()
+    summary = await task_of(DOCUMENTS, out, job).run("run")
+    assert sum(job.asked.values()) == 12
+    assert (summary.stop_reason, summary.rows) == ("done", 20)
+
+
+async def test_at_a_limit_a_batch_may_write_the_rest_down_as_failed(out):
+    job = FakeJob(budget_for(8))
+    summary = await task_of(DOCUMENTS, out, job, on_limit="stop").run("run")
+    assert (summary.stop_reason, summary.rows, summary.answered, summary.failed) == ("cost_usd", 20, 8, 12)
+    last = rows_of(out)[-1]
+    assert (last["answer"], last["error"], last["stop_reason"]) == (
+        None,
+        "the budget of $1 is used up",
+        "cost_usd",
+    )
+    assert sum(job.asked.values()) < 20
+
+
+async def test_an_answer_given_for_want_of_budget_is_left_for_later(out):
+    def reply(row, query, context):
+        return Completion("a guess", "tokens", "tokens are used up", usage=used()) if row == 4 else "fine"
+
+    summary = await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1)).run("run")
+    assert summary.stop_reason == "tokens"
+    assert [row["row"] for row in rows_of(out)] == [0, 1, 2, 3]
+
+
+async def test_the_best_answer_of_a_session_that_ran_out_of_turns_is_an_answer(out):
+    def reply(row, query, context):
+        return Completion("nearly", "max_iterations", "20 turns", usage=used())
+
+    await task_of(DOCUMENTS[:1], out, FakeJob(reply)).run("run")
+    row = rows_of(out)[0]
+    assert (row["answer"], row["error"], row["stop_reason"]) == ("nearly", None, "max_iterations")
+
+
+async def test_an_unknown_price_is_null_and_not_zero(out):
+    def reply(row, query, context):
+        usage = used()
+        unpriced = {key: tally + type(tally)(unpriced=1) for key, tally in usage.rows.items()}
+        return Completion("x", "answered", usage=type(usage)(unpriced))
+
+    await task_of(DOCUMENTS[:1], out, FakeJob(reply)).run("run")
+    assert rows_of(out)[0]["cost_usd"] is None
+
+
+async def test_an_interrupted_batch_saves_what_is_done_and_leaves_the_rest(out):
+    started = asyncio.Event()
+
+    async def reply(row, query, context):
+        if row >= 6:
+            started.set()
+            await asyncio.Event().wait()
+        return "fine"
+
+    batches = []
+
+    def watch(batch):
+        batches.append(batch)
+        return nullcontext()
+
+    running = asyncio.create_task(task_of(DOCUMENTS, out, FakeJob(reply)).run("run", watch=watch))
+    await started.wait()
+    batches[0].stop()
+    summary = await running
+    assert summary.stop_reason == "interrupted"
+    assert [row["row"] for row in rows_of(out)] == list(range(6))
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"status": {"type": "string"}, "pages": {"type": "integer"}, "row": {"type": "number"}},
+    "required": ["status"],
+}
+
+
+async def test_answers_are_checked_and_put_in_columns(out):
+    job = FakeJob(lambda row, query, context: '{"status": "Final", "pages": 3, "row": 1.5}')
+    await task_of(DOCUMENTS[:1], out, job, schema=Schema.of(SCHEMA)).run("run")
+    row = rows_of(out)[0]
+    assert (row["status"], row["pages"], row["answer_row"], row["row"]) == ("Final", 3, 1.5, 0)
+    assert not job.repairs
+
+
+async def test_an_answer_that_does_not_fit_is_repaired_once_and_then_is_an_error(out):
+    job = FakeJob(lambda row, query, context: "prose")
+    job.repaired = '{"status": "Final"}'
+    await task_of(DOCUMENTS[:1], out, job, schema=Schema.of(SCHEMA)).run("run")
+    assert rows_of(out)[0]["status"] == "Final"
+    assert rows_of(out)[0]["error"] is None
+    job.repaired = "prose again"
+    await task_of(DOCUMENTS[:1], out, job, schema=Schema.of(SCHEMA)).run("run", restart=True)
+    row = rows_of(out)[0]
+    assert row["error"].startswith("the answer does not fit the schema")
+    assert row["answer"] == "prose again"
+    assert len(job.repairs) == 2
+
+
+async def test_the_input_order_is_restored_in_one_file(tmp_path):
+    async def reply(row, query, context):
+        for _ in range((7 * row) % 20):
+            await asyncio.sleep(0)
+        return str(row)
+
+    out = tmp_path / "answers.jsonl"
+    summary = await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=20)).run("run")
+    assert summary.out == str(out)
+    assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == list(range(20))
+
+
+async def test_an_output_of_another_format_is_refused(tmp_path):
+    await task_of(DOCUMENTS, tmp_path / "out", FakeJob()).run("run")
+    with pytest.raises(InputError, match="holds jsonl parts"):
+        task_of(DOCUMENTS, tmp_path / "out", FakeJob(), form="parquet")
+
+
+@pytest.mark.parametrize("name", ["answers.jsonl", "answers.jsonl.parts/part-000000.jsonl"])
+async def test_what_no_job_has_noted_is_not_overwritten_unless_that_is_said(tmp_path, name):
+    (tmp_path / "answers.jsonl.parts").mkdir()
+    (tmp_path / name).write_text("dear to somebody")
+    out = tmp_path / "answers.jsonl"
+    with pytest.raises(InputError, match="holds something that is no job's output"):
+        await task_of(DOCUMENTS, out, FakeJob()).run("run")
+    assert (tmp_path / name).read_text() == "dear to somebody"
+    await task_of(DOCUMENTS, out, FakeJob()).run("run", restart=True)
+    assert len(out.read_text().splitlines()) == 20
+
+
+async def test_large_texts_are_not_all_held_at_once(out, monkeypatch):
+    monkeypatch.setattr("rlm_ray.corpus.batch._MOST_CHARS", 3000)
+    job = FakeJob(concurrency=50)
+    documents = [{"text": "x" * 1000} for _ in range(20)] + [{"text": "x" * 5000}]
+    summary = await task_of(documents, out, job).run("run")
+    assert summary.answered == 21
+    assert job.most_under_way == 3
