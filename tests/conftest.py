@@ -39,6 +39,10 @@ SLOW = (
     "corpus/test_batch_memory.py",
     "test_replayed_session.py",
     "admission/test_machine.py",
+    "admission/test_simulation.py",
+    "sandbox/test_sandbox_limits.py",
+    "journal/test_local_writer.py",
+    "corpus/test_batch_s3.py",
 )
 """Files whose tests take seconds each."""
 

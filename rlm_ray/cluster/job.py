@@ -24,6 +24,7 @@ from rlm_ray.cluster.store import Parcel
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Part, make_context
 from rlm_ray.core.records import SessionEnded, SessionOpened, input_of
+from rlm_ray.core.tallies import usage_of
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ActorLostError, ContextLostError, RLMError, SubCallError
 from rlm_ray.session import Completion
@@ -50,7 +51,8 @@ class Job:
         self._life = life
         self._usage = usage
         self._rows = 0
-        self._free: list[Seat] = []
+        self._free: asyncio.Queue[Seat | RLMError] = asyncio.Queue()
+        self._taking: set[asyncio.Task[None]] = set()
         self._place = asyncio.Semaphore(self.concurrency)
 
     @classmethod
@@ -91,7 +93,8 @@ class Job:
         replay = self._life.scribe.replay
         known = replay.end(path, key) if replay.attempts(path) else None
         if known is not None:
-            return Completion(known.answer, known.stop_reason, known.why, turns=known.turns)
+            usage = usage_of(call for node in replay.tree.node(path).walk() for call in node.calls.values())
+            return Completion(known.answer, known.stop_reason, known.why, turns=known.turns, usage=usage)
         self._rows += 1
         async with self._place:
             completion = await self._insist(path, query, context, key)
@@ -121,34 +124,56 @@ class Job:
 
     async def _insist(self, path: tuple[int, ...], query: str, context: Context, key: str) -> Completion:
         recorded = self._life.scribe.replay.attempts(path)
-        for attempt in range(1, ATTEMPTS + 1):
-            seat = await self._seat()
-            spec = SessionSpec(
-                self._life.tag, path, "", query, await self._engine.pack(context), recorded + attempt
-            )
+        for left in reversed(range(ATTEMPTS)):
+            parcel = await self._engine.pack(context)
+            spec = SessionSpec(self._life.tag, path, "", query, parcel, recorded + ATTEMPTS - left)
             try:
-                with under_way(self._life.scribe, spec, input_of(context), key, seat.name) as entry:
-                    try:
-                        entry.result = completion = await self._engine.run(seat, spec)
-                    except (ActorLostError, ContextLostError):
-                        raise
-                    except RLMError as error:
-                        entry.result = error
-                        raise
+                async with self._seat() as seat:
+                    return await self._once(seat, spec, context, key)
             except (ActorLostError, ContextLostError) as error:
-                if attempt == ATTEMPTS:
+                if not left:
                     raise
                 _log.warning("row %s goes on from its record: %s", path, error)
-                continue
-            self._free.append(seat)
-            return completion
         raise AssertionError
 
-    async def _seat(self) -> Seat:
-        """One that the job has, or one more."""
-        if self._free:
-            return self._free.pop()
-        return await self._engine.take_seat(self._order.settings.cluster.sessions_per_actor)
+    async def _once(self, seat: Seat, spec: SessionSpec, context: Context, key: str) -> Completion:
+        with under_way(self._life.scribe, spec, input_of(context), key, seat.name) as entry:
+            try:
+                entry.result = completion = await self._engine.run(seat, spec)
+            except (ActorLostError, ContextLostError):
+                raise
+            except RLMError as error:
+                entry.result = error
+                raise
+        return completion
+
+    @asynccontextmanager
+    async def _seat(self) -> AsyncIterator[Seat]:
+        """The next that is free: one that another row leaves, or one more from the pool."""
+        if self._free.empty():
+            taking = asyncio.create_task(self._take_one_more())
+            self._taking.add(taking)
+            taking.add_done_callback(self._taking.discard)
+        seat = await self._free.get()
+        if isinstance(seat, RLMError):
+            raise seat
+        try:
+            yield seat
+        except ActorLostError:
+            await self._engine.leave_seat(seat)
+            raise
+        except BaseException:
+            self._free.put_nowait(seat)
+            raise
+        self._free.put_nowait(seat)
+
+    async def _take_one_more(self) -> None:
+        try:
+            seat = await self._engine.take_seat(self._order.settings.cluster.sessions_per_actor)
+        except RLMError as error:
+            self._free.put_nowait(error)
+        else:
+            self._free.put_nowait(seat)
 
     async def _leaves(
         self,
@@ -174,8 +199,12 @@ class Job:
         self._life.scribe.put(SessionOpened(at, (), order.query, given, model, "driver", attempt))
 
     async def _aclose(self) -> None:
-        for seat in self._free:
-            await self._engine.leave_seat(seat)
+        for taking in self._taking:
+            taking.cancel()
+        while not self._free.empty():
+            seat = self._free.get_nowait()
+            if isinstance(seat, Seat):
+                await self._engine.leave_seat(seat)
         usage = await self._engine.close_run(self.run_id)
         usage = self._order.usage + replace(usage, sessions=usage.sessions - 1 + self._rows)
         done = Completion(None, "answered", usage=usage)

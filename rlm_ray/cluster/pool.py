@@ -69,7 +69,7 @@ class Pool:
         """A seat for a root session; waits for one. Raises `ClusterError` if no actor can be started."""
         leased = self._seats.lease(1, per_actor)
         if not leased:
-            self._grow(1, per_actor)
+            self._grow(len(self._waiting) + 1, per_actor)
             place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self._waiting.append((per_actor, place))
             leased = [await self._given(place)]

@@ -65,10 +65,15 @@ class Replay:
         return ended is None or ended.error_kind == CANCELLED or ended.at < sent.at
 
     def cell(self, path: Path, turn: int) -> CellEnded | None:
-        """What the code of this turn did; None where it belongs to an older reply than the recorded one."""
+        """What the code of this turn did; None where it belongs to an older reply than the recorded one.
+
+        Code that was killed, before the model heard of it, is run again: its actor may have been dying.
+        """
         node, reply = self.tree.nodes.get(path), self._call(path, turn)
         cell = node.cells.get(turn) if node is not None else None
-        return cell if cell is not None and reply is not None and cell.at >= reply.at else None
+        if cell is None or reply is None or cell.at < reply.at:
+            return None
+        return None if cell.killed and self._call(path, turn + 1) is None else cell
 
     def sub_calls(self, path: Path, turn: int) -> int:
         """How many sub-calls the code of this turn made."""
