@@ -44,6 +44,12 @@ TAKES_EFFECT_S = 0.5
 CLUSTER = Cluster(min_actors=1, max_actors=4, sessions_per_actor=16)
 CALLS = 2 + 4 * 2 + 16 * 2 + 16 * 9
 TEXT = "".join(f"line {number} of a text that is read in pieces\n" for number in range(2_000))
+HEAD = {
+    "num_cpus": 1,
+    "include_dashboard": False,
+    "_system_config": {"health_check_period_ms": 1_000, "health_check_initial_delay_ms": 1_000},
+}
+"""A lost node is noticed after 5 s instead of 15."""
 KINDS = ("sandbox", "actor", "node", "admission", "journal")
 
 
@@ -141,7 +147,7 @@ class Chaos:
     def __init__(self, server: ServerProcess, run_dir: str, seed: int) -> None:
         self.server, self.run_dir = server, run_dir
         self.dice = random.Random(seed)
-        self.nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self.nodes = Nodes(initialize_head=True, head_node_args=HEAD)
         self.workers = [self.nodes.add_node(num_cpus=2) for _ in range(2)]
         self.windows: list[tuple[float, float]] = []
         """When the kills of this run took effect."""

@@ -1,0 +1,74 @@
+"""Many questions as one run: order, failures in place, one budget, lost actors, and the record."""
+
+from __future__ import annotations
+
+import asyncio
+
+import ray
+
+from rlm_ray import Limits
+from rlm_ray.cluster.engine import Engine
+from rlm_ray.core.context import make_context
+from rlm_ray.job import open_job
+from rlm_ray.journal.folder import RunFolder
+from rlm_ray.run import new_run_id
+from rlm_ray.testing import Failure, ModelServer
+from rlm_ray.testing.scripts import is_session
+
+TEXTS = [f"row {number} " * (number + 1) for number in range(40)]
+
+
+def lengths(request):
+    """Two turns: look, and answer with the length; a text that says so cannot be answered."""
+    if not is_session(request):
+        return "plain"
+    if "poison" in str(request.messages):
+        return Failure(400, "not this one")
+    return (
+        "```python\nn = len(context)\nprint(n)\n```" if request.turn == 1 else "```python\nFINAL(str(n))\n```"
+    )
+
+
+def test_answers_come_in_the_order_of_the_texts_and_a_failure_stays_in_its_place(ask):
+    texts = [*TEXTS[:20], "poison", *TEXTS[20:]]
+    with ModelServer(lengths) as server:
+        results = ask(server).map("how long?", texts)
+    answers = [result.answer for result in results]
+    assert answers == [str(len(text)) if text != "poison" else None for text in texts]
+    assert "not this one" in results[20].why
+    assert [result.usage.total.calls for result in results] == [2] * 20 + [0] + [2] * 20
+    assert len({result.run_id for result in results}) == 1
+
+
+def test_all_rows_share_one_budget(ask):
+    with ModelServer(lengths) as server:
+        results = ask(server, limits=Limits(calls=60)).map("how long?", TEXTS)
+        assert server.calls <= 60
+    assert {result.stop_reason for result in results} == {"answered", "calls"}
+
+
+async def test_rows_outlive_the_actors_they_run_in(ask, cluster):
+    with ModelServer(lengths, latency_s=0.1) as server:
+        asking = asyncio.ensure_future(ask(server).amap("how long?", TEXTS))
+        while server.calls < 10:
+            await asyncio.sleep(0.01)
+        engine = await Engine.connect(cluster)
+        handles = await engine._pool.handles.remote()
+        ray.kill(next(iter(handles.values())))
+        results = await asking
+        assert [result.answer for result in results] == [str(len(text)) for text in TEXTS]
+        assert server.calls <= 2 * len(TEXTS) + 64
+    await engine.grow_to(2)
+
+
+async def test_a_job_that_is_taken_up_pays_for_no_row_twice(ask):
+    with ModelServer(lengths) as server:
+        settings, run_id = ask(server).settings, new_run_id()
+        for rows in (15, 40):
+            async with open_job(settings, "how long?", run_id=run_id) as job:
+                answers = [
+                    (await job.ask(row, "how long?", make_context(TEXTS[row]))).answer for row in range(rows)
+                ]
+        assert answers == [str(len(text)) for text in TEXTS]
+        assert server.calls == 2 * len(TEXTS)
+    assert RunFolder(settings.run_dir, run_id).tail().usage["total"]["calls"] == 2 * len(TEXTS)
