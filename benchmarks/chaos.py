@@ -171,7 +171,9 @@ class Chaos:
         return struck
 
     async def _sandbox(self) -> bool:
-        repls = repl_processes()
+        census = await (await Engine.connect(CLUSTER)).census()
+        zygotes = [child for counts in census.values() for child in children_of(counts["pid"])]
+        repls = [child for zygote in zygotes for child in children_of(zygote)]
         if not repls:
             return False
         os.kill(self.dice.choice(repls), signal.SIGKILL)
@@ -205,20 +207,13 @@ async def _handles(engine: Engine) -> dict[str, Any]:
     return handles
 
 
-def repl_processes() -> list[int]:
-    """Grandchildren of session actors: the zygotes' children."""
-    parents: dict[int, int] = {}
-    names: dict[int, str] = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (path / "stat").read_text().rsplit(")", 1)[1].split()
-            parents[int(path.name)] = int(fields[1])
-            names[int(path.name)] = (path / "cmdline").read_text()
-        except OSError:
-            continue
-    hosts = {pid for pid, name in names.items() if name.startswith("ray::SessionHost")}
-    zygotes = {pid for pid, parent in parents.items() if parent in hosts}
-    return [pid for pid, parent in parents.items() if parent in zygotes]
+def children_of(pid: int) -> list[int]:
+    """The processes right below one; none where it is gone."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
 
 
 async def disturbed(chaos: Chaos, right: str, length_s: float, tally: Tally) -> None:

@@ -22,11 +22,11 @@ from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.admission import RemoteAdmission
 from rlm_ray.cluster.cache import RemoteCache
 from rlm_ray.cluster.journal import RemoteJournal
-from rlm_ray.cluster.messages import LeafBatch, RootState, RunTag, SessionSpec
+from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
 from rlm_ray.cluster.metrics import RayMetrics
 from rlm_ray.cluster.spawn import Spawner, leaf_outcome
 from rlm_ray.cluster.store import unpack
-from rlm_ray.core.cell import Answered, Outcome
+from rlm_ray.core.cell import Outcome
 from rlm_ray.core.context import Context
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.gateway import Gateway
@@ -120,19 +120,12 @@ class SessionHost:
         """Never returns: whoever waits for it hears when this actor dies."""
         await asyncio.Event().wait()
 
-    async def root_state(self, run_id: str) -> RootState:
-        session = self._roots.get(run_id)
-        if session is None:
-            return RootState()
-        answered = sum(isinstance(slot, Answered) for slot in session.slots)
-        usage = await self._admission.usage(run_id)
-        return RootState(len(session.trajectory.turns), len(session.slots), answered, usage)
-
     async def census(self) -> dict[str, Any]:
         """What is alive here, for tests and health checks."""
         hosts = [task.result() for task in self._sandboxes.values() if task.done() and not task.exception()]
         return {
             "sessions": len(self._running),
+            "tasks": len(asyncio.all_tasks()),
             "sandboxes": sum(host.children for host in hosts),
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),

@@ -27,7 +27,7 @@ from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
 from rlm_ray.cluster.connector import RayThread, job, ray_thread
 from rlm_ray.cluster.journal import RemoteJournal
 from rlm_ray.cluster.lasting import here
-from rlm_ray.cluster.messages import LeafBatch, RootState, RunTag, SessionSpec
+from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
 from rlm_ray.cluster.pool import Pool, most_actors
 from rlm_ray.cluster.spawn import owned
 from rlm_ray.cluster.store import Parcel, pack
@@ -155,12 +155,6 @@ class Engine:
     async def stop(self, seat: Seat, run_id: str, reason: str, why: str) -> bool:
         """End a run early; its root then gives what it knows."""
         return bool(await seat.handle.stop.remote(run_id, reason, why))
-
-    @_on_ray_thread
-    async def state(self, seat: Seat, run_id: str) -> RootState:
-        """How far a run is."""
-        state: RootState = await seat.handle.root_state.remote(run_id)
-        return state
 
     @_on_ray_thread
     async def leaves(self, batch: LeafBatch) -> list[Outcome]:

@@ -12,7 +12,6 @@ from rlm_ray.cluster.store import Parcel
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Part
 from rlm_ray.core.ledger import Amount
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.gateway import Caller
 from rlm_ray.journal.protocol import JournalRef
 from rlm_ray.journal.scribe import Scribe
@@ -126,14 +125,3 @@ class LeafBatch:
     """The asking session's, where a leaf refers to it."""
     replays: bool = False
     """Some of them may be on record."""
-
-
-@dataclass(frozen=True, slots=True)
-class RootState:
-    """How far the root session is, for a live view."""
-
-    turn: int = 0
-    sub_calls: int = 0
-    answered: int = 0
-    usage: RunUsage = field(default_factory=RunUsage)
-    """Of the whole tree."""

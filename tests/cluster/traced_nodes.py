@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -43,10 +42,10 @@ async def strike_at(kind, run, cluster, server):
         ray.kill(next(handle for name, handle in handles.items() if name != run.actor))
     if kind == "sandbox":
         census = await engine.census()
-        children = [
+        for repl in [
             pid for counts in census.values() for zygote in below(counts["pid"]) for pid in below(zygote)
-        ]
-        os.kill(children[-1], signal.SIGKILL)
+        ]:
+            os.kill(repl, signal.SIGKILL)
 
 
 async def _handles(engine):
@@ -105,10 +104,8 @@ def fits(span, parent):
     )
 
 
-async def main(kind, nodes):
-    workers = [nodes.add_node(num_cpus=1) for _ in range(2)]
-    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-    cluster = Cluster(min_actors=2, max_actors=2)
+async def traced(kind, cluster):
+    """One run and what was received of it."""
     with OtlpReceiver() as receiver, ModelServer(recursion, latency_s=0.15) as server:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
         rlm = RLM(
@@ -119,14 +116,21 @@ async def main(kind, nodes):
         run = await rlm.astart(TREE, "some text " * 1000)
         await strike_at(kind, run, cluster, server)
         found = findings(await run.result(), receiver.spans)
-    found["nodes"] = len({counts["node"] for counts in census.values()} & {node.node_id for node in workers})
-    print(json.dumps(found))
+    return found | {"nodes": len({counts["node"] for counts in census.values()})}
+
+
+async def main(nodes):
+    for _ in range(2):
+        nodes.add_node(num_cpus=1)
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    cluster = Cluster(min_actors=2, max_actors=2)
+    print(json.dumps({kind: await traced(kind, cluster) for kind in ("nothing", "sandbox", "actor")}))
 
 
 if __name__ == "__main__":
     cluster_of_nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        asyncio.run(main(sys.argv[1], cluster_of_nodes))
+        asyncio.run(main(cluster_of_nodes))
     finally:
         ray.shutdown()
         cluster_of_nodes.shutdown()
