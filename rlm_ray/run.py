@@ -200,7 +200,7 @@ class Run:
 
 def new_run_id() -> str:
     """Unique, and in the order of time."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
 
 
 def traced_life(run_id: str, settings: Settings, traceparent: str) -> TracedRun | None:

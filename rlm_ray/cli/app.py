@@ -13,6 +13,7 @@ from rlm_ray.cli.doctor import doctor
 from rlm_ray.cli.map_reduce import map_reduce
 from rlm_ray.cli.resume import resume
 from rlm_ray.cli.runs import runs
+from rlm_ray.cli.serve import serve
 from rlm_ray.cli.view import view
 
 app = typer.Typer(
@@ -26,8 +27,9 @@ app.command(epilog=EXITS)(ask)
 app.command(epilog=EXITS)(batch)
 app.command("map-reduce", epilog=EXITS)(map_reduce)
 app.command(epilog=EXITS)(resume)
-app.command()(runs)
-app.command()(view)
+app.command(epilog="Exit codes: 0 stopped; 2 usage; 5 configuration or key.")(serve)
+app.command(epilog="Exit codes: 0 done; 1 failed; 5 configuration.")(runs)
+app.command(epilog="Exit codes: 0 done; 1 failed; 2 usage or unreadable input; 5 configuration.")(view)
 app.command(epilog="Exit codes: 0 all is well; 5 something is not.")(doctor)
 
 

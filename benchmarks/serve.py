@@ -1,0 +1,181 @@
+"""Many streamed chats at once through Ray Serve, with and without the replica killed in the middle.
+
+    python benchmarks/serve.py                 # 200 chats against a model that answers after 200 ms
+    python benchmarks/serve.py --kill-after 1  # and the replica killed after a second
+    python benchmarks/serve.py --upload-mb 100 # a file uploaded, and a question about it
+
+Each chat has an answer of its own, so a mixed-up one is seen. Its critical path is a turn and one level of sub-calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import socket
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+
+import httpx
+import openai
+import ray
+
+from rlm_ray.serve import AppArgs
+from rlm_ray.serve.local import Site, start
+from rlm_ray.testing import ServerProcess
+from rlm_ray.testing.scripts import run_query
+
+LATENCY_S = 0.2
+CRITICAL_S = 2 * LATENCY_S
+MODEL = "rlm/openai/root"
+TRIES = 20
+PAUSE_S = 1.0
+
+
+@dataclass
+class Chat:
+    number: int
+    answer: str = ""
+    first_s: float = 0.0
+    """Until the first byte of the try that was answered."""
+    seconds: float = 0.0
+    """Of that try."""
+    tries: int = 0
+
+    @property
+    def right(self) -> bool:
+        return self.answer == f"answer {self.number}: 2"
+
+
+async def play(chat: Chat, client: openai.AsyncOpenAI) -> None:
+    """Ask until the whole answer is there; a broken stream or a refusal is asked again, as clients do."""
+    while not chat.answer and chat.tries < TRIES:
+        if chat.tries:
+            await asyncio.sleep(PAUSE_S)
+        chat.tries += 1
+        try:
+            await _ask(chat, client)
+        except (openai.APIError, httpx.HTTPError) as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code not in {
+                429,
+                500,
+                502,
+                503,
+                504,
+            }:
+                raise
+
+
+async def _ask(chat: Chat, client: openai.AsyncOpenAI) -> None:
+    program = f"FINAL('answer {chat.number}: ' + str(len(recursive_map('q', [context[:9], context[9:]]))))"
+    started = time.perf_counter()
+    first, text, whole = 0.0, "", False
+    stream = await client.chat.completions.create(
+        model=MODEL,
+        stream=True,
+        messages=[
+            {"role": "user", "content": f"text of {chat.number} " * 500},
+            {"role": "user", "content": run_query(program)},
+        ],
+    )
+    async for chunk in stream:
+        first = first or time.perf_counter() - started
+        text += chunk.choices[0].delta.content or ""
+        whole = whole or chunk.choices[0].finish_reason is not None
+    if whole:
+        chat.answer, chat.first_s, chat.seconds = text, first, time.perf_counter() - started
+
+
+async def load(url: str, chats: int, kill_after_s: float | None) -> list[Chat]:
+    """All at once; the replica may be killed meanwhile."""
+    played = [Chat(number) for number in range(chats)]
+    limits = httpx.Limits(max_connections=chats)
+    async with (
+        httpx.AsyncClient(limits=limits, timeout=120) as http,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0, http_client=http) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for chat in played:
+            group.create_task(play(chat, client))
+        if kill_after_s is not None:
+            await asyncio.sleep(kill_after_s)
+            await asyncio.to_thread(kill_the_replica)
+    return played
+
+
+def kill_the_replica() -> None:
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith("SERVE_REPLICA::rlm#"):
+            ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+
+
+def told(name: str, chats: list[Chat], seconds: float) -> None:
+    overheads = [chat.seconds - CRITICAL_S for chat in chats if chat.answer]
+    firsts = [chat.first_s for chat in chats if chat.answer]
+    wrong = sum(bool(chat.answer) and not chat.right for chat in chats)
+    print(
+        f"{name}: {sum(chat.right for chat in chats)} of {len(chats)} right, {wrong} wrong, "
+        f"{sum(not chat.answer for chat in chats)} without an answer, "
+        f"{sum(chat.tries - 1 for chat in chats)} asked again; {seconds:.1f} s in all\n"
+        f"    above the critical path: p50 {_share(overheads, 50):.2f} s, p99 {_share(overheads, 99):.2f} s; "
+        f"first byte: p50 {_share(firsts, 50) * 1e3:.0f} ms, p99 {_share(firsts, 99) * 1e3:.0f} ms",
+        flush=True,
+    )
+
+
+def _share(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def upload(url: str, megabytes: int) -> None:
+    """A file as large as this, and a question that reads all of it."""
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0)
+    data = (b"hay " * 255 + b"pin\n") * 1024 * megabytes
+    started = time.perf_counter()
+    file = client.files.create(file=("hay.txt", io.BytesIO(data)), purpose="user_data")
+    uploaded_s = time.perf_counter() - started
+    program = run_query("FINAL(str(context.count('pin')))")
+    started = time.perf_counter()
+    wish = {"rlm": {"file_ids": [file.id]}}
+    answer = client.responses.create(model=MODEL, input=program, extra_body=wish).output_text
+    asked_s = time.perf_counter() - started
+    right = answer == str(1024 * megabytes)
+    print(
+        f"{len(data):,} bytes: uploaded in {uploaded_s:.2f} s, asked about in {asked_s:.2f} s, right: {right}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--chats", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kill-after", type=float)
+    parser.add_argument("--upload-mb", type=int)
+    options = parser.parse_args()
+    with (
+        ServerProcess(["--script", "recursion", "--latency-s", str(LATENCY_S)]) as server,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        settings = {
+            "model": "openai/root",
+            "params": {"api_base": server.url, "api_key": "k"},
+            "cluster": {"sessions_per_actor": 128, "max_actors": 2, "min_actors": 2},
+        }
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        site = Site(AppArgs(run_dir=folder, settings=settings), port=port)
+        start(site)
+        asyncio.run(load(site.url, 20, None))
+        if options.upload_mb:
+            upload(site.url, options.upload_mb)
+            return
+        for number in range(1 if options.kill_after else options.rounds):
+            started = time.perf_counter()
+            chats = asyncio.run(load(site.url, options.chats, options.kill_after))
+            told(f"round {number + 1}", chats, time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

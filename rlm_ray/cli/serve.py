@@ -1,0 +1,82 @@
+"""`rlm-ray serve`: the engine behind an OpenAI-compatible address, from this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlm_ray.cli import exits, options
+
+if TYPE_CHECKING:
+    from rlm_ray.serve.local import Site
+
+Config = Annotated[
+    Path | None,
+    typer.Argument(metavar="[CONFIG]", help="YAML as for `serve deploy`.", show_default=False),
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen at; default 127.0.0.1.")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen at; default 8000.")]
+KeysFile = Annotated[str | None, typer.Option(help="YAML file of keys; without, only this machine may ask.")]
+NewKey = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Make a key and its entry for the file of keys, and leave.")
+]
+
+
+def serve(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+    keys_file: KeysFile = None,
+    model: options.Model = None,
+    recursive_model: options.RecursiveModel = None,
+    max_depth: options.MaxDepth = None,
+    api_base: options.ApiBase = None,
+    sets: options.Sets = None,
+    new_key: NewKey = None,
+) -> None:
+    """Serve questions to any OpenAI client, and a web page at /.
+
+    Settings are those of the environment, rlm-ray.toml and the options here; with CONFIG, those of CONFIG.
+    """
+    with exits.errors_as_exits():
+        if new_key is not None:
+            _print_key(new_key)
+            raise typer.Exit(exits.OK)
+        named = options.named(
+            sets, {"api_base": api_base}, model=model, recursive_model=recursive_model, max_depth=max_depth
+        )
+        if config is not None and named:
+            exits.say("error: settings stand in CONFIG; leave out the other options")
+            raise typer.Exit(exits.USAGE)
+        from rlm_ray.serve.local import read_site, serve_until_stopped
+
+        site = read_site(config) if config is not None else _site(named)
+        site = replace(site, host=host or site.host, port=port or site.port)
+        if keys_file is not None:
+            site = replace(
+                site, args=site.args.model_copy(update={"keys_file": str(Path(keys_file).absolute())})
+            )
+        exits.say(f"starting at {site.url}")
+        serve_until_stopped(site, lambda: exits.say("ready (stop with Ctrl-C)"))
+    raise typer.Exit(exits.OK)
+
+
+def _site(named: dict[str, object]) -> Site:
+    from rlm_ray.serve.args import AppArgs
+    from rlm_ray.serve.local import Site
+
+    sets = [f"{name}={value}" for name, value in named.items()]
+    table = asdict(options.settings_of(sets, {}))
+    run_dir = table.pop("run_dir")
+    return Site(AppArgs(run_dir=run_dir, settings=table))
+
+
+def _print_key(name: str) -> None:
+    from rlm_ray.serve.keys import new_key
+
+    key, entry = new_key(name)
+    exits.say(f"The key, shown only now:\n{key}\nIts entry under `keys:` in the file:")
+    print(entry, end="")

@@ -1,0 +1,21 @@
+"""The engine behind an OpenAI-compatible address, on Ray Serve: `import_path: rlm_ray.serve:app`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlm_ray.serve.args import AppArgs
+    from rlm_ray.serve.builder import app
+
+_HOMES = {"AppArgs": "rlm_ray.serve.args", "app": "rlm_ray.serve.builder"}
+
+__all__ = ["AppArgs", "app"]
+
+
+def __getattr__(name: str) -> object:
+    """Names are imported when first used: Serve takes seconds to import, and keys can be made without it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,146 @@
+"""The desk as one lasting actor of the cluster, and the way to it. What it must not forget is in the run store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import time
+from typing import Any
+
+import ray
+
+from rlm_ray.cluster.connector import ray_thread
+from rlm_ray.cluster.lasting import lasting_actor
+from rlm_ray.errors import ClusterError, JournalError
+from rlm_ray.journal.folder import RunFolder
+from rlm_ray.serve.desk import Answer, Ask, Desk, News, Spent, desk_of
+
+FOLDER = "serve"
+"""In the run store; no run has such a name."""
+STATE = "desk.json"
+LISTEN_S = 2.0
+ATTEMPTS = 5
+RETRY_S = 0.5
+
+
+class DeskActor:
+    """A plain class; `DeskClient` wraps it as a Ray actor. Replies when what it did is in the run store."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._folder = RunFolder(run_dir, FOLDER)
+        noted = self._folder.load(STATE)
+        self._desk = Desk() if noted is None else desk_of(json.loads(noted))
+        self._saving: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+        self._stirred = asyncio.Event()
+
+    async def admit(self, ask: Ask) -> Answer:
+        answer = self._desk.admit(ask, time.time())
+        await self._save()
+        return answer
+
+    async def settle(self, run_id: str, spent: Spent, **how: bool) -> None:
+        self._desk.settle(run_id, spent, **how)
+        await self._save()
+
+    async def cancel(self, run_id: str) -> bool:
+        found = self._desk.cancel(run_id)
+        self._stir()
+        return found
+
+    async def listen(self, replica: str, running: tuple[str, ...]) -> News:
+        """News at once where there are any, else when there are or after a while."""
+        stirred = self._stirred
+        news = self._desk.listen(replica, running, time.time())
+        if not news:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LISTEN_S):
+                    await stirred.wait()
+            news = self._desk.listen(replica, running, time.time())
+        return news
+
+    async def leave(self, replica: str) -> None:
+        self._desk.leave(replica)
+        self._stir()
+
+    async def is_open(self, run_id: str) -> bool:
+        """It is under way, or will be taken up again."""
+        return run_id in self._desk.tickets
+
+    async def spent(self, key: str) -> Spent:
+        return self._desk.spent.get(key, Spent())
+
+    def _stir(self) -> None:
+        self._stirred.set()
+        self._stirred = asyncio.Event()
+
+    async def _save(self) -> None:
+        """One write at a time; all that comes meanwhile goes into the next one together."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._save_after(self._saving))
+        await asyncio.shield(self._next)
+
+    async def _save_after(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        self._saving, self._next = self._next, None
+        state = json.dumps(self._desk.state()).encode()
+        await asyncio.to_thread(self._folder.save, STATE, state)
+
+
+class DeskClient:
+    """The way to the desk from a replica. Raises `ClusterError` where it does not answer."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._run_dir = run_dir
+        self._handle: Any = None
+
+    async def admit(self, ask: Ask) -> Answer:
+        answer: Answer = await self._ask("admit", ask)
+        return answer
+
+    async def settle(
+        self, run_id: str, spent: Spent, *, repeatable: bool, out_of_money: bool = False
+    ) -> None:
+        await self._ask("settle", run_id, spent, repeatable=repeatable, out_of_money=out_of_money)
+
+    async def cancel(self, run_id: str) -> bool:
+        return bool(await self._ask("cancel", run_id))
+
+    async def listen(self, replica: str, running: tuple[str, ...]) -> News:
+        news: News = await self._ask("listen", replica, running)
+        return news
+
+    async def leave(self, replica: str) -> None:
+        await self._ask("leave", replica)
+
+    async def is_open(self, run_id: str) -> bool:
+        return bool(await self._ask("is_open", run_id))
+
+    async def spent(self, key: str) -> Spent:
+        spent: Spent = await self._ask("spent", key)
+        return spent
+
+    async def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+        return await ray_thread().run(self._insist(method, *arguments, **named))
+
+    async def _insist(self, method: str, *arguments: Any, **named: Any) -> Any:
+        for _ in range(ATTEMPTS):
+            try:
+                if self._handle is None:
+                    self._handle = lasting_actor(DeskActor, _name(self._run_dir), self._run_dir)
+                return await getattr(self._handle, method).remote(*arguments, **named)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, JournalError):
+                    raise error.cause from error
+                raise ClusterError(f"the desk of the service failed: {error.cause!r}") from error
+            except ray.exceptions.RayActorError as error:
+                lost, self._handle = error, None
+                await asyncio.sleep(RETRY_S)
+        raise ClusterError(f"the desk of the service does not answer: {lost}") from lost
+
+
+def _name(run_dir: str) -> str:
+    return f"rlm_ray.serve.{hashlib.blake2b(run_dir.encode(), digest_size=6).hexdigest()}"

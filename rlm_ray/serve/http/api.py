@@ -1,0 +1,58 @@
+"""The HTTP application of a replica."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from rlm_ray.serve.args import AppArgs
+from rlm_ray.serve.http.bodies import Bodies
+from rlm_ray.serve.http.chat import chat_routes
+from rlm_ray.serve.http.files import file_routes
+from rlm_ray.serve.http.guard import Guard
+from rlm_ray.serve.http.models import model_routes
+from rlm_ray.serve.http.page import page_routes
+from rlm_ray.serve.http.refusals import answer_errors
+from rlm_ray.serve.http.responses import response_routes
+from rlm_ray.serve.http.runs import run_routes
+from rlm_ray.serve.http.service import Service
+from rlm_ray.serve.keys import Keys
+
+
+def make_api(
+    service: Service, keys: Keys, args: AppArgs, kept: Callable[[], AbstractAsyncContextManager[None]]
+) -> FastAPI:
+    """All routes; `kept` is held while it serves."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with kept():
+            yield
+
+    api = FastAPI(
+        title="rlm_ray",
+        version=version("rlm-ray"),
+        description="Questions over unbounded context, asked as OpenAI's clients ask.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    guard = Guard(keys)
+    answer_errors(api)
+    for routes in (chat_routes, response_routes, file_routes, run_routes, model_routes):
+        api.include_router(routes(service, guard))
+    api.include_router(page_routes())
+    api.add_middleware(Bodies, guard=guard, body_bytes=args.body_bytes, file_bytes=args.file_bytes)
+    _name_models(api, service.catalogue.ids())
+    return api
+
+
+def _name_models(api: FastAPI, ids: list[str]) -> None:
+    """The models of this deployment stand in its OpenAPI document as examples."""
+    for schema in api.openapi()["components"]["schemas"].values():
+        model = schema.get("properties", {}).get("model")
+        if model is not None:
+            model["examples"] = ids

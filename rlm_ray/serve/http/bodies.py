@@ -1,0 +1,71 @@
+"""ASGI middleware: a key before a body is read, a limit while it is read, and a run id for every request."""
+
+from __future__ import annotations
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rlm_ray.serve.http.guard import Guard
+from rlm_ray.serve.http.refusals import Refusal
+from rlm_ray.serve.request import request_run_id
+
+RUN_HEADER = "x-rlm-run-id"
+"""`x-request-id` is Serve's, or the client's own; both are noted with the run."""
+UPLOADS = "/v1/files"
+FORM_BYTES = 64 << 10
+"""What a form may hold beside its file."""
+
+
+class Bodies:
+    """Who sends a body must have a key before it is read."""
+
+    def __init__(self, app: ASGIApp, guard: Guard, body_bytes: int, file_bytes: int) -> None:
+        self._app, self._guard = app, guard
+        self._body_bytes, self._upload_bytes = body_bytes, file_bytes + FORM_BYTES
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        most = self._upload_bytes if scope["path"].rstrip("/") == UPLOADS else self._body_bytes
+        run_id = request_run_id()
+        scope.setdefault("state", {})["run_id"] = run_id
+        counted, begun = 0, False
+
+        async def receive_counted() -> Message:
+            nonlocal counted
+            message = await receive()
+            counted += len(message.get("body", b""))
+            if counted > most:
+                raise _too_large(most)
+            return message
+
+        async def send_named(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                MutableHeaders(scope=message).setdefault(RUN_HEADER, run_id)
+            await send(message)
+
+        try:
+            if scope["method"] == "POST":
+                self._guard.who(Request(scope))
+            if _announced(scope) > most:
+                raise _too_large(most)
+            await self._app(scope, receive_counted, send_named)
+        except Refusal as refusal:
+            if begun:
+                raise
+            await refusal.reply()(scope, receive, send_named)
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, "too_large", f"the body is larger than the {most:,} bytes allowed here")
+
+
+def _announced(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0

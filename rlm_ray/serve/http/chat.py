@@ -1,0 +1,190 @@
+"""`/v1/chat/completions`: a run as a chat completion, whole or in chunks."""
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field, JsonValue
+
+from rlm_ray.core.records import RunEnded
+from rlm_ray.serve.http import sse
+from rlm_ray.serve.http.bodies import RUN_HEADER
+from rlm_ray.serve.http.guard import Guard
+from rlm_ray.serve.http.refusals import documented, refusal_of_end
+from rlm_ray.serve.http.service import Service, Wanted
+from rlm_ray.serve.http.shapes import FilePart, RunOptions, Usage, json_wish, texts_only, totals
+from rlm_ray.serve.keys import Key
+from rlm_ray.serve.question import Message, Piece, Text
+from rlm_ray.serve.telling import told
+
+ANSWER_CHARS = 400
+"""The most of an answer in one chunk."""
+
+
+class ChatPart(BaseModel):
+    """A part of a message: `text` or `file`."""
+
+    type: str
+    text: str | None = None
+    file: FilePart | None = None
+
+    def piece(self) -> Piece | None:
+        if self.type == "text" and self.text is not None:
+            return Text(self.text)
+        return self.file.piece() if self.type == "file" and self.file is not None else None
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ChatPart] | None = None
+
+    def message(self) -> Message:
+        if isinstance(self.content, list):
+            return Message(self.role, texts_only([(part.type, part.piece()) for part in self.content]))
+        return Message(self.role, (Text(self.content),) if self.content else ())
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """As OpenAI's; what is not named here is ignored."""
+
+    model: str
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    tools: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    """None: code is the only tool of a model here."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    response_format: dict[str, JsonValue] | None = None
+    metadata: dict[str, str] | None = None
+    rlm: RunOptions = RunOptions()
+
+    def wanted(self) -> Wanted:
+        wish = json_wish(self.response_format)
+        messages = [message.message() for message in self.messages]
+        messages += [Message("system", (Text(wish),))] if wish else []
+        params = {} if self.temperature is None else {"temperature": self.temperature}
+        return Wanted("chat", self, self.model, messages, self.rlm, params, metadata=self.metadata or {})
+
+
+class Answer(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class Choice(BaseModel):
+    index: int = 0
+    message: Answer
+    finish_reason: Literal["stop", "length"]
+    """`length`: a limit stopped the run, and this is the best it knew."""
+    logprobs: None = None
+
+
+class ChatCompletion(BaseModel):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    rlm: dict[str, Any] = {}
+    """The run: its id, why it stopped, and what it used by model and depth."""
+
+
+def chat_routes(service: Service, guard: Guard) -> APIRouter:
+    router = APIRouter(tags=["chat"])
+
+    @router.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletion,
+        responses=documented(400, 403, 404, 413, 422, 429, 500, 502)
+        | {200: {"content": {"text/event-stream": {}}, "description": "The answer; chunks with `stream`."}},
+    )
+    async def complete(
+        request: Request, response: Response, body: ChatRequest, key: Annotated[Key, Depends(guard)]
+    ) -> Any:
+        """Answer the last message of the user; long messages and files are the context."""
+        run_id = await service.begin(request, key, body.wanted())
+        if body.stream:
+            return sse.streamed(_chunks(service, run_id, body), run_id)
+        response.headers[RUN_HEADER] = run_id
+        end = await service.ended(run_id)
+        return _completion(run_id, body.model, end)
+
+    return router
+
+
+def _completion(run_id: str, model: str, end: RunEnded) -> ChatCompletion:
+    choice = Choice(message=Answer(content=end.answer or ""), finish_reason=_finish(end))
+    return ChatCompletion(
+        id=f"chatcmpl-{run_id}", created=int(time.time()), model=model, choices=[choice],
+        usage=_usage(end), rlm=run_facts(run_id, end),
+    )  # fmt: skip
+
+
+async def _chunks(service: Service, run_id: str, body: ChatRequest) -> AsyncGenerator[str]:
+    """The role at once; then what the run does, as reasoning; then the answer, why it ended, and what it used."""
+    head = {
+        "id": f"chatcmpl-{run_id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": body.model,
+    }
+
+    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return sse.event(head | {"choices": [choice]} | more)
+
+    async with service.runs.attended(run_id):
+        yield chunk({"role": "assistant", "content": ""})
+        end: RunEnded | None = None
+        async with contextlib.aclosing(
+            sse.with_pauses(service.runs.follow(run_id), service.keep_alive_s)
+        ) as records:
+            async for record in records:
+                if record is None:
+                    yield sse.KEEP_ALIVE
+                elif isinstance(record, RunEnded):
+                    end = record
+                elif text := told(record):
+                    yield chunk({"reasoning_content": text})
+    assert end is not None
+    if (refusal := refusal_of_end(end)) is not None:
+        yield sse.event(refusal.body())
+        return
+    for piece in pieces_of(end.answer or ""):
+        yield chunk({"content": piece})
+    usage = _usage(end).model_dump()
+    yield chunk({}, _finish(end), usage=usage, rlm=run_facts(run_id, end))
+    if body.stream_options is not None and body.stream_options.include_usage:
+        yield sse.event(head | {"choices": [], "usage": usage})
+    yield sse.DONE
+
+
+def pieces_of(answer: str) -> list[str]:
+    """An answer in parts for a stream."""
+    return [answer[start : start + ANSWER_CHARS] for start in range(0, len(answer), ANSWER_CHARS)]
+
+
+def run_facts(run_id: str, end: RunEnded) -> dict[str, Any]:
+    """What our own clients may want to know of the run."""
+    return {
+        "run_id": run_id, "stop_reason": end.stop_reason, "why": end.why, "turns": end.turns,
+        "seconds": end.seconds, "usage": end.usage,
+    }  # fmt: skip
+
+
+def _finish(end: RunEnded) -> Literal["stop", "length"]:
+    return "stop" if end.stop_reason == "answered" else "length"
+
+
+def _usage(end: RunEnded) -> Usage:
+    total = totals(end.usage)
+    used, made = total["input_tokens"], total["output_tokens"]
+    return Usage(prompt_tokens=used, completion_tokens=made, total_tokens=used + made)

@@ -1,0 +1,87 @@
+"""How a run of the service begins, first or again, and what it used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from rlm_ray.config import Settings
+from rlm_ray.core.context import Context
+from rlm_ray.core.records import RunEnded
+from rlm_ray.core.tallies import usage_of
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.earlier import Earlier
+from rlm_ray.errors import ClusterError, JournalError
+from rlm_ray.journal.folder import RunFolder
+from rlm_ray.resume import take_up
+from rlm_ray.run import Result, Run
+from rlm_ray.serve.desk import Spent
+from rlm_ray.serve.request import Noted, noted_in
+
+UNHELD_TRIES = 40
+"""How often, a second apart, the run of a dead replica is tried until its journal is free."""
+LOST = "the replica that had this run died; ask again"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """Makes runs of requests."""
+
+    settings: Callable[[Noted], Settings]
+    run_dir: str
+
+    def folder(self, run_id: str) -> RunFolder:
+        return RunFolder(self.run_dir, run_id)
+
+    async def first(self, noted: Noted, load: Callable[[], Awaitable[Context]], traceparent: str) -> Run:
+        """A new run, to be started."""
+        context = await load()
+        return Run(
+            self.settings(noted), noted.query, context,
+            traceparent=traceparent, earlier=Earlier(noted.run_id),
+        )  # fmt: skip
+
+    async def next(self, run_id: str) -> Run | Result:
+        """The next life of a dead replica's run, when its journal is free; or its result, where it has one."""
+        folder = self.folder(run_id)
+        noted = await asyncio.to_thread(noted_in, folder)
+        if noted is None:
+            raise ClusterError(LOST)
+        for _ in range(UNHELD_TRIES):
+            if await asyncio.to_thread(folder.holder) is None:
+                break
+            await asyncio.sleep(1)
+        settings = self.settings(noted)
+        return await asyncio.to_thread(take_up, folder, None, lambda _: settings)
+
+    async def none(self) -> Run:
+        """Of a run that nobody waits for any more."""
+        raise ClusterError(LOST)
+
+
+def end_of_result(result: Result) -> RunEnded:
+    """As its journal has it."""
+    return RunEnded(
+        time.time(), result.stop_reason, result.why, result.answer, result.turns, result.seconds,
+        result.usage.as_dict(),
+    )  # fmt: skip
+
+
+def spent_of(usage: RunUsage) -> Spent:
+    total = usage.total
+    return Spent(1, total.input_tokens, total.output_tokens, total.cost_usd)
+
+
+def spent_on_record(folder: RunFolder) -> Spent:
+    """By a run that had no time to say it; what its journal cannot tell is not known."""
+    try:
+        records = folder.records() if folder.exists() else []
+    except JournalError as error:
+        _log.warning("%s", error)
+        records = []
+    return spent_of(usage_of(records))

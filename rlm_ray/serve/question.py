@@ -1,0 +1,137 @@
+"""A conversation into a question and a context. Pure.
+
+The last message of the user is the question. What is long, and every file, becomes context: one piece a text, several
+pieces documents named after where they stood. What is short stays with the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rlm_ray.errors import InputError
+
+LONG_CHARS = 4_000
+"""A longer text is context."""
+EDGE_CHARS = 1_000
+"""So much of the beginning and the end of a message that is context stays with the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """An uploaded file."""
+
+    file_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileData:
+    """A file inside the request."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Uri:
+    """A context that lies elsewhere."""
+
+    uri: str
+
+
+Piece: TypeAlias = Text | FileRef | FileData
+Source: TypeAlias = Text | FileRef | FileData | Uri
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A piece of context."""
+
+    name: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    query: str
+    context: tuple[Named, ...] = ()
+
+
+def question_of(messages: Sequence[Message], more: Sequence[Named] = ()) -> Question:
+    """What is asked, and about what. Raises `InputError` where the user says nothing."""
+    last = _last_of_user(messages)
+    asked = ""
+    told: list[tuple[str, str]] = []
+    context: list[Named] = []
+    for number, message in enumerate(messages):
+        text, pieces = _split(message, number, is_question=number == last)
+        context += pieces
+        if number == last:
+            asked = text
+        elif text:
+            told.append((message.role, text))
+    if sum(len(text) for _, text in told) > LONG_CHARS:  # many short messages are long, too
+        context = [Named("conversation", Text(_transcript(told))), *context]
+        told = [
+            (role, text) for role, text in told if role in {"system", "developer"} and len(text) < LONG_CHARS
+        ]
+    return Question(_query(asked, told), (*more, *context))
+
+
+def _last_of_user(messages: Sequence[Message]) -> int:
+    for number in reversed(range(len(messages))):
+        pieces = messages[number].pieces
+        if messages[number].role == "user" and any(isinstance(p, Text) and p.text.strip() for p in pieces):
+            return number
+    raise InputError("messages", "no message of the user holds a text; ask a question")
+
+
+def _split(message: Message, number: int, *, is_question: bool) -> tuple[str, list[Named]]:
+    """What of a message stays with the question, and what becomes context."""
+    short: list[str] = []
+    long: list[Named] = []
+    for part, piece in enumerate(message.pieces, 1):
+        name = f"message {number + 1} ({message.role}), part {part}"
+        match piece:
+            case Text(text) if len(text) <= LONG_CHARS:
+                short.append(text)
+            case FileData(given, _):
+                long.append(Named(given or name, piece))
+            case _:
+                long.append(Named(name, piece))
+    if is_question and not "".join(short).strip():
+        short.append(_pointer(next(item.source for item in long if isinstance(item.source, Text))))
+    return "\n\n".join(short), long
+
+
+def _pointer(text: Text) -> str:
+    """The question to a message that is itself too long to be one."""
+    return (
+        "The context is, or holds, a message of the user. Do what it asks. It begins:\n"
+        f"{text.text[:EDGE_CHARS]}\n[...]\nand it ends:\n{text.text[-EDGE_CHARS:]}"
+    )
+
+
+def _query(asked: str, told: Sequence[tuple[str, str]]) -> str:
+    rules = [text for role, text in told if role in {"system", "developer"}]
+    talk = [(role, text) for role, text in told if role not in {"system", "developer"}]
+    parts = [f"Instructions:\n{text}" for text in rules]
+    if talk:
+        parts.append(f"The conversation so far:\n{_transcript(talk)}")
+    return "\n\n".join([*parts, f"The question now:\n{asked}" if parts else asked])
+
+
+def _transcript(told: Sequence[tuple[str, str]]) -> str:
+    return "\n\n".join(f"{role}: {text}" for role, text in told)

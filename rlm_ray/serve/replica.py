@@ -1,0 +1,97 @@
+"""A replica: everything put together from the arguments of the application."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlm_ray.config import Settings, settings_from
+from rlm_ray.core.limits import Limits
+from rlm_ray.errors import ConfigError
+from rlm_ray.serve.args import AppArgs
+from rlm_ray.serve.catalogue import Catalogue, lower, make_catalogue, with_options
+from rlm_ray.serve.desk_actor import DeskClient
+from rlm_ray.serve.files import FileStore
+from rlm_ray.serve.http.api import make_api
+from rlm_ray.serve.http.service import Service
+from rlm_ray.serve.keys import Keys, read_keys
+from rlm_ray.serve.lives import Lives
+from rlm_ray.serve.loading import Loader
+from rlm_ray.serve.request import Noted
+from rlm_ray.serve.runs import Runs
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+KEYS_VARIABLE = "RLM_RAY_SERVE_KEYS"
+SWEEP_S = 3600.0
+
+
+class Replica:
+    """A plain class; `builder` wraps it as the ingress of a Serve application."""
+
+    def __init__(self, args: AppArgs) -> None:
+        self._args = args
+        self._catalogue = catalogue_of(args)
+        self._keys = keys_of(args)
+        run_dir = self._catalogue.base.run_dir
+        self._desk = DeskClient(run_dir)
+        self._runs = Runs(Lives(self._settings, run_dir), self._desk, args.max_runs)
+        self._files = FileStore(run_dir, args.file_bytes, args.file_days)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        args = self._args
+        loader = Loader(self._files, tuple(args.context_uris), args.file_bytes)
+        service = Service(self._catalogue, self._runs, self._desk, self._files, loader, args.keep_alive_s)
+        return make_api(service, self._keys, args, self._kept)
+
+    @asynccontextmanager
+    async def _kept(self) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            async with self._runs.kept():
+                yield
+        finally:
+            sweeping.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.to_thread(self._files.sweep, time.time())
+            await asyncio.sleep(SWEEP_S)
+
+    def _settings(self, noted: Noted) -> Settings:
+        """Of a run: its model's, its own wishes, and what its key may do."""
+        settings = self._catalogue.settings(noted.model)
+        if settings is None:
+            raise ConfigError("model", f"{noted.model!r} is not served any more")
+        wanted = with_options(settings, noted.options)
+        if noted.params:
+            wanted = settings_from(noted.params, base=wanted)
+        key = self._keys.named(noted.key)
+        return replace(
+            wanted,
+            limits=lower(wanted.limits, Limits(cost_usd=noted.cost_usd)),
+            tenant=noted.key,
+            weight=key.weight if key is not None else 1.0,
+        )
+
+
+def catalogue_of(args: AppArgs) -> Catalogue:
+    return make_catalogue(args.settings, args.models, args.allow_models, args.run_dir)
+
+
+def keys_of(args: AppArgs) -> Keys:
+    """From the file, or the environment; none: only this machine may ask."""
+    if not args.keys_file:
+        text = os.environ.get(KEYS_VARIABLE, "")
+        return read_keys(text, KEYS_VARIABLE) if text else Keys()
+    try:
+        return read_keys(Path(args.keys_file).expanduser().read_text("utf-8"), args.keys_file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("keys_file", f"cannot be read: {error}") from error

@@ -1,0 +1,79 @@
+"""Clients that go away, and replicas that die."""
+
+from __future__ import annotations
+
+import httpx
+import openai
+import pytest
+import ray
+from serve_waiting import MODEL, QUICK, SLOW, asked, eventually
+
+from rlm_ray.testing.scripts import run_query
+
+
+def replicas():
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return [one["name"] for one in named if one["name"].startswith("SERVE_REPLICA::rlm#")]
+
+
+def kill_the_replicas():
+    for name in replicas():
+        ray.kill(ray.get_actor(name, namespace="serve"))
+
+
+def nothing_is_left(models, census):
+    return models.in_flight == 0 and not any(census().values())
+
+
+def test_a_stream_that_is_closed_leaves_nothing_behind(site, models, census):
+    before = models.calls
+    stream = site.client().chat.completions.create(model=MODEL, messages=asked(SLOW), stream=True)
+    for _ in stream:
+        if models.calls > before + 10:
+            break
+    stream.close()
+    assert eventually(lambda: nothing_is_left(models, census), 2)
+    after = models.calls
+    assert not eventually(lambda: models.calls > after, 0.5)
+
+
+def test_a_client_that_gives_up_waiting_leaves_nothing_behind(site, models, census):
+    with pytest.raises(openai.APITimeoutError):
+        site.client(timeout=1.5).chat.completions.create(model=MODEL, messages=asked(SLOW))
+    assert eventually(lambda: nothing_is_left(models, census), 2)
+
+
+def test_a_background_run_goes_on_when_its_replica_dies_and_pays_nothing_twice(site, models):
+    client = site.client()
+    question = run_query(*["print(recursive_map('q', ['a', 'b', 'c']))"] * 12)
+    before = models.calls
+    begun = client.responses.create(model=MODEL, input=question, background=True)
+    assert eventually(lambda: models.calls > before + 12, 30)
+    kill_the_replicas()
+
+    def state():
+        try:
+            return client.responses.retrieve(begun.id).status
+        except openai.APIError:
+            return "no replica"
+
+    assert eventually(lambda: state() == "completed", 90)
+    assert client.responses.retrieve(begun.id).output_text == "session done"
+    under_way = 4
+    assert models.calls - before <= 12 * 4 + 1 + under_way
+
+
+def test_a_waiting_client_gets_an_error_it_may_retry_when_the_replica_dies(site, models):
+    assert eventually(lambda: len(replicas()) == 2, 30)
+    client = site.client()
+    before = models.calls
+    stream = client.chat.completions.create(model=MODEL, messages=asked(SLOW), stream=True)
+    for _ in stream:
+        if models.calls > before + 5:
+            break
+    kill_the_replicas()
+    with pytest.raises((openai.APIError, httpx.RemoteProtocolError)):  # the answer is cut, and says so
+        for _ in stream:
+            pass
+    retried = site.client(max_retries=5).chat.completions.create(model=MODEL, messages=asked(QUICK))
+    assert retried.choices[0].message.content == "session done"

@@ -1,0 +1,113 @@
+"""The web page in a real browser: ask, watch, cancel, open the report."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from serve_waiting import SLOW
+
+from rlm_ray.testing.scripts import run_query
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+BROWSER = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SHOTS = os.environ.get("RLM_RAY_TEST_SHOTS", "")
+"""A folder for pictures of the page, to be looked at."""
+
+pytestmark = pytest.mark.skipif(not Path(BROWSER).exists(), reason=f"needs {BROWSER}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as tool:
+        running = tool.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, site):
+    """The page with a key, and nothing that it may complain about."""
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    complaints = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.goto(site.url)
+    page.get_by_label("Key").fill("sk-ann")
+    page.get_by_label("Key").press("Tab")
+    playwright.expect(page.locator("#model option")).to_have_count(3)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def shoot(page, name):
+    if SHOTS:
+        page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
+
+
+def test_without_a_key_the_page_asks_for_one(browser, site):
+    page = browser.new_page()
+    page.goto(site.url)
+    page.get_by_label("Key").wait_for()
+    assert "key is missing" in page.get_by_role("alert").inner_text()
+    page.close()
+
+
+def test_a_question_over_pasted_text_is_answered_and_its_report_opened(page):
+    page.get_by_label("Question").fill(run_query("print(recursive_map('what is in it?', ['a'] * 20))"))
+    page.get_by_label("Text", exact=True).fill("Some text. " * 500)
+    shoot(page, "asked")
+    page.get_by_role("button", name="Ask").click()
+    page.locator("#tree li").first.wait_for()
+    page.get_by_text("Answered").wait_for()
+    assert page.locator("#answer").inner_text() == "session done"
+    assert "turn 2" in page.locator("#tree").inner_text()
+    assert "20 of 20" in page.locator("#tree").inner_text()
+    shoot(page, "answered")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Open the report").click()
+    report = opened.value
+    report.get_by_text("session done").first.wait_for()
+    shoot(report, "report")
+    report.close()
+
+
+def test_the_tree_grows_while_the_run_is_watched_and_can_be_cancelled(page, models):
+    page.get_by_label("Question").fill(SLOW)
+    page.get_by_label("Files").set_input_files(
+        [{"name": "book.txt", "mimeType": "text/plain", "buffer": b"A book. " * 1000}]
+    )
+    page.get_by_role("button", name="Ask").click()
+    playwright.expect(page.locator("#tree")).to_contain_text(re.compile(r"[1-9]\d* of 60"))
+    early = page.locator("#figures").inner_text()
+    playwright.expect(page.locator("#figures")).not_to_have_text(early)
+    shoot(page, "growing")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Cancelled", exact=True).wait_for()
+    assert page.get_by_role("button", name="Ask").is_enabled()
+
+
+def test_what_the_context_says_is_never_markup(page):
+    page.get_by_label("Question").fill("<img src=x onerror=alert(1)> who?")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("Answered").wait_for()
+    assert page.locator("#run img").count() == 0
+    assert "<img src=x" in page.locator("#tree").inner_text()
+
+
+def test_the_page_fits_a_narrow_screen(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shoot(page, "narrow")

@@ -1,0 +1,77 @@
+"""`rlm-ray serve` before anything is started: its configuration, and new keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from rlm_ray.cli.serve import serve
+from rlm_ray.errors import ConfigError
+from rlm_ray.serve.keys import read_keys
+
+local = pytest.importorskip("rlm_ray.serve.local")
+CONFIG = """
+http_options: {port: 8100}
+applications:
+  - name: rlm
+    import_path: rlm_ray.serve:app
+    args: {run_dir: /tmp/runs, models: {deep: {max_depth: 2}}}
+    deployments: [{name: rlm, num_replicas: 2}]
+"""
+
+
+def site_of(text, tmp_path):
+    path = tmp_path / "serve.yaml"
+    path.write_text(text)
+    return local.read_site(path)
+
+
+def test_a_serve_config_says_what_is_served_and_where(tmp_path):
+    site = site_of(CONFIG, tmp_path)
+    assert site.url == "http://127.0.0.1:8100"
+    assert site.args.models == {"deep": {"max_depth": 2}}
+    assert site.options == {"num_replicas": 2}
+    site.check()
+
+
+def test_the_config_of_the_deployment_is_read(monkeypatch):
+    site = local.read_site(Path(__file__).parents[2] / "deploy" / "serve.yaml")
+    assert site.host == "0.0.0.0"
+    assert site.options["graceful_shutdown_timeout_s"] == 300
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("rlm_ray.serve:app", "other:app"), "this command serves"),
+        (("run_dir", "run_dri"), "run_dri"),
+        (("name: rlm, num", "name: web, num"), "the only one is"),
+        (("applications:", "applications: []\nothers:"), "one application"),
+        (("{port: 8100}", "{port: 8100"), "cannot be read"),
+    ],
+)
+def test_a_config_that_is_wrong_is_said_to_be(tmp_path, change, why):
+    with pytest.raises(ConfigError, match=why):
+        site_of(CONFIG.replace(*change), tmp_path)
+
+
+def test_without_keys_nothing_is_served_to_others(tmp_path, monkeypatch):
+    monkeypatch.delenv("RLM_RAY_SERVE_KEYS", raising=False)
+    site = site_of(CONFIG.replace("{port", "{host: 0.0.0.0, port"), tmp_path)
+    with pytest.raises(ConfigError, match="keys_file"):
+        site.check()
+    monkeypatch.setenv("RLM_RAY_SERVE_KEYS", f"keys: [{{name: a, sha256: '{'0' * 64}'}}]")
+    site.check()
+
+
+def test_a_new_key_is_shown_once_beside_its_entry():
+    app = typer.Typer()
+    app.command()(serve)
+    ran = CliRunner().invoke(app, ["--new-key", "team"])
+    assert ran.exit_code == 0
+    keys = read_keys("keys:\n" + ran.stdout, "stdout")
+    key = next(word for word in ran.stderr.split() if word.startswith("sk-rlm-"))
+    assert keys.who(f"Bearer {key}").name == "team"

@@ -1,0 +1,190 @@
+"""Files, contexts read from them and from URIs, and what is noted of a request."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from rlm_ray.core.records import RunEnded
+from rlm_ray.errors import ConfigError, InputError
+from rlm_ray.journal.folder import RunFolder
+from rlm_ray.serve.args import AppArgs
+from rlm_ray.serve.catalogue import make_catalogue, with_options
+from rlm_ray.serve.files import DAY_S, FileStore, TooLargeError
+from rlm_ray.serve.loading import Loader
+from rlm_ray.serve.question import FileData, FileRef, Named, Text, Uri
+from rlm_ray.serve.request import (
+    Noted,
+    end_of,
+    failed,
+    is_run_id,
+    note,
+    note_failure,
+    noted_in,
+    request_run_id,
+    state_of,
+)
+
+
+@pytest.fixture
+def files(tmp_path):
+    return FileStore(str(tmp_path / "runs"), most_bytes=1000, days=2)
+
+
+def save(files, data=b"text", key="ann", now=100.0):
+    return files.save(key, "a.txt", "user_data", io.BytesIO(data), now)
+
+
+def test_a_file_is_kept_for_its_key_until_it_expires(files):
+    stored = save(files)
+    assert files.find("ann", stored.id, 101.0) == stored
+    assert files.find("bob", stored.id, 101.0) is None
+    assert files.read("ann", stored.id) == b"".join(files.chunks("ann", stored.id)) == b"text"
+    assert files.find("ann", stored.id, 100.0 + 2 * DAY_S) is None
+    assert files.files_of("ann", 101.0) == []
+
+
+def test_files_are_listed_newest_first_and_swept_when_they_expire(files, tmp_path):
+    first, second = save(files), save(files, now=200.0)
+    assert files.files_of("ann", 201.0) == [second, first]
+    files.sweep(150.0 + 2 * DAY_S)
+    assert files.files_of("ann", 201.0) == [second]
+    assert len(list((tmp_path / "runs" / "serve" / "files" / "ann").iterdir())) == 2
+
+
+def test_a_file_that_is_too_large_leaves_nothing_behind(files, tmp_path):
+    with pytest.raises(TooLargeError, match="1,000 bytes"):
+        save(files, b"x" * 1001)
+    assert list((tmp_path / "runs" / "serve" / "files" / "ann").iterdir()) == []
+
+
+@pytest.mark.parametrize("file_id", ["", "../x", "file-1", "file-" + "0" * 24 + "/..", "file-" + "0" * 24])
+def test_what_is_no_file_is_not_found(files, file_id):
+    assert files.find("ann", file_id, 0.0) is None
+
+
+def test_one_piece_is_a_text_and_several_are_documents_with_names_of_their_own(files):
+    loader = Loader(files, (), 1000)
+    stored = save(files, "\ufeffé".encode())
+    assert loader.load("ann", []).nbytes == 0
+    one = loader.load("ann", [Named("a", FileRef(stored.id))])
+    assert bytes(one.data).decode() == "é"
+    several = loader.load(
+        "ann", [Named("a", Text("1")), Named("a", FileData("", b"2")), Named("b", Text("3"))]
+    )
+    assert several.ids == ("a", "a (2)", "b")
+    with pytest.raises(InputError, match="UTF-8"):
+        loader.load("ann", [Named("a", FileData("", b"\xff"))])
+
+
+@pytest.mark.parametrize(
+    ("uri", "allowed"),
+    [
+        ("s3://team/a.txt", True),
+        ("s3://other/a.txt", False),
+        ("s3://team/../other/a.txt", False),
+        ("s3://team/%2e%2e/other", False),
+        ("s3://team/a::file:///etc/passwd", False),
+        ("file:///etc/passwd", False),
+        ("S3://team/a", False),
+    ],
+)
+def test_uris_are_read_only_below_what_is_allowed(files, uri, allowed):
+    assert Loader(files, ("s3://team/",), 1000).allows(uri) is allowed
+
+
+def test_a_uri_is_read_up_to_a_size(files, tmp_path):
+    (tmp_path / "a.txt").write_text("x" * 20)
+    uri = f"file://{tmp_path}/a.txt"
+    assert Loader(files, (f"file://{tmp_path}/",), 20).load("ann", [Named("a", Uri(uri))]).nbytes == 20
+    with pytest.raises(TooLargeError):
+        Loader(files, (f"file://{tmp_path}/",), 19).load("ann", [Named("a", Uri(uri))])
+
+
+def test_models_are_aliases_and_allowed_names_with_settings_of_their_own(tmp_path):
+    catalogue = make_catalogue(
+        {"model": "openai/big", "recursive_model": "openai/small", "limits": {"cost_usd": 2}},
+        {"deep": {"max_depth": 3, "limits": {"calls": 9}}},
+        ["anthropic/*", "openai/mini"],
+        str(tmp_path),
+    )
+    deep = catalogue.settings("deep")
+    assert (deep.model, deep.max_depth, deep.limits.cost_usd, deep.limits.calls) == ("openai/big", 3, 2, 9)
+    assert catalogue.settings("rlm/openai/big").recursive_model == "openai/small"
+    assert catalogue.settings("rlm/anthropic/x").model == "anthropic/x"
+    assert catalogue.settings("rlm/anthropic/x").recursive_model == ""
+    assert [catalogue.settings(name) for name in ("rlm/openai/x", "openai/mini", "rlm/deep", "")] == [
+        None
+    ] * 4
+    assert catalogue.ids() == ["deep", "rlm/openai/big", "rlm/openai/mini"]
+
+
+def test_wishes_may_lower_what_a_model_allows_and_never_raise_it(tmp_path):
+    catalogue = make_catalogue(
+        {"max_depth": 2, "limits": {"cost_usd": 2, "calls": 10}}, {}, [], str(tmp_path)
+    )
+    wanted = with_options(
+        catalogue.base, {"max_depth": 9, "limits": {"cost_usd": 5, "calls": 3, "tokens": 7}}
+    )
+    assert wanted.max_depth == 2
+    assert (wanted.limits.cost_usd, wanted.limits.calls, wanted.limits.tokens) == (2, 3, 7)
+    assert with_options(catalogue.base, {"max_depth": 0, "leaf_chars": 5}).max_depth == 0
+    assert with_options(catalogue.base, {}) == catalogue.base
+
+
+@pytest.mark.parametrize(
+    ("settings", "models"),
+    [
+        ({"modle": "x"}, {}),
+        ({}, {"a": {"depth": 1}}),
+        ({}, {"a": {"run_dir": "x"}}),
+        ({"record_content": False}, {}),
+    ],
+)
+def test_settings_that_are_none_are_refused_before_anything_starts(settings, models, tmp_path):
+    with pytest.raises(ConfigError):
+        make_catalogue(settings, models, [], str(tmp_path))
+
+
+def test_arguments_have_defaults_and_no_strangers():
+    assert AppArgs().keys_file == ""
+    with pytest.raises(ValueError, match="extra"):
+        AppArgs(modles={})
+
+
+NOTED = Noted("20260101-000000-abcdef", "ann", "chat", "deep", 1.0, "Who?\udcff", {"max_depth": 1})
+
+
+def test_a_request_is_noted_with_its_run_and_its_end_found_again(tmp_path):
+    folder = RunFolder(str(tmp_path), NOTED.run_id)
+    assert noted_in(folder) is None
+    note(folder, NOTED)
+    assert noted_in(folder) == NOTED
+    assert end_of(folder) is None
+    note_failure(folder, replace(failed(InputError("file", "is no text")), at=1.0))
+    assert end_of(folder).error_kind == "InputError"
+    assert "is no text" in end_of(folder).why
+
+
+def test_run_ids_are_told_from_paths():
+    assert is_run_id(request_run_id())
+    assert not any(map(is_run_id, ["", "..", "serve", "20260101-000000-abcdef/..", "20260101-000000-ABCDEF"]))
+    assert len({request_run_id() for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    ("end", "is_open", "state"),
+    [
+        (None, True, "running"),
+        (None, False, "failed"),
+        (RunEnded(1.0, "answered", answer="x"), False, "answered"),
+        (RunEnded(1.0, "calls", answer="x"), False, "stopped"),
+        (RunEnded(1.0, "calls"), False, "failed"),
+        (RunEnded(1.0, "error", error_kind="ModelError"), False, "failed"),
+        (RunEnded(1.0, "error", error_kind="cancelled"), False, "cancelled"),
+    ],
+)
+def test_how_a_run_stands_is_read_from_its_end(end, is_open, state):
+    assert state_of(end, is_open=is_open) == state
