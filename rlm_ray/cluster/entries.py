@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from rlm_ray.cluster.messages import RunTag, SessionSpec
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Part
-from rlm_ray.core.records import Input, SessionEnded, SessionOpened, input_of_part
+from rlm_ray.core.records import Input, SessionEnded, SessionOpened
 from rlm_ray.core.secrets import without_secrets
 from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.errors import (
@@ -86,9 +86,8 @@ def session_key(run: RunTag, depth: int, query: str, identity: str) -> str:
     return hashlib.sha256(json.dumps(shape, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def identity_of(part: Part, context: Context) -> str:
+def identity_of(given: Input, part: Part, context: Context) -> str:
     """Names what a child reads: where it stands in the root's context, or a hash of the text."""
-    given = input_of_part(part, context)
     if given.start is not None:
         return f"{given.kind} {given.start}-{given.stop}"
     return context.part(part).fingerprint()

@@ -31,7 +31,7 @@ from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Docs, Span, make_context
 from rlm_ray.core.model import ModelRequest
 from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.core.records import input_of_part
+from rlm_ray.core.records import Input, input_of_part
 from rlm_ray.errors import LimitReached, RLMError
 from rlm_ray.gateway import Caller, Gateway
 from rlm_ray.journal.calls import Place
@@ -161,7 +161,7 @@ class Spawner:
         for index in indexes:
             path = (*self._spec.path, map_.first + index)
             call, replay = map_.calls[index], self._caller.scribe.replay
-            end = replay.end(path, self._key(call)) if replay.attempts(path) else None
+            end = replay.end(path, self._key(call, self._input(call))) if replay.attempts(path) else None
             if end is None:
                 missing.append(index)
             else:
@@ -171,11 +171,14 @@ class Spawner:
     def _under_way(
         self, spec: SessionSpec, call: SubCall, actor: str
     ) -> AbstractContextManager[SessionEntry]:
-        given = input_of_part(call.part, self._context)
-        return under_way(self._caller.scribe, spec, given, self._key(call), actor)
+        given = self._input(call)
+        return under_way(self._caller.scribe, spec, given, self._key(call, given), actor)
 
-    def _key(self, call: SubCall) -> str:
-        identity = identity_of(call.part, self._context)
+    def _input(self, call: SubCall) -> Input:
+        return input_of_part(call.part, self._context)
+
+    def _key(self, call: SubCall, given: Input) -> str:
+        identity = identity_of(given, call.part, self._context)
         return session_key(self._spec.run, self._spec.depth + 1, call.query, identity)
 
     def _seat(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -14,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from rlm_ray.corpus.figures import Figures
+from rlm_ray.progress.drawer import Drawer
 from rlm_ray.progress.words import money, number, span
 
 DRAW_S = 0.25
@@ -21,8 +20,6 @@ FIRST_S, EVERY_S = 2.0, 5.0
 """A log gets its first line after so long, and then so often if anything has changed."""
 _RATE_S = 20.0
 """Speed is that of the last seconds."""
-
-logger = logging.getLogger(__name__)
 
 
 class Speed:
@@ -77,8 +74,7 @@ class BatchProgress:
         self._began = clock()
         self._next_at = self._began + FIRST_S
         self._said = ""
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="rlm_ray batch progress", daemon=True)
+        self._drawer = Drawer("rlm_ray batch progress", DRAW_S, self.draw)
 
     def draw(self) -> None:
         """Show how it stands now; in a log only when it is time."""
@@ -92,27 +88,10 @@ class BatchProgress:
             self._console.print(f"{clock} {shown}", markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
-        if self._console.is_interactive:
-            self._safely(self._live.start)
-        self._thread.start()
+        self._drawer.begin(*([self._live.start] if self._console.is_interactive else []))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        self._thread.join()
-        self._safely(self._live.stop)
-
-    def _go_on(self) -> None:
-        while not self._over.wait(DRAW_S) and self._safely(self.draw):
-            pass
-
-    def _safely(self, action: Callable[[], None]) -> bool:
-        """A display that cannot be written to is no reason to disturb the batch."""
-        try:
-            action()
-        except Exception:
-            logger.debug("the progress cannot be shown", exc_info=True)
-            return False
-        return True
+        self._drawer.end(self._live.stop)

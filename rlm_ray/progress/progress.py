@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,9 +14,8 @@ from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.records import Record
 from rlm_ray.progress.board import Board
+from rlm_ray.progress.drawer import Drawer
 from rlm_ray.progress.faces import Face, face_of
-
-logger = logging.getLogger(__name__)
 
 
 class Progress:
@@ -35,8 +33,7 @@ class Progress:
         self._face = face or face_of(console or Console(stderr=True))
         self._clock = clock
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._draw_on, name="rlm_ray progress", daemon=True)
+        self._drawer = Drawer("rlm_ray progress", self._face.every_s, self.draw)
 
     def add(self, record: Record) -> None:
         """A fact of the run."""
@@ -56,27 +53,10 @@ class Progress:
         self._face.show(view, now)
 
     def __enter__(self) -> Self:
-        self._safely(self._face.start)
-        self._thread.start()
+        self._drawer.begin(self._face.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        self._thread.join()
-        self._safely(self.draw)
-        self._safely(self._face.stop)
-
-    def _draw_on(self) -> None:
-        while not self._over.wait(self._face.every_s) and self._safely(self.draw):
-            pass
-
-    def _safely(self, action: Callable[[], None]) -> bool:
-        """A display that cannot be written to is no reason to disturb the run."""
-        try:
-            action()
-        except Exception:
-            logger.debug("the live view cannot be shown", exc_info=True)
-            return False
-        return True
+        self._drawer.end(self.draw, self._face.stop)

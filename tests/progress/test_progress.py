@@ -72,8 +72,8 @@ def test_a_display_that_breaks_is_given_up_and_put_away_and_the_run_goes_on():
     album = Album(OSError("the terminal is gone"))
     with Progress(face=album) as progress:
         assert album.seen.wait(5)
-        progress._thread.join(5)
-        assert not progress._thread.is_alive()
+        progress._drawer._thread.join(5)
+        assert not progress._drawer._thread.is_alive()
         progress.add(call(1))
     assert album.steps == ["start", "stop"]
     assert len(album.views) == 2
