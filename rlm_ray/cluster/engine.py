@@ -29,7 +29,7 @@ from rlm_ray.cluster.journal import RemoteJournal
 from rlm_ray.cluster.lasting import here
 from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
 from rlm_ray.cluster.pool import Pool, most_actors
-from rlm_ray.cluster.spawn import owned
+from rlm_ray.cluster.replies import owned
 from rlm_ray.cluster.store import Parcel, pack
 from rlm_ray.config import Cluster
 from rlm_ray.core.cell import Outcome
@@ -118,7 +118,7 @@ class Engine:
         """A seat for a root session; waits in line for one."""
         await self._refresh_environment()
         try:
-            name, handle = await owned(self._pool.seat.remote(per_actor))
+            name, handle = await owned(self._pool.seat.remote(per_actor), self._give_back)
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
         except ray.exceptions.RayActorError as error:
@@ -204,6 +204,9 @@ class Engine:
         handles = await self._pool.handles.remote()
         counts = await asyncio.gather(*(handle.census.remote() for handle in handles.values()))
         return dict(zip(handles, counts, strict=True))
+
+    def _give_back(self, leased: tuple[str, Any]) -> None:
+        self._pool.release.remote([leased[0]])
 
     async def _refresh_environment(self) -> None:
         """Keys may be set, changed or removed after the actors have started."""

@@ -80,15 +80,18 @@ class Pool:
     ) -> dict[str, tuple[int, Any]]:
         """Up to `wanted` seats now: by actor id, how many and its handle.
 
-        `lessee` is the actor of the parent; `waiting` frees the parent's own seat until it says `resume`.
+        `lessee` is the actor of the parent. `waiting` frees the parent's own seat until it says `resume`, and brings
+        one seat at least: in the parent's own actor where there is no other.
         """
         if waiting:
-            self._seats.stand_up(lessee, time.monotonic())
+            self._seats.stand_up(lessee)
             self._seat_the_waiting()
         leased = self._seats.lease(wanted, per_actor, lessee)
         if len(leased) < wanted:
             self._grow(wanted - len(leased), per_actor)
-        return {actor: (leased.count(actor), self._handles[actor]) for actor in dict.fromkeys(leased)}
+        if waiting and not leased:
+            leased = self._seats.lease_at_home(lessee)
+        return {actor: (leased.count(actor), self._handles.get(actor)) for actor in dict.fromkeys(leased)}
 
     async def release(self, seats: list[str], lessee: str = DRIVER) -> None:
         """Give seats back."""

@@ -1,10 +1,11 @@
 """Who sits where: the bookkeeping of a pool of actors, without Ray.
 
 A **seat** is the right to run one session in one actor. Laws:
-- No actor has more than `per_actor` seats taken by `lease`; a session that waits for children gives its seat back
-  meanwhile, and takes it again afterwards even if that is one too many.
+- A seat is taken while it is leased and its session does not wait for children. `lease` never makes it more than
+  `per_actor` in an actor; a session that goes on takes its seat again even if that is one too many.
 - Seats go to the actor with the most free ones, so that load spreads.
-- A lease never waits: it gives what there is. Whoever gets none runs the work where he is, so nobody can block.
+- A lease never waits: it gives what there is. A session that waits for children and gets none is given one more in
+  its own actor (`lease_at_home`), so nobody can block.
 - Each lease has a lessee; when that one dies, its leases end.
 """
 
@@ -20,7 +21,9 @@ class Seats:
     """Free and taken seats by actor id."""
 
     def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
+        self._leased: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
+        """Sessions that wait for their children, by the actor they are in."""
         self._leases: Counter[tuple[str, str]] = Counter()
         """How many seats a lessee holds in an actor."""
         self._idle_since: dict[str, float] = {}
@@ -32,7 +35,6 @@ class Seats:
 
     def add(self, actor: str, now: float) -> None:
         self._idle_since[actor] = now
-        self._taken[actor] = 0
 
     def remove(self, actor: str, now: float) -> None:
         """It is gone: so are its seats, and the leases it held in others."""
@@ -42,23 +44,28 @@ class Seats:
                     self.release(other, lessee, now)
             elif other == actor:
                 del self._leases[lessee, other]
-        self._idle_since.pop(actor, None)
-        self._taken.pop(actor, None)
+        for counts in (self._idle_since, self._leased, self._waiting):
+            counts.pop(actor, None)
 
     def taken(self, actor: str) -> int:
-        return self._taken[actor]
+        return self._leased[actor] - self._waiting[actor]
 
     def lease(self, wanted: int, per_actor: int, lessee: str = DRIVER) -> list[str]:
         """Up to `wanted` seats, as the ids of their actors."""
         leased: list[str] = []
         while len(leased) < wanted:
-            actor = min(self._idle_since, key=self._taken.__getitem__, default=None)
-            if actor is None or self._taken[actor] >= per_actor:
+            actor = min(self._idle_since, key=self.taken, default=None)
+            if actor is None or self.taken(actor) >= per_actor:
                 break
-            self._taken[actor] += 1
-            self._leases[lessee, actor] += 1
+            self._take(actor, lessee)
             leased.append(actor)
         return leased
+
+    def lease_at_home(self, actor: str) -> list[str]:
+        """A seat for a child of a session in this actor, free or not; not counted where the actor is given up."""
+        if actor in self._idle_since:
+            self._take(actor, actor)
+        return [actor]
 
     def release(self, actor: str, lessee: str, now: float) -> None:
         """A lease ends; one that has ended already changes nothing."""
@@ -66,18 +73,18 @@ class Seats:
             self._leases[lessee, actor] -= 1
             if not self._leases[lessee, actor]:
                 del self._leases[lessee, actor]
-            self.stand_up(actor, now)
+            self._leased[actor] -= 1
+            self.touch(actor, now)
 
-    def stand_up(self, actor: str, now: float) -> None:
+    def stand_up(self, actor: str) -> None:
         """A session of this actor waits for its children: its seat is free meanwhile."""
         if actor in self._idle_since:
-            self._taken[actor] = max(0, self._taken[actor] - 1)
-            self._idle_since[actor] = now
+            self._waiting[actor] += 1
 
     def sit_down(self, actor: str) -> None:
         """It goes on, whether or not there is a free seat."""
         if actor in self._idle_since:
-            self._taken[actor] += 1
+            self._waiting[actor] -= 1
 
     def touch(self, actor: str, now: float) -> None:
         """The actor works although it has no session, on plain calls."""
@@ -89,6 +96,10 @@ class Seats:
         since = sorted(
             (last, actor)
             for actor, last in self._idle_since.items()
-            if not self._taken[actor] and now - last >= idle_s
+            if not self._leased[actor] and now - last >= idle_s
         )
         return [actor for _, actor in since]
+
+    def _take(self, actor: str, lessee: str) -> None:
+        self._leased[actor] += 1
+        self._leases[lessee, actor] += 1

@@ -1,8 +1,7 @@
 """Sends a session's sub-calls out over the cluster.
 
 Plain calls go in batches to all actors of the pool, the session's own among them. Child sessions take leased seats;
-one more runs in the parent's own actor whenever a seat is missing, so that a full pool never blocks, at any depth
-and width.
+a parent that waits is given one at least, so that a full pool never blocks, at any depth and width.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -26,6 +26,7 @@ from rlm_ray.cluster.entries import (
     under_way,
 )
 from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
+from rlm_ray.cluster.replies import kept, owned
 from rlm_ray.cluster.store import pack_part
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Docs, Span, make_context
@@ -139,19 +140,17 @@ class Spawner:
             await self._host.open_sessions(self._spec.run, len(pending))
         except LimitReached as limit:
             map_.put(pending[0], failed(limit))
-        wanted = len(pending)
         per_actor = self._spec.run.settings.cluster.sessions_per_actor
-        seats = await pool.lease.remote(wanted, per_actor, name, waiting=True)
+        leave = partial(_leave, self._host)
+        first = pool.lease.remote(len(pending), per_actor, name, waiting=True)
         try:
             async with asyncio.TaskGroup() as group:
-                self._seat(group, map_, pending, seats)
-                if sum(count for count, _ in seats.values()) < wanted:
-                    group.create_task(self._work_at_home(map_, pending))
+                self._seat(group, map_, pending, await kept(first, leave))
                 while pending:
                     await asyncio.sleep(TOP_UP_S)
                     if pending:
-                        more = await pool.lease.remote(len(pending), per_actor, name)
-                        self._seat(group, map_, pending, more)
+                        more = pool.lease.remote(len(pending), per_actor, name)
+                        self._seat(group, map_, pending, await kept(more, leave))
         finally:
             pool.resume.remote(name)
 
@@ -196,25 +195,17 @@ class Spawner:
         finally:
             self._host.leave_seat(name)
 
-    async def _work_at_home(self, map_: _Map, pending: deque[int]) -> None:
-        """Run children one by one in the parent's own actor while none of the seats takes them."""
-        while pending:
-            index = pending.popleft()
-            spec = self._child_spec(map_, index, 0)
-            with self._under_way(spec, map_.calls[index], self._host.name) as entry:
-                entry.result = await self._host.run(spec)
-            map_.put(index, outcome_of_session(entry.result))
-
     async def _child(self, map_: _Map, index: int, name: str, handle: Any) -> None:
         for attempt in range(CHILD_ATTEMPTS):
             spec = self._child_spec(map_, index, attempt)
             try:
                 with self._under_way(spec, map_.calls[index], name) as entry:
-                    entry.result = await owned(handle.run.remote(spec))
+                    at_home = name == self._host.name
+                    entry.result = await (self._host.run(spec) if at_home else owned(handle.run.remote(spec)))
             except ray.exceptions.RayActorError:
                 _log.warning("%s died under session %s; it is run again", name, spec.path)
                 await self._host.pool.lost.remote(name)
-                name, handle = self._host.name, ray.get_runtime_context().current_actor
+                name = self._host.name
             else:
                 map_.put(index, outcome_of_session(entry.result))
                 return
@@ -293,10 +284,7 @@ def _raise_unless_sibling(group: ExceptionGroup[Exception]) -> None:
         others = first
 
 
-async def owned(ref: Any) -> Any:
-    """Await a remote call; if the caller is cancelled, so is the call."""
-    try:
-        return await ref
-    except asyncio.CancelledError:
-        ray.cancel(ref)
-        raise
+def _leave(host: SessionHost, seats: dict[str, tuple[int, Any]]) -> None:
+    for name, (count, _) in seats.items():
+        for _ in range(count):
+            host.leave_seat(name)

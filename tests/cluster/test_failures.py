@@ -52,7 +52,7 @@ async def test_cancelling_a_wide_run_leaves_no_session_no_process_and_no_call(as
         async def empty():
             return await census(cluster) == (0, 0) and server.in_flight == 0
 
-        await until(empty, 5.0)
+        await until(empty, 15.0)
         calls = server.calls
         await asyncio.sleep(0.3)
         assert server.calls == calls
@@ -79,7 +79,7 @@ async def test_a_stopped_run_gives_what_it_knows(ask, cluster):
     async def empty():
         return await census(cluster) == (0, 0)
 
-    await until(empty, 5.0)
+    await until(empty, 15.0)
 
 
 def test_a_time_limit_stops_the_tree_and_asks_once_for_the_best_answer(ask):
@@ -102,14 +102,16 @@ def test_a_time_limit_stops_the_tree_and_asks_once_for_the_best_answer(ask):
 def test_a_full_pool_never_blocks_whatever_the_width_and_depth(ask):
     below = run_query("print(len(context)); r = recursive_map('q', [context[:20]] * 2)")
     query = run_query(
-        f"r = recursive_map('''{below}''', [context[i:i+99] for i in range(0, 9900, 99)]); print(len(context), len(r))"
+        f"r = recursive_map('''{below}''', [context[i:i+99] for i in range(0, 3960, 99)]); print(len(context), len(r))"
     )
     with ModelServer(recursion) as server:
         rlm = ask(server, max_depth=3, leaf_chars=0)
         strict = rlm.settings.cluster.__class__(min_actors=2, max_actors=2, sessions_per_actor=1)
         rlm = ask(server, max_depth=3, leaf_chars=0, cluster=strict)
-        assert rlm.completion(query, TEXT) == "session done"
-        assert server.calls == 2 + 100 * 2 + 200 * 2
+        for _ in range(2):  # and leaves its seats as it found them
+            server.reset()
+            assert rlm.completion(query, TEXT) == "session done"
+            assert server.calls == 2 + 40 * 2 + 80 * 2
 
 
 async def test_a_killed_session_actor_costs_its_children_a_second_run_and_nothing_else(ask, cluster):

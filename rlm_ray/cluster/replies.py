@@ -1,0 +1,38 @@
+"""Awaiting remote calls in a coroutine that may be cancelled: nothing goes on for nobody, nothing that came is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ray
+
+
+def _nothing(_: Any) -> None:
+    return
+
+
+async def owned(ref: Any, undo: Callable[[Any], None] = _nothing) -> Any:
+    """The reply. If the caller is cancelled, so is the call; where that comes too late, undo what it brought."""
+    try:
+        return await kept(ref, undo)
+    except asyncio.CancelledError:
+        ray.cancel(ref)
+        raise
+
+
+async def kept(ref: Any, undo: Callable[[Any], None]) -> Any:
+    """The reply. If the caller is cancelled, the call goes on, and what it brings is undone."""
+    reply = asyncio.ensure_future(ref)
+    try:
+        return await asyncio.shield(reply)
+    except asyncio.CancelledError:
+        reply.add_done_callback(partial(_undo, undo))
+        raise
+
+
+def _undo(undo: Callable[[Any], None], reply: asyncio.Future[Any]) -> None:
+    if not reply.cancelled() and reply.exception() is None:
+        undo(reply.result())
