@@ -80,7 +80,7 @@ async def open_job(
         traced = traced_life(earlier.run_id, settings, traceparent)
         watching = list(observers)
         if traced is not None:
-            stack.push_async_callback(traced.aclose)
+            stack.callback(traced.close)
             watching.append(traced)
         order = Order(
             earlier.run_id,

@@ -147,7 +147,7 @@ class Run:
             self._engine = await Engine.connect(self.settings.cluster)
             traced = traced_life(self.run_id, self.settings, self._traceparent)
             if traced is not None:
-                stack.push_async_callback(traced.aclose)
+                stack.callback(traced.close)
                 self._observers.append(traced)
             self._root = RootRun(self._engine, self._order(traced), self._observers)
             keeping = asyncio.create_task(asyncio.to_thread(self._keep_context))

@@ -53,6 +53,8 @@ def leave(code: object) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     kill_descendants()
+    if (tracing := sys.modules.get("rlm_ray.tracing.flush")) is not None:
+        tracing.flush_at_exit()
     os._exit(code if isinstance(code, int) else OK if code is None else FAILED)
 
 

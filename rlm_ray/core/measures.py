@@ -6,10 +6,11 @@ those of the GenAI semantic conventions where there is one (`rlm_ray.tracing.con
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from rlm_ray.core.records import (
     CallEnded,
@@ -184,31 +185,44 @@ def cell_error(cell: CellEnded) -> str:
 
 
 def _of_call(call: CallEnded) -> list[Measurement]:
-    shared: dict[str, Value] = {
-        OPERATION: CHAT,
-        PROVIDER: provider_name(call.provider, call.model),
-        MODEL: model_name(call.model, call.provider),
-    }
-    failed: dict[str, Value] = {ERROR_TYPE: call.error_kind} if call.error_kind else {}
+    labels = _labels(call.model, call.provider)
     waited = call.queue_wait_s + call.rate_wait_s
+    seconds = max(0.0, call.at - call.started - waited)
+    failed = labels.call | {ERROR_TYPE: call.error_kind} if call.error_kind else labels.call
     found = [
-        Measurement(OPERATION_DURATION, max(0.0, call.at - call.started - waited), shared | failed),
-        Measurement(QUEUE_WAIT, call.queue_wait_s, shared),
-        Measurement(RATE_WAIT, call.rate_wait_s, shared),
+        Measurement(OPERATION_DURATION, seconds, failed),
+        Measurement(QUEUE_WAIT, call.queue_wait_s, labels.model),
+        Measurement(RATE_WAIT, call.rate_wait_s, labels.model),
     ]
     if call.usage.tokens:
-        found.append(Measurement(TOKEN_USAGE, call.usage.input_tokens, shared | {TOKEN_TYPE: "input"}))
-        found.append(Measurement(TOKEN_USAGE, call.usage.output_tokens, shared | {TOKEN_TYPE: "output"}))
+        found.append(Measurement(TOKEN_USAGE, call.usage.input_tokens, labels.input))
+        found.append(Measurement(TOKEN_USAGE, call.usage.output_tokens, labels.output))
     refused = sum(attempt.kind == "rate_limited" for attempt in call.tries)
     if refused:
-        found.append(Measurement(RATE_LIMITED, refused, shared))
+        found.append(Measurement(RATE_LIMITED, refused, labels.model))
     if call.cost_usd:
-        found.append(Measurement(COST, call.cost_usd, shared | _depth(call.path) | {ROLE: call.role}))
+        found.append(Measurement(COST, call.cost_usd, labels.call | _depth(call.path) | {ROLE: call.role}))
     return found
 
 
+class _Labels(NamedTuple):
+    """What the measurements of calls of one model share. Of our own metrics, the model alone: each label costs time."""
+
+    model: dict[str, Value]
+    call: dict[str, Value]
+    input: dict[str, Value]
+    output: dict[str, Value]
+
+
+@functools.lru_cache(1000)
+def _labels(model: str, provider: str) -> _Labels:
+    named: dict[str, Value] = {MODEL: model_name(model, provider)}
+    call = {OPERATION: CHAT, PROVIDER: provider_name(provider, model)} | named
+    return _Labels(named, call, call | {TOKEN_TYPE: "input"}, call | {TOKEN_TYPE: "output"})
+
+
 def _in_flight(sent: CallSent, change: int) -> Measurement:
-    return Measurement(CALLS_IN_FLIGHT, change, {MODEL: model_name(sent.model)})
+    return Measurement(CALLS_IN_FLIGHT, change, _labels(sent.model, "").model)
 
 
 def _depth(path: Path) -> dict[str, Value]:

@@ -1,17 +1,14 @@
 """Where spans and metrics go: to the provider the user has set, else where the standard `OTEL_*` variables say.
 
-- Nothing is set globally and nothing runs at exit; a provider of ours serves all runs of the process.
-- No collector, dead or slow, holds a run up longer than the `flush_s` of its settings.
+- Nothing is set globally; a provider of ours serves all runs of the process.
+- No collector, dead or slow, holds a run up: see `flush`.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import os
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from opentelemetry import metrics, trace
@@ -33,8 +30,6 @@ DELAY_MS = 1_000.0
 
 _DEFAULT_ENDPOINT = "http://localhost:4318"
 _Variables = tuple[tuple[str, str], ...]
-
-_log = logging.getLogger(__name__)
 
 
 def provider_from_environment(
@@ -75,32 +70,6 @@ def endpoint_of(signal: Literal["TRACES", "METRICS"], environment: Mapping[str, 
         return own
     shared = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or (_DEFAULT_ENDPOINT if wanted else None)
     return None if shared is None else f"{shared.rstrip('/')}/v1/{signal.lower()}"
-
-
-def flush(flush_s: float, *providers: Any) -> bool:
-    """Have providers of ours send what they hold; False when that is not done in time. It goes on behind then."""
-    deadline = time.monotonic() + flush_s
-    done = [_in_background(provider.force_flush) for provider in providers]
-    in_time = all(event.wait(max(0.0, deadline - time.monotonic())) for event in done)
-    if not in_time:
-        _log.info("the collector did not take everything within %g s", flush_s)
-    return in_time
-
-
-def _in_background(work: Callable[[], object]) -> threading.Event:
-    """Set when the work is over; its thread never holds the process back."""
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            work()
-        except Exception:  # noqa: BLE001 - the SDK's trouble is not the run's
-            _log.debug("flush failed", exc_info=True)
-        finally:
-            done.set()
-
-    threading.Thread(target=run, name="rlm_ray telemetry flush", daemon=True).start()
-    return done
 
 
 def _disabled(environment: Mapping[str, str]) -> bool:

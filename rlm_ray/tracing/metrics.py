@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, UpDownCounter
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import partial
+from weakref import WeakKeyDictionary
 
-from rlm_ray.core.measures import INSTRUMENTS, Instrument, Measures
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
+
+from rlm_ray.core.measures import INSTRUMENTS, Instrument, Measurement, Measures
 from rlm_ray.core.records import Record
 from rlm_ray.tracing import conventions as names
 
@@ -13,8 +18,7 @@ class Metrics:
     """Takes the records of one run and counts what they measure."""
 
     def __init__(self, provider: MeterProvider) -> None:
-        meter = provider.get_meter(names.SCOPE, schema_url=names.SCHEMA_URL)
-        self._instruments = {name: _create(meter, name, kind) for name, kind in INSTRUMENTS.items()}
+        self._counts = _counts_of(provider)
         self._measures = Measures()
         self._ids: set[str] = set()
 
@@ -25,21 +29,48 @@ class Metrics:
                 return
             self._ids.add(record.id)
         for found in self._measures.add(record):
-            instrument = self._instruments[found.name]
-            count = instrument.record if isinstance(instrument, Histogram) else instrument.add
-            count(found.value, dict(found.attributes))
+            self._counts.add(found)
 
 
-def _create(meter: Meter, name: str, instrument: Instrument) -> Counter | Histogram | UpDownCounter:
-    match instrument.kind:
-        case "histogram":
-            return meter.create_histogram(
-                name,
-                instrument.unit,
-                instrument.description,
-                explicit_bucket_boundaries_advisory=instrument.buckets,
-            )
-        case "counter":
-            return meter.create_counter(name, instrument.unit, instrument.description)
-        case "up_down_counter":
-            return meter.create_up_down_counter(name, instrument.unit, instrument.description)
+class _Counts:
+    """The instruments of one provider, for all runs. Sums are kept here and observed: adding one up costs the SDK 15 us."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._histograms: dict[str, Histogram] = {}
+        self._sums: dict[str, dict[frozenset[tuple[str, object]], Measurement]] = defaultdict(dict)
+        for name, kind in INSTRUMENTS.items():
+            self._create(meter, name, kind)
+
+    def add(self, found: Measurement) -> None:
+        if found.name in self._histograms:
+            self._histograms[found.name].record(found.value, found.attributes)
+            return
+        sums, key = self._sums[found.name], frozenset(found.attributes.items())
+        before = sums[key].value if key in sums else 0.0
+        sums[key] = Measurement(found.name, before + found.value, found.attributes)
+
+    def _create(self, meter: Meter, name: str, instrument: Instrument) -> None:
+        unit, description = instrument.unit, instrument.description
+        observed = [partial(self._observed, name)]
+        match instrument.kind:
+            case "histogram":
+                self._histograms[name] = meter.create_histogram(
+                    name, unit, description, explicit_bucket_boundaries_advisory=instrument.buckets
+                )
+            case "counter":
+                meter.create_observable_counter(name, observed, unit, description)
+            case "up_down_counter":
+                meter.create_observable_up_down_counter(name, observed, unit, description)
+
+    def _observed(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
+        """Called from the thread that exports."""
+        return [Observation(found.value, found.attributes) for found in tuple(self._sums[name].values())]
+
+
+_known: WeakKeyDictionary[MeterProvider, _Counts] = WeakKeyDictionary()
+
+
+def _counts_of(provider: MeterProvider) -> _Counts:
+    if provider not in _known:
+        _known[provider] = _Counts(provider.get_meter(names.SCOPE, schema_url=names.SCHEMA_URL))
+    return _known[provider]

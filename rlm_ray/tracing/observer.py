@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Any
 
 from rlm_ray.config import Tracing
 from rlm_ray.core.records import Record
 from rlm_ray.tracing import conventions
-from rlm_ray.tracing.export import flush, meter_provider_from_environment, provider_from_environment
+from rlm_ray.tracing.export import meter_provider_from_environment, provider_from_environment
+from rlm_ray.tracing.flush import flush_behind
 from rlm_ray.tracing.metrics import Metrics
 from rlm_ray.tracing.parent import parent_context, traceparent_of
 from rlm_ray.tracing.tracer import Tracer
@@ -43,11 +43,11 @@ class TracedRun:
         if self._metrics is not None:
             self._metrics.add(record)
 
-    async def aclose(self) -> None:
-        """No more records come. Waits for a collector no longer than the settings say."""
+    def close(self) -> None:
+        """No more records come. What is left is sent behind the run."""
         if self._tracer is not None:
             self._tracer.finish()
-        await asyncio.to_thread(flush, self._options.flush_s, *self._to_flush)
+        flush_behind(self._options.flush_s, *self._to_flush)
 
 
 def traced_run(run_id: str, options: Tracing, traceparent: str = "") -> TracedRun | None:

@@ -8,6 +8,7 @@ from rlm_ray.journal.folder import RunFolder
 from rlm_ray.testing import Failure, ModelServer
 from rlm_ray.testing.otlp import OtlpReceiver
 from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.tracing.flush import flush
 
 PARAM_KEY = "sk-canary-parameter-0123456789"
 HEADER_KEY = "Bearer canary-header-0123456789"
@@ -44,6 +45,7 @@ def test_no_key_is_in_the_journal_the_spans_the_report_or_the_logs(
         rlm = ask(server, api_key=PARAM_KEY, extra_headers={"X-Authorization": HEADER_KEY})
         result = rlm.run(query, "some text " * 100)
     assert result.answered
+    assert flush(20.0)
     report = result.report(tmp_path / "report.html").read_text()
     journal = RunFolder(result.run_dir, result.run_id).read().decode()
     left = {"journal": journal, "report": report, "spans": repr(traced.spans), "logs": caplog.text}

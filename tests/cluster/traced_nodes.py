@@ -19,6 +19,7 @@ from rlm_ray.journal.folder import RunFolder
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.otlp import OtlpReceiver
 from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.tracing.flush import flush
 
 LEAVES = run_query(
     "r = recursive_map('what?', [context[i*40:i*40+30] for i in range(6)])", "FINAL(str(len(r)))"
@@ -115,7 +116,9 @@ async def traced(kind, cluster):
         census = await (await Engine.connect(cluster)).census()
         run = await rlm.astart(TREE, "some text " * 1000)
         await strike_at(kind, run, cluster, server)
-        found = findings(await run.result(), receiver.spans)
+        result = await run.result()
+        assert await asyncio.to_thread(flush, 20.0)
+        found = findings(result, receiver.spans)
     return found | {"nodes": len({counts["node"] for counts in census.values()})}
 
 

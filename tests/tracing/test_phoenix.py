@@ -11,7 +11,8 @@ import uuid
 import pytest
 from recorded_runs import CHAT, RUN, SESSION, Child, Leaf, Played, expected
 
-from rlm_ray.tracing.export import flush, provider_from_environment
+from rlm_ray.tracing.export import provider_from_environment
+from rlm_ray.tracing.flush import flush
 from rlm_ray.tracing.tracer import Tracer
 
 pytestmark = pytest.mark.skipif(

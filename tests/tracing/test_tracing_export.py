@@ -18,11 +18,11 @@ from recorded_runs import CHAT, RUN, Child, Leaf, Played, expected, in_memory, n
 from rlm_ray.testing.otlp import OtlpReceiver
 from rlm_ray.tracing.export import (
     endpoint_of,
-    flush,
     meter_provider_from_environment,
     provider_from_environment,
     resource,
 )
+from rlm_ray.tracing.flush import flush
 from rlm_ray.tracing.quiet import REST_S, Breaker, listens
 from rlm_ray.tracing.tracer import Tracer
 
@@ -176,17 +176,26 @@ def test_a_collector_that_hangs_is_waited_for_no_longer_than_asked():
         collector.resume()
 
 
-def test_a_process_ends_although_its_collector_hangs():
+def end_a_traced_process(url, flush_s):
+    """How long the run was held up by its collector."""
+    script = Path(__file__).with_name("traced_process.py")
+    command = [sys.executable, str(script), url, str(flush_s)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    return float(done.stdout)
+
+
+def test_a_collector_that_hangs_holds_up_no_run_and_the_end_of_a_process_for_as_long_as_asked():
     with OtlpReceiver(hang=True) as collector:
         started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("traced_process.py")), collector.url],
-            check=True, capture_output=True, text=True, timeout=30,
-        )  # fmt: skip
-        waited = float(done.stdout)
-        assert 0.25 < waited < 5
+        assert end_a_traced_process(collector.url, 0.3) < 0.25
         assert time.monotonic() - started < 9  # the exporter alone tries for 10 s
-        assert done.stderr == ""
+
+
+def test_a_process_that_ends_at_once_has_sent_everything():
+    with OtlpReceiver() as collector:
+        end_a_traced_process(collector.url, 20)
+        assert RUN in {span.name for span in collector.spans}
 
 
 def test_a_collector_has_a_rest_after_a_failure_and_is_tried_again():

@@ -22,7 +22,8 @@ from rlm_ray.core.records import (
     Try,
 )
 from rlm_ray.testing.otlp import OtlpReceiver
-from rlm_ray.tracing.export import flush, meter_provider_from_environment
+from rlm_ray.tracing.export import meter_provider_from_environment
+from rlm_ray.tracing.flush import flush
 from rlm_ray.tracing.metrics import Metrics
 
 CALL = CallEnded(
@@ -46,7 +47,10 @@ def test_a_call_measures_its_tokens_duration_waits_refusals_and_cost():
         ("rlm.rate_limited", None): 2,
         ("rlm.cost", None): 0.25,
     }
-    assert all(dict(one.attributes).items() >= SHARED.items() for one in measurements(CALL))
+    labels = {one.name: dict(one.attributes) for one in measurements(CALL)}
+    for name, found in labels.items():
+        assert found.items() >= SHARED.items() if name.startswith("gen_ai.") else found["gen_ai.request.model"]
+    assert labels["rlm.cost"] == {**SHARED, "rlm.depth": 1, "rlm.role": "leaf"}
 
 
 def test_a_failed_call_says_with_what():

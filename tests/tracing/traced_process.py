@@ -1,11 +1,12 @@
-"""A script: traces a run to the endpoint it is given, prints how long the flush took, and ends."""
+"""A script: traces a run to the endpoint it is given, says how long that held it up, and ends."""
 
 import sys
 import time
 
 from recorded_runs import Child, Leaf, Played
 
-from rlm_ray.tracing.export import flush, meter_provider_from_environment, provider_from_environment
+from rlm_ray.tracing.export import meter_provider_from_environment, provider_from_environment
+from rlm_ray.tracing.flush import flush_behind
 from rlm_ray.tracing.metrics import Metrics
 from rlm_ray.tracing.tracer import Tracer
 
@@ -18,5 +19,5 @@ for record in Played().run(Child(((Leaf(),),))).records:
     counted.add(record)
 tracer.finish()
 started = time.monotonic()
-flush(0.3, provider, meters)
+flush_behind(float(sys.argv[2]), provider, meters)
 sys.stdout.write(f"{time.monotonic() - started}\n")
