@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from rlm_ray.journal.folder import find_run
 from rlm_ray.resume import take_up
 from rlm_ray.run import Result, Run
 from rlm_ray.sources import paths_of, read_context
+from rlm_ray.stream import Event, step_by_step, stream_of
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.life import Observer
@@ -66,6 +67,17 @@ class RLM:
         shown = Progress(self.settings.limits)
         with shown:
             return await (await self.astart(query, context, observers=[shown])).result()
+
+    def stream(self, query: str, context: Any = "") -> Iterator[Event]:
+        """`run` as it goes: every record (`rlm_ray.core.records`) when it is written, and the `Result` at the end.
+
+        Leaving early cancels the run. Inside an event loop it is `astream`.
+        """
+        return step_by_step(self.astream(query, context))
+
+    def astream(self, query: str, context: Any = "") -> AsyncGenerator[Event]:
+        """`stream` for an event loop."""
+        return stream_of(lambda heard: self.astart(query, context, observers=[heard]))
 
     @classmethod
     def resume(cls, run: str, context: Any = None, **changes: Any) -> Result:

@@ -1,0 +1,47 @@
+"""A run told as it goes."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import pytest
+
+from rlm_ray import Result
+from rlm_ray.core.records import CallEnded, RunEnded, RunOpened
+from rlm_ray.errors import InputError
+from rlm_ray.testing import ModelServer
+from rlm_ray.testing.scripts import recursion, run_query
+
+QUERY = run_query("r = recursive_map('q', [context[:9]] * 3)", "FINAL(str(len(r)))")
+
+
+def test_every_record_comes_once_and_the_result_last(ask, server):
+    *records, result = ask(server).stream(QUERY, "some text")
+    assert isinstance(result, Result)
+    assert result.answer == "3"
+    assert isinstance(records[0], RunOpened)
+    assert isinstance(records[-1], RunEnded)
+    assert [type(record) for record in records].count(CallEnded) == server.calls == 5
+    assert len({record.id for record in records}) == len(records)
+
+
+async def test_records_come_while_the_run_goes_on(ask):
+    with ModelServer(recursion, latency_s=0.3) as server:
+        async with aclosing(ask(server).astream(QUERY, "some text")) as events:
+            async for event in events:
+                if isinstance(event, CallEnded):
+                    break
+            assert server.calls < 5
+
+
+def test_a_stream_left_early_cancels_its_run(ask):
+    with ModelServer(recursion, latency_s=0.5) as server:
+        events = ask(server).stream(QUERY, "some text")
+        assert isinstance(next(events), RunOpened)
+        events.close()
+        assert server.calls <= 1
+
+
+def test_a_question_that_is_none_is_said_at_the_first_step(ask, server):
+    with pytest.raises(InputError, match="ask a question"):
+        next(ask(server).stream(" "))
