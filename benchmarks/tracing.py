@@ -26,6 +26,7 @@ from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.otlp import OtlpReceiver
 from rlm_ray.testing.scripts import run_query
+from rlm_ray.tracing.flush import flush
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=512)
@@ -114,6 +115,7 @@ def overhead(leaves: int, pairs: int, folder: str) -> dict[str, Any]:
                 off.append(ask(server.url, leaves, folder))
             with traced_to(collector.url):
                 on.append(ask(server.url, leaves, folder))
+            assert flush(30)
             received.append(collector.received())
             figures = f"{off[-1][0]:.2f} s off, {on[-1][0]:.2f} s on; driver's CPU {off[-1][1]:.2f} and {on[-1][1]:.2f} s"
             print(f"pair {pair}: {figures}; {received[-1]}", flush=True)

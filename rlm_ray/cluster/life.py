@@ -34,6 +34,8 @@ from rlm_ray.session import Completion
 
 FOLLOW_S = 10.0
 """How long one wait for news lasts."""
+GATHER_S = 0.05
+"""News of so long are read at once: who watches sees no difference, and reading them one by one costs the run."""
 DRAIN_S = 2.0
 """How long the end of a run waits until those who watch have heard all."""
 STATUS_S = 0.5
@@ -180,6 +182,7 @@ class _Watching:
         self._observers, self._run_id = observers, run_id
         self._tasks: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
 
     async def __aenter__(self) -> None:
         if self._ref is None:
@@ -202,6 +205,7 @@ class _Watching:
                 task.cancel()
 
     async def _drain(self) -> None:
+        self._over.set()
         if self._following is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
@@ -223,6 +227,9 @@ class _Watching:
                     _tell(observer.add, record)
                 if isinstance(record, RunEnded):
                     return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._over.wait()
 
     async def _tell_status(self) -> None:
         told = [observer for observer in self._observers if isinstance(observer, StatusObserver)]

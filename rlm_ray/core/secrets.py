@@ -17,6 +17,7 @@ _NAME = re.compile(
 _HARMLESS = re.compile(
     r"^(max_.*tokens?|.*_tokens|tokens|token_limit|logit.*|stop_token.*|.*_token_ids?)$", re.IGNORECASE
 )
+_IN_URL = re.compile(r"^[\w+.-]+://[^/@\s]*?:([^/\s]+)@")
 _SCHEME = re.compile(r"^(bearer|basic|token) +", re.IGNORECASE)
 
 
@@ -38,11 +39,13 @@ def without_secrets(value: Any, name: str = "") -> Any:
         return {key: without_secrets(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [without_secrets(inner, name) for inner in value]
+    if isinstance(value, str) and _IN_URL.match(value):
+        return HIDDEN
     return value
 
 
 def secret_values(value: Any, name: str = "") -> set[str]:
-    """Every secret text in a plain value: what stands under a secret's name."""
+    """Every secret text in a plain value: what stands under a secret's name, and passwords in URLs."""
     if isinstance(value, Mapping):
         return set().union(*(secret_values(inner, str(key)) for key, inner in value.items()))
     if isinstance(value, list | tuple):
@@ -50,6 +53,8 @@ def secret_values(value: Any, name: str = "") -> set[str]:
     if isinstance(value, str) and is_secret(name):
         forms = {value, _SCHEME.sub("", value)}  # providers repeat a key without the scheme it was sent with
         return {form for form in forms if len(form) >= LEAST_CHARS}
+    if isinstance(value, str) and (found := _IN_URL.match(value)) and len(found[1]) >= LEAST_CHARS:
+        return {found[1]}
     return set()
 
 

@@ -140,3 +140,9 @@ def texts_of(value):
     if isinstance(value, list):
         return [text for inner in value for text in texts_of(inner)]
     return [value] if isinstance(value, str) else []
+
+
+def test_a_password_in_a_url_is_a_secret():
+    params = {"api_base": "https://me:pass:word-9@host:8080/v1", "plain": "https://host:8080/v1@2"}
+    assert without_secrets(params) == {"api_base": HIDDEN, "plain": params["plain"]}
+    assert secret_values(params) == {"pass:word-9"}
