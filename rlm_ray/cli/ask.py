@@ -30,20 +30,12 @@ EXITS = (
 )
 
 
-def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
+@options.settings_options()
+def ask(
     question: Question,
     paths: Paths = None,
-    model: options.Model = None,
-    recursive_model: options.RecursiveModel = None,
-    max_depth: options.MaxDepth = None,
-    max_iterations: options.MaxIterations = None,
-    api_base: options.ApiBase = None,
-    api_key: options.ApiKey = None,
-    temperature: options.Temperature = None,
-    timeout: options.Timeout = None,
-    cost_usd: options.CostUsd = None,
-    time_s: options.TimeS = None,
-    sets: options.Sets = None,
+    *,
+    given: options.Given,
     as_json: options.Json = False,
 ) -> None:
     """Ask one question about text of any size.
@@ -51,17 +43,7 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     The answer is all that goes to stdout.
     """
     with exits.errors_as_exits():
-        settings = options.settings_of(
-            sets,
-            {"api_base": api_base, "api_key": api_key, "temperature": temperature},
-            model=model,
-            recursive_model=recursive_model,
-            max_depth=max_depth,
-            max_iterations=max_iterations,
-            timeout=timeout,
-            limits__cost_usd=cost_usd,
-            limits__time_s=time_s,
-        )
+        settings = options.settings_of(given)
         result = asyncio.run(_ask(settings, question, context_of(paths or [])))
     running.print_result(result, as_json=as_json)
     raise typer.Exit(running.code_of(result))

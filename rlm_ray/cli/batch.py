@@ -84,6 +84,7 @@ EXITS = (
 )
 
 
+@options.settings_options()
 def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     query: Query = None,
     source: Source = None,
@@ -99,17 +100,8 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     retry_failed: RetryFailed = False,
     restart: Restart = False,
     on_limit: OnLimit = "pause",
-    model: options.Model = None,
-    recursive_model: options.RecursiveModel = None,
-    max_depth: options.MaxDepth = None,
-    max_iterations: options.MaxIterations = None,
-    api_base: options.ApiBase = None,
-    api_key: options.ApiKey = None,
-    temperature: options.Temperature = None,
-    timeout: options.Timeout = None,
-    cost_usd: options.CostUsd = None,
-    time_s: options.TimeS = None,
-    sets: options.Sets = None,
+    *,
+    given: options.Given,
     as_json: options.Json = False,
 ) -> None:
     """Ask the same question about each row of files of any size.
@@ -117,17 +109,7 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     A bad row is an error in its line of the output and never stops the others.
     """
     with exits.errors_as_exits():
-        settings = options.settings_of(
-            sets,
-            {"api_base": api_base, "api_key": api_key, "temperature": temperature},
-            model=model,
-            recursive_model=recursive_model,
-            max_depth=max_depth,
-            max_iterations=max_iterations,
-            timeout=timeout,
-            limits__cost_usd=cost_usd,
-            limits__time_s=time_s,
-        )
+        settings = options.settings_of(given)
         work = _work(query, query_column, schema, limit, on_limit)
         corpus = _corpus([query] if query_column and query else [], source, text, ident, max_row_bytes)
         work.question.check(corpus.columns)

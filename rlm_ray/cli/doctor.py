@@ -30,21 +30,14 @@ class Finding:
     said: str
 
 
-def doctor(
-    model: options.Model = None,
-    recursive_model: options.RecursiveModel = None,
-    api_base: options.ApiBase = None,
-    api_key: options.ApiKey = None,
-    sets: options.Sets = None,
-) -> None:
+@options.settings_options("model", "recursive_model", "params.api_base", "params.api_key")
+def doctor(given: options.Given) -> None:
     """Check what a run needs, and say what to do.
 
     The sandbox, Ray, keys and models, one line for each.
     """
     with exits.errors_as_exits():
-        settings = options.settings_of(
-            sets, {"api_base": api_base, "api_key": api_key}, model=model, recursive_model=recursive_model
-        )
+        settings = options.settings_of(given)
     healthy = True
     for finding in examine(settings):
         healthy = healthy and finding.ok

@@ -72,6 +72,7 @@ EXITS = (
 )
 
 
+@options.settings_options(but=("max_depth", "max_iterations"))
 def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     question: Question,
     paths: Paths = None,
@@ -88,15 +89,8 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     only_plan: OnlyPlan = False,
     yes: Yes = False,
     resume: Resume = None,
-    model: options.Model = None,
-    recursive_model: options.RecursiveModel = None,
-    api_base: options.ApiBase = None,
-    api_key: options.ApiKey = None,
-    temperature: options.Temperature = None,
-    timeout: options.Timeout = None,
-    cost_usd: options.CostUsd = None,
-    time_s: options.TimeS = None,
-    sets: options.Sets = None,
+    *,
+    given: options.Given,
     as_json: options.Json = False,
 ) -> None:
     """Ask every piece of a large input the same, side by side, and put the answers together.
@@ -104,15 +98,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     The plan and its cost are shown on stderr before it begins; the answer is all that goes to stdout.
     """
     with exits.errors_as_exits():
-        settings = options.settings_of(
-            sets,
-            {"api_base": api_base, "api_key": api_key, "temperature": temperature},
-            model=model,
-            recursive_model=recursive_model,
-            timeout=timeout,
-            limits__cost_usd=cost_usd,
-            limits__time_s=time_s,
-        )
+        settings = options.settings_of(given)
         context = _context(paths or [], text, ident, on_error)
         plan = _planned(
             settings,

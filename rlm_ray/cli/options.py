@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from rlm_ray.cli import exits
 from rlm_ray.config import Settings, load_settings
 from rlm_ray.errors import ConfigError
 
-Model = Annotated[
-    str | None,
-    typer.Option(help="Root model: any litellm name; default offline/extractive, which needs no key."),
-]
-RecursiveModel = Annotated[
-    str | None, typer.Option(help="Model of children and sub-calls; default: the root's.")
-]
-MaxDepth = Annotated[
-    int | None, typer.Option(help="0: one direct call; 1: a REPL; 2: its children have REPLs too.")
-]
-MaxIterations = Annotated[int | None, typer.Option(help="Turns of one session.")]
-ApiBase = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")]
-ApiKey = Annotated[str | None, typer.Option(help="Key of the provider; better in its environment variable.")]
-Temperature = Annotated[float | None, typer.Option(help="Sampling temperature.")]
-Timeout = Annotated[float | None, typer.Option(help="Seconds one attempt of a model call may take.")]
-CostUsd = Annotated[
-    float | None, typer.Option("--cost-usd", help="limits.cost_usd: the most the whole run may cost.")
-]
-TimeS = Annotated[
-    float | None, typer.Option("--time-s", help="limits.time_s: the most the whole run may take.")
-]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
@@ -39,19 +23,96 @@ Sets = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Given: TypeAlias = "dict[str, Any]"
+"""What the options of a command say, by the dotted names of settings."""
+
+_OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {
+        "model": Annotated[
+            str | None,
+            typer.Option(
+                help="Root model: any litellm name; default offline/extractive, which needs no key."
+            ),
+        ],
+        "recursive_model": Annotated[
+            str | None, typer.Option(help="Model of children and sub-calls; default: the root's.")
+        ],
+        "max_depth": Annotated[
+            int | None, typer.Option(help="0: one direct call; 1: a REPL; 2: its children have REPLs too.")
+        ],
+        "max_iterations": Annotated[int | None, typer.Option(help="Turns of one session.")],
+        "params.api_base": Annotated[
+            str | None, typer.Option("--api-base", help="Address of an OpenAI-compatible server.")
+        ],
+        "params.api_key": Annotated[
+            str | None,
+            typer.Option("--api-key", help="Key of the provider; better in its environment variable."),
+        ],
+        "params.temperature": Annotated[
+            float | None, typer.Option("--temperature", help="Sampling temperature.")
+        ],
+        "timeout": Annotated[
+            float | None, typer.Option(help="Seconds one attempt of a model call may take.")
+        ],
+        "limits.cost_usd": Annotated[
+            float | None, typer.Option("--cost-usd", help="limits.cost_usd: the most the whole run may cost.")
+        ],
+        "limits.time_s": Annotated[
+            float | None, typer.Option("--time-s", help="limits.time_s: the most the whole run may take.")
+        ],
+    }
+)
+"""Settings that have an option of their own, by their dotted names."""
 
 
-def settings_of(sets: list[str] | None, params: dict[str, Any], **options: Any) -> Settings:
+def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:
+    """Give a command options for these settings (default: all that have one) and `--set`, in the place of `given`."""
+    chosen = [name for name in names or _OPTIONS if name not in but]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            with exits.errors_as_exits():
+                options = {name: values.pop(_plain(name)) for name in chosen}
+                given = _named(values.pop("sets"), options)
+            command(**values, given=given)
+
+        shared = [_parameter(_plain(name), _OPTIONS[name]) for name in chosen] + [_parameter("sets", Sets)]
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        found = [each for one in own for each in (shared if one.name == "given" else [one])]
+        vars(run).pop("__wrapped__")  # typer is to see these parameters, not the command's
+        vars(run)["__signature__"] = inspect.Signature(found)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in found}
+        return run
+
+    return decorate
+
+
+def settings_of(given: Given) -> Settings:
     """Settings from the file, the environment and the options of a command."""
-    return load_settings(named(sets, params, **options), os.environ, Path.cwd())
+    return load_settings(given, os.environ, Path.cwd())
 
 
-def named(sets: list[str] | None, params: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """What a command's options say, by the dotted names of settings."""
-    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+def run_dir_of(sets: list[str] | None) -> str:
+    """Where runs are recorded."""
+    return settings_of(_named(sets, {})).run_dir
+
+
+def _plain(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation
+    )
+
+
+def _named(sets: list[str] | None, options: Mapping[str, Any]) -> Given:
+    given: Given = {}
     for item in sets or ():
         name, equals, value = item.partition("=")
         if not equals:
             raise ConfigError("--set", f"wants NAME=VALUE, such as --set limits.calls=500; got {item!r}")
         given[name.strip()] = value.strip()
-    return given | {f"params.{name}": value for name, value in params.items() if value is not None}
+    return given | {name: value for name, value in options.items() if value is not None}

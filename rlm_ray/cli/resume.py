@@ -23,16 +23,14 @@ RunName = Annotated[
 ]
 
 
-def resume(  # noqa: PLR0913, PLR0917 - each is an option of the command
+@options.settings_options(
+    "model", "recursive_model", "params.api_base", "params.api_key", "limits.cost_usd", "limits.time_s"
+)
+def resume(
     run: RunName,
     paths: Paths = None,
-    model: options.Model = None,
-    recursive_model: options.RecursiveModel = None,
-    api_base: options.ApiBase = None,
-    api_key: options.ApiKey = None,
-    cost_usd: options.CostUsd = None,
-    time_s: options.TimeS = None,
-    sets: options.Sets = None,
+    *,
+    given: options.Given,
     as_json: options.Json = False,
 ) -> None:
     """Go on with a run that was killed or stopped, from its record.
@@ -41,17 +39,9 @@ def resume(  # noqa: PLR0913, PLR0917 - each is an option of the command
     its input.
     """
     with exits.errors_as_exits():
-        named = options.named(
-            sets,
-            {"api_base": api_base, "api_key": api_key},
-            model=model,
-            recursive_model=recursive_model,
-            limits__cost_usd=cost_usd,
-            limits__time_s=time_s,
-        )
-        run_dir = options.settings_of(sets, {}).run_dir
+        run_dir = options.settings_of({name: given[name] for name in given.keys() & {"run_dir"}}).run_dir
         context = context_of(paths) if paths else None
-        taken = take_up(find_run(run, run_dir), context, lambda recorded: changed(recorded, named))
+        taken = take_up(find_run(run, run_dir), context, lambda recorded: changed(recorded, given))
         result = taken if isinstance(taken, Result) else asyncio.run(_go_on(taken))
     running.print_result(result, as_json=as_json)
     raise typer.Exit(running.code_of(result))

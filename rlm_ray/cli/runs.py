@@ -23,7 +23,7 @@ _ROW = "{:<{}}  {:<16}  {:<14}  {:>7}  {:>10}  {:>8}  {}"
 def runs(sets: options.Sets = None, as_json: options.Json = False) -> None:
     """List the runs on record, newest first."""
     with exits.errors_as_exits():
-        run_dir = options.settings_of(sets, {}).run_dir
+        run_dir = options.run_dir_of(sets)
         found = [facts_of(folder) for folder in list_runs(run_dir)] if run_dir else []
     if as_json:
         print(json.dumps(found, ensure_ascii=False))

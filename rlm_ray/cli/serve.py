@@ -25,16 +25,14 @@ NewKey = Annotated[
 ]
 
 
-def serve(  # noqa: PLR0913, PLR0917 - each is an option of the command
+@options.settings_options("model", "recursive_model", "max_depth", "params.api_base")
+def serve(  # noqa: PLR0913 - each is an option of the command
     config: Config = None,
     host: Host = None,
     port: Port = None,
     keys_file: KeysFile = None,
-    model: options.Model = None,
-    recursive_model: options.RecursiveModel = None,
-    max_depth: options.MaxDepth = None,
-    api_base: options.ApiBase = None,
-    sets: options.Sets = None,
+    *,
+    given: options.Given,
     new_key: NewKey = None,
 ) -> None:
     """Serve questions to any OpenAI client, and a web page at /.
@@ -45,15 +43,12 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option of the command
         if new_key is not None:
             _print_key(new_key)
             raise typer.Exit(exits.OK)
-        named = options.named(
-            sets, {"api_base": api_base}, model=model, recursive_model=recursive_model, max_depth=max_depth
-        )
-        if config is not None and named:
+        if config is not None and given:
             exits.say("error: settings stand in CONFIG; leave out the other options")
             raise typer.Exit(exits.USAGE)
         from rlm_ray.serve.local import read_site, serve_until_stopped
 
-        site = read_site(config) if config is not None else _site(named)
+        site = read_site(config) if config is not None else _site(given)
         site = replace(site, host=host or site.host, port=port or site.port)
         if keys_file is not None:
             site = replace(
@@ -64,12 +59,11 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option of the command
     raise typer.Exit(exits.OK)
 
 
-def _site(named: dict[str, object]) -> Site:
+def _site(given: options.Given) -> Site:
     from rlm_ray.serve.args import AppArgs
     from rlm_ray.serve.local import Site
 
-    sets = [f"{name}={value}" for name, value in named.items()]
-    table = asdict(options.settings_of(sets, {}))
+    table = asdict(options.settings_of(given))
     run_dir = table.pop("run_dir")
     return Site(AppArgs(run_dir=run_dir, settings=table))
 

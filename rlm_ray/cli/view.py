@@ -50,7 +50,7 @@ def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """Write a run as one HTML file that needs nothing else, and print its path."""
     with exits.errors_as_exits():
         _check(export, endpoint, compare, open_it=open_it)
-        run_dir = options.settings_of(sets, {}).run_dir
+        run_dir = options.run_dir_of(sets)
         records = records_of(run, run_dir)
         if endpoint:
             _send(records, endpoint)
