@@ -12,11 +12,14 @@ Rules:
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
 _CODE_TAGS = {"python", "python3", "py", "repl"}
+PARSE_ATTEMPTS = 10
 _FENCE = re.compile(r"^[ ]{0,3}(?P<ticks>`{3,}|~{3,})[ \t]*(?P<tag>[\w+-]*)[^\n`]*$", re.MULTILINE)
 _THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FINAL_LINE = re.compile(r"^[ \t]*(?P<name>FINAL|FINAL_VAR)\(", re.MULTILINE)
@@ -93,10 +96,18 @@ def _best_end(text: str, body: int, ends: list[re.Match[str]]) -> re.Match[str]:
 
 def _is_python(code: str) -> bool:
     try:
-        ast.parse(code)
+        _tree(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
+
+
+def _tree(code: str, mode: Literal["exec", "eval"] = "exec") -> Any:
+    """`ast.parse`. CPython before 3.11.8 mixes up threads that parse at the same time (gh-106905)."""
+    for _ in range(PARSE_ATTEMPTS - 1):
+        with contextlib.suppress(SystemError):
+            return ast.parse(code, mode=mode)
+    return ast.parse(code, mode=mode)
 
 
 def _final_in_prose(text: str, variables: frozenset[str]) -> Parsed:
@@ -149,7 +160,7 @@ def _ends_line(rest: str, position: int) -> bool:
 
 def _is_formatted(inside: str) -> bool:
     try:
-        return isinstance(ast.parse(inside.strip(), mode="eval").body, ast.JoinedStr)
+        return isinstance(_tree(inside.strip(), "eval").body, ast.JoinedStr)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
 
@@ -157,7 +168,7 @@ def _is_formatted(inside: str) -> bool:
 def _unquoted(inside: str) -> str:
     """The text itself where the whole inside is one Python string, else the inside as it stands."""
     try:
-        value = ast.literal_eval(inside.strip())
+        value = ast.literal_eval(_tree(inside.strip(), "eval"))
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
         return inside.strip()
     return value if isinstance(value, str) else inside.strip()
