@@ -89,7 +89,7 @@ class Context:
         if self.offsets is None:
             return _decode(self.data)
         return "\n\n".join(
-            f"[{document['id']}]\n{document['text']}" if isinstance(document, dict) else document
+            heading(document["id"]) + document["text"] if isinstance(document, dict) else document
             for document in self.documents()
         )
 
@@ -150,6 +150,11 @@ class Context:
 
     def _key_of(self, start: int, stop: int, kind: str) -> str:
         return f"{self.key}/{kind}{start}-{stop}" if self.key else ""
+
+
+def heading(name: str) -> str:
+    """What stands above a document that has an id, where it is read as a text."""
+    return f"[{name}]\n"
 
 
 def make_context(source: Any, *, key: str = "") -> Context:

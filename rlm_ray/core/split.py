@@ -1,7 +1,8 @@
 """A context in pieces that fit a model's window. Pieces are ranges of its bytes; nothing is copied.
 
 - All pieces together are all of the context, in order; no piece spans two documents unless it holds both whole.
-- No piece is larger than the size, but for a single character that is.
+- No piece is larger than the size, the names of its documents among it, but for a single character that is. A document
+  that has no room for its name is read without it, as a stretch of a larger one is.
 - Each piece but the first of a document begins `overlap` characters before the last one ended.
 - Empty documents make no piece: there is nothing to ask of them.
 """
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from rlm_ray.core.boundaries import Cut, Measure, windows
-from rlm_ray.core.context import Context, Docs, Span
+from rlm_ray.core.boundaries import Cut, windows
+from rlm_ray.core.context import Context, Docs, Span, heading
 from rlm_ray.core.estimate import BYTES_PER_TOKEN
 from rlm_ray.errors import InputError
 
@@ -25,8 +26,8 @@ By: TypeAlias = Literal["characters", "tokens", "paragraphs", "documents"]
 WAYS: tuple[By, ...] = ("documents", "paragraphs", "characters", "tokens")
 _LONGEST_CHARACTER = 4
 """Bytes of UTF-8."""
-_NAME_CHARS = 5
-"""What stands around a document's id and between documents when several are read as one text."""
+_BETWEEN = len("\n\n")
+"""What stands between documents when several are read as one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def split(context: Context, by: By, size: int, overlap: int = 0) -> list[Piece]:
     pieces = []
     for number, (start, stop) in enumerate(pairwise(context.offsets)):
         found = list(windows(measure, start, stop, cut))
-        if len(found) == 1:
+        if len(found) == 1 and measure.has_room(_heading(context, number), start, stop):
             pieces.append(Piece(start, stop, (number, number + 1)))
         else:
             pieces.extend(Piece(*bounds) for bounds in found)
@@ -114,10 +115,13 @@ def _name(context: Context, number: int) -> str:
     return context.ids[number] if context.ids is not None else str(number)
 
 
+def _heading(context: Context, number: int) -> str:
+    return heading(context.ids[number]) if context.ids is not None else ""
+
+
 def _name_bytes(context: Context, first: int, last: int) -> int:
-    """What names documents where several are read as one text."""
-    names = context.ids[first:last] if context.ids is not None else [""] * (last - first)
-    return sum(len(name.encode()) + _NAME_CHARS for name in names)
+    """What stands above and between documents where several are read as one text."""
+    return sum(len(_heading(context, number).encode()) + _BETWEEN for number in range(first, last))
 
 
 def _check(by: By, size: int, overlap: int) -> None:
@@ -150,6 +154,10 @@ class _Characters:
     def tail(self, text: str) -> int:
         return min(self.overlap, len(text))
 
+    def has_room(self, name: str, start: int, stop: int) -> bool:
+        """For a name above these positions, which fit into one window."""
+        return not name or len(name) + len(self.window(start, stop)) <= self.size
+
 
 @dataclass(frozen=True, slots=True)
 class _Bytes:
@@ -170,8 +178,12 @@ class _Bytes:
         data = text.encode()
         return len(_decode(memoryview(data)[max(0, len(data) - self.overlap) :]))
 
+    def has_room(self, name: str, start: int, stop: int) -> bool:
+        """For a name above these positions, which fit into one window."""
+        return not name or len(name.encode()) + stop - start <= self.size
 
-def _measure(context: Context, by: By, size: int, overlap: int) -> Measure:
+
+def _measure(context: Context, by: By, size: int, overlap: int) -> _Characters | _Bytes:
     view = memoryview(context.data).cast("B")
     if by == "tokens":
         return _Bytes(view, size * BYTES_PER_TOKEN, overlap * BYTES_PER_TOKEN)

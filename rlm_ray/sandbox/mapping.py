@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from rlm_ray.core.boundaries import stretches
-from rlm_ray.core.context import Document
+from rlm_ray.core.context import Document, heading
 from rlm_ray.core.json_objects import objects_in
 from rlm_ray.core.map_prompts import of_a_part, of_fields, says_nothing, together
 from rlm_ray.core.prompts import PIECE_CHARS, bounded
@@ -15,7 +15,8 @@ from rlm_ray.core.reduce_tree import FEWEST, groups
 from rlm_ray.sandbox.documents import Hit
 from rlm_ray.sandbox.parts import Parts
 
-_ID_CHARS = 12
+_BETWEEN_CHARS = 9
+"""Between documents that are read together, with room to spare."""
 
 Many: TypeAlias = "Callable[[str, list[Any], Any], list[Any]]"
 """`recursive_map`."""
@@ -65,7 +66,8 @@ class MapReduce:
             yield from _packed(source, size)
         else:
             for item in contexts:
-                yield from self._pieces(item, size) if isinstance(item, str) and len(item) > size else [item]
+                text = _text_of(item)
+                yield from self._pieces(text, size) if text is not None and len(text) > size else [item]
 
     def _by_model(self, query: str, said: Sequence[_Said], size: int) -> str:
         speaking = [each for each in said if not says_nothing(each[1])] or list(said[:1])
@@ -101,17 +103,24 @@ def _in_code(way: Reduction, said: Sequence[_Said], on_error: str) -> Any:
     return way.value(way.merge(states))
 
 
+def _text_of(item: Any) -> str | None:
+    """Of a text or a document."""
+    text = item.get("text") if type(item) is dict else item
+    return text if isinstance(text, str) else None
+
+
 def _packed(documents: list[Document], size: int) -> Iterator[Any]:
     """Small neighbours together, large documents in stretches."""
     first = chars = 0
     for number, document in enumerate(documents):
         text = document if isinstance(document, str) else document["text"]
-        wanted = len(text) + (0 if isinstance(document, str) else len(document["id"])) + _ID_CHARS
+        alone = len(text) + (0 if isinstance(document, str) else len(heading(document["id"])))
+        wanted = alone + _BETWEEN_CHARS
         if number > first and chars + wanted > size:
             yield documents[first:number]
             first, chars = number, 0
         chars += wanted
-        if len(text) > size:
+        if alone > size:  # a stretch is read without its name
             yield from (Hit(number, stretch, {"document": number}) for stretch in stretches(text, size))
             first, chars = number + 1, 0
     if first < len(documents):

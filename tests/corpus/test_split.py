@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlm_ray.core.boundaries import stretches
@@ -84,6 +84,18 @@ def test_by_documents_one_that_fits_is_one_piece(texts, size):
     context = make_context(texts)
     whole = {piece.documents for piece in split(context, "documents", size) if piece.documents}
     assert whole == {(n, n + 1) for n, text in enumerate(texts) if 0 < len(text) <= size}
+
+
+@given(st.lists(TEXT, max_size=6), st.sampled_from(WAYS), st.integers(1, 60))
+@example(["a" * 8], "documents", 10)  # fits, but not with its name above
+def test_what_is_read_of_named_documents_fits_with_their_names(texts, by, size):
+    context = make_context([{"id": f"Ä{n}", "text": text} for n, text in enumerate(texts)])
+    for piece in split(context, by, size):
+        read = context.part(piece.part).text()
+        if by == "tokens":
+            assert len(read.encode()) <= 3 * size or len(read) == 1
+        else:
+            assert len(read) <= size
 
 
 @given(st.lists(TEXT, max_size=8), st.integers(1, 200), st.booleans())

@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sandbox_fakes import QUICK, Cells, Served
 
@@ -159,6 +159,7 @@ def statuses(query, text):
 
 @settings(deadline=None, max_examples=30)  # every example reads all documents
 @given(st.integers(300, 20_000))
+@example(8122)  # the last paper fits, but not with its id above
 def test_counting_over_all_documents_is_exact_at_any_size(size):
     asked = Asked(PAPERS, statuses)
     found = asked.map_reduce("Which status?", reduce="count:status", size=size)
@@ -198,6 +199,8 @@ def test_a_model_puts_answers_together_level_by_level():
 def test_given_texts_are_pieces_of_their_own():
     asked = Asked("x", lambda _, text: text)
     assert asked.map_reduce("q", contexts=["a", "b b b"], reduce="collect", size=3) == ["a", "b", "b b"]
+    documents = [{"id": "x", "text": "a"}, {"id": "y", "text": "b b b"}]
+    assert asked.map_reduce("q", contexts=documents, reduce="collect", size=3) == ["a", "b", "b b"]
 
 
 async def test_failures_are_raised_or_skipped(papers):
