@@ -136,6 +136,10 @@ class Desk:
 
     def admit(self, ask: Ask, now: float) -> Answer:
         """A ticket, or why not."""
+        if (
+            given := self.tickets.get(ask.run_id)
+        ) is not None:  # it asks again: the answer was lost on its way
+            return Admitted(ask.cost_usd if ask.key.budget_usd is None else given.held_usd)
         if (known := self._known(ask, now)) is not None:
             return known
         self._seen[ask.replica] = now

@@ -7,26 +7,30 @@ import contextlib
 import hashlib
 import json
 import time
+from functools import partial
 from typing import Any
 
-import ray
-
 from rlm_ray.cluster.connector import ray_thread
-from rlm_ray.cluster.lasting import lasting_actor
-from rlm_ray.errors import ClusterError, JournalError
+from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
+from rlm_ray.errors import JournalError
 from rlm_ray.journal.folder import RunFolder
+from rlm_ray.line import Address, LineTransport
 from rlm_ray.serve.desk import Answer, Ask, Desk, News, Spent, desk_of
 
 FOLDER = "serve"
 """In the run store; no run has such a name."""
 STATE = "desk.json"
 LISTEN_S = 2.0
-ATTEMPTS = 5
-RETRY_S = 0.5
+PAUSE_S = 0.02
+"""Between two writes; in a burst many answers wait for the same one."""
+METHODS = frozenset({"admit", "settle", "cancel", "listen", "leave", "is_open", "spent"})
 
 
 class DeskActor:
-    """A plain class; `DeskClient` wraps it as a Ray actor. Replies when what it did is in the run store."""
+    """A plain class; `DeskClient` wraps it as a Ray actor. Replies when what it did is in the run store.
+
+    Where it cannot be written there, the `JournalError` is the answer.
+    """
 
     def __init__(self, run_dir: str) -> None:
         self._folder = RunFolder(run_dir, FOLDER)
@@ -35,15 +39,21 @@ class DeskActor:
         self._saving: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
+        self._opener = LineOpener(self, METHODS)
 
-    async def admit(self, ask: Ask) -> Answer:
+    async def address(self) -> Address:
+        """Where its line is."""
+        return await self._opener.address()
+
+    async def admit(self, ask: Ask) -> Answer | JournalError:
         answer = self._desk.admit(ask, time.time())
-        await self._save()
-        return answer
+        return await self._saved() or answer
 
-    async def settle(self, run_id: str, spent: Spent, **how: bool) -> None:
-        self._desk.settle(run_id, spent, **how)
-        await self._save()
+    async def settle(
+        self, run_id: str, spent: Spent, repeatable: bool = False, out_of_money: bool = False
+    ) -> JournalError | None:
+        self._desk.settle(run_id, spent, repeatable=repeatable, out_of_money=out_of_money)
+        return await self._saved()
 
     async def cancel(self, run_id: str) -> bool:
         found = self._desk.cancel(run_id)
@@ -76,15 +86,20 @@ class DeskActor:
         self._stirred.set()
         self._stirred = asyncio.Event()
 
-    async def _save(self) -> None:
+    async def _saved(self) -> JournalError | None:
         """One write at a time; all that comes meanwhile goes into the next one together."""
         if self._next is None:
             self._next = asyncio.create_task(self._save_after(self._saving))
-        await asyncio.shield(self._next)
+        try:
+            await asyncio.shield(self._next)
+        except JournalError as error:
+            return error
+        return None
 
     async def _save_after(self, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
+        if before is not None and not before.done():
             await asyncio.wait([before])
+            await asyncio.sleep(PAUSE_S)
         self._saving, self._next = self._next, None
         state = json.dumps(self._desk.state()).encode()
         await asyncio.to_thread(self._folder.save, STATE, state)
@@ -94,8 +109,8 @@ class DeskClient:
     """The way to the desk from a replica. Raises `ClusterError` where it does not answer."""
 
     def __init__(self, run_dir: str) -> None:
-        self._run_dir = run_dir
-        self._handle: Any = None
+        desk = partial(lasting_actor, DeskActor, _name(run_dir), run_dir)
+        self._line = LineTransport(Finder(desk))
 
     async def admit(self, ask: Ask) -> Answer:
         answer: Answer = await self._ask("admit", ask)
@@ -104,7 +119,7 @@ class DeskClient:
     async def settle(
         self, run_id: str, spent: Spent, *, repeatable: bool, out_of_money: bool = False
     ) -> None:
-        await self._ask("settle", run_id, spent, repeatable=repeatable, out_of_money=out_of_money)
+        await self._ask("settle", run_id, spent, repeatable, out_of_money)
 
     async def cancel(self, run_id: str) -> bool:
         return bool(await self._ask("cancel", run_id))
@@ -123,23 +138,11 @@ class DeskClient:
         spent: Spent = await self._ask("spent", key)
         return spent
 
-    async def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
-        return await ray_thread().run(self._insist(method, *arguments, **named))
-
-    async def _insist(self, method: str, *arguments: Any, **named: Any) -> Any:
-        for _ in range(ATTEMPTS):
-            try:
-                if self._handle is None:
-                    self._handle = lasting_actor(DeskActor, _name(self._run_dir), self._run_dir)
-                return await getattr(self._handle, method).remote(*arguments, **named)
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, JournalError):
-                    raise error.cause from error
-                raise ClusterError(f"the desk of the service failed: {error.cause!r}") from error
-            except ray.exceptions.RayActorError as error:
-                lost, self._handle = error, None
-                await asyncio.sleep(RETRY_S)
-        raise ClusterError(f"the desk of the service does not answer: {lost}") from lost
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        answer = await ray_thread().run(insist("desk", self._line, method, *arguments))
+        if isinstance(answer, JournalError):
+            raise answer
+        return answer
 
 
 def _name(run_dir: str) -> str:

@@ -19,7 +19,7 @@ from rlm_ray.journal.folder import RunFolder
 from rlm_ray.resume import take_up
 from rlm_ray.run import Result, Run
 from rlm_ray.serve.desk import Spent
-from rlm_ray.serve.request import Noted, noted_in
+from rlm_ray.serve.request import Noted, end_of, note, note_failure, noted_in
 
 UNHELD_TRIES = 40
 """How often, a second apart, the run of a dead replica is tried until its journal is free."""
@@ -38,12 +38,14 @@ class Lives:
     def folder(self, run_id: str) -> RunFolder:
         return RunFolder(self.run_dir, run_id)
 
-    async def first(self, noted: Noted, load: Callable[[], Awaitable[Context]], traceparent: str) -> Run:
-        """A new run, to be started."""
+    async def first(
+        self, noted: Noted, load: Callable[[], Awaitable[Context]], traceparent: str, *, lasting: bool
+    ) -> Run:
+        """A new run, to be started. `lasting`: another replica goes on with it where this one dies."""
         context = await load()
         return Run(
             self.settings(noted), noted.query, context,
-            traceparent=traceparent, earlier=Earlier(noted.run_id),
+            traceparent=traceparent, earlier=Earlier(noted.run_id), lasting=lasting,
         )  # fmt: skip
 
     async def next(self, run_id: str) -> Run | Result:
@@ -77,8 +79,20 @@ def spent_of(usage: RunUsage) -> Spent:
     return Spent(1, total.input_tokens, total.output_tokens, total.cost_usd)
 
 
-def spent_on_record(folder: RunFolder) -> Spent:
-    """By a run that had no time to say it; what its journal cannot tell is not known."""
+def put_on_record(folder: RunFolder, noted: Noted | None, end: RunEnded) -> Spent:
+    """What was asked and the end, of a run that had no time to say it; what it cost. Blocking."""
+    try:
+        if noted is not None and noted_in(folder) is None:
+            note(folder, noted)
+        if end_of(folder) is None:
+            note_failure(folder, end)
+    except JournalError as error:
+        _log.warning("%s", error)
+    return _spent_on_record(folder)
+
+
+def _spent_on_record(folder: RunFolder) -> Spent:
+    """What its journal cannot tell is not known."""
     try:
         records = folder.records() if folder.exists() else []
     except JournalError as error:

@@ -12,23 +12,24 @@ import contextvars
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-from rlm_ray.core.context import Context
 from rlm_ray.core.records import Record, RunEnded, from_line
 from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.run import Result, Run
-from rlm_ray.serve.desk import Admitted, Ask, Known, News, Refused, Spent
+from rlm_ray.serve.desk import Admitted, Answer, Ask, Known, News, Refused, Spent
 from rlm_ray.serve.desk_actor import DeskClient
 from rlm_ray.serve.feed import Feed
 from rlm_ray.serve.keys import Key
-from rlm_ray.serve.lives import LOST, Lives, end_of_result, spent_of, spent_on_record
-from rlm_ray.serve.request import Noted, end_of, failed, is_run_id, note, note_failure, noted_in
+from rlm_ray.serve.lives import LOST, Lives, end_of_result, put_on_record, spent_of
+from rlm_ray.serve.order import Order
+from rlm_ray.serve.request import Noted, end_of, failed, is_run_id, note, noted_in
+from rlm_ray.serve.starts import Starts
 
 LOOK_S = 0.5
 """How often the journal of another replica's run is looked at."""
@@ -46,26 +47,14 @@ class TurnedAway(Exception):  # noqa: N818 - an answer of the desk
         self.refused = refused
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A request that wants a run."""
-
-    noted: Noted
-    key: Key
-    load: Callable[[], Awaitable[Context]]
-    """Its context."""
-    traceparent: str = ""
-    idempotency: str = ""
-    digest: str = ""
-    """Of the request."""
-
-
 @dataclass(slots=True)
 class _Own:
     """A run this replica has."""
 
     feed: Feed
     background: bool
+    noted: Noted | None = None
+    """What was asked; None where another replica was asked it."""
     task: asyncio.Task[None] | None = None
     attending: int = 0
     """Clients that wait for it."""
@@ -87,6 +76,7 @@ class Runs:
         self._replica = secrets.token_hex(8)
         self._own: dict[str, _Own] = {}
         self._chores: set[asyncio.Task[None]] = set()
+        self._starts = Starts()
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -103,37 +93,25 @@ class Runs:
 
     async def begin(self, order: Order) -> str:
         """Start a run; its id. Of a request that was made before, the id of then. Raises `TurnedAway`."""
-        noted = order.noted
-        cost_usd = self._lives.settings(noted).limits.cost_usd
-        lasting = noted.background or bool(order.idempotency)
-        answer = await self._desk.admit(
-            Ask(
-                noted.run_id, order.key, self._replica, self._max_runs, cost_usd, lasting,
-                order.idempotency, order.digest,
-            )
-        )  # fmt: skip
-        match answer:
-            case Refused():
-                raise TurnedAway(answer)
-            case Known(run_id):
-                return run_id
-            case Admitted(cost_usd):
-                noted = replace(noted, cost_usd=cost_usd)
-                await self._noted(noted)
-                self._have(
-                    noted.run_id, noted.background, self._lives.first(noted, order.load, order.traceparent)
-                )
-                return noted.run_id
-            case _:
-                assert_never(answer)
+        with self._starts.asking():
+            match await self._admitted(order):
+                case Refused() as refused:
+                    raise TurnedAway(refused)
+                case Known(run_id):
+                    return run_id
+                case Admitted(cost_usd):
+                    noted = replace(order.noted, cost_usd=cost_usd)
+                    if order.lasting:  # another replica may have to go on with it
+                        await self._note(noted)
+                    self._have(noted.run_id, noted.background, self._first(noted, order), noted)
+                    return noted.run_id
+                case other:
+                    assert_never(other)
 
-    async def follow(self, run_id: str) -> AsyncGenerator[Record]:
-        """Its records from the first to `RunEnded`, which always comes."""
+    def follow(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
+        """Its records as they come, from the first to `RunEnded`, which always comes."""
         own = self._own.get(run_id)
-        records = own.feed.follow() if own is not None else self._follow_journal(run_id)
-        async with contextlib.aclosing(records):
-            async for record in records:
-                yield record
+        return own.feed.follow() if own is not None else self._follow_journal(run_id)
 
     @asynccontextmanager
     async def attended(self, run_id: str) -> AsyncIterator[None]:
@@ -164,7 +142,10 @@ class Runs:
         """The request of a run; None where this key has no such run."""
         if not is_run_id(run_id):
             return None
-        found = await asyncio.to_thread(noted_in, self.folder(run_id))
+        own = self._own.get(run_id)
+        found = own.noted if own is not None else None
+        if found is None:
+            found = await asyncio.to_thread(noted_in, self.folder(run_id))
         return found if found is not None and found.key == key.name else None
 
     async def end(self, run_id: str) -> tuple[RunEnded | None, bool]:
@@ -178,8 +159,33 @@ class Runs:
     def folder(self, run_id: str) -> RunFolder:
         return self._lives.folder(run_id)
 
-    def _have(self, run_id: str, background: bool, begun: Coroutine[Any, Any, Run | Result]) -> None:
-        own = self._own[run_id] = _Own(Feed(), background)
+    async def _admitted(self, order: Order) -> Answer:
+        noted = order.noted
+        ask = Ask(
+            noted.run_id, order.key, self._replica, self._max_runs,
+            self._lives.settings(noted).limits.cost_usd, order.lasting, order.idempotency, order.digest,
+        )  # fmt: skip
+        try:
+            return await self._desk.admit(ask)
+        except asyncio.CancelledError:  # its client has gone: nobody else would give the ticket back
+            self._do(self._desk.settle(noted.run_id, Spent(), repeatable=True))
+            raise
+
+    async def _first(self, noted: Noted, order: Order) -> Run:
+        run = await self._lives.first(noted, order.load, order.traceparent, lasting=order.lasting)
+        await self._starts.turn(self._own[noted.run_id].feed.begun)
+        if not order.lasting:
+            await asyncio.to_thread(note, self.folder(noted.run_id), noted)
+        return run
+
+    def _have(
+        self,
+        run_id: str,
+        background: bool,
+        begun: Coroutine[Any, Any, Run | Result],
+        noted: Noted | None = None,
+    ) -> None:
+        own = self._own[run_id] = _Own(Feed(), background, noted)
         # in a context of its own: Ray cancels what was submitted in that of a request when its client goes away
         own.task = asyncio.create_task(
             self._carry(run_id, own.feed, begun), name=run_id, context=contextvars.Context()
@@ -203,17 +209,13 @@ class Runs:
             end = failed(error)
         finally:
             begun.close()
-            closing = asyncio.create_task(self._close(run_id, feed, end, spent))
-            self._chores.add(closing)
-            closing.add_done_callback(self._chores.discard)
-            await asyncio.shield(closing)
+            await asyncio.shield(self._do(self._close(run_id, feed, end, spent)))
 
     async def _close(self, run_id: str, feed: Feed, end: RunEnded, spent: Spent | None) -> None:
         try:
-            if spent is None and await asyncio.to_thread(end_of, self.folder(run_id)) is None:
-                await asyncio.to_thread(note_failure, self.folder(run_id), end)
             if spent is None:
-                spent = await asyncio.to_thread(spent_on_record, self.folder(run_id))
+                noted = self._own[run_id].noted
+                spent = await asyncio.to_thread(put_on_record, self.folder(run_id), noted, end)
             await self._desk.settle(
                 run_id, spent, repeatable=bool(end.error_kind), out_of_money=end.stop_reason == "cost_usd"
             )
@@ -223,7 +225,14 @@ class Runs:
             self._own.pop(run_id, None)
             feed.close(end)
 
-    async def _noted(self, noted: Noted) -> None:
+    def _do(self, chore: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """To its end, whoever waits for it."""
+        task = asyncio.create_task(chore)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+        return task
+
+    async def _note(self, noted: Noted) -> None:
         try:
             await asyncio.to_thread(note, self.folder(noted.run_id), noted)
         except BaseException:
@@ -255,7 +264,7 @@ class Runs:
             if own.is_forgotten and own.task is not None:
                 own.task.cancel()
 
-    async def _follow_journal(self, run_id: str) -> AsyncGenerator[Record]:
+    async def _follow_journal(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
         folder = self.folder(run_id)
         offset = 0
         while True:
@@ -266,11 +275,10 @@ class Runs:
                 else b""
             )
             offset += len(data)
-            for line in data.splitlines():
-                record = from_line(line)
-                if not isinstance(record, RunEnded):
-                    yield record
+            records = [from_line(line) for line in data.splitlines()]
+            if news := [record for record in records if not isinstance(record, RunEnded)]:
+                yield news
             if not is_open:
-                yield end or failed(ClusterError(LOST))
+                yield [end or failed(ClusterError(LOST))]
                 return
             await asyncio.sleep(LOOK_S)

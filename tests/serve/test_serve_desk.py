@@ -33,6 +33,13 @@ def test_runs_are_counted_over_all_replicas_until_they_are_settled():
     assert code_of(desk.admit(ask("r4", "b", concurrency=2), 0)) == "Admitted"
 
 
+def test_who_asks_again_because_the_answer_was_lost_has_its_ticket_still():
+    desk = Desk()
+    asked = ask("r1", concurrency=1, budget_usd=1.0, lasting=True, again=("k", "d"))
+    assert desk.admit(asked, 0) == desk.admit(asked, 1) == Admitted(0.05)
+    assert len(desk.tickets) == 1
+
+
 def test_a_full_service_says_so():
     desk = Desk()
     desk.admit(ask("r1", max_runs=1), 0)

@@ -35,7 +35,7 @@ async def test_a_feed_gives_everyone_everything_and_the_end_last():
 
 
 async def collected(feed):
-    return [record async for record in feed.follow()]
+    return [record async for records in feed.follow() for record in records]
 
 
 async def test_a_pause_is_told_and_nothing_lost():

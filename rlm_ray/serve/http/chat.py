@@ -146,25 +146,25 @@ async def _chunks(service: Service, run_id: str, body: ChatRequest) -> AsyncGene
         end: RunEnded | None = None
         async with contextlib.aclosing(
             sse.with_pauses(service.runs.follow(run_id), service.keep_alive_s)
-        ) as records:
-            async for record in records:
-                if record is None:
+        ) as news:
+            async for records in news:
+                if records is None:
                     yield sse.KEEP_ALIVE
-                elif isinstance(record, RunEnded):
-                    end = record
-                elif text := told(record):
+                    continue
+                if isinstance(records[-1], RunEnded):
+                    end = records[-1]
+                if text := "".join(map(told, records)):
                     yield chunk({"reasoning_content": text})
     assert end is not None
     if (refusal := refusal_of_end(end)) is not None:
         yield sse.event(refusal.body())
         return
-    for piece in pieces_of(end.answer or ""):
-        yield chunk({"content": piece})
     usage = _usage(end).model_dump()
-    yield chunk({}, _finish(end), usage=usage, rlm=run_facts(run_id, end))
+    last = [chunk({"content": piece}) for piece in pieces_of(end.answer or "")]
+    last.append(chunk({}, _finish(end), usage=usage, rlm=run_facts(run_id, end)))
     if body.stream_options is not None and body.stream_options.include_usage:
-        yield sse.event(head | {"choices": [], "usage": usage})
-    yield sse.DONE
+        last.append(sse.event(head | {"choices": [], "usage": usage}))
+    yield "".join([*last, sse.DONE])  # all is known: each part alone would pass through three processes
 
 
 def pieces_of(answer: str) -> list[str]:

@@ -22,27 +22,25 @@ async def response_events(service: Service, noted: Noted) -> AsyncGenerator[str]
     """From `response.created` to the event that says how it ended."""
     sender = _Sender(noted)
     async with service.runs.attended(noted.run_id):
-        for name in ("created", "in_progress"):
-            yield sender.whole(name, None, "running")
-        yield sender.reasoning_added()
-        records = sse.with_pauses(service.runs.follow(noted.run_id), service.keep_alive_s)
+        begun = [sender.whole(name, None, "running") for name in ("created", "in_progress")]
+        yield "".join([*begun, sender.reasoning_added()])
+        news = sse.with_pauses(service.runs.follow(noted.run_id), service.keep_alive_s)
         end: RunEnded | None = None
-        async with contextlib.aclosing(records):
-            async for record in records:
-                if record is None:
+        async with contextlib.aclosing(news):
+            async for records in news:
+                if records is None:
                     yield sse.KEEP_ALIVE
-                elif isinstance(record, RunEnded):
-                    end = record
-                elif text := told(record):
+                    continue
+                if isinstance(records[-1], RunEnded):
+                    end = records[-1]
+                if text := "".join(map(told, records)):
                     yield sender.progress(text)
     assert end is not None
     state = state_of(end, is_open=False)
-    for event in sender.reasoning_done():
-        yield event
+    last = list(sender.reasoning_done())
     if state in _ENDS:
-        for event in sender.message(end.answer or "", complete=state == "answered"):
-            yield event
-    yield sender.whole(_ENDS.get(state, "failed"), end, state)
+        last += sender.message(end.answer or "", complete=state == "answered")
+    yield "".join([*last, sender.whole(_ENDS.get(state, "failed"), end, state)])
 
 
 class _Sender:

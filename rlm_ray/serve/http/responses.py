@@ -106,7 +106,7 @@ def response_routes(service: Service, guard: Guard) -> APIRouter:
     ) -> Any:
         """Answer, or with `background` say at once where the answer will be."""
         run_id = await service.begin(request, key, body.wanted())
-        noted, _, _ = await service.found(run_id, key)
+        noted = await service.noted(run_id, key)
         if body.stream:
             return sse.streamed(response_events(service, noted), run_id)
         response.headers[RUN_HEADER] = run_id

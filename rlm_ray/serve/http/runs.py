@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
@@ -113,15 +114,15 @@ def run_routes(service: Service, guard: Guard) -> APIRouter:
 
 
 async def _events(service: Service, run_id: str) -> AsyncGenerator[str]:
-    records = sse.with_pauses(service.runs.follow(run_id), service.keep_alive_s)
-    number = 0
-    async with contextlib.aclosing(records):
-        async for record in records:
-            if record is None:
+    news = sse.with_pauses(service.runs.follow(run_id), service.keep_alive_s)
+    numbers = itertools.count()
+    async with contextlib.aclosing(news):
+        async for records in news:
+            if records is None:
                 yield sse.KEEP_ALIVE
                 continue
-            yield sse.event(to_line(record).decode().rstrip("\n"), ident=number)
-            number += 1
+            lines = [to_line(record).decode().rstrip("\n") for record in records]
+            yield "".join(sse.event(line, ident=next(numbers)) for line in lines)
 
 
 def _report(service: Service, run_id: str) -> str:

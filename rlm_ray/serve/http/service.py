@@ -22,9 +22,10 @@ from rlm_ray.serve.http.refusals import Refusal, refusal_of_end
 from rlm_ray.serve.http.shapes import RunOptions
 from rlm_ray.serve.keys import Key
 from rlm_ray.serve.loading import Loader
+from rlm_ray.serve.order import Order
 from rlm_ray.serve.question import FileRef, Message, Question, Uri, question_of
 from rlm_ray.serve.request import Kind, Noted, State, state_of
-from rlm_ray.serve.runs import Order, Runs
+from rlm_ray.serve.runs import Runs
 
 HEADER_CHARS = 256
 CANCEL_TRIES, CANCEL_S = 50, 0.1
@@ -70,32 +71,38 @@ class Service:
             wanted.options.settings(), wanted.params, background=wanted.background, metadata=wanted.metadata,
             request_id=request.headers.get("x-request-id", "")[:HEADER_CHARS],
         )  # fmt: skip
+        idempotency = request.headers.get("idempotency-key", "")[:HEADER_CHARS]
         return await self.runs.begin(
             Order(
                 noted,
                 key,
                 partial(self._load, key.name, question),
                 request.headers.get("traceparent", ""),
-                request.headers.get("idempotency-key", "")[:HEADER_CHARS],
-                wanted.digest(),
+                idempotency,
+                wanted.digest() if idempotency else "",
             )
         )
 
     async def ended(self, run_id: str) -> RunEnded:
         """The end of a run one waits for. Raises `Refusal` where it has no answer."""
         async with self.runs.attended(run_id):
-            async for record in self.runs.follow(run_id):
-                last = record
+            async for records in self.runs.follow(run_id):
+                last = records[-1]
         assert isinstance(last, RunEnded)
         if (refusal := refusal_of_end(last)) is not None:
             raise refusal
         return last
 
-    async def found(self, run_id: str, key: Key) -> tuple[Noted, RunEnded | None, State]:
-        """A run of this key: what was asked, how it ended, how it stands. Raises `Refusal`."""
+    async def noted(self, run_id: str, key: Key) -> Noted:
+        """What was asked in a run of this key. Raises `Refusal`."""
         noted = await self.runs.noted(run_id, key)
         if noted is None:
             raise Refusal(404, "not_found", "there is no run of this id")
+        return noted
+
+    async def found(self, run_id: str, key: Key) -> tuple[Noted, RunEnded | None, State]:
+        """A run of this key: what was asked, how it ended, how it stands. Raises `Refusal`."""
+        noted = await self.noted(run_id, key)
         end, is_open = await self.runs.end(run_id)
         return noted, end, state_of(end, is_open=is_open)
 

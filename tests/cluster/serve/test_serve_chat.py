@@ -8,6 +8,8 @@ import openai
 import pytest
 from serve_waiting import MODEL, QUICK, asked
 
+from rlm_ray.contexts import kept
+from rlm_ray.journal.folder import RunFolder
 from rlm_ray.testing.scripts import run_query
 
 
@@ -81,7 +83,9 @@ def test_a_limit_that_is_reached_is_a_finish_reason_or_an_error_and_never_a_plai
             model=MODEL, messages=asked(run_query(*["print(1)"] * 6)), extra_body={"rlm": {"limits": limits}}
         )
 
-    assert ask(calls=3).choices[0].finish_reason == "length"
+    stopped = ask(calls=3)
+    assert stopped.choices[0].finish_reason == "length"
+    assert kept(RunFolder(site.run_dir, stopped.rlm["run_id"]))[0].text() == ""
     with pytest.raises(openai.BadRequestError) as caught:
         ask(tokens=1)
     assert caught.value.code == "tokens"
