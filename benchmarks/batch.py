@@ -1,11 +1,18 @@
-"""A batch over many rows: rows per second, and memory over time.
+"""A batch over many rows: flat memory, rows per second, and what a row costs where; Ray Data's HTTP stage beside it.
 
     python benchmarks/batch.py --rows 100000                       # synthetic rows, scripted server, one call each
     python benchmarks/batch.py --jsonl rows.jsonl.gz --depth 1     # documents, a session each
     python benchmarks/batch.py --rows 100000 --nobody              # no model and no Ray: what the driver itself takes
 
-Memory is the resident set of this process and, together, of the session actors with the sandboxes below them, at every
-tenth of the rows: the driver's must not grow with the number of rows.
+The rows are a JSONL file, asked as `rlm-ray batch` asks them; the model is a server on loopback in a process of its own.
+Memory is the resident set at every tenth of the rows: of this process, of the session actors with the sandboxes below
+them, and of the journal's actor. None may grow with the number of rows. CPU is what each of them took for a row, in
+milliseconds: on a machine whose cores are all busy their sum is what bounds the rows per second, and the model's server
+is a part of it.
+
+The same rows through `ray.data.llm.HttpRequestProcessorConfig` are a process and a Ray of their own, with as many
+workers as there are session actors. It sends the requests of a batch one after the other and keeps no record; it is
+given the first `--beside` rows only.
 """
 
 from __future__ import annotations
@@ -14,23 +21,26 @@ import argparse
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+
+from census import CORES, Census
 
 from rlm_ray.config import Cluster, Settings
 from rlm_ray.core.context import Context
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.corpus.asking import Asks
 from rlm_ray.corpus.batch import Batch, Work
-from rlm_ray.corpus.figures import Figures
 from rlm_ray.corpus.formats import format_of
 from rlm_ray.corpus.output import Output
-from rlm_ray.corpus.rows import Corpus, open_corpus
+from rlm_ray.corpus.rows import open_corpus
 from rlm_ray.corpus.task import Summary, Task
 from rlm_ray.corpus.template import Template
 from rlm_ray.job import open_job
@@ -38,14 +48,15 @@ from rlm_ray.run import new_run_id
 from rlm_ray.session import Completion
 from rlm_ray.testing import ServerProcess
 
-PAGE = os.sysconf("SC_PAGESIZE")
 WORDS = "the quick brown fox jumps over the lazy dog "
+QUESTION = "What is this about?"
 
 
-def synthetic(rows: int, chars: int) -> Iterator[dict[str, str]]:
+def synthetic(path: Path, rows: int, chars: int) -> None:
     text = (WORDS * (chars // len(WORDS) + 1))[:chars]
-    for number in range(rows):
-        yield {"id": f"row-{number}", "text": text}
+    with path.open("w") as file:
+        for number in range(rows):
+            file.write(json.dumps({"id": f"row-{number}", "text": f"{number} {text}"}) + "\n")
 
 
 class Nobody:
@@ -74,84 +85,130 @@ def job(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextMana
 
 
 class Samples:
-    """Memory at every tenth of the rows, inside a `with` block."""
+    """Rows, speed and memory at every tenth of the rows, and in the end the CPU of a row."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, done: Callable[[], int], census: Census) -> None:
         self._step = max(rows // 10, 1)
+        self._done, self._census = done, census
         self._over = threading.Event()
-        self._figures = Figures()
-        self._began = time.perf_counter()
+        self._said = 0
 
-    def __call__(self, batch: Batch) -> Samples:
-        self._figures, self._began = batch.figures, time.perf_counter()
-        return self
-
-    def __enter__(self) -> None:
-        print(f"{'rows':>9} {'seconds':>8} {'rows/s':>8} {'driver MB':>10} {'actors MB':>10}", flush=True)
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._say()
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        print(
+            f"{'rows':>9} {'seconds':>8} {'rows/s':>8} {'driver MB':>10} {'actors MB':>10} {'journal MB':>11}",
+            flush=True,
+        )
+        self._began = self._said_at = time.perf_counter()
+        self._begin(0)
+        watching = threading.Thread(target=self._watch, daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            watching.join()
+            if self._done() > self._said:
+                self._say()
+            self._say_cpu()
 
     def _watch(self) -> None:
         wanted = 1
-        while not self._over.wait(0.05):
-            if self._figures.done >= wanted:
+        while not self._over.wait(0.1):
+            if (done := self._done()) >= wanted:
+                if wanted == 1:
+                    self._begin(done)
                 self._say()
-                wanted = (self._figures.done // self._step + 1) * self._step
+                wanted = (self._said // self._step + 1) * self._step
+
+    def _begin(self, done: int) -> None:
+        """Processes start before the first row, and that is not counted with the others."""
+        self._first, self._first_at = done, time.perf_counter()
+        self._cpu_s = self._census.look()[1]
 
     def _say(self) -> None:
-        seconds, done = time.perf_counter() - self._began, self._figures.done
-        figures = (megabytes(os.getpid()), actors_megabytes())
+        """The speed is that since the line above."""
+        now, done = time.perf_counter(), self._done()
+        speed = (done - self._said) / max(now - self._said_at, 1e-9)
+        self._said, self._said_at = done, now
+        mb = self._census.look()[0]
         print(
-            f"{done:>9,} {seconds:>8.1f} {done / seconds:>8.1f} {figures[0]:>10.0f} {figures[1]:>10.0f}",
+            f"{done:>9,} {now - self._began:>8.1f} {speed:>8.1f} "
+            f"{mb['driver']:>10.0f} {mb['actors']:>10.0f} {mb['journal']:>11.0f}",
+            flush=True,
+        )
+
+    def _say_cpu(self) -> None:
+        now, wall = self._census.look()[1], time.perf_counter() - self._first_at
+        rows = max(self._done() - self._first, 1)
+        spent = {role: now[role] - self._cpu_s[role] for role in sorted(now)}
+        each = " · ".join(f"{role} {1e3 * seconds / rows:.2f}" for role, seconds in spent.items())
+        total = sum(spent.values())
+        print(
+            f"CPU of a row, ms: {each}; {1e3 * total / rows:.2f} in all, "
+            f"{100 * total / wall / CORES:.0f}% of {CORES} cores; {rows / wall:.1f} rows/s",
             flush=True,
         )
 
 
-def megabytes(pid: int) -> float:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * PAGE / 1e6
-    except (OSError, IndexError):
-        return 0.0
-
-
-def actors_megabytes() -> float:
-    """Of the session actors of this run's Ray and the sandboxes below them."""
-    parents, actors = {}, set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int(
-                    (entry / "stat").read_text("utf-8").rsplit(")", 1)[1].split()[1]
-                )
-                if (entry / "cmdline").read_bytes().startswith(b"ray::SessionHost"):
-                    actors.add(int(entry.name))
-            except (OSError, IndexError):
-                continue
-    return sum(map(megabytes, below(actors & below({os.getpid()}, parents), parents)))
-
-
-def below(pids: set[int], parents: dict[int, int]) -> set[int]:
-    """These processes and all that they started."""
-    found, size = set(pids), -1
-    while len(found) > size:
-        size = len(found)
-        found |= {pid for pid, parent in parents.items() if parent in found}
-    return found
-
-
-async def measure(corpus: Corpus, rows: int, settings: Settings, options: argparse.Namespace) -> Summary:
+async def measure(path: str, rows: int, settings: Settings, census: Census, options: Any) -> Summary:
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / f"answers.{options.format}")
-        work = Work(Template.parse("What is this about?"), limit=options.limit)
-        task = Task(
-            settings, corpus, work, Output(out, format_of(out, None)), nobody if options.nobody else job
+        work = Work(Template.parse(QUESTION), limit=rows)
+        opening = nobody if options.nobody else job
+        task = Task(settings, open_corpus(path), work, Output(out, format_of(out, None)), opening)
+
+        @contextmanager
+        def watch(batch: Batch) -> Iterator[None]:
+            with Samples(rows, lambda: batch.figures.done, census).watch():
+                yield
+
+        return await task.run(new_run_id(), watch=watch)
+
+
+def with_rlm_ray(path: str, rows: int, options: argparse.Namespace) -> None:
+    script = "echo" if options.depth == 0 else "recursion"
+    with ServerProcess(["--script", script, "--latency-s", str(options.latency_s)]) as server:
+        with tempfile.TemporaryDirectory() as runs:
+            settings = settings_of(options, server.url, runs)
+            summary = asyncio.run(measure(path, rows, settings, Census(server.pid), options))
+            journal = sum(file.stat().st_size for file in Path(runs).rglob("*.jsonl"))
+        calls = server.stats()["calls"]
+    figures = {"calls_at_the_server": calls, "journal_bytes_of_a_row": journal // max(1, summary.rows)}
+    print(json.dumps(summary.as_dict() | figures))
+
+
+def with_ray_data(path: str, rows: int, options: argparse.Namespace) -> None:
+    """Its defaults, but for the number of its workers."""
+    import logging
+
+    import ray
+    from ray.data.llm import HttpRequestProcessorConfig, build_processor
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with ServerProcess(["--script", "echo", "--latency-s", str(options.latency_s)]) as server:
+        config = HttpRequestProcessorConfig(
+            url=f"{server.url}/chat/completions",
+            headers={"Authorization": "Bearer none"},
+            concurrency=options.actors,
+            http_request_stage={"num_cpus": 0.5},  # else its workers leave no CPU for reading
         )
-        return await task.run(new_run_id(), watch=Samples(rows))
+        processor = build_processor(config, preprocess=_payload, postprocess=_answer)
+        asked = processor(ray.data.read_json(path, lines=True).limit(rows))
+        with Samples(rows, lambda: int(server.stats()["calls"]), Census(server.pid)).watch():
+            answers = asked.take_all()
+        print(json.dumps({"rows": len(answers), "calls_at_the_server": server.stats()["calls"]}))
+
+
+def _payload(row: dict[str, Any]) -> dict[str, Any]:
+    text = f"{QUESTION}\n\nContext:\n{row['text']}"
+    return {"payload": {"model": "m", "messages": [{"role": "user", "content": text}]}, "id": row["id"]}
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    return {"id": row["id"], "answer": row["http_response"]["choices"][0]["message"]["content"]}
 
 
 def main() -> None:
@@ -159,34 +216,45 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--chars", type=int, default=500, help="of a synthetic row")
+    parser.add_argument("--chars", type=int, default=200, help="of a synthetic row")
     parser.add_argument("--jsonl", help="documents instead of synthetic rows")
-    parser.add_argument("--limit", type=int)
     parser.add_argument(
         "--depth", type=int, default=0, help="0: a call for each row; 1: a session with a REPL"
     )
     parser.add_argument("--latency-s", type=float, default=0.05)
     parser.add_argument("--actors", type=int, default=2)
+    parser.add_argument("--beside", type=int, default=5_000, help="rows for Ray Data's HTTP stage; 0: none")
     parser.add_argument("--format", default="jsonl", choices=["jsonl", "parquet"])
     parser.add_argument(
         "--offline", action="store_true", help="the offline model instead of the scripted server"
     )
     parser.add_argument("--nobody", action="store_true")
+    parser.add_argument("--ray-data", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    corpus = open_corpus(options.jsonl or synthetic(options.rows, options.chars))
-    rows = options.limit or (sum(1 for _ in open_corpus(options.jsonl)) if options.jsonl else options.rows)
-    script = "echo" if options.depth == 0 else "recursion"
-    with ServerProcess(["--script", script, "--latency-s", str(options.latency_s)]) as server:
-        with tempfile.TemporaryDirectory() as runs:
-            settings = settings_of(options, server.url, runs)
-            summary = asyncio.run(measure(corpus, rows, settings, options))
-        calls = server.stats()["calls"]
-    print(
-        json.dumps(
-            summary.as_dict() | {"calls_at_the_server": calls, "rows_per_s": summary.rows / summary.seconds}
-        )
-    )
+    if options.ray_data:
+        with_ray_data(options.jsonl, options.rows, options)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = options.jsonl or str(Path(folder) / "rows.jsonl")
+            if options.jsonl is None:
+                synthetic(Path(path), options.rows, options.chars)
+            with_rlm_ray(path, options.rows, options)
+            if options.beside and not options.nobody:
+                beside(path, options)
+    sys.stdout.flush()
     os._exit(0)  # Ray's goodbye is not measured
+
+
+def beside(path: str, options: argparse.Namespace) -> None:
+    """A process and a Ray of its own, once ours is gone."""
+    import ray
+
+    ray.shutdown()
+    rows = min(options.beside, options.rows)
+    print(f"\nRay Data's HTTP stage, {options.actors} workers, the first {rows:,} rows:", flush=True)
+    command = [sys.executable, __file__, "--ray-data", "--jsonl", path, "--rows", str(rows)]
+    command += ["--latency-s", str(options.latency_s), "--actors", str(options.actors)]
+    subprocess.run(command, check=True)
 
 
 def settings_of(options: argparse.Namespace, url: str, runs: str) -> Settings:

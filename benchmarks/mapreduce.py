@@ -4,7 +4,15 @@ The documents are a JSONL file (also .gz) with `id` and `text`, such as the Pyth
 a header that has a line `Status: ...`. The model is a server on loopback in a process of its own that reads the headers
 of the text it is given; so the count must be exact, and the time is the engine's.
 
-    python benchmarks/mapreduce.py DOCUMENTS [--actors 1 2] [--latency-s 0.05] [--json FILE]
+What a second actor gains is not in the model's latency: one actor waits for as many calls at once as the admission lets
+out, so where latency is all there is, two take as long as one. An actor is one Python thread, and what it does for a
+call (most of it litellm) takes milliseconds of CPU: that is what a second one divides, as far as there are cores. So
+each plan is measured twice, with a quick model (the CPU bounds it) and with a slow one (the latency does). Beside the
+speed-up stands what the CPU of this machine allows, as measured with the first number of actors: all of it over all
+cores, or that of the actors over so many of them, whichever takes longer; and beside the seconds those that the latency
+takes alone, with 100 calls at once.
+
+    python benchmarks/mapreduce.py DOCUMENTS [--actors 1 2] [--latency-s 0.02 1.0] [--json FILE]
 """
 
 from __future__ import annotations
@@ -17,10 +25,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rlm_ray import Cluster
+from census import CORES, Census
+
+from rlm_ray import Cluster, Rates
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.context import Context
 from rlm_ray.core.price import Price
@@ -31,6 +42,8 @@ from rlm_ray.testing.exchange import Request
 
 QUESTION = "Which status does each document have?"
 MODEL = "openai/reader"
+IN_FLIGHT = 100
+"""Calls under way at once, whatever the number of actors: said here, so that no window is learned meanwhile."""
 PRICE = Price(input_usd=0.25, output_usd=2.0)
 _HEADER = re.compile(r"(?:\A|\n\n)(?:\[[^\]\n]+\]\n)?(PEP: *\d+\n(?:.+\n)+)")
 _STATUS = re.compile(r"^Status: *(\w+)", re.MULTILINE)
@@ -62,21 +75,23 @@ def _truth(context: Context) -> Counter[str]:
 
 def _settings(url: str, actors: int) -> Settings:
     cluster = Cluster(min_actors=actors, max_actors=actors)
-    options = {"api_base": url, "api_key": "none", "prices": {MODEL: PRICE}}
+    rates = Rates(in_flight=IN_FLIGHT)
+    options = {"api_base": url, "api_key": "none", "prices": {MODEL: PRICE}, "rates": rates}
     return settings_from({"model": MODEL, "cluster": cluster, "run_dir": False, **options})
 
 
-async def _measure(documents: str, url: str, actors: int, *, pack: bool) -> dict[str, Any]:
+async def _measure(documents: str, server: ServerProcess, actors: int, *, pack: bool) -> dict[str, Any]:
     context, _ = read_documents([documents])
     truth = _truth(context)
-    settings = _settings(url, actors)
+    settings = _settings(server.url, actors)
     schema = _schema(sorted(truth), pack=pack)
     plan = planned(settings, QUESTION, context, reduce="count:status", schema=schema, pack=pack)
-    times = []
+    times, census = [], Census(server.pid)
     for _ in range(3):
-        started = time.perf_counter()
+        before, started = census.look()[1], time.perf_counter()
         found = await carry_out(settings, plan, context)
         times.append(time.perf_counter() - started)
+        cpu_s = {role: seconds - before.get(role, 0.0) for role, seconds in census.look()[1].items()}
     assert found.value == {"status": dict(truth)}, (found.value, truth)
     used = found.usage.total
     return {
@@ -87,14 +102,15 @@ async def _measure(documents: str, url: str, actors: int, *, pack: bool) -> dict
         "used": {"tokens": used.tokens, "usd": used.cost_usd},
         "counts": found.value["status"],
         "seconds": min(times[1:]),  # the first one starts Ray and warms connections
+        "cpu_s": cpu_s,
         "table": plan.lines(used),
     }
 
 
-def _child(options: argparse.Namespace, actors: int, pack: str) -> dict[str, Any]:
+def _child(options: argparse.Namespace, actors: int, pack: str, latency_s: float) -> dict[str, Any]:
     """A process of its own has a pool of its own size."""
     command = [sys.executable, __file__, options.documents, "--one", str(actors), pack]
-    command += ["--latency-s", str(options.latency_s)]
+    command += ["--latency-s", str(latency_s)]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     figures: dict[str, Any] = json.loads(out.splitlines()[-1])
     return figures
@@ -102,10 +118,31 @@ def _child(options: argparse.Namespace, actors: int, pack: str) -> dict[str, Any
 
 def _one(options: argparse.Namespace) -> None:
     actors, pack = options.one
-    script = ["--script", "mapreduce:headers", "--latency-s", str(options.latency_s)]
+    script = ["--script", "mapreduce:headers", "--latency-s", str(options.latency_s[0])]
     with ServerProcess(script) as server:
-        figures = asyncio.run(_measure(options.documents, server.url, int(actors), pack=pack == "pack"))
+        figures = asyncio.run(_measure(options.documents, server, int(actors), pack=pack == "pack"))
     print(json.dumps(figures))
+
+
+def _line(row: dict[str, Any], first: dict[str, Any], latency_s: float) -> str:
+    least_s = latency_s * -(-row["calls"] // IN_FLIGHT)
+    off = row["used"]["usd"] / row["planned"]["usd"] - 1
+    each = " · ".join(
+        f"{role} {1e3 * spent / row['calls']:.1f}" for role, spent in sorted(row["cpu_s"].items())
+    )
+    return (
+        f"{row['actors']} actor(s): {row['seconds']:.2f} s (the latency alone: {least_s:.2f}), "
+        f"{row['calls'] / row['seconds']:.0f} calls/s, "
+        f"speed-up {first['seconds'] / row['seconds']:.2f} (the CPU allows {_allowed(row['actors'], first):.2f}); "
+        f"CPU of a call, ms: {each}; cost {off:+.1%} against the plan"
+    )
+
+
+def _allowed(actors: int, first: dict[str, Any]) -> float:
+    """The speed-up, were the CPU all there is."""
+    all_s, theirs_s = sum(first["cpu_s"].values()) / CORES, first["cpu_s"].get("actors", 0.0)
+    before_s, now_s = (max(all_s, theirs_s / many) for many in (first["actors"], actors))
+    return float(before_s / now_s) if now_s else 1.0
 
 
 def main() -> None:
@@ -114,7 +151,7 @@ def main() -> None:
     )
     parser.add_argument("documents", help="a JSONL file with `id` and `text`")
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--latency-s", type=float, default=0.05)
+    parser.add_argument("--latency-s", type=float, nargs="+", default=[0.02, 1.0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -122,19 +159,15 @@ def main() -> None:
         _one(options)
         return
     rows = []
-    for pack in ("pack", "alone"):
-        first = None
-        for actors in options.actors:
-            row = _child(options, actors, pack)
-            rows.append(row)
-            first = first or row["seconds"]
-            print(f"\n{actors} actor(s), documents {'share pieces' if pack == 'pack' else 'each alone'}")
-            print("\n".join(row["table"]))
-            off = row["used"]["usd"] / row["planned"]["usd"] - 1
-            print(
-                f"{row['seconds']:.2f} s, {row['calls'] / row['seconds']:.0f} calls/s, "
-                f"speed-up {first / row['seconds']:.2f}; cost {off:+.1%} against the plan"
-            )
+    for pack, latency_s in product(("pack", "alone"), options.latency_s):
+        print(
+            f"\ndocuments {'share pieces' if pack == 'pack' else 'each alone'}, answers after {latency_s:g} s"
+        )
+        measured = [_child(options, actors, pack, latency_s) for actors in options.actors]
+        print("\n".join(measured[0]["table"]))
+        for row in measured:
+            print(_line(row, measured[0], latency_s), flush=True)
+        rows += measured
     print(f"\ncounts, exact in all of them: {rows[0]['counts']}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rlm_ray.config import Settings, settings_as_table
 from rlm_ray.core.cell import Outcome
 from rlm_ray.core.context import Context, Part, make_context
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.earlier import Earlier, earlier_lives
+from rlm_ray.errors import RLMError
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.run import new_run_id, traced_life
+from rlm_ray.together import Together
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.engine import Engine
@@ -21,11 +23,20 @@ if TYPE_CHECKING:
     from rlm_ray.session import Completion
 
 
+TOGETHER = 32
+"""The most rows in one message. It comes back when the slowest of them is answered."""
+
+Direct: TypeAlias = "Together[tuple[int, str, Context], Completion]"
+"""Rows that are one plain call each."""
+
+
 class Job:
     """A job under way; its methods may be called side by side."""
 
-    def __init__(self, engine: Engine, job: ClusterJob, trace_id: str, earlier: RunUsage) -> None:
-        self._engine, self._job = engine, job
+    def __init__(
+        self, engine: Engine, job: ClusterJob, direct: Direct, trace_id: str, earlier: RunUsage
+    ) -> None:
+        self._engine, self._job, self._direct = engine, job, direct
         self.run_id = job.run_id
         self.trace_id = trace_id
         """Of its OpenTelemetry trace; empty where none is made."""
@@ -38,10 +49,13 @@ class Job:
         return self._job.concurrency
 
     async def ask(self, row: int, query: str, context: Context) -> Completion:
-        """One session for this row, with its own `usage`; what is on record is not paid again.
+        """One session for this row, or one plain call where the settings say so, with its own `usage`; what is on
+        record is not paid again.
 
         Raises the row's `RLMError`; `LimitReached` where the budget of the whole job is used up.
         """
+        if self._job.answers_directly(context):
+            return await self._direct.ask((row, query, context))
         return await self._engine.carry_out(self._job.ask(row, query, context))
 
     async def plain(self, row: int, number: int, query: str, text: str) -> str:
@@ -99,7 +113,15 @@ async def open_job(
             return await engine.carry_out(opened.__aexit__(*how))
 
         stack.push_async_exit(end)
-        yield Job(engine, job, traced.trace_id if traced is not None else "", earlier.usage)
+
+        def answer(rows: Sequence[tuple[int, str, Context]]) -> Awaitable[list[Completion | RLMError]]:
+            return engine.carry_out(job.answer(rows))
+
+        direct: Direct = Together(
+            answer, most=TOGETHER, room=lambda: job.direct_rows, size=lambda row: row[2].nbytes
+        )
+        await stack.enter_async_context(direct)
+        yield Job(engine, job, direct, traced.trace_id if traced is not None else "", earlier.usage)
 
 
 def _earlier(settings: Settings, run_id: str) -> Earlier:

@@ -1,7 +1,8 @@
 """A job: many questions as one run, with one budget, one journal and one trace.
 
-The node at the root of the tree is the job itself; its rows are sessions of depth 0 below it, each sent to a seat of
-the pool that the job keeps while it has rows left. A row whose actor dies is run again from the record.
+The node at the root of the tree is the job itself. A row is a session of depth 0 below it, sent to a seat of the pool
+that the job keeps while it has rows left; or, where it is answered directly, one plain call, and many of those travel
+in one message. A row whose actor dies is run again from the record.
 
 Everything here runs on the Ray thread of the connection.
 """
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
+from rlm_ray.cache import request_key
 from rlm_ray.cluster.engine import Engine, Seat
 from rlm_ray.cluster.entries import ended, session_key, under_way
 from rlm_ray.cluster.job_usage import RowUsage
@@ -23,6 +26,8 @@ from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
 from rlm_ray.cluster.store import Parcel
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Part, make_context
+from rlm_ray.core.model import ModelRequest
+from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.core.records import SessionEnded, SessionOpened, input_of
 from rlm_ray.core.tallies import usage_of
 from rlm_ray.core.usage import RunUsage
@@ -33,9 +38,16 @@ ATTEMPTS = 3
 """How often a row is started when its actors die."""
 BATCH = 64
 """The most plain calls in one message to an actor."""
+DIRECT = 512
+"""So many rows that are one plain call each are worth having under way for each actor: they hold nothing but their text,
+and how many requests are under way at once is for the admission to say."""
 PLAIN_FROM = 1_000_000
 """Ordinals of a row's plain calls begin here: those of its session's own sub-calls stay below."""
+LOOK_S = 1.0
+"""So often is looked how large the cluster is."""
 
+Row: TypeAlias = "tuple[int, str, Context]"
+"""Its number, the question and the text."""
 Plain: TypeAlias = "tuple[int, int, str, Part, Context]"
 """A plain call: its row, its number there, the question, and what part of which context."""
 
@@ -51,9 +63,13 @@ class Job:
         self._life = life
         self._usage = usage
         self._rows = 0
+        self._calls = 0
+        """Plain calls under way."""
+        self._actors, self._looked = 0, -LOOK_S
         self._free: asyncio.Queue[Seat | RLMError] = asyncio.Queue()
         self._taking: set[asyncio.Task[None]] = set()
-        self._place = asyncio.Semaphore(self.concurrency)
+        cluster = order.settings.cluster
+        self._place = asyncio.Semaphore(self._most_actors() * cluster.sessions_per_actor)
 
     @classmethod
     @asynccontextmanager
@@ -80,8 +96,23 @@ class Job:
     @property
     def concurrency(self) -> int:
         """How many rows are worth having under way at once."""
-        cluster = self._order.settings.cluster
-        return self._engine.actors(cluster) * cluster.sessions_per_actor
+        settings = self._order.settings
+        each = settings.cluster.sessions_per_actor
+        return self._most_actors() * (max(each, DIRECT) if settings.max_depth == 0 else each)
+
+    def answers_directly(self, context: Context) -> bool:
+        """A row with this text is one plain call."""
+        return self._order.settings.answers_directly(context.info.chars)
+
+    @property
+    def direct_rows(self) -> int:
+        """How many of those are worth having under way at once."""
+        return self._most_actors() * DIRECT
+
+    def _most_actors(self) -> int:
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._actors, self._looked = self._engine.actors(self._order.settings.cluster), time.monotonic()
+        return self._actors
 
     async def ask(self, row: int, query: str, context: Context) -> Completion:
         """One session for this row, or what is on record of it. Its `usage` is the row's own.
@@ -97,15 +128,47 @@ class Job:
             return Completion(known.answer, known.stop_reason, known.why, turns=known.turns, usage=usage)
         self._rows += 1
         async with self._place:
-            completion = await self._insist(path, query, context, key)
-        return replace(completion, usage=await self._usage.of(row))
+            with self._usage.watching([row]):
+                completion = await self._insist(path, query, context, key)
+                return replace(completion, usage=await self._usage.of(row))
+
+    async def answer(self, rows: Sequence[Row]) -> list[Completion | RLMError]:
+        """Rows that are one plain call each, in order, in one message to an actor; or what is on record of them."""
+        answers: list[Completion | RLMError | None] = [self._recorded(*row) for row in rows]
+        missing = [at for at, answer in enumerate(answers) if answer is None]
+        if missing:
+            for at, answer in zip(missing, await self._answered([rows[at] for at in missing]), strict=True):
+                answers[at] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _recorded(self, row: int, query: str, context: Context) -> Completion | None:
+        replay, settings = self._life.scribe.replay, self._order.settings
+        if not replay.offset:
+            return None
+        model, params = settings.model_at(0)
+        request = ModelRequest(model, leaf_messages(query, context.text()), settings.max_tokens, params)
+        call = replay.call((row,), 1, request_key(request))
+        return None if call is None else Completion(call.text, "answered", usage=usage_of([call]))
+
+    async def _answered(self, rows: Sequence[Row]) -> list[Completion | RLMError]:
+        leaves = tuple(Leaf(number, query, _whole(context)) for number, query, context in rows)
+        batch = LeafBatch(self._life.tag, (), leaves, None, replays=self._life.tag.replays)
+        with self._usage.watching(leaf.ordinal for leaf in leaves):
+            outcomes = await self._sent(batch)
+            numbers = [leaf.ordinal for leaf in leaves]
+            return [await self._completion(*each) for each in zip(numbers, outcomes, strict=True)]
+
+    async def _completion(self, row: int, outcome: Outcome) -> Completion | RLMError:
+        if isinstance(outcome, Failed):
+            return _error(outcome)
+        return Completion(outcome.text, "answered", usage=await self._usage.of(row))
 
     async def plain(self, row: int, number: int, query: str, text: str) -> str:
         """One plain call that belongs to a row. Raises `SubCallError`, or what ends the job."""
         (outcome,) = await self.plain_many([(row, number, query, text, make_context(""))])
         if isinstance(outcome, Answered):
             return outcome.text
-        raise outcome.fatal or SubCallError(outcome.kind, outcome.why)
+        raise _error(outcome)
 
     async def plain_many(self, calls: Sequence[Plain]) -> list[Outcome]:
         """Plain calls side by side over all actors, in order: row, number, question, and what part of which context."""
@@ -186,8 +249,15 @@ class Job:
         leaves = tuple(Leaf(calls[i][1], calls[i][2], calls[i][3]) for i in indexes)
         parcel = parcels.get(id(context))
         batch = LeafBatch(self._life.tag, (row,), leaves, parcel, replays=self._life.tag.replays)
-        for index, outcome in zip(indexes, await self._engine.leaves(batch), strict=True):
+        for index, outcome in zip(indexes, await self._sent(batch), strict=True):
             outcomes[index] = outcome
+
+    async def _sent(self, batch: LeafBatch) -> list[Outcome]:
+        beside, self._calls = self._calls, self._calls + len(batch.leaves)
+        try:
+            return await self._engine.leaves(batch, beside)
+        finally:
+            self._calls -= len(batch.leaves)
 
     def _begin(self) -> None:
         """The job itself is the node at the root."""
@@ -214,6 +284,15 @@ class Job:
         entry: SessionEnded = ended(spec, done, "")
         self._life.scribe.put(entry)
         self._life.ended(done)
+
+
+def _error(failed: Failed) -> RLMError:
+    return failed.fatal if isinstance(failed.fatal, RLMError) else SubCallError(failed.kind, failed.why)
+
+
+def _whole(context: Context) -> Part:
+    """All of a context, by value."""
+    return context.text() if context.offsets is None else context.documents()
 
 
 def _batches(calls: Sequence[Plain]) -> list[list[int]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from rlm_ray.core.records import CallEnded, Record, SessionEnded
 from rlm_ray.core.tallies import tally_of
@@ -11,30 +14,51 @@ from rlm_ray.core.usage import RunUsage, Tallies
 PATIENCE_S = 10.0
 
 
+@dataclass(slots=True)
+class _Row:
+    sums: Tallies = field(default_factory=Tallies)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    sessions: int = 0
+
+
 class RowUsage:
-    """An observer; rows are forgotten once they were asked for."""
+    """An observer. Nothing is kept of rows that nobody watches."""
 
     def __init__(self) -> None:
-        self._sums: dict[int, Tallies] = {}
-        self._ended: dict[int, asyncio.Event] = {}
+        self._rows: dict[int, _Row] = {}
+
+    @contextmanager
+    def watching(self, rows: Iterable[int]) -> Iterator[None]:
+        """These rows are asked inside of the block."""
+        watched = {row: _Row() for row in rows}
+        self._rows |= watched
+        try:
+            yield
+        finally:
+            for row in watched:
+                self._rows.pop(row, None)
 
     def add(self, record: Record) -> None:
-        """Take a record in."""
-        match record:
-            case CallEnded(path=(row, *_)) if not record.cache_hit:
-                self._sums.setdefault(row, Tallies()).add(
-                    record.model, len(record.path) - 1, tally_of(record)
-                )
-            case SessionEnded(path=(row,)):
-                self._ended.setdefault(row, asyncio.Event()).set()
+        """Take a record in. A row ends with its session, or with the one plain call that it is."""
+        if not isinstance(record, CallEnded | SessionEnded) or not record.path:
+            return
+        row = self._rows.get(record.path[0])
+        if row is None:
+            return
+        depth = len(record.path) - 1
+        if isinstance(record, SessionEnded):
+            row.sessions += not depth
+        elif not record.cache_hit:
+            row.sums.add(record.model, depth, tally_of(record))
+        if not depth and (isinstance(record, SessionEnded) or record.role == "leaf"):
+            row.ended.set()
 
     async def of(self, row: int) -> RunUsage:
-        """Of a row that has ended; waits until its last record has come."""
+        """Of a watched row that has ended; waits until its last record has come."""
+        watched = self._rows[row]
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await self._ended.setdefault(row, asyncio.Event()).wait()
+                await watched.ended.wait()
         except TimeoutError:
             pass  # what has come so far
-        self._ended.pop(row, None)
-        sums = self._sums.pop(row, None)
-        return RunUsage(sums.rows() if sums is not None else {}, 1)
+        return RunUsage(watched.sums.rows(), int(watched.sessions > 0))

@@ -23,6 +23,7 @@ from rlm_ray.errors import (
     LimitReached,
     QuotaError,
     RLMError,
+    SubCallError,
 )
 from rlm_ray.session import Completion
 
@@ -98,7 +99,7 @@ class Asking:
         except RLMError as error:
             if isinstance(error, _FATAL) and not isinstance(error, _OWN_FAULT):
                 raise
-            outcome = self.failed(todo, f"{type(error).__name__}: {error}")
+            outcome = self.failed(todo, _told(error))
         return replace(outcome, seconds=self.clock() - started)
 
     def failed(self, todo: Todo, why: str, stop_reason: str = "error", answer: str | None = None) -> Outcome:
@@ -127,6 +128,11 @@ class Asking:
         if checked.value is None:
             return replace(outcome, answer=answer, error=f"the answer does not fit the schema: {checked.why}")
         return replace(outcome, answer=answer, values=schema.row(checked.value))
+
+
+def _told(error: RLMError) -> str:
+    """With its kind; that of a plain call stands in it."""
+    return str(error) if isinstance(error, SubCallError) else f"{type(error).__name__}: {error}"
 
 
 def _outcome_of(completion: Completion, blank: Outcome) -> Outcome:

@@ -94,6 +94,23 @@ def test_where_runs_disagree_about_an_account_the_smaller_rate_holds():
     assert granted(admission) == ["b"]
 
 
+def test_a_question_asked_beside_a_job_goes_first_each_time_and_the_job_goes_on():
+    admission = opened(rates=Rates(in_flight=1))
+    admission.open_run(RunTerms("job", rates=Rates(in_flight=1), interactive=False), 0.0)
+    for row in range(100):
+        admission.ask(ask(f"row{row}", run_id="job", depth=0), 0.0)
+    assert granted(admission) == ["row0"]
+    answer(admission, "row0")
+    assert granted(admission, 1.0) == ["row1"]
+    for turn in range(5):
+        now = 2.0 + turn
+        admission.ask(ask(f"turn{turn}"), now)
+        answer(admission, f"row{turn + 1}", now)
+        assert granted(admission, now) == [f"turn{turn}"]
+        answer(admission, f"turn{turn}", now)
+        assert granted(admission, now) == [f"row{turn + 2}"]
+
+
 def test_retry_after_holds_everyone_and_is_not_followed_by_a_burst():
     admission = opened()
     for turn in range(40):
