@@ -94,7 +94,8 @@ class Settings:
     timeout: float = 600.0
     """Seconds one attempt of a model call may take."""
     attempts: int = 6
-    """How often a model call that failed for the moment is tried in all."""
+    """How often a model call that failed for the moment is tried in all; three times as often where the provider had
+    answered before and is down (no connection, 502, 503, 529)."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Any further litellm parameter: api_base, api_key, temperature ..."""
     cache: str = ""

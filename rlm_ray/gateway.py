@@ -5,6 +5,7 @@ Rules:
 - Only what may pass by itself is tried again: rate limits, server errors, time-outs, lost connections.
 - After a 429 the admission holds the whole account back as long as the provider asks, so nothing is waited for here;
   after other failures the wait doubles, with full jitter.
+- A provider that has answered before and is down now is waited for: minutes, with half a minute between attempts.
 - With a budget on cost or tokens every message is bounded, so that what is reserved is the worst case.
 """
 
@@ -26,7 +27,14 @@ from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import budget_words
-from rlm_ray.errors import ConfigError, ModelUnavailableError, QuotaError, RLMError, TransientModelError
+from rlm_ray.errors import (
+    ConfigError,
+    JournalError,
+    ModelUnavailableError,
+    QuotaError,
+    RLMError,
+    TransientModelError,
+)
 from rlm_ray.journal.calls import CallLog, Place
 from rlm_ray.journal.scribe import Scribe
 
@@ -34,6 +42,9 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 RATE_LIMITED_PATIENCE = 10
 """A 429 counts as a tenth of an attempt: the admission already waits as it should."""
+OUTAGE_PATIENCE = 3
+"""A provider that is down and has answered before: a third of an attempt. With 6 attempts, about three minutes."""
+OUTAGE_STATUSES = frozenset({502, 503, 529})
 PERMIT_MARGIN_S = 60.0
 
 _OUTCOMES = MappingProxyType(
@@ -96,6 +107,8 @@ class Gateway:
         self._admission = admission
         self._sleep = sleep
         self._jitter = jitter
+        self._have_answered: set[str] = set()
+        """Accounts; an address that has never answered may be wrong."""
 
     async def complete(self, request: ModelRequest, caller: Caller, place: Place) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
@@ -133,14 +146,14 @@ class Gateway:
 
     async def _insist(self, request: ModelRequest, caller: Caller, log: CallLog) -> ModelReply:
         """Make the call, again where that may help."""
-        patience = float(caller.attempts)
+        patience = caller.attempts * RATE_LIMITED_PATIENCE * OUTAGE_PATIENCE
         attempt = 1
         while True:
             try:
                 return await self._attempt(request, caller, attempt, log)
             except TransientModelError as error:
                 log.tried(error)
-                patience -= 1 / RATE_LIMITED_PATIENCE if error.kind == "rate_limited" else 1
+                patience -= self._patience_lost(error, self._account_of(request, caller))
                 if patience <= 0:
                     raise _given_up(error, attempt) from error
                 if error.kind != "rate_limited":
@@ -170,30 +183,23 @@ class Gateway:
 
     async def _attempt(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> ModelReply:
         async with self._admission.permit(self._ask(request, caller, attempt, log)) as permit:
-            log.sending(permit.queue_wait_s, permit.rate_wait_s)
             try:
+                caller.scribe.check()  # nothing is paid for that could not be kept
+                log.sending(permit.queue_wait_s, permit.rate_wait_s)
                 reply = await self._provider.complete(request)
             except RLMError as error:
                 _settle_failure(permit, error)
                 raise
+            self._have_answered.add(permit.ask.account_key)
             cost_usd = self._cost_usd(request.model, reply.usage, caller)
             permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
             return replace(reply, cost_usd=cost_usd)
 
     def _ask(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> Ask:
         worst = worst_usage(request)
-        params = request.params
-        group = (
-            "" if caller.rates != Rates() else request.model
-        )  # declared rates are the account's; others each model's
         return Ask(
             run_id=caller.run_id,
-            account_key=account_key(
-                self._provider.provider_of(request.model),
-                params.get("api_base"),
-                params.get("api_key"),
-                group,
-            ),
+            account_key=self._account_of(request, caller),
             model=request.model,
             input_tokens=worst.input_tokens,
             output_tokens=worst.output_tokens,
@@ -203,8 +209,22 @@ class Gateway:
             attempt=attempt,
             repaid=log.repaid,
             last_call=log.place.role == "last",
-            ttl_s=params.get("timeout", 600.0) + PERMIT_MARGIN_S,
+            ttl_s=request.params.get("timeout", 600.0) + PERMIT_MARGIN_S,
         )
+
+    def _account_of(self, request: ModelRequest, caller: Caller) -> str:
+        """Declared rates are the account's; others each model's."""
+        group = "" if caller.rates != Rates() else request.model
+        provider = self._provider.provider_of(request.model)
+        return account_key(provider, request.params.get("api_base"), request.params.get("api_key"), group)
+
+    def _patience_lost(self, error: TransientModelError, account: str) -> int:
+        """In parts of an attempt that both kinds of patience divide."""
+        if error.kind == "rate_limited":
+            return OUTAGE_PATIENCE
+        is_down = error.kind == "connection" or error.status in OUTAGE_STATUSES
+        is_outage = is_down and account in self._have_answered
+        return RATE_LIMITED_PATIENCE if is_outage else RATE_LIMITED_PATIENCE * OUTAGE_PATIENCE
 
     def _cost_usd(self, model: str, usage: Usage, caller: Caller) -> float | None:
         price = caller.prices.get(model)
@@ -230,6 +250,8 @@ def _settle_failure(permit: Permit, error: RLMError) -> None:
             permit.settle(outcome, headers=error.headers, retry_after_s=error.retry_after_s)
         case QuotaError():
             permit.settle(Outcome.QUOTA, why=error.why)
+        case JournalError():
+            permit.settle(Outcome.UNSENT)
         case _:
             permit.settle(Outcome.REJECTED)
 

@@ -8,10 +8,11 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,13 +92,16 @@ class Run:
         observers: Sequence[Observer] = (),
         traceparent: str = "",
         earlier: Earlier | None = None,
+        lasting: bool = True,
     ) -> None:
+        """Not `lasting`: nobody goes on with it where this process dies; without an answer its context is kept then."""
         self.run_id = earlier.run_id if earlier else new_run_id()
         self.settings, self._query, self._paths = settings, query, paths
         self._context = replace(context, origin=0)
         self._observers = list(observers)
         self._traceparent = traceparent
         self._earlier = earlier
+        self._lasting = lasting
         self._started = time.monotonic()
         self._engine: Any = None
         self._root: RootRun | None = None
@@ -150,14 +154,13 @@ class Run:
                 stack.callback(traced.close)
                 self._observers.append(traced)
             self._root = RootRun(self._engine, self._order(traced), self._observers)
-            keeping = asyncio.create_task(asyncio.to_thread(self._keep_context))
-            try:
-                completion = await self._engine.carry_out(self._root.run())
-            finally:
-                self._root = None
-                with contextlib.suppress(JournalError):  # the journal itself has said what is wrong there
-                    await asyncio.shield(keeping)
-        return await self._ended(completion, traced)
+            async with self._context_kept() as kept:
+                try:
+                    completion = await self._engine.carry_out(self._root.run())
+                finally:
+                    self._root = None
+                kept.answered = completion.stop_reason == "answered"
+        return self._result(completion, traced)
 
     def _order(self, traced: TracedRun | None) -> Any:
         from rlm_ray.cluster.life import Order
@@ -175,16 +178,26 @@ class Run:
             earlier.context_key(self._context),
         )
 
-    def _keep_context(self) -> None:
-        """So that the run can be taken up again; what is on record needs no second copy."""
-        if self.is_recorded:
-            contexts.keep(RunFolder(self.settings.run_dir, self.run_id), self._context, self._paths)
+    @asynccontextmanager
+    async def _context_kept(self) -> AsyncIterator[_Kept]:
+        """The context lies in the run's folder for as long as the run may be taken up again."""
+        kept = _Kept()
+        if not self.is_recorded:
+            yield kept
+            return
+        folder = RunFolder(self.settings.run_dir, self.run_id)
+        keep = partial(contexts.keep, folder, self._context, self._paths)
+        keeping = asyncio.create_task(asyncio.to_thread(keep)) if self._lasting else None
+        try:
+            yield kept
+        finally:
+            with contextlib.suppress(JournalError):  # the journal itself has said what is wrong there
+                if keeping is not None or not kept.answered:
+                    await asyncio.shield(keeping or asyncio.create_task(asyncio.to_thread(keep)))
+                if keeping is not None and kept.answered:
+                    await asyncio.to_thread(contexts.forget, folder)
 
-    async def _ended(self, completion: Completion, traced: TracedRun | None) -> Result:
-        settings = self.settings
-        if completion.stop_reason == "answered" and self.is_recorded:
-            with contextlib.suppress(JournalError):
-                await asyncio.to_thread(contexts.forget, RunFolder(settings.run_dir, self.run_id))
+    def _result(self, completion: Completion, traced: TracedRun | None) -> Result:
         return Result(
             completion.answer,
             completion.stop_reason,
@@ -194,13 +207,22 @@ class Run:
             time.monotonic() - self._started,
             completion.usage,
             traced.trace_id if traced is not None else "",
-            settings.run_dir,
+            self.settings.run_dir,
         )
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A context in a run's folder."""
+
+    answered: bool = False
+    """The run has its answer, and the context can go."""
+
+
 def new_run_id() -> str:
-    """Unique, and in the order of time."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
+    """Unique, and in the order of time, within a second too."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 16:04x}{secrets.token_hex(4)}"
 
 
 def traced_life(run_id: str, settings: Settings, traceparent: str) -> TracedRun | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import ray
-
 from rlm_ray.cache import ResponseCache
+from rlm_ray.cluster.gone import ACTOR_GONE
 from rlm_ray.cluster.lasting import lasting_actor
 from rlm_ray.core.model import ModelReply
 
@@ -37,7 +36,7 @@ class RemoteCache:
             self._handle = cache_actor(self._folder)
         try:
             return await getattr(self._handle, method).remote(*arguments)
-        except ray.exceptions.RayActorError:
+        except ACTOR_GONE:
             self._handle = None
             return None
 

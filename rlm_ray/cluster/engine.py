@@ -25,6 +25,7 @@ import ray
 from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
 from rlm_ray.cluster.connector import RayThread, job, ray_thread
+from rlm_ray.cluster.gone import ACTOR_GONE, first_line
 from rlm_ray.cluster.journal import RemoteJournal
 from rlm_ray.cluster.lasting import here
 from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
@@ -56,6 +57,9 @@ _PROVIDER_VARIABLE = re.compile(
 
 _pools: dict[tuple[str, str], Any] = {}
 """The pool's handle for as long as this process is connected; without one left the pool would end."""
+
+_sizes: dict[tuple[str, str], Cluster] = {}
+"""What the pool was last told of its sizes."""
 
 _sent_environment: dict[str, str] = {}
 """What the pool was last told of this process's provider variables."""
@@ -121,7 +125,7 @@ class Engine:
             name, handle = await owned(self._pool.seat.remote(per_actor), self._give_back)
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
-        except ray.exceptions.RayActorError as error:
+        except ACTOR_GONE as error:
             _pools.clear()
             raise ActorLostError("the pool of session actors was lost") from error
         return Seat(name, handle)
@@ -141,9 +145,9 @@ class Engine:
         """Run a root session. Cancelling this cancels the whole tree."""
         try:
             result = await owned(seat.handle.run.remote(spec))
-        except ray.exceptions.RayActorError as error:
+        except ACTOR_GONE as error:
             self._pool.lost.remote(seat.name)
-            raise ActorLostError(f"the actor of the root session died: {error}") from error
+            raise ActorLostError(f"the actor of the root session died: {first_line(error)}") from error
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
         if isinstance(result, RLMError):
@@ -157,17 +161,20 @@ class Engine:
         return bool(await seat.handle.stop.remote(run_id, reason, why))
 
     @_on_ray_thread
-    async def leaves(self, batch: LeafBatch) -> list[Outcome]:
-        """Make plain calls in one of the actors, side by side; outcomes in order."""
+    async def leaves(self, batch: LeafBatch, beside: int = 0) -> list[Outcome]:
+        """Make plain calls in one of the actors, side by side; outcomes in order.
+
+        `beside`: how many others are under way, so that the pool grows with all of them.
+        """
         for _ in range(LEAF_ATTEMPTS):
-            actors = await self._pool.peers.remote(len(batch.leaves))
+            actors = await self._pool.peers.remote(len(batch.leaves) + beside)
             if not actors:
                 await self.grow_to(1)
                 continue
             name = list(actors)[next(self._turns) % len(actors)]
             try:
                 outcomes: list[Outcome] = await owned(actors[name].leaves.remote(batch))
-            except ray.exceptions.RayActorError:
+            except ACTOR_GONE:
                 await self._pool.lost.remote(name)
                 batch = replace(batch, replays=True)
             else:
@@ -290,8 +297,11 @@ def _pool(cluster: Cluster) -> Any:
         pool = ray.remote(Pool).options(**options).remote(cluster, dict(_sent_environment))
         admission_actor()
         _pools.clear()
+        _sizes.clear()
         _pools[job()] = pool
-    _pools[job()].configure.remote(cluster)
+    if _sizes.get(job()) != cluster:
+        _sizes[job()] = cluster
+        _pools[job()].configure.remote(cluster)
     return _pools[job()]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from rlm_ray.cluster.gone import ACTOR_GONE
 from rlm_ray.errors import ClusterError
 from rlm_ray.line import Address, Line, LineTransport
 
@@ -72,7 +73,7 @@ class Finder:
             self._handle = self._make()
         try:
             address: Address = await self._handle.address.remote()
-        except ray.exceptions.RayActorError:
+        except ACTOR_GONE:
             self._handle = None  # the next call finds the new one, or makes it
             raise
         return address
@@ -83,7 +84,7 @@ async def insist(name: str, line: LineTransport, method: str, *arguments: Any) -
     for _ in range(ATTEMPTS):
         try:
             return await line.call(method, *arguments)
-        except (OSError, ray.exceptions.RayActorError) as error:
+        except (OSError, *ACTOR_GONE) as error:
             lost = error
             await asyncio.sleep(RETRY_S)
     raise ClusterError(f"the {name} of the cluster does not answer: {lost}") from lost

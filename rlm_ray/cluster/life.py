@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -28,6 +29,7 @@ from rlm_ray.core.records import Record, RunEnded, RunOpened, from_line, input_o
 from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError
+from rlm_ray.journal.once import Once
 from rlm_ray.journal.protocol import JournalRef
 from rlm_ray.journal.scribe import Scribe
 from rlm_ray.session import Completion
@@ -128,7 +130,7 @@ async def life_of(
                 order.query,
                 order.table,
                 given,
-                version("rlm-ray"),
+                _version(),
                 order.traceparent,
                 number,
             )
@@ -214,16 +216,13 @@ class _Watching:
     async def _follow(self, ref: JournalRef) -> None:
         """Until the end of this life has been read."""
         offset = self._offset
-        seen: set[str] = set()
+        once = Once()
         while True:
             data = await self._engine.remote_journal.read(ref, offset, FOLLOW_S)
             offset += len(data)
             for line in data.splitlines():
                 record = from_line(line)
-                if record.id in seen:
-                    continue
-                seen.add(record.id)
-                for observer in self._observers:
+                for observer in self._observers if once(record.id) else ():
                     _tell(observer.add, record)
                 if isinstance(record, RunEnded):
                     return
@@ -239,6 +238,11 @@ class _Watching:
                 for observer in told:
                     _tell(observer.status, status)
             await asyncio.sleep(STATUS_S)
+
+
+@cache
+def _version() -> str:
+    return version("rlm-ray")
 
 
 def _tell(hear: Callable[[T], None], news: T) -> None:

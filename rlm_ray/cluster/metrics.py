@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from rlm_ray.core.records import Record
 
 TAGS = ("model", "error")
 """Few, and of few values: each combination is a series of its own."""
+LEVELS_S = 0.5
 
 
 class RayMetrics:
@@ -20,6 +22,7 @@ class RayMetrics:
     def __init__(self) -> None:
         self._instruments = {name: _instrument(name, kind) for name, kind in INSTRUMENTS.items()}
         self._levels: dict[tuple[str, str], float] = {}
+        self._showing: asyncio.TimerHandle | None = None
 
     def of_run(self) -> Callable[[Record], None]:
         """Takes the measurements of one run's records."""
@@ -46,7 +49,17 @@ class RayMetrics:
             case _:
                 key = (found.name, tags["model"])
                 self._levels[key] = self._levels.get(key, 0.0) + found.value
-                instrument.set(self._levels[key], tags)
+                self._show_soon()
+
+    def _show_soon(self) -> None:
+        """A level changes twice with every call, and is looked at every few seconds."""
+        if self._showing is None:
+            self._showing = asyncio.get_running_loop().call_later(LEVELS_S, self._show)
+
+    def _show(self) -> None:
+        self._showing = None
+        for (name, model), level in self._levels.items():
+            self._instruments[name].set(level, {"model": model, "error": ""})
 
 
 def _instrument(name: str, instrument: Instrument) -> Any:

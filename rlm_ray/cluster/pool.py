@@ -26,6 +26,8 @@ LEAVES_PER_ACTOR = 32
 START_TIMEOUT_S = 120.0
 START_ATTEMPTS = 3
 JANITOR_S = 1.0
+ELSEWHERE_S = 0.05
+"""How often is looked for a free seat that must not be at home."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +94,22 @@ class Pool:
         if waiting and not leased:
             leased = self._seats.lease_at_home(lessee)
         return {actor: (leased.count(actor), self._handles.get(actor)) for actor in dict.fromkeys(leased)}
+
+    async def lease_elsewhere(self, per_actor: int, lessee: str) -> tuple[str, Any]:
+        """A seat in another actor than the lessee's own, for work that may bring an actor down; waits for one.
+
+        Where there is no other to be had, it is a seat at home after all.
+        """
+        until = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < until:
+            leased = self._seats.lease(1, per_actor, lessee, but=lessee)
+            if leased:
+                return leased[0], self._handles[leased[0]]
+            self._grow(1, per_actor)
+            if not self._starting and not self._handles.keys() - {lessee}:
+                break
+            await asyncio.sleep(ELSEWHERE_S)
+        return self._seats.lease_at_home(lessee)[0], self._handles.get(lessee)
 
     async def release(self, seats: list[str], lessee: str = DRIVER) -> None:
         """Give seats back."""

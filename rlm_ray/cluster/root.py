@@ -57,8 +57,10 @@ class RootRun:
             try:
                 return await self._once(life)
             except (ActorLostError, ContextLostError) as error:
-                if not left or life.tag.journal is None:
+                if life.tag.journal is None:
                     raise
+                if not left:
+                    raise _hopeless(error) from error
                 _log.warning("the run goes on from its record: %s", error)
                 self._engine = await Engine.connect(life.tag.settings.cluster)
         raise AssertionError
@@ -80,3 +82,10 @@ class RootRun:
         finally:
             self._seat = None
             await engine.leave_seat(seat)
+
+
+def _hopeless(error: ActorLostError | ContextLostError) -> ActorLostError | ContextLostError:
+    if isinstance(error, ContextLostError):
+        return error
+    why = f"the actors of the root session died {ATTEMPTS} times; it may need more memory than a node has"
+    return ActorLostError(f"{why} ({error})")

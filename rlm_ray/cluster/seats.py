@@ -50,11 +50,12 @@ class Seats:
     def taken(self, actor: str) -> int:
         return self._leased[actor] - self._waiting[actor]
 
-    def lease(self, wanted: int, per_actor: int, lessee: str = DRIVER) -> list[str]:
-        """Up to `wanted` seats, as the ids of their actors."""
+    def lease(self, wanted: int, per_actor: int, lessee: str = DRIVER, *, but: str = "") -> list[str]:
+        """Up to `wanted` seats, as the ids of their actors; none in the actor `but`."""
         leased: list[str] = []
+        actors = [actor for actor in self._idle_since if actor != but]
         while len(leased) < wanted:
-            actor = min(self._idle_since, key=self.taken, default=None)
+            actor = min(actors, key=self.taken, default=None)
             if actor is None or self.taken(actor) >= per_actor:
                 break
             self._take(actor, lessee)

@@ -10,11 +10,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import ray
 
 from rlm_ray.cache import request_key
 from rlm_ray.cluster.entries import (
@@ -25,6 +24,7 @@ from rlm_ray.cluster.entries import (
     session_key,
     under_way,
 )
+from rlm_ray.cluster.gone import ACTOR_GONE
 from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
 from rlm_ray.cluster.replies import kept, owned
 from rlm_ray.cluster.store import pack_part
@@ -37,7 +37,7 @@ from rlm_ray.errors import LimitReached, RLMError
 from rlm_ray.gateway import Caller, Gateway
 from rlm_ray.journal.calls import Place
 from rlm_ray.journal.replay import outcome_of
-from rlm_ray.session import SubCall
+from rlm_ray.session import Completion, SubCall
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.actors import SessionHost
@@ -58,6 +58,14 @@ class _SiblingFailed(Exception):  # noqa: N818 - a signal to cancel the others o
     """A sub-call of a map failed, and the map wants to hear of the first failure only."""
 
 
+@dataclass(slots=True)
+class _Seat:
+    """The right to run one child at a time in one actor."""
+
+    name: str
+    handle: Any
+
+
 class Spawner:
     """The `spawn` of one session."""
 
@@ -69,6 +77,7 @@ class Spawner:
         self._context = context
         self._gateway = gateway
         self._caller = caller
+        self._alone = asyncio.Lock()
 
     async def __call__(
         self, calls: Sequence[SubCall], slots: list[Outcome | None], *, first: int, stop_on_error: bool
@@ -116,7 +125,7 @@ class Spawner:
     async def _peer_leaves(self, map_: _Map, indexes: list[int], name: str, handle: Any) -> None:
         try:
             outcomes = await owned(handle.leaves.remote(self._batch(map_, indexes)))
-        except ray.exceptions.RayActorError:
+        except ACTOR_GONE:
             await self._host.pool.lost.remote(name)
             await self._caller.scribe.recall()  # what it had answered is on record
             await self._own_leaves(map_, indexes)
@@ -185,32 +194,57 @@ class Spawner:
     ) -> None:
         for name, (count, handle) in seats.items():
             for _ in range(count):
-                group.create_task(self._work_in_seat(map_, pending, name, handle))
+                group.create_task(self._work_in_seat(map_, pending, _Seat(name, handle)))
 
-    async def _work_in_seat(self, map_: _Map, pending: deque[int], name: str, handle: Any) -> None:
+    async def _work_in_seat(self, map_: _Map, pending: deque[int], seat: _Seat) -> None:
         """Run children in one leased seat until none is left, then give the seat back."""
         try:
             while pending:
-                await self._child(map_, pending.popleft(), name, handle)
+                await self._child(map_, pending.popleft(), seat)
         finally:
-            self._host.leave_seat(name)
+            self._host.leave_seat(seat.name)
 
-    async def _child(self, map_: _Map, index: int, name: str, handle: Any) -> None:
+    async def _child(self, map_: _Map, index: int, seat: _Seat) -> None:
+        """Run a child; elsewhere where its actor dies. Its last chance it has alone: it may be what kills the actors."""
+        if seat.name == self._host.name and self._is_suspect((*self._spec.path, map_.first + index)):
+            await self._move(seat)
         for attempt in range(CHILD_ATTEMPTS):
-            spec = self._child_spec(map_, index, attempt)
+            last = attempt == CHILD_ATTEMPTS - 1
             try:
-                with self._under_way(spec, map_.calls[index], name) as entry:
-                    at_home = name == self._host.name
-                    entry.result = await (self._host.run(spec) if at_home else owned(handle.run.remote(spec)))
-            except ray.exceptions.RayActorError:
-                _log.warning("%s died under session %s; it is run again", name, spec.path)
-                await self._host.pool.lost.remote(name)
-                name = self._host.name
+                async with self._alone if last else nullcontext():
+                    if attempt:
+                        await self._move(seat)
+                    result = await self._once(self._child_spec(map_, index, attempt), map_.calls[index], seat)
+            except ACTOR_GONE:
+                _log.warning("%s died under a child of session %s", seat.name, self._spec.path)
+                await self._host.pool.lost.remote(seat.name)
             else:
-                map_.put(index, outcome_of_session(entry.result))
+                map_.put(index, outcome_of_session(result))
                 return
         why = f"the actors of this child died {CHILD_ATTEMPTS} times; it may need more memory than a node has"
         map_.put(index, Failed("ClusterError", why))
+        await self._move(seat)
+
+    async def _once(self, spec: SessionSpec, call: SubCall, seat: _Seat) -> Completion | RLMError:
+        with self._under_way(spec, call, seat.name) as entry:
+            at_home = seat.name == self._host.name
+            entry.result = await (self._host.run(spec) if at_home else owned(seat.handle.run.remote(spec)))
+        assert entry.result is not None
+        return entry.result
+
+    async def _move(self, seat: _Seat) -> None:
+        """Take another seat instead, and not at home: a child that brings its actor down would take its parent along."""
+        home, left = self._host.name, seat.name
+        per_actor = self._spec.run.settings.cluster.sessions_per_actor
+        there = self._host.pool.lease_elsewhere.remote(per_actor, home)
+        seat.name, seat.handle = await owned(there, lambda leased: self._host.leave_seat(leased[0]))
+        self._host.leave_seat(left)
+
+    def _is_suspect(self, path: tuple[int, ...]) -> bool:
+        """It was under way more than once in this life of the run when the actor of its parent died."""
+        node = self._caller.scribe.replay.tree.nodes.get(path)
+        begun = (opened.at >= self._spec.run.started for opened in node.opened) if node is not None else ()
+        return sum(begun) > 1
 
     def _child_spec(self, map_: _Map, index: int, attempt: int) -> SessionSpec:
         call = map_.calls[index]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 
 from rlm_ray.config import Settings
 from rlm_ray.core.records import Record
@@ -31,6 +32,7 @@ class JournalClient:
         self._scribes: dict[JournalRef, JournalScribe] = {}
         self._users: dict[JournalRef, int] = {}
         self._silent = Scribe()
+        self._made_so_far = count(1)
 
     @asynccontextmanager
     async def scribe(self, ref: JournalRef | None, settings: Settings) -> AsyncIterator[Scribe]:
@@ -52,7 +54,7 @@ class JournalClient:
         return JournalScribe(
             ref,
             self._transport,
-            self._writer,
+            f"{self._writer}.{next(self._made_so_far)}",  # one made anew for a run counts its records anew
             secrets=secrets,
             content=settings.record_content,
             go_on=settings.on_journal_error == "go_on",

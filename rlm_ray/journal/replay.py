@@ -67,13 +67,15 @@ class Replay:
     def cell(self, path: Path, turn: int) -> CellEnded | None:
         """What the code of this turn did; None where it belongs to an older reply than the recorded one.
 
-        Code that was killed, before the model heard of it, is run again: its actor may have been dying.
+        Before the model has heard of it, code is run again that was killed (its actor may have been dying), or whose
+        sub-calls failed (their provider may have been down).
         """
         node, reply = self.tree.nodes.get(path), self._call(path, turn)
         cell = node.cells.get(turn) if node is not None else None
         if cell is None or reply is None or cell.at < reply.at:
             return None
-        return None if cell.killed and self._call(path, turn + 1) is None else cell
+        went_wrong = bool(cell.killed) or self._had_failures(path, turn)
+        return None if went_wrong and not self._heard(path, cell) else cell
 
     def sub_calls(self, path: Path, turn: int) -> int:
         """How many sub-calls the code of this turn made."""
@@ -121,10 +123,24 @@ class Replay:
         return node.calls.get(number) if node is not None else None
 
     def _seen(self, path: Path) -> bool:
-        """The cell that sent this sub-call out is over, so its outcome is part of its parent's history."""
+        """The model has heard of the cell that sent this sub-call out, so its outcome is part of its parent's history."""
         above, ordinal = path[:-1], path[-1]
         turns = [sent.turn for sent in self._maps(above) if sent.first <= ordinal < sent.first + sent.count]
-        return bool(turns) and turns[-1] in self.tree.nodes[above].cells
+        cell = self.tree.nodes[above].cells.get(turns[-1]) if turns else None
+        return cell is not None and self._heard(above, cell)
+
+    def _heard(self, path: Path, cell: CellEnded) -> bool:
+        """It was the session's last, or the model has answered since."""
+        calls = self.tree.nodes[path].calls.items()
+        return cell.final is not None or any(
+            number > cell.turn and call.at >= cell.at and not call.error_kind for number, call in calls
+        )
+
+    def _had_failures(self, path: Path, turn: int) -> bool:
+        ends = self.tree.nodes[path].map_ends
+        return any(
+            sent.turn == turn and sent.first in ends and ends[sent.first].failed for sent in self._maps(path)
+        )
 
     def _maps(self, path: Path) -> list[MapOpened]:
         """The maps of a session; one that was sent out again takes the place of all that came after it before."""

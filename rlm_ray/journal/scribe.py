@@ -41,6 +41,9 @@ class Scribe:
     def put(self, record: Record) -> None:
         """Hand a record over."""
 
+    def check(self) -> None:
+        """Raises `JournalError` where it is known that what is put now cannot be kept."""
+
     async def written(self) -> None:
         """Return when all that was put is safe. Raises `JournalError` where it cannot be."""
 
@@ -97,6 +100,9 @@ class JournalScribe(Scribe):
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((self._count, done))
             await done
+        self.check()
+
+    def check(self) -> None:
         if self._failed is not None and not self._go_on:
             raise self._failed
 

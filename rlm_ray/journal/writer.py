@@ -14,6 +14,7 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -58,7 +59,7 @@ class Claim:
     @classmethod
     def of_this_process(cls, owner: str) -> Claim:
         pid = os.getpid()
-        return cls(owner, socket.gethostname(), pid, _born(pid), time.time(), secrets.token_hex(8))
+        return cls(owner, socket.gethostname(), pid, _own_birth(pid), time.time(), secrets.token_hex(8))
 
     @property
     def is_of_this_host(self) -> bool:
@@ -94,6 +95,12 @@ def check_lines(data: bytes) -> None:
     """A journal is made of whole lines; anything else is a mistake of the caller."""
     if not data.endswith(b"\n"):
         raise ValueError("a journal takes whole lines, each with its newline")
+
+
+@cache
+def _own_birth(pid: int) -> str:
+    """Looked up once; a fork has another number."""
+    return _born(pid)
 
 
 def _born(pid: int) -> str:

@@ -50,7 +50,17 @@ async def test_the_ids_of_records_name_the_process_and_never_come_twice():
         async with client.scribe(REF, SETTINGS) as scribe:
             scribe.put(FACT)
             await scribe.written()
-    assert [record.id for record in journal.records] == ["process:1", "process:2", "process:3"]
+    assert [record.id for record in journal.records] == ["process.1:1", "process.1:2", "process.1:3"]
+
+
+async def test_a_run_that_was_forgotten_meanwhile_gets_no_id_twice():
+    journal = MemoryJournal()
+    client = JournalClient("process", journal)
+    for ref in (REF, *refs(KEPT + 1), REF):
+        async with client.scribe(ref, SETTINGS) as scribe:
+            scribe.put(FACT)
+            await scribe.written()
+    assert len({record.id for record in journal.records}) == KEPT + 3
 
 
 async def test_keys_of_the_settings_and_of_the_environment_are_never_written(monkeypatch):

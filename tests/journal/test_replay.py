@@ -13,6 +13,7 @@ from rlm_ray.core.records import (
     CallSent,
     CellEnded,
     Input,
+    MapEnded,
     MapOpened,
     SessionEnded,
     SessionOpened,
@@ -135,7 +136,14 @@ def test_the_sub_calls_of_turns_that_ran_once_add_up(counts):
     assert [replay.sub_calls((), turn) for turn in range(1, len(counts) + 1)] == counts
 
 
+@pytest.mark.parametrize(("failed", "heard", "holds"), [(0, False, True), (2, False, False), (2, True, True)])
+def test_code_whose_sub_calls_failed_is_run_again_until_the_model_has_heard_of_it(failed, heard, holds):
+    over = [ended(2), map_(3, 1, 0, 8), MapEnded(8, (), 0, 8 - failed, failed), cell(9)]
+    assert (replay_of(*over, *[NEXT_TURN] * heard).cell((), 1) is not None) is holds
+
+
 FAILED_LEAF = ended(2, (0,), error_kind="QuotaError", why="empty")
+NEXT_TURN = ended(20, number=2, text="I see")
 
 
 @pytest.mark.parametrize(
@@ -143,20 +151,24 @@ FAILED_LEAF = ended(2, (0,), error_kind="QuotaError", why="empty")
     [
         ([], False),
         ([map_(1, 1, 0, 1)], False),
-        ([map_(1, 1, 0, 1), cell(3)], True),
-        ([map_(1, 1, 1, 5), cell(3)], False),  # another sub-call's map
-        ([map_(1, 1, 0, 1), cell(3, turn=2)], False),
-        ([map_(1, 1, 0, 1), cell(3, path=(7,))], False),
+        ([map_(1, 1, 0, 1), cell(3)], False),
+        ([map_(1, 1, 0, 1), cell(3), NEXT_TURN], True),
+        ([map_(1, 1, 0, 1), cell(3, final="done")], True),
+        ([map_(1, 1, 0, 1), cell(3), ended(20, number=2, error_kind="QuotaError")], False),
+        ([map_(1, 1, 0, 1), NEXT_TURN, cell(30)], False),  # the code has run again since
+        ([map_(1, 1, 1, 5), cell(3), NEXT_TURN], False),  # another sub-call's map
+        ([map_(1, 1, 0, 1), cell(3, turn=2), NEXT_TURN], False),
+        ([map_(1, 1, 0, 1), cell(3, path=(7,)), NEXT_TURN], False),
         ([map_(1, 1, 0, 2), cell(3), map_(5, 2, 0, 1)], False),  # sent out anew, by a turn that is not over
     ],
 )
-def test_a_failure_holds_once_its_parents_code_has_seen_it(records, is_seen):
+def test_a_failure_holds_once_the_model_has_heard_of_it(records, is_seen):
     failure = replay_of(*records, FAILED_LEAF).failure((0,))
     assert failure == (Failed("QuotaError", "m: empty") if is_seen else None)
 
 
 def test_a_failure_is_that_of_its_call_and_an_answer_is_none():
-    seen = [map_(1, 1, 0, 2), cell(3)]
+    seen = [map_(1, 1, 0, 2), cell(3), NEXT_TURN]
     assert replay_of(*seen, FAILED_LEAF).failure((0,), "k") is not None
     assert replay_of(*seen, FAILED_LEAF).failure((0,), "another question") is None
     assert replay_of(*seen, ended(2, (0,), text="fine")).failure((0,)) is None
@@ -171,7 +183,7 @@ def test_a_failure_is_that_of_its_call_and_an_answer_is_none():
 def test_a_failure_reads_as_it_did_the_first_time(error):
     scribe = Collected()
     CallLog(scribe, Place((0,), 1, "leaf"), "m", "k", clock=lambda: 2.0).failed(error)
-    failure = replay_of(map_(1, 1, 0, 1), cell(3), *scribe.records).failure((0,))
+    failure = replay_of(map_(1, 1, 0, 1), cell(3), NEXT_TURN, *scribe.records).failure((0,))
     assert failure == Failed(type(error).__name__, str(error))
 
 
@@ -209,7 +221,7 @@ LOST = child("lost", error_kind="ActorLostError")
     ],
 )  # fmt: skip
 def test_a_childs_end_holds_for_the_same_question_if_it_is_final_or_was_seen(ends, unseen, seen):
-    for records, outcome in (([], unseen), ([map_(1, 1, 0, 1), cell(9)], seen)):
+    for records, outcome in (([], unseen), ([map_(1, 1, 0, 1), cell(9), NEXT_TURN], seen)):
         end = replay_of(*records, *ends).end((0,), "k")
         assert (end and outcome_of(end)) == outcome
 

@@ -49,7 +49,9 @@ def test_a_call_measures_its_tokens_duration_waits_refusals_and_cost():
     }
     labels = {one.name: dict(one.attributes) for one in measurements(CALL)}
     for name, found in labels.items():
-        assert found.items() >= SHARED.items() if name.startswith("gen_ai.") else found["gen_ai.request.model"]
+        assert (
+            found.items() >= SHARED.items() if name.startswith("gen_ai.") else found["gen_ai.request.model"]
+        )
     assert labels["rlm.cost"] == {**SHARED, "rlm.depth": 1, "rlm.role": "leaf"}
 
 
