@@ -16,7 +16,7 @@ from rlm_ray.journal.folder import RunFolder
 from rlm_ray.run import Result, Run
 from rlm_ray.sources import read_context
 
-PATIENCE_S = 5.0
+PATIENCE_S = 2.0
 
 
 def take_up(folder: RunFolder, context: Any, change: Callable[[Settings], Settings]) -> Run | Result:
@@ -24,11 +24,7 @@ def take_up(folder: RunFolder, context: Any, change: Callable[[Settings], Settin
 
     `change` makes the new settings of the recorded ones, which hold no keys.
     """
-    holder = folder.holder()
-    if holder is not None:
-        raise JournalError(
-            folder.run_id, f"is running: {holder} writes its record; wait for its end, or stop it"
-        )
+    _wait_until_free(folder)
     earlier = earlier_lives(folder)
     run_dir = folder.address.rpartition("/")[0]
     settings = replace(change(settings_from_table(earlier.settings)), run_dir=run_dir)

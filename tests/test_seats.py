@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rlm_ray.cluster.seats import DRIVER, Seats
+from rlm_ray.cluster.seats import Seats
 
 
 def pool(*actors):
@@ -18,19 +18,19 @@ def pool(*actors):
 
 
 def test_seats_spread_over_the_actors():
-    assert Counter(pool("a", "b", "c").lease(6, 10)) == {"a": 2, "b": 2, "c": 2}
+    assert Counter(pool("a", "b", "c").lease(6, 10, "root-0")) == {"a": 2, "b": 2, "c": 2}
 
 
 def test_a_full_pool_gives_what_it_has():
     seats = pool("a", "b")
-    assert len(seats.lease(100, 3)) == 6
-    assert seats.lease(1, 3) == []
-    assert pool().lease(1, 3) == []
+    assert len(seats.lease(100, 3, "root-0")) == 6
+    assert seats.lease(1, 3, "root-0") == []
+    assert pool().lease(1, 3, "root-0") == []
 
 
 def test_a_session_that_waits_for_children_gives_its_seat_back():
     seats = pool("a")
-    seats.lease(1, 1)
+    seats.lease(1, 1, "root-0")
     seats.stand_up("a")
     assert seats.lease(1, 1, "a") == ["a"]
     seats.sit_down("a")
@@ -39,9 +39,9 @@ def test_a_session_that_waits_for_children_gives_its_seat_back():
 
 def test_a_session_that_waits_in_a_full_pool_has_a_seat_for_a_child_all_the_same():
     seats = pool("a")
-    seats.lease(2, 1)
+    seats.lease(2, 1, "root-0")
     seats.stand_up("a")
-    seats.lease(1, 1)
+    seats.lease(1, 1, "root-0")
     assert seats.lease(1, 1, "a") == []
     assert seats.lease_at_home("a") == ["a"]
     assert seats.taken("a") == 2
@@ -51,7 +51,7 @@ def test_a_session_that_waits_in_a_full_pool_has_a_seat_for_a_child_all_the_same
 
 def test_an_actor_whose_only_session_waits_is_not_idle():
     seats = pool("a")
-    seats.lease(1, 1)
+    seats.lease(1, 1, "root-0")
     seats.stand_up("a")
     assert seats.idle(1e9, 1.0) == []
 
@@ -61,7 +61,7 @@ def test_a_dead_lessees_leases_end():
     seats.lease(4, 4, "a")
     seats.remove("a", 1.0)
     assert seats.taken("b") == 0
-    assert seats.lease(9, 4) == ["b"] * 4
+    assert seats.lease(9, 4, "root-0") == ["b"] * 4
 
 
 def test_releasing_twice_changes_nothing():
@@ -70,17 +70,17 @@ def test_releasing_twice_changes_nothing():
     for _ in range(5):
         seats.release("a", "x", 1.0)
     assert seats.taken("a") == 0
-    seats.lease(1, 4)
+    seats.lease(1, 4, "root-0")
     seats.release("a", "x", 1.0)
     assert seats.taken("a") == 1
 
 
 def test_only_actors_without_work_are_idle():
     seats = pool("a", "b", "c")
-    assert seats.lease(1, 1) == ["a"]
+    assert seats.lease(1, 1, "root-0") == ["a"]
     seats.touch("b", 95.0)
     assert seats.idle(100.0, 10.0) == ["c"]
-    seats.release("a", DRIVER, 99.0)
+    seats.release("a", "root-0", 99.0)
     assert seats.idle(109.0, 10.0) == ["c", "b", "a"]
 
 
@@ -95,7 +95,7 @@ class Leasing(RuleBasedStateMachine):
         self.leases = []
         self.waiting = Counter()
 
-    @rule(count=st.integers(1, 5), lessee=st.sampled_from(["", "a", "b"]))
+    @rule(count=st.integers(1, 5), lessee=st.sampled_from(["root-0", "a", "b"]))
     def lease(self, count, lessee):
         for actor in self.seats.lease(count, self.PER_ACTOR, lessee):
             self.leases.append((actor, lessee))

@@ -78,6 +78,8 @@ class SessionHost:
             return error
         finally:
             self._running.pop(task, None)
+            if spec.lease:
+                self.pool.release.remote([self.name], spec.lease)
 
     async def leaves(self, batch: LeafBatch) -> list[Outcome]:
         """Make plain calls side by side; outcomes in order."""

@@ -85,6 +85,7 @@ class Seat:
 
     name: str
     handle: Any
+    lease: str
 
 
 class Engine:
@@ -122,18 +123,18 @@ class Engine:
         """A seat for a root session; waits in line for one."""
         await self._refresh_environment()
         try:
-            name, handle = await owned(self._pool.seat.remote(per_actor), self._give_back)
+            leased = await owned(self._pool.seat.remote(per_actor), self._give_back)
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
         except ACTOR_GONE as error:
             _pools.clear()
             raise ActorLostError("the pool of session actors was lost") from error
-        return Seat(name, handle)
+        return Seat(*leased)
 
     @_on_ray_thread
     async def leave_seat(self, seat: Seat) -> None:
         """Give the seat back."""
-        self._pool.release.remote([seat.name])
+        self._pool.release.remote([seat.name], seat.lease)
 
     @_on_ray_thread
     async def pack(self, context: Context) -> Parcel:
@@ -212,8 +213,8 @@ class Engine:
         counts = await asyncio.gather(*(handle.census.remote() for handle in handles.values()))
         return dict(zip(handles, counts, strict=True))
 
-    def _give_back(self, leased: tuple[str, Any]) -> None:
-        self._pool.release.remote([leased[0]])
+    def _give_back(self, leased: tuple[str, Any, str]) -> None:
+        self._pool.release.remote([leased[0]], leased[2])
 
     async def _refresh_environment(self) -> None:
         """Keys may be set, changed or removed after the actors have started."""

@@ -87,6 +87,8 @@ class SessionSpec:
     context: Parcel
     attempt: int = 1
     """2 and more: the actors it was sent to before died, or the run is taken up again."""
+    lease: str = ""
+    """Of the seat that it leaves when it ends; empty where somebody else sees to that."""
 
     @property
     def replays(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import ray
 
 from rlm_ray.cluster.admission import RemoteAdmission
-from rlm_ray.cluster.seats import DRIVER, Seats
+from rlm_ray.cluster.seats import ROOT, Seats
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 
@@ -28,6 +28,8 @@ START_ATTEMPTS = 3
 JANITOR_S = 1.0
 ELSEWHERE_S = 0.05
 """How often is looked for a free seat that must not be at home."""
+PATIENCE_S = 10.0
+"""How long that is waited for: about as long as an actor takes to start, where there is room for one."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +43,8 @@ class Pool:
         self._seats = Seats()
         self._handles: dict[str, Any] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
-        self._waiting: deque[tuple[int, asyncio.Future[str]]] = deque()
-        self._numbers = itertools.count()
+        self._waiting: deque[tuple[int, str, asyncio.Future[str]]] = deque()
+        self._numbers, self._roots = itertools.count(), itertools.count()
         self._name = f"session-actor-{secrets.token_hex(3)}"
         """Unique in the cluster: the admission knows its holders of permits by the names of their actors."""
         self._admission = RemoteAdmission()
@@ -67,15 +69,23 @@ class Pool:
         """The actors at work, by id."""
         return dict(self._handles)
 
-    async def seat(self, per_actor: int) -> tuple[str, Any]:
-        """A seat for a root session; waits for one. Raises `ClusterError` if no actor can be started."""
-        leased = self._seats.lease(1, per_actor)
+    async def taken(self) -> dict[str, int]:
+        """How many seats are taken, by actor."""
+        return {actor: self._seats.taken(actor) for actor in self._seats.actors}
+
+    async def seat(self, per_actor: int) -> tuple[str, Any, str]:
+        """A seat for a root session: its actor, that one's handle, and the name of the lease.
+
+        Waits for one. Raises `ClusterError` if no actor can be started.
+        """
+        lease = f"{ROOT}{next(self._roots)}"
+        leased = self._seats.lease(1, per_actor, lease)
         if not leased:
             self._grow(len(self._waiting) + 1, per_actor)
             place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self._waiting.append((per_actor, place))
-            leased = [await self._given(place)]
-        return leased[0], self._handles[leased[0]]
+            self._waiting.append((per_actor, lease, place))
+            leased = [await self._given(lease, place)]
+        return leased[0], self._handles[leased[0]], lease
 
     async def lease(
         self, wanted: int, per_actor: int, lessee: str, *, waiting: bool = False
@@ -100,7 +110,7 @@ class Pool:
 
         Where there is no other to be had, it is a seat at home after all.
         """
-        until = time.monotonic() + START_TIMEOUT_S
+        until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             leased = self._seats.lease(1, per_actor, lessee, but=lessee)
             if leased:
@@ -111,8 +121,8 @@ class Pool:
             await asyncio.sleep(ELSEWHERE_S)
         return self._seats.lease_at_home(lessee)[0], self._handles.get(lessee)
 
-    async def release(self, seats: list[str], lessee: str = DRIVER) -> None:
-        """Give seats back."""
+    async def release(self, seats: list[str], lessee: str) -> None:
+        """Give seats back. Said twice of a root's seat, it counts once."""
         now = time.monotonic()
         for actor in seats:
             self._seats.release(actor, lessee, now)
@@ -152,21 +162,21 @@ class Pool:
         if self._starting:
             await asyncio.gather(*self._starting.values())
 
-    async def _given(self, place: asyncio.Future[str]) -> str:
+    async def _given(self, lease: str, place: asyncio.Future[str]) -> str:
         try:
             return await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.exception() is None:
-                await self.release([place.result()])  # it came too late for whoever waited
+                await self.release([place.result()], lease)  # it came too late for whoever waited
             raise
 
     def _seat_the_waiting(self) -> None:
         while self._waiting:
-            per_actor, place = self._waiting[0]
+            per_actor, lease, place = self._waiting[0]
             if place.done():
                 self._waiting.popleft()
                 continue
-            leased = self._seats.lease(1, per_actor)
+            leased = self._seats.lease(1, per_actor, lease)
             if not leased:
                 return
             self._waiting.popleft()
@@ -229,7 +239,7 @@ class Pool:
         if self._handles or self._starting:
             return  # another actor will serve them
         while self._waiting:
-            _, place = self._waiting.popleft()
+            *_, place = self._waiting.popleft()
             if not place.done():
                 place.set_exception(ClusterError(why))
 

@@ -66,22 +66,28 @@ class RootRun:
         raise AssertionError
 
     async def _once(self, life: Life) -> Completion:
-        order, engine = self._order, self._engine
-        seat = await engine.take_seat(order.settings.cluster.sessions_per_actor)
+        self._seat = seat = await self._engine.take_seat(self._order.settings.cluster.sessions_per_actor)
         try:
-            spec = SessionSpec(life.tag, (), "", order.query, await engine.pack(order.context), self._attempt)
-            self._seat = seat
-            with under_way(life.scribe, spec, input_of(order.context), "", seat.name) as entry:
-                try:
-                    result = await engine.run(seat, spec)
-                except RLMError as error:
-                    entry.result = error
-                    raise
-                entry.result = result
-            return result
+            return await self._in_seat(life, seat)
+        except BaseException:
+            await self._engine.leave_seat(
+                seat
+            )  # it may not have begun; one that has ended has left it already
+            raise
         finally:
             self._seat = None
-            await engine.leave_seat(seat)
+
+    async def _in_seat(self, life: Life, seat: Seat) -> Completion:
+        order = self._order
+        parcel = await self._engine.pack(order.context)
+        spec = SessionSpec(life.tag, (), "", order.query, parcel, self._attempt, seat.lease)
+        with under_way(life.scribe, spec, input_of(order.context), "", seat.name) as entry:
+            try:
+                entry.result = completion = await self._engine.run(seat, spec)
+            except RLMError as error:
+                entry.result = error
+                raise
+        return completion
 
 
 def _hopeless(error: ActorLostError | ContextLostError) -> ActorLostError | ContextLostError:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-DRIVER = ""
-"""The lessee of root sessions."""
+ROOT = "root-"
+"""Lessees of this kind are root sessions, each one of its own: whoever asked for it may die before it ends."""
 
 
 class Seats:
@@ -50,7 +50,7 @@ class Seats:
     def taken(self, actor: str) -> int:
         return self._leased[actor] - self._waiting[actor]
 
-    def lease(self, wanted: int, per_actor: int, lessee: str = DRIVER, *, but: str = "") -> list[str]:
+    def lease(self, wanted: int, per_actor: int, lessee: str, *, but: str = "") -> list[str]:
         """Up to `wanted` seats, as the ids of their actors; none in the actor `but`."""
         leased: list[str] = []
         actors = [actor for actor in self._idle_since if actor != but]

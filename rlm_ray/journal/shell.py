@@ -20,6 +20,8 @@ from rlm_ray.journal.storage import local_path
 
 UNHELD_S = 10.0
 """After so long without its driver and without news a run is closed."""
+LATE_S = 0.2
+"""What still comes in after the run was closed, such as replies to calls that were under way, keeps it open so long."""
 MOST_ORPHANED = 1_000
 KEPT_BYTES = 8 << 20
 """How much of the end of a journal is kept in memory for those who follow."""
@@ -99,6 +101,8 @@ class JournalShell:
         self._logs: dict[tuple[str, str], _Log] = {}
         self._orphaned: deque[str] = deque(maxlen=MOST_ORPHANED)
         """Owners whose drivers are gone: what is left of their runs may not write any more."""
+        self._closed: deque[str] = deque(maxlen=MOST_ORPHANED)
+        """Owners whose runs are over."""
         self._taken_over: set[str] = set()
         """Owners that may not write any more, also when the life after theirs is over."""
 
@@ -165,6 +169,7 @@ class JournalShell:
 
     async def close(self, ref: JournalRef) -> None:
         """The run is over."""
+        self._closed.append(ref.owner)
         log = self._logs.get(_name(ref))
         if log is not None and log.owner == ref.owner:
             self._drop(ref)
@@ -191,7 +196,8 @@ class JournalShell:
             log.closing.cancel()
             log.closing = None
         if not log.held and not log.closed.is_set():
-            log.closing = asyncio.get_running_loop().call_later(UNHELD_S, self._close_unheld, ref, log)
+            wait_s = LATE_S if ref.owner in self._closed else UNHELD_S
+            log.closing = asyncio.get_running_loop().call_later(wait_s, self._close_unheld, ref, log)
 
     def _close_unheld(self, ref: JournalRef, log: _Log) -> None:
         if self._logs.get(_name(ref)) is log and not log.held:

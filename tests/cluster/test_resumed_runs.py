@@ -17,6 +17,7 @@ from rlm_ray.cluster.journal import home, journal_actor
 from rlm_ray.core.records import CallEnded
 from rlm_ray.errors import InputError, JournalError
 from rlm_ray.journal.folder import RunFolder, find_run
+from rlm_ray.resume import PATIENCE_S
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -118,15 +119,18 @@ def test_a_run_stopped_by_a_limit_goes_on_under_a_higher_one(ask, server):
     assert again.usage.total.calls <= CALLS + 1  # and the last call of the life before
 
 
-def test_a_run_that_is_going_on_cannot_be_taken_up(ask, slow):
-    async def twice():
-        run = await ask(slow, max_depth=2, leaf_chars=200).astart(TREE, TEXT)
-        await until(lambda: slow.calls > 2)
+def test_a_run_that_is_going_on_cannot_be_taken_up(ask):
+    async def twice(server):
+        run = await ask(server).astart("q", TEXT)
+        await until(lambda: server.calls)
         with pytest.raises(JournalError, match="is running"):
             await RLM.aresume(run.run_id)
         return await run.result()
 
-    assert asyncio.run(twice()).answered
+    with ModelServer(
+        lambda _: "```python\nFINAL(str(len(context)))\n```", latency_s=PATIENCE_S + 1
+    ) as server:
+        assert asyncio.run(twice(server)).answered
 
 
 def test_who_keeps_no_content_must_ask_again(ask, server):
