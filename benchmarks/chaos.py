@@ -241,6 +241,7 @@ async def disturbed(chaos: Chaos, right: str, length_s: float, tally: Tally) -> 
     except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
         tally.bad.append(f"{run.run_id} {struck}: {error!r}")
         tally.runs += 1
+        print(f"{tally.runs:4} ERROR {tally.bad[-1]}", flush=True)
         return
     finally:
         await settle(chaos.server)

@@ -138,12 +138,40 @@ def overhead(leaves: int, pairs: int, folder: str) -> dict[str, Any]:
     }
 
 
+def beside_a_live_one(leaves: int, rounds: int, folder: str) -> dict[str, float]:
+    """Seconds of a run, medians of rounds in turn: what a dead collector costs beyond what tracing costs anyway."""
+    live, hanging = Collector(), Collector(hang=True)
+    urls = {
+        "none": None,
+        "live": live.url,
+        "nobody listens": f"http://127.0.0.1:{_dead_port()}",
+        "hangs": hanging.url,
+    }
+    took: dict[str, list[float]] = {name: [] for name in urls}
+    with ServerProcess(["--script", "recursion", "--latency-s", str(LATENCY_S)]) as server:
+        ask(server.url, leaves, folder)
+        for _ in range(rounds):
+            for name, url in urls.items():
+                with traced_to(url):
+                    took[name].append(ask(server.url, leaves, folder)[0])
+    live.close()
+    hanging.close()
+    medians = {name: statistics.median(seconds) for name, seconds in took.items()}
+    print(", ".join(f"{name}: {seconds:.2f} s" for name, seconds in medians.items()), flush=True)
+    return medians
+
+
+def _dead_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
 def dead(leaves: int, folder: str) -> list[dict[str, Any]]:
     """Whole processes with a collector that is alive in no way: time of the run, and from its end to the exit."""
     hanging = Collector(hang=True)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        refusing = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    refusing = f"http://127.0.0.1:{_dead_port()}"
     rows = []
     with ServerProcess(["--script", "recursion", "--latency-s", str(LATENCY_S)]) as server:
         for name, url in (("none", None), ("nobody listens", refusing), ("hangs", hanging.url)):
@@ -189,8 +217,10 @@ def main() -> None:
         print(json.dumps({"run_s": took, "at": time.time()}))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            figures = overhead(options.leaves, options.pairs, folder)
-            print(f"median of {options.pairs} pairs: {figures['ratio']:.3f} times as long with tracing")
+            figures = overhead(options.leaves, options.pairs, folder) if options.pairs else {}
+            if options.pairs:
+                print(f"median of {options.pairs} pairs: {figures['ratio']:.3f} times as long with tracing")
+            figures["beside a live one"] = beside_a_live_one(min(1000, options.leaves), 9, folder)
             import ray
 
             ray.shutdown()  # the processes below start Ray for themselves

@@ -208,10 +208,11 @@ class Engine:
 
     @_on_ray_thread
     async def census(self) -> dict[str, dict[str, Any]]:
-        """What is alive in each actor."""
+        """What is alive in each actor that answers."""
         handles = await self._pool.handles.remote()
-        counts = await asyncio.gather(*(handle.census.remote() for handle in handles.values()))
-        return dict(zip(handles, counts, strict=True))
+        asked = (handle.census.remote() for handle in handles.values())
+        counts = await asyncio.gather(*asked, return_exceptions=True)
+        return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
 
     def _give_back(self, leased: tuple[str, Any, str]) -> None:
         self._pool.release.remote([leased[0]], leased[2])
