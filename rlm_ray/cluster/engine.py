@@ -123,7 +123,7 @@ class Engine:
         """A seat for a root session; waits in line for one."""
         await self._refresh_environment()
         try:
-            leased = await owned(self._pool.seat.remote(per_actor), self._give_back)
+            leased = await owned(self._pool.seat.remote(per_actor), lambda late: self._release(Seat(*late)))
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
         except ACTOR_GONE as error:
@@ -134,7 +134,7 @@ class Engine:
     @_on_ray_thread
     async def leave_seat(self, seat: Seat) -> None:
         """Give the seat back."""
-        self._pool.release.remote([seat.name], seat.lease)
+        self._release(seat)
 
     @_on_ray_thread
     async def pack(self, context: Context) -> Parcel:
@@ -214,8 +214,8 @@ class Engine:
         counts = await asyncio.gather(*asked, return_exceptions=True)
         return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
 
-    def _give_back(self, leased: tuple[str, Any, str]) -> None:
-        self._pool.release.remote([leased[0]], leased[2])
+    def _release(self, seat: Seat) -> None:
+        self._pool.release.remote([seat.name], seat.lease)
 
     async def _refresh_environment(self) -> None:
         """Keys may be set, changed or removed after the actors have started."""
@@ -232,13 +232,15 @@ def provider_environment() -> dict[str, str]:
 
 
 def _connected_pool(cluster: Cluster) -> Any:
-    if not ray.is_initialized():
-        _start_ray(cluster)
+    connect_ray(cluster.address)
     return _pool(cluster)
 
 
-def _start_ray(cluster: Cluster) -> None:
-    address = find_address(cluster.address or os.environ.get("RAY_ADDRESS", ""))
+def connect_ray(address: str | None = None) -> None:
+    """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one."""
+    if ray.is_initialized():
+        return
+    address = find_address(address or os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(
             address=address,

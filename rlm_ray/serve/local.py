@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -11,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 import yaml  # type: ignore[import-untyped]  # it comes with Ray, without types
 from pydantic import ValidationError
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
-from rlm_ray.cluster.engine import LOCAL, find_address
+from rlm_ray.cluster.engine import connect_ray
 from rlm_ray.errors import ClusterError, ConfigError
 from rlm_ray.serve.args import AppArgs
 from rlm_ray.serve.builder import NAME, application
@@ -89,25 +87,10 @@ def serve_until_stopped(site: Site, ready: Callable[[], None]) -> None:
 
 def start(site: Site) -> None:
     """Have the service up. Raises `ClusterError` where that fails."""
-    _connect()
+    connect_ray()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": site.host, "port": site.port})
     try:
         serve.run(application(site.args, site.options), name=NAME, route_prefix="/")
     except RuntimeError as error:
         raise ClusterError(f"the service does not start: {error}") from error
-
-
-def _connect() -> None:
-    if ray.is_initialized():
-        return
-    address = find_address(os.environ.get("RAY_ADDRESS", ""))
-    try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == LOCAL else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise ClusterError(f"cannot use Ray at {address}: {error}") from error
