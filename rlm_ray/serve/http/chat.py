@@ -12,12 +12,12 @@ from rlm_ray.core.records import RunEnded
 from rlm_ray.serve.http import sse
 from rlm_ray.serve.http.bodies import RUN_HEADER
 from rlm_ray.serve.http.guard import Guard
+from rlm_ray.serve.http.progress import progress_of
 from rlm_ray.serve.http.refusals import documented, refusal_of_end
 from rlm_ray.serve.http.service import Service, Wanted
 from rlm_ray.serve.http.shapes import FilePart, RunOptions, Usage, json_wish, texts_only, totals
 from rlm_ray.serve.keys import Key
 from rlm_ray.serve.question import Message, Piece, Text
-from rlm_ray.serve.telling import told
 
 ANSWER_CHARS = 400
 """The most of an answer in one chunk."""
@@ -144,17 +144,12 @@ async def _chunks(service: Service, run_id: str, body: ChatRequest) -> AsyncGene
     async with service.runs.attended(run_id):
         yield chunk({"role": "assistant", "content": ""})
         end: RunEnded | None = None
-        async with contextlib.aclosing(
-            sse.with_pauses(service.runs.follow(run_id), service.keep_alive_s)
-        ) as news:
-            async for records in news:
-                if records is None:
-                    yield sse.KEEP_ALIVE
-                    continue
-                if isinstance(records[-1], RunEnded):
-                    end = records[-1]
-                if text := "".join(map(told, records)):
-                    yield chunk({"reasoning_content": text})
+        async with contextlib.aclosing(progress_of(service, run_id)) as progress:
+            async for said in progress:
+                if isinstance(said, RunEnded):
+                    end = said
+                else:
+                    yield chunk({"reasoning_content": said}) if said else sse.KEEP_ALIVE
     assert end is not None
     if (refusal := refusal_of_end(end)) is not None:
         yield sse.event(refusal.body())

@@ -10,10 +10,10 @@ from typing import Any
 from rlm_ray.core.records import RunEnded
 from rlm_ray.serve.http import sse
 from rlm_ray.serve.http.chat import pieces_of
+from rlm_ray.serve.http.progress import progress_of
 from rlm_ray.serve.http.response_object import message_of, response_of
 from rlm_ray.serve.http.service import Service
 from rlm_ray.serve.request import Noted, State, state_of
-from rlm_ray.serve.telling import told
 
 _ENDS: dict[State, str] = {"answered": "completed", "stopped": "incomplete"}
 
@@ -24,17 +24,13 @@ async def response_events(service: Service, noted: Noted) -> AsyncGenerator[str]
     async with service.runs.attended(noted.run_id):
         begun = [sender.whole(name, None, "running") for name in ("created", "in_progress")]
         yield "".join([*begun, sender.reasoning_added()])
-        news = sse.with_pauses(service.runs.follow(noted.run_id), service.keep_alive_s)
         end: RunEnded | None = None
-        async with contextlib.aclosing(news):
-            async for records in news:
-                if records is None:
-                    yield sse.KEEP_ALIVE
-                    continue
-                if isinstance(records[-1], RunEnded):
-                    end = records[-1]
-                if text := "".join(map(told, records)):
-                    yield sender.progress(text)
+        async with contextlib.aclosing(progress_of(service, noted.run_id)) as progress:
+            async for said in progress:
+                if isinstance(said, RunEnded):
+                    end = said
+                else:
+                    yield sender.progress(said) if said else sse.KEEP_ALIVE
     assert end is not None
     state = state_of(end, is_open=False)
     last = list(sender.reasoning_done())
