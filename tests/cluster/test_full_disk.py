@@ -7,24 +7,15 @@ import os
 import resource
 
 import pytest
+from deep_tree import ANSWER, CALLS, TEXT, TREE
 
 from rlm_ray import RLM
 from rlm_ray.cluster.engine import Engine
 from rlm_ray.cluster.journal import home, journal_actor
 from rlm_ray.errors import JournalError
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.scripts import recursion
 
-TEXT = "some text to read. " * 500
-LEAVES = run_query(
-    "r = recursive_map('what?', [context[i*90:i*90+i+20] for i in range(8)])",
-    "FINAL(' '.join(x.split()[-2] for x in r))",
-)
-TREE = run_query(
-    f"r = recursive_map('''{LEAVES}''', [context[i*900:(i+1)*900] for i in range(6)])", "FINAL('|'.join(r))"
-)
-CALLS = 2 + 6 * (2 + 8)
-ANSWER = "|".join(["46 47 48 49 50 51 52 53"] * 6)
 ROOM = 20_000
 """Bytes: about a third of the journal of this run."""
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import ray
+from deep_tree import CALLS, TEXT, TREE
 
 from rlm_ray import RLM, Limits
 from rlm_ray.cluster.engine import Engine
@@ -20,16 +21,6 @@ from rlm_ray.journal.folder import RunFolder, find_run
 from rlm_ray.resume import PATIENCE_S
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
-
-TEXT = "some text to read. " * 500
-LEAVES = run_query(
-    "r = recursive_map('what?', [context[i*90:i*90+i+20] for i in range(8)])",
-    "FINAL(' '.join(x.split()[-2] for x in r))",
-)
-TREE = run_query(
-    f"r = recursive_map('''{LEAVES}''', [context[i*900:(i+1)*900] for i in range(6)])", "FINAL('|'.join(r))"
-)
-CALLS = 2 + 6 * (2 + 8)
 
 
 @pytest.fixture
