@@ -31,8 +31,8 @@ T = TypeVar("T")
 class RLM:
     """Ask questions about contexts larger than any model's window (Zhang, Kraska, Khattab 2025).
 
-    Keywords are the fields of `Settings`; any other keyword is a litellm parameter for every model call. Settings
-    left out come from the environment (`RLM_RAY_*`) and `rlm-ray.toml`.
+    Keywords are the fields of `Settings`; any other keyword is a litellm parameter for every model call. Keys come from
+    litellm's environment variables; `RLM_RAY_*` and `rlm-ray.toml` are read by the command line only.
 
     >>> RLM(model="offline/extractive").completion("Who speaks?", "...")  # doctest: +SKIP
     """

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rlm_ray.cli.ask import EXITS, ask
+from rlm_ray.cli.ask import ask
 from rlm_ray.cli.batch import batch
 from rlm_ray.cli.doctor import doctor
 from rlm_ray.cli.map_reduce import map_reduce
@@ -23,14 +23,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command(epilog=EXITS)(ask)
-app.command(epilog=EXITS)(batch)
-app.command("map-reduce", epilog=EXITS)(map_reduce)
-app.command(epilog=EXITS)(resume)
-app.command(epilog="Exit codes: 0 stopped; 2 usage; 5 configuration or key.")(serve)
-app.command(epilog="Exit codes: 0 done; 1 failed; 5 configuration.")(runs)
-app.command(epilog="Exit codes: 0 done; 1 failed; 2 usage or unreadable input; 5 configuration.")(view)
-app.command(epilog="Exit codes: 0 all is well; 5 something is not.")(doctor)
+_ASKING = "4 a limit was reached, and what is known is printed; 5 configuration or key; 130 interrupted"
+
+
+def _exits(*codes: str) -> str:
+    return f"Exit codes: {'; '.join(codes)}."
+
+
+app.command(epilog=_exits("0 answered; 1 failed; 2 usage or unreadable input", _ASKING))(ask)
+app.command(
+    epilog="Asked again with the same --out, it goes on where it was. "
+    + _exits("0 all rows answered; 1 failed; 2 usage or unreadable input; 3 some rows failed", _ASKING)
+)(batch)
+app.command(
+    "map-reduce",
+    epilog=_exits("0 answered; 1 failed; 2 usage or unreadable input; 3 some pieces failed", _ASKING),
+)(map_reduce)
+app.command(epilog=_exits("0 answered; 1 failed; 2 usage or unreadable input", _ASKING))(resume)
+app.command(epilog=_exits("0 stopped", "2 usage", "5 configuration or key"))(serve)
+app.command(epilog=_exits("0 done", "1 failed", "5 configuration"))(runs)
+app.command(epilog=_exits("0 done", "1 failed", "2 usage or unreadable input", "5 configuration"))(view)
+app.command(epilog=_exits("0 all is well", "5 something is not"))(doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,10 +24,6 @@ Question = Annotated[
 Paths = Annotated[
     list[str] | None, typer.Argument(metavar="PATH|-", help="Files, folders, globs, or - for stdin.")
 ]
-EXITS = (
-    "Exit codes: 0 answered; 1 failed; 2 usage or unreadable input; 4 a limit was reached, and what is known is "
-    "printed; 5 configuration or key; 130 interrupted."
-)
 
 
 @options.settings_options()

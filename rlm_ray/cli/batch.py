@@ -78,10 +78,6 @@ OnLimit = Annotated[
     Literal["pause", "stop"],
     typer.Option(help="At a limit: pause (rows left undone), or stop (the rest is written as failed)."),
 ]
-EXITS = (
-    "Asked again with the same --out, it goes on where it was. Exit codes: 0 all rows answered; 1 failed; 2 usage or "
-    "unreadable input; 3 some rows failed; 4 a limit was reached; 5 configuration or key; 130 interrupted."
-)
 
 
 @options.settings_options()

@@ -66,10 +66,6 @@ Resume = Annotated[
     str | None,
     typer.Option(metavar="RUN", help="Go on with this run: what is on record is not paid again."),
 ]
-EXITS = (
-    "Exit codes: 0 answered; 1 failed; 2 usage or unreadable input; 3 answered, but some pieces failed; 4 a limit was "
-    "reached, and what is known is printed; 5 configuration or key; 130 interrupted."
-)
 
 
 @options.settings_options(but=("max_depth", "max_iterations"))

@@ -82,6 +82,11 @@ def test_help_tells_the_exit_codes_and_how_to_set_anything_else(invoke, command)
     assert "--set NAME=VALUE Any other setting" in shown
 
 
+@pytest.mark.parametrize("command", ["batch", "map-reduce"])
+def test_help_of_what_may_fail_in_parts_tells_the_code_for_that(invoke, command):
+    assert "3 some" in " ".join(invoke(command, "--help").stdout.split())
+
+
 def test_version_is_told_without_starting_anything(invoke):
     done = invoke("--version")
     assert done.exit_code == 0
