@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from rlm_ray.cluster.engine import LOCAL, find_address
+from rlm_ray.cluster.connect import LOCAL, find_address
 from rlm_ray.errors import ClusterError
 
 

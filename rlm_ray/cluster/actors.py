@@ -22,9 +22,11 @@ from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.admission import RemoteAdmission
 from rlm_ray.cluster.cache import RemoteCache
 from rlm_ray.cluster.journal import RemoteJournal
+from rlm_ray.cluster.leaves import leaf_outcome
 from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
 from rlm_ray.cluster.metrics import RayMetrics
-from rlm_ray.cluster.spawn import Spawner, leaf_outcome
+from rlm_ray.cluster.parent import Parent
+from rlm_ray.cluster.spawn import Spawner
 from rlm_ray.cluster.store import unpack
 from rlm_ray.core.cell import Outcome
 from rlm_ray.core.context import Context
@@ -150,7 +152,7 @@ class SessionHost:
             settings=spec.run.settings,
             gateway=self._gateway,
             open_repl=partial(self._open_repl, spec),
-            spawn=Spawner(self, spec, context, self._gateway, caller),
+            spawn=Spawner(Parent(self, spec, context, self._gateway, caller)),
         )
         if not spec.path:
             completion = await self._run_root(spec, session)

@@ -49,6 +49,10 @@ class RayThread:
         kept: T = self._kept[name]
         return kept
 
+    def drop(self, name: str) -> None:
+        """It is lost; the next who asks makes a new one."""
+        self._kept.pop(name, None)
+
     def connected(self) -> None:
         """This thread belongs to the connection of this moment."""
         self._job = job()

@@ -1,35 +1,26 @@
-"""The driver's side: connect to Ray, find or make the pool, run roots in it.
-
-A running cluster is used if there is one (`Cluster.address`, `RAY_ADDRESS`, or one started on this machine with
-`ray start`); otherwise Ray starts on this machine and stops with this process.
-"""
+"""The driver's side: connect to Ray, find or make the pool, run roots in it."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
-import os
-import re
 import secrets
-import socket
-import tempfile
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import wraps
-from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
-from rlm_ray.cluster.connector import RayThread, job, ray_thread
+from rlm_ray.cluster.admission import RemoteAdmission
+from rlm_ray.cluster.connect import connect_ray
+from rlm_ray.cluster.connector import RayThread, ray_thread
 from rlm_ray.cluster.gone import ACTOR_GONE, first_line
 from rlm_ray.cluster.journal import RemoteJournal
-from rlm_ray.cluster.lasting import here
 from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
-from rlm_ray.cluster.pool import Pool, most_actors
+from rlm_ray.cluster.pool import most_actors
+from rlm_ray.cluster.pool_handle import PoolHandle
 from rlm_ray.cluster.replies import owned
 from rlm_ray.cluster.store import Parcel, pack
 from rlm_ray.config import Cluster
@@ -43,28 +34,8 @@ from rlm_ray.session import Completion
 P = ParamSpec("P")
 T = TypeVar("T")
 
-POOL_NAME = "rlm_ray.pool"
-LOCAL = "local"
-CONNECT_TIMEOUT_S = 5.0
 LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
-
-_PROVIDER_VARIABLE = re.compile(
-    r"^(AWS|AZURE|VERTEX|VERTEXAI|GOOGLE|GEMINI|OPENAI|ANTHROPIC|MISTRAL|GROQ|TOGETHER\w*|OPENROUTER|DEEPSEEK|"
-    r"OLLAMA|HF|HUGGINGFACE|COHERE|XAI|LITELLM|FIREWORKS\w*|WATSONX|DATABRICKS|REPLICATE|HOSTED_VLLM)_[A-Z0-9_]+$"
-    r"|^[A-Z0-9_]+_API_(KEY|BASE|VERSION)$"
-)
-
-_pools: dict[tuple[str, str], Any] = {}
-"""The pool's handle for as long as this process is connected; without one left the pool would end."""
-
-_sizes: dict[tuple[str, str], Cluster] = {}
-"""What the pool was last told of its sizes."""
-
-_sent_environment: dict[str, str] = {}
-"""What the pool was last told of this process's provider variables."""
-
-_log = logging.getLogger(__name__)
 
 
 def _on_ray_thread(
@@ -91,8 +62,9 @@ class Seat:
 class Engine:
     """Runs root sessions in the pool of the cluster this process is connected to."""
 
-    def __init__(self, pool: Any, thread: RayThread) -> None:
-        self._pool = pool
+    def __init__(self, handle: PoolHandle, thread: RayThread) -> None:
+        self._handle = handle
+        self._pool = handle.actor
         self._thread = thread
         self.remote_journal = thread.kept("remote journal", RemoteJournal)
         self.journal = thread.kept("journal", self._journal_client)
@@ -107,9 +79,11 @@ class Engine:
 
     @classmethod
     async def _connect(cls, cluster: Cluster, thread: RayThread) -> Engine:
-        pool = _connected_pool(cluster)  # without an await: those who connect at once do it one by one
+        connect_ray(cluster.address)  # without an await: those who connect at once do it one by one
         thread.connected()
-        return cls(pool, thread)
+        handle = thread.kept("pool", lambda: PoolHandle(cluster))
+        handle.configure(cluster)
+        return cls(handle, thread)
 
     def _journal_client(self) -> JournalClient:
         return JournalClient(f"driver-{secrets.token_hex(4)}", self.remote_journal)
@@ -121,13 +95,13 @@ class Engine:
     @_on_ray_thread
     async def take_seat(self, per_actor: int) -> Seat:
         """A seat for a root session; waits in line for one."""
-        await self._refresh_environment()
+        await self._handle.refresh_environment()
         try:
             leased = await owned(self._pool.seat.remote(per_actor), lambda late: self._release(Seat(*late)))
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
         except ACTOR_GONE as error:
-            _pools.clear()
+            self._thread.drop("pool")
             raise ActorLostError("the pool of session actors was lost") from error
         return Seat(*leased)
 
@@ -178,6 +152,8 @@ class Engine:
             except ACTOR_GONE:
                 await self._pool.lost.remote(name)
                 batch = replace(batch, replays=True)
+            except ray.exceptions.RayTaskError as error:
+                raise _unwrapped(error) from error
             else:
                 return outcomes
         raise ActorLostError("the actors of plain calls died again and again; they may need more memory")
@@ -216,97 +192,6 @@ class Engine:
 
     def _release(self, seat: Seat) -> None:
         self._pool.release.remote([seat.name], seat.lease)
-
-    async def _refresh_environment(self) -> None:
-        """Keys may be set, changed or removed after the actors have started."""
-        environment = provider_environment()
-        if _sent_environment != environment:
-            _sent_environment.clear()
-            _sent_environment.update(environment)
-            await self._pool.set_environment.remote(environment)
-
-
-def provider_environment() -> dict[str, str]:
-    """The keys and addresses of model providers in this process's environment, for litellm in the actors."""
-    return {name: value for name, value in os.environ.items() if _PROVIDER_VARIABLE.match(name)}
-
-
-def _connected_pool(cluster: Cluster) -> Any:
-    connect_ray(cluster.address)
-    return _pool(cluster)
-
-
-def connect_ray(address: str | None = None) -> None:
-    """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one."""
-    if ray.is_initialized():
-        return
-    address = find_address(address or os.environ.get("RAY_ADDRESS", ""))
-    try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == LOCAL else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        where = "this machine" if address == LOCAL else address
-        raise ClusterError(f"cannot use Ray at {where}: {error}") from error
-
-
-def find_address(wanted: str, folder: Path | None = None) -> str:
-    """The cluster to connect to: the one wanted, one that runs on this machine, or a new one.
-
-    Ray itself tries for minutes to reach a cluster that is gone, also one whose address an earlier `ray start` left
-    in its folder, and says so in its own log only.
-    """
-    if wanted:
-        if not _answers(wanted):
-            raise ClusterError(
-                f"nothing answers at {wanted}; check RAY_ADDRESS (or cluster.address), or unset it to start Ray here"
-            )
-        return wanted
-    left = (
-        folder or Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
-    ) / "ray_current_cluster"
-    running = left.read_text().strip() if left.exists() else ""
-    return running if running and _answers(running) else LOCAL
-
-
-def _answers(address: str) -> bool:
-    """Somebody listens there; an address without a port (`auto`, `local`) is Ray's to find."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return True
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
-
-
-def _pool(cluster: Cluster) -> Any:
-    """The pool of this job, made if it is not there yet, with its first actors on the way."""
-    if job() not in _pools:
-        options = {
-            "name": POOL_NAME,
-            "get_if_exists": True,
-            "num_cpus": 0,
-            "max_concurrency": 100_000,
-            "scheduling_strategy": here(
-                soft=False
-            ),  # it dies with this process; no other node's loss should take it
-        }
-        _sent_environment.clear()
-        _sent_environment.update(provider_environment())
-        pool = ray.remote(Pool).options(**options).remote(cluster, dict(_sent_environment))
-        admission_actor()
-        _pools.clear()
-        _sizes.clear()
-        _pools[job()] = pool
-    if _sizes.get(job()) != cluster:
-        _sizes[job()] = cluster
-        _pools[job()].configure.remote(cluster)
-    return _pools[job()]
 
 
 def _unwrapped(error: Any) -> RLMError:

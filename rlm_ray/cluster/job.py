@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
@@ -23,12 +23,11 @@ from rlm_ray.cluster.entries import ended, session_key, under_way
 from rlm_ray.cluster.job_usage import RowUsage
 from rlm_ray.cluster.life import Life, Observer, Order, life_of
 from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
-from rlm_ray.cluster.store import Parcel
+from rlm_ray.cluster.parcels import Parcels
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Part, make_context
-from rlm_ray.core.model import ModelRequest
-from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.core.records import SessionEnded, SessionOpened, input_of
+from rlm_ray.core.inputs import input_of
+from rlm_ray.core.records import SessionEnded, SessionOpened
 from rlm_ray.core.tallies import usage_of
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ActorLostError, ContextLostError, RLMError, SubCallError
@@ -142,11 +141,10 @@ class Job:
         return [answer for answer in answers if answer is not None]
 
     def _recorded(self, row: int, query: str, context: Context) -> Completion | None:
-        replay, settings = self._life.scribe.replay, self._order.settings
+        replay = self._life.scribe.replay
         if not replay.offset:
             return None
-        model, params = settings.model_at(0)
-        request = ModelRequest(model, leaf_messages(query, context.text()), settings.max_tokens, params)
+        request = self._life.tag.leaf_request((row,), query, context.text())
         call = replay.call((row,), 1, request_key(request))
         return None if call is None else Completion(call.text, "answered", usage=usage_of([call]))
 
@@ -173,8 +171,7 @@ class Job:
     async def plain_many(self, calls: Sequence[Plain]) -> list[Outcome]:
         """Plain calls side by side over all actors, in order: row, number, question, and what part of which context."""
         outcomes: list[Outcome | None] = [None] * len(calls)
-        contexts = {id(context): context for *_, context in calls if context.info.chars}
-        parcels = {name: await self._engine.pack(context) for name, context in contexts.items()}
+        parcels = Parcels(self._engine)
         async with asyncio.TaskGroup() as group:
             for indexes in _batches(calls):
                 group.create_task(self._leaves(calls, parcels, indexes, outcomes))
@@ -239,17 +236,23 @@ class Job:
             self._free.put_nowait(seat)
 
     async def _leaves(
-        self,
-        calls: Sequence[Plain],
-        parcels: Mapping[int, Parcel],
-        indexes: list[int],
-        outcomes: list[Outcome | None],
+        self, calls: Sequence[Plain], parcels: Parcels, indexes: list[int], outcomes: list[Outcome | None]
     ) -> None:
         row, *_, context = calls[indexes[0]]
         leaves = tuple(Leaf(calls[i][1], calls[i][2], calls[i][3]) for i in indexes)
-        parcel = parcels.get(id(context))
-        batch = LeafBatch(self._life.tag, (row,), leaves, parcel, replays=self._life.tag.replays)
-        for index, outcome in zip(indexes, await self._sent(batch), strict=True):
+        parcel = await parcels.of(context)
+        for left in reversed(range(ATTEMPTS)):
+            batch = LeafBatch(self._life.tag, (row,), leaves, parcel, replays=self._life.tag.replays)
+            try:
+                answered = await self._sent(batch)
+            except ContextLostError as error:
+                if not left:
+                    raise
+                _log.warning("plain calls of row %d go on: %s", row, error)
+                parcel = await parcels.of(context, lost=parcel)
+            else:
+                break
+        for index, outcome in zip(indexes, answered, strict=True):
             outcomes[index] = outcome
 
     async def _sent(self, batch: LeafBatch) -> list[Outcome]:

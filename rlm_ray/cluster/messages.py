@@ -12,6 +12,8 @@ from rlm_ray.cluster.store import Parcel
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Part
 from rlm_ray.core.ledger import Amount
+from rlm_ray.core.model import ModelRequest
+from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.gateway import Caller
 from rlm_ray.journal.protocol import JournalRef
 from rlm_ray.journal.scribe import Scribe
@@ -58,6 +60,11 @@ class RunTag:
             age_s=time.time() - self.started,
             spent=self.spent,
         )
+
+    def leaf_request(self, path: tuple[int, ...], query: str, text: str) -> ModelRequest:
+        """What a plain call at this place asks the model."""
+        model, params = self.settings.model_at(self.depth(path))
+        return ModelRequest(model, leaf_messages(query, text), self.settings.max_tokens, params)
 
     def caller(self, scribe: Scribe) -> Caller:
         settings = self.settings

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
-from rlm_ray.cluster.engine import connect_ray
+from rlm_ray.cluster.connect import connect_ray
 from rlm_ray.errors import ClusterError, ConfigError
 from rlm_ray.serve.args import AppArgs
 from rlm_ray.serve.builder import NAME, application

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from dataclasses import replace
@@ -68,9 +69,18 @@ async def until(condition, timeout_s=30.0):
             await asyncio.sleep(0.01)
 
 
+async def until_lost(ref):
+    async with asyncio.timeout(30.0):
+        with contextlib.suppress(ray.exceptions.ObjectLostError):
+            while True:
+                await ref
+                await asyncio.sleep(0.01)
+
+
 def lose(keepers):
     for pid, _ in keepers:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +110,21 @@ async def test_rows_whose_contexts_are_lost_pack_them_again(ask, server, keepers
     assert [result.stop_reason for result in results] == ["answered"] * 2
     assert len(keepers) == 4
     assert server.calls == 2 * (3 + 8 + 4 * (2 + 8))
+
+
+async def test_pieces_of_a_job_whose_context_is_lost_pack_it_again(ask, server, keepers, monkeypatch):
+    leaves = Engine.leaves
+
+    async def leaves_after_a_loss(engine, batch, beside=0):
+        if len(keepers) == 1:
+            lose(keepers)
+            await until_lost(batch.context.index)
+        return await leaves(engine, batch, beside)
+
+    monkeypatch.setattr(Engine, "leaves", leaves_after_a_loss)
+    found = await ask(server).amap_reduce(
+        "what?", DOCUMENTS, split_by="documents", size=40_000, reduce="collect"
+    )
+    assert found.stop_reason == "answered"
+    assert len(keepers) == 2
+    assert server.calls == found.answered

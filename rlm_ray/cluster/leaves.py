@@ -1,0 +1,103 @@
+"""Plain calls of a map, in batches to all actors of the pool, the session's own among them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from rlm_ray.cache import request_key
+from rlm_ray.cluster.entries import failed
+from rlm_ray.cluster.gone import ACTOR_GONE
+from rlm_ray.cluster.map import Map
+from rlm_ray.cluster.messages import Leaf, LeafBatch
+from rlm_ray.cluster.parent import Parent
+from rlm_ray.cluster.replies import owned
+from rlm_ray.core.cell import Answered, Outcome
+from rlm_ray.core.context import Context, Docs, Span, make_context
+from rlm_ray.core.inputs import input_of_part
+from rlm_ray.errors import RLMError
+from rlm_ray.gateway import Caller, Gateway
+from rlm_ray.journal.calls import Place
+
+ALONE = 8
+"""So few plain calls are made by the session's own actor; spreading them costs more than it gains."""
+BATCH = 64
+"""The most plain calls in one message to a peer."""
+
+
+class Leaves:
+    """Makes the plain calls of one session."""
+
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
+
+    async def __call__(self, map_: Map, indexes: list[int]) -> None:
+        """Fill the slots of these calls."""
+        if len(indexes) <= ALONE:
+            await self._own(map_, indexes)
+            return
+        host = self._parent.host
+        peers = await host.pool.peers.remote(len(indexes))
+        peers.pop(host.name, None)
+        share = -(-len(indexes) // (len(peers) + 1))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._own(map_, indexes[:share]))
+            for number, (name, handle) in enumerate(peers.items(), 1):
+                theirs = indexes[number * share : (number + 1) * share]
+                for start in range(0, len(theirs), BATCH):
+                    group.create_task(self._peers(map_, theirs[start : start + BATCH], name, handle))
+
+    async def _own(self, map_: Map, indexes: list[int]) -> None:
+        batch = self._batch(map_, indexes)
+        async with asyncio.TaskGroup() as group:
+            for index, leaf in zip(indexes, batch.leaves, strict=True):
+                group.create_task(self._one(map_, index, batch, leaf))
+
+    async def _one(self, map_: Map, index: int, batch: LeafBatch, leaf: Leaf) -> None:
+        parent = self._parent
+        map_.put(index, await leaf_outcome(parent.gateway, parent.caller, batch, leaf, parent.context))
+
+    async def _peers(self, map_: Map, indexes: list[int], name: str, handle: Any) -> None:
+        try:
+            outcomes = await owned(handle.leaves.remote(self._batch(map_, indexes)))
+        except ACTOR_GONE:
+            await self._parent.host.pool.lost.remote(name)
+            await self._parent.scribe.recall()  # what it had answered is on record
+            await self._own(map_, indexes)
+            return
+        for index, outcome in zip(indexes, outcomes, strict=True):
+            map_.put(index, outcome)
+
+    def _batch(self, map_: Map, indexes: list[int]) -> LeafBatch:
+        leaves = tuple(Leaf(map_.first + i, map_.calls[i].query, map_.calls[i].part) for i in indexes)
+        by_reference = any(isinstance(leaf.part, Span | Docs) for leaf in leaves)
+        spec = self._parent.spec
+        replays = spec.replays or self._parent.replay.offset > 0
+        return LeafBatch(spec.run, spec.path, leaves, spec.context if by_reference else None, replays=replays)
+
+
+async def leaf_outcome(
+    gateway: Gateway, caller: Caller, batch: LeafBatch, leaf: Leaf, context: Context | None
+) -> Outcome:
+    """Make one plain call."""
+    path = (*batch.path, leaf.ordinal)
+    request = batch.run.leaf_request(path, leaf.query, _text(leaf, context))
+    replay = caller.scribe.replay
+    known = replay.failure(path, request_key(request)) if replay.offset else None
+    if known is not None:
+        return known
+    try:
+        place = Place(path, 1, "leaf", query=leaf.query, input=input_of_part(leaf.part, context))
+        reply = await gateway.complete(request, caller, place)
+    except RLMError as error:
+        return failed(error)
+    return Answered(reply.text)
+
+
+def _text(leaf: Leaf, context: Context | None) -> str:
+    if isinstance(leaf.part, str):
+        return leaf.part
+    if isinstance(leaf.part, Span | Docs):
+        assert context is not None
+        return context.part(leaf.part).text()
+    return make_context(leaf.part).text()

@@ -1,0 +1,41 @@
+"""One map of a session: its sub-calls, and where their outcomes go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlm_ray.core.cell import Failed, Outcome
+from rlm_ray.session import SubCall
+
+
+class SiblingFailed(Exception):  # noqa: N818 - a signal to cancel the others of a map, never seen outside
+    """A sub-call of a map failed, and the map wants to hear of the first failure only."""
+
+
+class Map:
+    """The calls of one map, and a slot for each outcome."""
+
+    def __init__(
+        self, calls: Sequence[SubCall], slots: list[Outcome | None], first: int, *, stop_on_error: bool
+    ) -> None:
+        self.calls = calls
+        self.first = first
+        """The ordinal of its first sub-call in the session."""
+        self._slots = slots
+        self._stop_on_error = stop_on_error
+
+    def put(self, index: int, outcome: Outcome) -> None:
+        """Raises `SiblingFailed` where this outcome ends the map."""
+        self._slots[index] = outcome
+        if isinstance(outcome, Failed) and (self._stop_on_error or outcome.fatal is not None):
+            raise SiblingFailed
+
+
+def raise_unless_sibling(group: ExceptionGroup[Exception]) -> None:
+    """A failed sibling is told by its slot; anything else goes up, as itself and not as a group."""
+    _, others = group.split(SiblingFailed)
+    while others is not None:
+        first = others.exceptions[0]
+        if not isinstance(first, ExceptionGroup):
+            raise first from group
+        others = first
