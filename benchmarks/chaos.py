@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import signal
@@ -342,30 +343,24 @@ def driver_killed(server: ServerProcess, run_dir: str, dice: random.Random, righ
     sent_by_all = last_words(server)
     unknown = sent_by_all - answers_in(folder)
     started = time.perf_counter()
-    resume = [
-        sys.executable,
-        "-m",
-        "rlm_ray.cli",
-        "resume",
-        "last",
-        "--set",
-        f"run_dir={run_dir}",
-        "--api-key",
-        "none",
-    ]
+    resume = [sys.executable, "-m", "rlm_ray.cli", "resume", "last", "--set", f"run_dir={run_dir}"]
+    resume += ["--api-key", "none", "--json"]
     done = subprocess.run(resume, env=environment, capture_output=True, text=True, check=False, timeout=300)
     paid = server.stats()["calls"]
-    answer = done.stdout.strip()
+    result = json.loads(done.stdout) if done.stdout else {"answer": None, "usage": None}
+    answer = result["answer"]
+    repaid = result["usage"]["total"]["repaid_calls"] if result["usage"] else 0
     tally.runs += 1
     tally.right += answer == right
     tally.paid += paid
     tally.one_pass += CALLS
     tally.in_flight += unknown
+    tally.repaid += repaid
     tally.kills["driver"] += 1
     print(
         f"driver killed after {sent} calls, {sent - known} in flight, {sent_by_all - sent} more sent until Ray was gone"
         f" too: {'right' if answer == right else 'WRONG'}, paid {paid} = {CALLS} + {paid - CALLS}, sent and not on"
-        f" record {unknown}; resumed in {time.perf_counter() - started:.1f} s",
+        f" record {unknown}, counted as repaid {repaid}; resumed in {time.perf_counter() - started:.1f} s",
         flush=True,
     )
     if answer != right or paid > CALLS + unknown:

@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import PROFILES
 from rlm_ray.core.secrets import HIDDEN, without_secrets
 from rlm_ray.errors import ConfigError
 from rlm_ray.sandbox.settings import Sandbox
+from rlm_ray.tables import build, did_you_mean, typed
 
 CONFIG_FILE = "rlm-ray.toml"
 ENVIRONMENT_PREFIX = "RLM_RAY_"
@@ -164,7 +163,7 @@ def settings_from(options: Mapping[str, Any], base: Settings | None = None) -> S
     base = base or Settings()
     if others or "params" in known:
         known["params"] = {**base.params, **known.get("params", {}), **others}
-    return replace(base, **{name: _typed(Settings, name, value, "") for name, value in known.items()})
+    return replace(base, **{name: typed(Settings, name, value, "") for name, value in known.items()})
 
 
 def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Settings:
@@ -175,7 +174,7 @@ def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], fo
             continue
         table, _, key = name.rpartition(".")
         (merged.setdefault(table, {}) if table else merged)[key] = value
-    settings: Settings = _build(Settings, merged, "")
+    settings: Settings = build(Settings, merged, "")
     return settings
 
 
@@ -192,11 +191,11 @@ def changed(settings: Settings, named: Mapping[str, Any]) -> Settings:
             changes[group] = {**before, **values}
         elif is_dataclass(before) and not isinstance(before, type):
             kept = {item.name: getattr(before, item.name) for item in fields(before)}
-            changes[group] = _build(type(before), kept | values, f"{group}.")
+            changes[group] = build(type(before), kept | values, f"{group}.")
         else:
-            raise ConfigError(group, f"is no group of settings{_hint(group, setting_names())}")
+            raise ConfigError(group, f"is no group of settings{did_you_mean(group, setting_names())}")
     kept = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    built: Settings = _build(Settings, kept | changes, "")
+    built: Settings = build(Settings, kept | changes, "")
     return built
 
 
@@ -208,7 +207,7 @@ def settings_as_table(settings: Settings) -> dict[str, Any]:
 
 def settings_from_table(table: Mapping[str, Any]) -> Settings:
     """The settings a table was made of, without the secrets: whoever goes on gives them anew."""
-    settings: Settings = _build(Settings, _without_hidden(table), "")
+    settings: Settings = build(Settings, _without_hidden(table), "")
     return settings
 
 
@@ -248,40 +247,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(ENVIRONMENT_PREFIX + "TEST_"):
             continue
         if variable not in names:
-            raise ConfigError(variable, f"is no setting{_hint(variable, names)}")
+            raise ConfigError(variable, f"is no setting{did_you_mean(variable, names)}")
         found[names[variable]] = value
     return found
-
-
-def _build(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
-    """A settings dataclass from a table of plain values; unknown names are refused."""
-    names = [item.name for item in fields(cls)]
-    for name in table:
-        if name not in names:
-            raise ConfigError(prefix + name, f"is no setting{_hint(name, names)}")
-    return cls(**{name: _typed(cls, name, value, prefix) for name, value in table.items()})
-
-
-def _typed(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
-    """The value as its field wants it: tables become dataclasses, text from the environment numbers."""
-    hint = get_type_hints(cls)[name]
-    if is_dataclass(hint) and isinstance(hint, type):
-        if isinstance(value, Mapping):
-            return _build(hint, value, f"{prefix}{name}.")
-        if isinstance(value, hint):
-            return value
-        raise ConfigError(prefix + name, f"must be {hint.__name__}(...) or a table; got {value!r}")
-    if isinstance(value, str):
-        try:
-            return TypeAdapter(hint).validate_python(value)
-        except ValidationError as error:
-            raise ConfigError(prefix + name, f"{error.errors()[0]['msg'].lower()}; got {value!r}") from error
-    return value
-
-
-def _hint(name: str, names: Any) -> str:
-    close = difflib.get_close_matches(name, list(names), 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(names))}"
 
 
 def _folder(name: str, value: object, default: str) -> str:
@@ -299,7 +267,7 @@ def _price(model: str, price: Any) -> Price:
     if isinstance(price, Price):
         return price
     if isinstance(price, Mapping):
-        built: Price = _build(Price, price, f"prices.{model}.")
+        built: Price = build(Price, price, f"prices.{model}.")
         return built
     raise ConfigError(
         f"prices.{model}", f"must be Price(input_usd=..., output_usd=...) or a table; got {price!r}"

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol
 
-from rlm_ray.admission.client import AdmissionClient, Permit
+from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.permit import Permit
 from rlm_ray.admission.protocol import Ask, Outcome
 from rlm_ray.cache import Remembers, request_key
 from rlm_ray.core.account import account_key

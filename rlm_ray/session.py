@@ -11,10 +11,10 @@ account) goes up to the root at once; any other failure of a child is an excepti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, Self, assert_never
+from typing import Protocol, assert_never
 
 from rlm_ray.config import Settings
 from rlm_ray.core import prompts
@@ -30,6 +30,7 @@ from rlm_ray.errors import ContextWindowError, LimitReached, RLMError
 from rlm_ray.gateway import Caller, Gateway
 from rlm_ray.journal.calls import Place
 from rlm_ray.journal.history import Cell, History
+from rlm_ray.repl import LazyRepl, OpenRepl
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +57,6 @@ class Completion:
     """Of the whole tree; a root's only."""
 
 
-class Repl(Protocol):
-    """An interpreter that runs a model's code for one session."""
-
-    async def run(
-        self,
-        blocks: Sequence[str],
-        serve: Callable[[SubCalls], Awaitable[Sequence[Outcome]]],
-        *,
-        now: float | None = None,
-    ) -> CellResult:
-        """`now` is the Unix time that the code sees."""
-        ...
-
-    async def aclose(self) -> None: ...
-
-
 class Spawn(Protocol):
     """Sends sub-calls out and puts each outcome in its slot of `slots` as it comes.
 
@@ -81,9 +66,6 @@ class Spawn(Protocol):
     async def __call__(
         self, calls: Sequence[SubCall], slots: list[Outcome | None], *, first: int, stop_on_error: bool
     ) -> None: ...
-
-
-OpenRepl = Callable[[Context, str], Awaitable[Repl]]
 
 
 @dataclass
@@ -169,7 +151,7 @@ class Session:
         return "\n\n".join(parts) or None
 
     async def _loop(self) -> Completion:
-        async with _LazyRepl(self.open_repl, self.context, self.query) as repl:
+        async with LazyRepl(self.open_repl, self.context, self.query) as repl:
             while True:
                 self.observe(self._trajectory)
                 match next_step(self._trajectory):
@@ -197,7 +179,7 @@ class Session:
         reply = await self._ask(messages, Place(self.path, turn, "turn", status))
         self._trajectory = self._trajectory.with_reply(reply, status)
 
-    async def _execute(self, repl: _LazyRepl, blocks: Sequence[str]) -> CellResult:
+    async def _execute(self, repl: LazyRepl, blocks: Sequence[str]) -> CellResult:
         """Run the code of the last turn, once more where its REPL was lost through no fault of it."""
         cell = await self._run_cells(repl, blocks)
         if cell.result.killed_from_outside and await self._history.lost(cell):
@@ -206,7 +188,7 @@ class Session:
         self._slots = []
         return cell.result
 
-    async def _run_cells(self, repl: _LazyRepl, blocks: Sequence[str]) -> Cell:
+    async def _run_cells(self, repl: LazyRepl, blocks: Sequence[str]) -> Cell:
         """The code of the last turn, after that whose variables the REPL does not have."""
         turns = self._trajectory.turns
         for number in self._history.to_run_again():
@@ -214,7 +196,7 @@ class Session:
         return await self._run_cell(repl, len(turns), blocks)
 
     async def _run_cell(
-        self, repl: _LazyRepl, turn: int, blocks: Sequence[str], *, again: bool = False
+        self, repl: LazyRepl, turn: int, blocks: Sequence[str], *, again: bool = False
     ) -> Cell:
         cell = self._history.begin(turn, blocks, again=again)
         now = self._trajectory.turns[turn - 1].reply.at or None
@@ -308,28 +290,3 @@ def _plain(text: str) -> str:
     """A last answer without a FINAL around it."""
     answer = parse(text).answer
     return (answer if answer is not None else text).strip()
-
-
-class _LazyRepl:
-    """Opens the REPL while the model thinks about its first message, and closes it whatever happens."""
-
-    def __init__(self, open_repl: OpenRepl, context: Context, query: str) -> None:
-        self._open = open_repl
-        self._arguments = (context, query)
-        self._opening: asyncio.Task[Repl] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._opening = asyncio.ensure_future(self._open(*self._arguments))
-        return self
-
-    async def get(self) -> Repl:
-        assert self._opening is not None
-        return await asyncio.shield(self._opening)
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._opening is not None
-        try:
-            repl = await self._opening  # an opening cut short would leave its process behind
-        except RLMError:
-            return  # whoever asked for the REPL has seen it
-        await repl.aclose()

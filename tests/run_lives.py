@@ -14,10 +14,10 @@ from rlm_ray.cache import request_key
 from rlm_ray.config import Settings
 from rlm_ray.core.cell import Answered, CellResult, Failed, SubCalls
 from rlm_ray.core.context import make_context
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.records import (
-    Input,
     SessionEnded,
     SessionOpened,
     from_line,

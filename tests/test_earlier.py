@@ -13,12 +13,12 @@ from rlm_ray.admission.protocol import RunTerms
 from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.config import Settings, settings_as_table
 from rlm_ray.core.context import make_context
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
-    Input,
     RunEnded,
     RunOpened,
     SessionOpened,

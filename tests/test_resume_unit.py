@@ -9,8 +9,9 @@ import pytest
 from rlm_ray import contexts
 from rlm_ray.config import Settings, settings_as_table, settings_from
 from rlm_ray.core.context import make_context
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
-from rlm_ray.core.records import CallEnded, CallSent, Input, RunEnded, RunOpened, to_line, without_content
+from rlm_ray.core.records import CallEnded, CallSent, RunEnded, RunOpened, to_line, without_content
 from rlm_ray.errors import InputError, JournalError
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.resume import take_up

@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlm_ray.admission.charge import charge, tally, worst
+from rlm_ray.admission.charge import worst
 from rlm_ray.admission.door import Door
 from rlm_ray.admission.permits import Permit, Permits
 from rlm_ray.admission.protocol import (
@@ -36,6 +36,7 @@ from rlm_ray.admission.protocol import (
     Verdict,
 )
 from rlm_ray.admission.run import Judgement, Run
+from rlm_ray.admission.strays import Strays
 from rlm_ray.core.ledger import Fit
 from rlm_ray.core.queue import Place
 from rlm_ray.core.usage import RunUsage
@@ -43,8 +44,6 @@ from rlm_ray.core.usage import RunUsage
 COMING_BACK_S = 2.5
 """How long nothing is granted of a limited run that came from another life: each holder must have had the time to
 tell what it spent and what it has under way (`RETRY_S` and `HEARTBEAT_S` in `client.py`)."""
-STRAY_S = 10.0
-"""How long an ask may wait for its run to be opened: after a restart others may have to come back first."""
 WORK_PER_CALL = 500
 """What a call costs its place in the queue besides its tokens."""
 _CLOSED = Judgement(Fit.NEVER, "closed", "the run is not open, or over")
@@ -67,7 +66,7 @@ class Admission:
         self._doors: dict[str, Door] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._permits = Permits()
-        self._strays: dict[str, dict[str, tuple[Ask, float]]] = {}
+        self._strays = Strays()
         self._deadlines: list[tuple[float, str]] = []
         self._verdicts: list[Verdict] = []
         self._arrivals = 0
@@ -80,7 +79,7 @@ class Admission:
             run = self._runs[terms.run_id] = Run(terms, now)
             if run.deadline < math.inf:
                 heapq.heappush(self._deadlines, (run.deadline, terms.run_id))
-            for ask, _ in self._strays.pop(terms.run_id, {}).values():
+            for ask in self._strays.claim(terms.run_id):
                 self._enqueue(ask, run, now)
 
     def close_run(self, run_id: str) -> RunUsage:
@@ -127,15 +126,14 @@ class Admission:
             return
         run = self._runs.get(ask.run_id)
         if run is None:
-            self._strays.setdefault(ask.run_id, {})[ask.ticket] = (ask, now + STRAY_S)
+            self._strays.add(ask, now)
         elif ask.ticket not in self._waiting:
             self._enqueue(ask, run, now)
 
     def withdraw(self, ticket: str, now: float) -> None:
         """It is not wanted any more, whether it waits or was granted."""
         waiting = self._waiting.get(ticket)
-        for asks in self._strays.values():
-            asks.pop(ticket, None)
+        self._strays.withdraw(ticket)
         if waiting is not None:
             self._drop(waiting)
             self._return_aside(self._runs[waiting.ask.run_id])
@@ -147,7 +145,8 @@ class Admission:
         for ticket in self._permits.expired(now):
             self._lose(ticket, now)
         self._enforce_deadlines(now)
-        self._refuse_strays(now)
+        for ask in self._strays.expired(now):
+            self._verdicts.append(Refused(ask.ticket, ask.holder, _CLOSED.reason, _CLOSED.why))
         for door in self._doors.values():
             self._admit(door, now)
         verdicts, self._verdicts = self._verdicts, []
@@ -159,8 +158,7 @@ class Admission:
             return now
         moment = min((door.wakeup for door in self._doors.values()), default=math.inf)
         deadline = self._deadlines[0][0] if self._deadlines else math.inf
-        stray = min((until for asks in self._strays.values() for _, until in asks.values()), default=math.inf)
-        moment = min(moment, deadline, stray, self._permits.next_expiry())
+        moment = min(moment, deadline, self._strays.next_expiry(), self._permits.next_expiry())
         return None if moment == math.inf else max(moment, now)
 
     # Answers
@@ -174,8 +172,7 @@ class Admission:
         ask = permit.ask
         run = self._runs.get(ask.run_id)
         if run is not None:
-            run.ledger.settle(permit.reserved, charge(ask, settle))
-            run.tallies.add(ask.model, ask.depth, tally(ask, settle, permit.queue_wait_s, permit.rate_wait_s))
+            run.settle(permit, settle)
             self._return_aside(run)
         self._doors[ask.account_key].learn(permit.taken, settle, self._jitter(), now)
 
@@ -285,36 +282,21 @@ class Admission:
                     if judgement.reason == "time_s":
                         self._refuse(waiting, judgement)
 
-    def _refuse_strays(self, now: float) -> None:
-        for run_id, asks in list(self._strays.items()):
-            for ask, until in list(asks.values()):
-                if until <= now:
-                    del asks[ask.ticket]
-                    self._verdicts.append(Refused(ask.ticket, ask.holder, _CLOSED.reason, _CLOSED.why))
-            if not asks:
-                del self._strays[run_id]
-
     def _lose(self, ticket: str, now: float) -> None:
         """Nobody answers for this permit: charged as it was reserved."""
         permit = self._permits.lose(ticket)
-        ask, unknown = permit.ask, Settle(ticket, Outcome.LOST)
-        run = self._runs.get(ask.run_id)
+        run = self._runs.get(permit.ask.run_id)
         if run is not None:
-            run.ledger.settle(permit.reserved, permit.reserved)
-            run.tallies.add(
-                ask.model, ask.depth, tally(ask, unknown, permit.queue_wait_s, permit.rate_wait_s)
-            )
+            run.lose(permit)
             self._return_aside(run)
-        self._doors[ask.account_key].account.failed(now)
+        self._doors[permit.ask.account_key].account.failed(now)
 
     def _amend(self, settle: Settle) -> None:
         """The truth about a permit that was lost, if this is one."""
         permit = self._permits.find(settle.permit)
         run = self._runs.get(permit.ask.run_id) if permit else None
         if permit is not None and run is not None:
-            ask, unknown = permit.ask, Settle(settle.permit, Outcome.LOST)
-            run.ledger.amend(permit.reserved, charge(ask, settle))
-            run.tallies.add(ask.model, ask.depth, tally(ask, settle, 0, 0) - tally(ask, unknown, 0, 0))
+            run.amend(permit, settle)
             self._return_aside(run)
 
     def _door(self, ask: Ask, run: Run) -> Door:

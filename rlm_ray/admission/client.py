@@ -4,9 +4,8 @@
         reply = await model.complete(request)
         permit.settle(Outcome.OK, reply.usage, reply.cost_usd, reply.headers)
 
-1. Asks, settles and withdrawals of a few milliseconds travel together; the first after a pause goes at once. The
-   busier the way is, the longer they collect: as long as an exchange took of late. A settle that frees nothing
-   anybody here waits for is in no hurry (20 ms).
+1. Asks, settles and withdrawals of a few milliseconds travel together (`Post`). A settle that frees nothing anybody
+   here waits for is in no hurry (20 ms).
 2. While asks wait, one exchange is held open at the admission, so a verdict comes the moment it is made.
    While permits are out but nothing is to be said, a word each second finds out whether the admission is new.
 3. A permit that is left without a settle is settled as lost: charged at its estimate. Cancelling the wait takes the
@@ -22,7 +21,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -30,6 +29,8 @@ from typing import Protocol
 from rlm_ray.admission.alone import Alone
 from rlm_ray.admission.book import Book
 from rlm_ray.admission.outbox import Outbox
+from rlm_ray.admission.permit import Permit
+from rlm_ray.admission.post import COALESCE_S, Post
 from rlm_ray.admission.protocol import (
     Ask,
     Batch,
@@ -41,15 +42,11 @@ from rlm_ray.admission.protocol import (
     Settle,
     Verdict,
 )
-from rlm_ray.core.headers import RateFacts, rate_facts
 from rlm_ray.core.ledger import Amount
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Usage
 from rlm_ray.errors import LimitReached, QuotaError
 
-COALESCE_S = 0.003
 SETTLE_PATIENCE_S = 0.02
-LONGEST_TRIP_S = 0.05
 ASK_AGAIN_S = 5.0
 RETRY_S = 0.5
 HEARTBEAT_S = 1.0
@@ -62,34 +59,6 @@ class Transport(Protocol):
     """The way to an `AdmissionShell`. Whatever it raises means that the admission cannot be reached."""
 
     async def exchange(self, batch: Batch) -> Replies: ...
-
-
-class Permit:
-    """Leave for one HTTP attempt; settle it once it is over."""
-
-    __slots__ = ("_client", "ask", "queue_wait_s", "rate_wait_s", "settled")
-
-    def __init__(self, client: AdmissionClient, ask: Ask, waits_s: tuple[float, float] = (0.0, 0.0)) -> None:
-        self.ask = ask
-        self.queue_wait_s, self.rate_wait_s = waits_s
-        self.settled = False
-        self._client = client
-
-    def settle(  # noqa: PLR0913 - what an answer says, most of it optional
-        self,
-        outcome: Outcome,
-        usage: Usage | None = None,
-        cost_usd: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        *,
-        retry_after_s: float | None = None,
-        why: str = "",
-    ) -> None:
-        """Say what became of the attempt; it travels with the next batch. The second time changes nothing."""
-        if not self.settled:
-            self.settled = True
-            facts = self._client.facts(headers or {}, retry_after_s)
-            self._client.settle(Settle(self.ask.ticket, outcome, usage, cost_usd, facts, why))
 
 
 class AdmissionClient:
@@ -106,22 +75,18 @@ class AdmissionClient:
         retry_s: float = RETRY_S,
     ) -> None:
         self._holder, self._transport, self._clock, self._wall = holder, transport, clock, wall
-        self._coalesce_s, self._retry_s = coalesce_s, retry_s
+        self._retry_s = retry_s
+        self._post = Post(self._send, coalesce_s)
         self._numbers = itertools.count()
         self._epoch: str | None = None
         self._told_epoch: str | None = None
         self._must_resume = False
-        self._down = False
         self._alone = Alone()
         self._books: dict[str, Book] = {}
         self._pending: dict[str, tuple[Ask, asyncio.Future[Permit]]] = {}
         self._open: dict[str, Permit] = {}
         self._outbox = Outbox()
         self._held = 0
-        self._sent_at = -1.0
-        self._trip_s = 0.0
-        self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushes: list[tuple[set[str], asyncio.Future[None]]] = []
 
@@ -144,24 +109,12 @@ class AdmissionClient:
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._pending[ticket] = (ask, future)
         self._outbox.ask(ask)
-        self._kick()
+        self._post.send_soon()
         try:
             return await future
         except asyncio.CancelledError:
             self._abandon(ticket)
             raise
-
-    def facts(self, headers: Mapping[str, str], retry_after_s: float | None) -> RateFacts | None:
-        """What the headers of an answer say; `retry_after_s` where the caller knows it otherwise."""
-        facts = rate_facts(headers, self._wall()) if headers else None
-        if retry_after_s is None:
-            return facts
-        return replace(facts or RateFacts({}), retry_after_s=retry_after_s)
-
-    def settle(self, settle: Settle) -> None:
-        """`Permit.settle` calls this."""
-        self._outbox.settle(settle)
-        self._kick(0.0 if self._pending else SETTLE_PATIENCE_S)
 
     async def flush(self, run_id: str | None = None) -> None:
         """Return when everything settled so far (of this run) is known to the admission."""
@@ -173,7 +126,7 @@ class AdmissionClient:
         if unheard:
             heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._flushes.append((unheard, heard))
-            self._kick()
+            self._post.send_soon()
             await heard
 
     def left(self, run_id: str) -> tuple[Limits, Amount] | None:
@@ -183,31 +136,19 @@ class AdmissionClient:
 
     async def aclose(self) -> None:
         """Stop. What has not been sent is lost: `flush` before."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._post.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # Out
 
-    def _kick(self, patience_s: float = 0.0) -> None:
-        """Send soon: with the other things of these milliseconds, at once after a pause."""
-        if self._down:
-            return
-        loop = asyncio.get_running_loop()
-        due = max(self._sent_at + max(self._coalesce_s, self._trip_s), loop.time() + patience_s)
-        if self._timer is not None:
-            if self._due <= due:
-                return
-            self._timer.cancel()
-        self._due, self._timer = due, loop.call_at(due, self._send)
+    def _settle(self, settle: Settle) -> None:
+        self._outbox.settle(settle)
+        self._post.send_soon(0.0 if self._pending else SETTLE_PATIENCE_S)
 
     def _send(self) -> None:
-        self._timer = None
-        if not self._down:
-            self._sent_at = asyncio.get_running_loop().time()
-            self._own(self._exchange(self._take_batch()))
+        self._own(self._exchange(self._take_batch()))
 
     def _own(self, work: Coroutine[None, None, None]) -> None:
         """Tasks of a client live as long as it: no caller's scope could hold what all callers share."""
@@ -237,26 +178,20 @@ class AdmissionClient:
         finally:
             self._held -= batch.hold
         took_s = self._clock() - sent_at
-        self._learn_trip(took_s)
+        self._post.learn_trip(took_s)
         self._hear(batch, replies)
         if took_s >= ASK_AGAIN_S and not replies.verdicts:
             self._ask_again()
         if self._pending and not self._held:
-            self._kick()
+            self._post.send_soon()
         elif (self._open or self._books) and not self._held:
-            self._kick(
-                HEARTBEAT_S
-            )  # a new admission must hear what was spent also from those with nothing to ask
+            # A new admission must hear what was spent also from those with nothing to ask.
+            self._post.send_soon(HEARTBEAT_S)
 
     def _ask_again(self) -> None:
         """Nothing for long: should this process have been taken for dead meanwhile, its asks were dropped."""
         for ask, _ in self._pending.values():
             self._outbox.ask(ask)
-
-    def _learn_trip(self, took_s: float) -> None:
-        """One that took longer was held, which says nothing about the way."""
-        if took_s <= LONGEST_TRIP_S:
-            self._trip_s += 0.2 * (took_s - self._trip_s)
 
     def _abandon(self, ticket: str) -> None:
         self._pending.pop(ticket, None)
@@ -264,7 +199,7 @@ class AdmissionClient:
             self._open[ticket].settle(Outcome.UNSENT)
         else:
             self._outbox.withdraw(ticket)
-            self._kick()
+            self._post.send_soon()
 
     # In
 
@@ -273,7 +208,7 @@ class AdmissionClient:
             self._outbox.give_back(batch)
             self._must_resume = self._must_resume or replies.epoch != self._epoch
             self._epoch = replies.epoch
-            self._kick()
+            self._post.send_soon()
             return
         self._epoch = self._told_epoch = replies.epoch
         for terms in replies.runs:
@@ -300,7 +235,7 @@ class AdmissionClient:
                 self._hand_out(ask, future, (verdict.queue_wait_s, verdict.rate_wait_s))
             case Granted() if verdict.ticket not in self._open:
                 self._outbox.withdraw(verdict.ticket)
-                self._kick()
+                self._post.send_soon()
             case Refused() if ask is not None and future is not None and not future.done():
                 future.set_exception(_error(ask, verdict))
             case _:
@@ -309,7 +244,7 @@ class AdmissionClient:
     def _hand_out(
         self, ask: Ask, future: asyncio.Future[Permit], waits_s: tuple[float, float] = (0.0, 0.0)
     ) -> None:
-        permit = self._open[ask.ticket] = Permit(self, ask, waits_s)
+        permit = self._open[ask.ticket] = Permit(ask, self._settle, self._wall, waits_s)
         future.set_result(permit)
 
     def _acknowledge(self, settle: Settle) -> None:
@@ -328,9 +263,9 @@ class AdmissionClient:
     def _lose_touch(self, batch: Batch, error: Exception) -> None:
         self._outbox.give_back(batch)
         self._must_resume = True
-        if not self._down:
+        if not self._post.shut:
             _log.warning("the admission cannot be reached, going on at half the rate: %s", error)
-            self._down = True
+            self._post.close()
             self._alone.begin(self._clock())
             self._own(self._go_alone())
 
@@ -340,8 +275,7 @@ class AdmissionClient:
             await self._reach()
             granting.cancel()
         _log.warning("the admission is back")
-        self._down = False
-        self._kick()
+        self._post.reopen()
 
     async def _reach(self) -> None:
         """Return once somebody answers; what is to be said comes after."""

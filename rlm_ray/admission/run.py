@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rlm_ray.admission.charge import worst
-from rlm_ray.admission.protocol import Ask, Room, RunRecord, RunStatus, RunTerms
+from rlm_ray.admission.charge import charge, tally, worst
+from rlm_ray.admission.permits import Permit
+from rlm_ray.admission.protocol import Ask, Outcome, Room, RunRecord, RunStatus, RunTerms, Settle
 from rlm_ray.core.ledger import NANO, Amount, Fit, Ledger
 from rlm_ray.core.queue import Lane, Place
 from rlm_ray.core.usage import RunUsage, Tallies
@@ -125,6 +126,22 @@ class Run:
             heapq.heappop(self._aside)
         return back
 
+    def settle(self, permit: Permit, settle: Settle) -> None:
+        """An attempt is over."""
+        self.ledger.settle(permit.reserved, charge(permit.ask, settle))
+        self._count(permit, settle)
+
+    def lose(self, permit: Permit) -> None:
+        """Nobody answers for an attempt: charged as it was reserved."""
+        self.ledger.settle(permit.reserved, permit.reserved)
+        self._count(permit, _lost(permit))
+
+    def amend(self, permit: Permit, settle: Settle) -> None:
+        """The truth about one that was lost."""
+        ask = permit.ask
+        self.ledger.amend(permit.reserved, charge(ask, settle))
+        self.tallies.add(ask.model, ask.depth, tally(ask, settle, 0, 0) - tally(ask, _lost(permit), 0, 0))
+
     def room(self) -> Room:
         """Half of what each holder's even part of the rest would be."""
         part = 2 * max(len(self._holders), 1)
@@ -143,6 +160,10 @@ class Run:
         carried = self._carried.most(self._claimed).most(record.known_spent)
         self.ledger.amend(self._carried, carried)
         self._carried = carried
+
+    def _count(self, permit: Permit, settle: Settle) -> None:
+        ask = permit.ask
+        self.tallies.add(ask.model, ask.depth, tally(ask, settle, permit.queue_wait_s, permit.rate_wait_s))
 
     def _why(self, reason: str, ask: Ask) -> str:
         limits, spent = self.terms.limits, self.ledger.spent
@@ -165,3 +186,7 @@ class Run:
 
 def _usd(amount: Amount) -> str:
     return f"{amount.nano_usd / NANO:.6g}"
+
+
+def _lost(permit: Permit) -> Settle:
+    return Settle(permit.ask.ticket, Outcome.LOST)

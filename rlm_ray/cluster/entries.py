@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from rlm_ray.cluster.messages import RunTag, SessionSpec
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Part
-from rlm_ray.core.records import Input, SessionEnded, SessionOpened
+from rlm_ray.core.inputs import Input
+from rlm_ray.core.records import SessionEnded, SessionOpened
 from rlm_ray.core.secrets import without_secrets
 from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.errors import (

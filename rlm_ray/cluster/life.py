@@ -24,8 +24,9 @@ from rlm_ray.cluster.journal import home
 from rlm_ray.cluster.messages import RunTag
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
+from rlm_ray.core.inputs import input_of
 from rlm_ray.core.ledger import Amount, nano_usd
-from rlm_ray.core.records import Record, RunEnded, RunOpened, from_line, input_of
+from rlm_ray.core.records import Record, RunEnded, RunOpened, from_line
 from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError

@@ -13,7 +13,7 @@ from rlm_ray.cluster.engine import Engine, Seat
 from rlm_ray.cluster.entries import under_way
 from rlm_ray.cluster.life import Life, Observer, Order, life_of
 from rlm_ray.cluster.messages import SessionSpec
-from rlm_ray.core.records import input_of
+from rlm_ray.core.inputs import input_of
 from rlm_ray.errors import ActorLostError, ContextLostError, RLMError
 from rlm_ray.session import Completion
 

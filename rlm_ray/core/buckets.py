@@ -17,7 +17,7 @@ It is not a queue and it holds no clock: it answers how long an amount has to wa
 5. The limit is the smallest of what the user declared, what the provider's headers said, and what was found.
    Found means: refused, the limit is what got through; held, it is tried again a little higher, later.
 
-aiolimiter is the same bucket for one event loop (`admission/client.py` paces with it when the actor is away);
+aiolimiter is the same bucket for one event loop (`admission/alone.py` paces with it when the actor is away);
 here are refund, debt and a virtual clock, which it has not.
 """
 

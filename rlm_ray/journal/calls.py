@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import ModelReply
-from rlm_ray.core.records import CallEnded, CallSent, Input, Path, Role, Try
+from rlm_ray.core.records import CallEnded, CallSent, Path, Role, Try
 from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.errors import ModelError, TransientModelError
 from rlm_ray.journal.replay import reply_of

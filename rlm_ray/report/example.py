@@ -12,12 +12,12 @@ from itertools import count
 from random import Random
 
 from rlm_ray.core.cell import Variable
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     Path,

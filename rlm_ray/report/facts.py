@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rlm_ray.core.records import CallEnded, CellEnded, Input, Path, Record
+from rlm_ray.core.inputs import Input
+from rlm_ray.core.records import CallEnded, CellEnded, Path, Record
 from rlm_ray.core.tree import Node, RunTree
 
 UNFINISHED = "unfinished"

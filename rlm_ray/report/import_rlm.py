@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     CallEnded,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     Record,

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray.core.cell import Variable
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
-from rlm_ray.core.records import Input
 from rlm_ray.errors import InputError
 
 QUERY_CHARS, SAMPLE_CHARS = 2_000, 500

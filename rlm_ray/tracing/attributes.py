@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.measures import cell_error, model_name, provider_name
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     Path,

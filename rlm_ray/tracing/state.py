@@ -1,12 +1,10 @@
-"""What is open while the spans of a run are made: attempts of sessions, maps, linked traces."""
+"""What is open while the spans of a run are made: maps, linked traces; `attempts.py` has the sessions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from opentelemetry.context import Context
 
-from rlm_ray.core.records import CallEnded, CallSent, MapEnded, MapOpened, Path, SessionEnded
+from rlm_ray.core.records import CallEnded, MapEnded, MapOpened
 from rlm_ray.tracing import conventions as names
 from rlm_ray.tracing.attributes import Attributes, Failure, Sums, map_end
 from rlm_ray.tracing.sample import LeafSample
@@ -112,30 +110,3 @@ class MapSpan:
         self._sample = None
         self.span.end(at if self.end is None else self.end.at, map_end(self.end, self.sums, kept), failure)
         return chosen
-
-
-@dataclass(eq=False, slots=True)
-class Attempt:
-    """A session in one actor."""
-
-    path: Path
-    number: int
-    span: Open
-    part: Part
-    parent: Attempt | None
-    end: SessionEnded | None = None
-    maps: list[MapSpan] = field(default_factory=list)
-    sent: dict[tuple[Path, int], CallSent] = field(default_factory=dict)
-    """Calls of itself and its leaves that have no end yet."""
-    held: list[CallEnded | MapEnded] = field(default_factory=list)
-    """What waits for its map to be heard of."""
-
-    def map_of(self, ordinal: int) -> MapSpan | None:
-        return next((found for found in reversed(self.maps) if found.covers(ordinal)), None)
-
-    @property
-    def fate(self) -> tuple[float | None, str]:
-        """When it ended, or what it ran below did, and what became of all that was open then."""
-        if self.end is not None:
-            return self.span.ended, names.LOST if self.end.error_kind else names.NOT_FINISHED
-        return (None, names.NOT_FINISHED) if self.parent is None else self.parent.fate

@@ -23,12 +23,12 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, TracerProvider, format_trace_id
 
 from rlm_ray.config import Tracing
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.measures import model_name
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     Path,
@@ -39,11 +39,12 @@ from rlm_ray.core.records import (
     SessionOpened,
 )
 from rlm_ray.tracing import conventions as names
+from rlm_ray.tracing.attempts import Attempt, Attempts
 from rlm_ray.tracing.attributes import Describe, Failure
 from rlm_ray.tracing.order import Order
 from rlm_ray.tracing.parent import span_named
 from rlm_ray.tracing.spans import Open, Spans
-from rlm_ray.tracing.state import Attempt, MapSpan, Parts
+from rlm_ray.tracing.state import MapSpan, Parts
 
 
 class Tracer:
@@ -68,7 +69,7 @@ class Tracer:
         self._parts: Parts | None = None
         self._ended: RunEnded | None = None
         self._last = 0.0
-        self._attempts: dict[Path, list[Attempt]] = {}
+        self._attempts = Attempts()
         self._waiting: dict[Path, list[Record]] = {}
         """Records of sessions that nobody has heard of yet, by the session's path."""
 
@@ -129,7 +130,7 @@ class Tracer:
                 self._end_session(record)
             case _:
                 owner = _owner(record)
-                attempt = self._attempt(owner, _beginning(record))
+                attempt = self._attempts.at(owner, _beginning(record))
                 if attempt is None:
                     self._waiting.setdefault(owner, []).append(record)
                 else:
@@ -178,21 +179,17 @@ class Tracer:
         context, links = (part.root.context, [above.identity]) if apart else (above.context, [])
         said = self._describe.session(record, incomplete=incomplete)
         span = self._spans.start(f"{names.AGENT} rlm", record.at, said, context, links=links)
-        attempts = self._attempts.setdefault(record.path, [])
-        attempts.append(Attempt(record.path, record.attempt, span, part, parent))
-        attempts.sort(key=lambda attempt: attempt.span.started)
+        self._attempts.add(Attempt(record.path, record.attempt, span, part, parent))
         for waiting in self._waiting.pop(record.path, []):
             self._take(waiting)
 
     def _end_session(self, record: SessionEnded) -> None:
-        for attempt in reversed(self._attempts.get(record.path, [])):
-            if attempt.number == record.attempt and attempt.span.ended is None:
-                attempt.end = record
-                attempt.span.end(
-                    record.at, self._describe.session_end(record), self._describe.failure(record)
-                )
-                return
-        self._waiting.setdefault(record.path, []).append(record)
+        attempt = self._attempts.unended(record.path, record.attempt)
+        if attempt is None:
+            self._waiting.setdefault(record.path, []).append(record)
+            return
+        attempt.end = record
+        attempt.span.end(record.at, self._describe.session_end(record), self._describe.failure(record))
 
     def _call(self, attempt: Attempt, record: CallEnded) -> None:
         if record.role != "leaf":
@@ -243,17 +240,9 @@ class Tracer:
             for call in around.close(at, failure):
                 self._chat(call, around.span)
 
-    def _attempt(self, path: Path, at: float) -> Attempt | None:
-        """The attempt of a session that was under way then."""
-        known = self._attempts.get(path, [])
-        return next(
-            (attempt for attempt in reversed(known) if attempt.span.started <= at),
-            known[0] if known else None,
-        )
-
     def _forget_sent(self, record: CallEnded) -> None:
         key = (record.path, record.call)
-        for attempt in self._attempts.get(_owner(record), []):
+        for attempt in self._attempts.of(_owner(record)):
             sent = attempt.sent.get(key)
             if sent is not None and record.started <= sent.at <= record.at:
                 del attempt.sent[key]
@@ -275,23 +264,14 @@ class Tracer:
             at = min(_beginning(record) for record in records)
             numbers = [record.attempt for record in records if isinstance(record, SessionEnded)]
             opened = SessionOpened(at, path, "", Input(), "", "", attempt=numbers[0] if numbers else 1)
-            self._open_session(opened, self._ancestor(path, at), incomplete=True)
-
-    def _ancestor(self, path: Path, at: float) -> Attempt | None:
-        """The nearest session above that is known."""
-        while path:
-            path = path[:-1]
-            if (found := self._attempt(path, at)) is not None:
-                return found
-        return None
+            self._open_session(opened, self._attempts.above(path, at), incomplete=True)
 
     def _settle(self, at: float) -> None:
         """All that is open ends as an error: when the session it ran below ended, or now."""
-        attempts = [attempt for known in self._attempts.values() for attempt in known]
-        for attempt in attempts:
+        for attempt in self._attempts:
             ended, kind = attempt.fate
             self._settle_below(attempt, at if ended is None else ended, kind)
-        for attempt in attempts:
+        for attempt in self._attempts:
             ended, kind = attempt.fate
             attempt.span.end(at if ended is None else ended, failure=Failure(kind))
 

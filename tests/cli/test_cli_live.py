@@ -7,9 +7,10 @@ from rich.console import Console
 
 from rlm_ray.cli import exits
 from rlm_ray.cli.running import result_of
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Usage
-from rlm_ray.core.records import CallEnded, Input, RunOpened
+from rlm_ray.core.records import CallEnded, RunOpened
 
 
 @pytest.fixture

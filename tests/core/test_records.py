@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray.core.cell import Variable
-from rlm_ray.core.context import Docs, Span, make_context
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     KINDS,
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     Role,
@@ -28,8 +27,6 @@ from rlm_ray.core.records import (
     SessionOpened,
     Try,
     from_line,
-    input_of,
-    input_of_part,
     to_line,
     without_content,
 )
@@ -176,28 +173,3 @@ def test_taking_content_away_twice_is_once(record):
 def test_no_answer_stays_no_answer_without_content():
     assert without_content(SessionEnded(1, (), "lost")).answer is None
     assert without_content(SessionEnded(1, (), "answered", answer="x")).answer == ""
-
-
-@pytest.mark.parametrize(
-    ("part", "given_"),
-    [
-        ("héllo", Input("text", 5, sample="héllo")),
-        (Span(1, 4), Input("text", 3, 1, 101, 104, "bcd")),
-        (["ab", {"id": "7", "text": "cde"}], Input("documents", 5, 2, sample="ab")),
-        ([], Input("documents", 0, 0)),
-    ],
-)
-def test_the_input_of_a_part_of_a_text(part, given_):
-    assert input_of_part(part, replace(make_context("abcdef"), origin=100)) == given_
-
-
-def test_the_input_of_documents_is_where_they_stand():
-    context = replace(make_context(["ab", "cdé", "f"]), origin=0)
-    assert input_of_part(Docs(1, 3), context) == Input("documents", 5, 2, 2, 7, "cdéf")
-    assert input_of(context) == Input("documents", 6, 3, 0, 7, "ab")
-    assert input_of(make_context("x" * 300)) == Input("text", 300, 1, None, None, "x" * 200)
-
-
-def test_a_sample_never_ends_in_half_a_character():
-    context = replace(make_context("x" * 199 + "é"), origin=0)
-    assert input_of_part(Span(0, 201), context).sample == "x" * 199

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-from rlm_ray.core.records import Input, MapEnded, RunEnded, RunOpened, SessionOpened, to_line
+from rlm_ray.core.inputs import Input
+from rlm_ray.core.records import MapEnded, RunEnded, RunOpened, SessionOpened, to_line
 
 RUN = "20260102-030405-abcdef"
 OPENED = RunOpened(1.0, RUN, "Who?", {"model": "m"}, Input(chars=4, sample="text"), "0.1.0", id="a")

@@ -1,4 +1,4 @@
-"""A journal in memory, and a loop whose clock is virtual."""
+"""A journal in memory."""
 
 from __future__ import annotations
 
@@ -46,28 +46,6 @@ class MemoryJournal:
 
 
 FULL = JournalError("run", "the disk is full")
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Jumps to the next timer when there is nothing else to do."""
-
-    now = 0.0
-
-    def time(self):
-        return self.now
-
-    def _run_once(self):
-        times = [timer._when for timer in self._scheduled if not timer.cancelled()]
-        if not self._ready and times:
-            self.now = max(self.now, min(times))
-        super()._run_once()
-
-
-def in_virtual_time(work):
-    """Run it to its end; the time that took."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(work)
-        return runner.get_loop().time()
 
 
 async def turns(count=3):

@@ -9,8 +9,9 @@ from itertools import count
 import pytest
 from memory_journal import FULL, REF, MemoryJournal, turns
 
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import ModelReply, Usage
-from rlm_ray.core.records import CallEnded, CallSent, Input, Try, to_line
+from rlm_ray.core.records import CallEnded, CallSent, Try, to_line
 from rlm_ray.errors import JournalError, LimitReached, ModelUnavailableError, QuotaError, TransientModelError
 from rlm_ray.journal.calls import CallLog, Place
 from rlm_ray.journal.replay import CANCELLED

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 from journal_samples import JOURNAL, LINES, OPENED, RUN, many
-from memory_journal import in_virtual_time, turns
+from memory_journal import turns
+from virtual_time import in_virtual_time
 
 from rlm_ray.core.records import MapEnded, SessionOpened, from_line, to_line
 from rlm_ray.errors import JournalError

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray.core.cell import Answered, CellResult, Failed, Variable
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import ModelReply, Usage
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     SessionEnded,

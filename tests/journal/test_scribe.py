@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from memory_journal import FULL, REF, MemoryJournal, in_virtual_time, turns
+from memory_journal import FULL, REF, MemoryJournal, turns
+from virtual_time import in_virtual_time
 
-from rlm_ray.core.records import CallEnded, CallSent, CellEnded, Input, MapEnded, SessionOpened, to_line
+from rlm_ray.core.inputs import Input
+from rlm_ray.core.records import CallEnded, CallSent, CellEnded, MapEnded, SessionOpened, to_line
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.scribe import COALESCE_S, JournalScribe, Scribe
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.admission.protocol import RunStatus
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.ledger import Amount
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Usage
@@ -15,7 +16,6 @@ from rlm_ray.core.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     RunEnded,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.records import Input, SessionOpened
+from rlm_ray.core.inputs import Input
+from rlm_ray.core.records import SessionOpened
 from rlm_ray.progress import Board, Gauge, Row, View
 from rlm_ray.progress.draw import ASCII, Signs, lines
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
-    Input,
     RunEnded,
     RunOpened,
     SessionOpened,

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
-    Input,
     RunEnded,
     RunOpened,
     SessionEnded,

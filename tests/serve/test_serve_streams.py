@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from rlm_ray.core.records import CellEnded, Input, MapEnded, MapOpened, RunEnded, RunOpened, SessionOpened
+from rlm_ray.core.inputs import Input
+from rlm_ray.core.records import CellEnded, MapEnded, MapOpened, RunEnded, RunOpened, SessionOpened
 from rlm_ray.errors import ClusterError, ConfigError, InputError
 from rlm_ray.serve.feed import Feed
 from rlm_ray.serve.files import TooLargeError

@@ -11,12 +11,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rlm_ray.config import Tracing
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     RunEnded,

@@ -11,12 +11,12 @@ from opentelemetry.semconv._incubating.attributes import error_attributes, gen_a
 from opentelemetry.trace import SpanKind
 from recorded_runs import BEGIN, CELL, CHAT, RUN, SESSION, Child, Leaf, Played, named, spans_of
 
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.measures import model_name, provider_name
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     CallEnded,
     CellEnded,
-    Input,
     MapOpened,
     RunEnded,
     RunOpened,

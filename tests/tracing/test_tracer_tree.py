@@ -22,11 +22,11 @@ from recorded_runs import (
     spans_of,
 )
 
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     MapEnded,
     MapOpened,
     RunOpened,

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from recorded_runs import BEGIN, CHAT, MODEL, RUN, SESSION, Child, Leaf, Played, named, spans_of
 
 from rlm_ray.config import Tracing
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     CallEnded,
-    Input,
     MapEnded,
     MapOpened,
     RunEnded,

@@ -9,13 +9,13 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from recorded_runs import BEGIN, MODEL, Child, Leaf, Played, children
 
 from rlm_ray.core import measures
+from rlm_ray.core.inputs import Input
 from rlm_ray.core.measures import INSTRUMENTS, Measures, measurements
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Input,
     RunEnded,
     SessionEnded,
     SessionOpened,
