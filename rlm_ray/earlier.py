@@ -41,6 +41,7 @@ class Earlier:
     fingerprint: str = ""
     """Of the first context; empty where it is not known."""
     query: str = ""
+    follow_ups: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     """As the last life was begun."""
     end: RunEnded | None = None
@@ -76,6 +77,7 @@ def earlier_lives(folder: RunFolder, fingerprint_: str = "") -> Earlier:
         usage_of(records),
         fingerprint_,
         opened[-1].query,
+        opened[-1].follow_ups,
         opened[-1].settings,
         end if isinstance(end, RunEnded) else None,
     )

@@ -20,8 +20,9 @@ class Repl(Protocol):
         serve: Callable[[SubCalls], Awaitable[Sequence[Outcome]]],
         *,
         now: float | None = None,
+        query: str | None = None,
     ) -> CellResult:
-        """`now` is the Unix time that the code sees."""
+        """`now` is the Unix time that the code sees, `query` the question; None: as they were."""
         ...
 
     async def aclose(self) -> None: ...

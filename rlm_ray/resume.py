@@ -32,7 +32,7 @@ def take_up(folder: RunFolder, context: Any, change: Callable[[Settings], Settin
         return _result(earlier, run_dir)
     source, fingerprint = _context(folder, context)
     earlier = replace(earlier, fingerprint=fingerprint)
-    return Run(settings, earlier.query, source, earlier=earlier)
+    return Run(settings, earlier.query, source, follow_ups=earlier.follow_ups, earlier=earlier)
 
 
 def _wait_until_free(folder: RunFolder) -> None:

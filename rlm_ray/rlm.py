@@ -1,31 +1,30 @@
-"""RLM: the front door. The only place that turns async into sync."""
+"""RLM: the front door."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rlm_ray.config import Settings, settings_from
+from rlm_ray.conversation import Conversation
 from rlm_ray.core.context import Context
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, RLMError
 from rlm_ray.job import Job, open_job
 from rlm_ray.journal.folder import find_run
 from rlm_ray.resume import take_up
-from rlm_ray.run import Result, Run
+from rlm_ray.run import Result, Run, answer_of
 from rlm_ray.sources import paths_of, read_context
 from rlm_ray.stream import Event, step_by_step, stream_of
+from rlm_ray.sync import run_sync
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.life import Observer
     from rlm_ray.corpus.mapreduce import MapReduced
-
-T = TypeVar("T")
 
 
 class RLM:
@@ -42,21 +41,18 @@ class RLM:
 
     def completion(self, query: str, context: Any = "") -> str:
         """The answer. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
-        return _sync(self.acompletion(query, context))
+        return run_sync(self.acompletion(query, context))
 
     async def acompletion(self, query: str, context: Any = "") -> str:
         """`completion` for an event loop; cancelling it cancels the whole recursion tree."""
-        result = await self.arun(query, context)
-        if not result.answered or result.answer is None:
-            raise LimitReached(result.stop_reason, result.why, result.answer)
-        return result.answer
+        return answer_of(await self.arun(query, context))
 
     def run(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
         """The answer and how it came about; a limit is a `stop_reason`, not an exception.
 
         `progress` shows the tree while it grows: a live view on a terminal or in a notebook, lines elsewhere.
         """
-        return _sync(self.arun(query, context, progress=progress))
+        return run_sync(self.arun(query, context, progress=progress))
 
     async def arun(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
         """`run` for an event loop; cancelling it cancels the whole recursion tree."""
@@ -79,10 +75,17 @@ class RLM:
         """`stream` for an event loop."""
         return stream_of(lambda heard: self.astart(query, context, observers=[heard]))
 
+    def session(self, context: Any = "", *, run: str = "") -> Conversation:
+        """Many questions about one context, in one REPL that keeps its variables; `run` goes on with an earlier one.
+
+        >>> with RLM().session("...") as s: s.ask("Who speaks?"), s.ask("To whom?")  # doctest: +SKIP
+        """
+        return Conversation(self.settings, read_context(context), _checked, paths=paths_of(context), run=run)
+
     @classmethod
     def resume(cls, run: str, context: Any = None, **changes: Any) -> Result:
         """Go on with a run that was killed or stopped, from its record; see `aresume`."""
-        return _sync(cls.aresume(run, context, **changes))
+        return run_sync(cls.aresume(run, context, **changes))
 
     @classmethod
     async def aresume(cls, run: str, context: Any = None, **changes: Any) -> Result:
@@ -101,7 +104,7 @@ class RLM:
 
     def map(self, query: str | Sequence[str], contexts: Sequence[Any]) -> list[Result]:
         """The same question about each context (or one for each), side by side under one budget; see `amap`."""
-        return _sync(self.amap(query, contexts))
+        return run_sync(self.amap(query, contexts))
 
     async def amap(self, query: str | Sequence[str], contexts: Sequence[Any]) -> list[Result]:
         """One run whose rows are sessions. Results in order; a row that failed says so in its own result."""
@@ -119,7 +122,7 @@ class RLM:
 
     def map_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduced:
         """Ask every piece of a text or of documents, and put the answers together by a plan; see `amap_reduce`."""
-        return _sync(self.amap_reduce(query, contexts, **how))
+        return run_sync(self.amap_reduce(query, contexts, **how))
 
     async def amap_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduced:
         """A static plan without model-written code: split, ask all pieces in parallel, reduce as a tree.
@@ -137,7 +140,7 @@ class RLM:
 
     def warm(self, actors: int | None = None) -> None:
         """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""
-        _sync(self.awarm(actors))
+        run_sync(self.awarm(actors))
 
     async def awarm(self, actors: int | None = None) -> None:
         """`warm` for an event loop."""
@@ -195,27 +198,4 @@ def _checked(query: str) -> str:
     return query
 
 
-def _sync(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on a loop of its own; inside a running loop (a notebook) on another thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    box: list[T | BaseException] = []
-
-    def target() -> None:
-        try:
-            box.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread
-            box.append(error)
-
-    thread = threading.Thread(target=target, name="rlm_ray")
-    thread.start()
-    thread.join()
-    outcome = box[0]
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
-
-
-__all__ = ["RLM", "Result", "Run"]
+__all__ = ["RLM", "Conversation", "Result", "Run"]

@@ -23,7 +23,7 @@ from rlm_ray.core.records import Record
 from rlm_ray.core.tree import RunTree
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.earlier import Earlier
-from rlm_ray.errors import JournalError
+from rlm_ray.errors import JournalError, LimitReached
 from rlm_ray.journal.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -88,15 +88,19 @@ class Run:
         query: str,
         context: Context,
         *,
+        follow_ups: Sequence[str] = (),
         paths: Sequence[Path] = (),
         observers: Sequence[Observer] = (),
         traceparent: str = "",
         earlier: Earlier | None = None,
         lasting: bool = True,
     ) -> None:
-        """Not `lasting`: nobody goes on with it where this process dies; without an answer its context is kept then."""
+        """With `follow_ups`, the last of them is answered; the others and `query` are on record.
+
+        Not `lasting`: nobody goes on with it where this process dies; without an answer its context is kept then."""
         self.run_id = earlier.run_id if earlier else new_run_id()
         self.settings, self._query, self._paths = settings, query, paths
+        self._follow_ups = tuple(follow_ups)
         self._context = replace(context, origin=0)
         self._observers = list(observers)
         self._traceparent = traceparent
@@ -176,6 +180,7 @@ class Run:
             earlier.lives,
             earlier.usage,
             earlier.context_key(self._context),
+            self._follow_ups,
         )
 
     @asynccontextmanager
@@ -217,6 +222,13 @@ class _Kept:
 
     answered: bool = False
     """The run has its answer, and the context can go."""
+
+
+def answer_of(result: Result) -> str:
+    """Raises `LimitReached`, with what is known, where something stopped the run."""
+    if not result.answered or result.answer is None:
+        raise LimitReached(result.stop_reason, result.why, result.answer)
+    return result.answer
 
 
 def new_run_id() -> str:

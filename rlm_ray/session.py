@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, assert_never
 
@@ -70,7 +70,10 @@ class Spawn(Protocol):
 
 @dataclass
 class Session:
-    """One question over one context, from its first prompt to its `Completion`."""
+    """One question over one context, from its first prompt to its `Completion`.
+
+    With `follow_ups` it is a conversation: the `Completion` is that of the last question, the others come before it.
+    """
 
     path: Path
     caller: Caller
@@ -82,6 +85,7 @@ class Session:
     spawn: Spawn
     observe: Callable[[Trajectory], None] = lambda _: None
     """Told of every new state."""
+    follow_ups: Sequence[str] = ()
 
     _slots: list[Outcome | None] = field(default_factory=list, init=False)
     _work: asyncio.Task[Completion] | None = field(default=None, init=False)
@@ -163,6 +167,8 @@ class Session:
                     case Execute(blocks):
                         result = self._history.result(self._trajectory) or await self._execute(repl, blocks)
                         self._trajectory = self._trajectory.with_result(result)
+                    case Finish() | Stop() if self._goes_on():
+                        continue
                     case Finish(answer):
                         return Completion(answer, "answered", trajectory=self._trajectory)
                     case Stop() as stop:
@@ -170,10 +176,18 @@ class Session:
                     case never:
                         assert_never(never)
 
+    def _goes_on(self) -> bool:
+        """There is a further question, and it is the one to be answered now."""
+        asked = len(self._trajectory.follow_ups)
+        if asked < len(self.follow_ups):
+            self._trajectory = self._trajectory.with_question(self.follow_ups[asked])
+            return True
+        return False
+
     async def _generate(self) -> None:
-        turn = len(self._trajectory.turns) + 1
+        trajectory, turn = self._trajectory, len(self._trajectory.turns) + 1
         status = self._history.status(turn) or prompts.status_line(
-            self._trajectory.task, turn, self.gateway.budget_left(self.caller.run_id)
+            trajectory.task, turn - trajectory.turns_before, self.gateway.budget_left(self.caller.run_id)
         )
         messages = prompts.session_messages(self._trajectory, status)
         reply = await self._ask(messages, Place(self.path, turn, "turn", status))
@@ -190,17 +204,20 @@ class Session:
 
     async def _run_cells(self, repl: LazyRepl, blocks: Sequence[str]) -> Cell:
         """The code of the last turn, after that whose variables the REPL does not have."""
-        turns = self._trajectory.turns
+        trajectory = self._trajectory
         for number in self._history.to_run_again():
-            await self._run_cell(repl, number, turns[number - 1].parsed.blocks, again=True)
-        return await self._run_cell(repl, len(turns), blocks)
+            again = replace(trajectory.upto(number - 1), turns=trajectory.turns[:number])
+            await self._run_cell(repl, again, again.turns[-1].parsed.blocks, again=True)
+        return await self._run_cell(repl, trajectory, blocks)
 
     async def _run_cell(
-        self, repl: LazyRepl, turn: int, blocks: Sequence[str], *, again: bool = False
+        self, repl: LazyRepl, trajectory: Trajectory, blocks: Sequence[str], *, again: bool = False
     ) -> Cell:
-        cell = self._history.begin(turn, blocks, again=again)
-        now = self._trajectory.turns[turn - 1].reply.at or None
-        cell.result = await (await repl.get()).run(blocks, partial(self._serve, cell), now=now)
+        """The code of the last turn of `trajectory`."""
+        cell = self._history.begin(len(trajectory.turns), blocks, again=again)
+        now = trajectory.turns[-1].reply.at or None
+        opened = await repl.get()
+        cell.result = await opened.run(blocks, partial(self._serve, cell), now=now, query=trajectory.query)
         return cell
 
     async def _ask(self, messages: tuple[Message, ...], place: Place) -> ModelReply:
@@ -210,8 +227,9 @@ class Session:
 
     async def _answer_directly(self) -> Completion:
         """One plain call over the whole context, without a REPL."""
-        messages = prompts.leaf_messages(self.query, self.context.text())
-        reply = await self._ask(messages, Place(self.path, 1, "direct"))
+        questions = (self.query, *self.follow_ups)
+        messages = prompts.leaf_messages(questions[-1], self.context.text())
+        reply = await self._ask(messages, Place(self.path, len(questions), "direct"))
         return Completion(reply.text, "answered", trajectory=self._trajectory)
 
     async def _give_best(self, stop: Stop) -> Completion:

@@ -76,7 +76,7 @@ class Repl:
         self.lost_at = lost_at
         self.memory = []
 
-    async def run(self, blocks, serve, *, now=None):
+    async def run(self, blocks, serve, *, now=None, query=None):
         code = "; ".join(blocks).strip()
         self.ran.append((code, now))
         for statement in code.split("; "):

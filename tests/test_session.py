@@ -43,10 +43,12 @@ class Repl:
     def __init__(self, *script):
         self.script = list(script)
         self.served = []
+        self.queries = []
         self.closed = False
         self.hanging = asyncio.Event()
 
-    async def run(self, blocks, serve, *, now=None):
+    async def run(self, blocks, serve, *, now=None, query=None):
+        self.queries.append(query)
         step = self.script.pop(0)
         if step == "hang":
             self.hanging.set()
@@ -195,3 +197,26 @@ async def test_siblings_of_a_failed_sub_call_are_told_apart_from_it():
     repl = Repl(SubCalls("llm", ("q", "q"), ("a", "b"), stop_on_error=True), FINAL)
     await session(Gateway(CODE), repl, spawn=spawn).run()
     assert [outcome.kind for outcome in repl.served] == ["ModelError", "Cancelled"]
+
+
+async def test_a_conversation_gives_the_answer_to_its_last_question():
+    gateway, repl = (
+        Gateway(CODE, CODE, CODE),
+        Repl(FINAL, CellResult(output="1"), CellResult(final="the second")),
+    )
+    talk = session(gateway, repl)
+    talk.follow_ups = ["and?"]
+    done = await talk.run()
+    assert (done.answer, done.stop_reason) == ("the second", "answered")
+    assert repl.queries == ["q", "and?", "and?"]
+    assert "Next question: and?" in gateway.asked[1][0].messages[-1].content
+
+
+async def test_a_conversation_without_a_repl_asks_each_question_directly():
+    gateway = Gateway("yes")
+    talk = session(gateway, Repl(), max_depth=0)
+    talk.follow_ups = ["and?"]
+    assert (await talk.run()).answer == "yes"
+    request, place = gateway.asked[0]
+    assert "and?" in request.messages[-1].content
+    assert place.call == 2

@@ -152,6 +152,7 @@ class SessionHost:
             settings=spec.run.settings,
             gateway=self._gateway,
             open_repl=partial(self._open_repl, spec),
+            follow_ups=spec.follow_ups,
             spawn=Spawner(Parent(self, spec, context, self._gateway, caller)),
         )
         if not spec.path:

@@ -48,7 +48,7 @@ def under_way(
 ) -> Iterator[SessionEntry]:
     """The session is sent to an actor; put its result into the entry."""
     model, _ = spec.run.settings.model_at(spec.depth)
-    scribe.put(SessionOpened(time.time(), spec.path, spec.query, given, model, actor, spec.attempt))
+    scribe.put(SessionOpened(time.time(), spec.path, spec.question, given, model, actor, spec.attempt))
     entry = SessionEntry()
     stop_reason, error = "lost", "ActorLostError"
     try:

@@ -84,6 +84,8 @@ class Order:
     """Of these."""
     context_key: str = ""
     """Set where the context is another one than in the life before."""
+    follow_ups: tuple[str, ...] = ()
+    """Further questions of a conversation; this life answers the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ async def life_of(
                 _version(),
                 order.traceparent,
                 number,
+                follow_ups=order.follow_ups,
             )
         )
         try:

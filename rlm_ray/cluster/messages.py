@@ -94,6 +94,8 @@ class SessionSpec:
     context: Parcel
     attempt: int = 1
     """2 and more: the actors it was sent to before died, or the run is taken up again."""
+    follow_ups: tuple[str, ...] = ()
+    """Further questions of a conversation; the session answers the last."""
     lease: str = ""
     """Of the seat that it leaves when it ends; empty where somebody else sees to that."""
 
@@ -101,6 +103,11 @@ class SessionSpec:
     def replays(self) -> bool:
         """Something of it may be on record."""
         return self.attempt > 1 or self.run.replays
+
+    @property
+    def question(self) -> str:
+        """The one to be answered."""
+        return self.follow_ups[-1] if self.follow_ups else self.query
 
     @property
     def depth(self) -> int:

@@ -80,7 +80,9 @@ class RootRun:
     async def _in_seat(self, life: Life, seat: Seat) -> Completion:
         order = self._order
         parcel = await self._engine.pack(order.context)
-        spec = SessionSpec(life.tag, (), "", order.query, parcel, self._attempt, seat.lease)
+        spec = SessionSpec(
+            life.tag, (), "", order.query, parcel, self._attempt, order.follow_ups, lease=seat.lease
+        )
         with under_way(life.scribe, spec, input_of(order.context), "", seat.name) as entry:
             try:
                 entry.result = completion = await self._engine.run(seat, spec)

@@ -9,7 +9,8 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from rlm_ray.core.cell import CellResult, Variable
@@ -97,6 +98,13 @@ _LEAF_SYSTEM = (
     "If the context does not hold the answer, say so."
 )
 
+_FOLLOW_UP = """\
+{said}
+
+Next question: {query}
+
+It is about the same `context`. Your variables are still there; `query` is this question now."""
+
 _LAST_CALL = (
     "This session has to end now: {why}. Do not write code. Give the best answer to the question that what you have "
     "seen so far supports, say what is missing, and invent nothing."
@@ -110,13 +118,12 @@ def session_messages(trajectory: Trajectory, status: str) -> tuple[Message, ...]
 
 def last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
     """The conversation that asks for the best answer from what is known."""
-    said = _observe(trajectory, len(trajectory.turns) - 1) if trajectory.turns else _question(trajectory.task)
-    return (*_history(trajectory), Message("user", f"{said}\n\n{_LAST_CALL.format(why=why)}"))
+    return (*_history(trajectory), Message("user", f"{_said(trajectory)}\n\n{_LAST_CALL.format(why=why)}"))
 
 
 def short_last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
     """The same with only the last turn as history, for a conversation that no longer fits the model's window."""
-    recent = Trajectory(trajectory.task, trajectory.turns[-1:])
+    recent = Trajectory(replace(trajectory.task, query=trajectory.query), trajectory.turns[-1:])
     return last_call_messages(recent, why)
 
 
@@ -161,16 +168,29 @@ def bounded(text: str, limit: int, true_chars: int | None = None) -> str:
 def _history(trajectory: Trajectory) -> tuple[Message, ...]:
     messages = [Message("system", _system(trajectory.task))]
     for index, turn in enumerate(trajectory.turns):
-        before = Trajectory(trajectory.task, trajectory.turns[:index])
-        messages.append(Message("user", _ask(before, turn.status)))
+        messages.append(Message("user", _ask(trajectory.upto(index), turn.status)))
         messages.append(Message("assistant", turn.reply.text or "(empty message)"))
     return tuple(messages)
 
 
 def _ask(trajectory: Trajectory, status: str) -> str:
+    return f"{_said(trajectory)}\n\n{status}"
+
+
+def _said(trajectory: Trajectory) -> str:
+    """What the model is told next."""
     if not trajectory.turns:
-        return f"{_question(trajectory.task)}\n\n{status}"
-    return f"{_observe(trajectory, len(trajectory.turns) - 1)}\n\n{status}"
+        return _question(replace(trajectory.task, query=trajectory.query))
+    if trajectory.turns_before < len(trajectory.turns):
+        return _observe(trajectory)
+    ended = final_answer(trajectory.turns[-1]) is not None
+    said = _answered(trajectory.turns[-1]) if ended else _observe(trajectory)
+    return _FOLLOW_UP.format(said=said, query=trajectory.query)
+
+
+def _answered(turn: Turn) -> str:
+    held = turn.result.variables if turn.result is not None else ()
+    return f"Your answer was taken.{_variables(held)}"
 
 
 def _system(task: Task) -> str:
@@ -223,10 +243,9 @@ def _question(task: Task) -> str:
     return f"Question: {task.query}\n\n{size}{sample}"
 
 
-def _observe(trajectory: Trajectory, index: int) -> str:
-    turn = trajectory.turns[index]
-    upto = Trajectory(trajectory.task, trajectory.turns[: index + 1])
-    if final_answer(turn) is not None and answered_unseen(upto):
+def _observe(trajectory: Trajectory) -> str:
+    turn = trajectory.turns[-1]
+    if final_answer(turn) is not None and answered_unseen(trajectory):
         return (
             "That answer was not accepted: you have not looked at `context` yet. "
             "Look at it with code in a ```python block, then answer."
@@ -267,9 +286,11 @@ def _result(result: CellResult, limit: int) -> str:
     if not parts:
         parts.append("The code ran and printed nothing. Use print() to see values.")
     parts.extend(f"Note: {note}" for note in result.notes)
-    if result.variables:
-        parts.append(f"Variables: {', '.join(map(_variable, result.variables))}")
-    return "\n".join(parts)
+    return "\n".join(parts) + _variables(result.variables)
+
+
+def _variables(held: Sequence[Variable]) -> str:
+    return f"\nVariables: {', '.join(map(_variable, held))}" if held else ""
 
 
 def _variable(variable: Variable) -> str:

@@ -56,6 +56,8 @@ class RunOpened:
     life: int = 1
     """1, and one more with each resume."""
     format: int = FORMAT
+    follow_ups: tuple[str, ...] = ()
+    """Further questions of a conversation; this life answers the last."""
     id: str = ""
 
 
@@ -246,6 +248,8 @@ def without_content(record: Record) -> Record:
     given = getattr(record, "input", None)
     if given is not None:
         changes["input"] = replace(given, sample="")
+    if isinstance(record, RunOpened):
+        changes["follow_ups"] = ()
     if isinstance(record, CallEnded):
         changes["tries"] = tuple(replace(item, why="") for item in record.tries)
     if isinstance(record, CellEnded):  # a model chose the names of its variables
@@ -297,4 +301,4 @@ def _typed(name: str, value: Any) -> Any:
         return tuple(_ITEMS[name](*item) for item in value)
     if name in _VALUES and isinstance(value, list):
         return _VALUES[name](*value)
-    return tuple(value) if name in {"path", "notes"} else value
+    return tuple(value) if name in {"path", "notes", "follow_ups"} else value

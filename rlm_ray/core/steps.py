@@ -4,6 +4,7 @@ Laws:
 - Code that has been written is run once, unless the provider cut it off in the middle.
 - An answer on the first turn counts only if the model has looked at the context (or saw it whole).
 - Three messages in a row that neither run code nor answer end the session: more of them cost and change nothing.
+- A further question starts the count of turns anew.
 - `Stop` is followed by one last call for the best answer from what is known; `Finish` by nothing.
 """
 
@@ -50,7 +51,7 @@ Step: TypeAlias = "Generate | Execute | Finish | Stop"
 def next_step(trajectory: Trajectory) -> Step:
     """Decide the next step."""
     turn = trajectory.last
-    if turn is None:
+    if turn is None or trajectory.turns_before == len(trajectory.turns):
         return Generate()
     if turn.result is None and runnable(turn):
         return Execute(turn.parsed.blocks)
@@ -81,11 +82,11 @@ def answered_unseen(trajectory: Trajectory) -> bool:
 
 
 def _stop(trajectory: Trajectory) -> Stop | None:
-    limit = trajectory.task.max_iterations
-    if len(trajectory.turns) >= limit:
-        turns = "1 turn" if limit == 1 else f"{limit} turns"
-        return Stop("max_iterations", f"the model did not finish within {turns}; raise max_iterations")
-    idle = trajectory.turns[-MAX_IDLE_TURNS:]
+    limit, turns = trajectory.task.max_iterations, trajectory.turns[trajectory.turns_before :]
+    if len(turns) >= limit:
+        allowed = "1 turn" if limit == 1 else f"{limit} turns"
+        return Stop("max_iterations", f"the model did not finish within {allowed}; raise max_iterations")
+    idle = turns[-MAX_IDLE_TURNS:]
     if len(idle) == MAX_IDLE_TURNS and all(map(_idle, idle)):
         return Stop("no_code", f"the model wrote no code in {MAX_IDLE_TURNS} messages; try another model")
     return None

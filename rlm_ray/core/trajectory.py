@@ -1,4 +1,4 @@
-"""A session's only state: its task and the turns so far, all frozen."""
+"""A session's only state: its task, the turns so far and what it was asked further, all frozen."""
 
 from __future__ import annotations
 
@@ -41,15 +41,35 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A further question of the same session."""
+
+    query: str
+    after: int
+    """How many turns were before it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Trajectory:
     """The task and its turns. `with_*` return the next trajectory."""
 
     task: Task
     turns: tuple[Turn, ...] = ()
+    follow_ups: tuple[FollowUp, ...] = ()
 
     @property
     def last(self) -> Turn | None:
         return self.turns[-1] if self.turns else None
+
+    @property
+    def query(self) -> str:
+        """The question that is to be answered now."""
+        return self.follow_ups[-1].query if self.follow_ups else self.task.query
+
+    @property
+    def turns_before(self) -> int:
+        """How many turns went to earlier questions."""
+        return self.follow_ups[-1].after if self.follow_ups else 0
 
     @property
     def looked(self) -> bool:
@@ -63,6 +83,14 @@ class Trajectory:
         results = (turn.result for turn in reversed(self.turns) if turn.result is not None)
         result = next(results, None)
         return frozenset(variable.name for variable in result.variables) if result else frozenset()
+
+    def upto(self, turns: int) -> Trajectory:
+        """As it was when the next message after so many turns was asked for."""
+        asked = tuple(item for item in self.follow_ups if item.after <= turns)
+        return Trajectory(self.task, self.turns[:turns], asked)
+
+    def with_question(self, query: str) -> Trajectory:
+        return replace(self, follow_ups=(*self.follow_ups, FollowUp(query, len(self.turns))))
 
     def with_reply(self, reply: ModelReply, status: str) -> Trajectory:
         turn = Turn(status, reply, parse(reply.text, self.variables))

@@ -33,6 +33,9 @@ _CONTEXT = re.compile(
     r"\A\s*Question:\s*\n(?P<question>.*?)\n\s*\nContext:[ \t]*\n(?P<context>.*)\Z", re.DOTALL
 )
 _SESSION_QUESTION = re.compile(r"\AQuestion: (?P<question>.*?)\n\n`context` is", re.DOTALL)
+_NEXT_QUESTION = re.compile(
+    r"^Next question: (?P<question>.*?)\n\nIt is about the same", re.DOTALL | re.MULTILINE
+)
 _SAMPLE = re.compile(r"<(?P<tag>sample|context)>\n(?P<text>.*)\n</(?P=tag)>", re.DOTALL)
 _CHARS_PER_TOKEN = 4
 
@@ -59,8 +62,8 @@ def answer(messages: Sequence[Mapping[str, Any]]) -> str:
     observations = [text for role, text in texts if role == "user"]
     if "Do not write code" in last:
         return _last_words(observations)
-    turn = 1 + sum(role == "assistant" for role, _ in texts)
-    match turn:
+    since = max((at for at, (_, text) in enumerate(texts) if _NEXT_QUESTION.search(text)), default=0)
+    match 1 + sum(role == "assistant" for role, _ in texts[since:]):
         case 1:
             return f"{PLAN}\n\n```python\n{program()}\n```"
         case 2:
@@ -87,7 +90,8 @@ def _question_and_context(prompt: str) -> tuple[str, str]:
 def _last_words(observations: Sequence[str]) -> str:
     """The best answer without code: passages out of what the session has seen."""
     first = observations[0]
-    asked = _SESSION_QUESTION.match(first)
+    later = [found for text in observations if (found := _NEXT_QUESTION.search(text))]
+    asked = later[-1] if later else _SESSION_QUESTION.match(first)
     question = asked["question"] if asked else first[:1_000]
     sample = _SAMPLE.search(first)
     seen = [sample["text"]] if sample else []

@@ -159,12 +159,16 @@ def _listed(usage: str, name: str, values: Any) -> list[Any]:
 
 
 class Ending:
-    """FINAL and its kin: the first answer counts, and is with the host before the cell goes on."""
+    """FINAL and its kin: a cell's first answer counts, and is with the host before the cell goes on."""
 
     def __init__(self, host: Host, lookup: Callable[[str], Any]) -> None:
         self._host = host
         self._lookup = lookup
         self.answer: dict[str, Any] = {"content": "", "ready": False}
+        self.given = False
+
+    def begin(self) -> None:
+        """A cell begins; the answer of an earlier one was not the last word."""
         self.given = False
 
     def names(self) -> dict[str, Any]:
@@ -194,6 +198,7 @@ class Ending:
         """Ends the session if the cell left `answer` ready."""
         if isinstance(answer, dict) and answer.get("ready") and not self.given:
             self.give(answer.get("content", ""))
+            answer["ready"] = False  # said once
 
     def give(self, value: Any) -> None:
         text = _answer(value)

@@ -90,7 +90,8 @@ def _serve(channel: Channel, parts: Parts | None, *, filtered: bool) -> NoReturn
         frame = channel.receive()
         # SIGPROF's default action ends the process: a loop inside one C call is stopped as well.
         signal.setitimer(signal.ITIMER_PROF, facts["cpu_s"])
-        done = messages.write_done(repl.run(frame.texts, frame.fields["now"]))
+        query, *blocks = frame.texts
+        done = messages.write_done(repl.run(blocks, frame.fields["now"], query))
         signal.setitimer(signal.ITIMER_PROF, 0)
         channel.send(done)
 

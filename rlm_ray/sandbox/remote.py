@@ -87,10 +87,12 @@ class Repl:
             except Lost as lost:
                 raise SandboxError(str(lost)) from lost
 
-    async def run(self, blocks: Sequence[str], serve: Serve, *, now: float | None = None) -> CellResult:
+    async def run(
+        self, blocks: Sequence[str], serve: Serve, *, now: float | None = None, query: str | None = None
+    ) -> CellResult:
         """All blocks of one message, in order, up to the first error or FINAL.
 
-        `now` is the Unix time they are told; None: it is the real one.
+        `now` is the Unix time they are told, None: it is the real one; `query` the question, None: the one at the opening.
         """
         if not self._idle.is_set():
             raise SandboxError("this REPL runs a cell already")
@@ -99,7 +101,8 @@ class Repl:
         notes = self._take_notes()
         try:
             await self.ready()
-            code = encode("run", blocks, now=time.time() if now is None else now)
+            question = self._opening.query if query is None else query
+            code = encode("run", [question, *blocks], now=time.time() if now is None else now)
             done = await self._drive(self._living(), code, serve, running)
         except Lost as lost:
             await self._discard()

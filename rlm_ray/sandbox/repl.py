@@ -76,9 +76,11 @@ class Repl:
             return builtins_of(modules, self._print)
         return {**vars(builtins), "print": self._print}
 
-    def run(self, blocks: Sequence[str], now: float) -> Done:
+    def run(self, blocks: Sequence[str], now: float, query: str) -> Done:
         """The blocks of one message, in order, up to the first error or FINAL; for them it is `now`."""
         self._clock.start(now)
+        self._ending.begin()
+        self._reserved["query"] = self._builtins["query"] = query
         self._cells += 1
         self._changed = False
         self._output.clear()

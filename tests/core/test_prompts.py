@@ -146,3 +146,20 @@ def test_bounded_text_keeps_head_and_tail_and_counts_the_rest(text, limit):
         assert shown.startswith(text[: limit * 2 // 3])
         assert shown.endswith(text[-(limit // 3) :])
         assert f"{len(text) - limit * 2 // 3 - limit // 3:,} characters left out" in shown
+
+
+def test_a_further_question_follows_what_came_of_the_one_before():
+    talk = Trajectory(Task("Who?", INFO)).with_reply(ModelReply("```python\nFINAL('a')\n```"), "s1")
+    talk = talk.with_result(CellResult(final="a", looked=True, variables=(Variable("names", "list", 3),)))
+    asked = talk.with_question("And where?")
+    text = last(asked)
+    assert text.startswith(
+        "Your answer was taken.\nVariables: names (list, 3)\n\nNext question: And where?\n"
+    )
+    later = asked.with_reply(ModelReply("```python\nx\n```"), "s2").with_result(
+        CellResult(output="1", looked=True)
+    )
+    assert prompts.session_messages(later, "")[: len(prompts.session_messages(asked, "s2"))] == (
+        prompts.session_messages(asked, "s2")
+    )
+    assert "And where?" in prompts.short_last_call_messages(later, "it is over")[1].content

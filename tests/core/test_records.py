@@ -45,6 +45,7 @@ BY_NAME = {
     "tries": st.lists(st.builds(Try, TIME, TEXT, TEXT), max_size=3).map(tuple),
     "variables": st.lists(st.builds(Variable, TEXT, TEXT, st.none() | COUNT), max_size=3).map(tuple),
     "notes": st.lists(TEXT, max_size=3).map(tuple),
+    "follow_ups": st.lists(TEXT, max_size=3).map(tuple),
 }
 BY_TYPE = {
     "str": TEXT,
@@ -136,7 +137,7 @@ def loud(cls):
     values = {
         "path": (0,), "role": "turn", "settings": {}, "usage": Usage() if cls is CallEnded else {},
         "input": Input(sample=CANARY), "tries": (Try(1.0, "timeout", CANARY),),
-        "variables": (Variable(CANARY, "str", 1),), "notes": (),
+        "variables": (Variable(CANARY, "str", 1),), "notes": (), "follow_ups": (CANARY,),
     }  # fmt: skip
     plain = {"str": CANARY, "str | None": CANARY, "int": 1, "float": 1.0, "float | None": 1.0, "bool": True}
     return cls(**{

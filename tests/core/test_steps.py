@@ -13,12 +13,20 @@ SMALL = ContextInfo("text", 7, 1, with_ids=False, sample="Call me")
 EMPTY = ContextInfo("text", 0, 1, with_ids=False, sample="")
 
 
+class Then(str):
+    """A further question."""
+
+    __slots__ = ()
+
+
 def session(*events, info=LARGE, **rules):
-    """A trajectory from model messages (str or ModelReply) and what their code did (CellResult)."""
+    """A trajectory from model messages (str or ModelReply), what their code did (CellResult), and further questions."""
     trajectory = Trajectory(Task("q", info, **rules))
     for event in events:
         if isinstance(event, CellResult):
             trajectory = trajectory.with_result(event)
+        elif isinstance(event, Then):
+            trajectory = trajectory.with_question(event)
         else:
             reply = event if isinstance(event, ModelReply) else ModelReply(event)
             trajectory = trajectory.with_reply(reply, "status")
@@ -96,3 +104,18 @@ def test_an_empty_message_or_a_tool_call_is_asked_again():
 def test_final_of_a_variable_in_prose_runs_as_code():
     result = CellResult(looked=True, variables=(Variable("found", "str", 3),))
     assert next_step(session(CODE, result, "FINAL(found)")) == Execute(("FINAL(found)",))
+
+
+ANSWERED = CellResult(final="x", looked=True)
+
+
+def test_a_further_question_asks_the_model_again():
+    assert next_step(session(CODE, ANSWERED, Then("and?"))) == Generate()
+    assert next_step(session(CODE, ANSWERED, Then("and?"), CODE, CellResult(final="y"))) == Finish("y")
+
+
+def test_turns_and_idle_messages_are_counted_for_each_question():
+    talk = ["hm", "hm", CODE, ANSWERED, Then("and?"), "hm", "hm"]
+    assert next_step(session(*talk, max_iterations=3)) == Generate()
+    assert next_step(session(*talk, "hm", max_iterations=9)).reason == "no_code"
+    assert next_step(session(*talk, "hm", max_iterations=3)).reason == "max_iterations"

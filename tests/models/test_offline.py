@@ -267,3 +267,18 @@ async def test_litellm_streams_it(litellm):
     assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == whole
     parts = litellm.completion(model=MODEL, messages=messages, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in parts) == whole
+
+
+def test_a_further_question_of_a_conversation_gets_a_program_of_its_own():
+    talk = [
+        {"role": "system", "content": "a REPL"},
+        {"role": "user", "content": "Question: Who?\n\n`context` is a str"},
+        {"role": "assistant", "content": "```python\nFINAL('a')\n```"},
+        {
+            "role": "user",
+            "content": "Taken.\n\nNext question: What colour was the whale?\n\nIt is about the same",
+        },
+    ]
+    assert answer(talk) == answer(talk[:2])
+    quoted = [{"role": "user", "content": "Output:\nThe whale was white.\n\nDo not write code"}]
+    assert '"The whale was white.' in answer([*talk, {"role": "assistant", "content": "hm"}, *quoted])

@@ -156,6 +156,24 @@ async def test_answer_keeps_over_cells(cells: Cells) -> None:
     assert (await cells("answer['ready'] = True")).final == "slowly"
 
 
+@pytest.mark.parametrize(
+    "first", ["FINAL('too soon')", "answer['content'] = 'too soon'; answer['ready'] = True"]
+)
+async def test_an_answer_that_was_not_accepted_does_not_stand_in_the_way_of_a_later_one(
+    cells: Cells, first: str
+) -> None:
+    assert (await cells(first)).final == "too soon"
+    seen = await cells("print(len(context))", "print(query)")
+    assert (seen.output, seen.final) == ("1000\nwhat jumps?\n", None)
+    assert (await cells("FINAL('seen')")).final == "seen"
+
+
+async def test_the_question_may_be_another_one_in_a_later_cell(cells: Cells) -> None:
+    await cells("def asked():\n    return query")
+    result = await cells.repl.run(["FINAL(asked())"], cells.served, query="who jumps?")
+    assert result.final == "who jumps?"
+
+
 # Hijacks, variables, output
 
 
