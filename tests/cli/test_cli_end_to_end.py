@@ -26,8 +26,10 @@ HERE = ["--set", "cluster.cpus_per_actor=0"]
 def ray_address():
     """A cluster that the commands find running, and must leave running."""
     import ray
+    from beside_others import usual_port_left_free
 
-    RLM(cluster=Cluster(min_actors=1, cpus_per_actor=0.1)).warm()
+    with usual_port_left_free():
+        RLM(cluster=Cluster(min_actors=1, cpus_per_actor=0.1)).warm()
     yield ray.get_runtime_context().gcs_address
     assert ray.cluster_resources()["CPU"] >= 1
 

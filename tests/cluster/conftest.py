@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import ray
+from beside_others import usual_port_left_free
+from scripts import run_script
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ModelServer
@@ -21,7 +23,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def cluster():
     """Ray with both actors warm."""
-    RLM(cluster=CLUSTER).warm(2)
+    with usual_port_left_free():
+        RLM(cluster=CLUSTER).warm(2)
     yield CLUSTER
     ray.shutdown()
 
@@ -47,3 +50,9 @@ def server():
     """A model that plays whatever tree its question asks for."""
     with ModelServer(recursion, latency_s=0.01) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def over_two_nodes():
+    """What was found of runs over two nodes while nothing was killed, a sandbox, an actor, a whole node."""
+    return run_script("two_nodes.py")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+from scripts import tell
 
 from rlm_ray import Cluster
 from rlm_ray.config import Settings
@@ -51,8 +52,7 @@ async def main(folder):
         summary = await batch(folder, settings, "second")
     ids = [json.loads(line)["id"] for line in (folder / "second.jsonl").read_text().splitlines()]
     expected = [f"{file}-{row}" for file in range(FILES) for row in range(ROWS)]
-    order = "in order" if ids == expected else "out of order"
-    print(f"{len(ids)} rows {order}, {summary.answered} answered", flush=True)  # noqa: T201 - read by the test
+    tell({"rows": len(ids), "in_order": ids == expected, "answered": summary.answered})
 
 
 async def batch(folder, settings, name):

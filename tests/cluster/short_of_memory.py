@@ -4,7 +4,6 @@ root takes too much."""
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ import time
 import ray
 from ray._common.utils import get_system_memory
 from ray._private.utils import get_used_memory
+from scripts import tell
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.cluster.engine import Engine
@@ -43,8 +43,7 @@ async def main() -> None:
         except ray.exceptions.RayError as error:
             kind = type(error).__name__
         result = await run.result()
-        figures = {"answer": result.answer, "killed_by": kind, "calls": server.calls}
-    print(json.dumps(figures))  # noqa: T201 - a script
+        tell({"answer": result.answer, "killed_by": kind, "calls": server.calls})
 
 
 async def handles_of(engine: Engine) -> dict:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from scripts import run_script
 
 from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
@@ -101,15 +98,5 @@ async def test_at_the_limit_it_pauses_and_a_raised_one_repays_nothing(batch, pro
 
 
 def test_a_ray_dataset_and_session_actors_share_the_cpus_of_a_small_machine(tmp_path):
-    script = Path(__file__).with_name("dataset_batch.py")
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[-1] == "400 rows in order, 400 answered"
+    found = run_script("dataset_batch.py", tmp_path)
+    assert found == {"rows": 400, "in_order": True, "answered": 400}

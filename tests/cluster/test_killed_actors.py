@@ -5,15 +5,12 @@ and what kills its actors again and again is given up with a sentence that says 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from deep_tree import ANSWER, CALLS, LEAVES, TEXT, TREE
+from scripts import run_script
 
 from rlm_ray.cluster.engine import Engine
 from rlm_ray.core.records import SessionOpened
@@ -97,19 +94,7 @@ async def test_a_child_that_kills_its_actors_again_and_again_is_given_up_and_its
     reason="RLM_RAY_TEST_MEMORY=1: whom Ray's monitor kills depends on the machine",
 )
 def test_a_run_outlives_what_the_memory_monitor_of_ray_kills(tmp_path):
-    script = Path(__file__).with_name("short_of_memory.py")
-    environment = os.environ | {"RAY_ADDRESS": ""}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env=environment,
-        check=False,
-    )
-    printed = [line for line in done.stdout.splitlines() if line.startswith('{"answer"')]
-    assert printed, done.stderr[-3000:]
-    figures = json.loads(printed[0])
+    figures = run_script("short_of_memory.py", tmp_path)
     assert figures["answer"] == " ".join(["session done"] * 8)
     assert figures["killed_by"] == "OutOfMemoryError"
     assert figures["calls"] <= 2 + 2 * 8 * 2

@@ -1,13 +1,15 @@
-"""Run by test_nodes.py in a process of its own: a cluster of two worker nodes, and one of them lost in the middle of a run."""
+"""Run in a process of its own, once for test_traced_runs.py and test_nodes.py: a cluster of two worker nodes, and runs
+in the middle of which nothing is killed, a sandbox, an actor, and in the end one of the nodes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
+from typing import Any
 
-import ray
-from ray.cluster_utils import Cluster as Nodes
+from nodes import Nodes, worker_nodes
+from scripts import tell
+from traced_runs import traced
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.cluster.engine import Engine
@@ -21,9 +23,13 @@ QUERY = run_query(
 
 
 async def main(nodes: Nodes) -> None:
-    workers = [nodes.add_node(num_cpus=1) for _ in range(2)]
-    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     cluster = Cluster(min_actors=2, max_actors=2)
+    figures = {kind: await traced(kind, cluster) for kind in ("nothing", "sandbox", "actor")}
+    tell(figures | {"node": await lost_node(nodes, cluster)})
+
+
+async def lost_node(nodes: Nodes, cluster: Cluster) -> dict[str, Any]:
+    """A run that loses the node its root is not on."""
     with ModelServer(recursion, latency_s=0.4) as server:
         rlm = RLM(
             model="openai/m", api_base=server.url, api_key="k", max_depth=2, leaf_chars=0, cluster=cluster
@@ -34,26 +40,11 @@ async def main(nodes: Nodes) -> None:
         run = await rlm.astart(QUERY, "some text " * 100)
         while server.calls < 10:
             await asyncio.sleep(0.02)
-        other = next(node for node in workers if node.node_id != places[run.actor])
-        nodes.remove_node(other, allow_graceful=False)
-        started = time.monotonic()
+        nodes.lose(next(node for node in nodes.workers if node.node_id != places[run.actor]))
         result = await run.result()
-    print(
-        json.dumps(
-            {
-                "nodes": len(set(places.values())),
-                "answer": result.answer,
-                "seconds_after_loss": round(time.monotonic() - started, 1),
-                "sessions": result.usage.sessions,
-            }
-        )
-    )
+    return {"nodes": len(set(places.values())), "answer": result.answer, "sessions": result.usage.sessions}
 
 
 if __name__ == "__main__":
-    cluster_of_nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        asyncio.run(main(cluster_of_nodes))
-    finally:
-        ray.shutdown()
-        cluster_of_nodes.shutdown()
+    with worker_nodes(2) as two_nodes:
+        asyncio.run(main(two_nodes))

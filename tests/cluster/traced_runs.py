@@ -1,18 +1,17 @@
-"""Run by test_traced_runs.py in a process of its own: a tree of depth 3 over two nodes, traced by a real receiver."""
+"""A tree of depth 3 over two nodes, traced by a real receiver, and what of it arrives. A part of the script two_nodes.py."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
-from ray.cluster_utils import Cluster as Nodes
 
-from rlm_ray import RLM, Cluster
+from rlm_ray import RLM
 from rlm_ray.cluster.engine import Engine
 from rlm_ray.core.records import CallEnded, CallSent, CellEnded, MapOpened, SessionOpened
 from rlm_ray.journal.folder import RunFolder
@@ -107,8 +106,7 @@ def fits(span, parent):
 
 async def traced(kind, cluster):
     """One run and what was received of it."""
-    with OtlpReceiver() as receiver, ModelServer(recursion, latency_s=0.15) as server:
-        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
+    with received_spans() as receiver, ModelServer(recursion, latency_s=0.15) as server:
         rlm = RLM(
             model="openai/m", api_base=server.url, api_key="k", max_depth=3, leaf_chars=100, cluster=cluster
         )
@@ -122,18 +120,12 @@ async def traced(kind, cluster):
     return found | {"nodes": len({counts["node"] for counts in census.values()})}
 
 
-async def main(nodes):
-    for _ in range(2):
-        nodes.add_node(num_cpus=1)
-    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-    cluster = Cluster(min_actors=2, max_actors=2)
-    print(json.dumps({kind: await traced(kind, cluster) for kind in ("nothing", "sandbox", "actor")}))
-
-
-if __name__ == "__main__":
-    cluster_of_nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        asyncio.run(main(cluster_of_nodes))
-    finally:
-        ray.shutdown()
-        cluster_of_nodes.shutdown()
+@contextmanager
+def received_spans():
+    """A collector, and the environment that names it."""
+    with OtlpReceiver() as receiver:
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
+        try:
+            yield receiver
+        finally:
+            del os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]
