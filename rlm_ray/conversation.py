@@ -7,8 +7,9 @@ two questions, and a lost actor or driver costs nothing.
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from rlm_ray.core.context import Context
 from rlm_ray.earlier import Earlier, earlier_lives
 from rlm_ray.errors import ConfigError
 from rlm_ray.journal.folder import RunFolder, find_run
-from rlm_ray.run import Result, Run, answer_of, new_run_id
+from rlm_ray.run import Result, Run, answer_of, checked_query, new_run_id
 from rlm_ray.sync import run_sync
 
 _KEPT = frozenset({"answered", "max_iterations", "no_code"})
@@ -34,12 +35,11 @@ class Conversation:
         self,
         settings: Settings,
         context: Context,
-        check: Callable[[str], str],
         *,
         paths: Sequence[Path] = (),
         run: str = "",
     ) -> None:
-        """`check` refuses what is no question; `run` is an earlier conversation to go on with."""
+        """`run` is an earlier conversation to go on with."""
         if not settings.record_content:
             raise ConfigError(
                 "record_content", "a session goes on from its record; leave it on, or ask single questions"
@@ -47,7 +47,7 @@ class Conversation:
         self._own_folder = None if settings.run_dir else tempfile.TemporaryDirectory(prefix="rlm_ray-")
         run_dir = settings.run_dir if self._own_folder is None else self._own_folder.name
         self._settings = replace(settings, run_dir=run_dir)
-        self._context, self._paths, self._check = context, paths, check
+        self._context, self._paths = context, paths
         self._asked: tuple[str, ...] = ()
         self._earlier = Earlier(new_run_id())
         if run:
@@ -71,7 +71,7 @@ class Conversation:
 
     async def arun(self, query: str) -> Result:
         """`run` for an event loop. One question at a time."""
-        first, *others = (*self._asked, self._check(query))
+        first, *others = (*self._asked, checked_query(query))
         run = Run(
             self._settings,
             first,
@@ -84,14 +84,17 @@ class Conversation:
         try:
             return await run.result()
         finally:
-            folder = RunFolder(self._settings.run_dir, self.run_id)
-            if folder.exists() and folder.head() is not None:
-                self._go_on_with(folder)
+            await asyncio.to_thread(self._learn_what_is_on_record)
 
     def close(self) -> None:
         """Forget what is not to last. Its record lasts where `run_dir` says."""
         if self._own_folder is not None:
             self._own_folder.cleanup()
+
+    def _learn_what_is_on_record(self) -> None:
+        folder = RunFolder(self._settings.run_dir, self.run_id)
+        if folder.exists() and folder.head() is not None:
+            self._go_on_with(folder)
 
     def _go_on_with(self, folder: RunFolder) -> None:
         self._earlier = earlier = earlier_lives(folder, noted_fingerprint(folder))

@@ -17,7 +17,7 @@ from rlm_ray.errors import InputError, LimitReached, RLMError
 from rlm_ray.job import Job, open_job
 from rlm_ray.journal.folder import find_run
 from rlm_ray.resume import take_up
-from rlm_ray.run import Result, Run, answer_of
+from rlm_ray.run import Result, Run, answer_of, checked_query
 from rlm_ray.sources import paths_of, read_context
 from rlm_ray.stream import Event, step_by_step, stream_of
 from rlm_ray.sync import run_sync
@@ -80,7 +80,7 @@ class RLM:
 
         >>> with RLM().session("...") as s: s.ask("Who speaks?"), s.ask("To whom?")  # doctest: +SKIP
         """
-        return Conversation(self.settings, read_context(context), _checked, paths=paths_of(context), run=run)
+        return Conversation(self.settings, read_context(context), paths=paths_of(context), run=run)
 
     @classmethod
     def resume(cls, run: str, context: Any = None, **changes: Any) -> Result:
@@ -113,7 +113,7 @@ class RLM:
             raise InputError(
                 "query", f"{len(queries)} questions for {len(contexts)} contexts; give one, or as many"
             )
-        checked = [_checked(each) for each in queries]
+        checked = [checked_query(each) for each in queries]
         sources = [read_context(context) for context in contexts]
         async with open_job(self.settings, checked[0] if checked else "nothing") as job:
             return list(
@@ -132,7 +132,7 @@ class RLM:
         """
         from rlm_ray.corpus.mapreduce_run import carry_out, planned
 
-        question, context = _checked(query), read_context(contexts)
+        question, context = checked_query(query), read_context(contexts)
         plan = await asyncio.to_thread(
             planned, self.settings, question, context, **how
         )  # it may import litellm
@@ -157,7 +157,7 @@ class RLM:
         `observers` are told of every record; `traceparent` (W3C) makes the run part of a trace, else the caller's
         current span does.
         """
-        question = _checked(query)
+        question = checked_query(query)
         run = Run(
             self.settings,
             question,
@@ -188,14 +188,6 @@ async def _row(job: Job, settings: Settings, row: int, query: str, context: Cont
     answer, stop_reason, why, turns, usage = ended
     seconds = time.monotonic() - started
     return Result(answer, stop_reason, why, job.run_id, turns, seconds, usage, job.trace_id, settings.run_dir)
-
-
-def _checked(query: str) -> str:
-    if not isinstance(query, str):
-        raise InputError("query", f"must be a str; got {type(query).__name__}")
-    if not query.strip():
-        raise InputError("query", "is empty; ask a question")
-    return query
 
 
 __all__ = ["RLM", "Conversation", "Result", "Run"]

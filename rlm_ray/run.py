@@ -23,7 +23,7 @@ from rlm_ray.core.records import Record
 from rlm_ray.core.tree import RunTree
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.earlier import Earlier
-from rlm_ray.errors import JournalError, LimitReached
+from rlm_ray.errors import InputError, JournalError, LimitReached
 from rlm_ray.journal.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -229,6 +229,15 @@ def answer_of(result: Result) -> str:
     if not result.answered or result.answer is None:
         raise LimitReached(result.stop_reason, result.why, result.answer)
     return result.answer
+
+
+def checked_query(query: str) -> str:
+    """The question. Raises `InputError` where it is none."""
+    if not isinstance(query, str):
+        raise InputError("query", f"must be a str; got {type(query).__name__}")
+    if not query.strip():
+        raise InputError("query", "is empty; ask a question")
+    return query
 
 
 def new_run_id() -> str:

@@ -70,9 +70,8 @@ class RootRun:
         try:
             return await self._in_seat(life, seat)
         except BaseException:
-            await self._engine.leave_seat(
-                seat
-            )  # it may not have begun; one that has ended has left it already
+            # It may not have begun; one that has ended has left it already.
+            await self._engine.leave_seat(seat)
             raise
         finally:
             self._seat = None
