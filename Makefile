@@ -3,49 +3,64 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTABLE := $(VENV)/.testable
+COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --upgrade --custom-compile-command "make lock" pyproject.toml
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast check bench lock clean
+.PHONY: help venv demo browser test test-fast check bench lock clean
 
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
-	@echo "make test       all tests (Ray included)"
+	@echo "make test       all tests (Ray included; those of the pages want a browser: make browser)"
+	@echo "make browser    install Chromium from Debian's packages, as root or by sudo"
 	@echo "make test-fast  the quick tests: no Ray, no browser"
 	@echo "make check      format, lint, types, floors, fast tests"
 	@echo "make bench      the benchmarks"
-	@echo "make lock       renew requirements.lock"
+	@echo "make lock       renew requirements.lock and requirements-dev.lock"
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("rlm_ray needs Python 3.11 or newer; found %d.%d. Set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-venv: $(READY)
+# What tests need lies on top: the same versions, and more libraries.
+$(TESTABLE): $(READY) requirements-dev.lock
+	$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $(TESTABLE)
+
+venv: $(TESTABLE)
+
+browser:
+	@test -x /usr/bin/chromium || { SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -qq --yes --no-install-recommends chromium > /dev/null; }
 
 demo: $(READY)
 	$(BIN)/rlm-ray ask "How does the creature learn to speak and read?" examples/frankenstein.txt --model offline/extractive
 
-test: $(READY)
+test: $(TESTABLE)
+	@test -x /usr/bin/chromium || echo "No browser here: the tests of the report and the web page will be skipped. 'make browser' installs one."
 	$(BIN)/python -m pytest
 
-test-fast: $(READY)
+test-fast: $(TESTABLE)
 	$(BIN)/python -m pytest -m "not ray and not slow" -q
 
-check: $(READY)
+check: $(TESTABLE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not ray and not slow" -q
 
-bench: $(READY)
+bench: $(TESTABLE)
 	$(BIN)/python benchmarks/recursion.py
 
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet uv
-	$(VENV)/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --group dev pyproject.toml -o requirements.lock --upgrade
+	$(VENV)/lock/bin/uv $(COMPILE) --group build -o requirements.lock
+	$(VENV)/lock/bin/uv $(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV)

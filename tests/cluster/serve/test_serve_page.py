@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
+from chromium import open_chromium
+from playwright import sync_api as playwright
 from serve_waiting import SLOW
 
 from rlm_ray.testing.scripts import run_query
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-BROWSER = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SHOTS = os.environ.get("RLM_RAY_TEST_SHOTS", "")
 """A folder for pictures of the page, to be looked at."""
-
-pytestmark = pytest.mark.skipif(not Path(BROWSER).exists(), reason=f"needs {BROWSER}")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as tool:
-        running = tool.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        yield running
-        running.close()
+    with open_chromium() as opened:
+        yield opened
 
 
 @pytest.fixture
