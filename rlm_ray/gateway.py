@@ -41,6 +41,8 @@ from rlm_ray.journal.scribe import Scribe
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
+LONGEST_WAIT_S = 600.0
+"""A provider that asks to wait longer will not answer this run."""
 RATE_LIMITED_PATIENCE = 10
 """A 429 counts as a tenth of an attempt: the admission already waits as it should."""
 OUTAGE_PATIENCE = 3
@@ -155,7 +157,8 @@ class Gateway:
             except TransientModelError as error:
                 log.tried(error)
                 patience -= self._patience_lost(error, self._account_of(request, caller))
-                if patience <= 0:
+                wait_s = 0.0 if error.kind == "rate_limited" else error.retry_after_s or 0.0
+                if patience <= 0 or wait_s > LONGEST_WAIT_S:
                     raise _given_up(error, attempt) from error
                 if error.kind != "rate_limited":
                     await self._sleep(self._backoff(attempt, error.retry_after_s))
@@ -259,4 +262,6 @@ def _settle_failure(permit: Permit, error: RLMError) -> None:
 
 def _given_up(error: TransientModelError, attempts: int) -> ModelUnavailableError:
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    if (wait_s := error.retry_after_s or 0.0) > LONGEST_WAIT_S:
+        tries += f", for the provider asks to wait {wait_s / 60:.0f} minutes"
     return ModelUnavailableError(error.model, f"{error.why}; gave up after {tries}", error.status)

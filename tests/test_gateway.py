@@ -148,3 +148,10 @@ def test_a_cost_limit_needs_the_price_of_every_model():
     gateway.check_prices(["other"], Caller("run"))
     with pytest.raises(ConfigError, match="the price of 'other' is not known; give it as prices="):
         gateway.check_prices(["known", "other"], caller)
+
+
+async def test_a_provider_that_asks_to_wait_for_hours_is_not_waited_for():
+    bench = Bench([failing("server_error", 7200.0), ANSWER])
+    with pytest.raises(ModelUnavailableError, match="asks to wait 120 minutes"):
+        await bench.ask()
+    assert bench.slept == []

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 from rlm_ray.core.buckets import Meter
 from rlm_ray.core.forecast import Forecast
-from rlm_ray.core.headers import RESOURCES, RateFacts
+from rlm_ray.core.headers import RateFacts
 from rlm_ray.core.limits import Rates
+from rlm_ray.core.retry_after import RESOURCES
 from rlm_ray.core.window import MOST, START, Window
 
 NEARLY_FULL = 0.9

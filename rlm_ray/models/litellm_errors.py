@@ -7,9 +7,11 @@ Order matters: `ContextWindowExceededError` is a `BadRequestError`, and some pro
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from rlm_ray.core.retry_after import retry_after_s
 from rlm_ray.errors import (
     AuthenticationError,
     ConfigError,
@@ -65,7 +67,7 @@ def _transient(
 ) -> TransientModelError | None:
     status = getattr(error, "status_code", None)
     headers = _headers_of(error)
-    wait_s = _retry_after(headers)
+    wait_s = retry_after_s(headers, str(getattr(error, "message", None) or error), time.time())
     if isinstance(error, litellm.Timeout) or status == _STATUS_TIMEOUT:
         return TransientModelError(model, f"no answer in time ({text})", status, "timeout", wait_s, headers)
     if isinstance(error, litellm.RateLimitError) or status == _STATUS_RATE:
@@ -107,15 +109,6 @@ def _headers_of(error: Exception) -> dict[str, str]:
     if headers is None:
         headers = getattr(getattr(error, "response", None), "headers", None)
     return {str(k).lower(): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {}
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    try:
-        if "retry-after-ms" in headers:
-            return float(headers["retry-after-ms"]) / 1000
-        return float(headers["retry-after"])
-    except (KeyError, ValueError):
-        return None  # an HTTP date is rare here; the back-off covers it
 
 
 def _sentence(error: Exception) -> str:
