@@ -190,7 +190,9 @@ def _print(found: MapReduced, *, as_json: bool) -> None:
     _show(found.origin.lines())
     _show([f"failed {where}: {why}" for where, why in found.failed[:10]])
     if found.stop_reason != "answered":
-        known = f"{found.answered:,} of {len(found.plan.pieces):,} pieces were answered by then"
+        known = (
+            f"{found.answered:,} of {len(found.plan.units):,} {found.plan.unit_name} were answered by then"
+        )
         exits.say(f"{found.why} (stop reason: {found.stop_reason}); {known}")
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 _FENCE = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_BRACE, _OPENING = re.compile(r"\{"), re.compile(r"[{\[]")
 _INT64 = 1 << 63
 _STARTS = 1_000
-"""How many opening braces are tried: an answer full of them must not take long to refuse."""
+"""How many opening braces are tried in vain: an answer full of them must not take long to refuse."""
 
 
 def objects_in(answer: str) -> Iterator[dict[str, Any]]:
@@ -20,6 +21,14 @@ def objects_in(answer: str) -> Iterator[dict[str, Any]]:
         if isinstance(value := _parsed(text), dict):
             yield value
     yield from reversed(list(_in_prose(answer)))
+
+
+def values_in(answer: str) -> list[Any]:
+    """Every JSON object and array of an answer, as written: alone, in fences, or between sentences."""
+    for text in (answer, "\n".join(_FENCE.findall(answer))):
+        if isinstance(value := _parsed(text), dict | list):
+            return [value]
+    return list(_values_in_prose(answer))
 
 
 def why_none(answer: str) -> str:
@@ -49,17 +58,19 @@ def _parsed(text: str) -> Any:
 
 
 def _in_prose(text: str) -> Iterator[dict[str, Any]]:
-    start = -1
-    for _ in range(_STARTS):
-        if (start := text.find("{", start + 1)) < 0:
-            return
+    return (value for value in _values_in_prose(text, _BRACE) if isinstance(value, dict))
+
+
+def _values_in_prose(text: str, opening: re.Pattern[str] = _OPENING) -> Iterator[Any]:
+    start, tried = 0, 0
+    while tried < _STARTS and (found := opening.search(text, start)) is not None:
         try:
-            value, stop = _DECODER.raw_decode(text, start)
+            value, start = _DECODER.raw_decode(text, found.start())
         except (ValueError, RecursionError):
+            start, tried = found.start() + 1, tried + 1
             continue
-        if isinstance(value, dict) and _is_unicode(value):
+        if _is_unicode(value):
             yield value
-        start = stop - 1
 
 
 def _is_unicode(value: Any) -> bool:

@@ -78,7 +78,9 @@ def split(context: Context, by: By, size: int, overlap: int = 0) -> list[Piece]:
     return pieces
 
 
-def pack(context: Context, pieces: Sequence[Piece], size: int) -> list[Piece]:
+def pack(
+    context: Context, pieces: Sequence[Piece], size: int, max_documents: int | None = None
+) -> list[Piece]:
     """The same with whole neighbouring documents put together, up to `size` bytes with their ids."""
     packed: list[Piece] = []
     room = 0
@@ -88,7 +90,8 @@ def pack(context: Context, pieces: Sequence[Piece], size: int) -> list[Piece]:
         if last is not None and last.documents and piece.documents:
             # Empty documents between them are read too, by their ids
             wanted = nbytes + _name_bytes(context, last.documents[1], piece.documents[1])
-            if wanted <= room:
+            several = piece.documents[1] - last.documents[0]
+            if wanted <= room and (max_documents is None or several <= max_documents):
                 packed[-1] = Piece(last.start, piece.stop, (last.documents[0], piece.documents[1]))
                 room -= wanted
                 continue
@@ -97,18 +100,32 @@ def pack(context: Context, pieces: Sequence[Piece], size: int) -> list[Piece]:
     return packed
 
 
+def document_of(context: Context, piece: Piece) -> int:
+    """The number of the document that a piece is a stretch of, or of the first one that it holds."""
+    if piece.documents is not None:
+        return piece.documents[0]
+    return bisect_right(context.offsets, piece.start) - 1 if context.offsets is not None else 0
+
+
+def documents_in(context: Context, piece: Piece) -> list[int]:
+    """The numbers of the documents that a piece reads; empty ones are not asked about."""
+    offsets = context.offsets
+    if offsets is None or piece.documents is None:
+        return [document_of(context, piece)]
+    return [number for number in range(*piece.documents) if offsets[number] < offsets[number + 1]]
+
+
 def sources(context: Context, piece: Piece) -> Iterator[Source]:
     """The documents a piece reads, each with the bytes it reads of it."""
     offsets = context.offsets
     if offsets is None:
         yield Source("", piece.start, piece.stop)
     elif piece.documents is None:
-        number = bisect_right(offsets, piece.start) - 1
+        number = document_of(context, piece)
         yield Source(_name(context, number), piece.start - offsets[number], piece.stop - offsets[number])
     else:
-        for number in range(*piece.documents):
-            if offsets[number] < offsets[number + 1]:
-                yield Source(_name(context, number), 0, offsets[number + 1] - offsets[number])
+        for number in documents_in(context, piece):
+            yield Source(_name(context, number), 0, offsets[number + 1] - offsets[number])
 
 
 def _name(context: Context, number: int) -> str:

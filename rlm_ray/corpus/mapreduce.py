@@ -1,5 +1,8 @@
 """One question about more than any window holds, by a plan and without code of the model's: every piece is asked the
 same, side by side, and the answers are put together in code or by the model.
+
+With a schema or a reduction in code there is one answer for each document, however documents travel; of a text that is
+no list of documents, one for each piece.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from rlm_ray.core.by_document import label_documents
 from rlm_ray.core.cell import Failed
 from rlm_ray.core.context import Context, Document
 from rlm_ray.core.map_prompts import cited, says_nothing
@@ -16,6 +20,7 @@ from rlm_ray.core.reduce import WHOLE, Reduction
 from rlm_ray.core.reduce_tree import FEWEST, groups
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.corpus.mapreduce_ask import Answer, Asking, Calls
+from rlm_ray.corpus.mapreduce_documents import answer_documents, numbers_of
 from rlm_ray.corpus.mapreduce_origin import Origin, where
 from rlm_ray.corpus.mapreduce_spec import Spec
 from rlm_ray.corpus.plan import Plan
@@ -37,9 +42,9 @@ class MapReduced:
     plan: Plan
     usage: RunUsage
     answered: int
-    """Pieces."""
+    """Documents, or pieces: see `Plan.units`."""
     failed: tuple[tuple[str, str], ...] = ()
-    """Pieces without an answer: where, and why."""
+    """Documents or pieces without an answer: where, and why."""
     stop_reason: str = "answered"
     """As `Result.stop_reason`."""
     why: str = ""
@@ -51,6 +56,7 @@ class MapReduced:
             "value": self.value,
             "stop_reason": self.stop_reason,
             "why": self.why,
+            "documents": self.plan.documents,
             "pieces": len(self.plan.pieces),
             "answered": self.answered,
             "failed": [{"where": where, "why": why} for where, why in self.failed],
@@ -62,11 +68,16 @@ class MapReduced:
 async def map_reduce(calls: Calls, plan: Plan, context: Context) -> MapReduced:
     """Carry the plan out. A limit ends it with what is known then, where code puts the answers together.
 
-    Raises the failure of a piece, unless `on_error` is skip; what no other call could mend is always raised.
+    Raises the failure of a document or piece, unless `on_error` is skip; what no other call could mend is always raised.
     """
-    asking = Asking(calls, plan.spec.schema, context)
-    answers = await asking.all(plan.spec.map_question, [piece.part for piece in plan.pieces])
-    failed = [(where(context, plan.pieces[at]), answer) for at, answer in _failures(answers)]
+    if plan.by_document:
+        named = label_documents(context)
+        asking = Asking(calls, plan.spec.schema, named, numbers_of(plan, named))
+        answers = await answer_documents(asking, plan, named)
+    else:
+        asking = Asking(calls, plan.spec.schema, context)
+        answers = await asking.all(plan.spec.map_question, [piece.part for piece in plan.pieces])
+    failed = [(where(context, plan.units[at]), answer) for at, answer in _failures(answers)]
     limit = _limit(plan.spec, answers, failed)
     try:
         if plan.spec.reduce is not None:
@@ -80,7 +91,7 @@ async def map_reduce(calls: Calls, plan: Plan, context: Context) -> MapReduced:
     return MapReduced(
         None if value is None else Answer(value).text,
         value,
-        Origin(context, plan.pieces, numbers),
+        Origin(context, plan.units, numbers),
         plan,
         await calls.usage(),
         len(answers) - len(failed),

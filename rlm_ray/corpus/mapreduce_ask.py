@@ -7,8 +7,9 @@ goes on from its record asks again only what it has no answer to.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from rlm_ray.core.cell import Failed, Outcome
@@ -17,7 +18,7 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.corpus.schema import Schema
 
 _ROW = 0
-_NUMBERS = 2
+NUMBERS = 2
 """Of each call: its own, and its repair's."""
 
 
@@ -43,45 +44,67 @@ class Answer:
         return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
 
 
-class Asking:
-    """Asks the same of many parts, and has what does not fit the schema put right once."""
-
-    def __init__(self, calls: Calls, schema: Schema | None, context: Context) -> None:
-        self._calls, self._schema, self._context = calls, schema, context
-        self._next = 0
-
-    async def all(self, question: str, parts: Sequence[Part]) -> list[Answer | Failed]:
-        """The answers in order."""
-        first = self._next
-        self._next += _NUMBERS * len(parts)
-        numbered = [(first + _NUMBERS * at, question, part) for at, part in enumerate(parts)]
-        answers = [self._read(outcome) for outcome in await self._ask(numbered)]
-        wrong = [(at, answer) for at, answer in enumerate(answers) if isinstance(answer, _Wrong)]
-        repairs = [(numbered[at][0] + 1, answer.repair, "") for at, answer in wrong]
-        for (at, _), outcome in zip(wrong, await self._ask(repairs), strict=True):
-            answers[at] = self._read(outcome)
-        return [answer.failed if isinstance(answer, _Wrong) else answer for answer in answers]
-
-    async def _ask(self, numbered: Sequence[tuple[int, str, Any]]) -> list[Outcome]:
-        calls = [(_ROW, number, question, part, self._context) for number, question, part in numbered]
-        return await self._calls.plain_many(calls) if calls else []
-
-    def _read(self, outcome: Outcome) -> Answer | _Wrong | Failed:
-        if isinstance(outcome, Failed):
-            return outcome
-        schema = self._schema
-        if schema is None:
-            return Answer(outcome.text)
-        checked = schema.check(outcome.text)
-        if checked.value is None:
-            why = f"the answer does not match the schema: {checked.why}"
-            return _Wrong(schema.repair(outcome.text, checked.why), Failed("SchemaError", why))
-        return Answer(checked.value)
-
-
 @dataclass(frozen=True, slots=True)
-class _Wrong:
+class Wrong:
     """An answer that does not match the schema."""
 
     repair: str
     failed: Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call of a plan."""
+
+    number: int
+    """Its place in the plan; its repair has the next."""
+    question: str
+    part: Part
+    read: Callable[[str], Answer | Wrong]
+
+
+class Asking:
+    """Asks many parts, and has what does not match the schema put right once."""
+
+    def __init__(self, calls: Calls, schema: Schema | None, context: Context, first: int = 0) -> None:
+        self._calls, self._schema, self._context = calls, schema, context
+        self._next = first
+        """The number of the next call of `all`."""
+
+    async def all(self, question: str, parts: Sequence[Part]) -> list[Answer | Failed]:
+        """The answers in order."""
+        first = self._next
+        self._next += NUMBERS * len(parts)
+        read = partial(read_answer, self._schema)
+        return await self.each(
+            [Ask(first + NUMBERS * at, question, part, read) for at, part in enumerate(parts)]
+        )
+
+    async def each(self, asks: Sequence[Ask]) -> list[Answer | Failed]:
+        """The answers in order."""
+        sent = await self._send([(ask.number, ask.question, ask.part) for ask in asks])
+        answers = list(map(_read, asks, sent))
+        wrong = [(at, answer) for at, answer in enumerate(answers) if isinstance(answer, Wrong)]
+        repairs = await self._send([(asks[at].number + 1, answer.repair, "") for at, answer in wrong])
+        for (at, _), outcome in zip(wrong, repairs, strict=True):
+            answers[at] = _read(asks[at], outcome)
+        return [answer.failed if isinstance(answer, Wrong) else answer for answer in answers]
+
+    async def _send(self, numbered: Sequence[tuple[int, str, Part]]) -> list[Outcome]:
+        calls = [(_ROW, number, question, part, self._context) for number, question, part in numbered]
+        return await self._calls.plain_many(calls) if calls else []
+
+
+def _read(ask: Ask, outcome: Outcome) -> Answer | Wrong | Failed:
+    return outcome if isinstance(outcome, Failed) else ask.read(outcome.text)
+
+
+def read_answer(schema: Schema | None, text: str) -> Answer | Wrong:
+    """What a call says, by the schema where there is one."""
+    if schema is None:
+        return Answer(text)
+    checked = schema.check(text)
+    if checked.value is None:
+        why = f"the answer does not match the schema: {checked.why}"
+        return Wrong(schema.repair(text, checked.why), Failed("SchemaError", why))
+    return Answer(checked.value)

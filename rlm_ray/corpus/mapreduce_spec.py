@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from rlm_ray.core.by_document import of_a_document_part, of_each, of_its_parts
 from rlm_ray.core.map_prompts import of_a_part, together
 from rlm_ray.core.reduce import Reduction, reduction
 from rlm_ray.core.split import By
@@ -33,8 +34,13 @@ class Spec:
     """Of a piece: in tokens where `split_by` is, else in characters. None: what the settings give to one call."""
     overlap: int = 0
     pack: bool = True
-    """Small documents share a piece; False: each is asked alone."""
+    """Small documents share a call; False: each is asked alone."""
     on_error: OnError = "raise"
+
+    @property
+    def one_answer_a_document(self) -> bool:
+        """Values are put together, so documents are counted, not the pieces they travel in."""
+        return self.schema is not None or self.reduce is not None
 
     @property
     def map_question(self) -> str:
@@ -42,6 +48,24 @@ class Spec:
         if self.schema is not None:
             return self.schema.ask(self.query)
         return self.query if self.reduce is not None else of_a_part(self.query)
+
+    def question_of_each(self, ids: Sequence[str]) -> str:
+        """What a piece of several documents is asked."""
+        if self.schema is not None:
+            return of_each(self.query, ids, self.schema.described())
+        return of_each(self.query, ids)
+
+    @property
+    def part_question(self) -> str:
+        """What a part of a longer document is asked."""
+        question = of_a_document_part(self.query, in_fields=self.schema is not None)
+        return self.schema.for_part().ask(question) if self.schema is not None else question
+
+    @property
+    def parts_question(self) -> str:
+        """What the model is asked about the answers to the parts of one document."""
+        question = of_its_parts(self.query)
+        return self.schema.ask(question) if self.schema is not None else question
 
     @property
     def reduce_question(self) -> str:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rlm_ray.core.by_document import MAX_DOCUMENTS_PER_CALL, label_documents
 from rlm_ray.core.context import Context
 from rlm_ray.core.model import Usage
 from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.core.reduce_tree import LABEL_CHARS, planned_levels
-from rlm_ray.core.split import By, Piece, pack, split
+from rlm_ray.core.split import By, Piece, documents_in, pack, split
 from rlm_ray.core.usage import Tally
 from rlm_ray.corpus.mapreduce_spec import Spec
 from rlm_ray.corpus.plan_model import Reader
@@ -22,6 +23,8 @@ from rlm_ray.errors import InputError
 
 ANSWER_CHARS = 600
 """Of an answer nothing is said about."""
+_ELEMENT_CHARS = 24
+"""Around an answer that stands in a list beside its document's id."""
 _ID_CHARS = 5
 """Around the id of a document that is read beside others."""
 
@@ -44,6 +47,9 @@ class Plan:
 
     spec: Spec
     pieces: tuple[Piece, ...]
+    """What each call reads."""
+    units: tuple[Piece, ...]
+    """What has one answer each: documents where values are put together, else the pieces."""
     by: By
     size: int
     """The most characters (or tokens, by `tokens`) a piece has."""
@@ -53,6 +59,16 @@ class Plan:
     model: str
     documents: int
     chars: int
+    is_of_documents: bool = False
+
+    @property
+    def by_document(self) -> bool:
+        """Each document has one answer, whatever it travels with."""
+        return self.spec.one_answer_a_document and self.is_of_documents
+
+    @property
+    def unit_name(self) -> str:
+        return "documents" if self.by_document else "pieces"
 
     @property
     def total(self) -> Load:
@@ -106,36 +122,67 @@ def plan(spec: Spec, context: Context, reader: Reader, leaf_chars: int) -> Plan:
     call_chars = reader.piece_chars(leaf_chars)
     by = spec.split_by or ("paragraphs" if context.offsets is None else "documents")
     size = spec.size or (reader.tokens(call_chars) if by == "tokens" else call_chars)
+    by_document = spec.one_answer_a_document and context.offsets is not None
+    if by_document:
+        context = label_documents(context)
     pieces = split(context, by, size, spec.overlap)
     if not pieces:
         raise InputError("input", "is empty; there is nothing to ask about")
     if by == "documents" and spec.pack:
-        pieces = pack(context, pieces, size)
+        pieces = pack(context, pieces, size, MAX_DOCUMENTS_PER_CALL if by_document else None)
+    units = _units(context, pieces) if by_document else pieces
+    reducing = _reduce_loads(spec, len(units), reader, call_chars) if spec.reduce is None else []
     return Plan(
         spec,
         tuple(pieces),
+        tuple(units),
         by,
         size,
         call_chars,
-        tuple(_loads(spec, context, pieces, reader, call_chars)),
+        (_map_load(spec, context, pieces, reader), *reducing),
         reader.name,
         context.info.documents,
         context.info.chars,
+        context.offsets is not None,
     )
 
 
-def _loads(
-    spec: Spec, context: Context, pieces: Sequence[Piece], reader: Reader, call_chars: int
-) -> list[Load]:
-    answer = answer_chars(spec.schema.table) if spec.schema is not None else ANSWER_CHARS
-    asked = _prompt_chars(spec.map_question)
-    loads = [_load("map", [asked + chars for chars in _chars(context, pieces)], answer, reader)]
-    if spec.reduce is None:
-        asked = _prompt_chars(spec.reduce_question)
-        for number, level in enumerate(planned_levels(len(pieces), answer, call_chars), 1):
-            read = [asked + count * (answer + LABEL_CHARS) for count in level if count > 1]
-            loads.append(_load(f"reduce {number}", read, answer, reader))
+def _units(context: Context, pieces: Sequence[Piece]) -> list[Piece]:
+    """Each document that is not empty, as a whole."""
+    offsets = context.offsets
+    assert offsets is not None
+    numbers = dict.fromkeys(number for piece in pieces for number in documents_in(context, piece))
+    return [Piece(offsets[number], offsets[number + 1], (number, number + 1)) for number in numbers]
+
+
+def _map_load(spec: Spec, context: Context, pieces: Sequence[Piece], reader: Reader) -> Load:
+    """Of the calls that read the pieces."""
+    answer, asked = _answer_chars(spec), _prompt_chars(spec.map_question)
+    read, written = [], []
+    for piece, chars in zip(pieces, _chars(context, pieces), strict=True):
+        numbers = documents_in(context, piece) if spec.one_answer_a_document else []
+        if len(numbers) > 1 and context.ids is not None:
+            ids = [context.ids[number] for number in numbers]
+            read.append(_prompt_chars(spec.question_of_each(ids)) + chars)
+            written.append(sum(len(name) + _ELEMENT_CHARS + answer for name in ids))
+        else:
+            read.append(asked + chars)
+            written.append(answer)
+    return _load("map", read, sum(written) / len(written), reader)
+
+
+def _reduce_loads(spec: Spec, answers: int, reader: Reader, call_chars: int) -> list[Load]:
+    """Of the calls that put answers together, level by level."""
+    answer, asked = _answer_chars(spec), _prompt_chars(spec.reduce_question)
+    loads = []
+    for number, level in enumerate(planned_levels(answers, answer, call_chars), 1):
+        read = [asked + count * (answer + LABEL_CHARS) for count in level if count > 1]
+        loads.append(_load(f"reduce {number}", read, answer, reader))
     return loads
+
+
+def _answer_chars(spec: Spec) -> int:
+    return answer_chars(spec.schema.table) if spec.schema is not None else ANSWER_CHARS
 
 
 def _load(name: str, inputs: Sequence[float], answer: float, reader: Reader) -> Load:

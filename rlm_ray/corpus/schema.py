@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 _REPAIR_CHARS = 20_000
 _WHY_CHARS = 300
 _ERRORS = 3
+_CONDITIONS = (
+    "required",
+    "minProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentRequired",
+)
+"""What a schema asks of an object as a whole."""
 _ONLY_JSON = "Answer with one JSON object and nothing else: no sentences, no code fence."
 
 
@@ -61,6 +74,11 @@ class Schema:
         why = f"must be a pydantic model, a JSON Schema or a file with one; got {type(source).__name__}"
         raise InputError("schema", why)
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The fields that every answer has."""
+        return tuple(root_of(self.table).get("required", ()))
+
     def ask(self, query: str) -> str:
         """The question, and exactly what is wanted."""
         return f"{query}\n\n{_ONLY_JSON} It must match this JSON Schema:\n{self._compact()}"
@@ -74,6 +92,22 @@ class Schema:
                 return checked
             why = why or checked.why
         return Checked(None, why or why_none(answer))
+
+    def check_value(self, value: Any) -> Checked:
+        """The object itself, if it is as it shall be."""
+        return self._validated(value) if isinstance(value, dict) else Checked(None, "it is no JSON object")
+
+    def for_part(self) -> Schema:
+        """The schema of an answer about a part of a document: each field may be missing or null."""
+        root = root_of(self.table)
+        fields = {name: {"anyOf": [field, {"type": "null"}]} for name, field in root["properties"].items()}
+        whole = {keyword: inner for keyword, inner in self.table.items() if keyword != "$ref"}
+        table = {keyword: inner for keyword, inner in {**whole, **root}.items() if keyword not in _CONDITIONS}
+        return Schema({**table, "properties": fields})
+
+    def described(self) -> str:
+        """One answer, in words."""
+        return f"<a JSON object that matches this JSON Schema: {self._compact()}>"
 
     def repair(self, answer: str, why: str) -> str:
         """A question that gives the model its answer back to be put right."""
