@@ -24,6 +24,8 @@ from rlm_ray.tables import build, did_you_mean, typed
 
 CONFIG_FILE = "rlm-ray.toml"
 ENVIRONMENT_PREFIX = "RLM_RAY_"
+OTHER_VARIABLES = frozenset({"RLM_RAY_SERVE_KEYS"})
+"""Variables of that prefix that are no settings of a run: other parts of this package read them."""
 DEFAULT_MODEL = "offline/extractive"
 DEFAULT_CACHE = "~/.rlm_ray/cache"
 DEFAULT_RUN_DIR = "~/.rlm_ray/runs"
@@ -172,8 +174,8 @@ def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], fo
     for name, value in {**_from_environment(environment), **options}.items():
         if value is None:
             continue
-        table, _, key = name.rpartition(".")
-        (merged.setdefault(table, {}) if table else merged)[key] = value
+        group, key = _group_and_key(name)
+        (merged.setdefault(group, {}) if group else merged)[key] = value
     settings: Settings = build(Settings, merged, "")
     return settings
 
@@ -182,7 +184,7 @@ def changed(settings: Settings, named: Mapping[str, Any]) -> Settings:
     """The same settings but for some, by their dotted names."""
     groups: dict[str, dict[str, Any]] = {}
     for name, value in named.items():
-        group, _, key = name.rpartition(".")
+        group, key = _group_and_key(name)
         groups.setdefault(group, {})[key] = value
     changes = groups.pop("", {})
     for group, values in groups.items():
@@ -197,6 +199,12 @@ def changed(settings: Settings, named: Mapping[str, Any]) -> Settings:
     kept = {item.name: getattr(settings, item.name) for item in fields(settings)}
     built: Settings = build(Settings, kept | changes, "")
     return built
+
+
+def _group_and_key(name: str) -> tuple[str, str]:
+    """Split a dotted name at its first dot: what follows may be a model's name, with dots of its own."""
+    group, dot, key = name.partition(".")
+    return (group, key) if dot else ("", name)
 
 
 def settings_as_table(settings: Settings) -> dict[str, Any]:
@@ -246,8 +254,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     for variable, value in environment.items():
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(ENVIRONMENT_PREFIX + "TEST_"):
             continue
+        if variable in OTHER_VARIABLES:
+            continue
         if variable not in names:
-            raise ConfigError(variable, f"is no setting{did_you_mean(variable, names)}")
+            raise ConfigError(variable, f"is no setting{did_you_mean(variable, [*names, *OTHER_VARIABLES])}")
         found[names[variable]] = value
     return found
 

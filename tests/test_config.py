@@ -95,3 +95,9 @@ def test_every_setting_has_a_dotted_name():
 def test_settings_are_values():
     assert Settings() == Settings()
     assert Settings(cluster=Cluster(min_actors=2)) != Settings()
+
+
+def test_variables_of_the_service_are_no_settings_and_harm_no_other_command(tmp_path):
+    assert load_settings({}, {"RLM_RAY_SERVE_KEYS": "keys: []"}, tmp_path).model == Settings().model
+    with pytest.raises(ConfigError, match="did you mean 'RLM_RAY_SERVE_KEYS'"):
+        load_settings({}, {"RLM_RAY_SERVE_KEY": "x"}, tmp_path)

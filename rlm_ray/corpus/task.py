@@ -15,6 +15,8 @@ from rlm_ray.corpus.batch import Batch, Work
 from rlm_ray.corpus.figures import Figures
 from rlm_ray.corpus.output import Output
 from rlm_ray.corpus.rows import Corpus
+from rlm_ray.errors import InputError
+from rlm_ray.journal.folder import RunFolder
 
 OpenJob = Callable[[Settings, str, str], AbstractAsyncContextManager[Asks]]
 """A job by settings, run id and question: its next life where it is on record, else its first."""
@@ -71,14 +73,16 @@ class Task:
     ) -> Summary:
         """Raises what ended it, an error of ours; all rows that are done are saved in any case."""
         self.work.question.check(self.corpus.columns)
-        run_id = self._begin(new_run_id, restart=restart)
-        if retry_failed:
-            self.output.forget_failed()
-        done, failed = self.output.done()
-        figures = Figures(earlier=done.count, failed_earlier=failed, limit=self.work.limit)
         began = time.monotonic()
         settings = replace(self.settings, cluster=self.corpus.room_in(self.settings.cluster))
+        _, run_id = self._check(new_run_id, restart=restart)
         async with self.open_job(settings, run_id, self.work.question.source) as asks:
+            # only now: an open job holds its journal, so nobody else works on this output
+            self._begin(run_id, restart=restart)
+            if retry_failed:
+                self.output.forget_failed()
+            done, failed = self.output.done()
+            figures = Figures(earlier=done.count, failed_earlier=failed, limit=self.work.limit)
             batch = Batch(self.corpus, self.work, asks, self.output, done, figures)
             with watch(batch):
                 await batch.run()
@@ -101,20 +105,46 @@ class Task:
             out,
         )
 
-    def _begin(self, new_run_id: str, *, restart: bool) -> str:
-        """The id of the job that this output belongs to, from now on."""
-        schema = self.work.schema.table if self.work.schema is not None else None
-        now = asked(self.work.question, self.corpus, self.settings, schema)
-        before = None if restart else self.output.job()
-        if before is not None:
-            check_same(before["asked"], now, self.output.out)
-            return str(before["run_id"])
+    def _check(self, new_run_id: str, *, restart: bool) -> tuple[str, str]:
+        """The ids of the job that this output belongs to, empty for none, and of the one to be opened. Changes nothing."""
+        job = self._earlier_job(restart=restart)
         if restart:
-            self.output.clear()
-        else:
-            self.output.check_free()
-        self.output.begin({"run_id": new_run_id, "asked": now})
-        return new_run_id
+            return str((job or {}).get("run_id", "")), new_run_id
+        if job is not None:
+            check_same(job["asked"], self._asked(), self.output.out)
+            return str(job["run_id"]), str(job["run_id"])
+        self.output.check_free()
+        return "", new_run_id
+
+    def _earlier_job(self, *, restart: bool) -> dict[str, Any] | None:
+        try:
+            return self.output.job()
+        except InputError:
+            if not restart:
+                raise
+            return None  # broken notes of a job are what --restart is for
+
+    def _begin(self, run_id: str, *, restart: bool) -> None:
+        """Make the output this job's. Raises `JournalError` where the job it is taken from is still under way."""
+        before, mine = self._check(run_id, restart=restart)
+        if mine != run_id:
+            raise InputError(self.output.out, "another job has just begun here; give another --out")
+        if before == run_id and not restart:
+            return
+        is_another = before not in ("", run_id) and bool(self.settings.run_dir)
+        folder = RunFolder(self.settings.run_dir, before) if is_another else None
+        writer = folder.writer("rlm-ray batch --restart") if folder is not None and folder.exists() else None
+        try:
+            if restart:
+                self.output.clear()
+            self.output.begin({"run_id": run_id, "asked": self._asked()})
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def _asked(self) -> dict[str, Any]:
+        schema = self.work.schema.table if self.work.schema is not None else None
+        return asked(self.work.question, self.corpus, self.settings, schema)
 
 
 def _end_of(batch: Batch) -> tuple[str, str]:

@@ -13,6 +13,13 @@ from rlm_ray.errors import ConfigError
 
 PREFIX = "rlm/"
 
+_OF_ANY_PROVIDER = frozenset(
+    {
+        "temperature", "top_p", "top_k", "min_p", "seed", "stop", "frequency_penalty", "presence_penalty",
+        "repetition_penalty", "reasoning_effort", "drop_params", "verbosity",
+    }
+)  # fmt: skip
+"""Parameters that say how a model answers. All others may hold a key or an address, so they stay with their provider."""
 _LOWER_ONLY = ("max_depth", "max_iterations")
 _FREE = ("leaf_chars", "direct_below_chars", "profile")
 
@@ -33,7 +40,15 @@ class Catalogue:
         plain = model.removeprefix(PREFIX)
         if plain == model or not any(fnmatchcase(plain, pattern) for pattern in self.allowed):
             return None
-        return self.base if plain == self.base.model else replace(self.base, model=plain, recursive_model="")
+        if plain == self.base.model:
+            return self.base
+        return replace(self.base, model=plain, recursive_model="", params=self._params_for(plain))
+
+    def _params_for(self, model: str) -> dict[str, Any]:
+        """The base's parameters for another model: whole for the same provider, else without what leads to one."""
+        if _provider_of(model) == _provider_of(self.base.model):
+            return {name: value for name, value in self.base.params.items() if name != "base_model"}
+        return {name: value for name, value in self.base.params.items() if name in _OF_ANY_PROVIDER}
 
     def ids(self) -> list[str]:
         """Those that can be listed: a pattern names no model."""
@@ -73,6 +88,12 @@ def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
 def lower(first: Limits, second: Limits) -> Limits:
     """Both at once."""
     return Limits(**{name: _least(getattr(first, name), getattr(second, name)) for name in Limits.__slots__})
+
+
+def _provider_of(model: str) -> str:
+    """The prefix of a litellm model; a bare name has none, and may be of any provider, so it is its own."""
+    provider, slash, _ = model.partition("/")
+    return provider.lower() if slash else f"{model}/"
 
 
 def _least(first: Any, second: Any) -> Any:

@@ -1,4 +1,5 @@
-"""The desk: who may start a run, what each key has spent, and which replica has which run. Pure: time comes in.
+"""The desk: who may start a run, what each key has spent, and which replica has which run. Pure: time comes in, as
+`now`, seconds of a clock that never jumps.
 
 Every request that starts a run gets a **ticket** here, and gives it back with what it cost. So limits hold over all
 replicas, and the runs of a replica that died are known:
@@ -134,13 +135,13 @@ class Desk:
     _cancelled: set[str] = field(default_factory=set)
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
-    def admit(self, ask: Ask, now: float) -> Answer:
-        """A ticket, or why not."""
+    def admit(self, ask: Ask, now: float, unix_time: float | None = None) -> Answer:
+        """A ticket, or why not. `unix_time` dates what outlives this process; None: it is `now`."""
         if (
             given := self.tickets.get(ask.run_id)
         ) is not None:  # it asks again: the answer was lost on its way
             return Admitted(ask.cost_usd if ask.key.budget_usd is None else given.held_usd)
-        if (known := self._known(ask, now)) is not None:
+        if (known := self._known(ask, dated := now if unix_time is None else unix_time)) is not None:
             return known
         self._seen[ask.replica] = now
         refused = self._full(ask) or self._poor(ask.key) or self._too_fast(ask.key, now)
@@ -151,7 +152,7 @@ class Desk:
             ask.run_id, ask.key.name, ask.replica, held or 0.0, ask.lasting, rest_of
         )
         if ask.idempotency:
-            self.remembered[f"{ask.key.name}/{ask.idempotency}"] = (ask.run_id, ask.digest, now)
+            self.remembered[f"{ask.key.name}/{ask.idempotency}"] = (ask.run_id, ask.digest, dated)
         return Admitted(held if held is not None else ask.cost_usd)
 
     def settle(
@@ -206,11 +207,11 @@ class Desk:
             "remembered": {name: list(value) for name, value in self.remembered.items()},
         }
 
-    def _known(self, ask: Ask, now: float) -> Answer | None:
+    def _known(self, ask: Ask, unix_time: float) -> Answer | None:
         if not ask.idempotency:
             return None
         self.remembered = {
-            name: value for name, value in self.remembered.items() if now - value[2] < REMEMBERED_S
+            name: value for name, value in self.remembered.items() if unix_time - value[2] < REMEMBERED_S
         }
         found = self.remembered.get(f"{ask.key.name}/{ask.idempotency}")
         if found is None:

@@ -46,7 +46,7 @@ class DeskActor:
         return await self._opener.address()
 
     async def admit(self, ask: Ask) -> Answer | JournalError:
-        answer = self._desk.admit(ask, time.time())
+        answer = self._desk.admit(ask, time.monotonic(), time.time())
         return await self._saved() or answer
 
     async def settle(
@@ -63,12 +63,12 @@ class DeskActor:
     async def listen(self, replica: str, running: tuple[str, ...]) -> News:
         """News at once where there are any, else when there are or after a while."""
         stirred = self._stirred
-        news = self._desk.listen(replica, running, time.time())
+        news = self._desk.listen(replica, running, time.monotonic())
         if not news:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LISTEN_S):
                     await stirred.wait()
-            news = self._desk.listen(replica, running, time.time())
+            news = self._desk.listen(replica, running, time.monotonic())
         return news
 
     async def leave(self, replica: str) -> None:

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
-from rlm_ray.errors import InputError
+from rlm_ray.errors import InputError, JournalError
 from rlm_ray.journal.storage import errors_of, filesystem
 from rlm_ray.serve.desk_actor import FOLDER
 
 CHUNK = 1 << 20
 DAY_S = 24 * 3600.0
+
+_log = logging.getLogger(__name__)
 
 _FILE_ID = re.compile(r"file-[0-9a-f]{24}")
 
@@ -98,10 +101,20 @@ class FileStore:
             self._discard(self._path(key, file_id))
 
     def sweep(self, now: float) -> None:
-        """Drop what has expired, of all keys."""
+        """Drop what has expired, of all keys. What cannot be looked at is left for the next time."""
         with errors_of(self._address):
-            for key in self._names(self._root):
-                self.files_of(key, now)
+            keys = self._names(self._root)
+        for key in keys:
+            try:
+                file_ids = self._ids(key)
+            except JournalError as error:
+                _log.warning("files of %s are not swept: %s", key, error)
+                continue
+            for file_id in file_ids:
+                try:
+                    self.find(key, file_id, now)
+                except JournalError as error:
+                    _log.warning("file %s of %s is not swept: %s", file_id, key, error)
 
     def _ids(self, key: str) -> list[str]:
         with errors_of(self._address):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.limits import Limits
-from rlm_ray.errors import ConfigError
+from rlm_ray.errors import ConfigError, RLMError
 from rlm_ray.serve.args import AppArgs
 from rlm_ray.serve.catalogue import Catalogue, lower, make_catalogue, with_options
 from rlm_ray.serve.desk_actor import DeskClient
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 KEYS_VARIABLE = "RLM_RAY_SERVE_KEYS"
 SWEEP_S = 3600.0
+
+_log = logging.getLogger(__name__)
 
 
 class Replica:
@@ -62,7 +65,10 @@ class Replica:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.to_thread(self._files.sweep, time.time())
+            try:
+                await asyncio.to_thread(self._files.sweep, time.time())
+            except RLMError as error:
+                _log.warning("expired files are dropped later: %s", error)
             await asyncio.sleep(SWEEP_S)
 
     def _settings(self, noted: Noted) -> Settings:

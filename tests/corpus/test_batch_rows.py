@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 from batch_fakes import FakeJob, rows_of, task_of, used
@@ -12,7 +12,15 @@ from batch_fakes import FakeJob, rows_of, task_of, used
 from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
 from rlm_ray.corpus.schema import Schema
-from rlm_ray.errors import AuthenticationError, ConfigError, InputError, LimitReached, ModelError
+from rlm_ray.errors import (
+    AuthenticationError,
+    ConfigError,
+    InputError,
+    JournalError,
+    LimitReached,
+    ModelError,
+)
+from rlm_ray.journal.folder import RunFolder
 from rlm_ray.session import Completion
 
 DOCUMENTS = [{"id": f"d{n}", "title": f"t{n}", "text": f"text {n}"} for n in range(20)]
@@ -351,3 +359,47 @@ async def test_large_texts_are_not_all_held_at_once(out, monkeypatch):
     summary = await task_of(documents, out, job).run("run")
     assert summary.answered == 21
     assert job.most_under_way == 3
+
+
+class HeldJob(FakeJob):
+    """A job that cannot be opened: another process holds its journal."""
+
+    @asynccontextmanager
+    async def open(self, settings, run_id, query):
+        raise JournalError(run_id, "another process writes this journal")
+        yield self
+
+
+@pytest.mark.parametrize("how", [{"restart": True}, {"retry_failed": True}])
+async def test_nothing_is_dropped_before_the_lock_is_held(out, how):
+    def reply(row, query, context):
+        raise ModelError("m", "not today")
+
+    await task_of(DOCUMENTS, out, FakeJob(reply)).run("first")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(JournalError):
+        await task_of(DOCUMENTS, out, HeldJob()).run("second", **how)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+async def test_a_restart_drops_nothing_of_a_job_that_is_still_under_way(out, tmp_path):
+    settings = Settings(run_dir=str(tmp_path / "runs"))
+    await task_of(DOCUMENTS, out, FakeJob(), settings=settings).run("first")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    writer = RunFolder(settings.run_dir, "first").writer("another process")
+    try:
+        with pytest.raises(JournalError, match="another process"):
+            await task_of(DOCUMENTS, out, FakeJob(), settings=settings).run("second", restart=True)
+    finally:
+        writer.close()
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    await task_of(DOCUMENTS, out, FakeJob(), settings=settings).run("third", restart=True)
+    assert json.loads((out / "job.json").read_text())["run_id"] == "third"
+
+
+async def test_a_restart_goes_over_broken_notes_of_a_job(out):
+    await task_of(DOCUMENTS, out, FakeJob()).run("first")
+    (out / "job.json").write_text("{")
+    with pytest.raises(InputError, match="--restart"):
+        await task_of(DOCUMENTS, out, FakeJob()).run("second")
+    assert (await task_of(DOCUMENTS, out, FakeJob()).run("third", restart=True)).answered == len(DOCUMENTS)

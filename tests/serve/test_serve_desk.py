@@ -145,6 +145,15 @@ def test_the_lasting_runs_of_a_silent_replica_are_taken_up_once_and_the_others_a
     assert not desk.listen("c", (), SILENT_S)
 
 
+def test_a_jump_of_the_wall_clock_ends_no_replica_and_fills_no_rate():
+    desk = Desk()
+    desk.admit(ask("r1", "a", lasting=True, rpm=6, again=("k", "d")), 0, 1e9)
+    assert code_of(desk.admit(ask("r2", "b", rpm=6), 1, 2e9)) == "rate_limit_exceeded"
+    assert not desk.listen("b", (), 2)
+    assert code_of(desk.admit(ask("r3", "b", again=("k", "d")), 3, 1e9 + 3)) == "Known"
+    assert code_of(desk.admit(ask("r4", "b", again=("k", "d")), 4, 2e9)) == "Admitted"
+
+
 def test_a_replica_that_leaves_hands_over_at_once():
     desk = Desk()
     desk.admit(ask("r1", "a", lasting=True), 5)

@@ -121,6 +121,63 @@ def test_models_are_aliases_and_allowed_names_with_settings_of_their_own(tmp_pat
     assert catalogue.ids() == ["deep", "rlm/openai/big", "rlm/openai/mini"]
 
 
+@pytest.mark.parametrize(
+    ("base", "other", "kept"),
+    [
+        ("openai/a", "openai/b", {"api_key", "api_base", "extra_headers", "temperature"}),
+        ("openai/a", "OpenAI/b", {"api_key", "api_base", "extra_headers", "temperature"}),
+        ("openai/a", "anthropic/b", {"temperature"}),
+        ("openai/a", "azure/openai/b", {"temperature"}),
+        ("hosted_vllm/a", "openai/b", {"temperature"}),
+        ("openai/a", "b", {"temperature"}),
+        ("gpt-5", "claude-4", {"temperature"}),
+        ("gpt-5", "openai/gpt-5", {"temperature"}),
+    ],
+)
+def test_another_provider_gets_neither_key_nor_address_of_the_first(base, other, kept, tmp_path):
+    params = {"api_key": "k", "api_base": "http://x", "extra_headers": {"x": "y"}, "temperature": 0}
+    unsafe = dict.fromkeys(["base_model"], "gpt-4")
+    settings = {"model": base, "recursive_model": "openai/small", "params": params | unsafe}
+    catalogue = make_catalogue(settings, {}, ["*"], str(tmp_path))
+    assert set(catalogue.settings(f"rlm/{other}").params) == kept
+    assert catalogue.settings(f"rlm/{base}").params == params | unsafe
+
+
+UNKNOWN_TO_OTHERS = ["api_key", "api_base", "base_url", "api_version", "headers", "extra_headers", "extra_body", "default_headers", "organization", "project", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_profile_name", "vertex_credentials", "vertex_project", "azure_ad_token", "azure_username", "client_secret", "tenant_id", "client", "custom_llm_provider", "model_list", "fallbacks", "metadata", "user", "proxies", "ssl_verify", "api_token", "watsonx_apikey", "something_new"]
+
+
+@pytest.mark.parametrize("name", UNKNOWN_TO_OTHERS)
+def test_whatever_may_be_a_credential_stays_with_its_provider(name, tmp_path):
+    catalogue = make_catalogue({"model": "openai/a", "params": {name: "x"}}, {}, ["*"], str(tmp_path))
+    assert catalogue.settings("rlm/groq/b").params == {}
+
+
+@pytest.mark.parametrize("model", ["gpt-4.1", "openai/gpt-4.1", "ollama/qwen2.5:7b", "a.b/c.d:e.f", "plain"])
+@pytest.mark.parametrize("where", ["settings", "alias"])
+def test_prices_of_models_with_dots_slashes_and_colons_hold(model, where, tmp_path):
+    table = {"prices": {model: {"input_usd": 1.5, "output_usd": 2}}}
+    settings, models = (table, {"deep": {}}) if where == "settings" else ({}, {"deep": table})
+    catalogue = make_catalogue(settings, models, [], str(tmp_path))
+    assert catalogue.settings("deep").prices[model].input_usd == 1.5
+
+
+def test_parameters_whose_names_have_dots_are_one_parameter(tmp_path):
+    catalogue = make_catalogue({"params": {"extra.x.y": 1}}, {}, [], str(tmp_path))
+    assert catalogue.base.params == {"extra.x.y": 1}
+
+
+def test_a_sweep_goes_on_after_a_file_that_cannot_be_looked_at(files, tmp_path, caplog):
+    bad, old = save(files), save(files)
+    other = save(files, key="bob")
+    folder = tmp_path / "runs" / "serve" / "files" / "ann"
+    (folder / f"{bad.id}.json").write_text("{")
+    files.sweep(101.0 + 2 * DAY_S)
+    assert not (folder / f"{old.id}.json").exists()
+    assert files.files_of("bob", 101.0) == []
+    assert other.id not in caplog.text
+    assert bad.id in caplog.text
+
+
 def test_wishes_may_lower_what_a_model_allows_and_never_raise_it(tmp_path):
     catalogue = make_catalogue(
         {"max_depth": 2, "limits": {"cost_usd": 2, "calls": 10}}, {}, [], str(tmp_path)

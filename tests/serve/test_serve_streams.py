@@ -14,10 +14,11 @@ from rlm_ray.errors import ClusterError, ConfigError, InputError
 from rlm_ray.serve.feed import Feed
 from rlm_ray.serve.files import TooLargeError
 from rlm_ray.serve.http import sse
-from rlm_ray.serve.http.chat import pieces_of
+from rlm_ray.serve.http.chat import ChatRequest, pieces_of
 from rlm_ray.serve.http.refusals import refusal_of, refusal_of_end
+from rlm_ray.serve.http.responses import ResponseRequest
 from rlm_ray.serve.http.shapes import FilePart, RunOptions, json_wish
-from rlm_ray.serve.question import FileData, FileRef
+from rlm_ray.serve.question import FileData, FileRef, Text
 from rlm_ray.serve.telling import told
 
 RECORD = RunOpened(1.0, "r", "q", {}, Input(), "0")
@@ -180,3 +181,53 @@ def test_wishes_are_settings_or_pieces_of_context():
 def test_a_wish_for_json_is_put_into_words(form, said):
     assert said in json_wish(form)
     assert bool(json_wish(form)) == bool(said)
+
+
+IMAGES = [
+    {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+    {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+    {"type": "video_url", "video_url": {"url": "https://example.org/x"}},
+]
+SAID = {"type": "text", "text": "What is this?"}
+
+
+def chat(*messages):
+    return ChatRequest(model="m", messages=list(messages)).wanted()
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_of_an_earlier_turn_is_a_placeholder(image):
+    wanted = chat(
+        {"role": "user", "content": [SAID, image]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": "And who wrote Faust?"},
+    )
+    assert wanted.messages[0].pieces == (
+        Text("What is this?"),
+        Text(f"[{image['type']}: cannot be read here]"),
+    )
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_in_the_question_is_refused_with_what_to_do(image):
+    with pytest.raises(InputError, match=r"cannot be read here; describe it in words"):
+        chat({"role": "user", "content": [SAID, image]})
+    with pytest.raises(InputError, match=image["type"]):
+        chat({"role": "user", "content": "Hi"}, {"role": "user", "content": [image]}, {"role": "assistant"})
+
+
+def test_responses_treat_images_alike():
+    image = {"type": "input_image", "image_url": "https://example.org/x.png"}
+    old = {"role": "user", "content": [{"type": "input_text", "text": "Look"}, image]}
+    wanted = ResponseRequest(model="m", input=[old, {"role": "user", "content": "Who?"}]).wanted()
+    assert wanted.messages[0].pieces[1] == Text("[input_image: cannot be read here]")
+    with pytest.raises(InputError, match="input_image"):
+        ResponseRequest(model="m", input=[old]).wanted()
+
+
+def test_a_refusal_of_the_assistant_is_a_text():
+    wanted = chat(
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+        {"role": "user", "content": "Why?"},
+    )
+    assert wanted.messages[0].pieces == (Text("No."),)

@@ -15,7 +15,7 @@ from rlm_ray.serve.http.guard import Guard
 from rlm_ray.serve.http.progress import progress_of
 from rlm_ray.serve.http.refusals import documented, refusal_of_end
 from rlm_ray.serve.http.service import Service, Wanted
-from rlm_ray.serve.http.shapes import FilePart, RunOptions, Usage, json_wish, texts_only, totals
+from rlm_ray.serve.http.shapes import FilePart, RunOptions, Usage, json_wish, last_of_user, readable, totals
 from rlm_ray.serve.keys import Key
 from rlm_ray.serve.question import Message, Piece, Text
 
@@ -29,10 +29,13 @@ class ChatPart(BaseModel):
     type: str
     text: str | None = None
     file: FilePart | None = None
+    refusal: str | None = None
 
     def piece(self) -> Piece | None:
         if self.type == "text" and self.text is not None:
             return Text(self.text)
+        if self.type == "refusal" and self.refusal is not None:
+            return Text(self.refusal)
         return self.file.piece() if self.type == "file" and self.file is not None else None
 
 
@@ -40,9 +43,10 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ChatPart] | None = None
 
-    def message(self) -> Message:
+    def message(self, *, is_question: bool) -> Message:
         if isinstance(self.content, list):
-            return Message(self.role, texts_only([(part.type, part.piece()) for part in self.content]))
+            parts = [(part.type, part.piece()) for part in self.content]
+            return Message(self.role, readable(parts, is_question=is_question))
         return Message(self.role, (Text(self.content),) if self.content else ())
 
 
@@ -67,7 +71,8 @@ class ChatRequest(BaseModel):
 
     def wanted(self) -> Wanted:
         wish = json_wish(self.response_format)
-        messages = [message.message() for message in self.messages]
+        last = last_of_user([message.role for message in self.messages])
+        messages = [message.message(is_question=place == last) for place, message in enumerate(self.messages)]
         messages += [Message("system", (Text(wish),))] if wish else []
         params = {} if self.temperature is None else {"temperature": self.temperature}
         return Wanted("chat", self, self.model, messages, self.rlm, params, metadata=self.metadata or {})
@@ -130,12 +135,15 @@ def _completion(run_id: str, model: str, end: RunEnded) -> ChatCompletion:
 
 async def _chunks(service: Service, run_id: str, body: ChatRequest) -> AsyncGenerator[str]:
     """The role at once; then what the run does, as reasoning; then the answer, why it ended, and what it used."""
-    head = {
+    has_usage_chunk = body.stream_options is not None and body.stream_options.include_usage
+    head: dict[str, Any] = {
         "id": f"chatcmpl-{run_id}",
         "object": "chat.completion.chunk",
         "created": int(time.time()),
         "model": body.model,
     }
+    if has_usage_chunk:  # as OpenAI's: null everywhere but in the one chunk that has it
+        head["usage"] = None
 
     def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
@@ -156,8 +164,9 @@ async def _chunks(service: Service, run_id: str, body: ChatRequest) -> AsyncGene
         return
     usage = _usage(end).model_dump()
     last = [chunk({"content": piece}) for piece in pieces_of(end.answer or "")]
-    last.append(chunk({}, _finish(end), usage=usage, rlm=run_facts(run_id, end)))
-    if body.stream_options is not None and body.stream_options.include_usage:
+    told_here = {} if has_usage_chunk else {"usage": usage}
+    last.append(chunk({}, _finish(end), **told_here, rlm=run_facts(run_id, end)))
+    if has_usage_chunk:
         last.append(sse.event(head | {"choices": [], "usage": usage}))
     yield "".join([*last, sse.DONE])  # all is known: each part alone would pass through three processes
 

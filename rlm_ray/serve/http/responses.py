@@ -13,7 +13,7 @@ from rlm_ray.serve.http.refusals import documented
 from rlm_ray.serve.http.response_events import response_events
 from rlm_ray.serve.http.response_object import ResponseObject, response_of
 from rlm_ray.serve.http.service import Service, Wanted
-from rlm_ray.serve.http.shapes import FilePart, RunOptions, json_wish, texts_only
+from rlm_ray.serve.http.shapes import FilePart, RunOptions, json_wish, last_of_user, readable
 from rlm_ray.serve.keys import Key
 from rlm_ray.serve.question import Message, Piece, Text
 from rlm_ray.serve.request import state_of
@@ -38,10 +38,11 @@ class InputMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[InputPart]
 
-    def message(self) -> Message:
+    def message(self, *, is_question: bool) -> Message:
         if isinstance(self.content, str):
             return Message(self.role, (Text(self.content),) if self.content else ())
-        return Message(self.role, texts_only([(part.type, part.read()) for part in self.content]))
+        parts = [(part.type, part.read()) for part in self.content]
+        return Message(self.role, readable(parts, is_question=is_question))
 
 
 class OtherItem(BaseModel):
@@ -85,7 +86,9 @@ class ResponseRequest(BaseModel):
         if isinstance(self.input, str):
             messages.append(Message("user", (Text(self.input),)))
         else:
-            messages += [item.message() for item in self.input if isinstance(item, InputMessage)]
+            items = [item for item in self.input if isinstance(item, InputMessage)]
+            last = last_of_user([item.role for item in items])
+            messages += [item.message(is_question=place == last) for place, item in enumerate(items)]
         params = {} if self.temperature is None else {"temperature": self.temperature}
         return Wanted(
             "response", self, self.model, messages, self.rlm, params, self.background, self.metadata or {}

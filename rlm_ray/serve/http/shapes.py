@@ -106,9 +106,20 @@ def json_wish(form: dict[str, JsonValue] | None) -> str:
     return ""
 
 
-def texts_only(parts: Sequence[tuple[str, Piece | None]]) -> tuple[Piece, ...]:
-    """Raises `InputError` where a part is of a kind that is not read."""
+def readable(parts: Sequence[tuple[str, Piece | None]], *, is_question: bool) -> tuple[Piece, ...]:
+    """The parts of a message; a placeholder for each that cannot be read, such as an image.
+
+    Raises `InputError` where that stands in the question itself: nobody could answer it.
+    """
+    found: list[Piece] = []
     for kind, piece in parts:
-        if piece is None:
-            raise InputError("content", f"parts of type {kind!r} are not read; send text or files of text")
-    return tuple(piece for _, piece in parts if piece is not None)
+        if piece is None and is_question:
+            why = f"parts of type {kind[:40]!r} cannot be read here; describe it in words, or send text or a file of text"
+            raise InputError("content", why)
+        found.append(piece if piece is not None else Text(f"[{kind[:40]}: cannot be read here]"))
+    return tuple(found)
+
+
+def last_of_user(roles: Sequence[str]) -> int:
+    """The place of the last message of the user; -1 where there is none."""
+    return max((place for place, role in enumerate(roles) if role == "user"), default=-1)
