@@ -28,7 +28,7 @@ from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.admission.protocol import Ask, Batch, Outcome, Replies, RunTerms, Settle
 from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.admission.transport import METHODS, AdmissionTransport
+from rlm_ray.admission.transport import CODEC, METHODS, AdmissionTransport
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Usage
 from rlm_ray.line import Address, Line
@@ -237,7 +237,7 @@ class AdmissionActor(AdmissionShell):
     """What `cluster/` wraps: the shell, and a direct line to it."""
 
     async def address(self, host: str) -> Address:
-        return await Line(self, METHODS, secrets.token_bytes(32)).listen(host)
+        return await Line(self, METHODS, secrets.token_bytes(32), CODEC).listen(host)
 
 
 class ActorTransport:

@@ -12,7 +12,9 @@
      ├─ SandboxError          the jail cannot be built, or it broke
      ├─ ClusterError          Ray cannot be reached or lost a part of the run
      │   ├─ ActorLostError         the actor of a session died
-     │   └─ ContextLostError       the object store lost a context
+     │   ├─ ContextLostError       the object store lost a context
+     │   ├─ RemoteCallError        a lasting actor of the cluster answered a call with an error
+     │   └─ VersionMismatchError   the cluster runs lasting actors of another version of rlm_ray
      ├─ JournalError          the record of a run cannot be written or read
      ├─ LimitReached          a limit of the run stopped it; carries the partial answer
      └─ SubCallError          a child failed; raised inside the REPL of its parent
@@ -110,6 +112,14 @@ class ActorLostError(ClusterError):
 
 class ContextLostError(ClusterError):
     """The object store lost a context."""
+
+
+class RemoteCallError(ClusterError):
+    """One call to a lasting actor of the cluster failed there, could not be decoded, or took too long."""
+
+
+class VersionMismatchError(ClusterError):
+    """The lasting actors of the cluster are those of another version of rlm_ray."""
 
 
 class JournalError(_Refused):

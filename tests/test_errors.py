@@ -12,6 +12,8 @@ ERRORS = [
     errors.InputError("query", "is empty; ask a question"),
     errors.ActorLostError("the actor ..."),
     errors.ContextLostError("the object store ..."),
+    errors.RemoteCallError("a call of usage failed: ..."),
+    errors.VersionMismatchError("the cluster runs ..."),
     errors.JournalError("20260101-000000-abc", "cannot be written: ..."),
     errors.ConfigError("max_depth", "must be ..."),
     errors.ModelError("m", "no", 400),

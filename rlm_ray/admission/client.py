@@ -32,6 +32,7 @@ from rlm_ray.admission.outbox import Outbox
 from rlm_ray.admission.permit import Permit
 from rlm_ray.admission.post import COALESCE_S, Post
 from rlm_ray.admission.protocol import (
+    FAILED,
     Ask,
     Batch,
     Granted,
@@ -44,7 +45,7 @@ from rlm_ray.admission.protocol import (
 )
 from rlm_ray.core.ledger import Amount
 from rlm_ray.core.limits import Limits
-from rlm_ray.errors import LimitReached, QuotaError
+from rlm_ray.errors import ClusterError, LimitReached, QuotaError, RemoteCallError
 
 SETTLE_PATIENCE_S = 0.02
 ASK_AGAIN_S = 5.0
@@ -172,7 +173,10 @@ class AdmissionClient:
         sent_at = self._clock()
         try:
             replies = await self._transport.exchange(batch)
-        except Exception as error:  # noqa: BLE001 - any failure of a foreign transport means the same
+        except ClusterError as error:  # it was heard, and answered with an error
+            self._fail(batch, error)
+            return
+        except Exception as error:  # noqa: BLE001 - any other failure of a foreign transport means the same
             self._lose_touch(batch, error)
             return
         finally:
@@ -192,6 +196,23 @@ class AdmissionClient:
         """Nothing for long: should this process have been taken for dead meanwhile, its asks were dropped."""
         for ask, _ in self._pending.values():
             self._outbox.ask(ask)
+
+    def _fail(self, batch: Batch, error: ClusterError) -> None:
+        """What of a batch cannot be answered fails alone: the others are sent again, each by itself."""
+        parts = batch.parts()
+        if len(parts) > 1:
+            for part in parts:
+                self._own(self._exchange(part))
+            return
+        _log.warning("the admission refused a message: %s", error)
+        for ask in batch.asks:
+            _, future = self._pending.pop(ask.ticket, (None, None))
+            if future is not None and not future.done():
+                future.set_exception(error)
+        for settle in batch.settles:
+            self._acknowledge(settle)
+        if self._pending and not self._held:
+            self._post.send_soon(self._retry_s)
 
     def _abandon(self, ticket: str) -> None:
         self._pending.pop(ticket, None)
@@ -248,8 +269,8 @@ class AdmissionClient:
         future.set_result(permit)
 
     def _acknowledge(self, settle: Settle) -> None:
-        permit = self._open.pop(settle.permit)
-        if permit.ask.run_id in self._books:
+        permit = self._open.pop(settle.permit, None)
+        if permit is not None and permit.ask.run_id in self._books:
             waits_s = (permit.queue_wait_s, permit.rate_wait_s)
             self._books[permit.ask.run_id].settled(permit.ask, settle, waits_s)
         for unheard, heard in self._flushes:
@@ -302,7 +323,9 @@ class AdmissionClient:
             await asyncio.sleep(TICK_S)
 
 
-def _error(ask: Ask, refused: Refused) -> LimitReached | QuotaError:
+def _error(ask: Ask, refused: Refused) -> LimitReached | QuotaError | RemoteCallError:
+    if refused.reason == FAILED:
+        return RemoteCallError(refused.why)
     if refused.reason == "quota":
         return QuotaError(ask.model, refused.why)
     return LimitReached(refused.reason, refused.why)

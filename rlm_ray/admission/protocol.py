@@ -101,10 +101,13 @@ class Refused:
     ticket: str
     holder: str
     reason: str
-    """`cost_usd`, `tokens`, `calls`, `sessions`, `time_s` or `quota`; `closed` where the run is not open."""
+    """`cost_usd`, `tokens`, `calls`, `sessions`, `time_s` or `quota`; `closed` where the run is not open; `failed`."""
     why: str
     """A sentence for the user."""
 
+
+FAILED = "failed"
+"""The reason of a refusal that is the admission's own fault."""
 
 Verdict = Granted | Refused
 
@@ -195,6 +198,16 @@ class Batch:
     resume: Resume | None = None
     hold: bool = False
     """Asks are waiting: answer when there is a verdict, not before."""
+
+    def parts(self) -> list[Batch]:
+        """The same in batches of one thing each; every message may arrive twice."""
+        resumes = [Batch(self.holder, self.epoch, resume=self.resume)] if self.resume is not None else []
+        return [
+            *resumes,
+            *(Batch(self.holder, self.epoch, settles=(settle,)) for settle in self.settles),
+            *(Batch(self.holder, self.epoch, withdrawn=(ticket,)) for ticket in self.withdrawn),
+            *(Batch(self.holder, self.epoch, asks=(ask,)) for ask in self.asks),
+        ]
 
 
 @dataclass(frozen=True, slots=True)

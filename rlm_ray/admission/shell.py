@@ -8,15 +8,19 @@ same holder frees the older one, so nothing piles up and nothing waits for a tic
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rlm_ray.admission.admission import Admission
-from rlm_ray.admission.protocol import Batch, Refused, Replies, Room, RunStatus, RunTerms, Verdict
+from rlm_ray.admission.protocol import FAILED, Batch, Refused, Replies, Room, RunStatus, RunTerms, Verdict
 from rlm_ray.core.usage import RunUsage
 
 HOLD_S = 10.0
 ROOMS_EVERY_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class _Holder:
@@ -95,15 +99,21 @@ class AdmissionShell:
         self._tick()
 
     def _take_in(self, batch: Batch) -> None:
+        """An error about one thing is that thing's own: the others of the batch are taken in."""
         now = self._clock()
         if batch.resume is not None:
             self._admission.resume(batch.holder, batch.resume, now)
         for settle in batch.settles:
-            self._admission.settle(settle, now)
+            with _logged("settle", settle.permit):
+                self._admission.settle(settle, now)
         for ticket in batch.withdrawn:
-            self._admission.withdraw(ticket, now)
+            with _logged("withdraw", ticket):
+                self._admission.withdraw(ticket, now)
         for ask in batch.asks:
-            self._admission.ask(ask, now)
+            with _logged("ask", ask.ticket) as failures:
+                self._admission.ask(ask, now)
+            for why in failures:
+                self._holders[batch.holder].mailbox.append(Refused(ask.ticket, batch.holder, FAILED, why))
 
     def _tick(self) -> None:
         """Hand out what is due and set the timer for what will be."""
@@ -151,3 +161,14 @@ class AdmissionShell:
         opened = tuple(room for room in rooms if room is not None)
         holder.runs = {room.run_id for room in opened}
         return opened
+
+
+@contextmanager
+def _logged(what: str, ticket: str) -> Iterator[list[str]]:
+    """Where it raises, the log says so, and the list that it brings has the sentence."""
+    failures: list[str] = []
+    try:
+        yield failures
+    except Exception as error:  # noqa: BLE001 - whatever it was, whoever asked is told
+        _log.exception("%s of %s failed", what, ticket)
+        failures.append(f"the admission could not judge this call: {type(error).__name__}: {error}")

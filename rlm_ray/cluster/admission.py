@@ -13,12 +13,12 @@ from typing import Any
 from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.protocol import Batch, Refused, Replies, RunStatus, RunTerms
 from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.admission.transport import METHODS, AdmissionTransport
+from rlm_ray.admission.transport import CODEC, METHODS, AdmissionTransport
 from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.line import Address
 
-NAME = "rlm_ray.admission.v1"
+NAME = "rlm_ray.admission"
 
 
 class AdmissionActor(AdmissionShell):
@@ -26,7 +26,7 @@ class AdmissionActor(AdmissionShell):
 
     def __init__(self) -> None:
         super().__init__(Admission(random.random), uuid.uuid4().hex)
-        self._opener = LineOpener(self, METHODS)
+        self._opener = LineOpener(self, METHODS, CODEC)
 
     async def address(self) -> Address:
         """Where its line is."""

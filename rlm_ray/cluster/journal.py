@@ -9,9 +9,12 @@ import ray
 
 from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
 from rlm_ray.errors import ClusterError, JournalError
-from rlm_ray.journal.protocol import METHODS, JournalRef
+from rlm_ray.journal.protocol import CODEC, METHODS, JournalRef
 from rlm_ray.journal.shell import JournalShell
 from rlm_ray.line import Address, LineTransport
+
+STORAGE_TIMEOUT_S = 300.0
+"""For a slow object store, which tries again by itself."""
 
 
 class JournalActor(JournalShell):
@@ -19,7 +22,7 @@ class JournalActor(JournalShell):
 
     def __init__(self) -> None:
         super().__init__()
-        self._opener = LineOpener(self, METHODS)
+        self._opener = LineOpener(self, METHODS, CODEC)
 
     async def address(self) -> Address:
         """Where its line is."""
@@ -49,18 +52,20 @@ class RemoteJournal:
 
     async def hold(self, ref: JournalRef) -> None:
         """Hold the run until it is closed, or this process is gone."""
-        await self._ask("hold", ref)
+        await self._ask("hold", ref, timeout_s=None)
 
     async def close(self, ref: JournalRef) -> None:
         """The run is over."""
         await self._ask("close", ref)
 
-    async def _ask(self, method: str, ref: JournalRef, *arguments: Any) -> Any:
+    async def _ask(
+        self, method: str, ref: JournalRef, *arguments: Any, timeout_s: float | None = STORAGE_TIMEOUT_S
+    ) -> Any:
         line = self._lines.get(ref.home)
         if line is None:
-            line = self._lines[ref.home] = LineTransport(Finder(partial(journal_actor, ref.home)))
+            line = self._lines[ref.home] = LineTransport(Finder(partial(journal_actor, ref.home)), CODEC)
         try:
-            answer = await insist("journal", line, method, ref, *arguments)
+            answer = await insist("journal", line, method, ref, *arguments, timeout_s=timeout_s)
         except ClusterError as error:
             raise JournalError(ref.run_id, f"cannot be recorded: {error}") from error
         if isinstance(answer, JournalError):

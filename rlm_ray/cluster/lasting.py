@@ -13,8 +13,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlm_ray.cluster.gone import ACTOR_GONE
+from rlm_ray.codec import Codec
 from rlm_ray.errors import ClusterError
-from rlm_ray.line import Address, Line, LineTransport
+from rlm_ray.line import CALL_TIMEOUT_S, PROTOCOL, Address, Line, LineTransport
 
 NAMESPACE = "rlm_ray"
 ATTEMPTS = 40
@@ -32,7 +33,7 @@ def lasting_actor(cls: type[Any], name: str, *arguments: Any, node: str = "") ->
     return (
         ray.remote(cls)
         .options(
-            name=name,
+            name=f"{name}.v{PROTOCOL}",
             namespace=NAMESPACE,
             get_if_exists=True,
             lifetime="detached",
@@ -51,8 +52,8 @@ class LineOpener:
     A Ray call for every message would cost ten times the CPU.
     """
 
-    def __init__(self, shell: object, methods: frozenset[str]) -> None:
-        self._line = Line(shell, methods, secrets.token_bytes(32))
+    def __init__(self, shell: object, methods: frozenset[str], codec: Codec) -> None:
+        self._line = Line(shell, methods, secrets.token_bytes(32), codec)
         self._opening: asyncio.Task[Address] | None = None
 
     async def address(self) -> Address:
@@ -79,11 +80,15 @@ class Finder:
         return address
 
 
-async def insist(name: str, line: LineTransport, method: str, *arguments: Any) -> Any:
-    """Ask; one that died is replaced meanwhile, so ask again."""
+async def insist(
+    name: str, line: LineTransport, method: str, *arguments: Any, timeout_s: float | None = CALL_TIMEOUT_S
+) -> Any:
+    """Ask; one that died is replaced meanwhile, so ask again. Raises `ClusterError`."""
     for _ in range(ATTEMPTS):
         try:
-            return await line.call(method, *arguments)
+            return await line.call(method, *arguments, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise ClusterError(f"the {name} of the cluster does not answer: {error}") from error
         except (OSError, *ACTOR_GONE) as error:
             lost = error
             await asyncio.sleep(RETRY_S)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rlm_ray.codec import Codec
+from rlm_ray.errors import JournalError
+
 METHODS = frozenset({"open", "append", "read", "hold", "close"})
 """What a journal may be asked for over a line. Expected errors are answers, not exceptions."""
 
@@ -18,3 +21,7 @@ class JournalRef:
     """Names this life: who takes the run up again is another owner, and the one before may not write any more."""
     home: str
     """The node whose journal actor writes it."""
+
+
+CODEC = Codec(JournalRef, JournalError)
+"""Of what is said there."""

@@ -12,10 +12,11 @@ from typing import Any
 
 from rlm_ray.cluster.connector import ray_thread
 from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
+from rlm_ray.codec import Codec
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.line import Address, LineTransport
-from rlm_ray.serve.desk import Answer, Ask, Desk, News, Spent, desk_of
+from rlm_ray.serve.desk import Admitted, Answer, Ask, Desk, Known, News, Refused, Spent, desk_of
 
 FOLDER = "serve"
 """In the run store; no run has such a name."""
@@ -24,6 +25,7 @@ LISTEN_S = 2.0
 PAUSE_S = 0.02
 """Between two writes; in a burst many answers wait for the same one."""
 METHODS = frozenset({"admit", "settle", "cancel", "listen", "leave", "is_open", "spent"})
+CODEC = Codec(Ask, Admitted, Known, Refused, News, Spent, JournalError)
 
 
 class DeskActor:
@@ -39,7 +41,7 @@ class DeskActor:
         self._saving: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
-        self._opener = LineOpener(self, METHODS)
+        self._opener = LineOpener(self, METHODS, CODEC)
 
     async def address(self) -> Address:
         """Where its line is."""
@@ -110,7 +112,7 @@ class DeskClient:
 
     def __init__(self, run_dir: str) -> None:
         desk = partial(lasting_actor, DeskActor, _name(run_dir), run_dir)
-        self._line = LineTransport(Finder(desk))
+        self._line = LineTransport(Finder(desk), CODEC)
 
     async def admit(self, ask: Ask) -> Answer:
         answer: Answer = await self._ask("admit", ask)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rlm_ray.admission.admission import COMING_BACK_S, Admission
 from rlm_ray.admission.protocol import Ask, Granted, Outcome, Resume, RunRecord, RunTerms, Settle
 from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.admission.transport import METHODS, AdmissionTransport
+from rlm_ray.admission.transport import CODEC, METHODS, AdmissionTransport
 from rlm_ray.core.headers import RateFacts
 from rlm_ray.core.ledger import Amount
 from rlm_ray.core.limits import Limits, Rates
@@ -140,7 +140,7 @@ async def test_the_shell_answers_by_its_own_clock():
 
 async def test_it_can_be_asked_for_over_the_line():
     shell = AdmissionShell(opened(rates=Rates(in_flight=1)), "epoch", clock=lambda: 4.0)
-    line = Line(shell, METHODS, b"token")
+    line = Line(shell, METHODS, b"token", CODEC)
     address = await line.listen("127.0.0.1")
     transport = AdmissionTransport(lambda: asyncio.sleep(0, address))
     status = await transport.call("status", "run")
