@@ -136,15 +136,14 @@ class Gateway:
         if cache is None:
             return await self._insist(request, caller, log), False
         key = request_key(request)
-        known = await cache.look(key, caller.run_id, request.params.get("timeout", 600.0) * caller.attempts)
-        if known is not None:
-            return known, True
+        found = await cache.look(key, caller.run_id, request.params.get("timeout", 600.0) * caller.attempts)
+        if isinstance(found, ModelReply):
+            return found, True
         try:
             reply = await self._insist(request, caller, log)
-        except BaseException:
-            await cache.give_up(key)
-            raise
-        await cache.keep(key, reply)
+            await found.keep(reply)
+        finally:
+            found.release()
         return reply, False
 
     async def _insist(self, request: ModelRequest, caller: Caller, log: CallLog) -> ModelReply:

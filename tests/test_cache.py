@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import json
+import sqlite3
+from dataclasses import asdict, replace
 
 import pytest
 
-from rlm_ray.cache import ResponseCache, request_key
+from rlm_ray import cache as cache_module
+from rlm_ray.cache import ResponseCache, prune_replies, request_key
 from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.errors import InputError
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),), 10, {"temperature": 0.5, "api_key": "k", "timeout": 3})
 REPLY = ModelReply("hello", usage=Usage(1, 2, 3, 4), cost_usd=0.5, headers={"a": "b"})
@@ -29,38 +33,146 @@ def test_a_key_is_made_of_all_that_shapes_the_answer_and_of_nothing_else(changed
     assert (request_key(replace(REQUEST, **changed)) == request_key(REQUEST)) is same
 
 
+async def look(cache, token, *, owner="process", lease_s=60.0):
+    return await cache.look("k", "run", owner, token, lease_s)
+
+
 async def test_an_answer_is_remembered_also_by_the_next_cache_over_the_folder(tmp_path):
     cache = ResponseCache(str(tmp_path))
-    assert await cache.look("k", "run", 1) is None
-    await cache.keep("k", REPLY)
-    assert await cache.look("k", "run", 1) == REPLY
-    assert await ResponseCache(str(tmp_path)).look("k", "run", 1) == REPLY
+    assert await look(cache, "a") is None
+    await cache.keep("k", "a", REPLY)
+    assert await look(cache, "b") == REPLY
+    assert await look(ResponseCache(str(tmp_path)), "c") == REPLY
     assert await cache.take_hits("run") == 1
+    assert await cache.take_hits("run") == 0
 
 
 async def test_a_call_in_flight_is_joined(tmp_path):
     cache = ResponseCache(str(tmp_path))
-    assert await cache.look("k", "run", 1) is None
-    others = [asyncio.create_task(cache.look("k", "run", 5)) for _ in range(10)]
+    assert await look(cache, "a") is None
+    others = [asyncio.create_task(look(cache, str(n))) for n in range(10)]
     await asyncio.sleep(0)
-    await cache.keep("k", REPLY)
+    await cache.keep("k", "a", REPLY)
     assert await asyncio.gather(*others) == [REPLY] * 10
 
 
-async def test_when_a_call_fails_exactly_one_of_those_who_wait_makes_it(tmp_path):
-    cache = ResponseCache(str(tmp_path))
-    await cache.look("k", "run", 1)
-    others = [asyncio.create_task(cache.look("k", "run", 5)) for _ in range(5)]
+async def one_takes_over(cache, end):
+    """Whoever holds the reservation `a` ends by `end`: exactly one of five who wait makes the call then."""
+    others = [asyncio.create_task(look(cache, str(n))) for n in range(5)]
     await asyncio.sleep(0)
-    await cache.give_up("k")
+    await end()
     done, waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
     assert [task.result() for task in done] == [None]
     assert len(waiting) == 4
-    await cache.keep("k", REPLY)
+    (winner,) = (str(n) for n, task in enumerate(others) if task in done)
+    await cache.keep("k", winner, REPLY)
     assert await asyncio.gather(*waiting) == [REPLY] * 4
+    assert (await cache.census())["reservations"] == 0
 
 
-async def test_nobody_waits_for_ever_for_one_who_died(tmp_path):
+async def test_when_a_call_is_given_up_exactly_one_of_those_who_wait_makes_it(tmp_path):
     cache = ResponseCache(str(tmp_path))
-    await cache.look("k", "run", 1)
-    assert await cache.look("k", "run", 0.01) is None
+    await look(cache, "a")
+    await one_takes_over(cache, lambda: cache.release("k", "a"))
+
+
+async def test_when_the_owner_is_gone_exactly_one_of_those_who_wait_makes_the_call(tmp_path):
+    cache = ResponseCache(str(tmp_path))
+    alive = asyncio.create_task(cache.attend("owner"))
+    await asyncio.sleep(0)
+    await look(cache, "a", owner="owner")
+    await one_takes_over(cache, lambda: asyncio.sleep(0, alive.cancel()))
+
+
+async def test_when_the_lease_is_over_exactly_one_of_those_who_wait_makes_the_call(tmp_path):
+    cache = ResponseCache(str(tmp_path))
+    await look(cache, "a", lease_s=0.01)
+    await one_takes_over(cache, lambda: asyncio.sleep(0))
+
+
+async def test_a_lease_that_is_over_is_free_for_the_next_who_asks(tmp_path):
+    now = [0.0]
+    cache = ResponseCache(str(tmp_path), clock=lambda: now[0])
+    await look(cache, "a", lease_s=5)
+    now[0] = 5.0
+    assert await look(cache, "b") is None
+
+
+async def test_a_late_word_of_a_former_owner_does_not_end_the_reservation_of_the_next(tmp_path):
+    now = [0.0]
+    cache = ResponseCache(str(tmp_path), clock=lambda: now[0])
+    await look(cache, "a", owner="old", lease_s=5)
+    now[0] = 5.0
+    assert await look(cache, "b") is None
+    waiting = asyncio.create_task(look(cache, "c"))
+    await asyncio.sleep(0)
+    await cache.release("k", "a")
+    await cache.release("k", "unheard of")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await cache.release("k", "b")
+    assert await waiting is None
+
+
+async def test_the_late_reply_of_a_former_owner_is_remembered(tmp_path):
+    cache = ResponseCache(str(tmp_path))
+    await look(cache, "a", lease_s=0)
+    assert await look(cache, "b") is None
+    await cache.keep("k", "a", REPLY)
+    assert await look(cache, "c") == REPLY
+
+
+async def test_a_reply_that_cannot_be_stored_reaches_those_who_wait(tmp_path):
+    cache = ResponseCache(str(tmp_path))
+    await look(cache, "a")
+    waiting = asyncio.create_task(look(cache, "b"))
+    await asyncio.sleep(0)
+    cache._database.execute("DROP TABLE replies")
+    await cache.keep("k", "a", REPLY)
+    assert await waiting == REPLY
+
+
+async def test_no_more_replies_are_kept_than_may_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "MAX_REPLIES", 10)
+    monkeypatch.setattr(cache_module, "DROPPED_AT_ONCE", 3)
+    cache = ResponseCache(str(tmp_path))
+    for number in range(50):
+        await cache.keep(str(number), "t", REPLY)
+        assert (await cache.census())["replies"] <= 10
+    assert await cache.look("49", "run", "o", "t", 1) == REPLY
+    assert await cache.look("0", "run", "o", "t", 1) is None
+
+
+async def test_no_more_runs_are_counted_than_may_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "MAX_COUNTED_RUNS", 3)
+    cache = ResponseCache(str(tmp_path))
+    await cache.keep("k", "a", REPLY)
+    for number in range(9):
+        await cache.look("k", f"run {number}", "o", "t", 1)
+    assert (await cache.census())["runs"] == 3
+    assert await cache.take_hits("run 8") == 1
+
+
+async def test_a_file_of_an_older_version_is_read(tmp_path):
+    database = sqlite3.connect(tmp_path / "responses.sqlite")
+    database.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
+    database.execute("INSERT INTO replies VALUES ('k', ?)", (json.dumps(asdict(REPLY)),))
+    database.commit()
+    database.close()
+    assert await look(ResponseCache(str(tmp_path)), "a") == REPLY
+
+
+async def test_old_replies_are_pruned(tmp_path):
+    cache = ResponseCache(str(tmp_path))
+    await cache.keep("k", "a", REPLY)
+    assert prune_replies(str(tmp_path), 3600) == 0
+    assert prune_replies(str(tmp_path), -1, dry_run=True) == 1
+    assert await look(cache, "b") == REPLY
+    assert prune_replies(str(tmp_path), -1) == 1
+    assert await look(cache, "c") is None
+
+
+def test_pruning_what_is_no_cache_says_so(tmp_path):
+    with pytest.raises(InputError, match="holds no response cache"):
+        prune_replies(str(tmp_path / "nowhere"), 1)
+    assert not (tmp_path / "nowhere").exists()

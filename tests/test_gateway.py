@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -155,3 +157,50 @@ async def test_a_provider_that_asks_to_wait_for_hours_is_not_waited_for():
     with pytest.raises(ModelUnavailableError, match="asks to wait 120 minutes"):
         await bench.ask()
     assert bench.slept == []
+
+
+class FakeCache:
+    """Reserves every call; what becomes of its reservations is noted."""
+
+    def __init__(self):
+        self.ends = []
+
+    async def look(self, key, run_id, lease_s):
+        return self
+
+    async def keep(self, reply):
+        self.ends.append(reply.text)
+
+    def release(self):
+        self.ends.append("released")
+
+
+@pytest.mark.parametrize(
+    ("replies", "ends"),
+    [
+        ([ANSWER], ["yes", "released"]),
+        ([failing("timeout")], ["released"]),
+        ([AuthenticationError("m", "no")], ["released"]),
+    ],
+)
+async def test_a_reservation_ends_with_the_call_whatever_becomes_of_it(replies, ends):
+    bench, cache = Bench(replies), FakeCache()
+    with contextlib.suppress(AuthenticationError, ModelUnavailableError):
+        await bench.ask(cache=cache, attempts=1)
+    assert cache.ends == ends
+
+
+async def test_a_reservation_ends_when_its_caller_is_cancelled():
+    bench, cache = Bench([ANSWER], rates=Rates(in_flight=1)), FakeCache()
+
+    async def never(request):
+        await asyncio.Event().wait()
+
+    bench.model.complete = never
+    call = asyncio.create_task(bench.ask(cache=cache))
+    while not bench.client._open:  # noqa: ASYNC110 - its request is under way then
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert cache.ends == ["released"]

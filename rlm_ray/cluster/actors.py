@@ -20,7 +20,7 @@ import ray
 
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.admission import RemoteAdmission
-from rlm_ray.cluster.cache import RemoteCache
+from rlm_ray.cluster.cache import remote_cache
 from rlm_ray.cluster.journal import RemoteJournal
 from rlm_ray.cluster.leaves import leaf_outcome
 from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
@@ -176,7 +176,7 @@ class SessionHost:
             await self._gateway.flush(run.run_id)
             usage = await self._admission.close_run(run.run_id)
         if run.settings.cache:
-            usage = replace(usage, cache_hits=await RemoteCache(run.settings.cache).take_hits(run.run_id))
+            usage = replace(usage, cache_hits=await remote_cache(run.settings.cache).take_hits(run.run_id))
         return replace(completion, usage=usage)
 
     def _take_environment(self, environment: dict[str, str]) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from functools import cache
 
 from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.cluster.cache import RemoteCache
+from rlm_ray.cluster.cache import remote_cache
 from rlm_ray.cluster.store import Parcel
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Part
@@ -17,11 +16,6 @@ from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.gateway import Caller
 from rlm_ray.journal.protocol import JournalRef
 from rlm_ray.journal.scribe import Scribe
-
-
-@cache
-def _cache(folder: str) -> RemoteCache:
-    return RemoteCache(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +71,7 @@ class RunTag:
             limits=settings.limits,
             rates=settings.rates,
             prices=settings.prices,
-            cache=_cache(settings.cache) if settings.cache else None,
+            cache=remote_cache(settings.cache) if settings.cache else None,
         )
 
 

@@ -111,7 +111,9 @@ def test_a_limit_prints_what_is_known_and_how_to_go_on(run, jobs):
     done = run("Which status?", "rows.jsonl", *COUNT)
     assert done.exit_code == exits.LIMIT
     assert json.loads(done.stdout) == {"status": {"Final": 3, "Draft": 1}}
-    assert "the budget is spent (stop reason: cost_usd); 4 of 5 documents were answered by then" in done.stderr
+    assert (
+        "the budget is spent (stop reason: cost_usd); 4 of 5 documents were answered by then" in done.stderr
+    )
     assert f"--resume {jobs[0].run_id}" in done.stderr
     run("Which status?", "rows.jsonl", *COUNT, "--resume", jobs[0].run_id)
     assert jobs[1].run_id == jobs[0].run_id

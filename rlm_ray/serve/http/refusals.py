@@ -44,6 +44,8 @@ _OF_ENDS = {
     "ClusterError": (503, "unavailable"),
     "ActorLostError": (503, "unavailable"),
     "ContextLostError": (503, "unavailable"),
+    "RemoteCallError": (503, "unavailable"),
+    "VersionMismatchError": (503, "unavailable"),
     "JournalError": (503, "unavailable"),
 }
 """What is said of a run that ended in an error, by the name of that."""
