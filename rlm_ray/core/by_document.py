@@ -15,6 +15,7 @@ from typing import Any
 
 from rlm_ray.core.context import Context
 from rlm_ray.core.json_objects import values_in
+from rlm_ray.core.map_prompts import says_nothing
 
 MAX_DOCUMENTS_PER_CALL = 50
 """Of documents that share a call and are answered one by one: longer lists lose elements."""
@@ -163,6 +164,12 @@ def merge_parts(answers: Sequence[Mapping[str, Any]], ways: Mapping[str, str]) -
     return merged
 
 
+def merge_texts(answers: Sequence[str], way: str) -> Any:
+    """Make one answer of texts about the parts of a document; None where they contradict each other."""
+    telling = [answer for answer in answers if not says_nothing(answer)] or answers[:1]
+    return merge_values([_number_or_text(answer) for answer in telling], way)
+
+
 def merge_values(told: Sequence[Any], way: str) -> Any:
     """Make one value of those that several parts tell; None where they contradict each other."""
     if len(told) == 1:
@@ -175,6 +182,13 @@ def merge_values(told: Sequence[Any], way: str) -> Any:
         keys = dict.fromkeys(key for value in told for key in value)
         return {key: sum(value.get(key, 0) for value in told) for key in keys}
     return told[0] if all(_key(value) == _key(told[0]) for value in told) else None
+
+
+def _number_or_text(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        return text.strip()
 
 
 def _joined(items: list[Any], *, repeats: bool) -> list[Any]:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from rlm_ray.core.by_document import answers_by_id, merge_parts, merge_values
+from rlm_ray.core.by_document import answers_by_id, merge_parts, merge_texts
 from rlm_ray.core.cell import Failed
 from rlm_ray.core.context import Context, Docs, Document
-from rlm_ray.core.map_prompts import says_nothing
 from rlm_ray.core.prompts import bounded
 from rlm_ray.core.split import Piece, document_of, documents_in
 from rlm_ray.corpus.mapreduce_ask import NUMBERS, Answer, Ask, Asking, Wrong, read_answer
@@ -109,8 +108,7 @@ class _Documents:
         spec = self.plan.spec
         ways = dict(spec.reduce.ways) if spec.reduce is not None else {}
         if spec.schema is None:
-            telling = [_number_or_text(value) for value in values if not says_nothing(value)] or values[:1]
-            value = merge_values(telling, ways.get("", ""))
+            value = merge_texts(values, ways.get("", ""))
             return None if value is None else Answer(value)
         merged = merge_parts(values, ways)
         return None if merged is None else _fitting(spec.schema, merged)
@@ -162,13 +160,6 @@ def _plain_text(reading: Any) -> str | None:
     if reading is None or reading == {}:
         return None
     return reading if isinstance(reading, str) else json.dumps(reading, ensure_ascii=False)
-
-
-def _number_or_text(value: str) -> Any:
-    try:
-        return int(value)
-    except ValueError:
-        return value.strip()
 
 
 def _fitting(schema: Schema, merged: Mapping[str, Any]) -> Answer | None:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from rlm_ray.core.boundaries import stretches
+from rlm_ray.core.by_document import MAX_DOCUMENTS_PER_CALL, unique_ids
 from rlm_ray.core.context import Document, heading
-from rlm_ray.core.json_objects import objects_in
-from rlm_ray.core.map_prompts import of_a_part, of_fields, says_nothing, together
+from rlm_ray.core.map_prompts import of_a_part, says_nothing, together
 from rlm_ray.core.prompts import PIECE_CHARS, bounded
-from rlm_ray.core.reduce import Reduction, reduction
+from rlm_ray.core.reduce import reduction
 from rlm_ray.core.reduce_tree import FEWEST, groups
 from rlm_ray.sandbox.documents import Hit
+from rlm_ray.sandbox.map_by_document import CodeReduction, Piece
 from rlm_ray.sandbox.parts import Parts
 
 _BETWEEN_CHARS = 9
@@ -45,29 +46,33 @@ class MapReduce:
         """The answer of a model (reduce="model"), or what `collect`, `count`, `union`, `sum` make of all answers."""
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
-        way = None if reduce == "model" else reduction(reduce)
-        question = of_a_part(query) if way is None else of_fields(query, way.fields)
-        pieces = list(self._pieces(contexts, size))
-        answers = self._many(question, pieces, "raise" if on_error == "raise" else "return")
+        if reduce != "model":
+            pieces = list(self._pieces(contexts, size, MAX_DOCUMENTS_PER_CALL))
+            return CodeReduction(self._many, reduction(reduce), query, size, on_error).value(pieces)
+        parts = [piece.part for piece in self._pieces(contexts, size)]
+        answers = self._many(of_a_part(query), parts, "raise" if on_error == "raise" else "return")
         said = [(str(at), answer) for at, answer in enumerate(answers, 1) if isinstance(answer, str)]
-        if pieces and not said:
-            raise RuntimeError(f"all {len(pieces):,} pieces failed, the first with {answers[0]}")
-        if way is not None:
-            return _in_code(way, said, on_error)
+        if parts and not said:
+            raise RuntimeError(f"all {len(parts):,} pieces failed, the first with {answers[0]}")
         return self._by_model(query, said, size)
 
-    def _pieces(self, contexts: Any, size: int) -> Iterator[Any]:
+    def _pieces(self, contexts: Any, size: int, max_documents: int | None = None) -> Iterator[Piece]:
         """By reference where they are of the context: slices in order, documents, or stretches of documents."""
         whole = contexts is None or contexts is self._parts.content
         source = self._parts.whole() if whole else contexts
         if isinstance(source, str):
-            yield from (source[start:stop] for start, stop in stretches(source, size))
+            found = (source[start:stop] for start, stop in stretches(source, size))
+            yield from (Piece(part, (number,)) for number, part in enumerate(found))
         elif whole:
-            yield from _packed(source, size)
+            yield from _packed(source, size, max_documents)
         else:
-            for item in contexts:
+            for number, item in enumerate(contexts):
                 text = _text_of(item)
-                yield from self._pieces(text, size) if text is not None and len(text) > size else [item]
+                if text is not None and len(text) > size:
+                    found = (text[start:stop] for start, stop in stretches(text, size))
+                    yield from (Piece(part, (number,), is_stretch=True) for part in found)
+                else:
+                    yield Piece(item, (number,))
 
     def _by_model(self, query: str, said: Sequence[_Said], size: int) -> str:
         speaking = [each for each in said if not says_nothing(each[1])] or list(said[:1])
@@ -92,36 +97,40 @@ def _label(group: Sequence[_Said]) -> str:
     return f"{group[0][0].partition('-')[0]}-{group[-1][0].rpartition('-')[2]}"
 
 
-def _in_code(way: Reduction, said: Sequence[_Said], on_error: str) -> Any:
-    states = []
-    for at, answer in said:
-        value = next(objects_in(answer), None) if way.fields else answer
-        if value is not None:
-            states.append(way.lift(int(at), value))
-        elif on_error == "raise":
-            raise ValueError(f"the answer about piece {at} holds no JSON object: {answer[:200]!r}")
-    return way.value(way.merge(states))
-
-
 def _text_of(item: Any) -> str | None:
     """Of a text or a document."""
     text = item.get("text") if type(item) is dict else item
     return text if isinstance(text, str) else None
 
 
-def _packed(documents: list[Document], size: int) -> Iterator[Any]:
+def _packed(documents: list[Document], size: int, max_documents: int | None) -> Iterator[Piece]:
     """Small neighbours together, large documents in stretches."""
+    labels = unique_ids(
+        [str(number) if isinstance(each, str) else each["id"] for number, each in enumerate(documents)]
+    )
     first = chars = 0
+
+    def together(stop: int) -> Piece:
+        found, named = documents[first:stop], labels[first:stop]
+        if len(found) > 1 and any(
+            isinstance(each, str) or each["id"] != name for each, name in zip(found, named, strict=True)
+        ):
+            found = [
+                {"id": name, "text": _text_of(each) or ""} for each, name in zip(found, named, strict=True)
+            ]
+        return Piece(found, tuple(range(first, stop)), named)
+
     for number, document in enumerate(documents):
         text = document if isinstance(document, str) else document["text"]
         alone = len(text) + (0 if isinstance(document, str) else len(heading(document["id"])))
-        wanted = alone + _BETWEEN_CHARS
-        if number > first and chars + wanted > size:
-            yield documents[first:number]
+        wanted = len(text) + len(heading(labels[number])) + _BETWEEN_CHARS
+        if number > first and (chars + wanted > size or number - first == max_documents):
+            yield together(number)
             first, chars = number, 0
         chars += wanted
         if alone > size:  # a stretch is read without its name
-            yield from (Hit(number, stretch, {"document": number}) for stretch in stretches(text, size))
+            for stretch in stretches(text, size):
+                yield Piece(Hit(number, stretch, {"document": number}), (number,), is_stretch=True)
             first, chars = number + 1, 0
     if first < len(documents):
-        yield documents[first:]
+        yield together(len(documents))

@@ -144,7 +144,8 @@ class Asked:
         texts = [part if isinstance(part, str) else self._text(part) for part in parts]
         self.kinds += [type(part).__name__ for part in parts]
         self.read += texts
-        return [self._answer(query, text) for text in texts]
+        queries = [query] * len(texts) if isinstance(query, str) else query
+        return [self._answer(*each) for each in zip(queries, texts, strict=True)]
 
     def _text(self, part):
         return (make_context(part) if isinstance(part, list) else self.context.part(part)).text()
@@ -170,8 +171,11 @@ def test_counting_over_all_documents_is_exact_at_any_size(size):
 def test_pieces_travel_by_reference():
     documents = [*PAPERS[:3], {"id": "long", "text": "ä word. " * 30_000}]
     asked = Asked(documents, lambda *_: "x")
+    asked.map_reduce("q", reduce="model")
+    assert asked.kinds[:4] == ["Docs", "Span", "Span", "Span"]
+    asked = Asked(documents, lambda *_: "x")
     asked.map_reduce("q", reduce="collect")
-    assert asked.kinds == ["Docs", "Span", "Span", "Span"]
+    assert asked.kinds == ["Docs", "Span", "Span", "Span", "Docs", "Docs", "Docs"]  # no ids: each asked alone
     text = "A sentence here. " * 20_000
     asked = Asked(text, lambda *_: "x")
     asked.map_reduce("q", reduce="collect")
@@ -196,11 +200,66 @@ def test_a_model_puts_answers_together_level_by_level():
     assert Asked([], lambda *_: "yes").map_reduce("Is it?") == ""
 
 
-def test_given_texts_are_pieces_of_their_own():
-    asked = Asked("x", lambda _, text: text)
-    assert asked.map_reduce("q", contexts=["a", "b b b"], reduce="collect", size=3) == ["a", "b", "b b"]
-    documents = [{"id": "x", "text": "a"}, {"id": "y", "text": "b b b"}]
-    assert asked.map_reduce("q", contexts=documents, reduce="collect", size=3) == ["a", "b", "b b"]
+def test_given_texts_have_one_answer_each():
+    asked = Asked("x", lambda _, text: text.strip())
+    texts = ["a", "b b b", "b"]
+    assert asked.map_reduce("q", contexts=texts, reduce="count", size=3) == {
+        "a": 1,
+        "b": 1,
+        "[1]\nb\n\n[2]\nb b": 1,
+    }
+    documents = [{"id": "x", "text": "a"}, {"id": "y", "text": "b b"}]
+    assert asked.map_reduce("q", contexts=documents, reduce="collect", size=3) == ["a", "b b"]
+
+
+def one_status_each(query, text):
+    """Truthful: an object for each document that is seen."""
+    named = re.search(r"documents with these ids: (\[.*?\])\. Answer for each", query)
+    found = re.findall(r"(?:^\[(.+)\]\n)?(?:.*\n)??Status: (\w+)", text, re.MULTILINE)
+    if named:
+        return json.dumps([{"id": name, "answer": {"status": status}} for name, status in found])
+    return json.dumps({"status": found[0][1]} if found else {})
+
+
+SMALL = [
+    {"id": f"d{n}", "text": f"Status: {'Draft' if n % 3 else 'Final'}\n{'word ' * n}"} for n in range(60)
+]
+
+
+@pytest.mark.parametrize("size", [100, 400, 5_000, 100_000])
+@pytest.mark.parametrize("kind", ["ids", "no ids", "same ids"])
+def test_packed_documents_are_counted_one_by_one(size, kind):
+    documents = {
+        "ids": SMALL,
+        "no ids": [each["text"] for each in SMALL],
+        "same ids": [{**each, "id": "same"} for each in SMALL],
+    }[kind]
+    asked = Asked(documents, one_status_each)
+    found = asked.map_reduce("Which status?", reduce="count:status", size=size)
+    assert found == {"status": {"Draft": 40, "Final": 20}}
+    assert len(asked.read) < 20 or size < 5_000
+
+
+def test_a_pack_that_answers_with_one_object_counts_every_document():
+    def careless(query, text):
+        return '{"status": "Final"}' if "these ids" in query else one_status_each(query, text)
+
+    found = Asked(SMALL, careless).map_reduce("Which status?", reduce="count:status")
+    assert found == {"status": {"Draft": 40, "Final": 20}}
+
+
+def test_parts_of_a_document_that_contradict_each_other_are_settled_once():
+    settled = []
+
+    def torn(query, text):
+        if "another part of one document" in query:
+            settled.append(text)
+            return '{"status": "Final"}'
+        return json.dumps({"status": "Draft" if "five" in text else "Active"})
+
+    asked = Asked([{"id": "a", "text": "five hundred words. " * 20 + "others. " * 40}], torn)
+    assert asked.map_reduce("q", reduce="count:status", size=300) == {"status": {"Final": 1}}
+    assert len(settled) == 1
 
 
 async def test_failures_are_raised_or_skipped(papers):
