@@ -76,7 +76,8 @@ class QuotaError(ModelError):
 
 
 class TransientModelError(ModelError):
-    """The provider may do better next time: `kind` is rate_limited, server_error, timeout or connection."""
+    """The provider may do better next time: `kind` is rate_limited, server_error, timeout, connection, loading or
+    no_model_yet."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - pickled by position
         self,

@@ -47,6 +47,8 @@ RATE_LIMITED_PATIENCE = 10
 """A 429 counts as a tenth of an attempt: the admission already waits as it should."""
 OUTAGE_PATIENCE = 3
 """A provider that is down and has answered before: a third of an attempt. With 6 attempts, about three minutes."""
+UNKNOWN_MODEL_ATTEMPTS = 4
+"""A server that does not know the model may be loading it (an adapter); or the name is wrong."""
 OUTAGE_STATUSES = frozenset({502, 503, 529})
 PERMIT_MARGIN_S = 60.0
 
@@ -56,6 +58,8 @@ _OUTCOMES = MappingProxyType(
         "server_error": Outcome.SERVER_ERROR,
         "timeout": Outcome.TIMEOUT,
         "connection": Outcome.LOST,
+        "loading": Outcome.SERVER_ERROR,
+        "no_model_yet": Outcome.REJECTED,
     }
 )
 
@@ -155,10 +159,11 @@ class Gateway:
                 return await self._attempt(request, caller, attempt, log)
             except TransientModelError as error:
                 log.tried(error)
-                patience -= self._patience_lost(error, self._account_of(request, caller))
+                account = self._account_of(request, caller)
+                patience -= self._patience_lost(error, account, caller.attempts)
                 wait_s = 0.0 if error.kind == "rate_limited" else error.retry_after_s or 0.0
                 if patience <= 0 or wait_s > LONGEST_WAIT_S:
-                    raise _given_up(error, attempt) from error
+                    raise self._given_up(error, attempt, account) from error
                 if error.kind != "rate_limited":
                     await self._sleep(self._backoff(attempt, error.retry_after_s))
             attempt += 1
@@ -221,13 +226,21 @@ class Gateway:
         provider = self._provider.provider_of(request.model)
         return account_key(provider, request.params.get("api_base"), request.params.get("api_key"), group)
 
-    def _patience_lost(self, error: TransientModelError, account: str) -> int:
+    def _patience_lost(self, error: TransientModelError, account: str, attempts: int) -> int:
         """In parts of an attempt that both kinds of patience divide."""
+        one = RATE_LIMITED_PATIENCE * OUTAGE_PATIENCE
         if error.kind == "rate_limited":
             return OUTAGE_PATIENCE
+        if error.kind == "no_model_yet":
+            return max(one, -(-one * attempts // UNKNOWN_MODEL_ATTEMPTS))
         is_down = error.kind == "connection" or error.status in OUTAGE_STATUSES
-        is_outage = is_down and account in self._have_answered
-        return RATE_LIMITED_PATIENCE if is_outage else RATE_LIMITED_PATIENCE * OUTAGE_PATIENCE
+        is_outage = error.kind == "loading" or (is_down and account in self._have_answered)
+        return RATE_LIMITED_PATIENCE if is_outage else one
+
+    def _given_up(self, error: TransientModelError, attempts: int, account: str) -> RLMError:
+        if error.kind == "no_model_yet" and account not in self._have_answered:
+            return ConfigError("model", error.why)
+        return _given_up(error, attempts)
 
     def _cost_usd(self, model: str, usage: Usage, caller: Caller) -> float | None:
         price = caller.prices.get(model)

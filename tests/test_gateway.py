@@ -143,6 +143,18 @@ async def test_with_a_budget_every_message_is_bounded(limits, max_tokens, sent):
     assert bench.model.requests[0].max_tokens == sent
 
 
+async def test_a_name_no_server_knows_is_a_wrong_setting_after_a_few_attempts():
+    bench = Bench([failing("no_model_yet")] * 4)
+    with pytest.raises(ConfigError, match="model: not now"):
+        await bench.ask()
+    assert len(bench.slept) == 3
+
+
+async def test_a_model_that_is_being_loaded_is_waited_for():
+    assert (await Bench([*[failing("no_model_yet")] * 3, ANSWER]).ask()).text == "yes"
+    assert (await Bench([*[failing("loading")] * 17, ANSWER]).ask()).text == "yes"
+
+
 def test_a_cost_limit_needs_the_price_of_every_model():
     gateway = Gateway(Scripted([]), AdmissionClient("h", AdmissionShell(Admission(), "e")))
     caller = Caller("run", limits=Limits(cost_usd=1.0), prices={"known": Price(1, 1)})

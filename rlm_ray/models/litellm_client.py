@@ -62,9 +62,30 @@ def import_litellm() -> Any:
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = True  # a parameter a provider does not know is left out, not an error
+    _raise_unprocessable_errors()
     offline.register()
     litellm.utils.custom_llm_setup()  # litellm does it in its own logging set-up, which quiet calls do not run
     return litellm
+
+
+def _raise_unprocessable_errors() -> None:
+    """After a 422, litellm leaves out the parameters it names and asks again; where it names none, it must be raised.
+
+    litellm asks the same once more instead, and then returns nothing: the provider's sentence would be lost.
+    """
+    from litellm.llms.openai import openai as handler
+
+    leave_out = getattr(handler, "drop_params_from_unprocessable_entity_error", None)
+    if leave_out is None:
+        return
+
+    def leave_out_or_raise(error: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+        fewer = dict(leave_out(error, data))
+        if fewer == data or not {"model", "messages"} <= fewer.keys():
+            raise error
+        return fewer
+
+    handler.drop_params_from_unprocessable_entity_error = leave_out_or_raise
 
 
 def missing_keys(model: str) -> list[str]:

@@ -1,99 +1,132 @@
 """litellm's exceptions become ours, once, at this border.
 
-Order matters: `ContextWindowExceededError` is a `BadRequestError`, and some providers answer 429 both for
-"slow down" and for "your account is empty"; the latter is not worth waiting for.
+litellm names errors by words and makes up statuses; the provider's own answer hangs in the chain of causes below its
+exception. That answer is judged (`provider_rules`); litellm's class counts only where there was none.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlm_ray.core.retry_after import retry_after_s
-from rlm_ray.errors import (
-    AuthenticationError,
-    ConfigError,
-    ContextWindowError,
-    ModelError,
-    QuotaError,
-    RLMError,
-    TransientModelError,
-)
+from rlm_ray.errors import ConfigError, RLMError
+from rlm_ray.models.model_error import Called, to_error
+from rlm_ray.models.provider_error import ProviderError, read_error
+from rlm_ray.models.provider_rules import Kind, kind_of
 
-_EMPTY_ACCOUNT = re.compile(
-    r"insufficient[_ ]quota|exceeded your current quota|billing|credit balance|per[ _-]day|daily|\brpd\b|\btpd\b",
-    re.IGNORECASE,
-)
-_WINDOW = re.compile(
-    r"context[_ ](length|window)|maximum context|too many tokens|prompt is too long", re.IGNORECASE
-)
-_NO_KEY = re.compile(
-    r"api[_ ]key.*(must be set|not set|missing|required)|missing.*api[_ ]key|credentials", re.IGNORECASE
-)
-_STATUS_TIMEOUT = 408
-_STATUS_RATE = 429
-_STATUS_SERVER = 500
+_DEEPEST = 10
 
 
 def map_error(litellm: Any, error: Exception, model: str, params: Mapping[str, Any]) -> RLMError:
     """The error of ours that says the same as litellm's, in one sentence."""
     text = _sentence(error)
-    status = getattr(error, "status_code", None)
-    if isinstance(error, litellm.ContextWindowExceededError) or _WINDOW.search(text):
-        why = "the prompt is longer than the model's window; pass smaller pieces, or use a model with a larger window"
-        return ContextWindowError(model, f"{why} ({text})", status)
-    if isinstance(error, litellm.AuthenticationError | litellm.PermissionDeniedError) or _NO_KEY.search(text):
-        return AuthenticationError(model, f"{_which_key(litellm, model, params)} ({text})", status)
     if isinstance(error, litellm.exceptions.LiteLLMUnknownProvider) or "LLM Provider NOT provided" in text:
         return ConfigError(
             "model",
             f"litellm knows no provider for {model!r}; write it as provider/name, such as openai/{model}",
         )
-    if isinstance(error, litellm.NotFoundError):
-        return ConfigError(
-            "model", f"the provider does not know {model!r}; check the name and api_base ({text})"
-        )
-    if _EMPTY_ACCOUNT.search(text) and status in {_STATUS_RATE, 402, 403, 400}:
-        return QuotaError(
-            model, f"the account has nothing left to spend; raise its quota or credit ({text})", status
-        )
-    return _transient(litellm, error, model, params.get("api_base"), text) or ModelError(model, text, status)
+    chain = list(_causes(error))
+    found = _provider_error(chain, text)
+    missing = () if params.get("api_key") else tuple(missing_keys(litellm, model))
+    called = Called(model, str(params.get("api_base") or ""), missing)
+    return to_error(found, called, _kind(litellm, chain, found))
 
 
-def _transient(
-    litellm: Any, error: Exception, model: str, api_base: str | None, text: str
-) -> TransientModelError | None:
-    status = getattr(error, "status_code", None)
-    headers = _headers_of(error)
-    wait_s = retry_after_s(headers, str(getattr(error, "message", None) or error), time.time())
-    if isinstance(error, litellm.Timeout) or status == _STATUS_TIMEOUT:
-        return TransientModelError(model, f"no answer in time ({text})", status, "timeout", wait_s, headers)
-    if isinstance(error, litellm.RateLimitError) or status == _STATUS_RATE:
-        return TransientModelError(model, f"rate limited ({text})", status, "rate_limited", wait_s, headers)
-    if _is_connection(litellm, error, text):
-        where = api_base or "the provider"
-        why = f"cannot reach {where}; check api_base and the network ({text})"
-        return TransientModelError(model, why, None, "connection", wait_s, headers)
-    if status is not None and int(status) >= _STATUS_SERVER:
-        return TransientModelError(
-            model, f"the provider failed ({text})", status, "server_error", wait_s, headers
-        )
-    return None
+def _kind(litellm: Any, chain: list[BaseException], found: ProviderError) -> Kind:
+    """What the provider said; where it said nothing, what litellm's class says."""
+    error = chain[0]
+    if isinstance(error, litellm.Timeout) or any(map(_is_timeout, chain)):
+        return "timeout"
+    answered = _response_of(chain) is not None
+    if not answered and (isinstance(error, litellm.APIConnectionError) or any(map(_is_lost, chain))):
+        return "connection"
+    kind = kind_of(found)
+    return (
+        _by_class(litellm, error, kind, answered=answered) if kind in {"rejected", "server_error"} else kind
+    )
 
 
-def _is_connection(litellm: Any, error: Exception, text: str) -> bool:
-    """litellm reports a refused connection as APIConnectionError or as InternalServerError, by provider."""
-    if isinstance(error, litellm.APIConnectionError):
+def _by_class(litellm: Any, error: BaseException, kind: Kind, *, answered: bool) -> Kind:
+    if isinstance(error, litellm.ContextWindowExceededError):
+        return "window"
+    if isinstance(error, litellm.ContentPolicyViolationError):
+        return "content_filter"
+    return "auth" if isinstance(error, litellm.AuthenticationError) and not answered else kind
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and those it was made of, down to the first. What we raised earlier is no part of it."""
+    current: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if current is None or isinstance(current, RLMError):
+            return
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _provider_error(chain: list[BaseException], text: str) -> ProviderError:
+    response = _response_of(chain)
+    statuses = [
+        status for each in chain if (status := _status(getattr(each, "status_code", None))) is not None
+    ]
+    status = _status(getattr(response, "status_code", None)) or next(reversed(statuses), None)
+    bodies = [body for each in reversed(chain) if (body := getattr(each, "body", None))]
+    body = _text_of(response) or next(iter(bodies), None)
+    return read_error(status, body, _headers_of(chain), text)
+
+
+def _response_of(chain: list[BaseException]) -> Any:
+    """The provider's answer; litellm's own are made up and empty."""
+    found = (getattr(each, "response", None) for each in reversed(chain))
+    return next((response for response in found if _text_of(response) or _is_of_wire(response)), None)
+
+
+def _is_of_wire(response: Any) -> bool:
+    return bool(getattr(response, "headers", None)) and getattr(response, "is_closed", False)
+
+
+def _text_of(response: Any) -> str:
+    try:
+        return str(response.text) if response is not None else ""
+    except Exception:  # noqa: BLE001 - a body that was never read, or in an encoding nobody knows
+        return ""
+
+
+def _headers_of(chain: list[BaseException]) -> Mapping[str, str]:
+    for each in reversed(chain):
+        response = getattr(each, "response", None)
+        for headers in (
+            getattr(response, "headers", None),
+            getattr(each, "litellm_response_headers", None),
+            getattr(each, "headers", None),
+        ):
+            if isinstance(headers, Mapping) and headers:
+                return headers
+    return {}
+
+
+def _status(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599 else None
+
+
+def _is_timeout(error: BaseException) -> bool:
+    return isinstance(error, TimeoutError | asyncio.TimeoutError) or "Timeout" in type(error).__name__
+
+
+def _is_lost(error: BaseException) -> bool:
+    """No connection, or one that broke: by httpx, aiohttp, or the system."""
+    if isinstance(error, ConnectionError):
         return True
-    return "Connection error" in text or "Cannot connect to host" in text
-
-
-def _which_key(litellm: Any, model: str, params: Mapping[str, Any]) -> str:
-    if not params.get("api_key") and (missing := missing_keys(litellm, model)):
-        return f"the provider wants a key; set {' and '.join(missing)} or pass api_key"
-    return "the provider refused the key; check it"
+    module, name = type(error).__module__.partition(".")[0], type(error).__name__
+    if module in {"httpx", "httpcore"}:
+        return name.endswith(
+            ("ConnectError", "ReadError", "WriteError", "ProtocolError", "CloseError", "NetworkError")
+        )
+    return module == "aiohttp" and name.startswith(
+        ("ClientConn", "ClientOSError", "ServerDisconnected", "ClientPayload")
+    )
 
 
 def missing_keys(litellm: Any, model: str) -> list[str]:
@@ -104,16 +137,9 @@ def missing_keys(litellm: Any, model: str) -> list[str]:
         return []
 
 
-def _headers_of(error: Exception) -> dict[str, str]:
-    headers = getattr(error, "litellm_response_headers", None)
-    if headers is None:
-        headers = getattr(getattr(error, "response", None), "headers", None)
-    return {str(k).lower(): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {}
-
-
 def _sentence(error: Exception) -> str:
-    """litellm's message without its class prefixes, on one line, bounded."""
+    """litellm's message without its class prefixes, on one line."""
     text = " ".join(str(getattr(error, "message", None) or error).split())
     while match := re.match(r"(litellm\.)?\w*(Error|Exception|Timeout)(:| -) ?", text):
         text = text[match.end() :]
-    return text[:300] or type(error).__name__
+    return text or type(error).__name__
