@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rlm_ray.cluster.seats import Seats
+from rlm_ray.cluster.seats import Outlook, Room, Seats, growth, room, share
 
 
 def pool(*actors):
@@ -82,6 +84,120 @@ def test_only_actors_without_work_are_idle():
     assert seats.idle(100.0, 10.0) == ["c"]
     seats.release("a", "root-0", 99.0)
     assert seats.idle(109.0, 10.0) == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("work", "actors", "found", "lasting", "started"),
+    [
+        (60, 1, Room(new_nodes=3), False, 3),
+        (61, 1, Room(new_nodes=2, same_nodes=1), False, 3),
+        (600, 1, Room(new_nodes=3), False, 3),
+        (600, 1, Room(new_nodes=500), False, 74),
+        (8, 1, Room(new_nodes=3), False, 0),
+        (9, 1, Room(new_nodes=3), False, 1),
+        (9, 1, Room(same_nodes=3), False, 0),
+        (9, 1, Room(same_nodes=3), True, 1),
+        (60, 1, Room(same_nodes=1), False, 0),
+        (60, 1, Room(same_nodes=1), True, 1),
+        (60, 4, Room(new_nodes=3), False, 3),
+        (60, 8, Room(new_nodes=3), True, 0),
+        (60, 1, Room(), True, 0),
+        (0, 0, Room(5, 5), True, 0),
+    ],
+)
+def test_actors_are_started_where_there_is_more_than_a_few_sessions_for_each(
+    work, actors, found, lasting, started
+):
+    assert growth(work, 8, actors, found, lasting=lasting) == started
+
+
+@pytest.mark.parametrize(
+    ("free", "nodes", "cpus", "starting", "most", "found"),
+    [
+        ({"a": 0.0, "b": 1.0, "c": 1.0, "d": 1.0}, {"a"}, 1.0, 0, 3, Room(3, 0)),
+        ({"a": 0.0, "b": 2.0}, {"a"}, 1.0, 0, 2, Room(2, 0)),
+        ({"a": 1.0, "b": 1.0}, {"a"}, 1.0, 0, 2, Room(1, 1)),
+        ({"a": 1.0}, {"a"}, 1.0, 0, 1, Room(0, 1)),
+        ({"head": 0.0, "a": 0.0, "b": 0.0}, {"a"}, 1.0, 0, 2, Room()),
+        ({"a": 0.0, "b": 0.9}, {"a"}, 1.0, 0, 2, Room()),
+        ({"a": 0.0, "b": 0.9}, {"a"}, 0.25, 0, 2, Room(2, 0)),
+        ({"a": 0.0, "b": 3.0}, {"a"}, 1.0, 2, 5, Room(1, 0)),
+        ({"a": 2.0, "b": 1.0}, {"a"}, 1.0, 2, 5, Room(0, 1)),
+        ({"a": 2.0, "b": 1.0}, {"a"}, 1.0, 9, 5, Room()),
+        ({"a": 5.0, "b": 5.0}, {"a"}, 1.0, 0, 3, Room(3, 0)),
+        ({"a": 5.0, "b": 5.0}, {"a"}, 1.0, 0, -1, Room()),
+        ({"a": 0.0, "b": 0.0}, {"a"}, 0.0, 0, 2, Room(2, 0)),
+        ({"lost": 4.0}, set(), 2.0, 0, 9, Room(2, 0)),
+        ({}, {"a"}, 1.0, 0, 9, Room()),
+    ],
+)
+def test_room_is_on_free_cpus_and_not_on_those_that_others_hold(*, free, nodes, cpus, starting, most, found):
+    assert room(free, nodes, cpus, starting, most) == found
+
+
+@pytest.mark.parametrize(
+    ("work", "actors", "most"),
+    [(60, 4, 15), (60, 3, 20), (600, 4, 150), (12, 4, 8), (9, 1, 9), (0, 0, 8)],
+)
+def test_an_actors_share_leaves_the_rest_to_those_on_their_way(work, actors, most):
+    assert share(work, 8, actors) == most
+
+
+@pytest.mark.parametrize(
+    ("outlook", "pending", "session_s", "held"),
+    [
+        (Outlook(1, 3, 4.0), 60, None, 45),
+        (Outlook(1, 3, 4.0), 45, 0.2, 0),
+        (Outlook(1, 3, 4.0), 45, 5.0, 45),
+        (Outlook(1, 3, 0.0), 45, 0.2, 45),
+        (Outlook(2, 2, 4.0), 60, None, 30),
+        (Outlook(4, 0, 0.0), 60, None, 0),
+        (Outlook(1, 1, 4.0), 3, None, 3),
+        (Outlook(7, 9, 4.0), 60, None, 33),
+        (Outlook(8, 9, 4.0), 60, None, 0),
+    ],
+)
+def test_children_wait_for_actors_on_their_way_unless_those_at_work_are_done_sooner(
+    outlook, pending, session_s, held
+):
+    assert outlook.held_back(pending, 60, session_s) == held
+
+
+@given(
+    outlook=st.builds(Outlook, st.integers(1, 50), st.integers(0, 50), st.floats(0, 100)),
+    total=st.integers(1, 5_000),
+    session_s=st.none() | st.floats(0, 1_000),
+)
+def test_a_map_begins_where_it_is_and_holds_nothing_back_when_nobody_comes(outlook, total, session_s):
+    held = outlook.held_back(total, total, session_s)
+    assert 0 <= held <= total
+    assert held == 0 or outlook.coming
+    assert held < total
+
+
+@given(
+    free=st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 64)),
+    nodes=st.sets(st.sampled_from("abcdef")),
+    cpus=st.sampled_from([0.0, 0.25, 1.0, 3.0]),
+    starting=st.integers(0, 20),
+    most=st.integers(-5, 200),
+    work=st.integers(0, 10_000),
+    target=st.integers(1, 64),
+    actors=st.integers(0, 50),
+    lasting=st.booleans(),
+)
+def test_the_pool_never_grows_beyond_its_work_its_room_and_its_limit(
+    *, free, nodes, cpus, starting, most, work, target, actors, lasting
+):
+    """And no session is without a place: the shares of all actors hold the work."""
+    found = room(free, nodes, cpus, starting, most)
+    assert min(found.new_nodes, found.same_nodes) >= 0
+    started = growth(work, target, actors, found, lasting=lasting)
+    assert 0 <= started <= max(0, most)
+    if cpus:
+        assert started * cpus <= sum(free.values())
+    assert started == 0 or (actors + started - 1) * target < work
+    assert share(work, target, actors + started) * max(1, actors + started) >= work
 
 
 class Leasing(RuleBasedStateMachine):

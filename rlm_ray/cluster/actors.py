@@ -60,9 +60,10 @@ class SessionHost:
         """Sessions at work, and the actors their parents are in."""
         self._left_seats: list[str] = []
 
-    async def ready(self) -> None:
-        """litellm imported and a sandbox started, both at once."""
+    async def ready(self) -> str:
+        """litellm imported and a sandbox started, both at once; the id of the node this is on."""
         await asyncio.gather(asyncio.to_thread(import_litellm), self._warm_sandbox())
+        return str(ray.get_runtime_context().get_node_id())
 
     async def set_environment(self, environment: dict[str, str]) -> None:
         """Provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from rlm_ray.cluster.map import Map
 from rlm_ray.cluster.messages import SessionSpec
 from rlm_ray.cluster.parent import Parent
 from rlm_ray.cluster.replies import kept
+from rlm_ray.cluster.seats import Outlook
 from rlm_ray.cluster.store import pack_part
 from rlm_ray.core.cell import Failed
 from rlm_ray.core.inputs import Input, input_of_part
@@ -39,6 +41,25 @@ ATTEMPTS = 3
 """How often a child is started when its actors die."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Wave:
+    """The children of one map."""
+
+    pending: deque[int]
+    total: int
+    seats: int = 0
+    """Those that work on it."""
+    session_s: float | None = None
+    """What the last one that ended took."""
+    outlook: Outlook = field(default_factory=lambda: Outlook(1))
+
+    @property
+    def wanted(self) -> int:
+        """How many may begin in the actors at work."""
+        held = self.outlook.held_back(len(self.pending), self.total, self.session_s)
+        return len(self.pending) - held
 
 
 class Children:
@@ -60,15 +81,16 @@ class Children:
         except LimitReached as limit:
             map_.put(pending[0], failed(limit))
         leave = partial(_leave, self._parent)
+        wave = _Wave(pending, len(pending))
         first = pool.lease.remote(len(pending), per_actor, name, waiting=True)
         try:
             async with asyncio.TaskGroup() as group:
-                self._seat(group, map_, pending, await kept(first, leave))
+                self._seat(group, map_, wave, await kept(first, leave))
                 while pending:
                     await asyncio.sleep(TOP_UP_S)
                     if pending:
-                        more = pool.lease.remote(len(pending), per_actor, name)
-                        self._seat(group, map_, pending, await kept(more, leave))
+                        more = pool.lease.remote(wave.wanted, per_actor, name)
+                        self._seat(group, map_, wave, await kept(more, leave))
         finally:
             pool.resume.remote(name)
 
@@ -85,19 +107,30 @@ class Children:
         return missing
 
     def _seat(
-        self, group: asyncio.TaskGroup, map_: Map, pending: deque[int], seats: dict[str, tuple[int, Any]]
+        self,
+        group: asyncio.TaskGroup,
+        map_: Map,
+        wave: _Wave,
+        leased: tuple[dict[str, tuple[int, Any]], Outlook],
     ) -> None:
+        seats, wave.outlook = leased
         for name, (count, handle) in seats.items():
             for _ in range(count):
                 seat = LeasedSeat(self._parent, name, handle)
-                group.create_task(self._work_in(seat, map_, pending))
+                group.create_task(self._work_in(seat, map_, wave))
 
-    async def _work_in(self, seat: LeasedSeat, map_: Map, pending: deque[int]) -> None:
-        """Run children in one leased seat until none is left, then give the seat back."""
+    async def _work_in(self, seat: LeasedSeat, map_: Map, wave: _Wave) -> None:
+        """Run children in one leased seat until none is left for it, then give the seat back."""
+        loop = asyncio.get_running_loop()
+        wave.seats += 1
         try:
-            while pending:
-                await self._child(map_, pending.popleft(), seat)
+            # One seat goes on whatever is held back: a parent never waits for nothing.
+            while wave.wanted or (wave.seats == 1 and wave.pending):
+                started = loop.time()
+                await self._child(map_, wave.pending.popleft(), seat)
+                wave.session_s = loop.time() - started
         finally:
+            wave.seats -= 1
             seat.leave()
 
     async def _child(self, map_: Map, index: int, seat: LeasedSeat) -> None:
@@ -164,7 +197,8 @@ class Children:
         return session_key(spec.run, spec.depth + 1, call.query, identity)
 
 
-def _leave(parent: Parent, seats: dict[str, tuple[int, Any]]) -> None:
+def _leave(parent: Parent, leased: tuple[dict[str, tuple[int, Any]], Outlook]) -> None:
+    seats, _ = leased
     for name, (count, _) in seats.items():
         for _ in range(count):
             parent.host.leave_seat(name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import secrets
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -18,10 +18,12 @@ from rlm_ray.cluster.connect import connect_ray
 from rlm_ray.cluster.connector import RayThread, ray_thread
 from rlm_ray.cluster.gone import ACTOR_GONE, first_line
 from rlm_ray.cluster.journal import RemoteJournal
+from rlm_ray.cluster.leaves import TOP_UP_S
 from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
-from rlm_ray.cluster.pool import most_actors
+from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, most_actors
 from rlm_ray.cluster.pool_handle import PoolHandle
 from rlm_ray.cluster.replies import owned
+from rlm_ray.cluster.seats import share
 from rlm_ray.cluster.store import Parcel, pack
 from rlm_ray.config import Cluster
 from rlm_ray.core.cell import Outcome
@@ -69,7 +71,8 @@ class Engine:
         self.remote_journal = thread.kept("remote journal", RemoteJournal)
         self.journal = thread.kept("journal", self._journal_client)
         self._admission = thread.kept("admission", RemoteAdmission)
-        self._turns = itertools.count()
+        self._calls: Counter[str] = Counter()
+        """Plain calls under way from here, by actor."""
 
     @classmethod
     async def connect(cls, cluster: Cluster) -> Engine:
@@ -146,7 +149,9 @@ class Engine:
             if not actors:
                 await self.grow_to(1)
                 continue
-            name = list(actors)[next(self._turns) % len(actors)]
+            actors = await self._with_room(actors, len(batch.leaves) + beside)
+            name = min(actors, key=self._calls.__getitem__)
+            self._calls[name] += len(batch.leaves)
             try:
                 outcomes: list[Outcome] = await owned(actors[name].leaves.remote(batch))
             except ACTOR_GONE:
@@ -156,6 +161,8 @@ class Engine:
                 raise _unwrapped(error) from error
             else:
                 return outcomes
+            finally:
+                self._calls[name] -= len(batch.leaves)
         raise ActorLostError("the actors of plain calls died again and again; they may need more memory")
 
     @_on_ray_thread
@@ -189,6 +196,16 @@ class Engine:
         asked = (handle.census.remote() for handle in handles.values())
         counts = await asyncio.gather(*asked, return_exceptions=True)
         return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
+
+    async def _with_room(self, actors: dict[str, Any], calls: int) -> dict[str, Any]:
+        """The actors, once one of them has less than its share of the calls, or no other is on its way."""
+        while coming := (await self._pool.outlook.remote()).coming:
+            most = share(calls, LEAVES_PER_ACTOR, len(actors) + coming)
+            if min(self._calls[name] for name in actors) < most:
+                break
+            await asyncio.sleep(TOP_UP_S)
+            actors = await self._pool.peers.remote(0) or actors
+        return actors
 
     def _release(self, seat: Seat) -> None:
         self._pool.release.remote([seat.name], seat.lease)

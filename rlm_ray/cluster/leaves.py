@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from rlm_ray.cache import request_key
@@ -23,6 +24,8 @@ ALONE = 8
 """So few plain calls are made by the session's own actor; spreading them costs more than it gains."""
 BATCH = 64
 """The most plain calls in one message to a peer."""
+TOP_UP_S = 0.1
+"""How often a map that holds calls back looks whether the actors on their way have come."""
 
 
 class Leaves:
@@ -37,15 +40,37 @@ class Leaves:
             await self._own(map_, indexes)
             return
         host = self._parent.host
-        peers = await host.pool.peers.remote(len(indexes))
-        peers.pop(host.name, None)
-        share = -(-len(indexes) // (len(peers) + 1))
+        asked = host.pool.peers.remote(len(indexes)), host.pool.outlook.remote()
+        peers, outlook = await asyncio.gather(*asked)
+        peers[host.name] = None
+        share = -(-len(indexes) // (len(peers) + outlook.coming))
+        rest = deque(indexes)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._own(map_, indexes[:share]))
-            for number, (name, handle) in enumerate(peers.items(), 1):
-                theirs = indexes[number * share : (number + 1) * share]
-                for start in range(0, len(theirs), BATCH):
-                    group.create_task(self._peers(map_, theirs[start : start + BATCH], name, handle))
+            for name, handle in peers.items():
+                group.create_task(self._work(map_, _taken(rest, share), rest, name, handle))
+            while rest:
+                await asyncio.sleep(TOP_UP_S)
+                asked = host.pool.peers.remote(0), host.pool.outlook.remote()
+                more, outlook = await asyncio.gather(*asked)
+                for name in more.keys() - peers.keys():
+                    peers[name] = more[name]
+                    group.create_task(self._work(map_, _taken(rest, share), rest, name, more[name]))
+                if not outlook.coming:  # they did not come in time
+                    group.create_task(self._work(map_, _taken(rest, len(rest)), rest, host.name, None))
+
+    async def _work(
+        self, map_: Map, indexes: list[int], rest: deque[int], name: str, handle: Any | None
+    ) -> None:
+        """Make these calls in one actor, None: the own one; then, batch by batch, what is left for others."""
+        while indexes:
+            async with asyncio.TaskGroup() as group:
+                if handle is None:
+                    group.create_task(self._own(map_, indexes))
+                else:
+                    for start in range(0, len(indexes), BATCH):
+                        batch = indexes[start : start + BATCH]
+                        group.create_task(self._peers(map_, batch, name, handle))
+            indexes = _taken(rest, BATCH)
 
     async def _own(self, map_: Map, indexes: list[int]) -> None:
         batch = self._batch(map_, indexes)
@@ -74,6 +99,10 @@ class Leaves:
         spec = self._parent.spec
         replays = spec.replays or self._parent.replay.offset > 0
         return LeafBatch(spec.run, spec.path, leaves, spec.context if by_reference else None, replays=replays)
+
+
+def _taken(rest: deque[int], count: int) -> list[int]:
+    return [rest.popleft() for _ in range(min(count, len(rest)))]
 
 
 async def leaf_outcome(

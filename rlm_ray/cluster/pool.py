@@ -2,6 +2,10 @@
 
 One named actor of a job holds it. A session actor takes `cpus_per_actor` and is placed with SPREAD, so that an
 autoscaler sees the demand. Actors die with the driver that owns the pool.
+
+`seats` decides how far it grows before all seats are taken: at once onto nodes with a free CPU and no session actor, and
+beside actors at work where the crowd lasts. Work begins where it is; what is more than an actor's share waits for those
+on their way, for three times as long as a start takes at most.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import secrets
 import time
 from collections import deque
@@ -17,7 +22,7 @@ from typing import Any
 import ray
 
 from rlm_ray.cluster.admission import RemoteAdmission
-from rlm_ray.cluster.seats import ROOT, Seats
+from rlm_ray.cluster.seats import ROOT, SESSIONS_TARGET, Outlook, Room, Seats, growth, room, share
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 
@@ -30,6 +35,15 @@ ELSEWHERE_S = 0.05
 """How often is looked for a free seat that must not be at home."""
 PATIENCE_S = 10.0
 """How long that is waited for: about as long as an actor takes to start, where there is room for one."""
+
+LASTING_S = 3.0
+"""A crowd that lasts so long is worth an actor on a node that has one: about what its start costs."""
+START_S = 4.0
+"""What a start takes until one has been seen."""
+HELD_STARTS = 3.0
+"""So many times as long as a start took, work is held back for actors on their way: several start at once."""
+LOOK_S = 0.25
+"""So often is looked where CPUs are free."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +65,14 @@ class Pool:
         self._janitor: asyncio.Task[None] | None = None
         self._failed_starts = 0
         self._watches: dict[str, asyncio.Task[None]] = {}
+        self._nodes: dict[str, str] = {}
+        """Of the actors at work."""
+        self._free_cpus: dict[str, float] = {}
+        self._looked = -LOOK_S
+        self._crowded_since: float | None = None
+        self._start_s = START_S
+        self._growing_since = -math.inf
+        """Since when actors for work held back are on their way."""
 
     async def configure(self, cluster: Cluster) -> None:
         """Sizes may change while it runs; the last word counts."""
@@ -79,7 +101,8 @@ class Pool:
         Waits for one. Raises `ClusterError` if no actor can be started.
         """
         lease = f"{ROOT}{next(self._roots)}"
-        leased = self._seats.lease(1, per_actor, lease)
+        self._spread(self._sessions(1), per_actor)
+        leased = self._seats.lease(1, self._most_each(self._sessions(1), per_actor), lease)
         if not leased:
             self._grow(len(self._waiting) + 1, per_actor)
             place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -89,8 +112,8 @@ class Pool:
 
     async def lease(
         self, wanted: int, per_actor: int, lessee: str, *, waiting: bool = False
-    ) -> dict[str, tuple[int, Any]]:
-        """Up to `wanted` seats now: by actor id, how many and its handle.
+    ) -> tuple[dict[str, tuple[int, Any]], Outlook]:
+        """Up to `wanted` seats now: by actor id, how many and its handle; and what may be expected.
 
         `lessee` is the actor of the parent. `waiting` frees the parent's own seat until it says `resume`, and brings
         one seat at least: in the parent's own actor where there is no other.
@@ -98,12 +121,14 @@ class Pool:
         if waiting:
             self._seats.stand_up(lessee)
             self._seat_the_waiting()
-        leased = self._seats.lease(wanted, per_actor, lessee)
+        self._spread(self._sessions(wanted), per_actor)
+        leased = self._seats.lease(wanted, self._most_each(self._sessions(wanted), per_actor), lessee)
         if len(leased) < wanted:
             self._grow(wanted - len(leased), per_actor)
         if waiting and not leased:
             leased = self._seats.lease_at_home(lessee)
-        return {actor: (leased.count(actor), self._handles.get(actor)) for actor in dict.fromkeys(leased)}
+        seats = {actor: (leased.count(actor), self._handles.get(actor)) for actor in dict.fromkeys(leased)}
+        return seats, self._outlook()
 
     async def lease_elsewhere(self, per_actor: int, lessee: str) -> tuple[str, Any]:
         """A seat in another actor than the lessee's own, for work that may bring an actor down; waits for one.
@@ -127,6 +152,8 @@ class Pool:
         for actor in seats:
             self._seats.release(actor, lessee, now)
         self._seat_the_waiting()
+        if self._sessions(0) <= SESSIONS_TARGET * len(self._handles):
+            self._crowded_since = None
 
     async def resume(self, actor: str) -> None:
         """A parent of this actor has its children's answers and takes its seat again."""
@@ -134,19 +161,22 @@ class Pool:
 
     async def peers(self, leaves: int) -> dict[str, Any]:
         """All actors, for a map of so many plain calls; grows the pool if that is many."""
-        wanted = -(-leaves // LEAVES_PER_ACTOR) - len(self._handles)
-        for _ in range(min(wanted, self._room())):
-            self._start_actor()
+        self._start_actors(leaves, LEAVES_PER_ACTOR, lasting=True)
         now = time.monotonic()
         for actor in self._handles:
             self._seats.touch(actor, now)
         return dict(self._handles)
+
+    async def outlook(self) -> Outlook:
+        """How many actors there are, and how many are on their way that work should be held back for."""
+        return self._outlook()
 
     async def lost(self, actor: str) -> None:
         """This actor is dead: its permits and leases come back, and the sessions it had sent out are cancelled."""
         if self._handles.pop(actor, None) is None:
             return
         _log.warning("session actor %s was lost", actor)
+        self._nodes.pop(actor, None)
         self._seats.remove(actor, time.monotonic())
         for handle in self._handles.values():
             handle.cancel_children_of.remote(actor)
@@ -176,7 +206,7 @@ class Pool:
             if place.done():
                 self._waiting.popleft()
                 continue
-            leased = self._seats.lease(1, per_actor, lease)
+            leased = self._seats.lease(1, self._most_each(self._sessions(0), per_actor), lease)
             if not leased:
                 return
             self._waiting.popleft()
@@ -185,6 +215,58 @@ class Pool:
     def _grow(self, seats: int, per_actor: int) -> None:
         for _ in range(min(-(-seats // per_actor) - len(self._starting), self._room())):
             self._start_actor()
+
+    def _sessions(self, more: int) -> int:
+        return self._seats.at_work + len(self._waiting) + more
+
+    def _spread(self, sessions: int, per_actor: int) -> None:
+        """Start actors in the background where so many sessions are more than a few for each, and CPUs are free."""
+        target, now = min(SESSIONS_TARGET, per_actor), time.monotonic()
+        if sessions <= target * (len(self._handles) + len(self._starting)):
+            self._crowded_since = None
+            return
+        if self._crowded_since is None:
+            self._crowded_since = now
+            asyncio.get_running_loop().call_later(LASTING_S, self._look_again, per_actor)
+        self._start_actors(sessions, target, lasting=now - self._crowded_since >= LASTING_S)
+
+    def _look_again(self, per_actor: int) -> None:
+        self._spread(self._sessions(0), per_actor)
+
+    def _start_actors(self, work: int, target: int, *, lasting: bool) -> None:
+        actors = len(self._handles) + len(self._starting)
+        if work <= target * actors or not actors:
+            return  # the first one is not a matter of room
+        found = self._free_room()
+        started = growth(work, target, actors, found, lasting=lasting)
+        for _ in range(started):
+            self._start_actor()
+        if started and found.new_nodes:
+            self._growing_since = time.monotonic()
+            held_s = HELD_STARTS * self._start_s
+            asyncio.get_running_loop().call_later(held_s + LOOK_S, self._seat_the_waiting)
+
+    def _outlook(self) -> Outlook:
+        grown_s = time.monotonic() - self._growing_since
+        if not self._starting or grown_s > HELD_STARTS * self._start_s:
+            return Outlook(len(self._handles))
+        return Outlook(len(self._handles), len(self._starting), max(0.0, self._start_s - grown_s))
+
+    def _most_each(self, sessions: int, per_actor: int) -> int:
+        """How many sessions may begin in an actor now."""
+        outlook = self._outlook()
+        if not outlook.coming:
+            return per_actor
+        return min(per_actor, share(sessions, SESSIONS_TARGET, outlook.actors + outlook.coming))
+
+    def _free_room(self) -> Room:
+        most = self._room()
+        if most <= 0:
+            return Room()
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._free_cpus, self._looked = free_cpus(), time.monotonic()
+        nodes = set(self._nodes.values())
+        return room(self._free_cpus, nodes, self._cluster.cpus_per_actor, len(self._starting), most)
 
     def _room(self) -> int:
         return most_actors(self._cluster) - len(self._handles) - len(self._starting)
@@ -204,15 +286,16 @@ class Pool:
             .remote(actor, ray.get_runtime_context().current_actor, self._environment)
         )
         try:
-            await asyncio.wait_for(handle.ready.remote(), START_TIMEOUT_S)
+            started = time.monotonic()
+            node = await asyncio.wait_for(handle.ready.remote(), START_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             ray.kill(handle)
             self._starting.pop(actor)
             self._not_started(error)
             return
-        self._failed_starts = 0
+        self._failed_starts, self._start_s = 0, time.monotonic() - started
         self._starting.pop(actor)
-        self._handles[actor] = handle
+        self._handles[actor], self._nodes[actor] = handle, node
         self._seats.add(actor, time.monotonic())
         self._watches[actor] = asyncio.ensure_future(self._watch(actor, handle))
         self._seat_the_waiting()
@@ -234,6 +317,7 @@ class Pool:
             return
         self._failed_starts = 0
         self._tell_the_waiting(_why_not_started(error))
+        self._seat_the_waiting()  # those that were held back for it
 
     def _tell_the_waiting(self, why: str) -> None:
         if self._handles or self._starting:
@@ -254,6 +338,7 @@ class Pool:
             for actor in idle[: max(0, len(self._handles) - self._cluster.min_actors)]:
                 self._seats.remove(actor, time.monotonic())
                 handle = self._handles.pop(actor)
+                self._nodes.pop(actor, None)
                 await handle.shut.remote()
                 ray.kill(handle)
 
@@ -262,6 +347,12 @@ def most_actors(cluster: Cluster) -> int:
     """How many session actors there may be: as said, or as the CPUs of the cluster allow."""
     cpus = float(ray.cluster_resources().get("CPU", 1.0))
     return max(cluster.max_actors or max(1, int(cpus / (cluster.cpus_per_actor or 1))), cluster.min_actors)
+
+
+def free_cpus() -> dict[str, float]:
+    """CPUs that nobody holds, by node; up to a fraction of a second old."""
+    found = ray._private.state.available_resources_per_node()  # noqa: SLF001 - in Ray's developer API
+    return {node: float(resources.get("CPU", 0.0)) for node, resources in found.items()}
 
 
 def _why_not_started(error: BaseException) -> str:

@@ -7,14 +7,91 @@ A **seat** is the right to run one session in one actor. Laws:
 - A lease never waits: it gives what there is. A session that waits for children and gets none is given one more in
   its own actor (`lease_at_home`), so nobody can block.
 - Each lease has a lessee; when that one dies, its leases end.
+
+How many actors there should be is decided here too, from numbers (`growth`), and so is how many sessions may begin in
+an actor while others are on their way (`share`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 ROOT = "root-"
 """Lessees of this kind are root sessions, each one of its own: whoever asked for it may die before it ends."""
+
+SESSIONS_TARGET = 8
+"""More sessions at work than this for each actor are worth one actor more where a CPU is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many more session actors fit on CPUs that nobody holds."""
+
+    new_nodes: int = 0
+    """On nodes that have no session actor yet: each brings its CPUs and memory for the cells, too."""
+    same_nodes: int = 0
+    """Beside actors at work, whose cells have those CPUs already."""
+
+
+def room(
+    free_cpus: Mapping[str, float], nodes: set[str], cpus_per_actor: float, starting: int, most: int
+) -> Room:
+    """Where actors fit: free CPUs by node, the nodes of actors at work, actors on their way, and how many may come.
+
+    Those on their way may not show in `free_cpus` yet: they are taken to go to new nodes first.
+    """
+    fit = {
+        node: int(free / cpus_per_actor) if cpus_per_actor else max(most, 0)
+        for node, free in free_cpus.items()
+    }
+    new = sum(count for node, count in fit.items() if node not in nodes)
+    same = sum(count for node, count in fit.items() if node in nodes)
+    same = max(0, same - max(0, starting - new))
+    new = min(max(0, new - starting), max(most, 0))
+    return Room(new, min(same, max(most, 0) - new))
+
+
+def growth(work: int, target: int, actors: int, room: Room, *, lasting: bool) -> int:
+    """How many actors to start for so much work, in sessions or calls, with so many at work or on their way.
+
+    An actor costs seconds of CPU on its node. A new node is worth that at once; beside an actor that is at work it is
+    when the crowd is `lasting`, for until then what has begun is as fast without.
+    """
+    wanted = -(-work // target) - actors
+    if wanted <= 0 or not (room.new_nodes or lasting):
+        return 0
+    return min(wanted, room.new_nodes + room.same_nodes)
+
+
+def share(work: int, target: int, actors: int) -> int:
+    """How many sessions may begin in one actor while some of these are on their way: the rest is for the others."""
+    return max(target, -(-work // max(1, actors)))
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a map may expect of the pool."""
+
+    actors: int
+    """At work."""
+    coming: int = 0
+    """On their way, to be waited for."""
+    in_s: float = 0.0
+    """About when they come."""
+
+    def held_back(self, pending: int, total: int, session_s: float | None) -> int:
+        """How many of a map's pending children wait for the actors on their way: these have their share of all.
+
+        None of a few, and none where those at work are done sooner. `session_s` is what a child takes, None: no one has ended yet.
+        """
+        if not self.coming or total <= SESSIONS_TARGET * self.actors:
+            return 0
+        held = total * self.coming // (self.actors + self.coming)
+        if session_s is not None and pending * session_s < self.in_s * (total - held):
+            return 0
+        return min(pending, held)
 
 
 class Seats:
@@ -46,6 +123,11 @@ class Seats:
                 del self._leases[lessee, other]
         for counts in (self._idle_since, self._leased, self._waiting):
             counts.pop(actor, None)
+
+    @property
+    def at_work(self) -> int:
+        """Sessions in all actors that do not wait for children."""
+        return sum(map(self.taken, self._idle_since))
 
     def taken(self, actor: str) -> int:
         return self._leased[actor] - self._waiting[actor]

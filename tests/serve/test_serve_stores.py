@@ -143,7 +143,39 @@ def test_another_provider_gets_neither_key_nor_address_of_the_first(base, other,
     assert catalogue.settings(f"rlm/{base}").params == params | unsafe
 
 
-UNKNOWN_TO_OTHERS = ["api_key", "api_base", "base_url", "api_version", "headers", "extra_headers", "extra_body", "default_headers", "organization", "project", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_profile_name", "vertex_credentials", "vertex_project", "azure_ad_token", "azure_username", "client_secret", "tenant_id", "client", "custom_llm_provider", "model_list", "fallbacks", "metadata", "user", "proxies", "ssl_verify", "api_token", "watsonx_apikey", "something_new"]
+UNKNOWN_TO_OTHERS = [
+    "api_key",
+    "api_base",
+    "base_url",
+    "api_version",
+    "headers",
+    "extra_headers",
+    "extra_body",
+    "default_headers",
+    "organization",
+    "project",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_profile_name",
+    "vertex_credentials",
+    "vertex_project",
+    "azure_ad_token",
+    "azure_username",
+    "client_secret",
+    "tenant_id",
+    "client",
+    "custom_llm_provider",
+    "model_list",
+    "fallbacks",
+    "metadata",
+    "user",
+    "proxies",
+    "ssl_verify",
+    "api_token",
+    "watsonx_apikey",
+    "something_new",
+]
 
 
 @pytest.mark.parametrize("name", UNKNOWN_TO_OTHERS)
