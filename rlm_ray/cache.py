@@ -29,6 +29,8 @@ from typing import Protocol
 
 from rlm_ray.codec import Codec
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
+from rlm_ray.core.reply import judge
+from rlm_ray.core.thinking import split_thinking
 from rlm_ray.errors import InputError
 
 FILE = "responses.sqlite"
@@ -119,9 +121,13 @@ class ResponseCache:
         return reply
 
     async def keep(self, key: str, token: str, reply: ModelReply) -> None:
-        """The call was answered. Where the reply cannot be stored, those who wait have it all the same."""
+        """The call was answered. Where the reply cannot be stored, those who wait have it all the same.
+
+        What was cut off is for them only: it is no answer to whoever asks later.
+        """
         try:
-            self._store(key, reply)
+            if is_worth_keeping(reply):
+                self._store(key, reply)
         except sqlite3.Error as error:
             _log.warning("a reply could not be remembered: %s", error)
         finally:
@@ -149,7 +155,8 @@ class ResponseCache:
 
     def _remembered(self, key: str) -> ModelReply | None:
         row = self._database.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        return None if row is None else _reply(row[0])
+        known = _reply(row[0]) if row is not None else None
+        return known if known is not None and is_worth_keeping(known) else None
 
     def _store(self, key: str, reply: ModelReply) -> None:
         row = (key, json.dumps(asdict(reply)), time.time())
@@ -209,6 +216,12 @@ def _count(database: sqlite3.Connection) -> int:
     return int(count)
 
 
+def is_worth_keeping(reply: ModelReply) -> bool:
+    """It is an answer, and a whole one."""
+    return judge(reply, takes_code=True).kind == "usable"
+
+
 def _reply(text: str) -> ModelReply:
     plain = json.loads(text)
-    return ModelReply(**{**plain, "usage": Usage(**plain["usage"])})
+    said, _ = split_thinking(plain["text"])  # older versions kept it with its thinking
+    return ModelReply(**{**plain, "text": said, "usage": Usage(**plain["usage"])})

@@ -7,6 +7,7 @@
      │   ├─ AuthenticationError    the key is missing or refused
      │   ├─ ContextWindowError     the prompt is longer than the model's window
      │   ├─ QuotaError             the account has nothing left to spend
+     │   ├─ ReplyError             the reply is no answer: empty, filtered, refused, a tool call
      │   ├─ TransientModelError    the provider may do better next time; the gateway retries it
      │   └─ ModelUnavailableError  retries are used up
      ├─ SandboxError          the jail cannot be built, or it broke
@@ -75,9 +76,24 @@ class QuotaError(ModelError):
     """The account has nothing left to spend; waiting a little does not help."""
 
 
+class ReplyError(ModelError):
+    """The provider replied, and the reply is no answer: `kind` is empty, filtered, refused or tool_call.
+
+    `may_pass`: the same question may well be answered the next time.
+    """
+
+    def __init__(
+        self, model: str, why: str, status: int | None = None, kind: str = "empty", may_pass: bool = False
+    ) -> None:
+        super().__init__(model, why, status)
+        self.args = (model, why, status, kind, may_pass)
+        self.kind = kind
+        self.may_pass = may_pass
+
+
 class TransientModelError(ModelError):
-    """The provider may do better next time: `kind` is rate_limited, server_error, timeout, connection, loading or
-    no_model_yet."""
+    """The provider may do better next time: `kind` is rate_limited, server_error, timeout, connection, loading,
+    no_model_yet, or broken (the reply broke off)."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - pickled by position
         self,

@@ -28,11 +28,13 @@ from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import budget_words
+from rlm_ray.core.reply import judge, without_thinking
 from rlm_ray.errors import (
     ConfigError,
     JournalError,
     ModelUnavailableError,
     QuotaError,
+    ReplyError,
     RLMError,
     TransientModelError,
 )
@@ -145,15 +147,16 @@ class Gateway:
             return found, True
         try:
             reply = await self._insist(request, caller, log)
-            await found.keep(reply)
+            if judge(reply, takes_code=_takes_code(log.place)).has_text:
+                await found.keep(reply)
         finally:
             found.release()
         return reply, False
 
     async def _insist(self, request: ModelRequest, caller: Caller, log: CallLog) -> ModelReply:
-        """Make the call, again where that may help."""
+        """Make the call, again where that may help: once after a reply that was no answer."""
         patience = caller.attempts * RATE_LIMITED_PATIENCE * OUTAGE_PATIENCE
-        attempt = 1
+        attempt, asked_again = 1, False
         while True:
             try:
                 return await self._attempt(request, caller, attempt, log)
@@ -166,6 +169,11 @@ class Gateway:
                     raise self._given_up(error, attempt, account) from error
                 if error.kind != "rate_limited":
                     await self._sleep(self._backoff(attempt, error.retry_after_s))
+            except ReplyError as error:
+                if asked_again or not error.may_pass:
+                    raise
+                asked_again = True
+                log.tried(error)
             attempt += 1
 
     def check_prices(self, models: Iterable[str], caller: Caller) -> None:
@@ -201,7 +209,7 @@ class Gateway:
             self._have_answered.add(permit.ask.account_key)
             cost_usd = self._cost_usd(request.model, reply.usage, caller)
             permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
-            return replace(reply, cost_usd=cost_usd)
+        return _judged(replace(reply, cost_usd=cost_usd), request, log)
 
     def _ask(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> Ask:
         worst = worst_usage(request)
@@ -250,6 +258,26 @@ class Gateway:
         if retry_after_s is not None:
             return retry_after_s * (1 + 0.1 * self._jitter())
         return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)) * self._jitter())
+
+
+def _judged(reply: ModelReply, request: ModelRequest, log: CallLog) -> ModelReply:
+    """The reply without its thinking. Raises `ReplyError` for one that is no answer, unless a session's turn asked:
+    the session tells the model what was wrong with it, which is better than the same question again."""
+    is_turn = _takes_code(log.place)
+    reply = without_thinking(reply, takes_code=is_turn)
+    judged = judge(reply, takes_code=is_turn)
+    if judged.kind == "broken":
+        log.wasted(reply)
+        raise TransientModelError(request.model, judged.why, None, judged.kind)
+    if judged.has_text or is_turn:
+        return reply
+    log.wasted(reply)
+    raise ReplyError(request.model, judged.why, None, judged.kind, judged.may_pass)
+
+
+def _takes_code(place: Place) -> bool:
+    """A session runs the code of what it is told."""
+    return place.role == "turn"
 
 
 def _bounded(request: ModelRequest, caller: Caller, *, last_call: bool) -> ModelRequest:

@@ -23,10 +23,11 @@ from rlm_ray.core.context import Context, Docs, Part, Span
 from rlm_ray.core.model import Message, ModelReply, ModelRequest
 from rlm_ray.core.parsing import parse
 from rlm_ray.core.records import Path
+from rlm_ray.core.reply import judge, marked
 from rlm_ray.core.steps import Execute, Finish, Generate, Stop, next_step
 from rlm_ray.core.trajectory import Task, Trajectory
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.errors import ContextWindowError, LimitReached, RLMError
+from rlm_ray.errors import ContextWindowError, LimitReached, ReplyError, RLMError
 from rlm_ray.gateway import Caller, Gateway
 from rlm_ray.journal.calls import Place
 from rlm_ray.journal.history import Cell, History
@@ -42,13 +43,18 @@ class SubCall:
     as_session: bool
 
 
+CUT = "max_tokens"
+"""The stop reason of an answer that was cut off at the token limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """How a session ended."""
 
     answer: str | None
     stop_reason: str
-    """`answered`, or what stopped it: `max_iterations`, `no_code`, `context_window`, a limit, `interrupted`."""
+    """`answered`, or what stopped it: `max_iterations`, `no_code`, `context_window`, `max_tokens` (the answer was cut
+    off), a limit, `interrupted`."""
     why: str = ""
     """One sentence where the stop was not the model's own."""
     trajectory: Trajectory | None = None
@@ -217,7 +223,8 @@ class Session:
         cell = self._history.begin(len(trajectory.turns), blocks, again=again)
         now = trajectory.turns[-1].reply.at or None
         opened = await repl.get()
-        cell.result = await opened.run(blocks, partial(self._serve, cell), now=now, query=trajectory.query)
+        result = await opened.run(blocks, partial(self._serve, cell), now=now, query=trajectory.query)
+        cell.result = replace(result, notes=(*result.notes, *prompts.cut_note(cell.cut)))
         return cell
 
     async def _ask(self, messages: tuple[Message, ...], place: Place) -> ModelReply:
@@ -230,7 +237,9 @@ class Session:
         questions = (self.query, *self.follow_ups)
         messages = prompts.leaf_messages(questions[-1], self.context.text())
         reply = await self._ask(messages, Place(self.path, len(questions), "direct"))
-        return Completion(reply.text, "answered", trajectory=self._trajectory)
+        judged = judge(reply)
+        reason = CUT if judged.kind == "truncated" else "answered"
+        return Completion(reply.text, reason, judged.why, trajectory=self._trajectory)
 
     async def _give_best(self, stop: Stop) -> Completion:
         """One last call for the best answer from what is known; what was printed if even that fails."""
@@ -243,11 +252,14 @@ class Session:
             try:
                 messages = messages_of(self._trajectory, stop.why)
                 reply = await self._ask(messages, Place(self.path, number, "last"))
-            except ContextWindowError:
+            except (ContextWindowError, ReplyError):
                 continue
             except RLMError:
                 break
-            return Completion(_plain(reply.text) or self.known(), stop.reason, stop.why, self._trajectory)
+            judged = judge(reply)
+            why = f"{stop.why}; of the answer, {judged.why}" if judged.why else stop.why
+            answer = _plain(reply.text) or self.known()
+            return Completion(answer, stop.reason, why, self._trajectory)
         return Completion(self.known(), stop.reason, stop.why, self._trajectory)
 
     async def _serve(self, cell: Cell, calls: SubCalls) -> Sequence[Outcome]:
@@ -266,7 +278,8 @@ class Session:
         for outcome in outcomes:
             if isinstance(outcome, Failed) and outcome.fatal is not None:
                 raise outcome.fatal
-        return outcomes
+        cell.cut += sum(isinstance(outcome, Answered) and bool(outcome.cut) for outcome in outcomes)
+        return [_shown(outcome) for outcome in outcomes]
 
     def _as_session(self, calls: SubCalls, part: Part) -> bool:
         match calls.kind:
@@ -293,6 +306,11 @@ def part_size(part: Part, context: Context) -> int:
             return offsets[stop] - offsets[start] if offsets is not None else context.nbytes
         case _:
             return sum(len(item) if isinstance(item, str) else len(item["text"]) for item in part)
+
+
+def _shown(outcome: Outcome) -> Outcome:
+    """As code gets it: what was cut off says so itself, wherever it goes from there."""
+    return Answered(marked(outcome.text)) if isinstance(outcome, Answered) and outcome.cut else outcome
 
 
 def _outgrown(trajectory: Trajectory, error: ContextWindowError) -> Stop:

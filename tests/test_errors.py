@@ -20,6 +20,7 @@ ERRORS = [
     errors.AuthenticationError("m", "no key"),
     errors.ContextWindowError("m", "too long", 400),
     errors.QuotaError("m", "empty", 429),
+    errors.ReplyError("m", "empty", None, "empty", True),
     errors.TransientModelError("m", "slow down", 429, "rate_limited", 1.5, {"retry-after": "1.5"}),
     errors.ModelUnavailableError("m", "gave up", 503),
     errors.SandboxError("no seccomp"),

@@ -16,7 +16,9 @@ from rlm_ray.cluster.messages import RunTag, SessionSpec
 from rlm_ray.core.cell import Answered, Failed, Outcome
 from rlm_ray.core.context import Context, Part
 from rlm_ray.core.inputs import Input
+from rlm_ray.core.model import ModelReply
 from rlm_ray.core.records import SessionEnded, SessionOpened
+from rlm_ray.core.reply import judge
 from rlm_ray.core.secrets import without_secrets
 from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.errors import (
@@ -102,6 +104,12 @@ def outcome_of_session(result: Completion | RLMError | None) -> Outcome:
     if result.answer is None:
         return Failed(result.stop_reason, result.why or "the child ended without an answer")
     return Answered(result.answer)
+
+
+def answered(reply: ModelReply) -> Answered:
+    """A plain call's reply as its outcome."""
+    judged = judge(reply)
+    return Answered(reply.text, judged.why if judged.kind == "truncated" else "")
 
 
 def failed(error: RLMError) -> Failed:

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from rlm_ray.cache import request_key
 from rlm_ray.cluster.engine import Engine, Seat
-from rlm_ray.cluster.entries import ended, session_key, under_way
+from rlm_ray.cluster.entries import answered, ended, session_key, under_way
 from rlm_ray.cluster.job_usage import RowUsage
 from rlm_ray.cluster.life import Life, Observer, Order, life_of
 from rlm_ray.cluster.messages import Leaf, LeafBatch, SessionSpec
@@ -31,7 +31,8 @@ from rlm_ray.core.records import SessionEnded, SessionOpened
 from rlm_ray.core.tallies import usage_of
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ActorLostError, ContextLostError, RLMError, SubCallError
-from rlm_ray.session import Completion
+from rlm_ray.journal.replay import reply_of
+from rlm_ray.session import CUT, Completion
 
 ATTEMPTS = 3
 """How often a row is started when its actors die."""
@@ -146,7 +147,12 @@ class Job:
             return None
         request = self._life.tag.leaf_request((row,), query, context.text())
         call = replay.call((row,), 1, request_key(request))
-        return None if call is None else Completion(call.text, "answered", usage=usage_of([call]))
+        if call is None:
+            return None
+        outcome = answered(reply_of(call))
+        return Completion(
+            outcome.text, CUT if outcome.cut else "answered", outcome.cut, usage=usage_of([call])
+        )
 
     async def _answered(self, rows: Sequence[Row]) -> list[Completion | RLMError]:
         leaves = tuple(Leaf(number, query, _whole(context)) for number, query, context in rows)
@@ -159,7 +165,8 @@ class Job:
     async def _completion(self, row: int, outcome: Outcome) -> Completion | RLMError:
         if isinstance(outcome, Failed):
             return _error(outcome)
-        return Completion(outcome.text, "answered", usage=await self._usage.of(row))
+        usage = await self._usage.of(row)
+        return Completion(outcome.text, CUT if outcome.cut else "answered", outcome.cut, usage=usage)
 
     async def plain(self, row: int, number: int, query: str, text: str) -> str:
         """One plain call that belongs to a row. Raises `SubCallError`, or what ends the job."""

@@ -7,13 +7,13 @@ from collections import deque
 from typing import Any
 
 from rlm_ray.cache import request_key
-from rlm_ray.cluster.entries import failed
+from rlm_ray.cluster.entries import answered, failed
 from rlm_ray.cluster.gone import ACTOR_GONE
 from rlm_ray.cluster.map import Map
 from rlm_ray.cluster.messages import Leaf, LeafBatch
 from rlm_ray.cluster.parent import Parent
 from rlm_ray.cluster.replies import owned
-from rlm_ray.core.cell import Answered, Outcome
+from rlm_ray.core.cell import Outcome
 from rlm_ray.core.context import Context, Docs, Span, make_context
 from rlm_ray.core.inputs import input_of_part
 from rlm_ray.errors import RLMError
@@ -120,7 +120,7 @@ async def leaf_outcome(
         reply = await gateway.complete(request, caller, place)
     except RLMError as error:
         return failed(error)
-    return Answered(reply.text)
+    return answered(reply)
 
 
 def _text(leaf: Leaf, context: Context | None) -> str:

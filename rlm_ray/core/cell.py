@@ -27,6 +27,8 @@ class Answered:
     """A sub-call's answer."""
 
     text: str
+    cut: str = ""
+    """Where the text was cut off at the token limit: a sentence about it. Shown by a mark behind the text in a REPL."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,13 +46,26 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
+def sum_of(usages: Iterable[Usage]) -> Usage:
+    """The tokens of several replies."""
+    total = Usage()
+    for each in usages:
+        total = Usage(
+            total.input_tokens + each.input_tokens,
+            total.output_tokens + each.output_tokens,
+            total.cached_tokens + each.cached_tokens,
+            total.reasoning_tokens + each.reasoning_tokens,
+        )
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """One answer. `text` is empty where the provider sent none."""
+    """One reply, as it came; `core.reply` says what it is worth. `text` is empty where the provider sent none."""
 
     text: str
     finish_reason: str = "stop"
-    """`stop`, `length`, `tool_calls`, `content_filter` ..."""
+    """The provider's own word: `stop`, `length`, `MAX_TOKENS`, `content_filter`, `refusal`, `error` ..."""
     usage: Usage = Usage()
     cost_usd: float | None = None
     """None where the price is not known; never 0 for that."""
@@ -64,6 +77,12 @@ class ModelReply:
     """Unix time at which it was there; the clock of the code it holds stands at that moment."""
     recorded: bool = False
     """It comes from the record of an earlier life of the run."""
+    reasoning: str = ""
+    """What the model thought, where that is known; for the record, never part of an answer."""
+    refusal: str = ""
+    """Why the model will not answer, in its own words."""
+    code: str = ""
+    """Python that a tool call holds."""
 
 
 class Model(Protocol):

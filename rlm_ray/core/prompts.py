@@ -105,6 +105,18 @@ Next question: {query}
 
 It is about the same `context`. Your variables are still there; `query` is this question now."""
 
+_NUDGES = MappingProxyType(
+    {
+        "truncated": "Your message was cut off at the token limit, so nothing of it was taken. Be brief.",
+        "empty": "Your message was empty.",
+        "filtered": "Your message was withheld by a content filter. Say it in other words.",
+        "refused": "Your message was taken as a refusal to answer.",
+        "tool_call": "You called a tool, but there are none here.",
+    }
+)
+"""What was wrong with a message that holds no code."""
+_WRITE = "Write Python in a ```python block, or FINAL(answer) when you know the answer."
+
 _LAST_CALL = (
     "This session has to end now: {why}. Do not write code. Give the best answer to the question that what you have "
     "seen so far supports, say what is missing, and invent nothing."
@@ -154,6 +166,14 @@ def budget_words(limits: Limits, spent: Amount) -> str:
     if limits.calls is not None:
         left.append(f"{max(0, limits.calls - spent.calls):,} model calls")
     return ", ".join(left)
+
+
+def cut_note(count: int) -> tuple[str, ...]:
+    """A remark about sub-calls whose answers were cut off."""
+    if not count:
+        return ()
+    answers = "The answer of a sub-call was" if count == 1 else f"The answers of {count:,} sub-calls were"
+    return (f"{answers} cut off at the token limit; a mark at the end shows it. Ask for less at a time.",)
 
 
 def bounded(text: str, limit: int, true_chars: int | None = None) -> str:
@@ -261,10 +281,12 @@ def _nudge(turn: Turn) -> str:
             "Your message was cut off at the token limit before its code ended, so nothing was run. "
             "Write a shorter block."
         )
-    if turn.reply.tool_call:
-        return "You called a tool, but there are none here. Write Python in a ```python block instead."
-    if not turn.reply.text.strip():
-        return "Your message was empty. Write Python in a ```python block, or FINAL(answer) when you know the answer."
+    judged = turn.judged
+    nudge = _NUDGES.get(judged.kind)
+    if judged.kind == "empty" and turn.reply.reasoning:
+        nudge = "Your message held only thinking, and no code."
+    if nudge is not None:
+        return f"{nudge} {_WRITE}"
     return (
         "Your message had no ```python block, so nothing was run. Write code in a ```python block, "
         "or put your answer on a line of its own as FINAL(answer)."

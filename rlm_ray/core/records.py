@@ -36,7 +36,7 @@ class Try:
 
     at: float
     kind: str
-    """`rate_limited`, `server_error`, `timeout`, `connection` ..."""
+    """`rate_limited`, `server_error`, `timeout`, `connection` ...; `empty`, `tool_call` ... of a reply that was none."""
     why: str
 
 
@@ -143,6 +143,8 @@ class CallEnded:
     input: Input | None = None
     """Of a leaf."""
     id: str = ""
+    reasoning: str = ""
+    """What the model thought before it replied, where the provider tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,7 @@ KINDS: Mapping[str, type[Any]] = MappingProxyType(
 )
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 _FIELDS = {cls: tuple((item.name, item.default) for item in fields(cls)) for cls in KINDS.values()}
-_CONTENT = ("query", "answer", "text", "code", "output", "final", "why", "error", "status")
+_CONTENT = ("query", "answer", "text", "code", "output", "final", "why", "error", "status", "reasoning")
 """Fields that hold what users, models or their code wrote."""
 
 

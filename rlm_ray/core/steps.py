@@ -68,12 +68,14 @@ def runnable(turn: Turn) -> bool:
 
 def was_cut(turn: Turn) -> bool:
     """The message's code was cut off at the token limit."""
-    return turn.parsed.cut and turn.reply.finish_reason == "length"
+    return turn.parsed.cut and turn.judged.kind == "truncated"
 
 
 def final_answer(turn: Turn) -> str | None:
-    """The answer the turn gave, from its code or in plain words."""
-    return turn.result.final if turn.result is not None else turn.parsed.answer
+    """The answer the turn gave, from its code or in plain words; words that were cut off are none."""
+    if turn.result is not None:
+        return turn.result.final
+    return turn.parsed.answer if turn.judged.kind != "truncated" else None
 
 
 def answered_unseen(trajectory: Trajectory) -> bool:
@@ -88,9 +90,10 @@ def _stop(trajectory: Trajectory) -> Stop | None:
         return Stop("max_iterations", f"the model did not finish within {allowed}; raise max_iterations")
     idle = turns[-MAX_IDLE_TURNS:]
     if len(idle) == MAX_IDLE_TURNS and all(map(_idle, idle)):
-        return Stop("no_code", f"the model wrote no code in {MAX_IDLE_TURNS} messages; try another model")
+        why = f"the model wrote no code in {MAX_IDLE_TURNS} messages"
+        return Stop("no_code", f"{why}; {idle[-1].judged.why or 'try another model'}")
     return None
 
 
 def _idle(turn: Turn) -> bool:
-    return turn.result is None and turn.parsed.answer is None
+    return turn.result is None and final_answer(turn) is None

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rlm_ray.core.records import CallEnded, CallSent, Record, SessionOpened
+from rlm_ray.core.reply import UNUSABLE_KINDS
 from rlm_ray.core.usage import RunUsage, Tallies, Tally
 
 CANCELLED = "cancelled"
 """The `error_kind` of a call or session that was given up; what it cost is not known."""
+REPLY_ERROR = "ReplyError"
+"""The `error_kind` of a call whose reply was no answer."""
 _BETWEEN_ATTEMPTS = frozenset({"ModelUnavailableError", "LimitReached"})
 """Calls that ended so after their last attempt had failed."""
 _UNKNOWN = frozenset({"timeout", "connection"})
@@ -35,17 +38,21 @@ def usage_of(records: Iterable[Record]) -> RunUsage:
 
 def tally_of(call: CallEnded, *, went_out: bool = True) -> Tally:
     """Of one call; attempts that failed before are counted, not what they may have used."""
+    # Replies that were no answer were paid for, too.
     answered = not call.error_kind
+    replies = (
+        answered + (call.error_kind == REPLY_ERROR) + sum(item.kind in UNUSABLE_KINDS for item in call.tries)
+    )
     last = went_out and call.error_kind not in _BETWEEN_ATTEMPTS
     attempts = len(call.tries) + last
     usage = call.usage
     return Tally(
-        calls=int(answered),
+        calls=replies,
         attempts=attempts,
         retries=max(0, attempts - 1),
         unknown=sum(item.kind in _UNKNOWN for item in call.tries) + (last and call.error_kind == CANCELLED),
         repaid_calls=int(call.repaid and answered),
-        unpriced=int(answered and call.cost_usd is None),
+        unpriced=replies if call.cost_usd is None else 0,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cached_tokens=usage.cached_tokens,

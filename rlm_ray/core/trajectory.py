@@ -8,6 +8,7 @@ from rlm_ray.core.cell import CellResult
 from rlm_ray.core.context import ContextInfo
 from rlm_ray.core.model import ModelReply
 from rlm_ray.core.parsing import Parsed, parse
+from rlm_ray.core.reply import Judgement, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Turn:
     parsed: Parsed
     result: CellResult | None = None
     """None while the code has not run, or where there was none."""
+
+    @property
+    def judged(self) -> Judgement:
+        """What the message is worth."""
+        return judge(self.reply, takes_code=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +99,10 @@ class Trajectory:
         return replace(self, follow_ups=(*self.follow_ups, FollowUp(query, len(self.turns))))
 
     def with_reply(self, reply: ModelReply, status: str) -> Trajectory:
-        turn = Turn(status, reply, parse(reply.text, self.variables))
-        return replace(self, turns=(*self.turns, turn))
+        """The next message; nothing of one that was withheld or refused is taken."""
+        is_said = judge(reply, takes_code=True).kind not in {"filtered", "refused"}
+        parsed = parse(reply.text, self.variables) if is_said else Parsed()
+        return replace(self, turns=(*self.turns, Turn(status, reply, parsed)))
 
     def with_result(self, result: CellResult) -> Trajectory:
         return replace(self, turns=(*self.turns[:-1], replace(self.turns[-1], result=result)))

@@ -25,7 +25,7 @@ from rlm_ray.errors import (
     RLMError,
     SubCallError,
 )
-from rlm_ray.session import Completion
+from rlm_ray.session import CUT, Completion
 
 JOB_LIMITS = frozenset({"cost_usd", "tokens", "calls", "sessions", "time_s"})
 """Stop reasons of a session that say that the whole job has nothing left."""
@@ -122,12 +122,14 @@ class Asking:
     async def _fitted(self, schema: Schema, outcome: Outcome, answer: str) -> Outcome:
         """The answer in the columns of the schema; put right by the model once where it does not fit."""
         checked = schema.check(answer)
+        if checked.value is None and outcome.stop_reason == CUT:
+            return outcome
         if checked.value is None:
             answer = await self.asks.plain(outcome.row, 1, schema.repair(answer, checked.why), "")
             checked = schema.check(answer)
         if checked.value is None:
             return replace(outcome, answer=answer, error=f"the answer does not fit the schema: {checked.why}")
-        return replace(outcome, answer=answer, values=schema.row(checked.value))
+        return replace(outcome, answer=answer, error=None, values=schema.row(checked.value))
 
 
 def _told(error: RLMError) -> str:
@@ -137,10 +139,11 @@ def _told(error: RLMError) -> str:
 
 def _outcome_of(completion: Completion, blank: Outcome) -> Outcome:
     total = completion.usage.total
+    is_whole = completion.answer is not None and completion.stop_reason != CUT
     return replace(
         blank,
         answer=completion.answer,
-        error=None if completion.answer is not None else completion.why or "the model gave no answer",
+        error=None if is_whole else completion.why or "the model gave no answer",
         stop_reason=completion.stop_reason,
         calls=total.calls,
         input_tokens=total.input_tokens,

@@ -25,6 +25,7 @@ from rlm_ray.corpus.mapreduce_origin import Origin, where
 from rlm_ray.corpus.mapreduce_spec import Spec
 from rlm_ray.corpus.plan import Plan
 from rlm_ray.errors import LimitReached, SubCallError
+from rlm_ray.session import CUT
 
 _Numbers: TypeAlias = "Mapping[str, Mapping[str, tuple[int, ...]]]"
 
@@ -45,6 +46,8 @@ class MapReduced:
     """Documents, or pieces: see `Plan.units`."""
     failed: tuple[tuple[str, str], ...] = ()
     """Documents or pieces without an answer: where, and why."""
+    cut: tuple[str, ...] = ()
+    """Documents or pieces whose answers were cut off at the token limit: where."""
     stop_reason: str = "answered"
     """As `Result.stop_reason`."""
     why: str = ""
@@ -60,6 +63,7 @@ class MapReduced:
             "pieces": len(self.plan.pieces),
             "answered": self.answered,
             "failed": [{"where": where, "why": why} for where, why in self.failed],
+            "cut": list(self.cut),
             "origin": self.origin.as_dict(),
             "usage": self.usage.as_dict(),
         }
@@ -78,6 +82,11 @@ async def map_reduce(calls: Calls, plan: Plan, context: Context) -> MapReduced:
         asking = Asking(calls, plan.spec.schema, context)
         answers = await asking.all(plan.spec.map_question, [piece.part for piece in plan.pieces])
     failed = [(where(context, plan.units[at]), answer) for at, answer in _failures(answers)]
+    cut = [
+        where(context, plan.units[at])
+        for at, answer in enumerate(answers)
+        if isinstance(answer, Answer) and answer.cut
+    ]
     limit = _limit(plan.spec, answers, failed)
     try:
         if plan.spec.reduce is not None:
@@ -88,6 +97,8 @@ async def map_reduce(calls: Calls, plan: Plan, context: Context) -> MapReduced:
             value, numbers = await _by_model(plan, answers, asking)
     except LimitReached as reached:
         limit, value, numbers = reached, None, {}
+    if limit is None and asking.cut:
+        limit = LimitReached(CUT, f"of {asking.cut:,} of {asking.asked:,} answers, {asking.why_cut}")
     return MapReduced(
         None if value is None else Answer(value).text,
         value,
@@ -96,8 +107,9 @@ async def map_reduce(calls: Calls, plan: Plan, context: Context) -> MapReduced:
         await calls.usage(),
         len(answers) - len(failed),
         tuple((place, failure.why) for place, failure in failed),
-        "answered" if limit is None else limit.reason,
-        "" if limit is None else limit.why,
+        stop_reason="answered" if limit is None else limit.reason,
+        why="" if limit is None else limit.why,
+        cut=tuple(cut),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from rlm_ray.core.cell import Failed, Outcome
 from rlm_ray.core.context import Context, Part
+from rlm_ray.core.reply import marked
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.corpus.schema import Schema
 
@@ -37,7 +38,9 @@ class Answer:
     """What a part says."""
 
     value: Any
-    """By the schema; else the text."""
+    """By the schema; else the text, with a mark at its end where it was cut off."""
+    cut: str = ""
+    """A sentence where it was cut off at the token limit."""
 
     @property
     def text(self) -> str:
@@ -70,6 +73,9 @@ class Asking:
         self._calls, self._schema, self._context = calls, schema, context
         self._next = first
         """The number of the next call of `all`."""
+        self.asked = self.cut = 0
+        """Answers; those of them that were cut off at the token limit."""
+        self.why_cut = ""
 
     async def all(self, question: str, parts: Sequence[Part]) -> list[Answer | Failed]:
         """The answers in order."""
@@ -88,6 +94,9 @@ class Asking:
         repairs = await self._send([(asks[at].number + 1, answer.repair, "") for at, answer in wrong])
         for (at, _), outcome in zip(wrong, repairs, strict=True):
             answers[at] = _read(asks[at], outcome)
+        cut = [answer.cut for answer in answers if isinstance(answer, Answer) and answer.cut]
+        self.asked, self.cut = self.asked + len(answers), self.cut + len(cut)
+        self.why_cut = self.why_cut or next(iter(cut), "")
         return [answer.failed if isinstance(answer, Wrong) else answer for answer in answers]
 
     async def _send(self, numbered: Sequence[tuple[int, str, Part]]) -> list[Outcome]:
@@ -96,7 +105,15 @@ class Asking:
 
 
 def _read(ask: Ask, outcome: Outcome) -> Answer | Wrong | Failed:
-    return outcome if isinstance(outcome, Failed) else ask.read(outcome.text)
+    if isinstance(outcome, Failed):
+        return outcome
+    answer = ask.read(outcome.text)
+    if not outcome.cut:
+        return answer
+    if isinstance(answer, Wrong):  # the model could only invent what is missing
+        return Failed("ReplyError", outcome.cut)
+    # A text has lost its end; an object that can be read is whole.
+    return Answer(marked(answer.value), outcome.cut) if isinstance(answer.value, str) else answer
 
 
 def read_answer(schema: Schema | None, text: str) -> Answer | Wrong:

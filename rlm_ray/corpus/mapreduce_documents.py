@@ -109,7 +109,8 @@ class _Documents:
         ways = dict(spec.reduce.ways) if spec.reduce is not None else {}
         if spec.schema is None:
             value = merge_texts(values, ways.get("", ""))
-            return None if value is None else Answer(value)
+            cut = next((answer.cut for answer in answers if isinstance(answer, Answer) and answer.cut), "")
+            return None if value is None else Answer(value, cut)
         merged = merge_parts(values, ways)
         return None if merged is None else _fitting(spec.schema, merged)
 

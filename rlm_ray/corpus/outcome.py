@@ -17,7 +17,7 @@ class Outcome:
     id: str
     answer: str | None = None
     error: str | None = None
-    """Why there is no answer; the row has failed."""
+    """Why there is no answer, or not the whole one; the row has failed."""
     stop_reason: str = ""
     """`answered`, what stopped it, or `error`."""
     calls: int = 0

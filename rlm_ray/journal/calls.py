@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import ModelReply
+from rlm_ray.core.model import ModelReply, sum_of
 from rlm_ray.core.records import CallEnded, CallSent, Path, Role, Try
 from rlm_ray.core.tallies import CANCELLED
-from rlm_ray.errors import ModelError, TransientModelError
+from rlm_ray.errors import ModelError, ReplyError, TransientModelError
 from rlm_ray.journal.replay import reply_of
 from rlm_ray.journal.scribe import Scribe
 
@@ -44,6 +45,8 @@ class CallLog:
         )  # fmt: skip
         self._tries: list[Try] = []
         self._waits = [0.0, 0.0]
+        self._paid: list[ModelReply] = []
+        """Replies that were no answer."""
         self._sent = False
         self.provider = ""
         # Asked once: what is on record later may be this very attempt.
@@ -66,9 +69,13 @@ class CallLog:
                 CallSent(self._clock(), place.path, place.call, place.role, begun.model, begun.key)
             )
 
-    def tried(self, error: TransientModelError) -> None:
+    def tried(self, error: TransientModelError | ReplyError) -> None:
         """An attempt failed, and another one may follow."""
         self._tries.append(Try(self._clock(), error.kind, error.why))
+
+    def wasted(self, reply: ModelReply) -> None:
+        """A reply is no answer; it was paid for all the same."""
+        self._paid.append(reply)
 
     async def answered(self, reply: ModelReply, *, cache_hit: bool) -> ModelReply:
         """Write the reply down; it may be used after this."""
@@ -76,8 +83,7 @@ class CallLog:
         self._scribe.put(
             replace(
                 self._end(at),
-                usage=reply.usage, cost_usd=reply.cost_usd, finish_reason=reply.finish_reason,
-                text=reply.text, tool_call=reply.tool_call, cache_hit=cache_hit,
+                **self._said(reply), cache_hit=cache_hit,
             )
         )  # fmt: skip
         await self._scribe.written()
@@ -87,7 +93,19 @@ class CallLog:
         """There will be no reply."""
         kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
         why = error.why if isinstance(error, ModelError) else str(error)
-        self._scribe.put(replace(self._end(self._clock()), error_kind=kind, why=why))
+        end = replace(self._end(self._clock()), error_kind=kind, why=why)
+        self._scribe.put(replace(end, **self._said(self._paid.pop())) if self._paid else end)
+
+    def _said(self, reply: ModelReply) -> dict[str, Any]:
+        """The last reply, and what all of the call's replies cost."""
+        replies = [*self._paid, reply]
+        costs = [each.cost_usd for each in replies]
+        return {
+            "usage": sum_of(each.usage for each in replies),
+            "cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None),
+            "finish_reason": reply.finish_reason, "text": reply.text, "tool_call": reply.tool_call,
+            "reasoning": reply.reasoning,
+        }  # fmt: skip
 
     def _end(self, at: float) -> CallEnded:
         return replace(

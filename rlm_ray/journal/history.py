@@ -32,6 +32,8 @@ class Cell:
     """It is run once more for its variables only; what it does is on record."""
     waited_s: float = 0.0
     """For sub-calls."""
+    cut: int = 0
+    """Answers of sub-calls that were cut off at the token limit."""
     result: CellResult = CellResult()  # noqa: RUF009 - frozen
 
 

@@ -20,7 +20,9 @@ from rlm_ray.core.records import (
     SessionOpened,
     from_line,
 )
+from rlm_ray.core.reply import judge
 from rlm_ray.core.tallies import CANCELLED
+from rlm_ray.core.thinking import split_thinking
 from rlm_ray.core.tree import RunTree
 
 _FINISHED = frozenset({"answered", "max_iterations", "no_code", "context_window"})
@@ -46,9 +48,12 @@ class Replay:
                 self.tree.add(record)
 
     def call(self, path: Path, number: int, key: str) -> CallEnded | None:
-        """The recorded end of this very call, if it was answered."""
+        """The recorded end of this very call, if it was answered: with a usable reply, or one that history stands on."""
         call = self._call(path, number)
-        return call if call is not None and call.key == key and not call.error_kind else None
+        if call is None or call.key != key or call.error_kind:
+            return None
+        judged = judge(reply_of(call), takes_code=call.role == "turn")
+        return call if judged.kind == "usable" or self._is_history(call) else None
 
     def status(self, path: Path, number: int) -> str | None:
         """The status line a recorded turn was asked under."""
@@ -136,6 +141,15 @@ class Replay:
             number > cell.turn and call.at >= cell.at and not call.error_kind for number, call in calls
         )
 
+    def _is_history(self, call: CallEnded) -> bool:
+        """What came later was made with this reply in sight."""
+        node = self.tree.nodes[call.path]
+        if call.role == "turn":
+            return call.call in node.cells or any(
+                number > call.call and later.at >= call.at for number, later in node.calls.items()
+            )
+        return call.role == "leaf" and self._seen(call.path)
+
     def _had_failures(self, path: Path, turn: int) -> bool:
         ends = self.tree.nodes[path].map_ends
         return any(
@@ -154,15 +168,17 @@ class Replay:
 
 
 def reply_of(call: CallEnded) -> ModelReply:
-    """The reply as the model gave it."""
+    """The reply as it was used."""
+    text, _ = split_thinking(call.text)  # older versions wrote it down with its thinking
     return ModelReply(
-        call.text,
+        text,
         call.finish_reason or "stop",
         call.usage,
         call.cost_usd,
         call.tool_call,
         at=call.at,
         recorded=True,
+        reasoning=call.reasoning,
     )
 
 

@@ -13,16 +13,13 @@ import gc
 import logging
 import os
 import warnings
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
-from rlm_ray.errors import ModelError
 from rlm_ray.models import litellm_errors, prices
+from rlm_ray.models.litellm_reply import join_parts, read_reply
 from rlm_ray.models.quiet_logging import Quiet, quiet_logging
-
-_RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 
 
 class LitellmModel:
@@ -32,10 +29,9 @@ class LitellmModel:
         """One attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
         litellm = import_litellm()
         try:
-            response = await litellm.acompletion(**_arguments(request))
-        except Exception as error:
+            return read_reply(await litellm.acompletion(**_arguments(request)))
+        except Exception as error:  # an error inside a 200 is mapped like an HTTP error with its code
             raise litellm_errors.map_error(litellm, error, request.model, request.params) from error
-        return _reply(response, request)
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
         """By litellm's map; None where it knows no price."""
@@ -52,8 +48,10 @@ def import_litellm() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*using the `ReadOnly` qualifier", category=UserWarning)
+    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)  # list content
     gc.disable()  # half a million objects are made and none is garbage: a fifth of the time was looking for some
     import litellm
+    from litellm.litellm_core_utils.llm_response_utils import convert_dict_to_response
 
     from rlm_ray.models import offline
 
@@ -63,6 +61,8 @@ def import_litellm() -> Any:
     litellm.telemetry = False
     litellm.drop_params = True  # a parameter a provider does not know is left out, not an error
     _raise_unprocessable_errors()
+    # Its own refuses `content` as a list of parts.
+    convert_dict_to_response.extract_reasoning_content = join_parts
     offline.register()
     litellm.utils.custom_llm_setup()  # litellm does it in its own logging set-up, which quiet calls do not run
     return litellm
@@ -119,36 +119,3 @@ def _arguments(request: ModelRequest) -> dict[str, Any]:
     if request.max_tokens is not None:
         arguments["max_tokens"] = request.max_tokens
     return arguments
-
-
-def _reply(response: Any, request: ModelRequest) -> ModelReply:
-    if not getattr(response, "choices", None):
-        raise ModelError(request.model, "the provider sent a reply without choices")
-    choice = response.choices[0]
-    return ModelReply(
-        text=choice.message.content or "",
-        finish_reason=choice.finish_reason or "stop",
-        usage=_usage(getattr(response, "usage", None)),
-        tool_call=bool(getattr(choice.message, "tool_calls", None)),
-        headers=_rate_headers(getattr(response, "_hidden_params", None) or {}),
-    )
-
-
-def _usage(usage: Any) -> Usage:
-    if usage is None:
-        return Usage()
-    prompt = getattr(usage, "prompt_tokens_details", None)
-    completion = getattr(usage, "completion_tokens_details", None)
-    return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
-        cached_tokens=getattr(prompt, "cached_tokens", None) or 0,
-        reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
-    )
-
-
-def _rate_headers(hidden: Mapping[str, Any]) -> dict[str, str]:
-    """The provider's rate-limit headers, from where litellm keeps them."""
-    headers = hidden.get("additional_headers") or {}
-    names = ((str(name).lower().removeprefix("llm_provider-"), value) for name, value in headers.items())
-    return {name: str(value) for name, value in names if name.startswith(_RATE_HEADERS)}

@@ -110,8 +110,9 @@ async def test_a_call_that_failed_says_why(error, kind, why):
 
 
 async def test_the_reply_of_an_earlier_life_comes_back_with_its_time():
-    bench = Bench(SENT, replace(END, usage=REPLY.usage, cost_usd=0.5, text="yes", tool_call=True))
-    assert (await bench.log()).recorded() == replace(REPLY, finish_reason="stop", at=12.0, recorded=True)
+    bench = Bench(SENT, replace(END, usage=REPLY.usage, cost_usd=0.5, text="yes"))
+    expected = replace(REPLY, finish_reason="stop", tool_call=False, at=12.0, recorded=True)
+    assert (await bench.log()).recorded() == expected
     assert (await bench.log("another request")).recorded() is None
 
 

@@ -1,0 +1,176 @@
+"""What litellm hands back becomes a `ModelReply`, or the error that a 200 carried.
+
+litellm maps finish reasons to OpenAI's few and takes what it does not know for `stop`; the provider's own word stands
+beside it, and says more. Its message holds text only, so `content` as a list of parts is joined before it is built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from rlm_ray.core.model import ModelReply, Usage
+
+_RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
+_CODE_ARGUMENTS = ("code", "source", "python", "script", "input", "command", "program")
+_MINIMAX_STATUSES = {1002: 429, 1004: 401, 1008: 402, 1026: 400, 1027: 400, 1039: 429, 2013: 400}
+
+
+class CarriedError(Exception):
+    """A 200 that carries an error; `status_code`, `message` and `body` as an HTTP error would have them."""
+
+    def __init__(self, status_code: int | None, message: str, body: Any) -> None:
+        super().__init__(message)
+        self.status_code, self.message, self.body = status_code, message, body
+
+
+def read_reply(response: Any) -> ModelReply:
+    """The first choice. Raises `CarriedError` where there is none, or where it is an error."""
+    hidden = getattr(response, "_hidden_params", None) or {}
+    if not getattr(response, "choices", None):
+        raise CarriedError(None, "the provider sent a reply without choices", None)
+    choice = response.choices[0]
+    message = choice.message
+    of_choice, of_message = _further(choice), _further(message)
+    _check(response, of_choice, of_message)
+    calls = list(_calls(message))
+    return ModelReply(
+        text=_text_of(message.content),
+        finish_reason=_finish_reason(choice.finish_reason, of_choice),
+        usage=_usage(getattr(response, "usage", None)),
+        tool_call=bool(calls),
+        headers=_rate_headers(hidden),
+        reasoning=_reasoning(message, of_message),
+        refusal=_text_of(of_message.get("refusal")),
+        code="\n\n".join(filter(None, map(_code_of, calls))),
+    )
+
+
+def join_parts(message: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Reasoning and text of a message as a provider sent it; in place of litellm's own function for that."""
+    content = message.get("content")
+    reasoning = _text_of(message.get("reasoning_content") or message.get("reasoning"))
+    if isinstance(content, list):
+        thoughts = [_thought_of(part) for part in content]
+        reasoning = "\n\n".join(filter(None, [reasoning, *thoughts]))
+    return reasoning or None, None if content is None else _text_of(content)
+
+
+def _text_of(content: Any) -> str:
+    """Text parts joined; pictures, sounds and thinking are no text."""
+    match content:
+        case str():
+            return content
+        case list():
+            return "".join(_text_of(part) for part in content)
+        case {"type": "thinking" | "reasoning" | "redacted_thinking" | "refusal"}:
+            return ""
+        case {"text": str(text)} | {"text": {"value": str(text)}} | {"content": str(text)}:
+            return text
+        case int() | float() if not isinstance(content, bool):
+            return str(content)
+        case _:
+            return ""
+
+
+def _thought_of(part: Any) -> str:
+    match part:
+        case {"type": "thinking" | "reasoning"}:
+            said = part.get("thinking") or part.get("text") or part.get("summary") or part.get("content")
+            return _text_of(said)
+        case _:
+            return ""
+
+
+def _further(part: Any) -> Mapping[str, Any]:
+    """What litellm had no field for."""
+    return getattr(part, "provider_specific_fields", None) or {}
+
+
+def _check(response: Any, of_choice: Mapping[str, Any], of_message: Mapping[str, Any]) -> None:
+    """Raise the error that came with it: in the choice, in the message, or beside them in MiniMax's own form."""
+    for error in (of_choice.get("error"), of_message.get("error")):
+        if isinstance(error, Mapping) and (error.get("message") or error.get("code") is not None):
+            raise CarriedError(
+                _status(error.get("code")), str(error.get("message") or error), {"error": error}
+            )
+        if isinstance(error, str) and error:
+            raise CarriedError(None, error, {"error": error})
+    base = getattr(response, "base_resp", None)
+    if isinstance(base, Mapping) and base.get("status_code"):
+        status = _MINIMAX_STATUSES.get(base["status_code"], 500)
+        raise CarriedError(status, str(base.get("status_msg") or base), dict(base))
+
+
+def _status(code: Any) -> int | None:
+    number = int(code) if isinstance(code, str) and code.isdecimal() else code
+    return number if isinstance(number, int) and 400 <= number <= 599 else None
+
+
+def _finish_reason(reason: Any, of_choice: Mapping[str, Any]) -> str:
+    filters = of_choice.get("content_filter_results")
+    if isinstance(filters, Mapping) and any(
+        isinstance(each, Mapping) and each.get("filtered") for each in filters.values()
+    ):
+        return "content_filter"
+    own = of_choice.get("native_finish_reason")
+    return own if isinstance(own, str) and own else str(reason or "stop")
+
+
+def _reasoning(message: Any, of_message: Mapping[str, Any]) -> str:
+    said = _text_of(getattr(message, "reasoning_content", None))
+    details = of_message.get("reasoning_details")
+    if said or not isinstance(details, list):
+        return said
+    return "\n".join(
+        filter(
+            None,
+            (
+                _text_of(part.get("text") or part.get("summary"))
+                for part in details
+                if isinstance(part, Mapping)
+            ),
+        )
+    )
+
+
+def _calls(message: Any) -> Iterator[Any]:
+    """Arguments of the tools it calls."""
+    for call in getattr(message, "tool_calls", None) or ():
+        function = getattr(call, "function", None)
+        yield getattr(function, "arguments", None) if function is not None else None
+    if (function := getattr(message, "function_call", None)) is not None:
+        yield getattr(function, "arguments", None)
+
+
+def _code_of(arguments: Any) -> str:
+    """The Python that a tool call holds; empty where it holds none that is easily told."""
+    try:
+        given = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        return ""
+    if not isinstance(given, Mapping):
+        return ""
+    named: Iterable[Any] = (given.get(name) for name in _CODE_ARGUMENTS)
+    return next((code for code in named if isinstance(code, str) and code.strip()), "")
+
+
+def _usage(usage: Any) -> Usage:
+    if usage is None:
+        return Usage()
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    completion = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        input_tokens=usage.prompt_tokens or 0,
+        output_tokens=usage.completion_tokens or 0,
+        cached_tokens=getattr(prompt, "cached_tokens", None) or 0,
+        reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
+    )
+
+
+def _rate_headers(hidden: Mapping[str, Any]) -> dict[str, str]:
+    """The provider's rate-limit headers, from where litellm keeps them."""
+    headers = hidden.get("additional_headers") or {}
+    names = ((str(name).lower().removeprefix("llm_provider-"), value) for name, value in headers.items())
+    return {name: str(value) for name, value in names if name.startswith(_RATE_HEADERS)}
