@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -48,7 +49,7 @@ def import_litellm() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*using the `ReadOnly` qualifier", category=UserWarning)
-    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)  # list content
+    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
     gc.disable()  # half a million objects are made and none is garbage: a fifth of the time was looking for some
     import litellm
     from litellm.litellm_core_utils.llm_response_utils import convert_dict_to_response
