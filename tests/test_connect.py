@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
 
+from rlm_ray.cluster import found_cluster
 from rlm_ray.cluster.connect import LOCAL, find_address
 from rlm_ray.errors import ClusterError
 
@@ -24,12 +26,48 @@ def test_an_address_where_nothing_answers_is_named_with_what_to_do(address):
 
 def test_a_wanted_cluster_is_used(listening):
     assert find_address(listening) == listening
-    assert find_address("auto") == "auto"
 
 
 def test_a_cluster_that_runs_on_this_machine_is_used(listening, tmp_path):
     (tmp_path / "ray_current_cluster").write_text(listening + "\n")
     assert find_address("", tmp_path) == listening
+
+
+def test_auto_is_such_a_cluster_or_nothing(listening, tmp_path):
+    with pytest.raises(ClusterError, match="no Ray that you started runs on this machine"):
+        find_address("auto", tmp_path)
+    (tmp_path / "ray_current_cluster").write_text(listening)
+    assert find_address("auto", tmp_path) == listening
+
+
+def test_an_address_that_somebody_else_wrote_is_not_believed(listening, tmp_path, monkeypatch):
+    (tmp_path / "ray_current_cluster").write_text(listening)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert find_address("", tmp_path) == LOCAL
+
+
+@pytest.mark.parametrize(
+    "owners", [{12345}, {12345, os.geteuid()}, set()], ids=["theirs", "also theirs", "nobody's"]
+)
+def test_nor_is_one_where_somebody_else_listens(listening, tmp_path, monkeypatch, owners):
+    (tmp_path / "ray_current_cluster").write_text(listening)
+    monkeypatch.setattr(found_cluster, "listeners", lambda _: owners)
+    assert find_address("", tmp_path) == LOCAL
+
+
+def test_nor_is_a_link_to_a_file_of_this_user(listening, tmp_path):
+    (tmp_path / "file").write_text(listening)
+    (tmp_path / "ray_current_cluster").symlink_to(tmp_path / "file")
+    assert find_address("", tmp_path) == LOCAL
+
+
+def test_the_kernel_tells_who_listens(listening):
+    assert found_cluster.listeners(int(listening.rpartition(":")[2])) == {os.geteuid()}
+
+
+def test_a_head_on_another_machine_is_judged_by_the_file_alone(tmp_path):
+    (tmp_path / "ray_current_cluster").write_text("192.0.2.77:6379")
+    assert found_cluster.running_cluster(tmp_path) == "192.0.2.77:6379"
 
 
 def test_what_a_dead_cluster_left_behind_is_passed_over(tmp_path):

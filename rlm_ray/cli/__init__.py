@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import sys
 
+from rlm_ray.import_path import drop_working_folder
+
 
 def main() -> None:
     """The console script."""
+    drop_working_folder()
     from rlm_ray.cli.app import app
     from rlm_ray.cli.exits import leave
 

@@ -21,6 +21,7 @@ import ray
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.admission import RemoteAdmission
 from rlm_ray.cluster.cache import remote_cache
+from rlm_ray.cluster.job_config import forget_driver_folders
 from rlm_ray.cluster.journal import RemoteJournal
 from rlm_ray.cluster.leaves import leaf_outcome
 from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
@@ -46,6 +47,7 @@ class SessionHost:
     """Runs sessions and batches of plain calls."""
 
     def __init__(self, name: str, pool: Any, environment: dict[str, str]) -> None:
+        forget_driver_folders()
         self._environment: dict[str, str] = {}
         self._take_environment(environment)
         self.name = name

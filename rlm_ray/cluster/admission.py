@@ -14,6 +14,7 @@ from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.protocol import Batch, Refused, Replies, RunStatus, RunTerms
 from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.admission.transport import CODEC, METHODS, AdmissionTransport
+from rlm_ray.cluster.job_config import forget_driver_folders
 from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.line import Address
@@ -25,6 +26,7 @@ class AdmissionActor(AdmissionShell):
     """A new life of it has a new epoch."""
 
     def __init__(self) -> None:
+        forget_driver_folders()
         super().__init__(Admission(random.random), uuid.uuid4().hex)
         self._opener = LineOpener(self, METHODS, CODEC)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from rlm_ray.cluster.job_config import forget_driver_folders
 from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
 from rlm_ray.errors import ClusterError, JournalError
 from rlm_ray.journal.protocol import CODEC, METHODS, JournalRef
@@ -21,6 +22,7 @@ class JournalActor(JournalShell):
     """It comes back when it dies, and opens the runs again that it is told of."""
 
     def __init__(self) -> None:
+        forget_driver_folders()
         super().__init__()
         self._opener = LineOpener(self, METHODS, CODEC)
 

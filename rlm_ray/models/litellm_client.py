@@ -47,6 +47,8 @@ class LitellmModel:
 def import_litellm() -> Any:
     """litellm, quiet, offline for prices, with our own provider registered. Takes 2-3 s the first time."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
+    # Else it reads the first `.env` above its own folder, as far up as the project that keeps the environment.
+    os.environ["LITELLM_MODE"] = "PRODUCTION"
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*using the `ReadOnly` qualifier", category=UserWarning)
     warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)

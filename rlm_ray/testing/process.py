@@ -44,7 +44,7 @@ class ServerProcess:
 
     def start(self) -> None:
         """Spawn it; returns when connections are accepted."""
-        command = [sys.executable, "-m", "rlm_ray.testing", *self._arguments]
+        command = [sys.executable, "-P", "-m", "rlm_ray.testing", *self._arguments]
         pipe = subprocess.PIPE
         # The child finds the modules that this process finds: a test's own script among them.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -1,0 +1,5 @@
+"""`python -m rlm_ray`."""
+
+from rlm_ray.cli import main
+
+main()
