@@ -20,6 +20,13 @@ Config = Annotated[
 Host = Annotated[str | None, typer.Option(help="Address to listen at; default 127.0.0.1.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen at; default 8000.")]
 KeysFile = Annotated[str | None, typer.Option(help="YAML file of keys; without, only this machine may ask.")]
+CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ORIGIN",
+        help="A page of this origin may ask through a browser; more with more of this option.",
+    ),
+]
 NewKey = Annotated[
     str | None, typer.Option(metavar="NAME", help="Make a key and its entry for the file of keys, and leave.")
 ]
@@ -34,6 +41,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     *,
     given: options.Given,
     new_key: NewKey = None,
+    cors_origins: CorsOrigin = None,
 ) -> None:
     """Serve questions to any OpenAI client, and a web page at /.
 
@@ -54,6 +62,8 @@ def serve(  # noqa: PLR0913 - each is an option of the command
             site = replace(
                 site, args=site.args.model_copy(update={"keys_file": str(Path(keys_file).absolute())})
             )
+        if cors_origins:
+            site = replace(site, args=site.args.model_copy(update={"cors_origins": cors_origins}))
         exits.say(f"starting at {site.url}")
         serve_until_stopped(site, lambda: exits.say("ready (stop with Ctrl-C)"))
     raise typer.Exit(exits.OK)

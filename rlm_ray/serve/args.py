@@ -35,6 +35,13 @@ class AppArgs(BaseModel):
     file_days: Annotated[float, Field(gt=0)] = 30.0
     """So long an uploaded file is kept."""
     context_uris: list[str] = []
-    """How the URIs begin that `rlm.context_uri` may name: `s3://team/`, `https://wiki.example.org/`."""
+    """Folders whose URIs `rlm.context_uri` may name, each with `/` at its end: `s3://team/`, `https://wiki.example.org/`."""
+    load_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """So long the context of a request may take to be read."""
+    loads_per_key: Annotated[int, Field(ge=1)] = 4
+    """Contexts of one key that are read at the same time, in each replica."""
+    cors_origins: list[str] = []
+    """Pages of these origins may ask through a browser: `https://chat.example.org`, or `*` for all where there are keys.
+    Without keys, pages of this machine may besides."""
     keep_alive_s: Annotated[float, Field(gt=0)] = 10.0
     """A stream in which nothing happens says so this often."""

@@ -7,7 +7,7 @@ from typing import Any
 from ray import serve
 
 from rlm_ray.serve.args import AppArgs
-from rlm_ray.serve.replica import Replica, catalogue_of, keys_of
+from rlm_ray.serve.replica import Replica, check_args
 
 NAME = "rlm"
 """Of the only deployment; a Serve config may change its options under this name."""
@@ -32,8 +32,7 @@ def application(args: AppArgs, options: dict[str, Any]) -> serve.Application:
 
     A replica that is told to end lets its requests finish; what is under way then is taken up by another one.
     """
-    catalogue_of(args)
-    keys_of(args)
+    check_args(args)
     deployment = serve.deployment(
         serve.ingress()(Replica),
         name=NAME,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import secrets
 import time
 from functools import partial
 from typing import Any
@@ -17,14 +18,17 @@ from rlm_ray.errors import JournalError
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.line import Address, LineTransport
 from rlm_ray.serve.desk import Admitted, Answer, Ask, Desk, Known, News, Refused, Spent, desk_of
+from rlm_ray.serve.tickets import SECRET_BYTES
 
 FOLDER = "serve"
 """In the run store; no run has such a name."""
 STATE = "desk.json"
 LISTEN_S = 2.0
+LINKS = "link-secret"
+"""Beside it: what links to reports are signed with."""
 PAUSE_S = 0.02
 """Between two writes; in a burst many answers wait for the same one."""
-METHODS = frozenset({"admit", "settle", "cancel", "listen", "leave", "is_open", "spent"})
+METHODS = frozenset({"admit", "settle", "cancel", "listen", "leave", "is_open", "spent", "link_secret"})
 CODEC = Codec(Ask, Admitted, Known, Refused, News, Spent, JournalError)
 
 
@@ -42,6 +46,8 @@ class DeskActor:
         self._next: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
         self._opener = LineOpener(self, METHODS, CODEC)
+        self._secret = b""
+        self._making_secret = asyncio.Lock()
 
     async def address(self) -> Address:
         """Where its line is."""
@@ -84,6 +90,16 @@ class DeskActor:
     async def spent(self, key: str) -> Spent:
         return self._desk.spent.get(key, Spent())
 
+    async def link_secret(self) -> bytes | JournalError:
+        """What links to reports are signed with: random, made once for a run store."""
+        async with self._making_secret:
+            if not self._secret:
+                try:
+                    self._secret = await asyncio.to_thread(_link_secret, self._folder)
+                except JournalError as error:
+                    return error
+        return self._secret
+
     def _stir(self) -> None:
         self._stirred.set()
         self._stirred = asyncio.Event()
@@ -113,6 +129,7 @@ class DeskClient:
     def __init__(self, run_dir: str) -> None:
         desk = partial(lasting_actor, DeskActor, _name(run_dir), run_dir)
         self._line = LineTransport(Finder(desk), CODEC)
+        self._secret = b""
 
     async def admit(self, ask: Ask) -> Answer:
         answer: Answer = await self._ask("admit", ask)
@@ -140,11 +157,25 @@ class DeskClient:
         spent: Spent = await self._ask("spent", key)
         return spent
 
+    async def link_secret(self) -> bytes:
+        """What links to reports are signed with. Raises `JournalError` where it cannot be kept."""
+        if not self._secret:
+            self._secret = bytes(await self._ask("link_secret"))
+        return self._secret
+
     async def _ask(self, method: str, *arguments: Any) -> Any:
         answer = await ray_thread().run(insist("desk", self._line, method, *arguments))
         if isinstance(answer, JournalError):
             raise answer
         return answer
+
+
+def _link_secret(folder: RunFolder) -> bytes:
+    found = folder.load(LINKS)
+    if found is None or len(found) < SECRET_BYTES:
+        found = secrets.token_bytes(SECRET_BYTES)
+        folder.save(LINKS, found)
+    return found
 
 
 def _name(run_dir: str) -> str:

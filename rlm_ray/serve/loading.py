@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from rlm_ray.core.context import Context, Document, make_context
 from rlm_ray.errors import InputError
-from rlm_ray.journal.storage import errors_of
-from rlm_ray.serve.files import FileStore, TooLargeError
+from rlm_ray.serve.fetching import fetch
+from rlm_ray.serve.files import FileStore
 from rlm_ray.serve.question import FileData, FileRef, Named, Source, Text, Uri
+from rlm_ray.serve.uris import Location, allowed_uris, locate
 from rlm_ray.sources import decode
 
 
@@ -21,34 +22,45 @@ class Loader:
 
     files: FileStore
     context_uris: tuple[str, ...]
-    """How URIs begin that may be read."""
+    """Folders whose URIs may be read."""
     most_bytes: int
+
+    def check_uri(self, uri: str) -> tuple[Location, Location]:
+        """What a URI leads to and the allowed folder it lies in. Raises `InputError` where there is none."""
+        location = locate(uri)
+        prefix = allowed_uris(self.context_uris).prefix_of(location)
+        if prefix is None:
+            raise InputError("context_uri", "is not among the URIs this service may read")
+        return location, prefix
 
     def allows(self, uri: str) -> bool:
         """No climbing out of what is allowed."""
-        plain = unquote(uri)
-        climbs = ".." in plain.replace("\\", "/").split("/") or "::" in plain
-        return not climbs and any(plain.startswith(prefix) for prefix in self.context_uris)
+        try:
+            self.check_uri(uri)
+        except InputError:
+            return False
+        return True
 
-    def load(self, key: str, pieces: Sequence[Named]) -> Context:
-        """One piece is a text, several are documents. Raises `InputError`."""
+    def load(self, key: str, pieces: Sequence[Named], until: float = math.inf) -> Context:
+        """One piece is a text, several are documents. Raises `InputError`, also where it is not read `until` then,
+        a time of `time.monotonic()`."""
         match pieces:
             case []:
                 return make_context("")
             case [Named(name, source)]:
-                return make_context(decode(self._bytes(key, source), name))
-        return make_context(self._documents(key, pieces))
+                return make_context(decode(self._bytes(key, source, until), name))
+        return make_context(self._documents(key, pieces, until))
 
-    def _documents(self, key: str, pieces: Sequence[Named]) -> list[Document]:
+    def _documents(self, key: str, pieces: Sequence[Named], until: float) -> list[Document]:
         counts: dict[str, itertools.count[int]] = {}
         documents: list[Document] = []
         for piece in pieces:
             number = next(counts.setdefault(piece.name, itertools.count(1)))
             name = piece.name if number == 1 else f"{piece.name} ({number})"
-            documents.append({"id": name, "text": decode(self._bytes(key, piece.source), name)})
+            documents.append({"id": name, "text": decode(self._bytes(key, piece.source, until), name)})
         return documents
 
-    def _bytes(self, key: str, source: Source) -> bytes:
+    def _bytes(self, key: str, source: Source, until: float) -> bytes:
         match source:
             case Text(text):
                 return text.encode("utf-8", "replace")
@@ -57,15 +69,4 @@ class Loader:
             case FileRef(file_id):
                 return self.files.read(key, file_id)
             case Uri(uri):
-                return self._fetched(uri)
-
-    def _fetched(self, uri: str) -> bytes:
-        import fsspec
-
-        if not self.allows(uri):
-            raise InputError("context_uri", f"{uri!r} is not among the URIs this service may read")
-        with errors_of(uri), fsspec.open(uri, "rb") as source:
-            data: bytes = source.read(self.most_bytes + 1)
-        if len(data) > self.most_bytes:
-            raise TooLargeError("context_uri", f"names more than the {self.most_bytes:,} bytes allowed here")
-        return data
+                return fetch(*self.check_uri(uri), self.most_bytes, until)

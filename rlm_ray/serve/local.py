@@ -20,7 +20,7 @@ from rlm_ray.errors import ClusterError, ConfigError
 from rlm_ray.serve.args import AppArgs
 from rlm_ray.serve.builder import NAME, application
 from rlm_ray.serve.http.guard import is_local
-from rlm_ray.serve.replica import catalogue_of, keys_of
+from rlm_ray.serve.replica import check_args
 
 IMPORT_PATH = "rlm_ray.serve:app"
 HOST, PORT = "127.0.0.1", 8000
@@ -38,8 +38,8 @@ class Site:
 
     def check(self) -> None:
         """Raises `ConfigError` before anything is started."""
-        catalogue_of(self.args)
-        if not is_local(self.host) and not keys_of(self.args):
+        keys = check_args(self.args)
+        if not is_local(self.host) and not keys:
             why = f"{self.host} can be reached by others, and there are no keys; set keys_file, or serve 127.0.0.1"
             raise ConfigError("host", why)
 

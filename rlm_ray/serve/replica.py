@@ -20,12 +20,15 @@ from rlm_ray.serve.catalogue import Catalogue, lower, make_catalogue, with_optio
 from rlm_ray.serve.desk_actor import DeskClient
 from rlm_ray.serve.files import FileStore
 from rlm_ray.serve.http.api import make_api
+from rlm_ray.serve.http.origins import Origins
 from rlm_ray.serve.http.service import Service
 from rlm_ray.serve.keys import Keys, read_keys
 from rlm_ray.serve.lives import Lives
 from rlm_ray.serve.loading import Loader
+from rlm_ray.serve.loads import Loads
 from rlm_ray.serve.request import Noted
 from rlm_ray.serve.runs import Runs
+from rlm_ray.serve.uris import allowed_uris
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,7 +54,10 @@ class Replica:
     def __serve_build_asgi_app__(self) -> FastAPI:
         args = self._args
         loader = Loader(self._files, tuple(args.context_uris), args.file_bytes)
-        service = Service(self._catalogue, self._runs, self._desk, self._files, loader, args.keep_alive_s)
+        loads = Loads(args.loads_per_key, args.load_timeout_s)
+        service = Service(
+            self._catalogue, self._runs, self._desk, self._files, loader, loads, args.keep_alive_s
+        )
         return make_api(service, self._keys, args, self._kept)
 
     @asynccontextmanager
@@ -86,6 +92,15 @@ class Replica:
             tenant=noted.key,
             weight=key.weight if key is not None else 1.0,
         )
+
+
+def check_args(args: AppArgs) -> Keys:
+    """The keys of a deployment. Raises `ConfigError` for arguments that cannot be used, before anything is started."""
+    catalogue_of(args)
+    allowed_uris(args.context_uris)
+    keys = keys_of(args)
+    Origins(args.cors_origins, has_keys=bool(keys))
+    return keys
 
 
 def catalogue_of(args: AppArgs) -> Catalogue:

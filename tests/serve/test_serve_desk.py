@@ -207,3 +207,13 @@ async def test_a_listener_hears_of_a_cancellation_at_once(tmp_path):
     await asyncio.sleep(0)
     await desk.cancel("r1")
     assert (await listening).cancel == ("r1",)
+
+
+async def test_the_secret_of_links_is_made_once_for_a_run_store(tmp_path):
+    import asyncio
+
+    desk = DeskActor(str(tmp_path / "a"))
+    found = set(await asyncio.gather(*(desk.link_secret() for _ in range(5))))
+    found.add(await DeskActor(str(tmp_path / "a")).link_secret())
+    assert [len(secret) for secret in found] == [32]
+    assert await DeskActor(str(tmp_path / "b")).link_secret() not in found

@@ -13,6 +13,7 @@ from rlm_ray.serve.tickets import VALID_S, holder_of, make_ticket
 
 ANN, BOB = Key("ann", hash_of("sk-ann")), Key("bob", hash_of("sk-bob"), models=("quick", "rlm/*"))
 KEYS = Keys([ANN, BOB])
+SECRET = b"s" * 32
 
 
 @pytest.mark.parametrize(
@@ -68,19 +69,30 @@ def test_models_of_a_key_are_patterns():
 
 
 def test_a_ticket_opens_one_report_for_a_while():
-    ticket = make_ticket(ANN, "run-1", now=1000.0)
-    assert holder_of(KEYS, ticket, "run-1", 1000.0) is ANN
-    assert holder_of(KEYS, ticket, "run-2", 1000.0) is None
-    assert holder_of(KEYS, ticket, "run-1", 1001.0 + VALID_S) is None
-    assert holder_of(KEYS, ticket.replace("ann", "bob"), "run-1", 1000.0) is None
-    assert holder_of(KEYS, ticket.replace("ann.4", "ann.5"), "run-1", 1000.0) is None
+    ticket = make_ticket(SECRET, ANN, "run-1", now=1000.0)
+    assert holder_of(SECRET, KEYS, ticket, "run-1", 1000.0) is ANN
+    assert holder_of(SECRET, KEYS, ticket, "run-2", 1000.0) is None
+    assert holder_of(SECRET, KEYS, ticket, "run-1", 1001.0 + VALID_S) is None
+    assert holder_of(SECRET, KEYS, ticket.replace("ann", "bob"), "run-1", 1000.0) is None
+    assert holder_of(SECRET, KEYS, ticket.replace("ann.4", "ann.5"), "run-1", 1000.0) is None
+
+
+def test_who_has_read_the_file_of_keys_cannot_make_a_ticket():
+    forged = make_ticket(ANN.sha256.encode(), ANN, "run-1", now=1000.0)
+    assert holder_of(SECRET, KEYS, forged, "run-1", 1000.0) is None
+    assert holder_of(b"t" * 32, KEYS, make_ticket(SECRET, ANN, "run-1", 1000.0), "run-1", 1000.0) is None
+
+
+def test_a_replaced_key_opens_nothing_with_its_old_links():
+    renewed = Keys([Key("ann", hash_of("sk-new"))])
+    assert holder_of(SECRET, renewed, make_ticket(SECRET, ANN, "run-1", 1000.0), "run-1", 1000.0) is None
 
 
 @pytest.mark.parametrize(
     "ticket", ["", ".", "ann", "ann..", "ann.x.y", "ann.²." + "0" * 64, "ann.9999999999.\udcff"]
 )
 def test_what_is_no_ticket_opens_nothing(ticket):
-    assert holder_of(KEYS, ticket, "run-1", 1000.0) is None
+    assert holder_of(SECRET, KEYS, ticket, "run-1", 1000.0) is None
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_one_piece_is_a_text_and_several_are_documents_with_names_of_their_own(f
         ("s3://team/%2e%2e/other", False),
         ("s3://team/a::file:///etc/passwd", False),
         ("file:///etc/passwd", False),
-        ("S3://team/a", False),
+        ("S3://team/a", True),
     ],
 )
 def test_uris_are_read_only_below_what_is_allowed(files, uri, allowed):

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from rlm_ray.serve.args import AppArgs
 from rlm_ray.serve.http.bodies import Bodies
@@ -14,6 +15,7 @@ from rlm_ray.serve.http.chat import chat_routes
 from rlm_ray.serve.http.files import file_routes
 from rlm_ray.serve.http.guard import Guard
 from rlm_ray.serve.http.models import model_routes
+from rlm_ray.serve.http.origins import Origins
 from rlm_ray.serve.http.page import page_routes
 from rlm_ray.serve.http.refusals import answer_errors
 from rlm_ray.serve.http.responses import response_routes
@@ -40,12 +42,16 @@ def make_api(
         docs_url=None,
         redoc_url=None,
     )
-    guard = Guard(keys)
+    origins = Origins(args.cors_origins, has_keys=bool(keys))
+    guard = Guard(keys, origins)
     answer_errors(api)
     for routes in (chat_routes, response_routes, file_routes, run_routes, model_routes):
         api.include_router(routes(service, guard))
     api.include_router(page_routes())
     api.add_middleware(Bodies, guard=guard, body_bytes=args.body_bytes, file_bytes=args.file_bytes)
+    api.add_middleware(
+        CORSMiddleware, **origins.options()
+    )  # the outermost: a preflight has neither key nor body
     _name_models(api, service.catalogue.ids())
     return api
 

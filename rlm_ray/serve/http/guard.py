@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.security import HTTPBearer
 
+from rlm_ray.serve.http.origins import Origins
 from rlm_ray.serve.http.refusals import Refusal
 from rlm_ray.serve.keys import LOCAL, Key, Keys
 from rlm_ray.serve.tickets import holder_of
@@ -17,9 +17,10 @@ from rlm_ray.serve.tickets import holder_of
 class Guard(HTTPBearer):
     """A dependency of routes that gives the `Key` of the one who asks."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, origins: Origins | None = None) -> None:
         super().__init__(auto_error=False, scheme_name="key", description="Authorization: Bearer <key>")
         self._keys = keys
+        self._origins = origins or Origins((), has_keys=bool(keys))
 
     async def __call__(self, request: Request) -> Key:  # type: ignore[override]  # a key instead of a text
         return self.who(request)
@@ -35,11 +36,11 @@ class Guard(HTTPBearer):
             )
         return key
 
-    def reader(self, request: Request, ticket: str, run_id: str) -> Key:
-        """Who reads a report: by a ticket, else by the key. Raises `Refusal`."""
+    def reader(self, request: Request, ticket: str, run_id: str, secret: bytes) -> Key:
+        """Who reads a report: by a ticket signed with the `secret`, else by the key. Raises `Refusal`."""
         if not ticket or not self._keys:
             return self.who(request)
-        key = holder_of(self._keys, ticket, run_id, time.time())
+        key = holder_of(secret, self._keys, ticket, run_id, time.time())
         if key is None:
             raise Refusal(
                 401, "invalid_ticket", "this link has expired; ask for the run again to get a new one"
@@ -48,13 +49,18 @@ class Guard(HTTPBearer):
 
     def _local(self, request: Request) -> Key:
         """A page of the web must not ask through the user's browser, either: hence the names it was asked by."""
-        origin = request.headers.get("origin")
-        names = [request.url.hostname or "", *([urlsplit(origin).hostname or ""] if origin else [])]
         client = request.client.host if request.client is not None else ""
-        if not all(map(is_local, [client, *names])):
+        if not all(map(is_local, [client, request.url.hostname or ""])):
             raise Refusal(
                 401, "no_keys", "this service has no keys, so only its own machine may ask; set keys_file"
             )
+        origin = request.headers.get("origin")
+        if origin is not None and not self._origins.allows(origin):
+            why = (
+                "this service has no keys, so pages of other sites may not ask through a browser; set cors_origins "
+                "to allow this one (CORS)"
+            )
+            raise Refusal(403, "origin_not_allowed", why)
         return LOCAL
 
 

@@ -70,6 +70,9 @@ class RunObject(BaseModel):
 def run_routes(service: Service, guard: Guard) -> APIRouter:
     router = APIRouter(tags=["runs"])
 
+    async def described(run_id: str, key: Key) -> RunObject:
+        return _object(key, *await service.found(run_id, key), await service.desk.link_secret())
+
     @router.post("/v1/runs", responses=documented(400, 403, 404, 413, 422, 429))
     async def start(
         request: Request, response: Response, body: RunRequest, key: Annotated[Key, Depends(guard)]
@@ -77,17 +80,17 @@ def run_routes(service: Service, guard: Guard) -> APIRouter:
         """Start a run and say where it is found."""
         run_id = await service.begin(request, key, body.wanted())
         response.headers[RUN_HEADER] = run_id
-        return _object(key, *await service.found(run_id, key))
+        return await described(run_id, key)
 
     @router.get("/v1/runs/{run_id}", responses=documented(404))
     async def retrieve(run_id: str, key: Annotated[Key, Depends(guard)]) -> RunObject:
         """How it stands, and its result when it is over."""
-        return _object(key, *await service.found(run_id, key))
+        return await described(run_id, key)
 
     @router.post("/v1/runs/{run_id}/cancel", responses=documented(404))
     async def cancel(run_id: str, key: Annotated[Key, Depends(guard)]) -> RunObject:
         """End it. One that is over stays as it is."""
-        return _object(key, *await service.cancelled(run_id, key))
+        return _object(key, *await service.cancelled(run_id, key), await service.desk.link_secret())
 
     @router.get(
         "/v1/runs/{run_id}/events",
@@ -106,7 +109,7 @@ def run_routes(service: Service, guard: Guard) -> APIRouter:
     )
     async def report(request: Request, run_id: str, ticket: Annotated[str, Query()] = "") -> HTMLResponse:
         """The run as a page. A browser that follows a link sends no key: `report_url` has a ticket instead."""
-        key = guard.reader(request, ticket, run_id)
+        key = guard.reader(request, ticket, run_id, await service.desk.link_secret())
         await service.found(run_id, key)
         return HTMLResponse(await asyncio.to_thread(_report, service, run_id), headers=_REPORT_HEADERS)
 
@@ -138,7 +141,7 @@ def _report(service: Service, run_id: str) -> str:
     return make_report(records)
 
 
-def _object(key: Key, noted: Noted, end: RunEnded | None, state: State) -> RunObject:
+def _object(key: Key, noted: Noted, end: RunEnded | None, state: State, secret: bytes) -> RunObject:
     refusal = refusal_of_end(end) if end is not None else None
     return RunObject(
         id=noted.run_id,
@@ -155,5 +158,5 @@ def _object(key: Key, noted: Noted, end: RunEnded | None, state: State) -> RunOb
         usage=dict(end.usage) if end is not None else {},
         error=refusal.error if refusal is not None else None,
         metadata=dict(noted.metadata),
-        report_url=f"/v1/runs/{noted.run_id}/report?ticket={make_ticket(key, noted.run_id, time.time())}",
+        report_url=f"/v1/runs/{noted.run_id}/report?ticket={make_ticket(secret, key, noted.run_id, time.time())}",
     )

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from rlm_ray.core.context import Context
 from rlm_ray.core.records import RunEnded
+from rlm_ray.errors import InputError
 from rlm_ray.serve.catalogue import Catalogue
 from rlm_ray.serve.desk_actor import DeskClient
 from rlm_ray.serve.files import FileStore, StoredFile
@@ -22,8 +23,9 @@ from rlm_ray.serve.http.refusals import Refusal, refusal_of_end
 from rlm_ray.serve.http.shapes import RunOptions
 from rlm_ray.serve.keys import Key
 from rlm_ray.serve.loading import Loader
+from rlm_ray.serve.loads import Loads
 from rlm_ray.serve.order import Order
-from rlm_ray.serve.question import FileRef, Message, Question, Uri, question_of
+from rlm_ray.serve.question import FileData, FileRef, Message, Question, Text, Uri, question_of
 from rlm_ray.serve.request import Kind, Noted, State, state_of
 from rlm_ray.serve.runs import Runs
 
@@ -59,6 +61,7 @@ class Service:
     desk: DeskClient
     files: FileStore
     loader: Loader
+    loads: Loads
     keep_alive_s: float
 
     async def begin(self, request: Request, key: Key, wanted: Wanted) -> str:
@@ -129,9 +132,12 @@ class Service:
             match piece.source:
                 case FileRef(file_id):
                     await self.file(key, file_id)
-                case Uri(uri) if not self.loader.allows(uri):
-                    why = "this URI is not among those the service may read"
-                    raise Refusal(403, "uri_not_allowed", why, param="rlm.context_uri")
+                case Uri(uri):
+                    try:
+                        self.loader.check_uri(uri)
+                    except InputError as error:
+                        why = f"this URI {error.why}"
+                        raise Refusal(403, "uri_not_allowed", why, param="rlm.context_uri") from error
 
     async def file(self, key: Key, file_id: str) -> StoredFile:
         """A file of this key. Raises `Refusal`."""
@@ -141,4 +147,8 @@ class Service:
         return stored
 
     async def _load(self, key: str, question: Question) -> Context:
-        return await asyncio.to_thread(self.loader.load, key, question.context)
+        """What lies elsewhere is read beside that of other keys; what came with the request waits for nobody."""
+        load = partial(self.loader.load, key, question.context)
+        if all(isinstance(piece.source, Text | FileData) for piece in question.context):
+            return await asyncio.to_thread(load)
+        return await self.loads.run(key, load)
