@@ -15,6 +15,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
@@ -53,6 +54,8 @@ UNKNOWN_MODEL_ATTEMPTS = 4
 """A server that does not know the model may be loading it (an adapter); or the name is wrong."""
 OUTAGE_STATUSES = frozenset({502, 503, 529})
 PERMIT_MARGIN_S = 60.0
+LONG_REPLY_CHARS = 100_000
+"""A longer reply is read beside the event loop."""
 
 _OUTCOMES = MappingProxyType(
     {
@@ -209,7 +212,7 @@ class Gateway:
             self._have_answered.add(permit.ask.account_key)
             cost_usd = self._cost_usd(request.model, reply.usage, caller)
             permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
-        return _judged(replace(reply, cost_usd=cost_usd), request, log)
+        return await _judged(replace(reply, cost_usd=cost_usd), request, log)
 
     def _ask(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> Ask:
         worst = worst_usage(request)
@@ -260,11 +263,14 @@ class Gateway:
         return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)) * self._jitter())
 
 
-def _judged(reply: ModelReply, request: ModelRequest, log: CallLog) -> ModelReply:
+async def _judged(reply: ModelReply, request: ModelRequest, log: CallLog) -> ModelReply:
     """The reply without its thinking. Raises `ReplyError` for one that is no answer, unless a session's turn asked:
     the session tells the model what was wrong with it, which is better than the same question again."""
     is_turn = _takes_code(log.place)
-    reply = without_thinking(reply, takes_code=is_turn)
+    if len(reply.text) + len(reply.reasoning) > LONG_REPLY_CHARS:
+        reply = await asyncio.to_thread(partial(without_thinking, reply, takes_code=is_turn))
+    else:
+        reply = without_thinking(reply, takes_code=is_turn)
     judged = judge(reply, takes_code=is_turn)
     if judged.kind == "broken":
         log.wasted(reply)

@@ -176,3 +176,24 @@ def test_pruning_what_is_no_cache_says_so(tmp_path):
     with pytest.raises(InputError, match="holds no response cache"):
         prune_replies(str(tmp_path / "nowhere"), 1)
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    "reply", [replace(REPLY, finish_reason="length"), replace(REPLY, text="")], ids=["cut", "empty"]
+)
+async def test_what_is_no_whole_answer_is_not_remembered(tmp_path, reply):
+    cache = ResponseCache(str(tmp_path))
+    assert await look(cache, "a") is None
+    waiting = asyncio.create_task(look(cache, "b"))
+    await asyncio.sleep(0)
+    await cache.keep("k", "a", reply)
+    assert await waiting == reply
+    assert await look(cache, "c") is None
+
+
+async def test_an_empty_reply_that_an_older_version_remembered_is_asked_again(tmp_path):
+    cache = ResponseCache(str(tmp_path))
+    cache._store("k", replace(REPLY, text=""))
+    assert await look(cache, "a") is None
+    cache._store("k", replace(REPLY, text="<think>hm</think>hello"))
+    assert await look(cache, "b") == REPLY

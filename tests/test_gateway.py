@@ -21,6 +21,7 @@ from rlm_ray.errors import (
     ConfigError,
     LimitReached,
     ModelUnavailableError,
+    ReplyError,
     TransientModelError,
 )
 from rlm_ray.gateway import Caller, Gateway
@@ -216,3 +217,77 @@ async def test_a_reservation_ends_when_its_caller_is_cancelled():
     with pytest.raises(asyncio.CancelledError):
         await call
     assert cache.ends == ["released"]
+
+
+EMPTY = ModelReply("", usage=Usage(10, 3), cost_usd=None)
+
+
+@pytest.mark.parametrize("role", ["leaf", "direct", "last"])
+async def test_an_empty_reply_is_asked_for_once_more_and_paid_for_each_time(role):
+    bench = Bench([EMPTY, ANSWER])
+    assert (await bench.ask(role=role)).text == "yes"
+    total = await bench.usage()
+    assert (total.calls, total.retries, total.output_tokens, bench.slept) == (2, 1, 8, [])
+
+
+@pytest.mark.parametrize("role", ["leaf", "direct", "last"])
+async def test_a_second_empty_reply_is_a_failure_that_says_so(role):
+    bench = Bench([EMPTY, EMPTY, ANSWER])
+    with pytest.raises(ReplyError, match="empty reply") as caught:
+        await bench.ask(role=role)
+    assert (caught.value.kind, bench.model.left) == ("empty", 1)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        replace(EMPTY, finish_reason="content_filter"),
+        replace(EMPTY, refusal="no"),
+        replace(EMPTY, finish_reason="length"),
+    ],
+)
+async def test_a_reply_that_would_come_again_fails_at_once(reply):
+    bench = Bench([reply, ANSWER])
+    with pytest.raises(ReplyError):
+        await bench.ask(role="leaf")
+    assert bench.model.left == 1
+
+
+async def test_a_reply_that_broke_off_is_tried_again_like_a_failed_server():
+    bench = Bench([replace(ANSWER, finish_reason="error"), ANSWER])
+    assert (await bench.ask(role="leaf")).text == "yes"
+    assert bench.slept == [0.5]
+    bench = Bench([replace(ANSWER, finish_reason="abort")] * 2)
+    with pytest.raises(ModelUnavailableError, match="broke the reply off"):
+        await bench.ask(attempts=2)
+
+
+async def test_a_turn_gets_its_reply_whatever_it_is():
+    bench = Bench([EMPTY, ANSWER])
+    assert (await bench.ask(role="turn")).text == ""
+    assert bench.model.left == 1
+
+
+async def test_thinking_is_taken_off_whatever_the_size():
+    for size in (10, 200_000):
+        bench = Bench([ModelReply(f"<think>{'x ' * size}</think>yes")])
+        assert (await bench.ask(role="leaf")).text == "yes"
+
+
+async def test_only_whole_answers_are_given_to_a_cache():
+    class Cache:
+        kept = ()
+
+        async def look(self, *_):
+            return self
+
+        async def keep(self, reply):
+            self.kept = (*self.kept, reply.text)
+
+        def release(self): ...
+
+    cache = Cache()
+    bench = Bench([EMPTY, ANSWER])
+    await bench.ask(role="turn", cache=cache)
+    await bench.ask(role="turn", cache=cache)
+    assert cache.kept == ("yes",)

@@ -80,6 +80,10 @@ def test_silent_code_is_told_to_print():
 def test_each_way_to_write_no_code_gets_its_own_advice():
     assert "```python block" in last(after(reply="just prose"))
     assert "empty" in last(after(reply=""))
+    assert "only thinking" in last(after(reply=ModelReply("", reasoning="hm")))
+    assert "cut off" in last(after(reply=ModelReply("I think that", "length")))
+    assert "content filter" in last(after(reply=ModelReply("", "content_filter")))
+    assert "refusal" in last(after(reply=ModelReply("", refusal="no")))
     assert "tool" in last(after(reply=ModelReply("", tool_call=True)))
     assert "cut off" in last(after(reply=ModelReply("```python\nx = (", finish_reason="length")))
 

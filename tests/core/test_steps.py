@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rlm_ray.core.cell import CellResult, Variable
 from rlm_ray.core.context import ContextInfo
-from rlm_ray.core.model import ModelReply
+from rlm_ray.core.model import ModelReply, Usage
 from rlm_ray.core.steps import Execute, Finish, Generate, Stop, next_step
 from rlm_ray.core.trajectory import Task, Trajectory
 
@@ -119,3 +121,23 @@ def test_turns_and_idle_messages_are_counted_for_each_question():
     assert next_step(session(*talk, max_iterations=3)) == Generate()
     assert next_step(session(*talk, "hm", max_iterations=9)).reason == "no_code"
     assert next_step(session(*talk, "hm", max_iterations=3)).reason == "max_iterations"
+
+
+@pytest.mark.parametrize("reason", ["length", "MAX_TOKENS", "incomplete"])
+def test_words_that_the_token_limit_cut_off_are_no_answer(reason):
+    cut = ModelReply("FINAL(The answer is", reason)
+    assert next_step(session(CODE, LOOKED, cut)) == Generate()
+    assert next_step(session(CODE, LOOKED, ModelReply(CODE[:-4], reason))) == Generate()
+    assert next_step(session(CODE, LOOKED, ModelReply(CODE, reason))) == Execute(("print(len(context))\n",))
+
+
+@pytest.mark.parametrize("reply", [ModelReply(CODE, "content_filter"), ModelReply(CODE, refusal="no")])
+def test_nothing_of_a_message_that_was_withheld_or_refused_is_run(reply):
+    assert next_step(session(CODE, LOOKED, reply)) == Generate()
+
+
+def test_a_session_that_only_thinks_says_so_in_the_end():
+    thought = ModelReply("", "length", Usage(5, 900, 0, 900))
+    stop = next_step(session(thought, thought, thought))
+    assert stop.reason == "no_code"
+    assert "3 messages; all 900 output tokens went into reasoning; raise max_tokens" in stop.why

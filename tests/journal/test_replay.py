@@ -265,3 +265,36 @@ def test_a_recorded_result_is_the_result():
         variables=result.variables, notes=result.notes,
     )  # fmt: skip
     assert result_of(record) == result
+
+
+UNUSABLE = [
+    {"text": ""},
+    {"text": "part", "finish_reason": "length"},
+    {"text": "part", "finish_reason": "content_filter"},
+]
+
+
+@pytest.mark.parametrize("said", UNUSABLE, ids=["empty", "cut", "filtered"])
+def test_a_recorded_reply_that_was_no_whole_answer_is_asked_for_again(said):
+    for role in ("direct", "turn", "last", "leaf"):
+        end = CallEnded(2.0, (5,), 1, role, "m", "k", 1.0, **said)
+        assert replay_of(sent(1.0, (5,)), end).call((5,), 1, "k") is None
+
+
+@pytest.mark.parametrize("said", UNUSABLE, ids=["empty", "cut", "filtered"])
+def test_it_is_history_where_the_session_went_on_from_it(said):
+    went_on = replay_of(ended(2.0, **said), ended(4.0, number=2, text="next"))
+    assert went_on.call((), 1, "k") is not None
+    assert replay_of(ended(2.0, **said), cell(3.0)).call((), 1, "k") is not None
+
+
+def test_a_cut_answer_of_a_sub_call_is_history_once_the_model_has_seen_it():
+    leaf = CallEnded(3.0, (0,), 1, "leaf", "m", "k", 2.0, text="part", finish_reason="length")
+    before = [ended(1.0, text="code"), map_(2.0, 1, 0, 1), leaf]
+    assert replay_of(*before).call((0,), 1, "k") is None
+    assert replay_of(*before, cell(4.0), ended(5.0, number=2, text="next")).call((0,), 1, "k") is not None
+
+
+def test_a_reply_that_an_older_version_recorded_comes_without_its_thinking():
+    reply = reply_of(ended(2.0, text="<think>hm</think>4"))
+    assert reply.text == "4"
