@@ -4,14 +4,15 @@
 
 The head holds `kind`, the byte lengths of the texts in `sizes`, and small fields. Texts stand
 outside the JSON because they are large. A frame from a child is hostile: every length is checked
-before anything is allocated for it, and nothing is ever unpickled.
+before anything is allocated for it, by the kind that its head begins with, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,9 @@ MAX_FRAME_BYTES = 64 << 20
 """What a child may send in one frame; the host may send more."""
 
 _PREFIX = struct.Struct("<II")
+_KIND = re.compile(rb'\{"kind": "([a-z]{1,20})"')
+_KIND_BYTES = 40
+"""The beginning of a head, in which its kind stands."""
 
 
 class BadFrame(Exception):  # noqa: N818 - a fact about a frame, turned into a sentence by the host
@@ -33,6 +37,16 @@ class Frame:
     kind: str
     fields: dict[str, Any] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBounds:
+    """The most that a frame of one kind holds."""
+
+    head_bytes: int
+    text_bytes: int = 0
+    """Of all its texts together."""
+    texts: int = 0
 
 
 def encode(kind: str, texts: Sequence[str] = (), **fields: Any) -> bytes:
@@ -50,37 +64,70 @@ def fits(data: bytes) -> bool:
 class Decoder:
     """Turns bytes, in whatever pieces they come, into frames."""
 
-    def __init__(self, max_bytes: int = MAX_FRAME_BYTES, max_head: int = MAX_HEAD_BYTES) -> None:
+    def __init__(
+        self,
+        max_bytes: int = MAX_FRAME_BYTES,
+        max_head: int = MAX_HEAD_BYTES,
+        bounds: Mapping[str, FrameBounds] | None = None,
+    ) -> None:
+        """With `bounds`, frames of other kinds than these are refused, too."""
         self._max_bytes = max_bytes
         self._max_head = max_head
+        self._bounds = bounds
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> None:
         self._buffer += data
 
-    def next(self) -> Frame | None:
-        """The next whole frame, or None until more bytes have come. Raises `BadFrame`."""
-        buffer = self._buffer
-        if len(buffer) < _PREFIX.size:
+    def whole_bytes(self) -> int | None:
+        """The length of the next whole frame, or None until more bytes have come. Raises `BadFrame` for one that is
+        out of bounds, as soon as its beginning tells that."""
+        if len(self._buffer) < _PREFIX.size:
             return None
-        head_bytes, blob_bytes = _PREFIX.unpack_from(buffer)
+        head_bytes, blob_bytes = _PREFIX.unpack_from(self._buffer)
         if head_bytes > self._max_head or head_bytes + blob_bytes > self._max_bytes:
             raise BadFrame(f"a frame of {head_bytes + blob_bytes:,} bytes is too large")
-        start = _PREFIX.size + head_bytes
-        if len(buffer) < start + blob_bytes:
+        if self._bounds is not None:
+            if len(self._buffer) < _PREFIX.size + min(head_bytes, _KIND_BYTES):
+                return None
+            self._check_kind(head_bytes, blob_bytes, self._bounds)
+        whole: int = _PREFIX.size + head_bytes + blob_bytes
+        return whole if len(self._buffer) >= whole else None
+
+    def next(self) -> Frame | None:
+        """The next whole frame, or None until more bytes have come. Raises `BadFrame`."""
+        whole = self.whole_bytes()
+        if whole is None:
             return None
-        with memoryview(buffer) as view:
-            frame = _decode(view[_PREFIX.size : start], view[start : start + blob_bytes])
-        del buffer[: start + blob_bytes]
+        start = _PREFIX.size + _PREFIX.unpack_from(self._buffer)[0]
+        with memoryview(self._buffer) as view:
+            frame = _decode(view[_PREFIX.size : start], view[start:whole], self._bounds)
+        del self._buffer[:whole]
         return frame
 
+    def _check_kind(self, head_bytes: int, blob_bytes: int, bounds: Mapping[str, FrameBounds]) -> None:
+        found = _KIND.match(self._buffer, _PREFIX.size, _PREFIX.size + min(head_bytes, _KIND_BYTES))
+        bound = bounds.get(found[1].decode()) if found is not None else None
+        if found is None or bound is None:
+            raise BadFrame("a frame that does not begin with a kind of its sender")
+        if head_bytes > bound.head_bytes or blob_bytes > bound.text_bytes:
+            raise BadFrame(f"a {found[1].decode()!r} of {head_bytes + blob_bytes:,} bytes is too large")
 
-def _decode(head: memoryview, blob: memoryview) -> Frame:
+
+def _decode(head: memoryview, blob: memoryview, bounds: Mapping[str, FrameBounds] | None) -> Frame:
     with head, blob:
+        beginning = _KIND.match(head)
         fields = _fields(bytes(head))
         kind, sizes = fields.pop("kind", None), fields.pop("sizes", None)
         if not isinstance(kind, str) or not isinstance(sizes, list):
             raise BadFrame("a frame without a kind or sizes")
+        if bounds is not None:
+            if (
+                beginning is None or beginning[1].decode() != kind
+            ):  # it named two, and was measured as the first
+                raise BadFrame("a frame of two kinds")
+            if len(sizes) > bounds[kind].texts:
+                raise BadFrame(f"a {kind!r} of {len(sizes):,} texts")
         return Frame(kind, fields, _texts(blob, sizes))
 
 

@@ -12,11 +12,23 @@ from typing import Any, TypeAlias, cast
 
 from rlm_ray.core.cell import Answered, CallKind, Failed, Outcome, SubCalls, Variable
 from rlm_ray.core.context import Context, Docs, Document, Part, Span
-from rlm_ray.sandbox.frames import BadFrame, Frame, encode
+from rlm_ray.sandbox.frames import MAX_FRAME_BYTES, MAX_HEAD_BYTES, BadFrame, Frame, FrameBounds, encode
 
 MAX_CALLS = 100_000
 MAX_ANSWER_CHARS = 10_000_000
 MAX_FRAME_DOCUMENTS = 1_000_000
+MAX_ERROR_CHARS = 20_000
+MAX_NOTES, MAX_NOTE_CHARS = 60, 500
+MAX_VARIABLES, MAX_NAME_CHARS, MAX_KIND_CHARS = 100, 200, 100
+OUTPUT_MARGIN_CHARS = 100
+"""What a child's output may be longer than its setting: the words about what was left out."""
+
+_UTF8 = 4
+"""Bytes of a character, at most."""
+_ESCAPED = 12
+"""Bytes of a character in JSON, at most."""
+
+_SMALL_HEAD = 512
 
 EXIT_BROKEN, EXIT_MEMORY = 70, 77
 """How a child exits that cannot say why: no jail, no memory."""
@@ -64,54 +76,85 @@ class Done:
 Message: TypeAlias = "Ready | Broken | Printed | Final | SubCalls | Done"
 
 
+def bounds_of(output_chars: int) -> dict[str, FrameBounds]:
+    """What a child may send, by kind. Only sub-calls are large: their texts go to a model that somebody pays for."""
+    output = (output_chars + OUTPUT_MARGIN_CHARS) * _UTF8
+    told = (MAX_ERROR_CHARS + MAX_NOTES * MAX_NOTE_CHARS) * _UTF8
+    names = MAX_VARIABLES * (MAX_NAME_CHARS + MAX_KIND_CHARS + _ESCAPED) * _ESCAPED
+    return {
+        "ready": FrameBounds(_SMALL_HEAD),
+        "broken": FrameBounds(_SMALL_HEAD, 1 << 16, 1),
+        "printed": FrameBounds(_SMALL_HEAD, output, 1),
+        "final": FrameBounds(_SMALL_HEAD, MAX_ANSWER_CHARS * _UTF8, 1),
+        "done": FrameBounds(_SMALL_HEAD + names, output + told, 2 + MAX_NOTES),
+        "calls": FrameBounds(MAX_HEAD_BYTES, MAX_FRAME_BYTES, 2 * MAX_FRAME_DOCUMENTS),
+    }
+
+
 def read(frame: Frame, context: Context) -> Message:
     """A child's frame as a message, or `BadFrame`."""
+    message, rest = _read(frame, context)
+    if next(rest, None) is not None:
+        raise BadFrame("a frame with more texts than it says")
+    return message
+
+
+def _read(frame: Frame, context: Context) -> tuple[Message, Iterator[str]]:
+    """With the texts that belong to nothing."""
     fields, texts = frame.fields, list(frame.texts)
+    nothing, rest = iter(()), iter(texts)
     match frame.kind:
         case "ready":
-            return Ready()
+            return Ready(), rest
         case "broken" if len(texts) == 1:
-            return Broken(texts[0][:1000])
+            return Broken(texts[0][:1000]), nothing
         case "printed" if len(texts) == 1:
-            return Printed(texts[0], _count(fields.get("chars")))
+            return Printed(texts[0], _count(fields.get("chars"))), nothing
         case "final" if len(texts) == 1 and len(texts[0]) <= MAX_ANSWER_CHARS:
-            return Final(texts[0])
+            return Final(texts[0]), nothing
         case "calls":
-            return _read_calls(fields, iter(texts), context)
+            return _read_calls(fields, rest, context), rest
         case "done":
-            return _read_done(fields, iter(texts))
+            return _read_done(fields, rest), rest
         case _:
             raise BadFrame(f"an unknown frame {frame.kind[:40]!r}")
 
 
 def write_done(done: Done) -> bytes:
-    texts = [done.output, *done.notes]
+    """Within what `bounds_of` allows, whatever the cell named its variables."""
+    notes = [note[:MAX_NOTE_CHARS] for note in done.notes[:MAX_NOTES]]
+    texts = [done.output, *notes]
     if done.error is not None:
-        texts.append(done.error)
+        texts.append(done.error[:MAX_ERROR_CHARS])
     return encode(
         "done",
         texts,
         chars=done.chars,
         failed=done.error is not None,
-        notes=len(done.notes),
+        notes=len(notes),
         looked=done.looked,
-        variables=[[variable.name, variable.kind, variable.size] for variable in done.variables],
+        variables=[
+            [variable.name[:MAX_NAME_CHARS], variable.kind[:MAX_KIND_CHARS], variable.size]
+            for variable in done.variables[-MAX_VARIABLES:]
+        ],
     )
 
 
 def _read_done(fields: dict[str, Any], texts: Iterator[str]) -> Done:
     output = _take(texts)
-    notes = tuple(_take(texts) for _ in range(_count(fields.get("notes"), 100)))
-    error = _take(texts) if fields.get("failed") is True else None
+    notes = tuple(_take(texts, MAX_NOTE_CHARS) for _ in range(_count(fields.get("notes"), MAX_NOTES)))
+    error = _take(texts, MAX_ERROR_CHARS) if fields.get("failed") is True else None
     looked = fields.get("looked") is True
-    variables = tuple(_variable(item) for item in _list(fields.get("variables"), 100))
+    variables = tuple(_variable(item) for item in _list(fields.get("variables"), MAX_VARIABLES))
     return Done(output, _count(fields.get("chars")), error, variables, notes, looked)
 
 
 def _variable(item: Any) -> Variable:
     match item:
         case [str(name), str(kind), int() | None as size]:
-            return Variable(name[:200], kind[:100], size)
+            return Variable(
+                name[:MAX_NAME_CHARS], kind[:MAX_KIND_CHARS], None if size is None else _count(size)
+            )
         case _:
             raise BadFrame("a variable that is not one")
 
@@ -152,7 +195,7 @@ def _write_part(part: Part, texts: list[str]) -> list[Any]:
 def _read_calls(fields: dict[str, Any], texts: Iterator[str], context: Context) -> SubCalls:
     kind, asks = fields.get("call"), _list(fields.get("asks"), MAX_CALLS)
     parts = _list(fields.get("parts"), MAX_CALLS)
-    if kind not in ("recursive", "llm", "rlm") or len(asks) != len(parts):
+    if kind not in ("recursive", "llm", "rlm") or not asks or len(asks) != len(parts):
         raise BadFrame("a sub-call that is none")
     queries = [_take(texts) for _ in range(_count(fields.get("queries"), MAX_CALLS))]
     chosen = tuple(queries[_count(ask, len(queries) - 1)] for ask in asks)
@@ -195,10 +238,12 @@ def read_outcomes(frame: Frame) -> list[Outcome]:
     ]
 
 
-def _take(texts: Iterator[str]) -> str:
+def _take(texts: Iterator[str], max_chars: int | None = None) -> str:
     text = next(texts, None)
     if text is None:
         raise BadFrame("a frame with fewer texts than it says")
+    if max_chars is not None and len(text) > max_chars:
+        raise BadFrame(f"a text of {len(text):,} characters, more than {max_chars:,}")
     return text
 
 

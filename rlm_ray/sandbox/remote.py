@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from rlm_ray.core.cell import CellResult, Outcome, SubCalls
+from rlm_ray.core.context import Context
 from rlm_ray.errors import SandboxError
 from rlm_ray.sandbox import messages, obituary
 from rlm_ray.sandbox.branches import Branch, Branches
@@ -28,11 +29,10 @@ Serve: TypeAlias = Callable[[SubCalls], Awaitable[Sequence[Outcome]]]
 _READ_BYTES = 256 << 10
 _READY_TIMEOUT_S = 60.0
 _EXIT_TIMEOUT_S = 10.0
-_MOST_MESSAGES = 10_000
-"""Of one cell, sub-calls aside: an honest one sends a few prints a second."""
-
-_ERROR_CHARS = 20_000
-_MARKER_CHARS = 100
+_LARGE_BYTES = 1 << 20
+"""A longer frame is decoded in a thread, so that others' sessions go on meanwhile."""
+_MESSAGES, _MESSAGES_PER_S = 100, 8.0
+"""Of one cell, sub-calls aside: an honest one sends its first twenty prints at once and then four a second."""
 
 
 class Lost(Exception):  # noqa: N818 - becomes the sentence in CellResult.killed
@@ -53,6 +53,8 @@ class _Running:
     printed: messages.Printed = field(default_factory=lambda: messages.Printed("", 0))
     final: str | None = None
     heard: int = 0
+    began: float = 0.0
+    """By the clock of the loop."""
 
 
 class Repl:
@@ -67,7 +69,8 @@ class Repl:
         self._on_close = closed
         self._nursery: Nursery | None = None
         self._child: Child | None = None
-        self._decoder = Decoder()
+        self._bounds = messages.bounds_of(opening.settings.output_chars)
+        self._decoder = Decoder(bounds=self._bounds)
         self._looked = False
         self._lost_variables = False
         self._idle = asyncio.Event()
@@ -97,7 +100,7 @@ class Repl:
         if not self._idle.is_set():
             raise SandboxError("this REPL runs a cell already")
         self._idle.clear()
-        running = _Running(self._settings.cell_timeout_s)
+        running = _Running(self._settings.cell_timeout_s, began=asyncio.get_running_loop().time())
         notes = self._take_notes()
         try:
             await self.ready()
@@ -144,7 +147,9 @@ class Repl:
                 case messages.Printed():
                     running.printed = message
                 case messages.Final(answer):
-                    running.final = answer if running.final is None else running.final
+                    if running.final is not None:
+                        raise Lost(obituary.of_bad_frame("a second answer"))
+                    running.final = answer
                 case SubCalls():
                     outcomes = await self._serve(child, message, serve)
                     await self._timed(running, self._write(child, messages.write_outcomes(outcomes)))
@@ -154,7 +159,8 @@ class Repl:
             # Reading does not yield while there is data: a child that floods must not hold the loop.
             await asyncio.sleep(0)
             running.heard += 1
-            if running.heard > _MOST_MESSAGES:
+            elapsed_s = asyncio.get_running_loop().time() - running.began
+            if running.heard > _MESSAGES + _MESSAGES_PER_S * elapsed_s:
                 raise Lost(obituary.of_bad_frame("too many messages"))
 
     async def _timed(self, running: _Running, work: Awaitable[_T]) -> _T:
@@ -192,7 +198,7 @@ class Repl:
         return CellResult(
             output=self._bounded(done.output),
             output_chars=done.chars,
-            error=done.error[:_ERROR_CHARS] if done.error is not None else None,
+            error=done.error,
             final=running.final,
             looked=self._looked,
             variables=done.variables,
@@ -215,7 +221,7 @@ class Repl:
         )
 
     def _bounded(self, output: str) -> str:
-        return output[: self._settings.output_chars + _MARKER_CHARS]
+        return output[: self._settings.output_chars + messages.OUTPUT_MARGIN_CHARS]
 
     def _take_notes(self) -> tuple[str, ...]:
         lost, self._lost_variables = self._lost_variables, False
@@ -232,7 +238,7 @@ class Repl:
             landlock=self._opening.landlock,
             filtered=self._opening.filtered,
         )
-        self._nursery, self._child, self._decoder = nursery, child, Decoder()
+        self._nursery, self._child, self._decoder = nursery, child, Decoder(bounds=self._bounds)
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
                 await self._write(child, self._opening.frame(with_context=self._branch is None))
@@ -257,15 +263,18 @@ class Repl:
 
     async def _read(self, child: Child) -> messages.Message:
         loop = asyncio.get_running_loop()
+        decoder = self._decoder
         try:
-            while (frame := self._decoder.next()) is None:
+            while (whole := decoder.whole_bytes()) is None:
                 data = await loop.sock_recv(child.channel, _READ_BYTES)
                 if not data:
                     raise await self._obituary(child)
-                self._decoder.feed(data)
+                decoder.feed(data)
                 if len(data) == _READ_BYTES:
                     await asyncio.sleep(0)
-            return messages.read(frame, self._context)
+            if whole > _LARGE_BYTES:
+                return await asyncio.to_thread(_next_message, decoder, self._context)
+            return _next_message(decoder, self._context)
         except BadFrame as bad:
             raise Lost(obituary.of_bad_frame(str(bad))) from bad
         except OSError:
@@ -290,6 +299,12 @@ class Repl:
         nursery.kill(child)
         child.channel.close()
         await asyncio.wait((child.exited,), timeout=_EXIT_TIMEOUT_S)
+
+
+def _next_message(decoder: Decoder, context: Context) -> messages.Message:
+    frame = decoder.next()
+    assert frame is not None
+    return messages.read(frame, context)
 
 
 def _check_ready(message: messages.Message) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from typing import Any
@@ -154,3 +155,82 @@ def calls_frame(part: Any, texts: tuple[str, ...] = ("q",), **fields: Any) -> Fr
 def test_a_child_that_lies_is_refused(frame: Frame, context: Context) -> None:
     with pytest.raises(BadFrame):
         messages.read(frame, context)
+
+
+BOUNDS = messages.bounds_of(output_chars=1000)
+
+
+def bounded(data: bytes) -> Frame | None:
+    decoder = Decoder(bounds=BOUNDS)
+    decoder.feed(data)
+    return decoder.next()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"kind": "ready", "sizes": [0]},
+        {"kind": "printed", "sizes": [4401], "chars": 1},
+        {"kind": "printed", "sizes": [1, 0], "chars": 1},
+        {"kind": "printed", "sizes": [1], "chars": 1, "x": "x" * 600},
+        {"kind": "final", "sizes": [40_000_001]},
+        {"kind": "done", "sizes": [59_000_000]},
+        {"kind": "done", "sizes": [0] * 100},
+        {"kind": "done", "sizes": [], "variables": [["x" * 600_000, "int", 1]]},
+        {"kind": "outcomes", "sizes": []},
+        {"kind": "x" * 30, "sizes": []},
+        {"sizes": [], "kind": "ready"},
+        b'{"kind":"ready","sizes":[]}',
+        b'{"kind": "calls", "kind": "done", "sizes": []}',
+        b"",
+    ],
+    ids=str,
+)
+def test_a_frame_out_of_the_bounds_of_its_kind_is_refused_before_it_is_whole(head: Any) -> None:
+    encoded = head if isinstance(head, bytes) else json.dumps(head).encode()
+    blob_bytes = sum(head["sizes"]) if isinstance(head, dict) else 0
+    data = struct.pack("<II", len(encoded), blob_bytes) + encoded
+    with pytest.raises(BadFrame):
+        bounded(data + bytes(min(blob_bytes, 1)))
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_no_frame_of_a_child(data: bytes) -> None:
+    with contextlib.suppress(BadFrame):
+        assert bounded(data) is None
+
+
+def test_what_an_honest_child_writes_is_within_the_bounds() -> None:
+    marked = "😀" * 1000 + "\n… 123,456,789 characters left out …\n"
+    names = tuple(Variable("😀" * 5000, "😀" * 5000, 1 << 60) for _ in range(200))
+    done = messages.Done(marked, 10**9, "😀" * 50_000, names, ("😀" * 2000,) * 200, True)
+    frame = bounded(messages.write_done(done))
+    assert frame is not None
+    read = messages.read(frame, TEXT)
+    assert isinstance(read, messages.Done)
+    assert read.output == marked
+    assert len(read.notes) == messages.MAX_NOTES
+    assert {len(name.name) for name in read.variables} == {messages.MAX_NAME_CHARS}
+    assert bounded(encode("printed", [marked], chars=10**9)) is not None
+    assert bounded(encode("final", ["😀" * messages.MAX_ANSWER_CHARS])) is not None
+    calls = SubCalls("llm", ("q",) * messages.MAX_CALLS, ("",) * messages.MAX_CALLS, True)
+    frame = bounded(messages.write_calls(calls))
+    assert frame is not None
+    assert messages.read(frame, TEXT) == calls
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame("ready", {}, ("x",)),
+        Frame("done", {"chars": 0, "notes": 1, "variables": []}, ("", "n" * 501)),
+        Frame("done", {"chars": 0, "notes": 0, "variables": [], "failed": True}, ("", "e" * 20_001)),
+        Frame("done", {"chars": 0, "notes": 0, "variables": [["x", "int", 10**40]]}, ("",)),
+        Frame("done", {"chars": 0, "notes": 0, "variables": []}, ("", "more")),
+        calls_frame(["span", 0, 1], ("q", "a text that nothing asks about")),
+        Frame("calls", {"call": "llm", "queries": 0, "asks": [], "parts": []}, ()),
+    ],
+)
+def test_more_than_is_said_or_allowed_is_refused(frame: Frame) -> None:
+    with pytest.raises(BadFrame):
+        messages.read(frame, TEXT)

@@ -78,11 +78,38 @@ async def test_deep_recursion_is_an_error(cells: Cells) -> None:
     assert await cells.prints("def g(n): return n and g(n - 1)\nprint(g(2000))") == "0\n"
 
 
+def frame_of(head: str, blob: str, times: int = 1) -> str:
+    """Code that sends a frame past all that an honest child checks."""
+    return (
+        f"import os, json; h = {head}; h = h if isinstance(h, bytes) else json.dumps(h).encode(); b = {blob}\n"
+        "data = (len(h).to_bytes(4, 'little') + len(b).to_bytes(4, 'little') + h + b) * " + str(times) + "\n"
+        "while data: data = data[os.write(3, data):]\n"
+        "os.read(3, 1)"
+    )
+
+
 MALFORMED = {
     "garbage": "import os; os.write(3, b'garbage garbage'); os.read(3, 1)",
     "a huge length": "import os; os.write(3, b'\\xff' * 8); os.read(3, 1)",
     "an unknown kind": "import os, json; h = json.dumps({'kind': 'x', 'sizes': []}).encode(); os.write(3, len(h).to_bytes(4, 'little') + bytes(4) + h); os.read(3, 1)",
     "ready again": "import os, json; h = json.dumps({'kind': 'ready', 'sizes': []}).encode(); os.write(3, len(h).to_bytes(4, 'little') + bytes(4) + h); os.read(3, 1)",
+    "notes of 59 MB": frame_of(
+        "{'kind': 'done', 'sizes': [0, 59_000_000], 'chars': 0, 'notes': 1, 'looked': True, 'failed': False, 'variables': []}",
+        "b'n' * 59_000_000",
+    ),
+    "a print of 20 MB": frame_of(
+        "{'kind': 'printed', 'sizes': [20_000_000], 'chars': 1}", "b'n' * 20_000_000"
+    ),
+    "a head of 3 MB": frame_of("{'kind': 'printed', 'sizes': [1], 'chars': 1, 'x': [0] * 1_000_000}", "b'n'"),
+    "a frame of two kinds": frame_of('b\'{"kind": "calls", "kind": "done", "sizes": []}\'', "b''"),
+    "calls that ask nothing": frame_of(
+        "{'kind': 'calls', 'sizes': [], 'call': 'llm', 'queries': 0, 'asks': [], 'parts': []}", "b''"
+    ),
+    "two answers": frame_of("{'kind': 'final', 'sizes': [1]}", "b'1'", times=2),
+    "a flood of calls with texts that nothing asks about": frame_of(
+        "{'kind': 'calls', 'sizes': [1, 30_000_000], 'call': 'llm', 'queries': 1, 'asks': [0], 'parts': [['span', 0, 0]]}",
+        "b'n' * 30_000_001",
+    ),
     "a flood": "import os, json; h = json.dumps({'kind': 'printed', 'sizes': [1], 'chars': 1}).encode(); f = len(h).to_bytes(4, 'little') + (1).to_bytes(4, 'little') + h + b'x'\nwhile True: os.write(3, f * 100)",
 }
 
