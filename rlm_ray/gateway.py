@@ -24,7 +24,7 @@ from rlm_ray.admission.permit import Permit
 from rlm_ray.admission.protocol import Ask, Outcome
 from rlm_ray.cache import Remembers, request_key
 from rlm_ray.core.account import account_key
-from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS, LAST_CALL_TOKENS, worst_usage
+from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS, LAST_CALL_TOKENS, credible_usage, worst_usage
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.price import Price
@@ -210,6 +210,7 @@ class Gateway:
                 _settle_failure(permit, error)
                 raise
             self._have_answered.add(permit.ask.account_key)
+            reply = replace(reply, usage=credible_usage(request, reply))
             cost_usd = self._cost_usd(request.model, reply.usage, caller)
             permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
         return await _judged(replace(reply, cost_usd=cost_usd), request, log)

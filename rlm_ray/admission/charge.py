@@ -53,4 +53,5 @@ def tally(ask: Ask, settle: Settle, queue_wait_s: float, rate_wait_s: float) -> 
         cost_usd=settle.cost_usd or 0.0,
         queue_wait_s=queue_wait_s,
         rate_wait_s=rate_wait_s,
+        estimated=int(answered and usage is not None and usage.estimated),
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+
+OUTPUT_BOUNDS = ("max_completion_tokens", "max_tokens")
+"""The names under which providers take the most a reply may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,20 @@ class ModelRequest:
     def chars(self) -> int:
         return sum(len(message.content) for message in self.messages)
 
+    @property
+    def output_bound(self) -> int | None:
+        """The most the reply may hold, by whichever name it was given; None: the provider's own limit."""
+        named = (self.params.get(name) for name in OUTPUT_BOUNDS)
+        return self.max_tokens or next((bound for bound in named if _is_count(bound)), None)
+
+    def with_output_bound(self, tokens: int) -> ModelRequest:
+        """The same request with another bound, by the name it has or by `max_tokens`."""
+        names = [name for name in OUTPUT_BOUNDS if name in self.params]
+        if not names:
+            return replace(self, max_tokens=tokens)
+        params = {name: value for name, value in self.params.items() if name not in OUTPUT_BOUNDS}
+        return replace(self, max_tokens=None, params={**params, names[0]: tokens})
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -40,6 +57,8 @@ class Usage:
     """Input tokens the provider served from its prefix cache; part of `input_tokens`."""
     reasoning_tokens: int = 0
     """Output tokens spent on thinking; part of `output_tokens`."""
+    estimated: bool = False
+    """The provider counted nothing, or nothing that can be: some of these numbers are our estimates."""
 
     @property
     def tokens(self) -> int:
@@ -55,6 +74,7 @@ def sum_of(usages: Iterable[Usage]) -> Usage:
             total.output_tokens + each.output_tokens,
             total.cached_tokens + each.cached_tokens,
             total.reasoning_tokens + each.reasoning_tokens,
+            total.estimated or each.estimated,
         )
     return total
 
@@ -83,6 +103,10 @@ class ModelReply:
     """Why the model will not answer, in its own words."""
     code: str = ""
     """Python that a tool call holds."""
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 class Model(Protocol):

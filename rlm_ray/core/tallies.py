@@ -60,4 +60,5 @@ def tally_of(call: CallEnded, *, went_out: bool = True) -> Tally:
         cost_usd=call.cost_usd or 0.0,
         queue_wait_s=call.queue_wait_s,
         rate_wait_s=call.rate_wait_s,
+        estimated=int(answered and usage.estimated),
     )

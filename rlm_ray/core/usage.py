@@ -1,7 +1,7 @@
 """What a run has used: sums of what its calls used, by model and by depth.
 
-Tokens are what providers counted, never estimates: the sums equal the provider's own. What nobody knows is
-counted apart (`unpriced`, `unknown`), never as zero.
+Tokens are what providers counted: the sums equal the provider's own. Answers that a provider did not count are in the
+sums by our estimate, and counted apart (`estimated`); so is what nobody knows (`unpriced`, `unknown`). Never as zero.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Tally:
     """Waited for the rate of the account."""
     repaid_calls: int = 0
     """Answered calls that were under way before, when their process died: the only ones that may be paid twice."""
+    estimated: int = 0
+    """Answers whose tokens the provider did not count: the sums hold our estimate of them."""
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, name) + getattr(other, name) for name in _NAMES))

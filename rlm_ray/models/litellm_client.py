@@ -21,6 +21,7 @@ from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.models import litellm_errors, prices
 from rlm_ray.models.litellm_reply import join_parts, read_reply
 from rlm_ray.models.quiet_logging import Quiet, quiet_logging
+from rlm_ray.models.usage_counts import tolerate_odd_counts
 
 
 class LitellmModel:
@@ -66,6 +67,7 @@ def import_litellm() -> Any:
     _raise_unprocessable_errors()
     # Its own refuses `content` as a list of parts.
     convert_dict_to_response.extract_reasoning_content = join_parts
+    tolerate_odd_counts(litellm)
     offline.register()
     litellm.utils.custom_llm_setup()  # litellm does it in its own logging set-up, which quiet calls do not run
     return litellm

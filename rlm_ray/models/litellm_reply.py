@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rlm_ray.core.model import ModelReply, Usage
+from rlm_ray.core.model import ModelReply
+from rlm_ray.models.usage_counts import usage_in
 
 _RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 _CODE_ARGUMENTS = ("code", "source", "python", "script", "input", "command", "program")
@@ -38,7 +39,7 @@ def read_reply(response: Any) -> ModelReply:
     return ModelReply(
         text=_text_of(message.content),
         finish_reason=_finish_reason(choice.finish_reason, of_choice),
-        usage=_usage(getattr(response, "usage", None)),
+        usage=usage_in(getattr(response, "usage", None)),
         tool_call=bool(calls),
         headers=_rate_headers(hidden),
         reasoning=_reasoning(message, of_message),
@@ -154,19 +155,6 @@ def _code_of(arguments: Any) -> str:
         return ""
     named: Iterable[Any] = (given.get(name) for name in _CODE_ARGUMENTS)
     return next((code for code in named if isinstance(code, str) and code.strip()), "")
-
-
-def _usage(usage: Any) -> Usage:
-    if usage is None:
-        return Usage()
-    prompt = getattr(usage, "prompt_tokens_details", None)
-    completion = getattr(usage, "completion_tokens_details", None)
-    return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
-        cached_tokens=getattr(prompt, "cached_tokens", None) or 0,
-        reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
-    )
 
 
 def _rate_headers(hidden: Mapping[str, Any]) -> dict[str, str]:

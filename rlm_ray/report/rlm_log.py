@@ -240,16 +240,16 @@ def _usage(entry: dict[str, Any]) -> tuple[Usage, float | None]:
     """Tokens and cost of all models together; in old versions the tokens stand in the call itself."""
     summary = _dict(entry.get("usage_summary"))
     rows = [_dict(row) for row in _dict(summary.get("model_usage_summaries")).values()]
-    sums = [
+    read, written = (
         sum(int(_number(row.get(name)) or 0) for row in rows) + int(_number(entry.get(old)) or 0)
         for name, old in (
             ("total_input_tokens", "prompt_tokens"),
             ("total_output_tokens", "completion_tokens"),
         )
-    ]
+    )
     costs = [cost for row in rows if (cost := _number(row.get("total_cost"))) is not None]
     whole = _number(summary.get("total_cost"))
-    return Usage(*sums), whole if whole is not None else sum(costs) if costs else None
+    return Usage(read, written), whole if whole is not None else sum(costs) if costs else None
 
 
 def _kind(value: Any) -> tuple[str, int | None]:

@@ -1,0 +1,76 @@
+"""Tokens before anybody has counted them: never far below what a tokenizer makes of a text."""
+
+import base64
+import json
+import random
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm_ray.core.estimate import SAMPLE_CHARS, SAMPLES, text_tokens, tokenizer_of
+
+DRAW = random.Random(1)
+LONG = SAMPLE_CHARS * SAMPLES
+
+TEXTS = {
+    "English": (
+        "The quick brown fox jumps over the lazy dog, and then it sleeps under the old tree. " * 40,
+        801,
+    ),
+    "JSON": (json.dumps([{"id": i, "name": f"user{i}", "ok": True} for i in range(100)]), 1801),
+    "base64": (base64.b64encode(DRAW.randbytes(3000)).decode(), 2857),
+    "hexadecimal": (DRAW.randbytes(3000).hex(), 3362),
+    "UUIDs": ("\n".join(str(uuid.UUID(int=DRAW.getrandbits(128))) for _ in range(80)), 1888),
+    "digits": ("".join(DRAW.choice("0123456789") for _ in range(3000)), 1000),
+    "punctuation": ("".join(DRAW.choice("!@#$%^&*()_+-=[]{};:'\",.<>/?|`~") for _ in range(3000)), 1950),
+    "Chinese": ("中国是世界上历史最悠久的国家之一、有着光辉灿烂的文化。" * 20, 640),
+    "Korean": ("대한민국의 수도는 서울입니다. 인공지능은 우리의 삶을 바꾸고 있습니다." * 20, 720),
+    "Arabic": ("الذكاء الاصطناعي يغير حياتنا. القاهرة هي عاصمة مصر." * 20, 760),
+    "Hindi": ("कृत्रिम बुद्धिमत्ता हमारे जीवन को बदल रही है। दिल्ली भारत की राजधानी है।" * 20, 1500),
+    "Amharic": ("ሰው ሰራሽ የማሰብ ችሎታ ህይወታችንን እየቀየረ ነው።" * 20, 1620),
+    "emoji": ("😀😃😄😁🚀🎉👩‍👩‍👧🏽🇩🇪" * 50, 1800),
+}
+"""Texts, and the tokens that GPT-4's tokenizer makes of them, about."""
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_estimate_is_rather_too_high_and_not_by_far(name):
+    text, tokens = TEXTS[name]
+    assert 0.95 * tokens <= text_tokens(text, "openai/gpt-4") <= 3 * tokens
+    assert text_tokens(text) >= text_tokens(text, "openai/gpt-4")
+
+
+@pytest.mark.parametrize(
+    ("model", "like"),
+    [
+        ("openai/gpt-4o-mini", "gpt-5"),
+        ("azure/o3-mini", "gpt-5"),
+        ("openrouter/anthropic/claude-sonnet-4", "claude-3"),
+        ("groq/llama-3.3-70b", "llama3"),
+        ("hosted_vllm/Qwen/Qwen3-8B", "deepseek-chat"),
+    ],
+)
+def test_models_of_one_family_share_a_tokenizer(model, like):
+    assert tokenizer_of(model) == tokenizer_of(like) != tokenizer_of("nobody/knows")
+
+
+def test_a_long_text_is_estimated_by_an_even_sample():
+    half = LONG * 4
+    prose, blob = "the old tree " * (half // 13), base64.b64encode(DRAW.randbytes(half * 3 // 4)).decode()
+    together = text_tokens(prose, "gpt-4") + text_tokens(blob, "gpt-4")
+    assert text_tokens(prose + blob, "gpt-4") == pytest.approx(together, rel=0.1)
+
+
+def test_nothing_has_no_tokens():
+    assert text_tokens("") == 0
+
+
+@given(st.text())
+def test_any_text_has_at_least_one_token_and_no_more_than_bytes_allow(text):
+    assert bool(text) <= text_tokens(text) <= 4 * len(text.encode("utf-8", "replace")) + 1
+
+
+def test_surrogates_are_estimated_too():
+    assert text_tokens("\ud83d" * 10) > 0
