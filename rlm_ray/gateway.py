@@ -6,6 +6,7 @@ Rules:
 - After a 429 the admission holds the whole account back as long as the provider asks, so nothing is waited for here;
   after other failures the wait doubles, with full jitter.
 - A provider that has answered before and is down now is waited for: minutes, with half a minute between attempts.
+- One attempt takes `timeout` at most, and all of them together end with the run's time.
 - With a budget on cost or tokens every message is bounded, so that what is reserved is the worst case.
 """
 
@@ -30,6 +31,7 @@ from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import budget_words
 from rlm_ray.core.reply import judge, without_thinking
+from rlm_ray.deadline import LATE_S, Deadline, in_time
 from rlm_ray.errors import (
     ConfigError,
     JournalError,
@@ -56,6 +58,7 @@ OUTAGE_STATUSES = frozenset({502, 503, 529})
 PERMIT_MARGIN_S = 60.0
 LONG_REPLY_CHARS = 100_000
 """A longer reply is read beside the event loop."""
+DEFAULT_TIMEOUT_S = 600.0
 
 _OUTCOMES = MappingProxyType(
     {
@@ -103,6 +106,11 @@ class Caller:
     scribe: Scribe = field(default_factory=Scribe)
     """Writes the call down, and knows those of earlier lives of the run."""
 
+    @property
+    def deadline(self) -> Deadline | None:
+        """When the time of the run is over."""
+        return Deadline.of(self.started, self.limits)
+
 
 class Gateway:
     """Carries requests to models under the one admission of the cluster."""
@@ -131,7 +139,8 @@ class Gateway:
         request = _bounded(request, caller, last_call=place.role == "last")
         log.provider = self._provider.provider_of(request.model)
         try:
-            reply, cache_hit = await self._remembered(request, caller, log)
+            async with in_time(caller.deadline, LATE_S if place.role == "last" else 0.0):
+                reply, cache_hit = await self._remembered(request, caller, log)
         except BaseException as error:
             log.failed(error)
             raise
@@ -145,7 +154,8 @@ class Gateway:
         if cache is None:
             return await self._insist(request, caller, log), False
         key = request_key(request)
-        found = await cache.look(key, caller.run_id, request.params.get("timeout", 600.0) * caller.attempts)
+        patience_s = request.params.get("timeout", DEFAULT_TIMEOUT_S) * caller.attempts
+        found = await cache.look(key, caller.run_id, patience_s)
         if isinstance(found, ModelReply):
             return found, True
         try:
@@ -205,7 +215,7 @@ class Gateway:
             try:
                 caller.scribe.check()  # nothing is paid for that could not be kept
                 log.sending(permit.queue_wait_s, permit.rate_wait_s)
-                reply = await self._provider.complete(request)
+                reply = await self._complete_in_time(request)
             except RLMError as error:
                 _settle_failure(permit, error)
                 raise
@@ -214,6 +224,18 @@ class Gateway:
             cost_usd = self._cost_usd(request.model, reply.usage, caller)
             permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
         return await _judged(replace(reply, cost_usd=cost_usd), request, log)
+
+    async def _complete_in_time(self, request: ModelRequest) -> ModelReply:
+        """One attempt takes `timeout` in all; clients count it anew for each byte that comes."""
+        timeout_s = request.params.get("timeout", DEFAULT_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(timeout_s) as timer:
+                return await self._provider.complete(request)
+        except TimeoutError as error:
+            if not timer.expired():
+                raise
+            why = f"no whole answer within {timeout_s:g} s; raise timeout"
+            raise TransientModelError(request.model, why, None, "timeout") from error
 
     def _ask(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> Ask:
         worst = worst_usage(request)
@@ -229,7 +251,7 @@ class Gateway:
             attempt=attempt,
             repaid=log.repaid,
             last_call=log.place.role == "last",
-            ttl_s=request.params.get("timeout", 600.0) + PERMIT_MARGIN_S,
+            ttl_s=request.params.get("timeout", DEFAULT_TIMEOUT_S) + PERMIT_MARGIN_S,
         )
 
     def _account_of(self, request: ModelRequest, caller: Caller) -> str:

@@ -31,6 +31,7 @@ from rlm_ray.cluster.spawn import Spawner
 from rlm_ray.cluster.store import unpack
 from rlm_ray.core.cell import Outcome
 from rlm_ray.core.context import Context
+from rlm_ray.deadline import Deadline, in_time
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.gateway import Gateway
 from rlm_ray.journal.client import JournalClient
@@ -161,7 +162,8 @@ class SessionHost:
         if not spec.path:
             completion = await self._run_root(spec, session)
         else:
-            completion = await session.run()
+            async with in_time(spec.run.deadline):
+                completion = await session.run()
             await self._gateway.flush(spec.run.run_id)
         await scribe.written()
         return replace(completion, trajectory=None, turns=len(session.trajectory.turns))
@@ -173,7 +175,7 @@ class SessionHost:
         await self._admission.open_run(run.terms())
         self._roots[run.run_id] = session
         try:
-            completion = await _until(spec.deadline, session)
+            completion = await _until(run.deadline, session)
         finally:
             del self._roots[run.run_id]
             await self._gateway.flush(run.run_id)
@@ -228,13 +230,13 @@ async def _started(settings: Sandbox) -> SandboxHost:
     return host
 
 
-async def _until(deadline: float | None, session: Session) -> Completion:
-    """Run the root, and stop it at its deadline."""
+async def _until(deadline: Deadline | None, session: Session) -> Completion:
+    """Run the root, and stop it while there is still time for its last call."""
     if deadline is None:
         return await session.run()
     loop = asyncio.get_running_loop()
-    why = "the time limit of the run is reached; raise limits.time_s"
-    timer = loop.call_later(max(0.0, deadline - time.time()), session.stop, "time_s", why)
+    left_s = max(0.0, deadline.last_call_at - time.time())
+    timer = loop.call_later(left_s, session.stop, "time_s", deadline.why)
     try:
         return await session.run()
     finally:

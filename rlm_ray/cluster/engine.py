@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -36,6 +37,7 @@ from rlm_ray.session import Completion
 P = ParamSpec("P")
 T = TypeVar("T")
 
+USAGE_S = 0.3
 LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
 
@@ -174,6 +176,14 @@ class Engine:
     async def close_run(self, run_id: str) -> RunUsage:
         """It is over; what it used."""
         return await self._admission.close_run(run_id)
+
+    @_on_ray_thread
+    async def usage(self, run_id: str) -> RunUsage:
+        """What a run that goes on has used; nothing where the admission does not answer at once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(USAGE_S):
+                return await self._admission.usage(run_id)
+        return RunUsage()
 
     def actors(self, cluster: Cluster) -> int:
         """How many session actors the cluster has room for."""

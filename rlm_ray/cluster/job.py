@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -30,6 +30,7 @@ from rlm_ray.core.inputs import input_of
 from rlm_ray.core.records import SessionEnded, SessionOpened
 from rlm_ray.core.tallies import usage_of
 from rlm_ray.core.usage import RunUsage
+from rlm_ray.deadline import LATE_S, in_time
 from rlm_ray.errors import ActorLostError, ContextLostError, RLMError, SubCallError
 from rlm_ray.journal.replay import reply_of
 from rlm_ray.session import CUT, Completion
@@ -127,7 +128,7 @@ class Job:
             usage = usage_of(call for node in replay.tree.node(path).walk() for call in node.calls.values())
             return Completion(known.answer, known.stop_reason, known.why, turns=known.turns, usage=usage)
         self._rows += 1
-        async with self._place:
+        async with self._in_time(), self._place:
             with self._usage.watching([row]):
                 completion = await self._insist(path, query, context, key)
                 return replace(completion, usage=await self._usage.of(row))
@@ -158,7 +159,8 @@ class Job:
         leaves = tuple(Leaf(number, query, _whole(context)) for number, query, context in rows)
         batch = LeafBatch(self._life.tag, (), leaves, None, replays=self._life.tag.replays)
         with self._usage.watching(leaf.ordinal for leaf in leaves):
-            outcomes = await self._sent(batch)
+            async with self._in_time():
+                outcomes = await self._sent(batch)
             numbers = [leaf.ordinal for leaf in leaves]
             return [await self._completion(*each) for each in zip(numbers, outcomes, strict=True)]
 
@@ -179,7 +181,7 @@ class Job:
         """Plain calls side by side over all actors, in order: row, number, question, and what part of which context."""
         outcomes: list[Outcome | None] = [None] * len(calls)
         parcels = Parcels(self._engine)
-        async with asyncio.TaskGroup() as group:
+        async with self._in_time(), asyncio.TaskGroup() as group:
             for indexes in _batches(calls):
                 group.create_task(self._leaves(calls, parcels, indexes, outcomes))
         return [outcome or Failed("Cancelled", "was not made") for outcome in outcomes]
@@ -188,6 +190,10 @@ class Job:
         """Of the whole job so far, earlier lives among it."""
         status = await self._engine.status(self.run_id)
         return self._order.usage + (status.usage if status is not None else RunUsage())
+
+    def _in_time(self) -> AbstractAsyncContextManager[None]:
+        """Actors end at the deadline of themselves; one that does not, or a seat that never comes, is not waited for."""
+        return in_time(self._life.tag.deadline, LATE_S)
 
     async def _insist(self, path: tuple[int, ...], query: str, context: Context, key: str) -> Completion:
         recorded = self._life.scribe.replay.attempts(path)

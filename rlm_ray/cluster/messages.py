@@ -13,6 +13,7 @@ from rlm_ray.core.context import Part
 from rlm_ray.core.ledger import Amount
 from rlm_ray.core.model import ModelRequest
 from rlm_ray.core.prompts import leaf_messages
+from rlm_ray.deadline import Deadline
 from rlm_ray.gateway import Caller
 from rlm_ray.journal.protocol import JournalRef
 from rlm_ray.journal.scribe import Scribe
@@ -40,6 +41,11 @@ class RunTag:
     def depth(self, path: tuple[int, ...]) -> int:
         """Of the recursion: 0 for a session that a user asked for."""
         return len(path) - self.trunk
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """When its time is over."""
+        return Deadline.of(self.started, self.settings.limits)
 
     def terms(self) -> RunTerms:
         """What the admission is told of the run."""
@@ -106,12 +112,6 @@ class SessionSpec:
     @property
     def depth(self) -> int:
         return self.run.depth(self.path)
-
-    @property
-    def deadline(self) -> float | None:
-        """Unix time at which the root stops."""
-        limit = self.run.settings.limits.time_s
-        return None if limit is None else self.run.started + limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from rlm_ray.cluster.entries import under_way
 from rlm_ray.cluster.life import Life, Observer, Order, life_of
 from rlm_ray.cluster.messages import SessionSpec
 from rlm_ray.core.inputs import input_of
-from rlm_ray.errors import ActorLostError, ContextLostError, RLMError
+from rlm_ray.deadline import OVERDUE_S, in_time
+from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError
 from rlm_ray.session import Completion
 
 ATTEMPTS = 5
@@ -36,7 +37,7 @@ class RootRun:
     async def run(self) -> Completion:
         """To its end. Cancelling this cancels the tree."""
         async with life_of(self._engine, self._order, self._observers) as life:
-            completion = await self._insist(life)
+            completion = await self._in_time(life)
             completion = replace(completion, usage=self._order.usage + completion.usage)
             life.ended(completion)
         return completion
@@ -49,6 +50,15 @@ class RootRun:
     async def stop(self, reason: str, why: str) -> bool:
         """End it early; False where the root has not begun."""
         return self._seat is not None and await self._engine.stop(self._seat, self._order.run_id, reason, why)
+
+    async def _in_time(self, life: Life) -> Completion:
+        """Its answer; what is known without it where its actor is late, or no seat came free in time."""
+        try:
+            async with in_time(life.tag.deadline, OVERDUE_S):
+                return await self._insist(life)
+        except LimitReached as limit:
+            usage = await self._engine.usage(self._order.run_id)
+            return Completion(None, limit.reason, limit.why, usage=usage)
 
     async def _insist(self, life: Life) -> Completion:
         """Run the root; again, from its record, where its actor or its context is lost."""
