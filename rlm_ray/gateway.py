@@ -7,7 +7,8 @@ Rules:
   after other failures the wait doubles, with full jitter.
 - A provider that has answered before and is down now is waited for: minutes, with half a minute between attempts.
 - One attempt takes `timeout` at most, and all of them together end with the run's time.
-- With a budget on cost or tokens every message is bounded, so that what is reserved is the worst case.
+- With a budget on cost or tokens every message is bounded, so that what is reserved is the worst case: by the smallest of
+  ours, the model's own maximum and what the budget leaves. A provider that names a smaller bound gets one more request.
 """
 
 from __future__ import annotations
@@ -25,9 +26,16 @@ from rlm_ray.admission.permit import Permit
 from rlm_ray.admission.protocol import Ask, Outcome
 from rlm_ray.cache import Remembers, request_key
 from rlm_ray.core.account import account_key
-from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS, LAST_CALL_TOKENS, credible_usage, worst_usage
+from rlm_ray.core.estimate import (
+    BUDGET_OUTPUT_TOKENS,
+    LAST_CALL_TOKENS,
+    credible_usage,
+    request_tokens,
+    worst_usage,
+)
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
+from rlm_ray.core.output_limit import NamedLimit, OutputLimit, named_limit
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import budget_words
 from rlm_ray.core.reply import judge, without_thinking
@@ -35,6 +43,7 @@ from rlm_ray.deadline import LATE_S, Deadline, in_time
 from rlm_ray.errors import (
     ConfigError,
     JournalError,
+    ModelError,
     ModelUnavailableError,
     QuotaError,
     ReplyError,
@@ -55,6 +64,11 @@ OUTAGE_PATIENCE = 3
 UNKNOWN_MODEL_ATTEMPTS = 4
 """A server that does not know the model may be loading it (an adapter); or the name is wrong."""
 OUTAGE_STATUSES = frozenset({502, 503, 529})
+TOO_LONG_STATUSES = frozenset({400, 402, 403, 413, 422, None})
+"""Refusals that may be about the length of the reply."""
+MIN_OUTPUT_TOKENS = 64
+"""A budget that leaves less of a reply than this leaves no call."""
+MAX_LEARNED = 1_000
 PERMIT_MARGIN_S = 60.0
 LONG_REPLY_CHARS = 100_000
 """A longer reply is read beside the event loop."""
@@ -73,7 +87,7 @@ _OUTCOMES = MappingProxyType(
 
 
 class Provider(Protocol):
-    """A `Model` that also knows what its answers cost and whose they are."""
+    """A `Model` that also knows what its answers cost, how long they may be and whose they are."""
 
     async def complete(self, request: ModelRequest) -> ModelReply: ...
 
@@ -81,9 +95,22 @@ class Provider(Protocol):
         """None where the price is not known."""
         ...
 
+    def output_limit(self, model: str) -> OutputLimit:
+        """How long its replies may be, as far as that is known."""
+        ...
+
     def provider_of(self, model: str) -> str:
         """Who answers for this model name."""
         ...
+
+
+class _TooLongAReply(Exception):  # noqa: N818 - never leaves the gateway
+    """The provider refused a request for the reply it asked for, and named what it would take."""
+
+    def __init__(self, error: ModelError, named: NamedLimit) -> None:
+        super().__init__(error, named)
+        self.error = TransientModelError(error.model, error.why, error.status, "output_limit")
+        self.named = named
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +156,8 @@ class Gateway:
         self._jitter = jitter
         self._have_answered: set[str] = set()
         """Accounts; an address that has never answered may be wrong."""
+        self._learned: dict[tuple[str, str], OutputLimit] = {}
+        """What providers said of a model's replies, by account and model."""
 
     async def complete(self, request: ModelRequest, caller: Caller, place: Place) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
@@ -136,43 +165,50 @@ class Gateway:
         known = log.recorded()
         if known is not None:
             return known
-        request = _bounded(request, caller, last_call=place.role == "last")
+        request, min_output_tokens = self._bounded(request, caller, last_call=place.role == "last")
         log.provider = self._provider.provider_of(request.model)
         try:
             async with in_time(caller.deadline, LATE_S if place.role == "last" else 0.0):
-                reply, cache_hit = await self._remembered(request, caller, log)
+                reply, cache_hit = await self._remembered(request, caller, log, min_output_tokens)
         except BaseException as error:
             log.failed(error)
             raise
         return await log.answered(reply, cache_hit=cache_hit)
 
     async def _remembered(
-        self, request: ModelRequest, caller: Caller, log: CallLog
+        self, request: ModelRequest, caller: Caller, log: CallLog, min_output_tokens: int
     ) -> tuple[ModelReply, bool]:
         """The reply of an identical call, before or under way; else make it, for others too."""
         cache = caller.cache
         if cache is None:
-            return await self._insist(request, caller, log), False
+            return await self._insist(request, caller, log, min_output_tokens), False
         key = request_key(request)
         patience_s = request.params.get("timeout", DEFAULT_TIMEOUT_S) * caller.attempts
         found = await cache.look(key, caller.run_id, patience_s)
         if isinstance(found, ModelReply):
             return found, True
         try:
-            reply = await self._insist(request, caller, log)
+            reply = await self._insist(request, caller, log, min_output_tokens)
             if judge(reply, takes_code=_takes_code(log.place)).has_text:
                 await found.keep(reply)
         finally:
             found.release()
         return reply, False
 
-    async def _insist(self, request: ModelRequest, caller: Caller, log: CallLog) -> ModelReply:
-        """Make the call, again where that may help: once after a reply that was no answer."""
+    async def _insist(
+        self, request: ModelRequest, caller: Caller, log: CallLog, min_output_tokens: int
+    ) -> ModelReply:
+        """Make the call, again where that may help: once after a reply that was no answer, and once with a smaller
+        `max_tokens` where the provider named it."""
         patience = caller.attempts * RATE_LIMITED_PATIENCE * OUTAGE_PATIENCE
-        attempt, asked_again = 1, False
+        attempt, asked_again, corrected = 1, False, False
         while True:
             try:
-                return await self._attempt(request, caller, attempt, log)
+                ask = self._ask(request, caller, attempt, log, min_output_tokens)
+                return await self._attempt(request, caller, ask, log, may_correct=not corrected)
+            except _TooLongAReply as refusal:
+                log.tried(refusal.error)
+                request, corrected = self._corrected(request, caller, refusal.named), True
             except TransientModelError as error:
                 log.tried(error)
                 account = self._account_of(request, caller)
@@ -210,13 +246,21 @@ class Gateway:
         known = self._admission.left(run_id)
         return "" if known is None else budget_words(*known)
 
-    async def _attempt(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> ModelReply:
-        async with self._admission.permit(self._ask(request, caller, attempt, log)) as permit:
+    async def _attempt(
+        self, request: ModelRequest, caller: Caller, ask: Ask, log: CallLog, *, may_correct: bool
+    ) -> ModelReply:
+        async with self._admission.permit(ask) as permit:
+            if permit.ask.output_tokens < ask.output_tokens:
+                request = request.with_output_bound(permit.ask.output_tokens)
             try:
                 caller.scribe.check()  # nothing is paid for that could not be kept
                 log.sending(permit.queue_wait_s, permit.rate_wait_s)
                 reply = await self._complete_in_time(request)
             except RLMError as error:
+                named = _named_limit(error, request) if may_correct else None
+                if named is not None and isinstance(error, ModelError):
+                    permit.settle(Outcome.REJECTED)
+                    raise _TooLongAReply(error, named) from error
                 _settle_failure(permit, error)
                 raise
             self._have_answered.add(permit.ask.account_key)
@@ -237,8 +281,11 @@ class Gateway:
             why = f"no whole answer within {timeout_s:g} s; raise timeout"
             raise TransientModelError(request.model, why, None, "timeout") from error
 
-    def _ask(self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog) -> Ask:
+    def _ask(
+        self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog, min_output_tokens: int
+    ) -> Ask:
         worst = worst_usage(request)
+        input_only = Usage(worst.input_tokens)
         return Ask(
             run_id=caller.run_id,
             account_key=self._account_of(request, caller),
@@ -251,8 +298,47 @@ class Gateway:
             attempt=attempt,
             repaid=log.repaid,
             last_call=log.place.role == "last",
+            min_output_tokens=min_output_tokens,
+            input_cost_usd=self._cost_usd(request.model, input_only, caller) if min_output_tokens else None,
             ttl_s=request.params.get("timeout", DEFAULT_TIMEOUT_S) + PERMIT_MARGIN_S,
         )
+
+    def _bounded(self, request: ModelRequest, caller: Caller, *, last_call: bool) -> tuple[ModelRequest, int]:
+        """The request with the bound of its reply, and to how little a tight budget may lower that (0: not at all).
+
+        A budget needs a bound: the user's, else the smallest of ours, the model's and the account's. Without a budget
+        a reply is bounded only by what the provider has said before.
+        """
+        learned = self._learned.get((self._account_of(request, caller), request.model), OutputLimit())
+        limits, asked = caller.limits, request.output_bound
+        has_budget = limits.cost_usd is not None or limits.tokens is not None
+        if asked is None and not has_budget and learned == OutputLimit():
+            return request, 0
+        bounds = [asked]
+        known = learned
+        if asked is None and has_budget:
+            bounds.append(LAST_CALL_TOKENS if last_call else BUDGET_OUTPUT_TOKENS)
+            of_model = self._provider.output_limit(str(request.params.get("base_model") or request.model))
+            known = of_model.narrowed_by(learned)
+        if known.max_tokens or known.window_tokens:
+            bounds.append(known.bound(request_tokens(request) if known.window_tokens else 0))
+        bound = min((tokens for tokens in bounds if tokens is not None), default=None)
+        if bound is not None and bound != asked:
+            request = request.with_output_bound(bound)
+        if learned.name:
+            request = request.with_bound_named(learned.name)
+        return request, MIN_OUTPUT_TOKENS if asked is None and has_budget else 0
+
+    def _corrected(self, request: ModelRequest, caller: Caller, named: NamedLimit) -> ModelRequest:
+        """The request as the provider would take it; what it said is remembered."""
+        key = (self._account_of(request, caller), request.model)
+        if named.learned != OutputLimit():
+            self._learned[key] = self._learned.pop(key, OutputLimit()).narrowed_by(named.learned)
+            if len(self._learned) > MAX_LEARNED:
+                del self._learned[next(iter(self._learned))]
+        if named.learned.name:
+            request = request.with_bound_named(named.learned.name)
+        return request if named.tokens is None else request.with_output_bound(named.tokens)
 
     def _account_of(self, request: ModelRequest, caller: Caller) -> str:
         """Declared rates are the account's; others each model's."""
@@ -309,11 +395,13 @@ def _takes_code(place: Place) -> bool:
     return place.role == "turn"
 
 
-def _bounded(request: ModelRequest, caller: Caller, *, last_call: bool) -> ModelRequest:
-    limits = caller.limits
-    if request.max_tokens is None and (limits.cost_usd is not None or limits.tokens is not None):
-        return replace(request, max_tokens=LAST_CALL_TOKENS if last_call else BUDGET_OUTPUT_TOKENS)
-    return request
+def _named_limit(error: RLMError, request: ModelRequest) -> NamedLimit | None:
+    """The shorter reply that a refusal would allow."""
+    if not isinstance(error, ModelError) or isinstance(error, TransientModelError | ReplyError):
+        return None
+    if error.status not in TOO_LONG_STATUSES:
+        return None
+    return named_limit(error.why, request.output_bound)
 
 
 def _settle_failure(permit: Permit, error: RLMError) -> None:

@@ -17,6 +17,7 @@ from rlm_ray.core.context import make_context
 from rlm_ray.core.inputs import Input
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.core.records import (
     SessionEnded,
     SessionOpened,
@@ -60,6 +61,9 @@ class Provider(FunctionModel):
 
     def cost_usd(self, model, usage):
         return 0.0
+
+    def output_limit(self, model):
+        return OutputLimit()
 
     def provider_of(self, model):
         return "scripted"

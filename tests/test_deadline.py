@@ -12,6 +12,7 @@ from rlm_ray.admission.protocol import RunTerms
 from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Message, ModelRequest
+from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.deadline import LATE_S, Deadline, in_time
 from rlm_ray.errors import LimitReached, ModelUnavailableError, TransientModelError
 from rlm_ray.gateway import Caller, Gateway
@@ -35,6 +36,9 @@ class Habit:
 
     def cost_usd(self, model, usage):
         return 0.0
+
+    def output_limit(self, model):
+        return OutputLimit()
 
     def provider_of(self, model):
         return "habit"

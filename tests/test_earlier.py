@@ -16,6 +16,7 @@ from rlm_ray.core.context import make_context
 from rlm_ray.core.inputs import Input
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.core.records import (
     CallEnded,
     CallSent,
@@ -172,6 +173,9 @@ class Provider(ScriptedModel):
 
     def cost_usd(self, model, usage):
         return None if model == "unpriced" else usage.tokens / 1000
+
+    def output_limit(self, model):
+        return OutputLimit()
 
     def provider_of(self, model):
         return "scripted"

@@ -15,6 +15,7 @@ from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.core.price import Price
 from rlm_ray.errors import (
     AuthenticationError,
@@ -44,6 +45,9 @@ class Scripted(ScriptedModel):
     def cost_usd(self, model, usage):
         price = self.prices.get(model)
         return price.of(usage) if price else None
+
+    def output_limit(self, model):
+        return OutputLimit()
 
     def provider_of(self, model):
         return "scripted"

@@ -12,6 +12,7 @@ from rlm_ray.admission.protocol import RunTerms
 from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.model import Message, ModelReply, ModelRequest
+from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.errors import JournalError, ModelUnavailableError, TransientModelError
 from rlm_ray.gateway import Caller, Gateway
 from rlm_ray.journal.calls import Place
@@ -42,6 +43,9 @@ class Provider(FunctionModel):
 
     def cost_usd(self, model, usage):
         return 0.0
+
+    def output_limit(self, model):
+        return OutputLimit()
 
     def provider_of(self, model):
         return "scripted"

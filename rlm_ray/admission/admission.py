@@ -122,7 +122,8 @@ class Admission:
     def ask(self, ask: Ask, now: float) -> None:
         """Put it in the queue, or refuse it at once where it can never go."""
         if ask.ticket in self._permits:
-            self._verdicts.append(_granted(self._permits[ask.ticket]))
+            permit = self._permits[ask.ticket]
+            self._verdicts.append(_granted(permit, None if permit.ask == ask else permit.ask))
             return
         run = self._runs.get(ask.run_id)
         if run is None:
@@ -227,25 +228,24 @@ class Admission:
             elif judgement.fit is Fit.LATER:
                 door.queue.remove(place.ticket)
                 run.put_aside(place, ask)
-            elif (wait_s := self._wait_s(door, run, ask, now)) > 0:
+            elif (wait_s := self._wait_s(door, run, judgement.smaller or ask, now)) > 0:
                 if wait_s < math.inf:
                     door.queue.hold(place.ticket)
                     door.wakeup = now + wait_s
                 return
             else:
-                self._grant(waiting, run, door, now)
+                self._grant(waiting, judgement.smaller or ask, run, door, now)
 
     def _wait_s(self, door: Door, run: Run, ask: Ask, now: float) -> float:
         return max(run.not_before - now, door.account.wait_s(ask.input_tokens, ask.output_tokens, now))
 
-    def _grant(self, waiting: _Waiting, run: Run, door: Door, now: float) -> None:
-        ask = waiting.ask
+    def _grant(self, waiting: _Waiting, ask: Ask, run: Run, door: Door, now: float) -> None:
         door.queue.grant(ask.ticket)
         self._drop(waiting)
         waited_s = now - waiting.asked_at
         rate_waited_s = min(door.account.rate_waited_s(now) - waiting.rate_waited_before_s, waited_s)
         permit = self._issue(ask, run, now, (waited_s - rate_waited_s, rate_waited_s))
-        self._verdicts.append(_granted(permit))
+        self._verdicts.append(_granted(permit, None if ask is waiting.ask else ask))
 
     def _issue(self, ask: Ask, run: Run, now: float, waits_s: tuple[float, float] = (0.0, 0.0)) -> Permit:
         reserved = worst(ask)
@@ -320,6 +320,6 @@ def _blocked(door: Door, run: Run, now: float) -> str:
     return "pause" if max(door.account.not_before, run.not_before) > now else "rate"
 
 
-def _granted(permit: Permit) -> Granted:
+def _granted(permit: Permit, smaller: Ask | None = None) -> Granted:
     ask = permit.ask
-    return Granted(ask.ticket, ask.holder, permit.queue_wait_s, permit.rate_wait_s)
+    return Granted(ask.ticket, ask.holder, permit.queue_wait_s, permit.rate_wait_s, smaller)

@@ -5,6 +5,8 @@ Both sides use these: the admission, and a client that must be able to tell a ne
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rlm_ray.admission.protocol import Ask, Outcome, Settle
 from rlm_ray.core.ledger import Amount, nano_usd
 from rlm_ray.core.usage import Tally
@@ -15,6 +17,24 @@ FREE = {Outcome.RATE_LIMITED, Outcome.QUOTA, Outcome.REJECTED, Outcome.SERVER_ER
 def worst(ask: Ask) -> Amount:
     """What to reserve for `ask`."""
     return Amount(nano_usd(ask.cost_usd or 0.0), ask.input_tokens + ask.output_tokens, 1)
+
+
+def smaller(ask: Ask, room: Amount) -> Ask | None:
+    """The same ask with as long a reply as `room` leaves; None where that is too short to be of use."""
+    if not ask.min_output_tokens or room.calls < 1:
+        return None
+    tokens = min(ask.output_tokens, room.tokens - ask.input_tokens)
+    if ask.cost_usd:
+        input_cost = nano_usd(ask.input_cost_usd or 0.0)
+        output_cost = nano_usd(ask.cost_usd) - input_cost
+        if output_cost > 0:
+            tokens = min(tokens, (room.nano_usd - input_cost - 1) * ask.output_tokens // output_cost)
+    if tokens < min(ask.min_output_tokens, ask.output_tokens):
+        return None
+    share = tokens / ask.output_tokens
+    input_usd = ask.input_cost_usd or 0.0
+    cost_usd = None if ask.cost_usd is None else input_usd + (ask.cost_usd - input_usd) * share
+    return replace(ask, output_tokens=tokens, cost_usd=cost_usd)
 
 
 def charge(ask: Ask, settle: Settle) -> Amount:

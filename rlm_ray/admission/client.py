@@ -253,7 +253,7 @@ class AdmissionClient:
         match verdict:
             case Granted() if ask is not None and future is not None and not future.done():
                 self._alone.granted(ask.account_key, self._clock())
-                self._hand_out(ask, future, (verdict.queue_wait_s, verdict.rate_wait_s))
+                self._hand_out(verdict.smaller or ask, future, (verdict.queue_wait_s, verdict.rate_wait_s))
             case Granted() if verdict.ticket not in self._open:
                 self._outbox.withdraw(verdict.ticket)
                 self._post.send_soon()

@@ -61,6 +61,10 @@ class Ask:
     """The same call was under way before, when its process died."""
     last_call: bool = False
     """The root's answer from what it knows, after a limit was reached: may use what is kept for it."""
+    min_output_tokens: int = 0
+    """Where the budget leaves less than `output_tokens`, as few as this may be granted; 0: all of them or none."""
+    input_cost_usd: float | None = None
+    """The part of `cost_usd` that is for the input."""
     ttl_s: float = 900.0
     """After so long without a settle the permit is taken back; more than the request's own time-out."""
     ticket: str = ""
@@ -92,6 +96,8 @@ class Granted:
     holder: str
     queue_wait_s: float
     rate_wait_s: float
+    smaller: Ask | None = None
+    """What was granted, where the budget does not leave as long a reply as was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rlm_ray.admission.charge import charge, tally, worst
+from rlm_ray.admission.charge import charge, smaller, tally, worst
 from rlm_ray.admission.permits import Permit
 from rlm_ray.admission.protocol import Ask, Outcome, Room, RunRecord, RunStatus, RunTerms, Settle
 from rlm_ray.core.ledger import NANO, Amount, Fit, Ledger
@@ -23,6 +23,8 @@ class Judgement:
     fit: Fit
     reason: str = ""
     why: str = ""
+    smaller: Ask | None = None
+    """What fits in the place of what was asked for."""
 
 
 class Run:
@@ -88,8 +90,12 @@ class Run:
                 Fit.NEVER, "cost_usd",
                 f"a cost limit is set but the price of {ask.model} is not known: give its price or drop the limit",
             )  # fmt: skip
-        fit, reason = self.ledger.fit(worst(ask), last_call=ask.last_call)
-        return Judgement(fit) if fit is Fit.NOW else Judgement(fit, reason, self._why(reason, ask))
+        fit, reason, fitting = self._fit(ask)
+        return (
+            Judgement(fit, smaller=fitting)
+            if fit is Fit.NOW
+            else Judgement(fit, reason, self._why(reason, ask))
+        )
 
     def open_sessions(self, count: int) -> Judgement:
         """All of them or none."""
@@ -116,8 +122,8 @@ class Run:
         while self._aside:
             place, ask = self._aside[0]
             if ask.ticket in self.waiting:
-                wanted = worst(ask)
-                alone, _ = self.ledger.fit(wanted, last_call=ask.last_call)
+                alone, _, fitting = self._fit(ask)
+                wanted = worst(fitting or ask)
                 together, _ = self.ledger.fit(wanted + hoped, last_call=ask.last_call)
                 if alone is Fit.LATER or (alone is Fit.NOW and together is not Fit.NOW):
                     break
@@ -125,6 +131,19 @@ class Run:
                 back.append((place, ask))
             heapq.heappop(self._aside)
         return back
+
+    def _fit(self, ask: Ask) -> tuple[Fit, str, Ask | None]:
+        """Whether it fits the budget, with a shorter reply where only that ever will; the limit where it does not."""
+        ledger = self.ledger
+        fit, reason = ledger.fit(worst(ask), last_call=ask.last_call)
+        if fit is not Fit.NEVER:
+            return fit, reason, None
+        left = ledger.left(last_call=ask.last_call)
+        fitting = smaller(ask, left)
+        if fitting is not None:
+            return Fit.NOW, "", fitting
+        waits = ledger.under_way > 0 and smaller(ask, left + ledger.reserved) is not None
+        return (Fit.LATER if waits else fit), reason, None
 
     def settle(self, permit: Permit, settle: Settle) -> None:
         """An attempt is over."""
@@ -173,12 +192,14 @@ class Run:
             case "cost_usd":
                 return (
                     f"the cost limit of ${limits.cost_usd:g} is reached: ${_usd(spent)} spent, "
-                    f"${_usd(left)} left{kept} for a call that may cost ${_usd(wanted)}"
+                    f"${_usd(left)} left{kept} for a call that may cost ${_usd(wanted)} with max_tokens="
+                    f"{ask.output_tokens}; raise limits.cost_usd, or lower max_tokens"
                 )
             case "tokens":
                 return (
                     f"the token limit of {limits.tokens} is reached: {spent.tokens} used, "
-                    f"{left.tokens} left{kept} for a call that may take {wanted.tokens}"
+                    f"{left.tokens} left{kept} for a call that may take {wanted.tokens} with max_tokens="
+                    f"{ask.output_tokens}; raise limits.tokens, or lower max_tokens"
                 )
             case _:
                 return f"the limit of {limits.calls} calls is reached: {spent.calls} answered{kept}"

@@ -46,6 +46,16 @@ class ModelRequest:
         params = {name: value for name, value in self.params.items() if name not in OUTPUT_BOUNDS}
         return replace(self, max_tokens=None, params={**params, names[0]: tokens})
 
+    def with_bound_named(self, name: str) -> ModelRequest:
+        """The same request, with the bound of its reply under this name."""
+        bound = self.output_bound
+        if bound is None:
+            return self
+        params = {key: value for key, value in self.params.items() if key not in OUTPUT_BOUNDS}
+        if name == "max_tokens":
+            return replace(self, max_tokens=bound, params=params)
+        return replace(self, max_tokens=None, params={**params, name: bound})
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -18,7 +18,8 @@ from functools import cache
 from typing import Any
 
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
-from rlm_ray.models import litellm_errors, prices
+from rlm_ray.core.output_limit import OutputLimit
+from rlm_ray.models import litellm_errors, model_limits, prices
 from rlm_ray.models.litellm_reply import join_parts, read_reply
 from rlm_ray.models.quiet_logging import Quiet, quiet_logging
 from rlm_ray.models.usage_counts import tolerate_odd_counts
@@ -38,6 +39,10 @@ class LitellmModel:
     def cost_usd(self, model: str, usage: Usage) -> float | None:
         """By litellm's map; None where it knows no price."""
         return prices.cost_usd(import_litellm(), model, usage)
+
+    def output_limit(self, model: str) -> OutputLimit:
+        """By litellm's map; empty where it does not know the model."""
+        return model_limits.output_limit(import_litellm(), model)
 
     def provider_of(self, model: str) -> str:
         """litellm's name of the provider, or what stands before the slash."""
