@@ -6,6 +6,7 @@ ones (with a NUL byte near the start) in a folder are passed over; anything else
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,32 @@ from rlm_ray.core.context import Context, Document, make_context
 from rlm_ray.errors import InputError
 
 _SNIFF_BYTES = 8192
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_PACKED = "a packed file"
+_KINDS = (
+    (b"%PDF-", "a PDF file"),
+    (b"PK\x03\x04", "a ZIP or Office file"),
+    (b"\xd0\xcf\x11\xe0", "an old Office file"),
+    (b"PAR1", "a Parquet file"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"\x89PNG", "an image"),
+    (b"\xff\xd8\xff", "an image"),
+    (b"GIF8", "an image"),
+    (b"\x7fELF", "a program"),
+    (b"\x1f\x8b", _PACKED),
+    (b"BZh", _PACKED),
+    (b"\x28\xb5\x2f\xfd", _PACKED),
+    (b"\xfd7zXZ\0", _PACKED),
+)
+_REMEDIES = {
+    _PACKED: "unpack it first",
+    "a Parquet file": "ask about its rows with `rlm-ray batch` or `map-reduce`, under a name that ends in .parquet",
+}
 
 
 def read_context(source: Any) -> Context:
@@ -77,12 +104,28 @@ def _read_text(file: Path) -> str:
 
 
 def decode(data: bytes, name: str) -> str:
-    """UTF-8 bytes as text, without a byte order mark. Raises `InputError` that names the source and the offset."""
+    """UTF-8 bytes (or UTF-16 and UTF-32 behind their marks) as text, without the mark. Raises `InputError` that names
+    the source, what it is where that is known, and what to do.
+    """
+    encoding = next((known for mark, known in _MARKS if data.startswith(mark)), "utf-8-sig")
+    if encoding == "utf-8-sig" and (kind := kind_of(data)):
+        raise InputError(
+            name, f"is {kind}, not a text; {_REMEDIES.get(kind, 'save or export it as UTF-8 text')}"
+        )
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
+        if encoding != "utf-8-sig":
+            raise InputError(
+                name, f"is broken {encoding.upper()} ({error.reason}); save it as UTF-8"
+            ) from error
         raise InputError(
             name,
             f"is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); convert it first, "
             "for instance with: iconv -f latin1 -t utf-8",
         ) from error
+
+
+def kind_of(data: bytes) -> str:
+    """What a file is by its first bytes where it is no text; empty where nobody knows."""
+    return next((kind for mark, kind in _KINDS if data.startswith(mark)), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -107,8 +107,9 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     with exits.errors_as_exits():
         settings = options.settings_of(given)
         work = _work(query, query_column, schema, limit, on_limit)
-        corpus = _corpus([query] if query_column and query else [], source, text, ident, max_row_bytes)
-        work.question.check(corpus.columns)
+        named = [query] if query_column and query else []
+        corpus = _corpus(named + (source or []), work.question.columns, text, ident, max_row_bytes)
+        corpus.check(work.question)
         if dry_run:
             _say(_forecast(corpus, work, settings), as_json=as_json)
             raise typer.Exit(exits.OK)
@@ -136,15 +137,14 @@ def _work(
 
 
 def _corpus(
-    first: list[str], source: list[str] | None, text: str | None, ident: str | None, max_row_bytes: int
+    named: list[str], further: Collection[str], text: str | None, ident: str | None, max_row_bytes: int
 ) -> Corpus:
     """With --query-column there is no question, and what stands in its place is the first source."""
     from rlm_ray.corpus.rows import open_files
 
-    named = first + (source or [])
     if not named:
         raise InputError("source", "is missing; name files, folders or globs after the question")
-    return open_files(named, text=text, ident=ident, max_row_bytes=max_row_bytes)
+    return open_files(named, text=text, ident=ident, max_row_bytes=max_row_bytes, further=further)
 
 
 def _task(settings: Settings, corpus: Corpus, work: Work, out: str | None, form: str | None) -> Task:

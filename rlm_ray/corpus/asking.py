@@ -69,8 +69,11 @@ class Todo:
 
 
 def todo_of(row: Row, question: Question) -> Todo:
+    """What a row is asked. One with neither a text nor a value for the question is not asked at all."""
     if row.error:
         return Todo(row, error=row.error)
+    if not row.text.strip() and not any(row.values.get(name) not in (None, "") for name in question.columns):
+        return Todo(row, error="has no text to ask about: it is empty")
     try:
         query = question.of(row.values)
     except InputError as error:

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.config import Cluster
+from rlm_ray.corpus.parquet_rows import from_arrow
 from rlm_ray.corpus.raw import Raw
-from rlm_ray.corpus.readers import from_arrow
 from rlm_ray.errors import ClusterError
 
 _BATCH_ROWS = 64

@@ -8,9 +8,9 @@ from typing import Any
 
 from rlm_ray.core.estimate import BYTES_PER_TOKEN
 from rlm_ray.core.model import Usage
+from rlm_ray.corpus.asking import todo_of
 from rlm_ray.corpus.rows import Corpus
 from rlm_ray.corpus.template import Question
-from rlm_ray.errors import InputError
 
 ANSWER_TOKENS = 300
 """What an answer is taken to have."""
@@ -45,14 +45,11 @@ def forecast(corpus: Corpus, question: Question, limit: int | None, cost: Cost) 
         if limit is not None and row.number >= limit:
             break
         rows += 1
-        try:
-            query = question.of(row.values) if not row.error else ""
-        except InputError:
-            query = ""
-        if not query:
+        todo = todo_of(row, question)
+        if todo.error:
             bad += 1
             continue
         chars += len(row.text)
-        nbytes += len(row.text.encode("utf-8", "replace")) + len(query.encode("utf-8", "replace"))
+        nbytes += len(row.text.encode("utf-8", "replace")) + len(todo.query.encode("utf-8", "replace"))
     usage = Usage(nbytes // BYTES_PER_TOKEN, (rows - bad) * ANSWER_TOKENS)
     return Forecast(rows, bad, chars, usage.input_tokens, usage.output_tokens, cost(usage))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 CHUNK = 1 << 20
-MARK = b"\xef\xbb\xbf"
+MARK = codecs.BOM_UTF8
 """The byte order mark some programs put before UTF-8."""
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_PROBE_BYTES = 1_000
 
 
 class Stream(Protocol):
@@ -24,13 +32,58 @@ class TooLong:
     nbytes: int
 
 
+class Utf8Stream:
+    """A stream of text as UTF-8: what a byte order mark (or zeros in every other byte) tells as UTF-16 or UTF-32 is
+    recoded on the way, and so are its marks dropped. Anything else passes as it is.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        head = stream.read(CHUNK)
+        mark, encoding = next((known for known in _ENCODINGS if head.startswith(known[0])), (b"", ""))
+        encoding = encoding or _unmarked_utf16(head)
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass") if encoding else None
+        self._head = without_mark(head[len(mark) :])
+        self._is_over = False
+
+    def read(self, size: int, /) -> bytes:
+        data, self._head = self._head or self._stream.read(size), b""
+        if self._decoder is None or self._is_over:
+            return data
+        while data:
+            if text := self._decoder.decode(data):
+                return text.encode("utf-8", "surrogatepass")
+            data = self._stream.read(size)
+        self._is_over = True
+        return self._decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
+
+
+def _unmarked_utf16(head: bytes) -> str:
+    """Which UTF-16 it is where zeros stand in every other byte of Latin text; empty for anything else."""
+    probe = head[:_PROBE_BYTES]
+    zeros = (probe[::2].count(0), probe[1::2].count(0))
+    half = len(probe) // 2
+    if half < 4 or min(zeros) > half // 10 or max(zeros) < half * 0.7:
+        return ""
+    return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+
+
+def without_mark(data: bytes) -> bytes:
+    """Return the bytes without the mark of UTF-8."""
+    return data.removeprefix(MARK)
+
+
 def lines(stream: Stream, most: int) -> Iterator[bytes | TooLong]:
-    """Each line without its end. Holds at most `most` bytes and a chunk, however long a line is."""
+    """Each line without its end. Holds at most `most` bytes and a chunk, however long a line is.
+
+    Lines end with LF or CRLF; in a file whose beginning has none of these, with CR.
+    """
     held: list[bytes] = []
     size = 0
-    chunk = stream.read(CHUNK).removeprefix(MARK)
+    chunk = without_mark(stream.read(CHUNK))
+    end_mark = b"\r" if b"\n" not in chunk and b"\r" in chunk[:-1] else b"\n"
     while chunk:
-        *ends, rest = chunk.split(b"\n")
+        *ends, rest = chunk.split(end_mark)
         for end in ends:
             yield _line(held, size, end, most)
             held, size = [], 0

@@ -34,6 +34,14 @@ class Source(Protocol):
         """How much of it has been read; None where nobody knows how much there is."""
 
 
+class RefusedError(Exception):
+    """A file of rows that cannot be used, with one sentence that says why and what to do."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 def too_large(nbytes: int, most: int) -> Raw:
     return Raw(why=f"is {nbytes / 1e6:,.1f} MB, above the {most / 1e6:,.1f} MB of max_row_bytes")
 

@@ -6,7 +6,7 @@ an `error`. Numbers count from 0 over all rows, bad ones among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import Any
 from rlm_ray.config import Cluster
 from rlm_ray.corpus.dataset import RayDataset, is_dataset
 from rlm_ray.corpus.files import Files
+from rlm_ray.corpus.json_rows import from_object
+from rlm_ray.corpus.parquet_rows import needed_columns
 from rlm_ray.corpus.raw import MAX_ROW_BYTES, Raw, Source, not_utf8, too_large
-from rlm_ray.corpus.readers import from_object
+from rlm_ray.corpus.template import Question, meant
 from rlm_ray.errors import InputError
 
 _PEEK_ROWS, _PEEK_CHARS = 100, 4_000_000
@@ -43,10 +45,11 @@ class Corpus:
         rest = source.raws()
         head = _peeked(rest)
         self._begun: Iterator[Raw] | None = chain(head, rest)
-        self.columns = tuple(dict.fromkeys(name for raw in head for name in raw.values))
+        told = source.columns if isinstance(source, Files) else ()
+        self.columns = tuple(dict.fromkeys((*told, *(name for raw in head for name in raw.values))))
         """Those of the head; JSONL may bring others later."""
         self._ident_named = ident is not None
-        self.ident_column = self._known("id", ident) or ("id" if "id" in self.columns else None)
+        self.ident_column = self._known("id", ident) or self._called("id")
         self.text_column = self._known("text", text) or self._text_of(head)
         """None where rows have no text, and a question alone is asked."""
 
@@ -54,6 +57,13 @@ class Corpus:
     def name(self) -> str:
         """What the user called it."""
         return self._source.name
+
+    def check(self, question: Question) -> None:
+        """Raise `InputError` where the question cannot be asked of these rows, or would be asked without a text."""
+        question.check(self.columns)
+        if self.columns and self.text_column is None and not set(question.columns) & set(self.columns):
+            why = f"has no column `text`, and not just one with texts; name one with --text: {', '.join(self.columns)}"
+            raise InputError(self.name, why)
 
     def share(self) -> float | None:
         """How much of it has been read, from 0 to 1; None where nobody knows how much there is."""
@@ -101,12 +111,20 @@ class Corpus:
 
     def _known(self, option: str, name: str | None) -> str | None:
         if name is not None and self.columns and name not in self.columns:
-            raise InputError(option, f"{self.name} has no column {name!r}; it has {', '.join(self.columns)}")
+            why = f"{self.name} has no column {name!r}{meant(name, self.columns)}; it has {', '.join(self.columns)}"
+            raise InputError(option, why)
         return name
 
+    def _called(self, name: str) -> str | None:
+        """The column of this name, or the only one that is in other letters: `TEXT`."""
+        if name in self.columns:
+            return name
+        alike = [column for column in self.columns if column.casefold() == name]
+        return alike[0] if len(alike) == 1 else None
+
     def _text_of(self, head: list[Raw]) -> str | None:
-        if "text" in self.columns:
-            return "text"
+        if (named := self._called("text")) is not None:
+            return named
         texts = {
             name for raw in head for name, value in raw.values.items() if isinstance(value, str | bytes)
         } - {self.ident_column}
@@ -119,9 +137,17 @@ def open_files(
     text: str | None = None,
     ident: str | None = None,
     max_row_bytes: int = MAX_ROW_BYTES,
+    further: Collection[str] | None = None,
 ) -> Corpus:
-    """Paths, URLs, folders and globs; see `open_corpus`."""
-    return Corpus(Files(named, max_row_bytes), text, ident, max_row_bytes)
+    """Paths, URLs, folders and globs; see `open_corpus`. `further` are the columns that are needed beside text and id;
+    None: all.
+    """
+
+    def needed(schema: Any) -> Collection[str]:
+        return needed_columns(schema, (text, ident), further or ())
+
+    files = Files(named, max_row_bytes, None if further is None else needed)
+    return Corpus(files, text, ident, max_row_bytes)
 
 
 def open_corpus(

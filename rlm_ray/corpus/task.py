@@ -72,7 +72,7 @@ class Task:
         watch: Watch = lambda _: nullcontext(),
     ) -> Summary:
         """Raises what ended it, an error of ours; all rows that are done are saved in any case."""
-        self.work.question.check(self.corpus.columns)
+        self.corpus.check(self.work.question)
         began = time.monotonic()
         settings = replace(self.settings, cluster=self.corpus.room_in(self.settings.cluster))
         _, run_id = self._check(new_run_id, restart=restart)

@@ -213,7 +213,7 @@ def test_a_dry_run_in_words_knows_what_it_does_not_know(job, rows):
         (["Q", "rows.jsonl"], "--out: is missing"),
         (["Q", "nothing.jsonl", "--out", "out"], "does not exist"),
         (["{nobody}?", "rows.jsonl", "--out", "out"], "{nobody} is no column"),
-        (["{", "rows.jsonl", "--out", "out"], "write {{ and }} for braces"),
+        (["{titel}?", "rows.jsonl", "--out", "out"], "write {{ for a brace"),
         (["Q", "rows.jsonl", "--out", "out", "--format", "xml"], "must be jsonl or parquet"),
         (["Q", "rows.jsonl", "--out", "out", "--text", "body"], "has no column 'body'"),
     ],

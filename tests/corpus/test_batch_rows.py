@@ -93,13 +93,13 @@ async def test_a_row_without_the_columns_of_the_question_fails_alone(out):
     documents = [*DOCUMENTS[:3], {"id": "x", "text": "no title"}]
     job = FakeJob()
     await task_of(documents, out, job, "{title}?").run("run")
-    assert rows_of(out)[3]["error"] == "the column 'title': is missing"
+    assert rows_of(out)[3]["error"] == "query: is empty for this row: title has no value"
     assert 3 not in job.asked
 
 
 async def test_an_unknown_column_is_refused_before_anything_is_asked(out):
     job = FakeJob()
-    with pytest.raises(InputError, match=r"\{titel\} is no column; there are id, title, text"):
+    with pytest.raises(InputError, match=r"\{titel\} is no column \(did you mean 'title'\?\); there are id"):
         await task_of(DOCUMENTS, out, job, "{titel}?").run("run")
     assert not job.opened
     assert not out.exists()

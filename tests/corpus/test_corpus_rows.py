@@ -173,9 +173,9 @@ def test_bad_rows_of_a_csv_are_told_apart(tmp_path):
     rows = list(open_corpus(file, max_row_bytes=400))
     assert [row.error for row in rows] == [
         "",
-        "is not UTF-8 (byte 0xff in a cell)",
-        "has 3 cells where the header has 2",
-        "has 1 cells where the header has 2",
+        "line 3 is not UTF-8 (byte 0xff in a cell)",
+        "line 4 has 3 cells where the header has 2; quote cells with a delimiter in them",
+        "line 5 has 1 cells where the header has 2; quote cells with a delimiter in them",
         "is 0.0 MB, above the 0.0 MB of max_row_bytes",
         "",
     ]
@@ -207,7 +207,7 @@ def test_a_text_file_that_is_not_utf8_or_too_large_is_a_bad_row(tmp_path):
     (tmp_path / "b.txt").write_bytes(b"x" * 100)
     (tmp_path / "c.txt").write_bytes(b"fine")
     first, second, third = open_corpus(tmp_path, max_row_bytes=50)
-    assert first.error == "is not UTF-8 (byte 0xff at offset 0)"
+    assert first.error.startswith("is not UTF-8 (byte 0xff at offset 0); convert it first")
     assert second.error.startswith("is 0.0 MB, above")
     assert third.text == "fine"
 
