@@ -19,6 +19,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections import OrderedDict
@@ -32,6 +33,7 @@ from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.reply import judge
 from rlm_ray.core.thinking import split_thinking
 from rlm_ray.errors import InputError
+from rlm_ray.private_files import make_private_folder, open_private
 
 FILE = "responses.sqlite"
 MAX_REPLIES = 1_000_000
@@ -182,7 +184,8 @@ class ResponseCache:
 def open_database(folder: str) -> sqlite3.Connection:
     """The replies of a folder, made if there are none; a file of an older version is brought up to date."""
     path = Path(folder).expanduser()
-    path.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path)
+    os.close(open_private(path / FILE, os.O_RDWR))  # SQLite gives what it makes beside it the same mode
     database = sqlite3.connect(path / FILE, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=NORMAL")

@@ -14,6 +14,7 @@ import typer
 from rlm_ray.cli import exits, options
 from rlm_ray.core.records import Record, RunOpened
 from rlm_ray.errors import InputError, JournalError
+from rlm_ray.private_files import write_private
 
 Run = Annotated[
     str,
@@ -127,7 +128,7 @@ def _send(records: Sequence[Record], endpoint: str) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        path.write_bytes(data)
+        write_private(path, data)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise InputError(str(path), f"cannot be written: {why}; name another file with --out") from error

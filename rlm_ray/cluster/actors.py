@@ -21,6 +21,7 @@ import ray
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.admission import RemoteAdmission
 from rlm_ray.cluster.cache import remote_cache
+from rlm_ray.cluster.environment import take_storage_environment
 from rlm_ray.cluster.job_config import forget_driver_folders
 from rlm_ray.cluster.journal import RemoteJournal
 from rlm_ray.cluster.leaves import leaf_outcome
@@ -47,10 +48,9 @@ RELEASE_S = 0.005
 class SessionHost:
     """Runs sessions and batches of plain calls."""
 
-    def __init__(self, name: str, pool: Any, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, pool: Any) -> None:
         forget_driver_folders()
         self._environment: dict[str, str] = {}
-        self._take_environment(environment)
         self.name = name
         self.pool = pool
         self._admission = RemoteAdmission()
@@ -63,8 +63,9 @@ class SessionHost:
         """Sessions at work, and the actors their parents are in."""
         self._left_seats: list[str] = []
 
-    async def ready(self) -> str:
+    async def ready(self, environment: dict[str, str]) -> str:
         """litellm imported and a sandbox started, both at once; the id of the node this is on."""
+        self._take_environment(environment)
         await asyncio.gather(asyncio.to_thread(import_litellm), self._warm_sandbox())
         return str(ray.get_runtime_context().get_node_id())
 
@@ -187,6 +188,7 @@ class SessionHost:
     def _take_environment(self, environment: dict[str, str]) -> None:
         for gone in self._environment.keys() - environment.keys():
             os.environ.pop(gone, None)
+        take_storage_environment(environment)
         os.environ.update(environment)
         self._environment = environment
 

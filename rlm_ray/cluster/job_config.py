@@ -55,7 +55,12 @@ def forget_driver_folders() -> None:
 
 @contextmanager
 def trusted_start() -> Iterator[None]:
-    """Have Ray start processes that import nothing from the working folder, and make no environment of `uv run`."""
+    """Have Ray start processes that import nothing from the working folder, and make no environment of `uv run`.
+
+    Nor does it write this process's command line into its GCS, with the keys and the question on it.
+    """
+    entrypoint = ray._private.utils.get_entrypoint_name  # noqa: SLF001
+    ray._private.utils.get_entrypoint_name = lambda: Path(sys.argv[0]).name  # noqa: SLF001
     uv, path = ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV, os.environ.get("PYTHONPATH")
     ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = uv and UV_VARIABLE in os.environ
     if path is not None:
@@ -63,6 +68,7 @@ def trusted_start() -> Iterator[None]:
     try:
         yield
     finally:
+        ray._private.utils.get_entrypoint_name = entrypoint  # noqa: SLF001
         ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = uv
         if path is not None:
             os.environ["PYTHONPATH"] = path

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from rlm_ray.cluster.environment import storage_environment, take_storage_environment
 from rlm_ray.cluster.job_config import forget_driver_folders
 from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
 from rlm_ray.errors import ClusterError, JournalError
@@ -26,8 +27,9 @@ class JournalActor(JournalShell):
         super().__init__()
         self._opener = LineOpener(self, METHODS, CODEC)
 
-    async def address(self) -> Address:
-        """Where its line is."""
+    async def address(self, environment: dict[str, str]) -> Address:
+        """Where its line is. Storages are reached with the credentials of whoever asked last."""
+        take_storage_environment(environment)
         return await self._opener.address()
 
 
@@ -65,7 +67,7 @@ class RemoteJournal:
     ) -> Any:
         line = self._lines.get(ref.home)
         if line is None:
-            line = self._lines[ref.home] = LineTransport(Finder(partial(journal_actor, ref.home)), CODEC)
+            line = self._lines[ref.home] = LineTransport(_finder(ref.home), CODEC)
         try:
             answer = await insist("journal", line, method, ref, *arguments, timeout_s=timeout_s)
         except ClusterError as error:
@@ -78,6 +80,10 @@ class RemoteJournal:
 def journal_actor(home: str) -> Any:
     """The handle of this node's journal, made if there is none."""
     return lasting_actor(JournalActor, f"rlm_ray.journal.{home}", node=home)
+
+
+def _finder(home: str) -> Finder:
+    return Finder(partial(journal_actor, home), lambda: (storage_environment(),))
 
 
 def home() -> str:

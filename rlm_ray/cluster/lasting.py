@@ -65,15 +65,16 @@ class LineOpener:
 class Finder:
     """Finds the line of a lasting actor, through whatever `make` answers: its handle, made if there is none."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], Any], tell: Callable[[], tuple[Any, ...]] = tuple) -> None:
+        """`tell` gives what the actor is told with the question; one that was started again has forgotten it."""
+        self._make, self._tell = make, tell
         self._handle: Any = None
 
     async def __call__(self) -> Address:
         if self._handle is None:
             self._handle = self._make()
         try:
-            address: Address = await self._handle.address.remote()
+            address: Address = await self._handle.address.remote(*self._tell())
         except ACTOR_GONE:
             self._handle = None  # the next call finds the new one, or makes it
             raise

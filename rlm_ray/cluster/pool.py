@@ -51,9 +51,10 @@ _log = logging.getLogger(__name__)
 class Pool:
     """A plain class; `engine` wraps it as a named Ray actor."""
 
-    def __init__(self, cluster: Cluster, environment: dict[str, str]) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._environment = environment
+        self._environment: dict[str, str] = {}
+        self._has_environment = asyncio.Event()
         self._seats = Seats()
         self._handles: dict[str, Any] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
@@ -83,6 +84,7 @@ class Pool:
     async def set_environment(self, environment: dict[str, str]) -> None:
         """The driver's provider keys changed; every actor is told."""
         self._environment = environment
+        self._has_environment.set()
         await asyncio.gather(
             *(handle.set_environment.remote(environment) for handle in self._handles.values())
         )
@@ -278,16 +280,17 @@ class Pool:
     async def _start(self, actor: str) -> None:
         from rlm_ray.cluster.actors import SessionHost
 
+        await self._has_environment.wait()
         handle = (
             ray.remote(SessionHost)
             .options(
                 num_cpus=self._cluster.cpus_per_actor, scheduling_strategy="SPREAD", max_concurrency=100_000
             )
-            .remote(actor, ray.get_runtime_context().current_actor, self._environment)
+            .remote(actor, ray.get_runtime_context().current_actor)
         )
         try:
-            started = time.monotonic()
-            node = await asyncio.wait_for(handle.ready.remote(), START_TIMEOUT_S)
+            started, environment = time.monotonic(), self._environment
+            node = await asyncio.wait_for(handle.ready.remote(environment), START_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             ray.kill(handle)
             self._starting.pop(actor)
@@ -296,6 +299,8 @@ class Pool:
         self._failed_starts, self._start_s = 0, time.monotonic() - started
         self._starting.pop(actor)
         self._handles[actor], self._nodes[actor] = handle, node
+        if environment is not self._environment:
+            handle.set_environment.remote(self._environment)
         self._seats.add(actor, time.monotonic())
         self._watches[actor] = asyncio.ensure_future(self._watch(actor, handle))
         self._seat_the_waiting()

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-
 import ray
 
 from rlm_ray.cluster.admission import admission_actor
+from rlm_ray.cluster.environment import provider_environment
 from rlm_ray.cluster.lasting import here
 from rlm_ray.cluster.pool import Pool
 from rlm_ray.config import Cluster
 
 POOL_NAME = "rlm_ray.pool"
-
-_PROVIDER_VARIABLE = re.compile(
-    r"^(AWS|AZURE|VERTEX|VERTEXAI|GOOGLE|GEMINI|OPENAI|ANTHROPIC|MISTRAL|GROQ|TOGETHER\w*|OPENROUTER|DEEPSEEK|"
-    r"OLLAMA|HF|HUGGINGFACE|COHERE|XAI|LITELLM|FIREWORKS\w*|WATSONX|DATABRICKS|REPLICATE|HOSTED_VLLM)_[A-Z0-9_]+$"
-    r"|^[A-Z0-9_]+_API_(KEY|BASE|VERSION)$"
-)
 
 
 class PoolHandle:
@@ -38,7 +30,8 @@ class PoolHandle:
             # it dies with this process; no other node's loss should take it
             "scheduling_strategy": here(soft=False),
         }
-        self.actor = ray.remote(Pool).options(**options).remote(cluster, self._environment)
+        self.actor = ray.remote(Pool).options(**options).remote(cluster)
+        self.actor.set_environment.remote(self._environment)
         admission_actor()
 
     def configure(self, cluster: Cluster) -> None:
@@ -53,8 +46,3 @@ class PoolHandle:
         if self._environment != environment:
             self._environment = environment
             await self.actor.set_environment.remote(environment)
-
-
-def provider_environment() -> dict[str, str]:
-    """The keys and addresses of model providers in this process's environment, for litellm in the actors."""
-    return {name: value for name, value in os.environ.items() if _PROVIDER_VARIABLE.match(name)}

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 HIDDEN = "***"
 LEAST_CHARS = 8
@@ -17,7 +18,27 @@ _NAME = re.compile(
 _HARMLESS = re.compile(
     r"^(max_.*tokens?|.*_tokens|tokens|token_limit|logit.*|stop_token.*|.*_token_ids?)$", re.IGNORECASE
 )
-_IN_URL = re.compile(r"^[\w+.-]+://[^/@\s]*?:([^/\s]+)@")
+_FIELDS = re.compile(
+    r"(^|[._-])(headers?|cookies|(extra|default|url)_query|query_params|query_string)$", re.IGNORECASE
+)
+"""Tables, or texts of them, that are sent with each request: providers take keys under any name there."""
+_PUBLIC_FIELDS = frozenset(
+    [
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "anthropic-beta",
+        "anthropic-version",
+        "api-version",
+        "content-type",
+        "http-referer",
+        "openai-beta",
+        "user-agent",
+        "x-title",
+    ]
+)
+"""Fields whose values anybody knows: they are not shown, but texts that happen to hold them stay as they are."""
+_URL = re.compile(r"[\w+.-]+://\S*$")
 _SCHEME = re.compile(r"^(bearer|basic|token) +", re.IGNORECASE)
 
 
@@ -28,6 +49,8 @@ def is_secret(name: str) -> bool:
 
 def without_secrets(value: Any, name: str = "") -> Any:
     """The same plain value with `***` in place of every secret, however deep."""
+    if _holds_fields(name):
+        return _hidden(value)
     if (
         name
         and is_secret(name)
@@ -39,23 +62,90 @@ def without_secrets(value: Any, name: str = "") -> Any:
         return {key: without_secrets(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [without_secrets(inner, name) for inner in value]
-    if isinstance(value, str) and _IN_URL.match(value):
+    if isinstance(value, str) and _is_confidential_url(value):
         return HIDDEN
     return value
 
 
 def secret_values(value: Any, name: str = "") -> set[str]:
-    """Every secret text in a plain value: what stands under a secret's name, and passwords in URLs."""
+    """Every secret text in a plain value: under a secret's name, in headers and queries, in URLs."""
+    if _holds_fields(name):
+        return _field_values(value)
     if isinstance(value, Mapping):
         return set().union(*(secret_values(inner, str(key)) for key, inner in value.items()))
     if isinstance(value, list | tuple):
         return set().union(*(secret_values(inner, name) for inner in value))
     if isinstance(value, str) and is_secret(name):
-        forms = {value, _SCHEME.sub("", value)}  # providers repeat a key without the scheme it was sent with
-        return {form for form in forms if len(form) >= LEAST_CHARS}
-    if isinstance(value, str) and (found := _IN_URL.match(value)) and len(found[1]) >= LEAST_CHARS:
-        return {found[1]}
-    return set()
+        return _forms(value)
+    return _values_in_url(value) if isinstance(value, str) else set()
+
+
+def _holds_fields(name: str) -> bool:
+    """A table of headers or of query parameters, or one field of it by its dotted name."""
+    return any(_FIELDS.search(part) for part in name.split(".")) if name else False
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _hidden(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(inner) for inner in value]
+    return None if value is None else HIDDEN
+
+
+def _field_values(value: Any, name: str = "") -> set[str]:
+    if isinstance(value, Mapping):
+        return set().union(*(_field_values(inner, str(key)) for key, inner in value.items()))
+    if isinstance(value, list | tuple):
+        return set().union(*(_field_values(inner, name) for inner in value))
+    if value is None or name.lower() in _PUBLIC_FIELDS:
+        return set()
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return _forms(text) | (set() if name else _values_in_text(text))
+
+
+def _values_in_text(text: str) -> set[str]:
+    """Of headers or a query written as JSON, or as `name=value` or `name: value` side by side."""
+    try:
+        table = json.loads(text)
+    except ValueError:
+        pairs = (re.split(r"[=:]", part, maxsplit=1) for part in re.split(r"[,;&\n]", text))
+        table = {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+    return _field_values(table) if isinstance(table, Mapping) else set()
+
+
+def _forms(value: str) -> set[str]:
+    forms = {value, _SCHEME.sub("", value)}  # providers repeat a key without the scheme it was sent with
+    return {form for form in forms if len(form) >= LEAST_CHARS and form != HIDDEN}
+
+
+def _is_confidential_url(text: str) -> bool:
+    """It holds a user, a password or a query, any of which may be a key."""
+    parts = _url(text)
+    return parts is not None and ("@" in parts.netloc or bool(parts.query))
+
+
+def _values_in_url(text: str) -> set[str]:
+    parts = _url(text)
+    if parts is None:
+        return set()
+    user = parts.netloc.rpartition("@")[0]
+    name, _, password = user.partition(":")
+    values = {password or name, unquote(password or name)} if user else set()
+    for pair in parts.query.split("&"):
+        field, _, value = pair.partition("=")
+        if field.lower() not in _PUBLIC_FIELDS:
+            values |= {value, unquote_plus(value)}
+    return {value for value in values if len(value) >= LEAST_CHARS}
+
+
+def _url(text: str) -> SplitResult | None:
+    if not _URL.match(text):
+        return None
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return None
 
 
 class Scrubber:

@@ -18,6 +18,7 @@ from pathlib import Path
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.storage import errors_of
 from rlm_ray.journal.writer import Claim, Writer, check_lines, refused
+from rlm_ray.private_files import make_private_folder, open_private
 
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
@@ -50,7 +51,7 @@ class LocalStore:
 
     def save(self, name: str, data: bytes | bytearray | memoryview) -> None:
         with errors_of(self.address):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._folder)
             _replace(self._folder / name, data)
 
     def load(self, name: str) -> bytes | None:
@@ -82,7 +83,7 @@ class LocalStore:
 
     def writer(self, owner: str) -> Writer:
         with errors_of(self.address):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._folder)
             return LocalWriter(self._journal, owner)
 
 
@@ -95,7 +96,7 @@ class LocalWriter:
         self._lock = _lock(journal.parent / LOCK, owner)
         self._fd = -1
         try:
-            self._fd = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._fd = open_private(journal, os.O_RDWR | os.O_APPEND)
             self._size = self._cut_torn_line()
         except BaseException:
             self._release()
@@ -156,7 +157,7 @@ class LocalWriter:
 
 
 def _lock(path: Path, owner: str) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fd = open_private(path, os.O_RDWR)
     try:
         _flock(fd, str(path.parent))
         os.ftruncate(fd, 0)
@@ -198,7 +199,7 @@ def _replace(path: Path, data: bytes | bytearray | memoryview) -> None:
     """The file has its old content or the new one, whatever happens."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with new.open("xb") as file:
+        with os.fdopen(open_private(new, os.O_WRONLY | os.O_EXCL), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray.core.records import Record
+from rlm_ray.private_files import write_private
 from rlm_ray.report.columns import columns_of, summary_of
 from rlm_ray.report.compare import changes
 from rlm_ray.report.facts import Facts, answer_of, facts_of, query_of
@@ -48,7 +49,7 @@ def make_report(records: Sequence[Record], *, other: Sequence[Record] | None = N
 
 def write_report(records: Sequence[Record], path: Path, *, other: Sequence[Record] | None = None) -> None:
     """`make_report` into a file."""
-    path.write_text(make_report(records, other=other), encoding="utf-8")
+    write_private(path, make_report(records, other=other).encode("utf-8"))
 
 
 def data_block(data: Any) -> str:

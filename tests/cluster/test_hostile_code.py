@@ -25,7 +25,7 @@ import pytest
 from rlm_ray import Limits, Sandbox
 from rlm_ray.cli import family
 from rlm_ray.cluster.engine import Engine
-from rlm_ray.cluster.pool_handle import provider_environment
+from rlm_ray.cluster.environment import provider_environment
 from rlm_ray.testing import ModelServer, Reply
 from rlm_ray.testing.scripts import is_session
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import ray
 
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.testing import Failure, ModelServer
@@ -13,15 +19,16 @@ from rlm_ray.tracing.flush import flush
 PARAM_KEY = "sk-canary-parameter-0123456789"
 HEADER_KEY = "Bearer canary-header-0123456789"
 ENVIRONMENT_KEY = "sk-canary-environment-0123456789"
-KEYS = (PARAM_KEY, HEADER_KEY, "canary-header-0123456789", ENVIRONMENT_KEY)
+ANY_HEADER = "canary-of-any-header-0123456789"
+KEYS = (ANY_HEADER, PARAM_KEY, HEADER_KEY, "canary-header-0123456789", ENVIRONMENT_KEY)
 
 
 def leaky(request):
     """A provider that says the key back, in answers and in errors."""
     if request.last.startswith("Question:\nfail"):
-        return Failure(400, f"Incorrect API key provided: {PARAM_KEY} {HEADER_KEY}")
+        return Failure(400, f"Unknown parameter beside {PARAM_KEY} {HEADER_KEY}")
     if "REPL" not in request.system:
-        return f"your key is {PARAM_KEY} and {ENVIRONMENT_KEY}"
+        return f"your key is {PARAM_KEY} and {ENVIRONMENT_KEY}, your header {ANY_HEADER}"
     return recursion(request)
 
 
@@ -42,7 +49,9 @@ def test_no_key_is_in_the_journal_the_spans_the_report_or_the_logs(
         "b = recursive_map('fail', [context[:50]] * 2, on_error='return'); print(b)"
     )
     with ModelServer(leaky) as server:
-        rlm = ask(server, api_key=PARAM_KEY, extra_headers={"X-Authorization": HEADER_KEY})
+        rlm = ask(
+            server, api_key=PARAM_KEY, extra_headers={"X-Authorization": HEADER_KEY, "X-Auth": ANY_HEADER}
+        )
         result = rlm.run(query, "some text " * 100)
     assert result.answered
     assert flush(20.0)
@@ -52,3 +61,51 @@ def test_no_key_is_in_the_journal_the_spans_the_report_or_the_logs(
     assert "your key is ***" in journal
     assert traced.spans
     assert [(where, key) for where, text in left.items() for key in KEYS if key in text] == []
+
+
+def canaries_in_the_gcs(*canaries):
+    """Those that stand in the memory of the process that holds all that Ray knows of its actors and jobs."""
+    (gcs,) = ray._private.worker._global_node.all_processes["gcs_server"]
+    found = set()
+    with Path(f"/proc/{gcs.process.pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{gcs.process.pid}/maps").read_text().splitlines():
+            start, stop = (int(at, 16) for at in line.split()[0].split("-"))
+            if "rw" not in line.split()[1] or "[v" in line:
+                continue
+            for at in range(start, stop, 1 << 24):
+                memory.seek(at)
+                try:
+                    block = memory.read(min(stop - at, (1 << 24) + 64))
+                except OSError:
+                    break
+                found |= {canary for canary in canaries if canary.encode() in block}
+    return found
+
+
+def test_no_key_lies_in_the_gcs(cluster, tmp_path):
+    """The pool, its actors and the job of a driver that has keys, made while Ray was running already."""
+    known, environment, storage, option, header = (
+        "not-a-secret-0123456789",
+        "sk-gcs-environment",
+        "aws-gcs-0123456789",
+        "sk-gcs-option",
+        "gcs-header-0123456789",
+    )
+    ray.experimental.internal_kv._internal_kv_put("known", known, namespace="test")
+    script = f"""
+from rlm_ray import RLM, Cluster
+rlm = RLM(cluster=Cluster(cpus_per_actor=0), run_dir=False, api_key={option!r}, extra_headers={{"X-Auth": {header!r}}})
+print(rlm.completion("what?", "some text"))
+"""
+    address = ray.get_runtime_context().gcs_address
+    env = os.environ | {
+        "RAY_ADDRESS": address,
+        "MISTRAL_API_KEY": environment,
+        "AWS_SECRET_ACCESS_KEY": storage,
+    }
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, env=env, cwd=tmp_path, capture_output=True, text=True,
+        timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert canaries_in_the_gcs(known, environment, storage, option, header) == {known}

@@ -52,7 +52,7 @@ def test_secrets_are_hidden_however_deep_and_nothing_else_is():
     assert without_secrets(PARAMS) == {
         **PARAMS,
         "api_key": HIDDEN,
-        "extra_headers": {"Authorization": HIDDEN, "X-Title": "mine"},
+        "extra_headers": {"Authorization": HIDDEN, "X-Title": HIDDEN},
         "fallbacks": [{"model": "m", "api_key": HIDDEN}, "plain"],
         "secrets": [HIDDEN, {"inner": "shown"}],
     }
@@ -146,3 +146,57 @@ def test_a_password_in_a_url_is_a_secret():
     params = {"api_base": "https://me:pass:word-9@host:8080/v1", "plain": "https://host:8080/v1@2"}
     assert without_secrets(params) == {"api_base": HIDDEN, "plain": params["plain"]}
     assert secret_values(params) == {"pass:word-9"}
+
+
+SENT = {
+    "extra_headers": {"X-Auth": KEY, "X-Title": "a title", "Content-Type": "application/json", "helicone-auth": f"Bearer {KEY}-1"},
+    "default_headers": '{"X-Team": "team-0123456789"}',
+    "headers": "x-honeycomb-team=comb-0123456789,other=1",
+    "default_headers.helicone-auth": f"Bearer {KEY}-2",
+    "extra_query": {"sig": ["query-0123456789"], "api-version": "2024-10-21", "n": 1234567890},
+    "default_query": {"code": b"bytes-0123456789"},
+    "api_base": "https://host/v1?code=url%2D0123456789&api-version=2024-10-21",
+    "proxy": "http://token-of-user@host:8080",
+    "temperature": 0.5,
+    "seed": 7,
+}  # fmt: skip
+
+
+def test_every_header_and_query_parameter_is_hidden_whatever_its_name():
+    shown = without_secrets({"params": SENT})["params"]
+    assert shown["extra_headers"] == dict.fromkeys(SENT["extra_headers"], HIDDEN)
+    assert shown["extra_query"] == {"sig": [HIDDEN], "api-version": HIDDEN, "n": HIDDEN}
+    assert {name: value for name, value in shown.items() if value != HIDDEN} == {
+        "extra_headers": shown["extra_headers"],
+        "extra_query": shown["extra_query"],
+        "default_query": {"code": HIDDEN},
+        "temperature": 0.5,
+        "seed": 7,
+    }
+
+
+def test_their_values_are_secrets_in_any_text_but_for_those_that_everybody_knows():
+    found = secret_values({"params": SENT})
+    assert {
+        KEY, f"{KEY}-1", f"{KEY}-2", "team-0123456789", "comb-0123456789", "query-0123456789", "1234567890",
+        "bytes-0123456789", "url-0123456789", "url%2D0123456789", "token-of-user",
+    } <= found  # fmt: skip
+    assert not {"application/json", "2024-10-21", "other", "1"} & found
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[half", "://", "http://", "a question: is http://x/?q=1 a URL?", "s3://bucket/runs"]
+)
+def test_what_is_hardly_a_url_does_no_harm(url):
+    assert without_secrets({"api_base": url}) == {"api_base": url}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=0123456789"),
+        ("HTTPS_PROXY", "http://me:0123456789@proxy:3128"),
+    ],
+)
+def test_variables_that_hold_headers_or_addresses_give_up_theirs(name, value):
+    assert "0123456789" in secret_values({name: value})
