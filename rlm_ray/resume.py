@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rlm_ray import contexts
 from rlm_ray.config import Settings, settings_as_table, settings_from_table
 from rlm_ray.core.context import Context
+from rlm_ray.core.model import Message
 from rlm_ray.earlier import Earlier, earlier_lives
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.folder import RunFolder
@@ -19,10 +20,16 @@ from rlm_ray.sources import read_context
 PATIENCE_S = 2.0
 
 
-def take_up(folder: RunFolder, context: Any, change: Callable[[Settings], Settings]) -> Run | Result:
+def take_up(
+    folder: RunFolder,
+    context: Any,
+    change: Callable[[Settings], Settings],
+    messages: Sequence[Message] = (),
+) -> Run | Result:
     """The next life of a run, to be started; or its result, where it has its answer and nothing shall differ now.
 
-    `change` makes the new settings of the recorded ones, which hold no keys.
+    `change` makes the new settings of the recorded ones, which hold no keys. `messages` are those of a conversation that
+    is one plain call.
     """
     _wait_until_free(folder)
     earlier = earlier_lives(folder)
@@ -32,7 +39,9 @@ def take_up(folder: RunFolder, context: Any, change: Callable[[Settings], Settin
         return _result(earlier, run_dir)
     source, fingerprint = _context(folder, context)
     earlier = replace(earlier, fingerprint=fingerprint)
-    return Run(settings, earlier.query, source, follow_ups=earlier.follow_ups, earlier=earlier)
+    return Run(
+        settings, earlier.query, source, follow_ups=earlier.follow_ups, earlier=earlier, messages=messages
+    )
 
 
 def _wait_until_free(folder: RunFolder) -> None:

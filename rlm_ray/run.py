@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rlm_ray import contexts
 from rlm_ray.config import Settings, settings_as_table
 from rlm_ray.core.context import Context
+from rlm_ray.core.model import Message
 from rlm_ray.core.records import Record
 from rlm_ray.core.tree import RunTree
 from rlm_ray.core.usage import RunUsage
@@ -94,9 +95,11 @@ class Run:
         traceparent: str = "",
         earlier: Earlier | None = None,
         lasting: bool = True,
+        messages: Sequence[Message] = (),
     ) -> None:
         """With `follow_ups`, the last of them is answered; the others and `query` are on record.
 
+        With `messages`, a root that answers directly asks exactly these, and `query` only tells what it is about.
         Not `lasting`: nobody goes on with it where this process dies; without an answer its context is kept then."""
         self.run_id = earlier.run_id if earlier else new_run_id()
         self.settings, self._query, self._paths = settings, query, paths
@@ -106,6 +109,7 @@ class Run:
         self._traceparent = traceparent
         self._earlier = earlier
         self._lasting = lasting
+        self._messages = tuple(messages)
         self._started = time.monotonic()
         self._engine: Any = None
         self._root: RootRun | None = None
@@ -181,6 +185,7 @@ class Run:
             earlier.usage,
             earlier.context_key(self._context),
             self._follow_ups,
+            self._messages,
         )
 
     @asynccontextmanager

@@ -92,6 +92,8 @@ class Session:
     observe: Callable[[Trajectory], None] = lambda _: None
     """Told of every new state."""
     follow_ups: Sequence[str] = ()
+    messages: tuple[Message, ...] = ()
+    """What a direct answer is asked with, word by word; none: the question over the context."""
 
     _slots: list[Outcome | None] = field(default_factory=list, init=False)
     _work: asyncio.Task[Completion] | None = field(default=None, init=False)
@@ -235,7 +237,7 @@ class Session:
     async def _answer_directly(self) -> Completion:
         """One plain call over the whole context, without a REPL."""
         questions = (self.query, *self.follow_ups)
-        messages = prompts.leaf_messages(questions[-1], self.context.text())
+        messages = self.messages or prompts.leaf_messages(questions[-1], self.context.text())
         reply = await self._ask(messages, Place(self.path, len(questions), "direct"))
         judged = judge(reply)
         reason = CUT if judged.kind == "truncated" else "answered"

@@ -158,6 +158,7 @@ class SessionHost:
             gateway=self._gateway,
             open_repl=partial(self._open_repl, spec),
             follow_ups=spec.follow_ups,
+            messages=spec.messages,
             spawn=Spawner(Parent(self, spec, context, self._gateway, caller)),
         )
         if not spec.path:

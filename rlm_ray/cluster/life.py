@@ -26,6 +26,7 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.core.inputs import input_of
 from rlm_ray.core.ledger import Amount, nano_usd
+from rlm_ray.core.model import Message
 from rlm_ray.core.records import Record, RunEnded, RunOpened, from_line
 from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.core.usage import RunUsage
@@ -86,6 +87,8 @@ class Order:
     """Set where the context is another one than in the life before."""
     follow_ups: tuple[str, ...] = ()
     """Further questions of a conversation; this life answers the last."""
+    messages: tuple[Message, ...] = ()
+    """What a root that answers directly asks, word by word; none: the question over the context."""
 
 
 @dataclass(frozen=True, slots=True)

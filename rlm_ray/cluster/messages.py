@@ -11,7 +11,7 @@ from rlm_ray.cluster.store import Parcel
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Part
 from rlm_ray.core.ledger import Amount
-from rlm_ray.core.model import ModelRequest
+from rlm_ray.core.model import Message, ModelRequest
 from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.deadline import Deadline
 from rlm_ray.gateway import Caller
@@ -98,6 +98,8 @@ class SessionSpec:
     """Further questions of a conversation; the session answers the last."""
     lease: str = ""
     """Of the seat that it leaves when it ends; empty where somebody else sees to that."""
+    messages: tuple[Message, ...] = ()
+    """What it asks, word by word, where it answers directly; none: the question over the context."""
 
     @property
     def replays(self) -> bool:

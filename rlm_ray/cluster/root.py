@@ -90,7 +90,15 @@ class RootRun:
         order = self._order
         parcel = await self._engine.pack(order.context)
         spec = SessionSpec(
-            life.tag, (), "", order.query, parcel, self._attempt, order.follow_ups, lease=seat.lease
+            life.tag,
+            (),
+            "",
+            order.query,
+            parcel,
+            self._attempt,
+            order.follow_ups,
+            lease=seat.lease,
+            messages=order.messages,
         )
         with under_way(life.scribe, spec, input_of(order.context), "", seat.name) as entry:
             try:

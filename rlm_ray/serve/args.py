@@ -40,6 +40,8 @@ class AppArgs(BaseModel):
     """So long the context of a request may take to be read."""
     loads_per_key: Annotated[int, Field(ge=1)] = 4
     """Contexts of one key that are read at the same time, in each replica."""
+    direct_without_context: bool = True
+    """A conversation without a long text or a file is one plain call; false: always a session."""
     cors_origins: list[str] = []
     """Pages of these origins may ask through a browser: `https://chat.example.org`, or `*` for all where there are keys.
     Without keys, pages of this machine may besides."""

@@ -19,7 +19,7 @@ from rlm_ray.journal.folder import RunFolder
 from rlm_ray.resume import take_up
 from rlm_ray.run import Result, Run
 from rlm_ray.serve.desk import Spent
-from rlm_ray.serve.request import Noted, end_of, note, note_failure, noted_in
+from rlm_ray.serve.request import Noted, end_of, messages_of, note, note_failure, noted_in
 
 UNHELD_TRIES = 40
 """How often, a second apart, the run of a dead replica is tried until its journal is free."""
@@ -45,7 +45,7 @@ class Lives:
         context = await load()
         return Run(
             self.settings(noted), noted.query, context,
-            traceparent=traceparent, earlier=Earlier(noted.run_id), lasting=lasting,
+            traceparent=traceparent, earlier=Earlier(noted.run_id), lasting=lasting, messages=messages_of(noted),
         )  # fmt: skip
 
     async def next(self, run_id: str) -> Run | Result:
@@ -59,7 +59,7 @@ class Lives:
                 break
             await asyncio.sleep(1)
         settings = self.settings(noted)
-        return await asyncio.to_thread(take_up, folder, None, lambda _: settings)
+        return await asyncio.to_thread(take_up, folder, None, lambda _: settings, messages_of(noted))
 
     async def none(self) -> Run:
         """Of a run that nobody waits for any more."""

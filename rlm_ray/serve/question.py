@@ -14,8 +14,13 @@ from rlm_ray.errors import InputError
 
 LONG_CHARS = 4_000
 """A longer text is context."""
+DIRECT_CHARS = 16_000
+"""A conversation of short texts, up to this long in all, is a plain call like any other chat."""
 EDGE_CHARS = 1_000
 """So much of the beginning and the end of a message that is context stays with the question."""
+
+
+_RULES = frozenset({"system", "developer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,35 @@ def question_of(messages: Sequence[Message], more: Sequence[Named] = ()) -> Ques
             told.append((message.role, text))
     if sum(len(text) for _, text in told) > LONG_CHARS:  # many short messages are long, too
         context = [Named("conversation", Text(_transcript(told))), *context]
-        told = [
-            (role, text) for role, text in told if role in {"system", "developer"} and len(text) < LONG_CHARS
-        ]
+        told = [(role, text) for role, text in told if role in _RULES and len(text) < LONG_CHARS]
     return Question(_query(asked, told), (*more, *context))
+
+
+def direct_messages(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """The conversation as roles and texts for one plain call; empty where it holds a file or a long text.
+
+    Instructions come first, in one message, and no two in a row have the same role: some servers refuse others.
+    """
+    if any(not isinstance(piece, Text) for message in messages for piece in message.pieces):
+        return ()
+    said = [
+        (message.role, "\n\n".join(piece.text for piece in message.pieces if isinstance(piece, Text)))
+        for message in messages
+    ]
+    said = [(role, text) for role, text in said if text.strip()]
+    if any(len(text) > LONG_CHARS for _, text in said) or sum(len(text) for _, text in said) > DIRECT_CHARS:
+        return ()
+    rules = "\n\n".join(text for role, text in said if role in _RULES)
+    talk: list[tuple[str, str]] = []
+    for given, text in said:
+        role = "assistant" if given == "assistant" else "user"
+        if given in _RULES:
+            continue
+        if talk and talk[-1][0] == role:
+            talk[-1] = (role, f"{talk[-1][1]}\n\n{text}")
+        else:
+            talk.append((role, text))
+    return ((("system", rules),) if rules else ()) + tuple(talk)
 
 
 def _last_of_user(messages: Sequence[Message]) -> int:
@@ -125,8 +155,8 @@ def _pointer(text: Text) -> str:
 
 
 def _query(asked: str, told: Sequence[tuple[str, str]]) -> str:
-    rules = [text for role, text in told if role in {"system", "developer"}]
-    talk = [(role, text) for role, text in told if role not in {"system", "developer"}]
+    rules = [text for role, text in told if role in _RULES]
+    talk = [(role, text) for role, text in told if role not in _RULES]
     parts = [f"Instructions:\n{text}" for text in rules]
     if talk:
         parts.append(f"The conversation so far:\n{_transcript(talk)}")

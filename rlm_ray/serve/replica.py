@@ -56,7 +56,14 @@ class Replica:
         loader = Loader(self._files, tuple(args.context_uris), args.file_bytes)
         loads = Loads(args.loads_per_key, args.load_timeout_s)
         service = Service(
-            self._catalogue, self._runs, self._desk, self._files, loader, loads, args.keep_alive_s
+            self._catalogue,
+            self._runs,
+            self._desk,
+            self._files,
+            loader,
+            loads,
+            args.keep_alive_s,
+            args.direct_without_context,
         )
         return make_api(service, self._keys, args, self._kept)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from rlm_ray.core.model import Message
 from rlm_ray.core.records import RunEnded, from_line, to_line
 from rlm_ray.core.tallies import CANCELLED
 from rlm_ray.journal.folder import RunFolder
@@ -38,12 +39,19 @@ class Noted:
     """Wishes on top of the model's settings."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Such as `temperature`."""
+    messages: tuple[tuple[str, str], ...] = ()
+    """Roles and texts of a conversation that is one plain call; none: a question over a context."""
     cost_usd: float | None = None
     """The most it may cost."""
     background: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
     """The `x-request-id`."""
+
+
+def messages_of(noted: Noted) -> tuple[Message, ...]:
+    """Those of a conversation that is one plain call."""
+    return tuple(Message(role, text) for role, text in noted.messages)
 
 
 def request_run_id() -> str:
@@ -63,7 +71,11 @@ def note(folder: RunFolder, noted: Noted) -> None:
 def noted_in(folder: RunFolder) -> Noted | None:
     """None where the run was not asked of a service."""
     blob = folder.load(_BLOB)
-    return None if blob is None else Noted(**json.loads(blob))
+    if blob is None:
+        return None
+    table = json.loads(blob)
+    messages = tuple((role, text) for role, text in table.pop("messages", ()))
+    return Noted(**table, messages=messages)
 
 
 def note_failure(folder: RunFolder, end: RunEnded) -> None:

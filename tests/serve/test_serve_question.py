@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from rlm_ray.errors import InputError
 from rlm_ray.serve.question import (
+    DIRECT_CHARS,
     LONG_CHARS,
     FileData,
     FileRef,
     Message,
     Named,
     Text,
+    direct_messages,
     question_of,
 )
 
@@ -97,3 +99,44 @@ def test_nothing_that_is_said_is_lost_and_the_question_stays_short(said):
         assert any(text in place for place in everywhere)
     assert found.query.endswith("What now?")
     assert len(found.query) <= 2 * LONG_CHARS + 200 * len(said)
+
+
+def test_a_short_conversation_is_one_plain_call_with_its_roles():
+    found = direct_messages(
+        [
+            user("Hi", "there"),
+            Message("assistant", (Text("Hello"),)),
+            Message("developer", (Text("Be brief."),)),
+            Message("tool", (Text("42"),)),
+            user("Who?"),
+            Message("system", (Text("Answer in JSON."),)),
+            Message("assistant", ()),
+        ]
+    )
+    assert found == (
+        ("system", "Be brief.\n\nAnswer in JSON."),
+        ("user", "Hi\n\nthere"),
+        ("assistant", "Hello"),
+        ("user", "42\n\nWho?"),
+    )
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [user(LONG), user("Who?")],
+        [Message("user", (FileRef("file-1"), Text("Who?")))],
+        [Message("user", (FileData("a", b"a"),)), user("Who?")],
+        [user("x" * (LONG_CHARS + 1))],
+        [user("remark " * 500) for _ in range(DIRECT_CHARS // 3000)],
+    ],
+)
+def test_what_has_something_to_read_is_no_plain_call(messages):
+    assert direct_messages(messages) == ()
+
+
+def test_a_talk_of_short_messages_is_a_plain_call_though_it_is_long_in_all():
+    assert (
+        len(direct_messages([user("remark " * 500), Message("assistant", (Text("x" * 4000),)), user("Who?")]))
+        == 3
+    )

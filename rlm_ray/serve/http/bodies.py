@@ -1,11 +1,14 @@
-"""ASGI middleware: a key before a body is read, a limit while it is read, and a run id for every request."""
+"""ASGI middleware: a key before a body is read, limits while it is read, and a run id for every request."""
 
 from __future__ import annotations
+
+import asyncio
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlm_ray.serve.http.bounds import CHUNK_BYTES, JsonBounds, OutOfBoundsError
 from rlm_ray.serve.http.guard import Guard
 from rlm_ray.serve.http.refusals import Refusal
 from rlm_ray.serve.request import request_run_id
@@ -28,10 +31,12 @@ class Bodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._upload_bytes if scope["path"].rstrip("/") == UPLOADS else self._body_bytes
+        is_upload = scope["path"].rstrip("/") == UPLOADS
+        most = self._upload_bytes if is_upload else self._body_bytes
         run_id = request_run_id()
         scope.setdefault("state", {})["run_id"] = run_id
         counted, begun = 0, False
+        bounds = None if is_upload else JsonBounds()
 
         async def receive_counted() -> Message:
             nonlocal counted
@@ -39,6 +44,7 @@ class Bodies:
             counted += len(message.get("body", b""))
             if counted > most:
                 raise _too_large(most)
+            await _count(bounds, message.get("body", b""))
             return message
 
         async def send_named(message: Message) -> None:
@@ -58,6 +64,19 @@ class Bodies:
             if begun:
                 raise
             await refusal.reply()(scope, receive, send_named)
+
+
+async def _count(bounds: JsonBounds | None, body: bytes) -> None:
+    """In pieces, so that others have their turn. An upload is no JSON, and not counted."""
+    if bounds is None:
+        return
+    try:
+        for start in range(0, len(body), CHUNK_BYTES):
+            bounds.feed(body[start : start + CHUNK_BYTES])
+            await asyncio.sleep(0)
+    except OutOfBoundsError as error:
+        why = f"the body {error}; send long texts as few messages, or upload them as files"
+        raise Refusal(413, "too_many_values", why) from None
 
 
 def _too_large(most: int) -> Refusal:

@@ -1,5 +1,6 @@
 """`/v1/chat/completions`: a run as a chat completion, whole or in chunks."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
@@ -15,7 +16,16 @@ from rlm_ray.serve.http.guard import Guard
 from rlm_ray.serve.http.progress import progress_of
 from rlm_ray.serve.http.refusals import documented, refusal_of_end
 from rlm_ray.serve.http.service import Service, Wanted
-from rlm_ray.serve.http.shapes import FilePart, RunOptions, Usage, json_wish, last_of_user, readable, totals
+from rlm_ray.serve.http.shapes import (
+    MAX_MESSAGES,
+    FilePart,
+    RunOptions,
+    Usage,
+    json_wish,
+    last_of_user,
+    readable,
+    totals,
+)
 from rlm_ray.serve.keys import Key
 from rlm_ray.serve.question import Message, Piece, Text
 
@@ -58,7 +68,7 @@ class ChatRequest(BaseModel):
     """As OpenAI's; what is not named here is ignored."""
 
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
@@ -115,7 +125,7 @@ def chat_routes(service: Service, guard: Guard) -> APIRouter:
         request: Request, response: Response, body: ChatRequest, key: Annotated[Key, Depends(guard)]
     ) -> Any:
         """Answer the last message of the user; long messages and files are the context."""
-        run_id = await service.begin(request, key, body.wanted())
+        run_id = await service.begin(request, key, await asyncio.to_thread(body.wanted))
         if body.stream:
             return sse.streamed(_chunks(service, run_id, body), run_id)
         response.headers[RUN_HEADER] = run_id

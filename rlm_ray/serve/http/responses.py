@@ -1,5 +1,6 @@
 """`/v1/responses`: a run as a response, also in the background: asked for later, or cancelled."""
 
+import asyncio
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -13,7 +14,7 @@ from rlm_ray.serve.http.refusals import documented
 from rlm_ray.serve.http.response_events import response_events
 from rlm_ray.serve.http.response_object import ResponseObject, response_of
 from rlm_ray.serve.http.service import Service, Wanted
-from rlm_ray.serve.http.shapes import FilePart, RunOptions, json_wish, last_of_user, readable
+from rlm_ray.serve.http.shapes import MAX_MESSAGES, FilePart, RunOptions, json_wish, last_of_user, readable
 from rlm_ray.serve.keys import Key
 from rlm_ray.serve.question import Message, Piece, Text
 from rlm_ray.serve.request import state_of
@@ -53,7 +54,9 @@ class OtherItem(BaseModel):
     type: Literal["reasoning"]
 
 
-Input: TypeAlias = str | Annotated[list[InputMessage | OtherItem], Field(min_length=1)]
+Input: TypeAlias = (
+    str | Annotated[list[InputMessage | OtherItem], Field(min_length=1, max_length=MAX_MESSAGES)]
+)
 
 
 class TextFormat(BaseModel):
@@ -108,7 +111,7 @@ def response_routes(service: Service, guard: Guard) -> APIRouter:
         request: Request, response: Response, body: ResponseRequest, key: Annotated[Key, Depends(guard)]
     ) -> Any:
         """Answer, or with `background` say at once where the answer will be."""
-        run_id = await service.begin(request, key, body.wanted())
+        run_id = await service.begin(request, key, await asyncio.to_thread(body.wanted))
         noted = await service.noted(run_id, key)
         if body.stream:
             return sse.streamed(response_events(service, noted), run_id)

@@ -25,7 +25,16 @@ from rlm_ray.serve.keys import Key
 from rlm_ray.serve.loading import Loader
 from rlm_ray.serve.loads import Loads
 from rlm_ray.serve.order import Order
-from rlm_ray.serve.question import FileData, FileRef, Message, Question, Text, Uri, question_of
+from rlm_ray.serve.question import (
+    FileData,
+    FileRef,
+    Message,
+    Question,
+    Text,
+    Uri,
+    direct_messages,
+    question_of,
+)
 from rlm_ray.serve.request import Kind, Noted, State, state_of
 from rlm_ray.serve.runs import Runs
 
@@ -63,15 +72,20 @@ class Service:
     loader: Loader
     loads: Loads
     keep_alive_s: float
+    direct_without_context: bool = True
 
     async def begin(self, request: Request, key: Key, wanted: Wanted) -> str:
         """Start the run a request asks for; its id. All that can be known to be wrong with it is said here."""
         self._check_model(wanted.model, key)
-        question = question_of(wanted.messages, wanted.options.named())
+        question = await asyncio.to_thread(question_of, wanted.messages, wanted.options.named())
+        messages = self._direct_messages(wanted)
+        if messages:
+            question = Question(question.query)
         await self._check_sources(question, key)
+        options = wanted.options.settings() | ({"max_depth": 0} if messages else {})
         noted = Noted(
             request.state.run_id, key.name, wanted.kind, wanted.model, time.time(), question.query,
-            wanted.options.settings(), wanted.params, background=wanted.background, metadata=wanted.metadata,
+            options, wanted.params, messages, background=wanted.background, metadata=wanted.metadata,
             request_id=request.headers.get("x-request-id", "")[:HEADER_CHARS],
         )  # fmt: skip
         idempotency = request.headers.get("idempotency-key", "")[:HEADER_CHARS]
@@ -82,7 +96,7 @@ class Service:
                 partial(self._load, key.name, question),
                 request.headers.get("traceparent", ""),
                 idempotency,
-                wanted.digest() if idempotency else "",
+                await asyncio.to_thread(wanted.digest) if idempotency else "",
             )
         )
 
@@ -119,6 +133,15 @@ class Service:
                 break
             await asyncio.sleep(CANCEL_S)
         return found
+
+    def _direct_messages(self, wanted: Wanted) -> tuple[tuple[str, str], ...]:
+        """What one plain call is asked with; empty where the request wants a session, or has something to read."""
+        options = wanted.options
+        wish = options.direct_without_context
+        is_plain = self.direct_without_context and options.max_depth is None if wish is None else wish
+        if wanted.kind == "run" or not is_plain or options.named():
+            return ()
+        return direct_messages(wanted.messages)
 
     def _check_model(self, model: str, key: Key) -> None:
         if self.catalogue.settings(model) is None:

@@ -13,8 +13,13 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError
 from rlm_ray.serve.question import FileData, FileRef, Named, Piece, Text, Uri
 
+MAX_MESSAGES = 10_000
+
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Amount = Annotated[float, Field(gt=0, le=1e9)]
+
+
+_NO_SETTINGS = {"context", "context_uri", "file_ids", "direct_without_context"}
 
 
 class RunLimits(BaseModel):
@@ -34,7 +39,7 @@ class RunOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    context: str | list[str] | None = None
+    context: str | Annotated[list[str], Field(max_length=MAX_MESSAGES)] | None = None
     context_uri: str | None = None
     """One of those the service allows."""
     file_ids: Annotated[list[str], Field(max_length=10_000)] = []
@@ -44,10 +49,12 @@ class RunOptions(BaseModel):
     direct_below_chars: Annotated[int, Field(ge=0, le=10**12)] | None = None
     profile: Literal["default", "cautious", "small-window"] | None = None
     limits: RunLimits = RunLimits()
+    direct_without_context: bool | None = None
+    """A conversation without a long text or a file is one plain call, whatever `max_depth` is; null: as the service says."""
 
     def settings(self) -> dict[str, Any]:
         """Those that are settings of the run."""
-        return self.model_dump(exclude_none=True, exclude={"context", "context_uri", "file_ids"})
+        return self.model_dump(exclude_none=True, exclude=_NO_SETTINGS)
 
     def named(self) -> list[Named]:
         """Those that are pieces of its context."""

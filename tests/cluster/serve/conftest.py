@@ -89,6 +89,7 @@ def service(cluster, models, tmp_path_factory):
             "cluster": {"min_actors": 1, "max_actors": 2, "cpus_per_actor": 0.0},
         },
         models={"deep": {"max_depth": 2}, "shallow": {"max_depth": 0}},
+        direct_without_context=False,  # most questions of these tests are short programs for a session
         context_uris=[f"file://{folder}/shared/"],
         file_bytes=200 << 20,
         body_bytes=4 << 20,

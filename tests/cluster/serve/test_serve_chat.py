@@ -128,3 +128,49 @@ def test_litellm_is_a_client_so_that_a_run_can_be_another_runs_model(site):
         num_retries=0,
     )
     assert reply.choices[0].message.content == "session done"
+
+
+DIRECT = {"rlm": {"direct_without_context": True}}
+
+
+def test_a_conversation_without_context_is_one_plain_call_with_its_roles(site, models):
+    talk = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "A title for this, please"},
+    ]
+    before = models.calls
+    reply = site.client().chat.completions.create(model=MODEL, messages=talk, extra_body=DIRECT)
+    assert models.calls == before + 1
+    assert reply.choices[0].finish_reason == "stop"
+    assert reply.usage.total_tokens > 0
+    assert reply.rlm["turns"] == 0
+    [sent] = [one for one in models.requests if "A title for this, please" in str(one.messages)]
+    assert [(message["role"], message["content"]) for message in sent.messages] == [
+        (message["role"], message["content"]) for message in talk
+    ]
+
+
+def test_a_plain_call_streams_and_is_on_record_like_any_run(site):
+    stream = site.client().chat.completions.create(
+        model=MODEL,
+        messages=asked("Who?"),
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body=DIRECT,
+    )
+    *middle, usage = stream
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in middle)
+    assert usage.usage.total_tokens > 0
+    run_id = usage.id.removeprefix("chatcmpl-")
+    assert RunFolder(site.run_dir, run_id).tail().stop_reason == "answered"
+
+
+def test_a_plain_call_with_a_budget_is_admitted_and_settled_like_any_run(site):
+    client = site.client("poor")
+    http = site.http("poor")
+    before = http.get("/v1/usage").json()["runs"]
+    client.chat.completions.create(model="shallow", messages=asked("Who?"), extra_body=DIRECT)
+    assert http.get("/v1/usage").json()["runs"] == before + 1
+    http.close()
