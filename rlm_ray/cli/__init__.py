@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 
 from rlm_ray.import_path import drop_working_folder
@@ -12,11 +13,13 @@ def main() -> None:
     """The console script."""
     drop_working_folder()
     from rlm_ray.cli.app import app
-    from rlm_ray.cli.exits import leave
+    from rlm_ray.cli.exits import PrintableFormatter, leave
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an answer is never lost to what a terminal cannot show
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
         app(prog_name="rlm-ray")
     except SystemExit as ended:

@@ -219,12 +219,12 @@ def _forecast(corpus: Corpus, work: Work, settings: Settings) -> Forecast:
 
 def _say(found: Forecast, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found.as_dict()))
+        exits.write(json.dumps(found.as_dict()))
         return
     bad = f" ({found.bad_rows:,} cannot be asked)" if found.bad_rows else ""
     cost = "unknown" if found.cost_usd is None else money(found.cost_usd)
-    print(f"{found.rows:,} rows{bad}, {found.chars:,} characters")
-    print(
+    exits.write(f"{found.rows:,} rows{bad}, {found.chars:,} characters")
+    exits.write(
         f"read once each: about {short(found.input_tokens)} tokens in, {short(found.output_tokens)} out; "
         f"cost: {cost}"
     )
@@ -232,9 +232,9 @@ def _say(found: Forecast, *, as_json: bool) -> None:
 
 def _report(summary: Summary, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary.as_dict()))
+        exits.write(json.dumps(summary.as_dict()))
     else:
-        print(summary.out)
+        exits.write(summary.out)
     cost = "" if not summary.cost_usd else f", {money(summary.cost_usd)}"
     exits.say(
         f"{summary.rows:,} rows: {summary.answered:,} answered, {summary.failed:,} failed "

@@ -41,7 +41,7 @@ def doctor(given: options.Given) -> None:
     healthy = True
     for finding in examine(settings):
         healthy = healthy and finding.ok
-        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.said}")
+        exits.write(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.said}")
     raise typer.Exit(exits.OK if healthy else exits.CONFIGURATION)
 
 

@@ -1,8 +1,12 @@
-"""Exit codes, and errors as one sentence on stderr."""
+"""Exit codes, errors as one sentence on stderr, and all that commands print.
+
+`say` and `write` are the one place where text of models and files goes to a terminal: without control characters.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +17,7 @@ import typer
 from rich.console import Console
 
 from rlm_ray.cli.family import kill_descendants
+from rlm_ray.core.printable import printable
 from rlm_ray.errors import AuthenticationError, ConfigError, InputError, LimitReached, RLMError
 
 OK = 0
@@ -60,4 +65,16 @@ def leave(code: object) -> NoReturn:
 
 def say(text: str) -> None:
     """One line for people, on stderr."""
-    stderr.print(text, markup=False, soft_wrap=True)
+    stderr.print(printable(text), markup=False, soft_wrap=True)
+
+
+def write(text: str) -> None:
+    """One text on stdout: as it is where a program or file reads it, without control characters at a terminal."""
+    print(printable(text) if sys.stdout is not None and sys.stdout.isatty() else text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines without control characters: they tell of files and models."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

@@ -175,17 +175,17 @@ def _say_how_to_go_on(settings: Settings, run_id: str) -> None:
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(plan.as_dict(), ensure_ascii=False))
+        exits.write(json.dumps(plan.as_dict(), ensure_ascii=False))
     else:
-        print("\n".join(plan.lines()))
+        exits.write("\n".join(plan.lines()))
 
 
 def _print(found: MapReduced, *, as_json: bool) -> None:
     """The answer on stdout; what it took and where it is from on stderr."""
     if as_json:
-        print(json.dumps(found.as_dict(), ensure_ascii=False))
+        exits.write(json.dumps(found.as_dict(), ensure_ascii=False))
     elif found.answer is not None:
-        print(found.answer)
+        exits.write(found.answer)
     _show(found.plan.lines(found.usage.total))
     _show(found.origin.lines())
     _show([f"failed {where}: {why}" for where, why in found.failed[:10]])

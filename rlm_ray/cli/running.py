@@ -53,9 +53,9 @@ class _StopOnSignal:
 def print_result(result: Result, *, as_json: bool) -> None:
     """The answer on stdout; why there is none, or not the whole one, on stderr."""
     if as_json:
-        print(json.dumps(result.as_dict(), ensure_ascii=False))
+        exits.write(json.dumps(result.as_dict(), ensure_ascii=False))
     elif result.answer is not None:
-        print(result.answer)
+        exits.write(result.answer)
     if not result.answered:
         known = "nothing was known by then" if result.answer is None else "what is printed was known by then"
         exits.say(f"{result.why} (stop reason: {result.stop_reason}); {known}")

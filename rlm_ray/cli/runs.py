@@ -26,9 +26,9 @@ def runs(sets: options.Sets = None, as_json: options.Json = False) -> None:
         run_dir = options.run_dir_of(sets)
         found = [facts_of(folder) for folder in list_runs(run_dir)] if run_dir else []
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        exits.write(json.dumps(found, ensure_ascii=False))
     elif found:
-        print("\n".join(_lines(found)))
+        exits.write("\n".join(_lines(found)))
     else:
         exits.say(f"no runs in {run_dir}" if run_dir else "no runs are kept: run_dir is empty")
     raise typer.Exit(exits.OK)

@@ -83,4 +83,4 @@ def _print_key(name: str) -> None:
 
     key, entry = new_key(name)
     exits.say(f"The key, shown only now:\n{key}\nIts entry under `keys:` in the file:")
-    print(entry, end="")
+    exits.write(entry.rstrip("\n"))

@@ -60,7 +60,7 @@ def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
         else:
             other = records_of(compare, run_dir) if compare else None
             path = _page(records, out, other)
-            print(path)
+            exits.write(str(path))
             if open_it:
                 webbrowser.open(path.absolute().as_uri())
 
@@ -114,10 +114,13 @@ def _export(records: Sequence[Record], form: str, out: Path | None) -> None:
 
     data = export(records, form)
     if out is None:
-        sys.stdout.buffer.write(data)
+        if sys.stdout.isatty():
+            exits.write(data.decode("utf-8", "replace"))
+        else:
+            sys.stdout.buffer.write(data)
         return
     _write(out, data)
-    print(out)
+    exits.write(str(out))
 
 
 def _send(records: Sequence[Record], endpoint: str) -> None:

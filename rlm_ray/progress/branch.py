@@ -74,7 +74,7 @@ class Branch:
     def _words(self) -> str:
         if self.ended is None:
             return self.doing
-        return self.ended.error_kind or self.ended.stop_reason
+        return shown(self.ended.error_kind or self.ended.stop_reason)
 
 
 def shown(query: str) -> str:

@@ -1,0 +1,25 @@
+"""Text of models and files as a terminal may be sent it.
+
+A terminal obeys control characters: escape sequences set its title, its clipboard (OSC 52), links (OSC 8) and colours,
+move the cursor over what was printed before, or answer with input; overrides of the writing direction show text as what
+it is not. They are shown as JSON escapes (`\\u001b`), so a line of JSON stays one.
+"""
+
+from __future__ import annotations
+
+import re
+
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""C0 but tab and line feed, DEL, C1, marks and overrides of direction, separators of lines, halves of pairs."""
+
+
+def printable(text: str) -> str:
+    """Return the text with what a terminal would obey shown as escapes; line feeds and tabs stay."""
+    text = text.replace("\r\n", "\n")
+    return text if text.isascii() and text.isprintable() else _OBEYED.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
