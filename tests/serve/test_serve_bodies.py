@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from rlm_ray.serve.http.bodies import Bodies
 from rlm_ray.serve.http.bounds import MAX_DEPTH, MAX_VALUES, JsonBounds, OutOfBoundsError
 from rlm_ray.serve.http.guard import Guard
+from rlm_ray.serve.http.refusals import answer_errors
 from rlm_ray.serve.keys import Keys
 
 JSON = st.recursive(
@@ -74,6 +76,11 @@ def test_a_long_text_is_one_value_whatever_stands_in_it():
 
 def asking(**limits):
     api = FastAPI()
+    answer_errors(api)
+
+    @api.post("/v1/responses")
+    async def respond(body: dict[str, Any]) -> int:
+        return len(body)
 
     @api.post("/v1/chat/completions")
     async def chat(request: Request) -> int:
@@ -90,9 +97,10 @@ def asking(**limits):
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
-async def test_twenty_megabytes_of_messages_are_refused_before_they_are_decoded():
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_twenty_megabytes_of_messages_are_refused_before_they_are_decoded(path):
     body = json.dumps({"messages": [{"role": "user", "content": "x"}] * 600_000}).encode()
-    reply = await asking().post("/v1/chat/completions", content=body)
+    reply = await asking().post(path, content=body, headers={"content-type": "application/json"})
     assert reply.status_code == 413
     assert reply.json()["error"]["code"] == "too_many_values"
     assert "upload them as files" in reply.json()["error"]["message"]
@@ -103,3 +111,14 @@ async def test_as_many_megabytes_of_one_text_are_taken_and_an_upload_is_not_coun
     assert (await asking().post("/v1/chat/completions", content=body)).json() == 1
     reply = await asking().post("/v1/files", content=b"[" * 1000)
     assert reply.json() == 1000
+
+
+async def test_a_body_that_grows_too_large_without_saying_so_is_refused():
+    async def pieces():
+        for _ in range(3):
+            yield b" " * 1000
+
+    reply = await asking(body_bytes=2000).post(
+        "/v1/responses", content=pieces(), headers={"content-type": "application/json"}
+    )
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")

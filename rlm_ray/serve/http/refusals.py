@@ -144,6 +144,10 @@ def answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def of_http(_: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(
+            error.__cause__, Refusal
+        ):  # raised while the body was read, and wrapped by whoever read it
+            return error.__cause__.reply()
         reply = Refusal(error.status_code, "http_error", str(error.detail)).reply()
         reply.headers.update(error.headers or {})
         return reply
