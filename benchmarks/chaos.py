@@ -344,7 +344,7 @@ def driver_killed(server: ServerProcess, run_dir: str, dice: random.Random, righ
     unknown = sent_by_all - answers_in(folder)
     started = time.perf_counter()
     resume = [sys.executable, "-m", "rlm_ray.cli", "resume", "last", "--set", f"run_dir={run_dir}"]
-    resume += ["--api-key", "none", "--json"]
+    resume += ["--api-key", "none", "--trust-record", "--json"]
     done = subprocess.run(resume, env=environment, capture_output=True, text=True, check=False, timeout=300)
     paid = server.stats()["calls"]
     result = json.loads(done.stdout) if done.stdout else {"answer": None, "usage": None}

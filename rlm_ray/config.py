@@ -21,9 +21,12 @@ from rlm_ray.core.secrets import HIDDEN, without_secrets
 from rlm_ray.errors import ConfigError
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.tables import build, did_you_mean, typed
+from rlm_ray.trust import destinations
 
 CONFIG_FILE = "rlm-ray.toml"
 ENVIRONMENT_PREFIX = "RLM_RAY_"
+CONFIG_VARIABLE = "RLM_RAY_CONFIG"
+"""Names a file of settings that may say anything: the user's own word."""
 OTHER_VARIABLES = frozenset({"RLM_RAY_SERVE_KEYS"})
 """Variables of that prefix that are no settings of a run: other parts of this package read them."""
 DEFAULT_MODEL = "offline/extractive"
@@ -169,8 +172,9 @@ def settings_from(options: Mapping[str, Any], base: Settings | None = None) -> S
 
 
 def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Settings:
-    """Settings from `rlm-ray.toml` in `folder`, then the environment, then `options` (dotted names)."""
-    merged = _from_file(folder / CONFIG_FILE)
+    """Settings from `rlm-ray.toml` in `folder`, or the file `RLM_RAY_CONFIG` names, then the environment, then `options`
+    (dotted names)."""
+    merged = _found_file(folder / CONFIG_FILE, environment.get(CONFIG_VARIABLE, ""))
     for name, value in {**_from_environment(environment), **options}.items():
         if value is None:
             continue
@@ -239,6 +243,20 @@ def setting_names() -> list[str]:
     return names
 
 
+def _found_file(path: Path, named: str) -> dict[str, Any]:
+    """Settings of the file that is named, else of the one that is found; that one may not say where things go."""
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise ConfigError(CONFIG_VARIABLE, f"there is no file {named}")
+        return _from_file(path)
+    table = _from_file(path)
+    for name, value in destinations(table).items():
+        why = f"is {value!r} in {path}, where questions and keys would go; a file that just lies there may not say that"
+        raise ConfigError(name, f"{why}: set {CONFIG_VARIABLE}={path} if it is yours")
+    return table
+
+
 def _from_file(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
@@ -255,6 +273,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(ENVIRONMENT_PREFIX + "TEST_"):
             continue
         if variable in OTHER_VARIABLES:
+            continue
+        if variable == CONFIG_VARIABLE:
             continue
         if variable not in names:
             raise ConfigError(variable, f"is no setting{did_you_mean(variable, [*names, *OTHER_VARIABLES])}")

@@ -58,6 +58,12 @@ def noted_fingerprint(folder: RunFolder) -> str:
     return "" if noted is None else str(json.loads(noted)["fingerprint"])
 
 
+def noted_paths(folder: RunFolder) -> list[str]:
+    """The files it was read from; none where a copy is kept."""
+    noted = folder.load(FACTS)
+    return [] if noted is None else [str(path) for path in json.loads(noted)["paths"]]
+
+
 def _context(data: bytes, offsets: list[int] | None, ids: list[str] | None) -> Context:
     if offsets is None:
         return make_context(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +62,9 @@ class Earlier:
 
 def earlier_lives(folder: RunFolder, fingerprint_: str = "") -> Earlier:
     """Read them. Raises `JournalError` where there is nothing to go on from."""
+    if (owner := folder.owner()) not in (None, os.geteuid()):
+        why = f"belongs to another user (uid {owner}), whose word its settings are; copy it to a folder of your own first"
+        raise JournalError(folder.run_id, why)
     records = folder.records()
     opened = [record for record in records if isinstance(record, RunOpened)]
     if not opened:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from rlm_ray.config import Settings, settings_as_table, settings_from_table
 from rlm_ray.core.context import Context
 from rlm_ray.core.model import Message
 from rlm_ray.earlier import Earlier, earlier_lives
-from rlm_ray.errors import JournalError
+from rlm_ray.errors import ConfigError, InputError, JournalError
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.run import Result, Run
 from rlm_ray.sources import read_context
+from rlm_ray.trust import destinations, value_at, without
 
 PATIENCE_S = 2.0
 
@@ -25,23 +26,39 @@ def take_up(
     context: Any,
     change: Callable[[Settings], Settings],
     messages: Sequence[Message] = (),
+    *,
+    trust_record: bool = False,
 ) -> Run | Result:
     """The next life of a run, to be started; or its result, where it has its answer and nothing shall differ now.
 
-    `change` makes the new settings of the recorded ones, which hold no keys. `messages` are those of a conversation that
-    is one plain call.
+    `change` makes the new settings of the recorded ones, which hold no keys. Without `trust_record` it is also the one
+    to say where questions and keys go: a record may have been written by anybody. Raises `ConfigError` where it does
+    not. `messages` are those of a conversation that is one plain call.
     """
     _wait_until_free(folder)
     earlier = earlier_lives(folder)
     run_dir = folder.address.rpartition("/")[0]
+    withheld = destinations(without(earlier.settings, {"run_dir": 1}))
     settings = replace(change(settings_from_table(earlier.settings)), run_dir=run_dir)
     if context is None and earlier.answered(settings_as_table(settings)):
         return _result(earlier, run_dir)
-    source, fingerprint = _context(folder, context)
+    if not trust_record:
+        settings = replace(change(settings_from_table(without(earlier.settings, withheld))), run_dir=run_dir)
+        _check_given(settings, withheld)
+    source, fingerprint = _context(folder, context, trust_record=trust_record)
     earlier = replace(earlier, fingerprint=fingerprint)
     return Run(
         settings, earlier.query, source, follow_ups=earlier.follow_ups, earlier=earlier, messages=messages
     )
+
+
+def _check_given(settings: Settings, withheld: Mapping[str, Any]) -> None:
+    """The caller has said something in place of each setting that is not taken from the record."""
+    table, defaults = settings_as_table(settings), settings_as_table(Settings())
+    for name, recorded in withheld.items():
+        if value_at(table, name) in (None, "", value_at(defaults, name)):
+            why = f"was {recorded!r} in the record, which anybody may have written; give it again, or trust the record"
+            raise ConfigError(name, f"{why} (--trust-record, trust_record=True)")
 
 
 def _wait_until_free(folder: RunFolder) -> None:
@@ -54,9 +71,13 @@ def _wait_until_free(folder: RunFolder) -> None:
         time.sleep(0.1)
 
 
-def _context(folder: RunFolder, given: Any) -> tuple[Context, str]:
+def _context(folder: RunFolder, given: Any, *, trust_record: bool) -> tuple[Context, str]:
     """The context to go on with, and the fingerprint of the one before; empty where that is not known."""
     if given is None:
+        if not trust_record and (paths := contexts.noted_paths(folder)):
+            what = ", ".join(paths[:3]) + (" ..." if len(paths) > 3 else "")
+            why = f"read {what}, says its record, which anybody may have written; name the input again, or trust the record"
+            raise InputError(folder.run_id, f"{why} (--trust-record, trust_record=True)")
         return contexts.kept(folder)
     return read_context(given), contexts.noted_fingerprint(folder)
 

@@ -83,20 +83,23 @@ class RLM:
         return Conversation(self.settings, read_context(context), paths=paths_of(context), run=run)
 
     @classmethod
-    def resume(cls, run: str, context: Any = None, **changes: Any) -> Result:
+    def resume(cls, run: str, context: Any = None, *, trust_record: bool = False, **changes: Any) -> Result:
         """Go on with a run that was killed or stopped, from its record; see `aresume`."""
-        return run_sync(cls.aresume(run, context, **changes))
+        return run_sync(cls.aresume(run, context, trust_record=trust_record, **changes))
 
     @classmethod
-    async def aresume(cls, run: str, context: Any = None, **changes: Any) -> Result:
+    async def aresume(
+        cls, run: str, context: Any = None, *, trust_record: bool = False, **changes: Any
+    ) -> Result:
         """Go on with a run (its id, the beginning of it, or `last`): what is on record is not paid again.
 
         `changes` are settings that shall differ now, such as higher limits; keys are never recorded, so one that was
-        given as `api_key` is given again. Without `context` it is the recorded one. A run that has its answer gives it.
+        given as `api_key` is given again. So is where questions and keys go (`api_base`, `cluster.address` ...) and which
+        files are read, unless you `trust_record`: a record may have been written by anybody. Without `context` it is the recorded one. A run that has its answer gives it.
         """
         folder = find_run(run, settings_from({"run_dir": changes.get("run_dir", True)}).run_dir)
         change = partial(_changed, changes)
-        taken = await asyncio.to_thread(take_up, folder, context, change)
+        taken = await asyncio.to_thread(partial(take_up, folder, context, change, trust_record=trust_record))
         if isinstance(taken, Result):
             return taken
         await taken.start()

@@ -101,3 +101,27 @@ def test_variables_of_the_service_are_no_settings_and_harm_no_other_command(tmp_
     assert load_settings({}, {"RLM_RAY_SERVE_KEYS": "keys: []"}, tmp_path).model == Settings().model
     with pytest.raises(ConfigError, match="did you mean 'RLM_RAY_SERVE_KEYS'"):
         load_settings({}, {"RLM_RAY_SERVE_KEY": "x"}, tmp_path)
+
+
+FOUND = [
+    '[params]\napi_base = "http://evil/v1"', '[params]\nbase_url = "http://evil"', '[params]\nextra_headers = {X = "y"}',
+    '[params]\napi_key = "sk-of-somebody"', "[params]\nssl_verify = false", '[params]\nstop = "http://evil"',
+    '[cluster]\naddress = "evil:6379"', 'run_dir = "s3://evil/runs"', 'cache = "/home/me/evil"',
+    'model = "huggingface/https://evil"', "[sandbox]\nallow_degraded = true",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FOUND)
+def test_a_file_that_just_lies_there_does_not_say_where_questions_and_keys_go(tmp_path, text):
+    (tmp_path / "rlm-ray.toml").write_text(text)
+    with pytest.raises(
+        ConfigError, match=r"a file that just lies there may not say that: set RLM_RAY_CONFIG="
+    ):
+        load_settings({}, {}, tmp_path)
+    named = {"RLM_RAY_CONFIG": str(tmp_path / "rlm-ray.toml")}
+    assert load_settings({}, named, tmp_path / "elsewhere") != Settings()
+
+
+def test_a_named_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(ConfigError, match=r"RLM_RAY_CONFIG: there is no file nowhere\.toml"):
+        load_settings({}, {"RLM_RAY_CONFIG": "nowhere.toml"}, tmp_path)

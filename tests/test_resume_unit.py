@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
 
 from rlm_ray import contexts
-from rlm_ray.config import Settings, settings_as_table, settings_from
+from rlm_ray.config import Cluster, Settings, settings_as_table, settings_from
 from rlm_ray.core.context import make_context
 from rlm_ray.core.inputs import Input
 from rlm_ray.core.model import Usage
 from rlm_ray.core.records import CallEnded, CallSent, RunEnded, RunOpened, to_line, without_content
-from rlm_ray.errors import InputError, JournalError
+from rlm_ray.errors import ConfigError, InputError, JournalError
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.resume import take_up
 from rlm_ray.run import Result, Run
 from rlm_ray.sources import read_context
+from rlm_ray.trust import value_at
 
 RUN = "20260102-030405-abcdef"
 SETTINGS = Settings(model="m", max_iterations=7, params={"api_key": "sk-0123456789", "temperature": 0.5})
@@ -101,9 +103,9 @@ def test_files_are_read_again_and_a_changed_one_is_another_context(run_dir, tmp_
     file = tmp_path / "input.txt"
     file.write_text("before")
     folder = recorded(run_dir, OPENED, paths=[file])
-    assert (run := take_up(folder, None, SAME))._earlier.context_key(run._context) == ""
+    assert (run := take_up(folder, None, SAME, trust_record=True))._earlier.context_key(run._context) == ""
     file.write_text("after")
-    run = take_up(folder, None, SAME)
+    run = take_up(folder, None, SAME, trust_record=True)
     assert run._context.text() == "after"
     assert run._earlier.context_key(run._context) == run._context.fingerprint()
 
@@ -145,3 +147,46 @@ def test_a_run_in_an_object_store_goes_on_there(run_dir):
     url = f"memory://resume{abs(hash(run_dir))}"
     run = take_up(recorded(url, OPENED, *CALLS), None, SAME)
     assert (run.settings.run_dir, run._context.text()) == (url, "the input")
+
+
+ADDRESSED = [
+    ({"params": {"api_base": "http://evil/v1"}}, "params.api_base", {"api_base": "http://mine/v1"}),
+    ({"params": {"base_url": "http://evil/v1"}}, "params.base_url", {"base_url": "http://mine/v1"}),
+    ({"params": {"api_base": "https://evil/v1?code=0123456789"}}, "params.api_base", {"api_base": "http://mine/v1"}),
+    ({"params": {"aws_bedrock_runtime_endpoint": "http://evil"}}, "aws_bedrock_runtime_endpoint", {"aws_bedrock_runtime_endpoint": "x"}),
+    ({"params": {"client_certificate_file": "/etc/passwd"}}, "client_certificate_file", {"client_certificate_file": "/mine"}),
+    ({"params": {"ssl_verify": False}}, "params.ssl_verify", {"ssl_verify": True}),
+    ({"cluster": Cluster(address="evil:6379")}, "cluster.address", {"cluster": Cluster(address="mine:6379")}),
+    ({"cache": "/home/me/evil"}, "cache", {"cache": "/home/me/mine"}),
+    ({"model": "huggingface/https://evil/v1"}, "model", {"model": "openai/gpt"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("recorded_settings", "name", "given"), ADDRESSED, ids=[name for _, name, _ in ADDRESSED]
+)
+def test_where_things_go_is_the_callers_word_and_not_the_records(run_dir, recorded_settings, name, given):
+    table = settings_as_table(replace(SETTINGS, **recorded_settings))
+    folder = recorded(run_dir, replace(OPENED, settings=table), *CALLS)
+    with pytest.raises(
+        ConfigError, match=rf"{name}: was .* in the record, .*give it again, or trust the record"
+    ):
+        take_up(folder, None, SAME)
+    assert "evil" not in repr(take_up(folder, None, changed(**given)).settings)
+    trusted = take_up(folder, None, SAME, trust_record=True).settings
+    assert "***" in repr(table) or value_at(settings_as_table(trusted), name) == value_at(table, name)
+
+
+def test_the_paths_of_a_record_are_not_read_without_a_word(run_dir, tmp_path):
+    (tmp_path / "secret.txt").write_text("of mine")
+    folder = recorded(run_dir, OPENED, paths=[tmp_path / "secret.txt"])
+    with pytest.raises(InputError, match=r"read .*secret.txt, says its record.*name the input again"):
+        take_up(folder, None, SAME)
+    assert take_up(folder, "another", SAME)._context.text() == "another"
+
+
+def test_a_folder_of_another_user_is_refused(run_dir, monkeypatch):
+    folder = recorded(run_dir, OPENED, *CALLS, ANSWERED)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(JournalError, match=r"belongs to another user .*copy it to a folder of your own"):
+        take_up(folder, None, SAME, trust_record=True)

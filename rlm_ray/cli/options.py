@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ import typer
 from rlm_ray.cli import exits
 from rlm_ray.config import Settings, load_settings
 from rlm_ray.errors import ConfigError
+from rlm_ray.trust import destinations
 
 Sets = Annotated[
     list[str] | None,
@@ -91,6 +93,12 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
 def settings_of(given: Given) -> Settings:
     """Settings from the file, the environment and the options of a command."""
     return load_settings(given, os.environ, Path.cwd())
+
+
+def own_destinations() -> Given:
+    """Where this user's own settings send questions and keys; for a run whose record is not to say it."""
+    found = destinations(asdict(settings_of({})))
+    return {name: value for name, value in found.items() if name != "run_dir"}
 
 
 def run_dir_of(sets: list[str] | None) -> str:

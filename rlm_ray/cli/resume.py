@@ -22,6 +22,13 @@ RunName = Annotated[
     ),
 ]
 
+TrustRecord = Annotated[
+    bool,
+    typer.Option(
+        "--trust-record", help="Take addresses and paths from the record, too: only for a run of your own."
+    ),
+]
+
 
 @options.settings_options(
     "model", "recursive_model", "params.api_base", "params.api_key", "limits.cost_usd", "limits.time_s"
@@ -31,6 +38,7 @@ def resume(
     paths: Paths = None,
     *,
     given: options.Given,
+    trust_record: TrustRecord = False,
     as_json: options.Json = False,
 ) -> None:
     """Go on with a run that was killed or stopped, from its record.
@@ -41,7 +49,13 @@ def resume(
     with exits.errors_as_exits():
         run_dir = options.settings_of({name: given[name] for name in given.keys() & {"run_dir"}}).run_dir
         context = context_of(paths) if paths else None
-        taken = take_up(find_run(run, run_dir), context, lambda recorded: changed(recorded, given))
+        own = options.own_destinations()
+        taken = take_up(
+            find_run(run, run_dir),
+            context,
+            lambda recorded: changed(recorded, {**({} if trust_record else own), **given}),
+            trust_record=trust_record,
+        )
         result = taken if isinstance(taken, Result) else asyncio.run(_go_on(taken))
     running.print_result(result, as_json=as_json)
     raise typer.Exit(running.code_of(result))

@@ -38,6 +38,13 @@ class RunFolder:
         """There is a journal, be it empty."""
         return self._store.exists()
 
+    def owner(self) -> int | None:
+        """The user id of whoever owns a local folder; None where there is none, or it lies in an object store."""
+        path = local_path(self.address)
+        with contextlib.suppress(FileNotFoundError):
+            return None if path is None else path.stat().st_uid
+        return None
+
     def size(self) -> int:
         """Of the journal, in bytes."""
         return self._store.size()

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
@@ -59,7 +60,8 @@ class Lives:
                 break
             await asyncio.sleep(1)
         settings = self.settings(noted)
-        return await asyncio.to_thread(take_up, folder, None, lambda _: settings, messages_of(noted))
+        take = partial(take_up, folder, None, lambda _: settings, messages_of(noted), trust_record=True)
+        return await asyncio.to_thread(take)
 
     async def none(self) -> Run:
         """Of a run that nobody waits for any more."""

@@ -52,7 +52,7 @@ async def test_a_run_whose_disk_is_full_stops_and_goes_on_when_there_is_room(ask
             await asyncio.sleep(0.01)
     assert 3 < server.calls < CALLS
     disk(None)
-    result = await RLM.aresume(run.run_id, api_key="k")
+    result = await RLM.aresume(run.run_id, api_key="k", trust_record=True)
     assert result.answer == ANSWER
     unrecorded = server.peak_in_flight  # what went out when nothing more could be written
     assert server.calls <= CALLS + result.usage.repaid_calls + unrecorded

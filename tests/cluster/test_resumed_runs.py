@@ -95,7 +95,14 @@ def test_a_finished_run_is_answered_from_its_record_for_nothing(ask, server):
 def test_a_changed_model_gets_its_own_answers_and_unchanged_parts_are_kept(ask, server):
     result = ask(server, max_depth=2, leaf_chars=200).run(TREE, TEXT)
     server.reset()
-    again = RLM.resume(result.run_id, TEXT, model="openai/other", recursive_model="openai/root", api_key="k")
+    again = RLM.resume(
+        result.run_id,
+        TEXT,
+        model="openai/other",
+        recursive_model="openai/root",
+        api_key="k",
+        trust_record=True,
+    )
     assert again.answer == result.answer
     assert [request.model for request in server.requests] == ["other"] * 2  # its children are what they were
 
@@ -104,7 +111,7 @@ def test_a_run_stopped_by_a_limit_goes_on_under_a_higher_one(ask, server):
     rlm = ask(server, max_depth=2, leaf_chars=200, limits=Limits(calls=30))
     stopped = rlm.run(TREE, TEXT)
     assert stopped.stop_reason == "calls"
-    again = RLM.resume(stopped.run_id, limits=Limits(calls=100), api_key="k")
+    again = RLM.resume(stopped.run_id, limits=Limits(calls=100), api_key="k", trust_record=True)
     assert again.stop_reason == "answered"
     assert again.usage.total.calls <= CALLS + 1  # and the last call of the life before
 
@@ -160,7 +167,7 @@ def test_a_run_whose_driver_was_killed_is_resumed_by_the_command_line(answer, sl
     recorded = sum(isinstance(record, CallEnded) for record in folder.records())
     in_flight = slow.calls - recorded
     environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    resume = [sys.executable, "-m", "rlm_ray.cli", "resume", "last", "--api-key", "k"]
+    resume = [sys.executable, "-m", "rlm_ray.cli", "resume", "last", "--api-key", "k", "--trust-record"]
     done = subprocess.run(
         resume, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
     )

@@ -73,6 +73,7 @@ def test_stopped_recorded_run_goes_on_to_its_answer(cluster, runs, model):
         cluster=cluster,
         api_base=model.url,
         api_key="k",
+        trust_record=True,
         limits={"calls": None},
     )
     assert (result.answer, result.stop_reason) == ("540 words", "answered")
@@ -89,4 +90,4 @@ def test_recorded_conversation_goes_on(cluster, runs, model):
 
 def test_run_recorded_without_content_says_that_it_cannot_go_on(runs):
     with pytest.raises(Exception, match="recorded without content"):
-        RLM.resume(RUN_IDS["no_content"], run_dir=str(runs), api_key="k")
+        RLM.resume(RUN_IDS["no_content"], run_dir=str(runs), api_key="k", trust_record=True)

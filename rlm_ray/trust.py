@@ -1,0 +1,91 @@
+"""Settings that say where questions, keys and files go: they want a user's own word.
+
+A record that was copied here, or a `rlm-ray.toml` of a downloaded folder, is somebody else's: what only shapes an answer
+is taken from it, where it goes is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlm_ray.core.secrets import HIDDEN, is_secret
+
+SHAPING_PARAMS = frozenset(
+    [
+        "cache_control",
+        "drop_params",
+        "frequency_penalty",
+        "keep_alive",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "min_p",
+        "n",
+        "num_ctx",
+        "presence_penalty",
+        "reasoning",
+        "reasoning_effort",
+        "repetition_penalty",
+        "response_format",
+        "seed",
+        "service_tier",
+        "stop",
+        "temperature",
+        "thinking",
+        "timeout",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+    ]
+)
+"""litellm parameters that go to the provider and no further; any other may name an address, a key or a file."""
+
+
+def destinations(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a table of settings, by their dotted names. What is hidden there comes from the caller in any case."""
+    found = {
+        f"params.{name}": value for name, value in _table(table, "params").items() if _leads_away(name, value)
+    }
+    for name in ("model", "recursive_model"):
+        if "://" in str(table.get(name, "")):
+            found[name] = table[name]
+    cluster, sandbox = _table(table, "cluster"), _table(table, "sandbox")
+    if cluster.get("address"):
+        found["cluster.address"] = cluster["address"]
+    if sandbox.get("allow_degraded"):
+        found["sandbox.allow_degraded"] = sandbox["allow_degraded"]
+    return found | {
+        name: table[name] for name in ("cache", "run_dir") if isinstance(table.get(name), str) and table[name]
+    }
+
+
+def without(table: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The table without these dotted names."""
+    return {
+        name: without(value, {key.removeprefix(f"{name}."): 1 for key in names if key.startswith(f"{name}.")})
+        if isinstance(value, Mapping)
+        else value
+        for name, value in table.items()
+        if name not in names
+    }
+
+
+def value_at(table: Mapping[str, Any], name: str) -> Any:
+    """What stands under a dotted name; None where nothing does."""
+    group, _, key = name.rpartition(".")
+    return (_table(table, group) if group else table).get(key)
+
+
+def _leads_away(name: str, value: Any) -> bool:
+    if name in SHAPING_PARAMS:
+        return "://" in str(value)
+    return value is not None and not (is_secret(name) and value == HIDDEN)
+
+
+def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = table.get(name)
+    return inner if isinstance(inner, Mapping) else {}
