@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from rlm_ray.core.cell import Outcome, SubCalls
 from rlm_ray.core.context import Document
-from rlm_ray.sandbox import jail, messages
+from rlm_ray.sandbox import copies, guards, jail, messages
 from rlm_ray.sandbox.frames import MAX_FRAME_BYTES, Decoder, Frame, encode, fits
 from rlm_ray.sandbox.output import Output
 from rlm_ray.sandbox.parts import Content, Parts, parts_of
@@ -85,6 +85,9 @@ def _serve(channel: Channel, parts: Parts | None, *, filtered: bool) -> NoReturn
         channel,
         Output(facts["output_chars"], channel.printed),
     )
+    if filtered:
+        copies.install()
+        guards.install()
     channel.send(encode("ready"))
     while True:
         frame = channel.receive()

@@ -47,9 +47,9 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from rlm_ray.sandbox import advice, guards, hints
+from rlm_ray.sandbox import advice, copies, guards, hints
 from rlm_ray.sandbox.clock import Clock, datetime_names, time_names
-from rlm_ray.sandbox.proxy import Module
+from rlm_ray.sandbox.proxy import Module, module, names_of
 
 INTERNAL = frozenset(
     {"_strptime", "_io", "_collections_abc", "_decimal", "_pydecimal", "encodings", "copyreg"}
@@ -138,17 +138,17 @@ INJECTED = ("re", "json", "math", "collections", "itertools", "datetime", "funct
 
 def _proxies() -> dict[str, Module]:
     found = {module.__name__: _pick(module, names) for module, names in _NAMES.items()}
-    found["typing"] = Module("typing", hints.names())
-    found["warnings"] = Module(
+    found["typing"] = module("typing", hints.names())
+    found["warnings"] = module(
         "warnings", dict.fromkeys(("filterwarnings", "simplefilter", "warn"), _nothing)
     )
     return found
 
 
-def _pick(module: Any, names: str) -> Module:
+def _pick(source: Any, names: str) -> Module:
     """The names this version of Python has."""
-    picked = {name: getattr(module, name) for name in names.split() if hasattr(module, name)}
-    return Module(module.__name__, picked | _REPLACED.get(module.__name__, {}))
+    picked = {name: getattr(source, name) for name in names.split() if hasattr(source, name)}
+    return module(source.__name__, picked | _REPLACED.get(source.__name__, {}))
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -156,7 +156,14 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 _REPLACED: dict[str, dict[str, Any]] = {
-    "functools": {"wraps": guards.wraps},
+    "collections": {"namedtuple": guards.namedtuple},
+    "copy": {"copy": copies.copy_, "deepcopy": copies.deepcopy_},
+    "dataclasses": {"dataclass": guards.dataclass},
+    "functools": {
+        "cached_property": guards.cached_property,
+        "total_ordering": guards.total_ordering,
+        "wraps": guards.wraps,
+    },
     "operator": {"attrgetter": guards.attrgetter, "methodcaller": guards.methodcaller},
     "string": {"Formatter": guards.Formatter},
     "time": {"sleep": advice.sleep},
@@ -183,7 +190,7 @@ class Modules:
         self._add("collections", {"abc": _shared["collections.abc"]})
 
     def _add(self, name: str, names: dict[str, Any]) -> None:
-        self._modules[name] = Module(name, vars(self._modules[name]) | names)
+        self._modules[name] = module(name, names_of(self._modules[name]) | names)
 
     def injected(self) -> dict[str, Module]:
         return {name: self._modules[name] for name in INJECTED}
@@ -199,7 +206,7 @@ class Modules:
         """What `__import__` is in a cell."""
         del globals_, locals_
         if name in INTERNAL:
-            return Module(name, {})
+            return module(name, {})
         if level or name not in self._modules:
             raise ModuleNotFoundError(advice.no_module(name), name=name)
         return self._modules[name if names else name.partition(".")[0]]

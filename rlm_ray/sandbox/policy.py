@@ -21,7 +21,7 @@ from RestrictedPython.transformer import copy_locations
 
 from rlm_ray.sandbox import words
 
-GETATTR, WRITE = "_getattr_", "_write_"
+GETATTR, WRITE, SUPER = "_getattr_", "_write_", "_super_"
 """The guards, as names that code cannot say."""
 
 _ASYNC = (
@@ -97,6 +97,9 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         self.check_name(node, node.id)
+        if node.id == "super" and isinstance(node.ctx, ast.Load):
+            # With arguments it may begin anywhere among the bases of anything.
+            return ast.copy_location(ast.Name(SUPER, ast.Load()), node)
         return node
 
     def visit_Global(self, node: ast.Global) -> ast.AST:
@@ -125,11 +128,35 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
 
     # Assignments, loops and calls stay native
 
-    visit_Assign = visit_AugAssign = visit_With = visit_Call = visit_Subscript
+    visit_AugAssign = visit_With = visit_Subscript
     visit_For = visit_comprehension = visit_ListComp = visit_SetComp = visit_Subscript
     visit_DictComp = visit_GeneratorExp = visit_NamedExpr = visit_Subscript
     visit_Match = visit_match_case = visit_Subscript
     visit_MatchValue = visit_MatchSingleton = visit_MatchSequence = visit_MatchOr = visit_Subscript
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        match node:
+            case ast.Call(ast.Name("super"), [], []):
+                return node
+            case _:
+                return self.node_contents_visit(node)  # type: ignore[no-any-return]
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        match node.targets:
+            case [ast.Name("__match_args__")]:
+                self._check_match_args(node.value)
+                return node
+            case _:
+                return self.node_contents_visit(node)  # type: ignore[no-any-return]
+
+    def _check_match_args(self, value: ast.expr) -> None:
+        """They name attributes that `case C(x)` reads, so they must be plain to see."""
+        names = value.elts if isinstance(value, ast.Tuple) else [value]
+        for name in names:
+            if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
+                self.error(value, "__match_args__ must be a tuple of names as literal strings here")
+            elif words.refuses_pattern(name.value):
+                self.error(name, f"the attribute {name.value!r} cannot stand in a pattern here")
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         in_class, annotation = self._in_class, node.annotation
@@ -148,7 +175,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
     def visit_MatchClass(self, node: ast.MatchClass) -> ast.AST:
         for name in node.kwd_attrs:
             self.check_attribute(node, name)
-            if name in words.SPECIAL:
+            if words.refuses_pattern(name):
                 self.error(node, f"the attribute {name!r} cannot stand in a pattern here")
         return self.node_contents_visit(node)  # type: ignore[no-any-return]
 
@@ -186,6 +213,8 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
         self.check_name(node, node.name)
         if any(keyword.arg == "metaclass" for keyword in node.keywords):
             self.error(node, "metaclasses are not available here; for an abstract class inherit from abc.ABC")
+        if any(keyword.arg is None for keyword in node.keywords):
+            self.error(node, "** is not available in a class statement here: write its keywords out")
         _drop_type_parameters(node)
         return self._within(node, in_class=True)
 

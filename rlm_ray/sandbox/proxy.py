@@ -2,6 +2,9 @@
 
 Never the module itself: public attributes of json, re, enum, typing and a dozen others lead to
 `sys`, `os` or `builtins`, and `__all__` is no list of safe names.
+
+Each is the one instance of a class of its own, which holds the names: looking one up costs what it costs in a module,
+and there is no dict to write to, no constructor to call again.
 """
 
 from __future__ import annotations
@@ -13,21 +16,34 @@ from typing import Any, NoReturn
 class Module:
     """Attributes as given, none to be changed."""
 
-    def __init__(self, name: str, names: Mapping[str, Any]) -> None:
-        self.__dict__.update(names)
-        self.__dict__["__name__"] = name
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        return f"<module {self.__dict__['__name__']!r}>"
+        return f"<module {type(self).__name__!r}>"
 
     def __dir__(self) -> list[str]:
-        return sorted(self.__dict__)
+        return sorted(names_of(self))
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"module {self.__dict__['__name__']!r} has no attribute {name!r} here")
+        raise AttributeError(f"module {type(self).__name__!r} has no attribute {name!r} here")
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"module {self.__dict__['__name__']!r} cannot be changed")
+        raise AttributeError(f"module {type(self).__name__!r} cannot be changed")
 
     def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"module {self.__dict__['__name__']!r} cannot be changed")
+        raise AttributeError(f"module {type(self).__name__!r} cannot be changed")
+
+
+def module(name: str, names: Mapping[str, Any]) -> Module:
+    """A stand-in with these names."""
+    held = {each: staticmethod(value) for each, value in names.items()}
+    kind = type(name, (Module,), {"__slots__": (), "__name__": name, **held})
+    found: Module = kind()
+    return found
+
+
+def names_of(proxy: Module) -> dict[str, Any]:
+    """What a stand-in offers."""
+    return {
+        name: value.__func__ for name, value in vars(type(proxy)).items() if isinstance(value, staticmethod)
+    }

@@ -40,7 +40,7 @@ def show(variables: tuple[Variable, ...]) -> str:
 def _kind(value: object) -> str:
     if isinstance(value, type):
         return "class"
-    kind = type(value)
+    kind = Module if isinstance(value, Module) else type(value)
     return _KINDS.get(kind) or type.__dict__["__name__"].__get__(kind)
 
 

@@ -38,6 +38,7 @@ def builtins_of(modules: Modules, print_: Callable[..., None]) -> dict[str, Any]
         "dir": guards.dir_,
         policy.GETATTR: guards.getattr_,
         policy.WRITE: guards.write,
+        policy.SUPER: guards.super_,
         **modules.injected(),
     }
 

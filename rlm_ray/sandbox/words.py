@@ -17,7 +17,10 @@ METHODS = frozenset(
 )
 """Special methods that a class may define."""
 
-SPECIAL = frozenset({"format", "format_map", "__class__", "__dict__", "__setattr__", "__delattr__"})
+SPECIAL = frozenset(
+    {"format", "format_map", "register"}
+    | {f"__{name}__" for name in ("class", "dict", "setattr", "delattr", "set", "set_name")}
+)
 """Attributes whose value depends on a check at run time; all others are read natively."""
 
 _ATTRIBUTES = (
@@ -27,9 +30,15 @@ _ATTRIBUTES = (
 )
 
 _NAMES = METHODS | {
-    "__name__", "__doc__", "__slots__", "__match_args__", "__all__", "__version__", "__author__", "__debug__",
+    "__name__", "__doc__", "__slots__", "__all__", "__version__", "__author__", "__debug__",
     "_missing_", "_generate_next_value_", "_ignore_", "_order_",
 }  # fmt: skip
+
+_ENUM_ATTRIBUTES = {
+    "_missing_", "_generate_next_value_", "_ignore_", "_order_", "_value_", "_name_", "_member_names_",
+    "_member_map_",
+}  # fmt: skip
+"""Of names with one underscore at both ends, `enum` has others that write into modules."""
 
 _WRITTEN_ATTRIBUTES = {"__doc__", "__name__", "__cause__", "__context__"}
 
@@ -39,10 +48,17 @@ def refuses_name(name: str) -> bool:
     return name.startswith("_") and name.endswith("_") and bool(name.strip("_")) and name not in _NAMES
 
 
+def refuses_pattern(name: str) -> bool:
+    """Attributes that `case C(x)` may not read: a pattern's reads cannot be checked at run time."""
+    return name in SPECIAL or refuses_attribute(name)
+
+
 def refuses_attribute(name: str, *, written: bool = False) -> bool:
-    """Special attributes, and those that lead to frames and code."""
-    if name in INSPECT_ATTRIBUTES:
+    """Special attributes, and those that lead to frames, code and base classes."""
+    if name in INSPECT_ATTRIBUTES or name == "mro":
         return True
+    if name.startswith("_") and name.endswith("_") and not name.startswith("__") and name.strip("_"):
+        return name not in _ENUM_ATTRIBUTES
     if not (name.startswith("__") and name.endswith("__") and name.strip("_")):
         return False
     return name not in (_WRITTEN_ATTRIBUTES if written else _ATTRIBUTES)
