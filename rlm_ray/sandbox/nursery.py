@@ -81,6 +81,16 @@ class Nursery:
         if child.number in self._children:
             self._post({"op": "kill", "id": child.number})
 
+    def idle(self, child: Child) -> None:
+        """Its cell has ended: it has no reason to use the processor until it is `busy` again."""
+        if child.number in self._children:
+            self._post({"op": "idle", "id": child.number})
+
+    def busy(self, child: Child) -> None:
+        """Its next cell begins."""
+        if child.number in self._children:
+            self._post({"op": "busy", "id": child.number})
+
     def close(self) -> None:
         """The zygote sees the end of its socket, kills and reaps its children, and exits."""
         if self.alive:

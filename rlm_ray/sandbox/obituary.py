@@ -24,6 +24,8 @@ def of_status(status: int, settings: Sandbox) -> str:
             f"the cell used more than {settings.cell_cpu_s:g} s of processor time",
             "and compute less in one cell",
         )
+    if code == -signal.SIGXCPU:
+        return _sentence("it used processor time while no cell ran")
     if code in (EXIT_MEMORY, -signal.SIGKILL):
         return _sentence(
             f"it ran out of memory ({settings.memory_mb:,} MB beyond the context)", "and keep less at a time"

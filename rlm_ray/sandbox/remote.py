@@ -106,7 +106,10 @@ class Repl:
             await self.ready()
             question = self._opening.query if query is None else query
             code = encode("run", [question, *blocks], now=time.time() if now is None else now)
-            done = await self._drive(self._living(), code, serve, running)
+            child, nursery = self._living()
+            nursery.busy(child)
+            done = await self._drive(child, code, serve, running)
+            nursery.idle(child)
         except Lost as lost:
             await self._discard()
             return self._killed(running, blocks, notes, lost)
@@ -251,9 +254,10 @@ class Repl:
             await self._discard()
             raise
 
-    def _living(self) -> Child:
+    def _living(self) -> tuple[Child, Nursery]:
         assert self._child is not None
-        return self._child
+        assert self._nursery is not None
+        return self._child, self._nursery
 
     async def _write(self, child: Child, data: bytes) -> None:
         try:

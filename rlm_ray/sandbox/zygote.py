@@ -5,7 +5,11 @@ It listens on one socket, whose messages are JSON, one a packet, with file descr
     {"op": "fork", "id", "memory", "landlock", "filtered"} + [channel]   a jailed child
     {"op": "branch", "id"} + [control, memory file]   a zygote that holds one large context
     {"op": "kill", "id"}
+    {"op": "idle", "id"} and {"op": "busy", "id"}   its cell has ended, its next one begins
     and answers {"exited": id, "status": wait status}
+
+A child that uses processor time although no cell of its runs is killed, and reported as ended by SIGXCPU: whatever
+goes on in it, a thread or the handler of a signal, is no cell's, and no limit of a cell ends it.
 
 It kills only children it has not reaped, so no process id is ever used again by mistake. When its
 socket ends, so do its children and it: an actor that dies leaves nothing behind.
@@ -26,6 +30,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import types
 from typing import Any, NoReturn
 
@@ -38,6 +43,11 @@ MEMORY_FILE = struct.Struct("<QQQ")
 
 _PACKET_BYTES = 4_096
 
+IDLE_CPU_S = 1.0
+"""Processor time of a child between two cells; an honest one needs next to none."""
+_LOOK_MS = 1_000
+"""So often is looked at children that are idle."""
+
 
 class Zygote:
     """Serves one control socket until it ends."""
@@ -47,6 +57,9 @@ class Zygote:
         self._parts = parts
         self._children: dict[int, int] = {}
         """Process id → the host's number."""
+        self._idle: dict[int, float] = {}
+        """Process id → the processor time it had used when its cell ended."""
+        self._overrun: set[int] = set()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def serve(self) -> NoReturn:
@@ -56,10 +69,12 @@ class Zygote:
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         while True:
-            ready = dict(poll.poll())
+            ready = dict(poll.poll(_LOOK_MS if self._idle else None))
             if self._wake_read in ready:
                 self._reap()
-            if self._control.fileno() in ready and not self._obey():
+            if self._control.fileno() not in ready:
+                self._stop_busy_idlers()  # only when nobody's next cell may be in the socket
+            elif not self._obey():
                 self._end()
 
     def _obey(self) -> bool:
@@ -82,6 +97,12 @@ class Zygote:
                 self._fork(order, lambda: self._become_branch(descriptors[0], descriptors[1]))
             case "kill":
                 self._kill(order["id"])
+            case "idle":
+                for pid in self._pids(order["id"]):
+                    self._idle[pid] = _cpu_s(pid)
+            case "busy":
+                for pid in self._pids(order["id"]):
+                    self._idle.pop(pid, None)
 
     def _fork(self, order: dict[str, Any], become: Any) -> None:
         parent = os.getpid()
@@ -105,6 +126,7 @@ class Zygote:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._children.clear()
+        self._idle.clear()
 
     def _become_child(self, order: dict[str, Any], channel: int) -> NoReturn:
         walls = jail.Walls(order["memory"], order["landlock"])
@@ -120,16 +142,28 @@ class Zygote:
         Zygote(socket.socket(fileno=3), parts).serve()
 
     def _kill(self, number: int) -> None:
-        for pid, owner in self._children.items():
-            if owner == number:
+        for pid in self._pids(number):
+            os.kill(pid, signal.SIGKILL)
+
+    def _pids(self, number: int) -> list[int]:
+        return [pid for pid, owner in self._children.items() if owner == number]
+
+    def _stop_busy_idlers(self) -> None:
+        for pid, before in list(self._idle.items()):
+            if _cpu_s(pid) - before > IDLE_CPU_S:  # not reaped yet, so it is still itself
+                del self._idle[pid]
+                self._overrun.add(pid)
                 os.kill(pid, signal.SIGKILL)
-                return
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, _PACKET_BYTES)
         while (gone := _wait(os.WNOHANG)) is not None:
             pid, status = gone
+            self._idle.pop(pid, None)
+            if pid in self._overrun:
+                self._overrun.discard(pid)
+                status = signal.SIGXCPU
             if pid in self._children:
                 self._report(self._children.pop(pid), status)
 
@@ -154,6 +188,11 @@ def _wait(options: int) -> tuple[int, int] | None:
     except ChildProcessError:
         return None
     return (pid, status) if pid else None
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time of another process, which is not reaped yet: the clock `clock_getcpuclockid` names."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _ignore(*_: object) -> None:

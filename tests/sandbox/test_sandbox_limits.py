@@ -310,3 +310,33 @@ async def test_the_zygote_ends_when_its_host_does() -> None:
         await asyncio.sleep(0.01)
     assert process.returncode == 0
     await host.aclose()
+
+
+BURN = """
+import signal
+def burn(*_):
+    while True: pass
+signal.signal(signal.SIGALRM, burn)
+signal.setitimer(signal.ITIMER_REAL, {after})
+"""
+
+
+async def test_a_child_that_uses_the_processor_between_cells_is_killed(host: SandboxHost) -> None:
+    """Without the filter, so that only the process outside can end it."""
+    repl = await host.open(make_context("x"), "q", filtered=False)
+    await repl.run([BURN.format(after=0.05)], Served())
+    async with asyncio.timeout(20):
+        while host.children:  # noqa: ASYNC110 - the host tells nobody of an exit
+            await asyncio.sleep(0.05)
+    result = await repl.run(["print('again')"], Served())
+    assert "processor time while no cell ran" in (result.killed or "")
+    assert not result.killed_from_outside
+    assert (await repl.run(["print('again')"], Served())).output == "again\n"
+
+
+async def test_a_cell_may_compute_for_longer_than_a_child_may_between_cells() -> None:
+    async with SandboxHost(Sandbox(cell_timeout_s=50, cell_cpu_s=20)) as host:
+        repl = await host.open(make_context("x"), "q")
+        for _ in range(2):
+            result = await repl.run(["print(sum(1 for _ in range(30_000_000)))"], Served())
+            assert (result.killed, result.output) == (None, "30000000\n")
