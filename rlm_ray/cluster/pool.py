@@ -68,7 +68,7 @@ class Pool:
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._nodes: dict[str, str] = {}
         """Of the actors at work."""
-        self._free_cpus: dict[str, float] = {}
+        self._most, self._free_cpus = 0, dict[str, float]()
         self._looked = -LOOK_S
         self._crowded_since: float | None = None
         self._start_s = START_S
@@ -262,11 +262,12 @@ class Pool:
         return min(per_actor, share(sessions, SESSIONS_TARGET, outlook.actors + outlook.coming))
 
     def _free_room(self) -> Room:
-        most = self._room()
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._most, self._free_cpus = most_actors(self._cluster), free_cpus()
+            self._looked = time.monotonic()
+        most = self._most - len(self._handles) - len(self._starting)
         if most <= 0:
             return Room()
-        if time.monotonic() - self._looked >= LOOK_S:
-            self._free_cpus, self._looked = free_cpus(), time.monotonic()
         nodes = set(self._nodes.values())
         return room(self._free_cpus, nodes, self._cluster.cpus_per_actor, len(self._starting), most)
 
