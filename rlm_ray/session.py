@@ -262,7 +262,9 @@ class Session:
             why = f"{stop.why}; of the answer, {judged.why}" if judged.why else stop.why
             answer = _plain(reply.text) or self.known()
             return Completion(answer, stop.reason, why, self._trajectory)
-        return Completion(self.known(), stop.reason, stop.why, self._trajectory)
+        # For a user, bits are better than nothing; in a parent's code they would look like an answer.
+        known = self.known() if self.depth == 0 else None
+        return Completion(known, stop.reason, stop.why, self._trajectory)
 
     async def _serve(self, cell: Cell, calls: SubCalls) -> Sequence[Outcome]:
         """Answer a cell's sub-calls, in order."""

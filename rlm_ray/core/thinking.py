@@ -67,12 +67,13 @@ _MESSAGE_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _BARE_CHANNELS = re.compile(r"\A\s*analysis(?=[A-Z\s]).*?assistant\s?final", re.DOTALL)
 """Special tokens were left out where the reply was decoded."""
 _PASSES = 16
+_MAY_THINK = re.compile(r"[<\[◁]|\A\s*analysis")
 
 
 def split_thinking(text: str) -> tuple[str, str]:
     """What the model says, and what it thought; the text as it is where there is no thinking. Takes linear time."""
     thoughts: list[str] = []
-    for _ in range(_PASSES):
+    for _ in range(_PASSES if _MAY_THINK.search(text) else 0):
         found = _harmony(text) or _tagged(text)
         if found is None:
             break

@@ -20,7 +20,7 @@ from typing import Any
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.models import litellm_errors, model_limits, prices
-from rlm_ray.models.litellm_reply import join_parts, read_reply
+from rlm_ray.models.litellm_reply import check_bodies, read_reply
 from rlm_ray.models.quiet_logging import Quiet, quiet_logging
 from rlm_ray.models.usage_counts import tolerate_odd_counts
 
@@ -60,7 +60,6 @@ def import_litellm() -> Any:
     warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
     gc.disable()  # half a million objects are made and none is garbage: a fifth of the time was looking for some
     import litellm
-    from litellm.litellm_core_utils.llm_response_utils import convert_dict_to_response
 
     from rlm_ray.models import offline
 
@@ -70,8 +69,7 @@ def import_litellm() -> Any:
     litellm.telemetry = False
     litellm.drop_params = True  # a parameter a provider does not know is left out, not an error
     _raise_unprocessable_errors()
-    # Its own refuses `content` as a list of parts.
-    convert_dict_to_response.extract_reasoning_content = join_parts
+    check_bodies(litellm)
     tolerate_odd_counts(litellm)
     offline.register()
     litellm.utils.custom_llm_setup()  # litellm does it in its own logging set-up, which quiet calls do not run

@@ -7,7 +7,10 @@ beside it, and says more. Its message holds text only, so `content` as a list of
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 from rlm_ray.core.model import ModelReply
@@ -15,22 +18,41 @@ from rlm_ray.models.usage_counts import usage_in
 
 _RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 _CODE_ARGUMENTS = ("code", "source", "python", "script", "input", "command", "program")
+_NO_CHOICES = "the provider sent a reply without choices"
+_STATUSES = {
+    "invalid_request_error": 400, "invalid_request": 400, "bad_request": 400, "invalid_argument": 400,
+    "context_length_exceeded": 400, "authentication_error": 401, "invalid_api_key": 401, "permission_error": 403,
+    "not_found_error": 404, "model_not_found": 404, "timeout": 408, "rate_limit_exceeded": 429, "rate_limit_error": 429,
+    "rate_limited": 429, "too_many_requests": 429, "insufficient_quota": 429, "resource_exhausted": 429,
+    "overloaded_error": 529, "service_unavailable": 503, "unavailable": 503, "bad_gateway": 502,
+}  # fmt: skip
 _MINIMAX_STATUSES = {1002: 429, 1004: 401, 1008: 402, 1026: 400, 1027: 400, 1039: 429, 2013: 400}
 
 
-class CarriedError(Exception):
-    """A 200 that carries an error; `status_code`, `message` and `body` as an HTTP error would have them."""
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What an HTTP error would have come with."""
 
-    def __init__(self, status_code: int | None, message: str, body: Any) -> None:
+    status_code: int
+    text: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_closed: bool = True
+
+
+class CarriedError(Exception):
+    """A 200 that carries an error; it is read like the HTTP error with the same code and body."""
+
+    def __init__(self, status_code: int, message: str, body: Any) -> None:
         super().__init__(message)
         self.status_code, self.message, self.body = status_code, message, body
+        self.response = _Answer(status_code, json.dumps(body, default=str))
 
 
 def read_reply(response: Any) -> ModelReply:
     """The first choice. Raises `CarriedError` where there is none, or where it is an error."""
     hidden = getattr(response, "_hidden_params", None) or {}
     if not getattr(response, "choices", None):
-        raise CarriedError(None, "the provider sent a reply without choices", None)
+        raise CarriedError(500, _NO_CHOICES, {"message": _NO_CHOICES})
     choice = response.choices[0]
     message = choice.message
     of_choice, of_message = _further(choice), _further(message)
@@ -92,21 +114,66 @@ def _further(part: Any) -> Mapping[str, Any]:
 def _check(response: Any, of_choice: Mapping[str, Any], of_message: Mapping[str, Any]) -> None:
     """Raise the error that came with it: in the choice, in the message, or beside them in MiniMax's own form."""
     for error in (of_choice.get("error"), of_message.get("error")):
-        if isinstance(error, Mapping) and (error.get("message") or error.get("code") is not None):
-            raise CarriedError(
-                _status(error.get("code")), str(error.get("message") or error), {"error": error}
-            )
-        if isinstance(error, str) and error:
-            raise CarriedError(None, error, {"error": error})
+        _check_error(error)
     base = getattr(response, "base_resp", None)
     if isinstance(base, Mapping) and base.get("status_code"):
         status = _MINIMAX_STATUSES.get(base["status_code"], 500)
         raise CarriedError(status, str(base.get("status_msg") or base), dict(base))
 
 
-def _status(code: Any) -> int | None:
-    number = int(code) if isinstance(code, str) and code.isdecimal() else code
-    return number if isinstance(number, int) and 400 <= number <= 599 else None
+def check_body(body: Any) -> None:
+    """Raise the error that the body of a 200 is, or holds beside its choices."""
+    if not isinstance(body, Mapping):
+        raise CarriedError(500, _NO_CHOICES, {"message": _NO_CHOICES})
+    _check_error(body.get("error"))
+    if not isinstance(body.get("choices"), list) or not body["choices"]:
+        said = body.get("message") or body.get("detail") or body.get("msg") or body.get("errors")
+        message = str(said or _NO_CHOICES)
+        raise CarriedError(_status_of(body), message, {"message": message, **body})
+    for choice in body["choices"]:
+        sent = choice.get("message") if isinstance(choice, Mapping) else None
+        if not isinstance(sent, dict):
+            why = "the provider sent a choice without a message"
+            raise CarriedError(500, why, {"message": why})
+        sent.setdefault("role", "assistant")
+
+
+def check_bodies(litellm: Any) -> None:
+    """Have every body checked before litellm reads it: of an error beside the choices it passes on the code alone."""
+    source: Any = sys.modules[
+        f"{litellm.__name__}.litellm_core_utils.llm_response_utils.convert_dict_to_response"
+    ]
+    function = "convert_to_model_response_object"
+    convert: Any = getattr(source, function)
+
+    @wraps(convert)
+    def checked(response_object: Any = None, *rest: Any, **named: Any) -> Any:
+        if named.get("response_type", "completion") == "completion":
+            check_body(response_object)
+        return convert(response_object, *rest, **named)
+
+    source.extract_reasoning_content = join_parts  # its own refuses `content` as a list of parts
+    for name, module in list(sys.modules.items()):
+        if name.startswith(litellm.__name__) and vars(module).get(function) is convert:
+            setattr(module, function, checked)
+
+
+def _check_error(error: Any) -> None:
+    if isinstance(error, Mapping) and (error.get("message") or error.get("code") is not None):
+        raise CarriedError(_status_of(error), str(error.get("message") or error), {"error": error})
+    if isinstance(error, str) and error:
+        raise CarriedError(500, error, {"error": {"message": error}})
+
+
+def _status_of(error: Mapping[str, Any]) -> int:
+    """By its code or type; 500 where they say nothing, for it is the provider that failed to answer."""
+    for name in ("code", "status", "status_code", "type"):
+        code = error.get(name)
+        if isinstance(code, str):
+            code = int(code) if code.isdecimal() else _STATUSES.get(code.lower())
+        if isinstance(code, int) and 400 <= code <= 599:
+            return code
+    return 500
 
 
 def _finish_reason(reason: Any, of_choice: Mapping[str, Any]) -> str:

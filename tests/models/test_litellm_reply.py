@@ -8,7 +8,7 @@ import pytest
 
 from rlm_ray.core.model import Message, ModelRequest
 from rlm_ray.core.reply import judge, without_thinking
-from rlm_ray.errors import AuthenticationError, ModelError, TransientModelError
+from rlm_ray.errors import AuthenticationError, ConfigError, ModelError, QuotaError, TransientModelError
 from rlm_ray.models.litellm_client import LitellmModel
 from rlm_ray.testing import ModelServer, Raw
 
@@ -98,6 +98,19 @@ async def test_the_code_of_a_tool_call_comes_along():
     assert (await ask(body(None, "tool_calls", {"tool_calls": [CALL]}))).code == "print(1)"
 
 
+async def test_an_error_beside_the_choices_is_read_with_all_it_says():
+    error = {"code": 429, "message": "Provider returned error", "metadata": {"raw": "please retry in 2s"}}
+    with pytest.raises(TransientModelError) as caught:
+        await ask(body(None, error=error))
+    assert caught.value.retry_after_s == 2.0
+
+
+async def test_a_message_without_a_role_is_the_models():
+    answer = body("hi")
+    del answer["choices"][0]["message"]["role"]
+    assert (await ask(answer)).text == "hi"
+
+
 async def test_only_the_first_choice_counts():
     answer = body("first")
     answer["choices"].append(body("second")["choices"][0] | {"index": 1})
@@ -116,6 +129,21 @@ async def test_only_the_first_choice_counts():
         (body(None, "error", choice={"error": ERROR | {"code": "429"}}), TransientModelError, "rate_limited"),
         (body(None, "error", message={"error": ERROR}), TransientModelError, "server_error"),
         (body("", base_resp={"status_code": 1002, "status_msg": "too fast"}), TransientModelError, "rate_limited"),
+        (body(None, "error", choice={"error": {"code": "rate_limit_exceeded", "message": "slow"}}), TransientModelError, "rate_limited"),
+        (body(None, error={"type": "overloaded_error", "message": "busy"}), TransientModelError, "server_error"),
+        (body(None, error={"message": "without a code"}), TransientModelError, "server_error"),
+        (body(None, error={"code": 429, "type": "insufficient_quota", "message": "empty"}), QuotaError, None),
+        (body("", "error", choice={"error": {"code": 402, "message": "Insufficient credits"}}), QuotaError, None),
+        (body(None, error={"code": 408, "message": "late"}), TransientModelError, "timeout"),
+        ({"error": "overloaded"}, TransientModelError, "server_error"),
+        ({"object": "error", "message": "no such model", "code": 404}, (ModelError, ConfigError), "no_model_yet"),
+        ({"detail": "boom"}, TransientModelError, "server_error"),
+        ({"choices": []}, TransientModelError, "server_error"),
+        ({"choices": None}, TransientModelError, "server_error"),
+        ({"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]}, TransientModelError, "server_error"),
+        ({"choices": [{"index": 0, "text": "old", "finish_reason": "stop"}]}, TransientModelError, "server_error"),
+        (None, TransientModelError, "server_error"),
+        ([], TransientModelError, "server_error"),
         (body("hi", base_resp={"status_code": 0, "status_msg": ""}), None, None),
         (body("", "error", choice={"error": {"code": 400, "message": "no such thing"}}), ModelError, None),
         (body("", "error", choice={"error": {"code": 401, "message": "bad key"}}), (AuthenticationError, ModelError), None),
