@@ -105,6 +105,8 @@ class _Values:
         self._stream, self._most = stream, most
         self._text, self._at, self._undecoded, self._line = "", 0, b"", 1
         self._is_over = False
+        self._dropped = 0
+        """Characters of the text that are no longer held."""
 
     def rows(self) -> Iterator[Raw]:
         depth = 0
@@ -115,10 +117,9 @@ class _Values:
             elif letter == "]" and depth == 1:
                 depth, self._at = 0, self._at + 1
             else:
-                started, indent = self._line, self._indent()
-                value = self._value()
-                yield value
-                if value.why and not self._go_to_next(indent):
+                started, place = self._line, self._place()
+                yield self._value()
+                if self._place() == place and not self._go_to_next(self._indent()):  # nothing could be read
                     yield from self._refuse_the_rest(started)
                     return
 
@@ -149,6 +150,10 @@ class _Values:
 
     def _could_end_later(self, error: json.JSONDecodeError) -> bool:
         return error.pos >= len(self._text) - 8 or error.msg.startswith("Unterminated string")
+
+    def _place(self) -> int:
+        """Where in all of the text the next value begins."""
+        return self._dropped + self._at
 
     def _indent(self) -> int | None:
         """How deep the line begins, where the value begins its line."""
@@ -198,6 +203,7 @@ class _Values:
         keep = self._text.rfind("\n", 0, self._at) + 1
         keep = keep if self._at - keep < _HEAD_BYTES else self._at
         self._text, self._at = self._text[keep:] + text, self._at - keep
+        self._dropped += keep
         return bool(data or text)
 
 

@@ -268,6 +268,13 @@ def test_a_bad_value_costs_its_own_row(tmp_path, kind):
     assert why in bad[1]
 
 
+def test_a_value_that_is_no_row_leaves_the_others_of_its_array(tmp_path):
+    for indent in (None, 1):
+        first, bad, last = rows_of(tmp_path, "t.json", json.dumps([A, 5, B], indent=indent))
+        assert (first, last) == (("1", "hello"), ("2", "bye"))
+        assert "but int" in bad[1]
+
+
 def test_an_array_that_is_cut_off_says_where(tmp_path):
     found = rows_of(tmp_path, "t.json", json.dumps([A, B], indent=1)[:-20])
     assert found[0] == ("1", "hello")
