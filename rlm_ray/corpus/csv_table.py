@@ -250,7 +250,7 @@ def _row(header: Sequence[str], cells: list[str], number: int) -> Raw:
 def _trimmed(cells: list[str], header: Sequence[str]) -> list[str]:
     """Without empty cells behind the last column."""
     more = cells[len(header) :]
-    return cells[: len(header)] if more and not any(map(str.strip, more)) else cells
+    return cells[: len(header)] if more and not any(cell.strip(" ") for cell in more) else cells
 
 
 def _undecoded(cell: str) -> str:

@@ -126,7 +126,7 @@ def test_what_the_csv_module_writes_is_read_back(table, delimiter):
         [["a", "b", "c"], *table]
     )
     found = list(read_csv(io.BytesIO(file.getvalue().encode()), 10_000, delimiter))
-    looks_like_rows = [any(cell.count("\n") >= 2 for cell in row) for row in table]
+    looks_like_rows = ["".join(row).count("\n") >= 2 for row in table]
     if not any(looks_like_rows):
         assert [list(raw.values.values()) for raw in found] == table
 
