@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 
 import pytest
 
+from rlm_ray.cluster import connector as connector_module
 from rlm_ray.cluster import found_cluster
 from rlm_ray.cluster.connect import LOCAL, find_address
+from rlm_ray.cluster.connector import RayThread, ray_thread
 from rlm_ray.errors import ClusterError
 
 
@@ -77,3 +80,28 @@ def test_what_a_dead_cluster_left_behind_is_passed_over(tmp_path):
 
 def test_without_any_cluster_one_is_started_here(tmp_path):
     assert find_address("", tmp_path) == LOCAL
+
+
+def test_a_process_forked_after_use_says_so_and_does_not_hang():
+    thread = RayThread()
+    connector_module._current, before = thread, connector_module._current
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            said = []
+            for use in (ray_thread, lambda: asyncio.run(thread.run(asyncio.sleep(0)))):
+                try:
+                    use()
+                except ClusterError as error:
+                    said.append(str(error))
+            os.write(writing, "\n".join(said).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writing)
+    connector_module._current = before
+    with os.fdopen(reading) as said:
+        lines = said.read().split("\n")
+    assert len(lines) == 2
+    assert all(line.startswith("this process was forked from one that had used rlm_ray") for line in lines)

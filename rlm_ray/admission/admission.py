@@ -41,9 +41,13 @@ from rlm_ray.core.ledger import Fit
 from rlm_ray.core.queue import Place
 from rlm_ray.core.usage import RunUsage
 
+IDLE_ACCOUNT_S = 3600.0
+"""What was found out about an account is forgotten when no run has used it for so long."""
 COMING_BACK_S = 2.5
 """How long nothing is granted of a limited run that came from another life: each holder must have had the time to
 tell what it spent and what it has under way (`RETRY_S` and `HEARTBEAT_S` in `client.py`)."""
+SPARE_DEADLINES = 64
+"""Of closed runs, before they are cleared away."""
 WORK_PER_CALL = 500
 """What a call costs its place in the queue besides its tokens."""
 _CLOSED = Judgement(Fit.NEVER, "closed", "the run is not open, or over")
@@ -91,7 +95,28 @@ class Admission:
             self._refuse(self._waiting[ticket], _CLOSED)
         for door in self._doors.values():
             door.retract(run_id)
+        if len(self._deadlines) > 2 * len(self._runs) + SPARE_DEADLINES:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._runs]
+            heapq.heapify(self._deadlines)
         return run.usage()
+
+    def forget_idle_accounts(self, now: float) -> None:
+        """Drop those that nobody uses, waits for or has declared rates of."""
+        in_use = self._permits.accounts()
+        for key, door in list(self._doors.items()):
+            if door.is_idle and key not in in_use and now - door.used_at >= IDLE_ACCOUNT_S:
+                del self._doors[key]
+
+    def census(self) -> dict[str, int]:
+        """How many rows each table has."""
+        return {
+            "runs": len(self._runs),
+            "accounts": len(self._doors),
+            "waiting": len(self._waiting),
+            "permits": len(self._permits),
+            "strays": len(self._strays),
+            "deadlines": len(self._deadlines),
+        }
 
     def open_sessions(self, run_id: str, count: int = 1) -> Refused | None:
         """Count more sessions; the refusal where the run's limits have no place for all of them."""
@@ -202,7 +227,7 @@ class Admission:
     # How
 
     def _enqueue(self, ask: Ask, run: Run, now: float) -> None:
-        door = self._door(ask, run)
+        door = self._door(ask, run, now)
         self._arrivals += 1
         work = float(WORK_PER_CALL + ask.input_tokens + ask.output_tokens)
         place = Place(ask.root_order, -ask.depth, self._arrivals, ask.ticket, run.lane, work)
@@ -250,7 +275,7 @@ class Admission:
     def _issue(self, ask: Ask, run: Run, now: float, waits_s: tuple[float, float] = (0.0, 0.0)) -> Permit:
         reserved = worst(ask)
         run.ledger.reserve(reserved, root=ask.depth == 0 and not ask.last_call)
-        taken = self._door(ask, run).account.take(ask.input_tokens, ask.output_tokens, now)
+        taken = self._door(ask, run, now).account.take(ask.input_tokens, ask.output_tokens, now)
         permit = Permit(ask, taken, reserved, now + ask.ttl_s, *waits_s)
         self._permits.add(permit)
         return permit
@@ -299,11 +324,12 @@ class Admission:
             run.amend(permit, settle)
             self._return_aside(run)
 
-    def _door(self, ask: Ask, run: Run) -> Door:
+    def _door(self, ask: Ask, run: Run, now: float) -> Door:
         door = self._doors.get(ask.account_key)
         if door is None:
             door = self._doors[ask.account_key] = Door(run.terms.rates)
         door.declare(ask.run_id, run.terms.rates)
+        door.used_at = now
         return door
 
 

@@ -20,7 +20,7 @@ TOO_LONG_S = 600.0
 class Door:
     """An account, its queue, and what the runs that use it say about its rates."""
 
-    __slots__ = ("_declared", "account", "exhausted_at", "exhausted_why", "queue", "wakeup")
+    __slots__ = ("_declared", "account", "exhausted_at", "exhausted_why", "queue", "used_at", "wakeup")
 
     def __init__(self, rates: Rates) -> None:
         self.account = Account(rates)
@@ -30,7 +30,14 @@ class Door:
         self.exhausted_at = -math.inf
         """When the provider last said that the account has nothing left."""
         self.exhausted_why = ""
+        self.used_at = -math.inf
+        """When somebody last asked for it."""
         self._declared: dict[str, Rates] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """No open run uses it."""
+        return not self._declared and not len(self.queue)
 
     def declare(self, run_id: str, rates: Rates) -> None:
         """A run comes in. Where several say different things the smaller holds."""

@@ -74,6 +74,10 @@ class Permits:
         """It was out and is not any more."""
         return ticket in self._over or ticket in self._lost
 
+    def accounts(self) -> set[str]:
+        """Those of which permits are out."""
+        return {permit.ask.account_key for permit in self._out.values()}
+
     def of(self, holder: str) -> list[str]:
         return [ticket for ticket, permit in self._out.items() if permit.ask.holder == holder]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,11 @@ from rlm_ray.core.usage import RunUsage
 
 HOLD_S = 10.0
 ROOMS_EVERY_S = 1.0
+SILENT_S = 60.0
+"""A client says something each second while it has anything to do with a run; one that is silent for so long is gone."""
+UNHELD_S = 60.0
+"""A run whose driver has been gone for so long is over."""
+CLEAR_EVERY_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +32,14 @@ _log = logging.getLogger(__name__)
 class _Holder:
     """What the shell knows of one client."""
 
-    __slots__ = ("mailbox", "rooms_at", "runs", "waiter")
+    __slots__ = ("heard_at", "mailbox", "rooms_at", "runs", "waiter")
 
     def __init__(self) -> None:
         self.mailbox: list[Verdict] = []
         self.waiter: asyncio.Future[None] | None = None
         self.runs: set[str] = set()
         self.rooms_at = 0.0
+        self.heard_at = 0.0
 
     def wake(self) -> None:
         if self.waiter is not None and not self.waiter.done():
@@ -56,12 +63,19 @@ class AdmissionShell:
         self._hold_s = hold_s
         self._holders: dict[str, _Holder] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._drivers: Counter[str] = Counter()
+        """How many hold a run that they drive."""
+        self._unheld: dict[str, float] = {}
+        """Runs whose drivers are gone, and since when."""
+        self._cleared_at = self._clock()
 
     async def exchange(self, batch: Batch) -> Replies:
         """Take in a batch and answer it, at once or when there is a verdict for its holder."""
         if batch.epoch is not None and batch.epoch != self._epoch:
             return Replies(self._epoch)
         holder = self._holders.setdefault(batch.holder, _Holder())
+        holder.heard_at = self._clock()
+        self._clear()
         self._take_in(batch)
         self._tick()
         holder.wake()
@@ -72,7 +86,23 @@ class AdmissionShell:
     async def open_run(self, terms: RunTerms) -> str:
         """The answer is the epoch: another one later means that the run has to be opened again."""
         self._admission.open_run(terms, self._clock())
+        self._clear()
         return self._epoch
+
+    async def hold_run(self, run_id: str) -> None:
+        """Never returns: the driver of a run waits for it as long as it drives it. When it is gone the run is closed.
+
+        A connection that only broke is there again within `UNHELD_S`.
+        """
+        self._drivers[run_id] += 1
+        self._unheld.pop(run_id, None)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._drivers[run_id] -= 1
+            if not self._drivers[run_id]:
+                del self._drivers[run_id]
+                self._unheld[run_id] = self._clock()
 
     async def close_run(self, run_id: str) -> RunUsage:
         usage = self._admission.close_run(run_id)
@@ -92,6 +122,35 @@ class AdmissionShell:
 
     async def room(self, run_id: str) -> Room | None:
         return self._admission.room(run_id)
+
+    async def census(self) -> dict[str, int]:
+        """How many rows each table has."""
+        self._clear()
+        return {
+            **self._admission.census(),
+            "holders": len(self._holders),
+            "drivers": len(self._drivers),
+            "unheld": len(self._unheld),
+        }
+
+    def _clear(self) -> None:
+        """Forget, every few seconds, those who are gone without a word."""
+        now = self._clock()
+        if now - self._cleared_at < CLEAR_EVERY_S:
+            return
+        self._cleared_at = now
+        silent = [
+            name
+            for name, holder in self._holders.items()
+            if holder.waiter is None and now - holder.heard_at >= SILENT_S
+        ]
+        for name in silent:
+            del self._holders[name]
+            self._admission.forget_holder(name, now)
+        for run_id in [run_id for run_id, since in self._unheld.items() if now - since >= UNHELD_S]:
+            del self._unheld[run_id]
+            self._admission.close_run(run_id)
+        self._admission.forget_idle_accounts(now)
 
     async def forget_holder(self, name: str) -> None:
         self._holders.pop(name, None)

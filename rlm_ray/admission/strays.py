@@ -18,6 +18,9 @@ class Strays:
     def __init__(self) -> None:
         self._asks: dict[str, dict[str, tuple[Ask, float]]] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._asks.values()))
+
     def add(self, ask: Ask, now: float) -> None:
         self._asks.setdefault(ask.run_id, {})[ask.ticket] = (ask, now + STRAY_S)
 

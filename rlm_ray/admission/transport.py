@@ -10,7 +10,7 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.line import Address, LineTransport
 
 METHODS = frozenset(
-    {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "forget_holder"}
+    {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "hold_run", "forget_holder"}
 )
 """What the admission may be asked for over a line."""
 CODEC = Codec(Batch, Replies, RunTerms, Refused, RunUsage, RunStatus)

@@ -11,9 +11,11 @@ from rlm_ray.cli.ask import ask
 from rlm_ray.cli.batch import batch
 from rlm_ray.cli.doctor import doctor
 from rlm_ray.cli.map_reduce import map_reduce
+from rlm_ray.cli.prune import prune_cache, prune_runs
 from rlm_ray.cli.resume import resume
 from rlm_ray.cli.runs import runs
 from rlm_ray.cli.serve import serve
+from rlm_ray.cli.shutdown import shutdown
 from rlm_ray.cli.view import view
 
 app = typer.Typer(
@@ -41,8 +43,18 @@ app.command(
 )(map_reduce)
 app.command(epilog=_exits("0 answered; 1 failed; 2 usage or unreadable input", _ASKING))(resume)
 app.command(epilog=_exits("0 stopped", "2 usage", "5 configuration or key"))(serve)
-app.command(epilog=_exits("0 done", "1 failed", "5 configuration"))(runs)
+app.command(epilog=_exits("0 ended", "1 refused or failed", "2 usage", "5 configuration"))(shutdown)
 app.command(epilog=_exits("0 done", "1 failed", "2 usage or unreadable input", "5 configuration"))(view)
+_runs = typer.Typer(rich_markup_mode=None, add_completion=False)
+_runs.callback(invoke_without_command=True, epilog=_exits("0 done", "1 failed", "5 configuration"))(runs)
+_runs.command("prune", epilog=_exits("0 done", "1 some stay", "2 usage", "5 configuration"))(prune_runs)
+app.add_typer(_runs, name="runs")
+_cache = typer.Typer(
+    rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="The response cache."
+)
+_cache.command("prune", epilog=_exits("0 done", "2 usage"))(prune_cache)
+_cache.callback()(lambda: None)
+app.add_typer(_cache, name="cache")
 app.command(epilog=_exits("0 all is well", "5 something is not"))(doctor)
 
 

@@ -197,7 +197,7 @@ class _StopOnSignal:
 
     def _on_signal(self) -> None:
         if self.called:
-            raise SystemExit(exits.INTERRUPTED)
+            exits.leave_at_once()
         self.called = True
         exits.say("interrupted: saving what is done (once more to leave at once)")
         self._stop()

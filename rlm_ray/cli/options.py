@@ -106,6 +106,11 @@ def run_dir_of(sets: list[str] | None) -> str:
     return settings_of(_named(sets, {})).run_dir
 
 
+def given_of(sets: list[str] | None) -> Given:
+    """What `--set` says, for commands without options of their own."""
+    return _named(sets, {})
+
+
 def _plain(name: str) -> str:
     return name.rpartition(".")[2]
 

@@ -44,7 +44,7 @@ class _StopOnSignal:
 
     def _on_signal(self) -> None:
         if self.called:
-            raise SystemExit(exits.INTERRUPTED)
+            exits.leave_at_once()
         self.called = True
         exits.say("interrupted: stopping the run (once more to leave at once)")
         self._task = asyncio.ensure_future(self._run.stop())

@@ -20,8 +20,10 @@ HEADS = ("RUN", "STARTED", "STATE", "CALLS", "COST", "SECONDS", "QUESTION")
 _ROW = "{:<{}}  {:<16}  {:<14}  {:>7}  {:>10}  {:>8}  {}"
 
 
-def runs(sets: options.Sets = None, as_json: options.Json = False) -> None:
-    """List the runs on record, newest first."""
+def runs(context: typer.Context, sets: options.Sets = None, as_json: options.Json = False) -> None:
+    """List the runs on record, newest first; `prune` deletes old ones."""
+    if context.invoked_subcommand is not None:
+        return
     with exits.errors_as_exits():
         run_dir = options.run_dir_of(sets)
         found = [facts_of(folder) for folder in list_runs(run_dir)] if run_dir else []

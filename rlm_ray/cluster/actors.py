@@ -61,6 +61,8 @@ class SessionHost:
         self._roots: dict[str, Session] = {}
         self._running: dict[asyncio.Task[Any], str] = {}
         """Sessions at work, and the actors their parents are in."""
+        self._batches = 0
+        """Of plain calls, at work."""
         self._left_seats: list[str] = []
 
     async def ready(self, environment: dict[str, str]) -> str:
@@ -90,6 +92,13 @@ class SessionHost:
 
     async def leaves(self, batch: LeafBatch) -> list[Outcome]:
         """Make plain calls side by side; outcomes in order."""
+        self._batches += 1
+        try:
+            return await self._leaves(batch)
+        finally:
+            self._batches -= 1
+
+    async def _leaves(self, batch: LeafBatch) -> list[Outcome]:
         context = await unpack(batch.context) if batch.context is not None else None
         async with self._scribe(batch.run, replays=batch.replays) as scribe, asyncio.TaskGroup() as group:
             caller = batch.run.caller(scribe)
@@ -134,14 +143,22 @@ class SessionHost:
         hosts = [task.result() for task in self._sandboxes.values() if task.done() and not task.exception()]
         return {
             "sessions": len(self._running),
+            "batches": self._batches,
             "tasks": len(asyncio.all_tasks()),
             "sandboxes": sum(host.children for host in hosts),
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
         }
 
-    async def shut(self) -> None:
-        """Close the sandboxes; the actor is killed after this."""
+    async def retire(self) -> bool:
+        """Close, unless something is at work here; the actor is killed after this. False: it stays."""
+        if self._running or self._batches:
+            return False
+        await self._shut()
+        return True
+
+    async def _shut(self) -> None:
+        """Close the sandboxes."""
         for task in self._sandboxes.values():
             host = await task
             await host.aclose()

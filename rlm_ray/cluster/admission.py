@@ -6,6 +6,8 @@ gone makes it anew; it starts empty and learns from its clients what is under wa
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import uuid
 from typing import Any
@@ -15,8 +17,9 @@ from rlm_ray.admission.protocol import Batch, Refused, Replies, RunStatus, RunTe
 from rlm_ray.admission.shell import AdmissionShell
 from rlm_ray.admission.transport import CODEC, METHODS, AdmissionTransport
 from rlm_ray.cluster.job_config import forget_driver_folders
-from rlm_ray.cluster.lasting import Finder, LineOpener, insist, lasting_actor
+from rlm_ray.cluster.lasting import RETRY_S, Finder, LineOpener, insist, lasting_actor
 from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import ClusterError
 from rlm_ray.line import Address
 
 NAME = "rlm_ray.admission"
@@ -65,6 +68,13 @@ class RemoteAdmission:
         """How an open run stands: what is under way, what waits and for what."""
         status: RunStatus | None = await self._insist("status", run_id)
         return status
+
+    async def hold_run(self, run_id: str) -> None:
+        """Be the driver of a run, until this is cancelled: where this process is gone the run is closed."""
+        while True:
+            with contextlib.suppress(ClusterError):
+                await insist("admission", self._line, "hold_run", run_id, timeout_s=None)
+            await asyncio.sleep(RETRY_S)
 
     async def close_run(self, run_id: str) -> RunUsage:
         """End a run; what it has used."""

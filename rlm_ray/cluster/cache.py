@@ -12,6 +12,7 @@ from typing import Any
 
 from rlm_ray.cache import CODEC, METHODS, ResponseCache
 from rlm_ray.cluster.gone import ACTOR_GONE
+from rlm_ray.cluster.job_config import forget_driver_folders
 from rlm_ray.cluster.lasting import Finder, LineOpener, lasting_actor
 from rlm_ray.core.model import ModelReply
 from rlm_ray.errors import ClusterError
@@ -31,6 +32,7 @@ class CacheActor(ResponseCache):
     """One for each folder."""
 
     def __init__(self, folder: str) -> None:
+        forget_driver_folders()
         super().__init__(folder)
         self._opener = LineOpener(self, METHODS, CODEC)
 

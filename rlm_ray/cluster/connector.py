@@ -13,16 +13,24 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import ray
 
+from rlm_ray.errors import ClusterError
+
 T = TypeVar("T")
 
 END_S = 1.0
 """The longest the end of the process waits for what is under way here."""
+
+_FORKED = (
+    "this process was forked from one that had used rlm_ray, and its connection and threads do not survive a fork: "
+    'start processes with multiprocessing.get_context("spawn"), or use rlm_ray in the children only'
+)
 
 _choosing = threading.Lock()
 _current: RayThread | None = None
@@ -32,6 +40,7 @@ class RayThread:
     """An event loop in a thread of its own."""
 
     def __init__(self) -> None:
+        self.pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._job: tuple[str, str] | None = None
         self._kept: dict[str, Any] = {}
@@ -39,7 +48,10 @@ class RayThread:
         atexit.register(self._end)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it there; cancelling this cancels it."""
+        """Do it there; cancelling this cancels it. Raises `ClusterError` in a process forked from the thread's own."""
+        if self.pid != os.getpid():
+            work.close()
+            raise ClusterError(_FORKED)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def kept(self, name: str, make: Callable[[], T]) -> T:
@@ -59,6 +71,8 @@ class RayThread:
 
     def _end(self) -> None:
         """The process ends: what still waits here is told."""
+        if self.pid != os.getpid():
+            return
         with contextlib.suppress(TimeoutError, RuntimeError):
             asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(END_S)
 
@@ -76,8 +90,10 @@ async def _cancel_others() -> None:
 
 
 def ray_thread() -> RayThread:
-    """The thread of the present connection, or of the one to come."""
+    """The thread of the present connection, or of the one to come. Raises `ClusterError` in a fork of its process."""
     global _current  # noqa: PLW0603 - one for the process is the point
+    if _current is not None and _current.pid != os.getpid():
+        raise ClusterError(_FORKED)  # before the lock, which may have been held at the fork
     with _choosing:
         if _current is None or _current.outlived:
             _current = RayThread()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
+import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -19,6 +22,7 @@ from rlm_ray.cluster.connect import connect_ray
 from rlm_ray.cluster.connector import RayThread, ray_thread
 from rlm_ray.cluster.gone import ACTOR_GONE, first_line
 from rlm_ray.cluster.journal import RemoteJournal
+from rlm_ray.cluster.lasting import check_version
 from rlm_ray.cluster.leaves import TOP_UP_S
 from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
 from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, most_actors
@@ -34,10 +38,15 @@ from rlm_ray.errors import ActorLostError, ClusterError, RLMError
 from rlm_ray.journal.client import JournalClient
 from rlm_ray.session import Completion
 
+_log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 USAGE_S = 0.3
+NOTICE_S = 8.0
+"""An actor starts in half of that where there is room for it."""
+NOTICE_EVERY_S = 60.0
 LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
 
@@ -86,7 +95,7 @@ class Engine:
     async def _connect(cls, cluster: Cluster, thread: RayThread) -> Engine:
         connect_ray(cluster.address)  # without an await: those who connect at once do it one by one
         thread.connected()
-        handle = thread.kept("pool", lambda: PoolHandle(cluster))
+        handle = thread.kept("pool", lambda: _pool(cluster))
         handle.configure(cluster)
         return cls(handle, thread)
 
@@ -102,7 +111,10 @@ class Engine:
         """A seat for a root session; waits in line for one."""
         await self._handle.refresh_environment()
         try:
-            leased = await owned(self._pool.seat.remote(per_actor), lambda late: self._release(Seat(*late)))
+            async with self._noticing():
+                leased = await owned(
+                    self._pool.seat.remote(per_actor), lambda late: self._release(Seat(*late))
+                )
         except ray.exceptions.RayTaskError as error:
             raise _unwrapped(error) from error
         except ACTOR_GONE as error:
@@ -173,6 +185,11 @@ class Engine:
         await self._admission.open_run(run.terms())
 
     @_on_ray_thread
+    async def hold_run(self, run_id: str) -> None:
+        """Be the driver of a run at the admission, until this is cancelled."""
+        await self._admission.hold_run(run_id)
+
+    @_on_ray_thread
     async def close_run(self, run_id: str) -> RunUsage:
         """It is over; what it used."""
         return await self._admission.close_run(run_id)
@@ -197,7 +214,11 @@ class Engine:
     @_on_ray_thread
     async def grow_to(self, actors: int) -> None:
         """Have so many actors warm, as far as the cluster allows."""
-        await self._pool.grow_to.remote(actors)
+        try:
+            async with self._noticing():
+                await self._pool.grow_to.remote(actors)
+        except ray.exceptions.RayTaskError as error:
+            raise _unwrapped(error) from error
 
     @_on_ray_thread
     async def census(self) -> dict[str, dict[str, Any]]:
@@ -217,8 +238,29 @@ class Engine:
             actors = await self._pool.peers.remote(0) or actors
         return actors
 
+    @asynccontextmanager
+    async def _noticing(self) -> AsyncIterator[None]:
+        """Say what is waited for, if it takes long because others hold the CPUs."""
+        notice = asyncio.create_task(self._notice())
+        try:
+            yield
+        finally:
+            notice.cancel()
+
+    async def _notice(self) -> None:
+        await asyncio.sleep(NOTICE_S)
+        why = await self._pool.waits_for.remote()
+        if why and time.monotonic() - self._handle.noticed_at >= NOTICE_EVERY_S:
+            self._handle.noticed_at = time.monotonic()
+            _log.warning("%s", why)
+
     def _release(self, seat: Seat) -> None:
         self._pool.release.remote([seat.name], seat.lease)
+
+
+def _pool(cluster: Cluster) -> PoolHandle:
+    check_version()
+    return PoolHandle(cluster)
 
 
 def _unwrapped(error: Any) -> RLMError:

@@ -194,6 +194,7 @@ class _Watching:
         self._over = asyncio.Event()
 
     async def __aenter__(self) -> None:
+        self._tasks.append(asyncio.create_task(self._engine.hold_run(self._run_id)))
         if self._ref is None:
             return
         self._tasks.append(asyncio.create_task(self._engine.remote_journal.hold(self._ref)))
@@ -202,9 +203,9 @@ class _Watching:
             self._tasks.append(asyncio.create_task(self._tell_status()))
 
     async def __aexit__(self, *_: object) -> None:
-        if self._ref is None:
-            return
         try:
+            if self._ref is None:
+                return
             await self._drain()
             await self._engine.remote_journal.close(self._ref)
         except JournalError as error:

@@ -11,6 +11,7 @@ on their way, for three times as long as a start takes at most.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
@@ -22,6 +23,8 @@ from typing import Any
 import ray
 
 from rlm_ray.cluster.admission import RemoteAdmission
+from rlm_ray.cluster.gone import first_line
+from rlm_ray.cluster.holders import cpu_holders
 from rlm_ray.cluster.seats import ROOT, SESSIONS_TARGET, Outlook, Room, Seats, growth, room, share
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
@@ -31,6 +34,8 @@ LEAVES_PER_ACTOR = 32
 START_TIMEOUT_S = 120.0
 START_ATTEMPTS = 3
 JANITOR_S = 1.0
+RETIRE_S = 30.0
+"""How long an idle actor may take to end by itself."""
 ELSEWHERE_S = 0.05
 """How often is looked for a free seat that must not be at home."""
 PATIENCE_S = 10.0
@@ -65,6 +70,8 @@ class Pool:
         self._admission = RemoteAdmission()
         self._janitor: asyncio.Task[None] | None = None
         self._failed_starts = 0
+        self._why_none = ""
+        """Why the last actor that was to start did not."""
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._nodes: dict[str, str] = {}
         """Of the actors at work."""
@@ -79,7 +86,8 @@ class Pool:
         """Sizes may change while it runs; the last word counts."""
         self._cluster = cluster
         self._start_janitor()
-        await self.grow_to(cluster.min_actors)
+        with contextlib.suppress(ClusterError):  # whoever needs an actor is told
+            await self.grow_to(cluster.min_actors)
 
     async def set_environment(self, environment: dict[str, str]) -> None:
         """The driver's provider keys changed; every actor is told."""
@@ -188,11 +196,24 @@ class Pool:
         await self._admission.forget_holder(actor)
 
     async def grow_to(self, actors: int) -> None:
-        """Start actors until there are so many (or as many as may be), and wait until they are ready."""
+        """Start actors until there are so many (or as many as may be), and wait until they are ready.
+
+        Raises `ClusterError` where none is at work in the end.
+        """
         for _ in range(min(actors - len(self._handles) - len(self._starting), self._room())):
             self._start_actor()
-        if self._starting:
-            await asyncio.gather(*self._starting.values())
+        while self._starting and len(self._handles) < actors:
+            await asyncio.wait(list(self._starting.values()), return_when=asyncio.FIRST_COMPLETED)
+        if not self._handles and actors:
+            raise ClusterError(self._why_none or "no session actor could be started")
+
+    async def waits_for(self) -> str:
+        """What those wait for who have waited for a first actor; empty where there is one."""
+        if self._handles or not self._starting:
+            return ""
+        needed = self._cluster.cpus_per_actor
+        held = await asyncio.to_thread(cpu_holders, needed)
+        return held and f"waiting for a session actor, which needs {needed:g} CPU: {held}"
 
     async def _given(self, lease: str, place: asyncio.Future[str]) -> str:
         try:
@@ -322,7 +343,8 @@ class Pool:
             self._start_actor()
             return
         self._failed_starts = 0
-        self._tell_the_waiting(_why_not_started(error))
+        self._why_none = _why_not_started(error)
+        self._tell_the_waiting(self._why_none)
         self._seat_the_waiting()  # those that were held back for it
 
     def _tell_the_waiting(self, why: str) -> None:
@@ -341,12 +363,29 @@ class Pool:
         while True:
             await asyncio.sleep(JANITOR_S)
             idle = self._seats.idle(time.monotonic(), self._cluster.idle_s)
-            for actor in idle[: max(0, len(self._handles) - self._cluster.min_actors)]:
-                self._seats.remove(actor, time.monotonic())
-                handle = self._handles.pop(actor)
-                self._nodes.pop(actor, None)
-                await handle.shut.remote()
-                ray.kill(handle)
+            idle = idle[: max(0, len(self._handles) - self._cluster.min_actors)]
+            await asyncio.gather(*map(self._retire, idle))
+
+    async def _retire(self, actor: str) -> None:
+        """Give an idle actor back. One that says it is at work stays: plain calls take no seat, and may last."""
+        handle, node = self._handles.pop(actor), self._nodes.pop(actor, "")
+        self._seats.remove(actor, time.monotonic())
+        try:
+            async with asyncio.timeout(RETIRE_S):
+                is_retired = await handle.retire.remote()
+        except (TimeoutError, ray.exceptions.RayError) as error:
+            _log.warning("session actor %s did not end by itself: %s", actor, first_line(error) or "it hangs")
+            is_retired = True
+        if not is_retired:
+            self._handles[actor], self._nodes[actor] = handle, node
+            self._seats.add(actor, time.monotonic())
+            self._seat_the_waiting()
+            return
+        ray.kill(handle)
+        try:
+            await self._admission.forget_holder(actor)
+        except ClusterError as error:  # it finds out by itself, later
+            _log.warning("the permits of %s are not back yet: %s", actor, error)
 
 
 def most_actors(cluster: Cluster) -> int:
@@ -363,9 +402,10 @@ def free_cpus() -> dict[str, float]:
 
 def _why_not_started(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
+        held = cpu_holders()
         return (
-            f"no session actor started within {START_TIMEOUT_S:g} s; the cluster has no free CPU for it: "
-            "free some, add nodes, or lower cluster.cpus_per_actor"
+            f"no session actor started within {START_TIMEOUT_S:g} s; the cluster has no free CPU for it "
+            f"({held}): free some, add nodes, or lower cluster.cpus_per_actor"
         )
     cause = getattr(error, "cause", None) or error
     last_line = str(cause).strip().splitlines()[-1:]

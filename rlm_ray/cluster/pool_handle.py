@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import ray
 
 from rlm_ray.cluster.admission import admission_actor
@@ -22,6 +24,8 @@ class PoolHandle:
     def __init__(self, cluster: Cluster) -> None:
         self._environment = provider_environment()
         self._cluster: Cluster | None = None
+        self.noticed_at = -math.inf
+        """When somebody was last told what is waited for."""
         options = {
             "name": POOL_NAME,
             "get_if_exists": True,

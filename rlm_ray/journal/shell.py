@@ -103,7 +103,7 @@ class JournalShell:
         """Owners whose drivers are gone: what is left of their runs may not write any more."""
         self._closed: deque[str] = deque(maxlen=MOST_ORPHANED)
         """Owners whose runs are over."""
-        self._taken_over: set[str] = set()
+        self._taken_over: deque[str] = deque(maxlen=MOST_ORPHANED)
         """Owners that may not write any more, also when the life after theirs is over."""
 
     async def open(self, ref: JournalRef) -> int | JournalError:
@@ -114,7 +114,7 @@ class JournalShell:
                 return JournalError(
                     ref.run_id, "is running already, in another process; wait for its end, or stop it"
                 )
-            self._taken_over.add(log.owner)
+            self._taken_over.append(log.owner)
             self._drop(ref)
         refused = self._opened(ref)
         if refused is not None:
@@ -173,6 +173,16 @@ class JournalShell:
         log = self._logs.get(_name(ref))
         if log is not None and log.owner == ref.owner:
             self._drop(ref)
+
+    async def census(self) -> dict[str, int]:
+        """How many rows each table has."""
+        return {
+            "runs": sum(log.held > 0 for log in self._logs.values()),
+            "journals": len(self._logs),
+            "orphaned": len(self._orphaned),
+            "closed": len(self._closed),
+            "taken over": len(self._taken_over),
+        }
 
     def _opened(self, ref: JournalRef) -> JournalError | None:
         if ref.owner in self._orphaned:

@@ -184,6 +184,7 @@ class Desk:
         for run_id in running:
             if run_id in self.tickets:
                 self.tickets[run_id] = replace(self.tickets[run_id], replica=replica)
+        self._forget_replicas(now)
         lost = [ticket for ticket in self.tickets.values() if self._is_dead(ticket.replica, now)]
         for ticket in lost:
             self.tickets[ticket.run_id] = replace(ticket, replica=replica)
@@ -193,6 +194,16 @@ class Desk:
             tuple(ticket.run_id for ticket in lost if self._goes_on(ticket)),
             tuple(ticket.run_id for ticket in lost if not self._goes_on(ticket)),
         )
+
+    def census(self) -> dict[str, int]:
+        """How many rows each table has; a ticket is a run."""
+        return {
+            "runs": len(self.tickets),
+            "keys": len(self.spent),
+            "remembered": len(self.remembered),
+            "replicas": len(self._seen),
+            "cancelled": len(self._cancelled),
+        }
 
     def leave(self, replica: str) -> None:
         """It shuts down: its runs are free for others at once."""
@@ -273,6 +284,11 @@ class Desk:
 
     def _is_dead(self, replica: str, now: float) -> bool:
         return now - self._seen.setdefault(replica, now) >= SILENT_S
+
+    def _forget_replicas(self, now: float) -> None:
+        """Those that are long dead and have no run left; each has a name of its own."""
+        busy = {ticket.replica for ticket in self.tickets.values()}
+        self._seen = {name: at for name, at in self._seen.items() if now - at < REMEMBERED_S or name in busy}
 
     def _goes_on(self, ticket: Ticket) -> bool:
         return ticket.lasting and ticket.run_id not in self._cancelled

@@ -100,6 +100,10 @@ class DeskActor:
                     return error
         return self._secret
 
+    async def census(self) -> dict[str, int]:
+        """How many rows each table has."""
+        return self._desk.census()
+
     def _stir(self) -> None:
         self._stirred.set()
         self._stirred = asyncio.Event()

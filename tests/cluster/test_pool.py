@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 
 import pytest
+from scripts import run_script
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.cluster.engine import Engine
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing import ModelServer
+from rlm_ray.testing.scripts import recursion, run_query
 
 WIDE = run_query("print(len(context)); r = recursive_map('q', [context[i:i+9] for i in range(0, 900, 9)])")
 
@@ -45,3 +49,44 @@ async def test_actors_at_work_are_not_given_back(ask, cluster, server, two_again
     query = run_query("import time\nt = time.time()\nwhile time.time() - t < 3: pass\nprint(len(context))")
     answers = await asyncio.gather(*(busy.acompletion(query, "some words " * 100) for _ in range(4)))
     assert answers == ["session done"] * 4
+
+
+async def test_an_actor_at_work_on_plain_calls_is_not_given_back_however_long_they_take(
+    ask, cluster, two_again
+):
+    await RLM(cluster=cluster).awarm(2)
+    before = {counts["pid"] for counts in (await actors(cluster)).values()}
+    with ModelServer(recursion, latency_s=4) as slow:
+        rlm = ask(slow, cluster=Cluster(min_actors=1, max_actors=2, idle_s=1))
+        run = await rlm.astart(WIDE, "some words " * 100)
+        result = await run.result()
+    assert result.answer == "session done"
+    assert result.usage.repaid_calls == 0
+    assert slow.calls == result.usage.total.calls
+    assert {counts["pid"] for counts in (await actors(cluster)).values()} <= before
+
+
+async def test_an_actor_that_dies_while_it_is_given_back_does_not_end_the_giving_back(cluster, two_again):
+    await RLM(cluster=cluster).awarm(2)
+    pids = [counts["pid"] for counts in (await actors(cluster)).values()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # asked to end, they do not answer
+    shrinking = Cluster(min_actors=1, max_actors=2, idle_s=1)
+    await Engine.connect(shrinking)
+    await asyncio.sleep(3)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while len(await actors(cluster)) != 2:
+            await RLM(cluster=cluster).awarm(2)
+    await until_there_are(1, shrinking)
+
+
+def test_a_driver_that_waits_for_a_cpu_is_told_who_holds_it_and_goes_on_when_it_is_free():
+    found = run_script("busy_cluster.py")
+    assert found["said"].startswith(
+        "waiting for a session actor, which needs 1 CPU: 0 of the 1 CPUs of the cluster are free"
+    )
+    assert f"1 actor(s) Greedy of the driver {found['driver']} at " in found["said"]
+    assert (found["answer"] != "", found["exit"]) == (True, 0)
+    assert found["seconds"] < 30

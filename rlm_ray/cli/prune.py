@@ -1,0 +1,88 @@
+"""`rlm-ray runs prune` and `rlm-ray cache prune`: drop what is old."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from rlm_ray.cli import exits, options
+from rlm_ray.cli.durations import seconds_of
+from rlm_ray.errors import InputError, JournalError, RLMError
+from rlm_ray.journal.folder import RunFolder, list_runs
+
+OlderThan = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only what is older: 30d, 12h, 2w ...", show_default=False)
+]
+Keep = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Keep the N newest, however old.", show_default=False)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")]
+Folder = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="The folder given as cache=.", show_default=False)
+]
+
+_STARTED = re.compile(r"(\d{8}-\d{6})")
+
+
+def prune_runs(
+    older_than: OlderThan = None, keep: Keep = None, *, dry_run: DryRun = False, sets: options.Sets = None
+) -> None:
+    """Delete the folders of old runs: their records, answers and kept inputs. A run under way stays."""
+    with exits.errors_as_exits():
+        if older_than is None and keep is None:
+            raise InputError(
+                "runs prune", "wants --older-than AGE, --keep N or both: it deletes runs for good"
+            )
+        before = time.time() - (seconds_of(older_than, "--older-than") if older_than is not None else 0.0)
+        run_dir = options.run_dir_of(sets)
+        old = [run for run in (list_runs(run_dir) if run_dir else [])[keep or 0 :] if _last_at(run) <= before]
+        dropped = [run for run in old if _is_dropped(run, dry_run=dry_run)]
+    exits.say(
+        f"{'would delete' if dry_run else 'deleted'} {len(dropped)} of {len(old)} old runs in {run_dir}"
+    )
+    raise typer.Exit(exits.OK if len(dropped) == len(old) else exits.FAILED)
+
+
+def prune_cache(folder: Folder, older_than: OlderThan = None, *, dry_run: DryRun = False) -> None:
+    """Drop the old replies of a response cache."""
+    from rlm_ray.cache import prune_replies
+
+    with exits.errors_as_exits():
+        if older_than is None:
+            raise InputError("cache prune", "wants --older-than AGE, such as 30d; 0s for all replies")
+        count = prune_replies(folder, seconds_of(older_than, "--older-than"), dry_run=dry_run)
+    exits.say(f"{'would drop' if dry_run else 'dropped'} {count} replies of {folder}")
+    raise typer.Exit(exits.OK)
+
+
+def _is_dropped(run: RunFolder, *, dry_run: bool) -> bool:
+    """Delete one; what cannot be deleted is said, and the others go on."""
+    try:
+        if (holder := run.holder()) is not None:
+            raise JournalError(run.run_id, f"is under way ({holder} writes it); it stays")
+        if not dry_run:
+            run.delete()
+    except (RLMError, OSError) as error:
+        exits.say(f"{run.run_id}: not deleted: {error}")
+        return False
+    exits.write(run.run_id)
+    return True
+
+
+def _last_at(run: RunFolder) -> float:
+    """When it was last begun or ended, Unix time; by its name where the record cannot be read."""
+    try:
+        known = [record.at for record in (run.head(), run.tail()) if record is not None]
+    except RLMError:
+        known = []
+    if known:
+        return max(known)
+    found = _STARTED.match(run.run_id)
+    try:
+        return datetime.strptime(found[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp() if found else 0.0
+    except ValueError:
+        return time.time()  # no date after all: nothing is known of its age, so it stays

@@ -1,0 +1,36 @@
+"""`rlm-ray shutdown`: end the lasting actors that rlm_ray leaves on a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from rlm_ray.cli import exits, options
+
+Force = Annotated[
+    bool, typer.Option("--force", help="Also while runs are under way; they fail or lose records.")
+]
+AllVersions = Annotated[
+    bool,
+    typer.Option(
+        "--all-versions", help="Also those of other versions of rlm_ray, whose runs cannot be asked for."
+    ),
+]
+
+
+def shutdown(*, force: Force = False, all_versions: AllVersions = False, sets: options.Sets = None) -> None:
+    """End the admission, journals, caches and desks that rlm_ray keeps on a running cluster.
+
+    Refused while runs are under way. The next run starts them again.
+    """
+    with exits.errors_as_exits():
+        from rlm_ray.cluster.lasting import end_lasting_actors
+
+        address = options.settings_of(options.given_of(sets)).cluster.address
+        ended = asyncio.run(end_lasting_actors(address, force=force, all_versions=all_versions))
+        for name in ended:
+            exits.write(name)
+        exits.say(f"ended {len(ended)} lasting actors" if ended else "there are no lasting actors to end")
+    raise typer.Exit(exits.OK)

@@ -1,0 +1,123 @@
+"""Nothing at the admission grows for ever: who is gone without a word is forgotten, with what it held."""
+
+import asyncio
+
+from rlm_ray.admission.admission import IDLE_ACCOUNT_S, SPARE_DEADLINES, Admission
+from rlm_ray.admission.protocol import Ask, Batch, RunTerms
+from rlm_ray.admission.shell import SILENT_S, UNHELD_S, AdmissionShell
+from rlm_ray.core.limits import Limits, Rates
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def shell_and_clock():
+    clock = Clock()
+    return AdmissionShell(Admission(), "epoch", clock=clock, hold_s=0.01), clock
+
+
+def ask(holder, ticket="t", account="account", run="run"):
+    return Batch(holder, "epoch", (Ask(run, account, "m", 1, 1, ticket=ticket, holder=holder),))
+
+
+async def test_a_client_that_fell_silent_gives_its_permits_back_to_the_others():
+    shell, clock = shell_and_clock()
+    await shell.open_run(RunTerms("run", rates=Rates(in_flight=1)))
+    assert (await shell.exchange(ask("dead", "a"))).verdicts
+    assert not (await shell.exchange(ask("alive", "b"))).verdicts
+    for _ in range(8):
+        clock.now += SILENT_S / 8
+        verdicts = (await shell.exchange(Batch("alive", "epoch"))).verdicts
+        if verdicts:
+            break
+    clock.now += 0.5
+    assert verdicts or (await shell.exchange(Batch("alive", "epoch"))).verdicts
+    assert (await shell.census())["holders"] == 1
+
+
+async def test_a_client_that_waits_at_the_admission_is_not_silent():
+    shell, clock = shell_and_clock()
+    shell._hold_s = 60
+    await shell.open_run(RunTerms("run", rates=Rates(in_flight=1)))
+    await shell.exchange(ask("first", "a"))
+    waiting = asyncio.create_task(
+        shell.exchange(Batch("second", "epoch", ask("second", "b").asks, hold=True))
+    )
+    await asyncio.sleep(0)
+    for _ in range(10):
+        clock.now += SILENT_S / 2
+        await shell.exchange(Batch("first", "epoch"))
+    assert (await shell.census())["holders"] == 2
+    waiting.cancel()
+
+
+async def test_the_clients_of_many_drivers_that_were_killed_are_forgotten():
+    shell, clock = shell_and_clock()
+    await shell.open_run(RunTerms("run"))
+    for number in range(500):
+        await shell.exchange(ask(f"actor {number}", f"t{number}"))
+        clock.now += 20
+    assert (await shell.census())["holders"] <= 5
+    assert (await shell.census())["permits"] <= 5
+
+
+async def test_the_run_of_a_driver_that_is_gone_is_closed():
+    shell, clock = shell_and_clock()
+    driver = asyncio.create_task(shell.hold_run("run"))
+    await asyncio.sleep(0)
+    await shell.open_run(RunTerms("run"))
+    clock.now += 10 * UNHELD_S
+    assert (await shell.census())["runs"] == 1
+    driver.cancel()
+    await asyncio.gather(driver, return_exceptions=True)
+    clock.now += UNHELD_S - 1
+    assert (await shell.census())["runs"] == 1
+    clock.now += 20
+    census = await shell.census()
+    assert (census["runs"], census["drivers"], census["unheld"]) == (0, 0, 0)
+
+
+async def test_a_driver_whose_connection_only_broke_keeps_its_run():
+    shell, clock = shell_and_clock()
+    await shell.open_run(RunTerms("run"))
+    for _ in range(3):
+        driver = asyncio.create_task(shell.hold_run("run"))
+        await asyncio.sleep(0)
+        clock.now += 10 * UNHELD_S
+        driver.cancel()
+        await asyncio.gather(driver, return_exceptions=True)
+        clock.now += UNHELD_S - 1
+        assert (await shell.census())["runs"] == 1
+
+
+async def test_an_account_that_no_run_uses_is_forgotten_after_a_while():
+    shell, clock = shell_and_clock()
+    for number in range(100):
+        await shell.open_run(RunTerms(f"run {number}"))
+        await shell.exchange(ask("holder", f"t{number}", f"account {number}", f"run {number}"))
+        await shell.exchange(Batch("holder", "epoch", withdrawn=(f"t{number}",)))
+        await shell.close_run(f"run {number}")
+    assert (await shell.census())["accounts"] == 100
+    clock.now += IDLE_ACCOUNT_S
+    assert (await shell.census())["accounts"] == 0
+
+
+async def test_an_account_in_use_is_kept_however_long():
+    shell, clock = shell_and_clock()
+    await shell.open_run(RunTerms("run"))
+    await shell.exchange(ask("holder"))
+    clock.now += 10 * IDLE_ACCOUNT_S
+    assert (await shell.census())["accounts"] == 1
+
+
+def test_the_deadlines_of_closed_runs_are_cleared_away():
+    admission = Admission()
+    for number in range(5_000):
+        admission.open_run(RunTerms(str(number), Limits(time_s=1e7)), 0.0)
+        admission.close_run(str(number))
+    assert admission.census()["deadlines"] <= SPARE_DEADLINES + 1

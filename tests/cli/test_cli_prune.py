@@ -1,0 +1,111 @@
+"""`rlm-ray runs prune` and `rlm-ray cache prune`: what is old goes, what is under way stays."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from typer.testing import CliRunner
+
+from rlm_ray.cache import ResponseCache
+from rlm_ray.cli.app import app
+from rlm_ray.cli.durations import seconds_of
+from rlm_ray.core.model import ModelReply
+from rlm_ray.core.records import to_line
+from rlm_ray.errors import InputError
+from rlm_ray.journal.folder import RunFolder
+from rlm_ray.journal.local import JOURNAL
+from rlm_ray.report.example import example_run
+
+NAMES = [f"2026010{day}-101010-aaaa" for day in range(1, 6)]
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        records = example_run(5, run_id=name)
+        (tmp_path / name / JOURNAL).write_bytes(b"".join(map(to_line, records)))
+    (tmp_path / "serve").mkdir()
+    return tmp_path
+
+
+def prune(run_dir, *arguments):
+    return CliRunner().invoke(app, ["runs", "prune", *arguments, "--set", f"run_dir={run_dir}"])
+
+
+def left(run_dir):
+    return sorted(path.name for path in run_dir.iterdir())
+
+
+@pytest.mark.parametrize("keep", range(7))
+def test_the_newest_are_kept(run_dir, keep):
+    done = prune(run_dir, "--keep", str(keep))
+    gone = NAMES[: max(0, 5 - keep)]
+    assert (done.exit_code, sorted(done.stdout.split())) == (0, gone)
+    assert left(run_dir) == sorted({*NAMES, "serve"} - set(gone))
+
+
+def test_a_dry_run_deletes_nothing(run_dir):
+    done = prune(run_dir, "--older-than", "0s", "--dry-run")
+    assert (done.exit_code, len(done.stdout.split())) == (0, 5)
+    assert done.stderr == f"would delete 5 of 5 old runs in {run_dir}\n"
+    assert left(run_dir) == [*NAMES, "serve"]
+
+
+def test_what_is_younger_stays(run_dir):
+    assert prune(run_dir, "--older-than", "5200w").stderr == f"deleted 0 of 0 old runs in {run_dir}\n"
+    assert left(run_dir) == [*NAMES, "serve"]
+
+
+def test_a_run_under_way_stays_and_is_said(run_dir):
+    writer = RunFolder(str(run_dir), NAMES[2]).writer("a driver")
+    done = prune(run_dir, "--older-than", "0s")
+    writer.close()
+    assert done.exit_code == 1
+    assert f"{NAMES[2]}: not deleted: " in done.stderr
+    assert left(run_dir) == [NAMES[2], "serve"]
+
+
+def test_a_run_whose_record_cannot_be_read_goes_by_its_name(run_dir):
+    (run_dir / NAMES[0] / JOURNAL).write_bytes(b"nonsense\n")
+    prune(run_dir, "--older-than", "1s")
+    assert left(run_dir) == ["serve"]
+
+
+def test_without_a_measure_nothing_is_deleted(run_dir):
+    done = prune(run_dir)
+    assert done.exit_code == 2
+    assert "wants --older-than AGE, --keep N or both" in done.stderr
+    assert left(run_dir) == [*NAMES, "serve"]
+
+
+@pytest.mark.parametrize(
+    ("age", "seconds"),
+    [("30d", 2_592_000), ("12h", 43_200), ("1.5m", 90), ("2W", 1_209_600), (" 7s ", 7), ("0s", 0)],
+)
+def test_ages_are_read(age, seconds):
+    assert seconds_of(age, "--older-than") == seconds
+
+
+@pytest.mark.parametrize("age", ["", "30", "d", "-1d", "1y", "1d2h", "nan", "infd", "1e9d", "9" * 400 + "d"])
+def test_what_is_no_age_is_refused(age):
+    with pytest.raises(InputError, match="--older-than: must be a number with s, m, h, d or w"):
+        seconds_of(age, "--older-than")
+
+
+def test_a_cache_is_pruned(tmp_path):
+    cache = ResponseCache(str(tmp_path))
+    asyncio.run(cache.keep("k", "t", ModelReply("hello")))
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["cache", "prune", *arguments])
+
+    assert run(str(tmp_path), "--older-than", "1d").stderr == f"dropped 0 replies of {tmp_path}\n"
+    assert (
+        run(str(tmp_path), "--older-than", "0s", "--dry-run").stderr
+        == f"would drop 1 replies of {tmp_path}\n"
+    )
+    assert run(str(tmp_path), "--older-than", "0s").stderr == f"dropped 1 replies of {tmp_path}\n"
+    assert run(str(tmp_path / "no"), "--older-than", "0s").exit_code == 2
+    assert run(str(tmp_path)).exit_code == 2

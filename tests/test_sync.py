@@ -1,0 +1,61 @@
+"""From async to sync: outcomes come over, and an interrupt ends the work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+
+from rlm_ray.sync import run_sync
+
+
+def in_a_notebook(work):
+    """Call it where a loop is running already."""
+
+    async def cell():
+        return run_sync(work)
+
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(cell())
+    finally:
+        loop.close()
+
+
+async def three():
+    return 3
+
+
+async def fails():
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("where", [run_sync, in_a_notebook])
+def test_the_outcome_comes_over(where):
+    assert where(three()) == 3
+    with pytest.raises(ValueError, match="no"):
+        where(fails())
+
+
+@pytest.mark.parametrize("where", [run_sync, in_a_notebook])
+def test_an_interrupt_ends_the_work_in_order(where):
+    ends = []
+
+    async def paid():
+        threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+        finally:
+            await asyncio.sleep(0)
+            ends.append("cleaned up")
+
+    with pytest.raises(KeyboardInterrupt):
+        where(paid())
+    assert ends == ["cancelled", "cleaned up"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "rlm_ray" and not thread.daemon]
