@@ -43,6 +43,8 @@ class SubCall:
     as_session: bool
 
 
+PARSED_ON_THE_LOOP = 50_000
+"""A longer message is parsed in a thread: sessions of the same actor share the loop."""
 CUT = "max_tokens"
 """The stop reason of an answer that was cut off at the token limit."""
 
@@ -199,7 +201,10 @@ class Session:
         )
         messages = prompts.session_messages(self._trajectory, status)
         reply = await self._ask(messages, Place(self.path, turn, "turn", status))
-        self._trajectory = self._trajectory.with_reply(reply, status)
+        if len(reply.text) > PARSED_ON_THE_LOOP:
+            self._trajectory = await asyncio.to_thread(trajectory.with_reply, reply, status)
+        else:
+            self._trajectory = trajectory.with_reply(reply, status)
 
     async def _execute(self, repl: LazyRepl, blocks: Sequence[str]) -> CellResult:
         """Run the code of the last turn, once more where its REPL was lost through no fault of it."""
@@ -328,5 +333,6 @@ def _outgrown(trajectory: Trajectory, error: ContextWindowError) -> Stop:
 
 def _plain(text: str) -> str:
     """A last answer without a FINAL around it."""
-    answer = parse(text).answer
+    parsed = parse(text)
+    answer = parsed.unresolved if parsed.is_word else parsed.answer
     return (answer if answer is not None else text).strip()

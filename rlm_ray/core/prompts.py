@@ -281,6 +281,8 @@ def _nudge(turn: Turn) -> str:
             "Your message was cut off at the token limit before its code ended, so nothing was run. "
             "Write a shorter block."
         )
+    if turn.parsed.unresolved is not None:
+        return _unresolved(turn.parsed.unresolved)
     judged = turn.judged
     nudge = _NUDGES.get(judged.kind)
     if judged.kind == "empty" and turn.reply.reasoning:
@@ -290,6 +292,14 @@ def _nudge(turn: Turn) -> str:
     return (
         "Your message had no ```python block, so nothing was run. Write code in a ```python block, "
         "or put your answer on a line of its own as FINAL(answer)."
+    )
+
+
+def _unresolved(inside: str) -> str:
+    return (
+        f"FINAL({bounded(inside, 100)}) ended nothing: what stands inside is neither an answer nor a variable of your REPL. "
+        "To end with a value you computed, write\n```python\nFINAL(variable)\n```\nTo end with words, put them in "
+        'quotation marks on a line of its own: FINAL("the words of your answer")'
     )
 
 

@@ -102,6 +102,11 @@ class Trajectory:
         """The next message; nothing of one that was withheld or refused is taken."""
         is_said = judge(reply, takes_code=True).kind not in {"filtered", "refused"}
         parsed = parse(reply.text, self.variables) if is_said else Parsed()
+        last = self.last.parsed if self.last is not None else Parsed()
+        if parsed.is_word and parsed.unresolved == last.unresolved:
+            parsed = Parsed(
+                answer=parsed.unresolved
+            )  # it was told that no variable has this name, and means the word
         return replace(self, turns=(*self.turns, Turn(status, reply, parsed)))
 
     def with_result(self, result: CellResult) -> Trajectory:

@@ -89,7 +89,7 @@ def test_each_way_to_write_no_code_gets_its_own_advice():
 
 
 def test_an_unseen_answer_is_refused_with_what_to_do():
-    assert "have not looked at `context`" in last(after(reply="FINAL(guess)"))
+    assert "have not looked at `context`" in last(after(reply="FINAL('guess')"))
 
 
 def test_the_system_prompt_names_one_size_for_sub_calls():
@@ -167,3 +167,10 @@ def test_a_further_question_follows_what_came_of_the_one_before():
         prompts.session_messages(asked, "s2")
     )
     assert "And where?" in prompts.short_last_call_messages(later, "it is over")[1].content
+
+
+def test_a_final_that_holds_no_answer_is_told_the_exact_form():
+    told = last(after(reply="FINAL(<your answer>)"))
+    assert "FINAL(<your answer>) ended nothing" in told
+    assert "```python\nFINAL(variable)\n```" in told
+    assert 'FINAL("the words of your answer")' in told

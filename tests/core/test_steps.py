@@ -56,17 +56,17 @@ def test_final_in_code_finishes():
 
 
 def test_an_answer_on_turn_one_without_a_look_is_refused():
-    assert next_step(session("FINAL(guess)")) == Generate()
+    assert next_step(session("FINAL('guess')")) == Generate()
     assert next_step(session('```python\nFINAL("g")\n```', CellResult(final="g"))) == Generate()
 
 
 def test_an_answer_on_turn_one_counts_when_the_context_is_empty_or_shown_whole():
-    assert next_step(session("FINAL(x)", info=EMPTY)) == Finish("x")
-    assert next_step(session("FINAL(x)", info=SMALL)) == Finish("x")
+    assert next_step(session("FINAL('x')", info=EMPTY)) == Finish("x")
+    assert next_step(session("FINAL('x')", info=SMALL)) == Finish("x")
 
 
 def test_an_answer_on_turn_two_counts():
-    assert next_step(session("FINAL(guess)", "FINAL(sure)")) == Finish("sure")
+    assert next_step(session("FINAL('guess')", "FINAL('sure')")) == Finish("sure")
 
 
 def test_an_empty_answer_is_an_answer():
@@ -141,3 +141,17 @@ def test_a_session_that_only_thinks_says_so_in_the_end():
     stop = next_step(session(thought, thought, thought))
     assert stop.reason == "no_code"
     assert "3 messages; all 900 output tokens went into reasoning; raise max_tokens" in stop.why
+
+
+def test_a_word_that_is_no_variable_is_an_answer_once_the_model_insists():
+    assert next_step(session(CODE, LOOKED, "FINAL(blue)")) == Generate()
+    assert next_step(session(CODE, LOOKED, "FINAL(blue)", "FINAL(blue)")) == Finish("blue")
+    assert next_step(session(CODE, LOOKED, "FINAL(blue)", "FINAL(green)")) == Generate()
+
+
+def test_a_placeholder_is_no_answer_however_often_it_is_said():
+    assert next_step(session(CODE, LOOKED, "FINAL(answer)", "FINAL(answer)")) == Generate()
+
+
+def test_an_expression_in_prose_runs_as_code():
+    assert next_step(session(CODE, LOOKED, "FINAL(len(context))")) == Execute(("FINAL(len(context))",))

@@ -1,0 +1,180 @@
+"""What stands inside a FINAL that is written in prose: text, code, or nothing that could be an answer.
+
+Rules, in order:
+- A placeholder (`...`, `<your answer>`, `answer`) is never an answer, unless the REPL holds a variable of that name.
+- A literal is text: a string without its quotes, others as they stand. `answer=42` is what stands behind the sign.
+- A variable of the REPL, a call, an f-string and their like are code.
+- A name nobody knows may be a word that is meant so: a capitalised one is, any other only when the model insists.
+- What is no Python is text.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from rlm_ray.core.syntax import Syntax
+
+MAX_CHARS = 20_000
+"""Anything longer is text."""
+
+_REPL_NAMES = frozenset(
+    [
+        "context",
+        "query",
+        "documents",
+        "search",
+        "bm25",
+        "recursive_llm",
+        "recursive_map",
+        "map_reduce",
+        "llm_query",
+        "llm_query_batched",
+        "rlm_query",
+        "rlm_query_batched",
+    ]
+)
+"""What stands in the REPL before any code has run."""
+_KNOWN = _REPL_NAMES | frozenset(dir(builtins))
+_SLOT = r"(your|my|the|insert|put|write|final|actual|complete|computed|best|correct|here|goes|value|text|string|of)"
+_PLACEHOLDER = re.compile(
+    rf"\W*|<[^<>\n]{{0,80}}>|({_SLOT}[\s_-]+)*(answer|result|response|output|solution|conclusion)s?"
+    rf"([\s_-]+{_SLOT})*\W*|({_SLOT}[\s_-]+)+(value|text|string|variable|var|here)\W*|"
+    r"value|variable(_name)?|var(_name)?|name|placeholder|todo|tbd|xxx+|some_?(thing|value|answer)|foo|bar|x",
+    re.IGNORECASE,
+)
+_STRICT = re.compile(
+    r"[.…]{2,}|<[^<>\n]{1,80}>|(insert |put |write )?(your|the) (final |actual )?(answer|result)( here| goes here)?\.*|"
+    r"your_(final_)?answer(_here)?",
+    re.IGNORECASE,
+)
+"""Also where it stands in quotation marks."""
+_PLAIN_WORDS = frozenset(
+    ["yes", "no", "none", "null", "unknown", "true", "false", "positive", "negative", "neutral"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a FINAL holds."""
+
+    kind: Literal["text", "code", "word", "placeholder"]
+    """`word`: a name nobody knows, which may be meant as it stands."""
+    text: str
+
+
+def read_value(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
+    """Read what stands between the parentheses."""
+    inside = inside.strip()
+    if inside in variables:
+        return Value("code", inside)
+    if len(inside) > MAX_CHARS:
+        return Value("text", _unquoted(inside))
+    if _is_placeholder(inside, variables):
+        return Value("placeholder", inside)
+    tree = syntax.tree(inside, "eval")
+    if tree is None:
+        return _argument(inside, variables, syntax)
+    literal = _literal(tree.body)
+    return _expression(tree.body, inside, variables) if literal is None else _said(literal.value, inside)
+
+
+def _said(value: object, inside: str) -> Value:
+    if not isinstance(value, str):
+        return Value("text", inside)
+    return Value("placeholder", inside) if _STRICT.fullmatch(value.strip()[:200]) else Value("text", value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Literal:
+    value: object
+
+
+def _literal(node: ast.expr) -> _Literal | None:
+    try:
+        return _Literal(ast.literal_eval(node))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _is_placeholder(inside: str, variables: frozenset[str]) -> bool:
+    names = set(re.findall(r"[A-Za-z_]\w*", inside[:200]))
+    if names & variables or inside in {"[]", "{}", "()"}:
+        return False
+    return any(map(_PLACEHOLDER.fullmatch, (inside[:200], inside[:200].strip("<>[]{}()`*"))))
+
+
+def _argument(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
+    """`answer=42`, or plain text."""
+    keyword = re.match(r"(?:answer|value|result|final|final_answer|content|text)\s*=\s*(?=[^=\s])", inside)
+    if keyword is None:
+        return Value("text", inside)
+    return read_value(inside[keyword.end() :], variables, syntax)
+
+
+def _expression(node: ast.expr, inside: str, variables: frozenset[str]) -> Value:
+    """Code where it can be one, a text that happens to parse, or a name nobody knows."""
+    unknown = _unknown_names(node, variables)
+    if not unknown:
+        return Value("code", inside)
+    if isinstance(node, ast.Name):
+        is_text = inside.lower() in _PLAIN_WORDS or (inside[:1].isupper() and "_" not in inside)
+        return Value("text" if is_text or not inside.isascii() else "word", inside)
+    if _reads_as_text(node, inside):
+        return Value("text", inside)
+    is_call = any(
+        isinstance(each, ast.Call | ast.Subscript | ast.JoinedStr | ast.comprehension)
+        for each in ast.walk(node)
+    )
+    return Value("code" if is_call else "word", inside)
+
+
+def _reads_as_text(node: ast.expr, inside: str) -> bool:
+    """Words with commas, `and`, `in`, or a remark in parentheses, such as `Paris (France)`."""
+    if re.search(r"\w[ \t]+[\[(]", inside) and isinstance(node, ast.Call | ast.Subscript):
+        return True
+    words = (
+        ast.Name
+        | ast.Constant
+        | ast.Tuple
+        | ast.BoolOp
+        | ast.Compare
+        | ast.UnaryOp
+        | ast.operator
+        | ast.expr_context
+    )
+    rest = ast.boolop | ast.cmpop | ast.unaryop
+    is_words = all(isinstance(each, words | rest) for each in ast.walk(node))
+    return is_words and isinstance(node, ast.Tuple | ast.BoolOp | ast.Compare | ast.UnaryOp)
+
+
+def _unknown_names(node: ast.expr, variables: frozenset[str]) -> set[str]:
+    """Names the expression reads and nobody has bound."""
+    nodes = list(ast.walk(node))
+    bound = set(_bound_names(nodes))
+    read = {each.id for each in nodes if isinstance(each, ast.Name)}
+    return read - bound - variables - _KNOWN
+
+
+def _bound_names(nodes: list[ast.AST]) -> Iterator[str]:
+    for each in nodes:
+        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
+            yield each.id
+        elif isinstance(each, ast.arg):
+            yield each.arg
+
+
+def _unquoted(inside: str) -> str:
+    """A long text without the quotation marks around it, where it is one string."""
+    mark = next((mark for mark in ('"""', "'''", '"', "'") if inside.startswith(mark)), "")
+    if not mark or not inside.endswith(mark) or len(inside) < 2 * len(mark):
+        return inside
+    try:
+        value = ast.literal_eval(inside)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return inside
+    return value if isinstance(value, str) else inside
