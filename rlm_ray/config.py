@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from rlm_ray.core.header_text import header_fault
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import PROFILES
@@ -144,6 +145,8 @@ class Settings:
             _count("max_tokens", self.max_tokens, 1, 10**9)
         _number("timeout", self.timeout, 0.001, 1e6)
         _number("weight", self.weight, 0.001, 1000)
+        for name in ("api_key", "extra_headers", "default_headers", "headers"):
+            _check_header(name, self.params.get(name))
         if self.profile not in PROFILES:
             raise ConfigError("profile", f"must be one of {', '.join(PROFILES)}; got {self.profile!r}")
 
@@ -291,6 +294,15 @@ def _folder(name: str, value: object, default: str) -> str:
     if "://" in str(value) or not str(value):
         return str(value)
     return str(Path(value).expanduser().absolute())
+
+
+def _check_header(name: str, value: object) -> None:
+    """A key, or a table of headers: what no HTTP header can hold is said before anything is sent."""
+    if isinstance(value, Mapping):
+        for inner, each in value.items():
+            _check_header(f"{name}.{inner}", each)
+    elif isinstance(value, str) and (why := header_fault(value)):
+        raise ConfigError(name, why)
 
 
 def _price(model: str, price: Any) -> Price:

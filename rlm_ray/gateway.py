@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,9 +39,11 @@ from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import NamedLimit, OutputLimit, named_limit
 from rlm_ray.core.price import Price
 from rlm_ray.core.prompts import budget_words
+from rlm_ray.core.refusals import Refusals
 from rlm_ray.core.reply import judge, without_thinking
 from rlm_ray.deadline import LATE_S, Deadline, in_time
 from rlm_ray.errors import (
+    AuthenticationError,
     ConfigError,
     JournalError,
     ModelError,
@@ -158,6 +161,7 @@ class Gateway:
         """Accounts; an address that has never answered may be wrong."""
         self._learned: dict[tuple[str, str], OutputLimit] = {}
         """What providers said of a model's replies, by account and model."""
+        self._refusals: defaultdict[str, Refusals] = defaultdict(Refusals)
 
     async def complete(self, request: ModelRequest, caller: Caller, place: Place) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
@@ -262,9 +266,10 @@ class Gateway:
                     permit.settle(Outcome.REJECTED)
                     raise _TooLongAReply(error, named) from error
                 _settle_failure(permit, error)
-                raise
+                raise self._about_one_call(error, request.model, permit.ask.account_key) from error
             self._have_answered.add(permit.ask.account_key)
             reply = replace(reply, usage=credible_usage(request, reply))
+            self._refusals[permit.ask.account_key].answered()
             cost_usd = self._cost_usd(request.model, reply.usage, caller)
             permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
         return await _judged(replace(reply, cost_usd=cost_usd), request, log)
@@ -358,9 +363,15 @@ class Gateway:
         return RATE_LIMITED_PATIENCE if is_outage else one
 
     def _given_up(self, error: TransientModelError, attempts: int, account: str) -> RLMError:
-        if error.kind == "no_model_yet" and account not in self._have_answered:
+        if error.kind == "no_model_yet" and self._refusals[account].refused():
             return ConfigError("model", error.why)
         return _given_up(error, attempts)
+
+    def _about_one_call(self, error: RLMError, model: str, account: str) -> RLMError:
+        """A key or a name that was taken before and is refused once fails one call, and not the run."""
+        if not isinstance(error, AuthenticationError | ConfigError) or self._refusals[account].refused():
+            return error
+        return ModelError(model, error.why, getattr(error, "status", None))
 
     def _cost_usd(self, model: str, usage: Usage, caller: Caller) -> float | None:
         price = caller.prices.get(model)

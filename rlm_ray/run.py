@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_ray import contexts
 from rlm_ray.config import Settings, settings_as_table
-from rlm_ray.core.context import Context
+from rlm_ray.core.context import Context, encoded
 from rlm_ray.core.model import Message
 from rlm_ray.core.records import Record
 from rlm_ray.core.tree import RunTree
@@ -242,6 +242,7 @@ def checked_query(query: str) -> str:
         raise InputError("query", f"must be a str; got {type(query).__name__}")
     if not query.strip():
         raise InputError("query", "is empty; ask a question")
+    encoded(query, "query")
     return query
 
 

@@ -21,6 +21,7 @@ from rlm_ray.errors import (
     AuthenticationError,
     ConfigError,
     LimitReached,
+    ModelError,
     ModelUnavailableError,
     ReplyError,
     TransientModelError,
@@ -295,3 +296,20 @@ async def test_only_whole_answers_are_given_to_a_cache():
     await bench.ask(role="turn", cache=cache)
     await bench.ask(role="turn", cache=cache)
     assert cache.kept == ("yes",)
+
+
+async def test_a_key_that_was_taken_before_and_is_refused_fails_one_call_until_it_repeats():
+    refused = AuthenticationError("m", "no", 401)
+    bench = Bench([ANSWER, *[refused] * 8])
+    await bench.ask()
+    for _ in range(7):
+        with pytest.raises(ModelError) as raised:
+            await bench.ask()
+        assert type(raised.value) is ModelError
+    with pytest.raises(AuthenticationError):
+        await bench.ask()
+
+
+async def test_a_key_that_was_never_taken_is_refused_at_once():
+    with pytest.raises(AuthenticationError):
+        await Bench([AuthenticationError("m", "no", 401)]).ask()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from rlm_ray.core.cell import Failed, Outcome
+from rlm_ray.core.cell import Answered, Failed, Outcome
+from rlm_ray.core.refusals import Refusals
+from rlm_ray.errors import AuthenticationError, ConfigError
 from rlm_ray.session import SubCall
 
 
@@ -23,9 +26,14 @@ class Map:
         """The ordinal of its first sub-call in the session."""
         self._slots = slots
         self._stop_on_error = stop_on_error
+        self._refusals = Refusals()
 
     def put(self, index: int, outcome: Outcome) -> None:
         """Raises `SiblingFailed` where this outcome ends the map."""
+        if isinstance(outcome, Answered):
+            self._refusals.answered()
+        elif isinstance(outcome.fatal, AuthenticationError | ConfigError) and not self._refusals.refused():
+            outcome = replace(outcome, fatal=None)  # others of the map were answered: it is about this one
         self._slots[index] = outcome
         if isinstance(outcome, Failed) and (self._stop_on_error or outcome.fatal is not None):
             raise SiblingFailed

@@ -165,7 +165,7 @@ def make_context(source: Any, *, key: str = "") -> Context:
     if isinstance(source, Context):
         return source
     if isinstance(source, str):
-        data = source.encode("utf-8", "replace")
+        data = encoded(source, "context")
         return Context(data, ContextInfo("text", len(source), 1, False, source[:SAMPLE_CHARS]), key=key)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_bytes(source, key)
@@ -176,6 +176,18 @@ def make_context(source: Any, *, key: str = "") -> Context:
         f"a context is a str, UTF-8 bytes, or a list of texts or of {{'id', 'text'}} documents, "
         f"not {type(source).__name__}",
     )
+
+
+def encoded(text: str, what: str) -> bytes:
+    """The text in UTF-8. Raises `InputError` where it holds what no provider can be sent."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            what,
+            f"holds half of a surrogate pair ({text[error.start]!a} at character {error.start:,}), which no UTF-8 can hold; "
+            "read it with errors='replace', or take it out",
+        ) from error
 
 
 def _from_bytes(source: bytes | bytearray | memoryview, key: str) -> Context:
@@ -200,20 +212,22 @@ def _from_documents(source: Sequence[Any], key: str) -> Context:
             ids.append(name)
     if ids and len(ids) != len(texts):
         raise InputError("context", "either all documents or none must have an id")
-    encoded = [text.encode("utf-8", "replace") for text in texts]
+    pieces = [encoded(text, f"document {number}") for number, text in enumerate(texts)]
     offsets = array("q", [0])
-    for piece in encoded:
+    for piece in pieces:
         offsets.append(offsets[-1] + len(piece))
     sample = texts[0][:SAMPLE_CHARS] if texts else ""
     info = ContextInfo("documents", sum(map(len, texts)), len(texts), bool(ids), sample)
-    return Context(b"".join(encoded), info, offsets, tuple(ids) if ids else None, key)
+    return Context(b"".join(pieces), info, offsets, tuple(ids) if ids else None, key)
 
 
 def _document(item: Any, number: int) -> tuple[str | None, str]:
     if isinstance(item, str):
         return None, item
     if isinstance(item, dict) and isinstance(item.get("text"), str) and "id" in item:
-        return str(item["id"]), item["text"]
+        name = str(item["id"])
+        encoded(name, f"the id of document {number}")
+        return name, item["text"]
     raise InputError(
         "context", f"document {number} is neither a str nor a mapping with 'id' and 'text' (a str)"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from rlm_ray.core.context import Context, make_context
+from rlm_ray.core.refusals import Refusals
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.corpus.outcome import Outcome, key_of
 from rlm_ray.corpus.rows import Row
@@ -33,6 +34,8 @@ _OWN_FAULT = (ActorLostError, ContextLostError)
 """Kinds of `ClusterError` that are about one row: it was tried several times."""
 _FATAL = (LimitReached, AuthenticationError, QuotaError, ConfigError, JournalError, ClusterError)
 """What the next row would meet, too."""
+_REFUSED = (AuthenticationError, ConfigError)
+"""Kinds that the next row need not meet where others were answered."""
 
 
 class Asks(Protocol):
@@ -88,6 +91,7 @@ class Asking:
     asks: Asks
     schema: Schema | None
     clock: Callable[[], float]
+    refusals: Refusals = field(default_factory=Refusals)
 
     async def outcome(self, todo: Todo) -> Outcome:
         """What came of the row, its failure included.
@@ -99,11 +103,17 @@ class Asking:
         started = self.clock()
         try:
             outcome = await self._answered(todo)
+            self.refusals.answered()
         except RLMError as error:
-            if isinstance(error, _FATAL) and not isinstance(error, _OWN_FAULT):
+            if self._ends_the_job(error):
                 raise
             outcome = self.failed(todo, _told(error))
         return replace(outcome, seconds=self.clock() - started)
+
+    def _ends_the_job(self, error: RLMError) -> bool:
+        if isinstance(error, _REFUSED):
+            return self.refusals.refused()
+        return isinstance(error, _FATAL) and not isinstance(error, _OWN_FAULT)
 
     def failed(self, todo: Todo, why: str, stop_reason: str = "error", answer: str | None = None) -> Outcome:
         return replace(self._blank(todo), error=why, stop_reason=stop_reason, answer=answer)

@@ -8,7 +8,7 @@ no list of documents, one for each piece.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from rlm_ray.core.by_document import label_documents
@@ -18,13 +18,14 @@ from rlm_ray.core.map_prompts import cited, says_nothing
 from rlm_ray.core.prompts import bounded
 from rlm_ray.core.reduce import WHOLE, Reduction
 from rlm_ray.core.reduce_tree import FEWEST, groups
+from rlm_ray.core.refusals import MAX_IN_A_ROW
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.corpus.mapreduce_ask import Answer, Asking, Calls
 from rlm_ray.corpus.mapreduce_documents import answer_documents, numbers_of
 from rlm_ray.corpus.mapreduce_origin import Origin, where
 from rlm_ray.corpus.mapreduce_spec import Spec
 from rlm_ray.corpus.plan import Plan
-from rlm_ray.errors import LimitReached, SubCallError
+from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, SubCallError
 from rlm_ray.session import CUT
 
 _Numbers: TypeAlias = "Mapping[str, Mapping[str, tuple[int, ...]]]"
@@ -122,6 +123,9 @@ def _limit(
 ) -> LimitReached | None:
     """The limit that ended the asking. Raises any other failure that must be heard of."""
     limit = None
+    refused = [each for _, each in failed if isinstance(each.fatal, AuthenticationError | ConfigError)]
+    if 0 < len(refused) < MAX_IN_A_ROW and len(failed) < len(answers):
+        failed = [(place, replace(each, fatal=None) if each in refused else each) for place, each in failed]
     for _, failure in failed:
         if failure.fatal is not None and not isinstance(failure.fatal, LimitReached):
             raise failure.fatal

@@ -19,8 +19,9 @@ from typing import Any
 
 from rlm_ray.core.model import ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.models import litellm_errors, model_limits, prices
+from rlm_ray.models import litellm_errors, model_limits, ollama, prices
 from rlm_ray.models.litellm_reply import check_bodies, read_reply
+from rlm_ray.models.outgoing import check_request
 from rlm_ray.models.quiet_logging import Quiet, quiet_logging
 from rlm_ray.models.usage_counts import tolerate_odd_counts
 
@@ -31,10 +32,13 @@ class LitellmModel:
     async def complete(self, request: ModelRequest) -> ModelReply:
         """One attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
         litellm = import_litellm()
+        check_request(request, _provider_of(request.model), os.environ)
         try:
-            return read_reply(await litellm.acompletion(**_arguments(request)))
+            reply = read_reply(await litellm.acompletion(**_arguments(request)))
         except Exception as error:  # an error inside a 200 is mapped like an HTTP error with its code
             raise litellm_errors.map_error(litellm, error, request.model, request.params) from error
+        ollama.check_read(request, _provider_of(request.model), reply.usage)
+        return reply
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
         """By litellm's map; None where it knows no price."""
@@ -126,4 +130,4 @@ def _arguments(request: ModelRequest) -> dict[str, Any]:
     }
     if request.max_tokens is not None:
         arguments["max_tokens"] = request.max_tokens
-    return arguments
+    return ollama.parameters(request, _provider_of(request.model), import_litellm().model_cost) | arguments

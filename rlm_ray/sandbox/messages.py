@@ -149,11 +149,18 @@ def _read_done(fields: dict[str, Any], texts: Iterator[str]) -> Done:
     return Done(output, _count(fields.get("chars")), error, variables, notes, looked)
 
 
+def _printable(text: str) -> str:
+    """Without halves of surrogate pairs, which code may put into a name and no provider can be sent."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _variable(item: Any) -> Variable:
     match item:
         case [str(name), str(kind), int() | None as size]:
             return Variable(
-                name[:MAX_NAME_CHARS], kind[:MAX_KIND_CHARS], None if size is None else _count(size)
+                _printable(name[:MAX_NAME_CHARS]),
+                _printable(kind[:MAX_KIND_CHARS]),
+                None if size is None else _count(size),
             )
         case _:
             raise BadFrame("a variable that is not one")

@@ -76,10 +76,6 @@ def test_a_short_context_is_shown_whole_and_an_empty_one_too():
     assert not make_context(["a", "b"]).info.shown_whole
 
 
-def test_lone_surrogates_do_not_break_it():
-    assert make_context("a\ud800b").text() == "a?b"
-
-
 @pytest.mark.parametrize(
     ("source", "said"),
     [

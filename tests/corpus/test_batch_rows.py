@@ -19,6 +19,7 @@ from rlm_ray.errors import (
     JournalError,
     LimitReached,
     ModelError,
+    QuotaError,
 )
 from rlm_ray.journal.folder import RunFolder
 from rlm_ray.session import Completion
@@ -108,24 +109,47 @@ async def test_an_unknown_column_is_refused_before_anything_is_asked(out):
 @pytest.mark.parametrize(
     "error", [AuthenticationError("m", "the key is refused", 401), ConfigError("model", "?")]
 )
-async def test_what_no_other_row_could_mend_ends_the_batch_and_keeps_what_is_done(out, error):
+async def test_what_is_refused_again_and_again_ends_the_batch_and_keeps_what_is_done(out, error):
     async def reply(row, query, context):
-        if row == 5:
+        if row >= 5:
             raise error
         return "fine"
 
     with pytest.raises(type(error)):
         await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1)).run("run")
-    assert [row["row"] for row in rows_of(out)] == [0, 1, 2, 3, 4]
+    assert [row["row"] for row in rows_of(out)] == list(range(12))
+    assert [row["row"] for row in rows_of(out) if row["error"]] == list(range(5, 12))
+
+
+@pytest.mark.parametrize(
+    "error", [AuthenticationError("m", "the key is refused", 401), ConfigError("model", "?")]
+)
+async def test_one_row_s_refusal_does_not_end_a_batch_whose_others_are_answered(out, error):
+    async def reply(row, query, context):
+        if row in {1, 5, 6, 19}:
+            raise error
+        return "fine"
+
+    summary = await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1)).run("run")
+    assert (summary.rows, [row["row"] for row in rows_of(out) if row["error"]]) == (20, [1, 5, 6, 19])
+
+
+async def test_a_key_that_no_row_was_answered_with_ends_the_batch_at_once(out):
+    async def reply(row, query, context):
+        raise AuthenticationError("m", "the key is refused", 401)
+
+    with pytest.raises(AuthenticationError):
+        await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1)).run("run")
+    assert not rows_of(out)
 
 
 async def test_the_next_batch_goes_on_where_the_last_one_ended(out):
     async def reply(row, query, context):
         if row == 5:
-            raise AuthenticationError("m", "the key is refused", 401)
+            raise QuotaError("m", "the account is empty", 402)
         return "fine"
 
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(QuotaError):
         await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1)).run("first")
     job = FakeJob()
     summary = await task_of(DOCUMENTS, out, job).run("second")

@@ -234,3 +234,7 @@ def test_what_an_honest_child_writes_is_within_the_bounds() -> None:
 def test_more_than_is_said_or_allowed_is_refused(frame: Frame) -> None:
     with pytest.raises(BadFrame):
         messages.read(frame, TEXT)
+
+
+def test_a_variable_s_name_can_always_be_sent_to_a_model():
+    assert messages._variable(["a\ud800", "str\udfff", None]) == Variable("a?", "str?", None)
