@@ -134,7 +134,7 @@ def fail_at(row, error):
     ],
 )
 def test_how_it_ended_is_said_in_words_and_in_the_exit_code(job, rows, error, code, said):
-    job.reply = fail_at(2, error)
+    job.reply = fail_at(0, error)
     done = run("Q", "rows.jsonl", "--out", "out")
     assert done.exit_code == code, done.output
     assert said in done.stderr
