@@ -66,6 +66,7 @@ OUTAGE_PATIENCE = 3
 """A provider that is down and has answered before: a third of an attempt. With 6 attempts, about three minutes."""
 UNKNOWN_MODEL_ATTEMPTS = 4
 """A server that does not know the model may be loading it (an adapter); or the name is wrong."""
+ACCESS_REFUSED = 403
 OUTAGE_STATUSES = frozenset({502, 503, 529})
 TOO_LONG_STATUSES = frozenset({400, 402, 403, 413, 422, None})
 """Refusals that may be about the length of the reply."""
@@ -368,8 +369,12 @@ class Gateway:
         return _given_up(error, attempts)
 
     def _about_one_call(self, error: RLMError, model: str, account: str) -> RLMError:
-        """A key or a name that was taken before and is refused once fails one call, and not the run."""
-        if not isinstance(error, AuthenticationError | ConfigError) or self._refusals[account].refused():
+        """Access or a name that was taken before and is refused once fails one call, and not the run; a key that is
+        no good, or missing, fails all."""
+        if not isinstance(error, AuthenticationError | ConfigError):
+            return error
+        status = ACCESS_REFUSED if isinstance(error, ConfigError) else error.status
+        if status != ACCESS_REFUSED or self._refusals[account].refused():
             return error
         return ModelError(model, error.why, getattr(error, "status", None))
 

@@ -147,7 +147,7 @@ _LOADING = (
 _KEY = (
     r"(incorrect|invalid|wrong|missing|expired|no|malformed) (or (missing|invalid) )?(api|access|auth\w*)[ _-]?(key|token)|"
     r"api[ _-]key (is )?(not (valid|found|set)|invalid|expired|missing|required|must)|"
-    r"api_key client option must be set|you didn'?t provide an api key|unable to locate credentials|"
+    r"api_key client option must be set|missing credentials|you didn'?t provide an api key|unable to locate credentials|"
     r"could not (automatically )?(load|determine|resolve) (default )?credentials|default credentials were not found"
 )
 _FILTER_CODES = (
@@ -200,5 +200,5 @@ RULES: tuple[Rule, ...] = (
     Rule("timeout", frozenset({408})),
     Rule("rate_limited", codes="overloaded_error|engine_overloaded.*", statuses=frozenset({None})),
     Rule("server_error", frozenset({*_SERVER, 425})),
-    Rule("server_error", codes="overloaded_error|server_error|internal_error|api_error|serviceunavailable.*"),
+    Rule("server_error", frozenset({None, 200}), codes="overloaded_error|server_error|internal_error|api_error|serviceunavailable.*"),
 )  # fmt: skip

@@ -198,6 +198,7 @@ AUTH = [
     (403, {"__type": "UnrecognizedClientException", "message": "The security token included in the request is invalid."}),
     (None, "The api_key client option must be set either by passing api_key to the client or by OPENAI_API_KEY"),
     (None, "Unable to locate credentials"),
+    (500, "Missing credentials. Please pass an `api_key`, `workload_identity`, `admin_api_key`, or set the `OPENAI_API_KEY`"),
     (401, "Unauthorized"),
     (403, openai("Country, region, or territory not supported", "request_forbidden", "unsupported_country_region_territory")),
 ]  # fmt: skip
@@ -222,6 +223,7 @@ NOT_NOW = [
 ]  # fmt: skip
 
 REJECTED = [
+    (400, openai("is poisoned", "server_error"), "rejected"),
     (400, openai("Unsupported value: 'temperature' does not support 0.2 with this model.", code="unsupported_value"),
      "rejected"),
     (422, {"detail": [{"type": "missing", "loc": ["body", "messages"], "msg": "Field required",
