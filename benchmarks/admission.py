@@ -24,14 +24,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import Ask, Batch, Outcome, Replies, RunTerms, Settle
-from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.admission.transport import CODEC, METHODS, AdmissionTransport
+from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionTransport
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Usage
-from rlm_ray.line import Address, Line
+from rlm_ray.core.llm import Usage
 from rlm_ray.testing.simulation import (
     CrowdedProvider,
     Record,
@@ -40,6 +39,7 @@ from rlm_ray.testing.simulation import (
     Workload,
     simulate,
 )
+from rlm_ray.util.rpc import Address, Line
 
 SECONDS = 180.0
 ROUND_TRIP_S = 0.105

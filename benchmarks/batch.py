@@ -33,19 +33,19 @@ from typing import Any
 
 from census import CORES, Census
 
+from rlm_ray.batch.formats import format_of
+from rlm_ray.batch.job import Summary, Task
+from rlm_ray.batch.row_processor import Asks
+from rlm_ray.batch.runner import Batch, Work
+from rlm_ray.batch.source import open_corpus
+from rlm_ray.batch.template import Template
+from rlm_ray.batch.writer import Output
 from rlm_ray.config import Cluster, Settings
 from rlm_ray.core.context import Context
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.corpus.asking import Asks
-from rlm_ray.corpus.batch import Batch, Work
-from rlm_ray.corpus.formats import format_of
-from rlm_ray.corpus.output import Output
-from rlm_ray.corpus.rows import open_corpus
-from rlm_ray.corpus.task import Summary, Task
-from rlm_ray.corpus.template import Template
-from rlm_ray.job import open_job
-from rlm_ray.run import new_run_id
-from rlm_ray.session import Completion
+from rlm_ray.runs.batch_run import open_job
+from rlm_ray.runs.run import new_run_id
+from rlm_ray.session.session import Completion
 from rlm_ray.testing import ServerProcess
 
 WORDS = "the quick brown fox jumps over the lazy dog "

@@ -34,11 +34,11 @@ import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.admission import admission_actor
-from rlm_ray.cluster.engine import Engine
-from rlm_ray.cluster.journal import home, journal_actor
-from rlm_ray.core.records import CallEnded
-from rlm_ray.journal.folder import RunFolder, find_run
+from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.services.admission import admission_actor
+from rlm_ray.cluster.services.journal import home, journal_actor
+from rlm_ray.events.records import CallEnded
+from rlm_ray.journal.run_store import RunFolder, find_run
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 

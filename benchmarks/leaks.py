@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray import RLM, Cluster, Rates
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 

@@ -34,11 +34,11 @@ from census import CORES, Census
 from rlm_ray import Cluster, Rates
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.context import Context
-from rlm_ray.core.price import Price
-from rlm_ray.corpus.mapreduce_input import read_documents
-from rlm_ray.corpus.mapreduce_run import carry_out, planned
+from rlm_ray.core.llm import Price
+from rlm_ray.mapreduce.execute import carry_out, planned
+from rlm_ray.mapreduce.input import read_documents
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.exchange import Request
+from rlm_ray.testing.responses import Request
 
 QUESTION = "Which status does each document have?"
 MODEL = "openai/reader"

@@ -26,14 +26,14 @@ from urllib.parse import urlsplit
 
 import yaml  # type: ignore[import-untyped]  # it comes with Ray, without types
 
-from rlm_ray.core.cell import Outcome, SubCalls
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host import Repl, Sandbox, SandboxHost
+from rlm_ray.core.repl_types import Outcome, SubCalls
+from rlm_ray.sandbox.host.sandbox import Repl, Sandbox, SandboxHost
 from rlm_ray.serve import AppArgs
-from rlm_ray.serve.keys import hash_of
-from rlm_ray.serve.local import Site, start
+from rlm_ray.serve.api_keys import hash_of
+from rlm_ray.serve.launcher import Site, start
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.exchange import Request
+from rlm_ray.testing.responses import Request
 from rlm_ray.testing.scripts import is_session
 
 MODEL = "rlm/openai/root"

@@ -18,9 +18,9 @@ from typing import Literal
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from rlm_ray.cli.view import records_of
-from rlm_ray.core.records import Record
+from rlm_ray.events.records import Record
 from rlm_ray.report import write_report
-from rlm_ray.report.example import example_run
+from rlm_ray.testing.sample_run import example_run
 
 FLAGS = [
     "--no-sandbox",

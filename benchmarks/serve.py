@@ -30,7 +30,7 @@ import openai
 import ray
 
 from rlm_ray.serve import AppArgs
-from rlm_ray.serve.local import Site, start
+from rlm_ray.serve.launcher import Site, start
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 

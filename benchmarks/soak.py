@@ -38,12 +38,12 @@ import ray
 import serve as chats
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.connector import ray_thread
-from rlm_ray.cluster.engine import Engine
-from rlm_ray.cluster.lasting import census
+from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.ray_thread import ray_thread
+from rlm_ray.cluster.services.detached_actor import census
 from rlm_ray.errors import RLMError
 from rlm_ray.serve import AppArgs
-from rlm_ray.serve.local import Site, start
+from rlm_ray.serve.launcher import Site, start
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 

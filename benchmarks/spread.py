@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rlm_ray import RLM
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 

@@ -24,9 +24,9 @@ from typing import Any
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.otlp import OtlpReceiver
+from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.testing.scripts import run_query
-from rlm_ray.tracing.flush import flush
+from rlm_ray.tracing.exporters import flush
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=512)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rlm_ray.config import Cluster, Settings
     from rlm_ray.core.limits import Limits, Rates
-    from rlm_ray.core.price import Price
+    from rlm_ray.core.llm import Price
     from rlm_ray.errors import LimitReached, RLMError
     from rlm_ray.rlm import RLM
-    from rlm_ray.run import Result
+    from rlm_ray.runs.run import Result
     from rlm_ray.sandbox.settings import Sandbox
 
 _HOMES = {
@@ -19,10 +19,10 @@ _HOMES = {
     "Cluster": "rlm_ray.config",
     "LimitReached": "rlm_ray.errors",
     "Limits": "rlm_ray.core.limits",
-    "Price": "rlm_ray.core.price",
+    "Price": "rlm_ray.core.llm",
     "RLMError": "rlm_ray.errors",
     "Rates": "rlm_ray.core.limits",
-    "Result": "rlm_ray.run",
+    "Result": "rlm_ray.runs.run",
     "Sandbox": "rlm_ray.sandbox.settings",
     "Settings": "rlm_ray.config",
 }

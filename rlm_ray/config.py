@@ -3,26 +3,28 @@
 The command line takes them from `rlm-ray.toml`, the environment (`RLM_RAY_*`) and its options, each overriding the
 one before; all three say the same things with the same names (`[limits] cost_usd`, `RLM_RAY_LIMITS_COST_USD`,
 `--limits-cost-usd`). Unknown names are refused. The Python API takes arguments only.
+
+Tables of plain values, from TOML, the environment or a caller, made into frozen dataclasses. Unknown names are refused.
 """
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from rlm_ray.core.header_text import header_fault
+from pydantic import TypeAdapter, ValidationError
+
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.price import Price
+from rlm_ray.core.llm import Price
 from rlm_ray.core.prompts import PROFILES
-from rlm_ray.core.secrets import HIDDEN, without_secrets
+from rlm_ray.core.secrets import HIDDEN, header_fault, without_secrets
+from rlm_ray.core.trusted_settings import destinations
 from rlm_ray.errors import ConfigError
 from rlm_ray.sandbox.settings import Sandbox
-from rlm_ray.tables import build, did_you_mean, typed
-from rlm_ray.trust import destinations
 
 CONFIG_FILE = "rlm-ray.toml"
 ENVIRONMENT_PREFIX = "RLM_RAY_"
@@ -324,3 +326,36 @@ def _count(name: str, value: object, least: int, most: int) -> None:
 def _number(name: str, value: object, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise ConfigError(name, f"must be a number from {least:g} to {most:g}; got {value!r}")
+
+
+def build(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
+    """A settings dataclass from a table of plain values; unknown names are refused."""
+    names = [item.name for item in fields(cls)]
+    for name in table:
+        if name not in names:
+            raise ConfigError(prefix + name, f"is no setting{did_you_mean(name, names)}")
+    return cls(**{name: typed(cls, name, value, prefix) for name, value in table.items()})
+
+
+def typed(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
+    """The value as its field wants it: tables become dataclasses, text from the environment numbers."""
+    hint = get_type_hints(cls)[name]
+    if is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, Mapping):
+            return build(hint, value, f"{prefix}{name}.")
+        if isinstance(value, hint):
+            return value
+        raise ConfigError(prefix + name, f"must be {hint.__name__}(...) or a table; got {value!r}")
+    if isinstance(value, str):
+        try:
+            return TypeAdapter(hint).validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(prefix + name, f"{error.errors()[0]['msg'].lower()}; got {value!r}") from error
+    return value
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """How a sentence ends that says that there is no such name."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"

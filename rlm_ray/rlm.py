@@ -10,21 +10,21 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from rlm_ray.config import Settings, settings_from
-from rlm_ray.conversation import Conversation
 from rlm_ray.core.context import Context
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, RLMError
-from rlm_ray.job import Job, open_job
-from rlm_ray.journal.folder import find_run
-from rlm_ray.resume import take_up
-from rlm_ray.run import Result, Run, answer_of, checked_query
-from rlm_ray.sources import paths_of, read_context
-from rlm_ray.stream import Event, step_by_step, stream_of
-from rlm_ray.sync import run_sync
+from rlm_ray.journal.run_store import find_run
+from rlm_ray.runs.batch_run import Job, open_job
+from rlm_ray.runs.context_loader import paths_of, read_context
+from rlm_ray.runs.conversation import Conversation
+from rlm_ray.runs.resume import take_up
+from rlm_ray.runs.run import Result, Run, answer_of, checked_query
+from rlm_ray.runs.stream import Event, step_by_step, stream_of
+from rlm_ray.util.run_sync import run_sync
 
 if TYPE_CHECKING:
-    from rlm_ray.cluster.life import Observer
-    from rlm_ray.corpus.mapreduce import MapReduced
+    from rlm_ray.cluster.run_attempt import Observer
+    from rlm_ray.mapreduce.execute import MapReduced
 
 
 class RLM:
@@ -58,14 +58,14 @@ class RLM:
         """`run` for an event loop; cancelling it cancels the whole recursion tree."""
         if not progress:
             return await (await self.astart(query, context)).result()
-        from rlm_ray.progress.progress import Progress
+        from rlm_ray.progress.live import Progress
 
         shown = Progress(self.settings.limits)
         with shown:
             return await (await self.astart(query, context, observers=[shown])).result()
 
     def stream(self, query: str, context: Any = "") -> Iterator[Event]:
-        """`run` as it goes: every record (`rlm_ray.core.records`) when it is written, and the `Result` at the end.
+        """`run` as it goes: every record (`rlm_ray.events.records`) when it is written, and the `Result` at the end.
 
         Leaving early cancels the run. Inside an event loop it is `astream`.
         """
@@ -133,7 +133,7 @@ class RLM:
         `how` are the keywords of `corpus.mapreduce_run.planned`: `reduce` (`model`, or `count:field`, `sum:field` ...),
         `schema` (a pydantic model or a JSON Schema), `split_by`, `size`, `overlap`, `on_error`, `reduce_query`.
         """
-        from rlm_ray.corpus.mapreduce_run import carry_out, planned
+        from rlm_ray.mapreduce.execute import carry_out, planned
 
         question, context = checked_query(query), read_context(contexts)
         plan = await asyncio.to_thread(
@@ -147,7 +147,7 @@ class RLM:
 
     async def awarm(self, actors: int | None = None) -> None:
         """`warm` for an event loop."""
-        from rlm_ray.cluster.engine import Engine
+        from rlm_ray.cluster.driver import Engine
 
         engine = await Engine.connect(self.settings.cluster)
         await engine.grow_to(actors or self.settings.cluster.min_actors)

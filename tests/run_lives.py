@@ -6,31 +6,26 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.cache import request_key
+from rlm_ray.admission.server import AdmissionShell
 from rlm_ray.config import Settings
-from rlm_ray.core.cell import Answered, CellResult, Failed, SubCalls
-from rlm_ray.core.context import make_context
-from rlm_ray.core.inputs import Input
+from rlm_ray.core.context import Input, make_context
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.core.records import (
-    SessionEnded,
-    SessionOpened,
-    from_line,
-)
+from rlm_ray.core.repl_types import Answered, CellResult, Failed, SubCalls
 from rlm_ray.errors import ContextWindowError, RLMError
-from rlm_ray.gateway import Caller, Gateway
-from rlm_ray.journal.calls import Place
+from rlm_ray.events.records import SessionEnded, SessionOpened, from_line
+from rlm_ray.journal.call_recorder import Place
 from rlm_ray.journal.protocol import JournalRef
+from rlm_ray.journal.recorder import JournalScribe
 from rlm_ray.journal.replay import outcome_of
-from rlm_ray.journal.scribe import JournalScribe
-from rlm_ray.models.scripted import FunctionModel
-from rlm_ray.session import Session
+from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.llm.response_cache import request_key
+from rlm_ray.session.session import Session
+from rlm_ray.testing.scripted_model import FunctionModel
 
 PROGRAMS = {
     "ROOT": ["look", "leaves a b", "children C1 C2", "leaves c; children C1; leaves d e", "final"],

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from rlm_ray import cache as cache_module
-from rlm_ray.cache import ResponseCache, prune_replies, request_key
-from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.errors import InputError
+from rlm_ray.llm import response_cache as cache_module
+from rlm_ray.llm.response_cache import ResponseCache, prune_replies, request_key
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),), 10, {"temperature": 0.5, "api_key": "k", "timeout": 3})
 REPLY = ModelReply("hello", usage=Usage(1, 2, 3, 4), cost_usd=0.5, headers={"a": "b"})

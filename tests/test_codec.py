@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.admission.protocol import Ask, Batch, Outcome, Replies, Resume, RunRecord, RunTerms, Settle
-from rlm_ray.admission.transport import CODEC
-from rlm_ray.codec import PLAIN, Codec, CodecError
-from rlm_ray.core.ledger import Amount
+from rlm_ray.cluster.services.admission import CODEC
+from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.usage import RunUsage, Tally
 from rlm_ray.errors import JournalError
+from rlm_ray.util.codec import PLAIN, Codec, CodecError
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.binary(), st.text(st.characters())

@@ -8,10 +8,10 @@ import socket
 
 import pytest
 
-from rlm_ray.cluster import connector as connector_module
-from rlm_ray.cluster import found_cluster
-from rlm_ray.cluster.connect import LOCAL, find_address
-from rlm_ray.cluster.connector import RayThread, ray_thread
+from rlm_ray.cluster import ray_init
+from rlm_ray.cluster import ray_thread as connector_module
+from rlm_ray.cluster.ray_init import LOCAL, find_address
+from rlm_ray.cluster.ray_thread import RayThread, ray_thread
 from rlm_ray.errors import ClusterError
 
 
@@ -54,7 +54,7 @@ def test_an_address_that_somebody_else_wrote_is_not_believed(listening, tmp_path
 )
 def test_nor_is_one_where_somebody_else_listens(listening, tmp_path, monkeypatch, owners):
     (tmp_path / "ray_current_cluster").write_text(listening)
-    monkeypatch.setattr(found_cluster, "listeners", lambda _: owners)
+    monkeypatch.setattr(ray_init, "listeners", lambda _: owners)
     assert find_address("", tmp_path) == LOCAL
 
 
@@ -65,12 +65,12 @@ def test_nor_is_a_link_to_a_file_of_this_user(listening, tmp_path):
 
 
 def test_the_kernel_tells_who_listens(listening):
-    assert found_cluster.listeners(int(listening.rpartition(":")[2])) == {os.geteuid()}
+    assert ray_init.listeners(int(listening.rpartition(":")[2])) == {os.geteuid()}
 
 
 def test_a_head_on_another_machine_is_judged_by_the_file_alone(tmp_path):
     (tmp_path / "ray_current_cluster").write_text("192.0.2.77:6379")
-    assert found_cluster.running_cluster(tmp_path) == "192.0.2.77:6379"
+    assert ray_init.running_cluster(tmp_path) == "192.0.2.77:6379"
 
 
 def test_what_a_dead_cluster_left_behind_is_passed_over(tmp_path):

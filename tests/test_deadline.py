@@ -6,17 +6,17 @@ import time
 import pytest
 from virtual_time import in_virtual_time
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.admission.server import AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Message, ModelRequest
+from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.deadline import LATE_S, Deadline, in_time
 from rlm_ray.errors import LimitReached, ModelUnavailableError, TransientModelError
-from rlm_ray.gateway import Caller, Gateway
-from rlm_ray.journal.calls import Place
+from rlm_ray.journal.call_recorder import Place
+from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.util.deadline import LATE_S, Deadline, in_time
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),), params={"timeout": 100.0})
 

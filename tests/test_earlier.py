@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.admission.server import AdmissionShell
 from rlm_ray.config import Settings, settings_as_table
-from rlm_ray.core.context import make_context
-from rlm_ray.core.inputs import Input
+from rlm_ray.core.context import Input, make_context
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.core.records import (
+from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.errors import AuthenticationError, JournalError, TransientModelError
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     RunEnded,
@@ -27,16 +28,14 @@ from rlm_ray.core.records import (
     to_line,
     without_content,
 )
-from rlm_ray.core.tallies import usage_of
-from rlm_ray.core.usage import RunUsage, Tally
-from rlm_ray.earlier import Earlier, earlier_lives
-from rlm_ray.errors import AuthenticationError, JournalError, TransientModelError
-from rlm_ray.gateway import Caller, Gateway
-from rlm_ray.journal.calls import Place
-from rlm_ray.journal.folder import RunFolder
+from rlm_ray.events.usage import usage_of
+from rlm_ray.journal.call_recorder import Place
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.scribe import JournalScribe
-from rlm_ray.models.scripted import ScriptedModel
+from rlm_ray.journal.recorder import JournalScribe
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.runs.run_history import Earlier, earlier_lives
+from rlm_ray.testing.scripted_model import ScriptedModel
 
 RUN = "20260102-030405-abcdef"
 SETTINGS = Settings(model="m", params={"api_key": "sk-0123456789", "temperature": 0.5})

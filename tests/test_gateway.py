@@ -8,15 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS
+from rlm_ray.admission.server import AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.llm import BUDGET_OUTPUT_TOKENS, Message, ModelReply, ModelRequest, Price, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.core.price import Price
 from rlm_ray.errors import (
     AuthenticationError,
     ConfigError,
@@ -26,9 +24,9 @@ from rlm_ray.errors import (
     ReplyError,
     TransientModelError,
 )
-from rlm_ray.gateway import Caller, Gateway
-from rlm_ray.journal.calls import Place
-from rlm_ray.models.scripted import ScriptedModel
+from rlm_ray.journal.call_recorder import Place
+from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.testing.scripted_model import ScriptedModel
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 ANSWER = ModelReply("yes", usage=Usage(10, 5))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm_ray.import_path import absolute_entries, drop_working_folder
+from rlm_ray.util.import_path import absolute_entries, drop_working_folder
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlm_ray.cluster.job_usage import RowUsage
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import CallEnded, SessionEnded
+from rlm_ray.cluster.batch_driver import RowUsage
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.records import CallEnded, SessionEnded
 
 
 def call(*path, role="turn", **more):

@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from rlm_ray import frames
-from rlm_ray import line as lines
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import Ask, Batch, Outcome, RunTerms
-from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.admission.transport import CODEC, METHODS, AdmissionTransport
-from rlm_ray.codec import PLAIN, Codec
+from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionTransport
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 from rlm_ray.errors import RemoteCallError, VersionMismatchError
-from rlm_ray.line import Line, LineTransport
+from rlm_ray.util import frames
+from rlm_ray.util import rpc as lines
+from rlm_ray.util.codec import PLAIN, Codec
+from rlm_ray.util.rpc import Line, LineTransport
 
 TERMS = RunTerms("run", Limits(), Rates(in_flight=100))
 

@@ -6,18 +6,18 @@ import random
 
 import pytest
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.admission.server import AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Message, ModelReply, ModelRequest
+from rlm_ray.core.llm import Message, ModelReply, ModelRequest
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.errors import JournalError, ModelUnavailableError, TransientModelError
-from rlm_ray.gateway import Caller, Gateway
-from rlm_ray.journal.calls import Place
-from rlm_ray.journal.scribe import Scribe
-from rlm_ray.models.scripted import FunctionModel
+from rlm_ray.journal.call_recorder import Place
+from rlm_ray.journal.recorder import Scribe
+from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.testing.scripted_model import FunctionModel
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 DOWN = [

@@ -6,18 +6,25 @@ import asyncio
 
 import pytest
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.core.estimate import BUDGET_OUTPUT_TOKENS, LAST_CALL_TOKENS, request_tokens
+from rlm_ray.admission.server import AdmissionShell
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.llm import (
+    BUDGET_OUTPUT_TOKENS,
+    LAST_CALL_TOKENS,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Price,
+    Usage,
+    request_tokens,
+)
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.core.price import Price
 from rlm_ray.errors import ContextWindowError, LimitReached, ModelError, QuotaError
-from rlm_ray.gateway import MIN_OUTPUT_TOKENS, Caller, Gateway
-from rlm_ray.journal.calls import Place
+from rlm_ray.journal.call_recorder import Place
+from rlm_ray.llm.gateway import MIN_OUTPUT_TOKENS, Caller, Gateway
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 INPUT = request_tokens(REQUEST)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rlm_ray.cache import ResponseCache
-from rlm_ray.contexts import keep
 from rlm_ray.core.context import make_context
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.private_files import make_private_folder, write_private
-from rlm_ray.report.page import write_report
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.llm.response_cache import ResponseCache
+from rlm_ray.report.html import write_report
+from rlm_ray.runs.context_store import keep
+from rlm_ray.util.private_files import make_private_folder, write_private
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o277], ids=oct)

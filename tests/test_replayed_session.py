@@ -8,20 +8,14 @@ import pytest
 from run_lives import PROGRAMS, Life
 
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.records import (
-    CallEnded,
-    CallSent,
-    CellEnded,
-    MapOpened,
-    from_line,
-)
-from rlm_ray.core.tree import RunTree
+from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapOpened, from_line
+from rlm_ray.events.tree import RunTree
 
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_company(monkeypatch):
     """Records go out one by one: hundreds of lives would wait milliseconds each time."""
-    monkeypatch.setattr("rlm_ray.journal.scribe.COALESCE_S", 0.0)
+    monkeypatch.setattr("rlm_ray.journal.recorder.COALESCE_S", 0.0)
 
 
 async def lived(*args, **options):

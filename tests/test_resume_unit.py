@@ -7,18 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from rlm_ray import contexts
 from rlm_ray.config import Cluster, Settings, settings_as_table, settings_from
-from rlm_ray.core.context import make_context
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import CallEnded, CallSent, RunEnded, RunOpened, to_line, without_content
+from rlm_ray.core.context import Input, make_context
+from rlm_ray.core.llm import Usage
+from rlm_ray.core.trusted_settings import value_at
 from rlm_ray.errors import ConfigError, InputError, JournalError
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.resume import take_up
-from rlm_ray.run import Result, Run
-from rlm_ray.sources import read_context
-from rlm_ray.trust import value_at
+from rlm_ray.events.records import CallEnded, CallSent, RunEnded, RunOpened, to_line, without_content
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.runs import context_store
+from rlm_ray.runs.context_loader import read_context
+from rlm_ray.runs.resume import take_up
+from rlm_ray.runs.run import Result, Run
 
 RUN = "20260102-030405-abcdef"
 SETTINGS = Settings(model="m", max_iterations=7, params={"api_key": "sk-0123456789", "temperature": 0.5})
@@ -42,7 +41,7 @@ def recorded(run_dir, *records, context="the input", paths=()):
         writer.append(to_line(record, f"t:{number}"))
     writer.close()
     if context is not None:
-        contexts.keep(folder, read_context(list(paths)) if paths else make_context(context), paths)
+        context_store.keep(folder, read_context(list(paths)) if paths else make_context(context), paths)
     return folder
 
 

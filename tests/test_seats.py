@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rlm_ray.cluster.seats import Outlook, Room, Seats, growth, room, share
+from rlm_ray.cluster.slots import Outlook, Room, Seats, growth, room, share
 
 
 def pool(*actors):

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from rlm_ray.config import Settings
-from rlm_ray.core.cell import Answered, CellResult, Failed, SubCalls
 from rlm_ray.core.context import Span, make_context
-from rlm_ray.core.model import ModelReply
+from rlm_ray.core.llm import ModelReply
+from rlm_ray.core.repl_types import Answered, CellResult, Failed, SubCalls
 from rlm_ray.errors import ContextWindowError, LimitReached, ModelUnavailableError, QuotaError
-from rlm_ray.gateway import Caller
-from rlm_ray.session import Session
+from rlm_ray.llm.gateway import Caller
+from rlm_ray.session.session import Session
 
 CODE = "```python\nprint(1)\n```"
 FINAL = CellResult(final="the answer", looked=True)

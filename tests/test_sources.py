@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.errors import InputError
-from rlm_ray.sources import read_context
+from rlm_ray.runs.context_loader import read_context
 
 
 def test_one_file_is_one_text(tmp_path):

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from rlm_ray.sync import run_sync
+from rlm_ray.util.run_sync import run_sync
 
 
 def in_a_notebook(work):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rlm_ray.together import WAIT_S, Together
+from rlm_ray.util.batcher import WAIT_S, Together
 
 
 class Post:

@@ -13,6 +13,15 @@
 4. When the admission cannot be reached the process goes on alone at half the rate it had (`Alone`), within half of
    its part of the budget. When it is back, perhaps as a new and empty one, it is told what was spent and what is
    under way, and only then asked again.
+
+The `Outbox` of a client: what it has to say and has not been heard with yet.
+
+A `Permit` as its holder has it: leave for one HTTP attempt. What the admission keeps of it stands in `permits.py`.
+
+The `Post` decides when the next batch of a client goes: soon, and with the other things of these milliseconds.
+
+The first after a pause goes at once. The busier the way is, the longer the next collects: as long as an exchange took
+of late.
 """
 
 from __future__ import annotations
@@ -21,16 +30,13 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from rlm_ray.admission.alone import Alone
-from rlm_ray.admission.book import Book
-from rlm_ray.admission.outbox import Outbox
-from rlm_ray.admission.permit import Permit
-from rlm_ray.admission.post import COALESCE_S, Post
+from rlm_ray.admission.degraded_mode import Alone, Book
+from rlm_ray.admission.policy.rate_headers import RateFacts, rate_facts
 from rlm_ray.admission.protocol import (
     FAILED,
     Ask,
@@ -43,9 +49,154 @@ from rlm_ray.admission.protocol import (
     Settle,
     Verdict,
 )
-from rlm_ray.core.ledger import Amount
+from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits
+from rlm_ray.core.llm import Usage
 from rlm_ray.errors import ClusterError, LimitReached, QuotaError, RemoteCallError
+
+
+class Outbox:
+    """Collects; `take` empties it into a batch, `give_back` undoes that for a batch that was not heard."""
+
+    __slots__ = ("_asks", "_settles", "_withdrawn")
+
+    def __init__(self) -> None:
+        self._asks: dict[str, Ask] = {}
+        self._settles: list[Settle] = []
+        self._withdrawn: list[str] = []
+
+    def ask(self, ask: Ask) -> None:
+        self._asks[ask.ticket] = ask
+
+    def settle(self, settle: Settle) -> None:
+        self._settles.append(settle)
+
+    def withdraw(self, ticket: str) -> None:
+        """An ask that has not left yet need not."""
+        if self._asks.pop(ticket, None) is None:
+            self._withdrawn.append(ticket)
+
+    def forget_ask(self, ticket: str) -> None:
+        self._asks.pop(ticket, None)
+
+    def take(self, holder: str, epoch: str | None, resume: Resume | None, *, hold: bool) -> Batch:
+        batch = Batch(
+            holder,
+            epoch,
+            tuple(self._asks.values()),
+            tuple(self._settles),
+            tuple(self._withdrawn),
+            resume,
+            hold,
+        )
+        self._asks, self._settles, self._withdrawn = {}, [], []
+        return batch
+
+    def give_back(self, batch: Batch) -> None:
+        """Asks are not put back: whoever still waits asks again, when there is somebody to ask."""
+        self._settles[:0] = batch.settles
+        self._withdrawn[:0] = batch.withdrawn
+
+
+class Permit:
+    """Settle it once the attempt is over; `settle` is who hears of it, `wall` the time that headers count from."""
+
+    __slots__ = ("_settle", "_wall", "ask", "queue_wait_s", "rate_wait_s", "settled")
+
+    def __init__(
+        self,
+        ask: Ask,
+        settle: Callable[[Settle], None],
+        wall: Callable[[], float],
+        waits_s: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        self.ask = ask
+        self.queue_wait_s, self.rate_wait_s = waits_s
+        self.settled = False
+        self._settle, self._wall = settle, wall
+
+    def settle(  # noqa: PLR0913 - what an answer says, most of it optional
+        self,
+        outcome: Outcome,
+        usage: Usage | None = None,
+        cost_usd: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        retry_after_s: float | None = None,
+        why: str = "",
+    ) -> None:
+        """Say what became of the attempt; it travels with the next batch. The second time changes nothing."""
+        if not self.settled:
+            self.settled = True
+            facts = self._facts(headers, retry_after_s)
+            self._settle(Settle(self.ask.ticket, outcome, usage, cost_usd, facts, why))
+
+    def _facts(self, headers: Mapping[str, str] | None, retry_after_s: float | None) -> RateFacts | None:
+        """What the headers of an answer say; `retry_after_s` where the caller knows it otherwise."""
+        facts = rate_facts(headers, self._wall()) if headers else None
+        if retry_after_s is None:
+            return facts
+        return replace(facts or RateFacts({}), retry_after_s=retry_after_s)
+
+
+COALESCE_S = 0.003
+LONGEST_TRIP_S = 0.05
+
+
+class Post:
+    """Calls `send` when it is time, on the loop of whoever has something to send."""
+
+    __slots__ = ("_coalesce_s", "_due", "_send", "_sent_at", "_shut", "_timer", "_trip_s")
+
+    def __init__(self, send: Callable[[], None], coalesce_s: float = COALESCE_S) -> None:
+        self._send, self._coalesce_s = send, coalesce_s
+        self._shut = False
+        self._sent_at = -1.0
+        self._trip_s = 0.0
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def shut(self) -> bool:
+        """Nothing goes, whatever there is to send."""
+        return self._shut
+
+    def send_soon(self, patience_s: float = 0.0) -> None:
+        """There is something to send, which can wait so long for company."""
+        if self._shut:
+            return
+        loop = asyncio.get_running_loop()
+        due = max(self._sent_at + max(self._coalesce_s, self._trip_s), loop.time() + patience_s)
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due, self._timer = due, loop.call_at(due, self._go)
+
+    def learn_trip(self, took_s: float) -> None:
+        """One that took longer was held, which says nothing about the way."""
+        if took_s <= LONGEST_TRIP_S:
+            self._trip_s += 0.2 * (took_s - self._trip_s)
+
+    def close(self) -> None:
+        """Until `reopen`: there is nobody to send to."""
+        self._shut = True
+
+    def reopen(self) -> None:
+        self._shut = False
+        self.send_soon()
+
+    def stop(self) -> None:
+        """What was to go does not."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _go(self) -> None:
+        self._timer = None
+        if not self._shut:
+            self._sent_at = asyncio.get_running_loop().time()
+            self._send()
+
 
 SETTLE_PATIENCE_S = 0.02
 ASK_AGAIN_S = 5.0

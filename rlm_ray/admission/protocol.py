@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from rlm_ray.core.headers import RateFacts
-from rlm_ray.core.ledger import Amount
+from rlm_ray.admission.policy.rate_headers import RateFacts
+from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 from rlm_ray.core.usage import RunUsage, Tally
 
 

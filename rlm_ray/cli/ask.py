@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from rlm_ray.cli import exits, options, running
+from rlm_ray.cli import console, options, run_display
 from rlm_ray.config import Settings
 from rlm_ray.errors import InputError
 from rlm_ray.progress import Progress
 from rlm_ray.rlm import RLM
-from rlm_ray.run import Result, Run
-from rlm_ray.sources import decode
+from rlm_ray.runs.context_loader import decode
+from rlm_ray.runs.run import Result, Run
 
 Question = Annotated[
     str, typer.Argument(metavar="QUESTION", help="What you want to know.", show_default=False)
@@ -38,18 +38,18 @@ def ask(
 
     The answer is all that goes to stdout.
     """
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         settings = options.settings_of(given)
         result = asyncio.run(_ask(settings, question, context_of(paths or [])))
-    running.print_result(result, as_json=as_json)
-    raise typer.Exit(running.code_of(result))
+    run_display.print_result(result, as_json=as_json)
+    raise typer.Exit(run_display.code_of(result))
 
 
 async def _ask(settings: Settings, question: str, context: Any) -> Result:
     async def start(progress: Progress) -> Run:
         return await RLM(settings).astart(question, context, observers=[progress])
 
-    return await running.result_of(start, settings.limits)
+    return await run_display.result_of(start, settings.limits)
 
 
 def context_of(paths: list[str]) -> Any:

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from rlm_ray.cli import exits, options
+from rlm_ray.cli import console, options
 from rlm_ray.config import Settings
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError, RLMError
-from rlm_ray.job import open_job
-from rlm_ray.progress.words import money
-from rlm_ray.progress.words import number as short
-from rlm_ray.run import new_run_id
+from rlm_ray.progress.formatting import money
+from rlm_ray.progress.formatting import number as short
+from rlm_ray.runs.batch_run import open_job
+from rlm_ray.runs.run import new_run_id
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from rlm_ray.corpus.asking import Asks
-    from rlm_ray.corpus.batch import Batch, Work
-    from rlm_ray.corpus.dry_run import Forecast
-    from rlm_ray.corpus.rows import Corpus
-    from rlm_ray.corpus.task import Summary, Task
+    from rlm_ray.batch.estimate import Forecast
+    from rlm_ray.batch.job import Summary, Task
+    from rlm_ray.batch.row_processor import Asks
+    from rlm_ray.batch.runner import Batch, Work
+    from rlm_ray.batch.source import Corpus
 
 SOME_FAILED = 3
 DONE = "done"
@@ -104,7 +104,7 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     A bad row is an error in its line of the output and never stops the others.
     """
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         settings = options.settings_of(given)
         work = _work(query, query_column, schema, limit, on_limit)
         named = [query] if query_column and query else []
@@ -112,7 +112,7 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
         corpus.check(work.question)
         if dry_run:
             _say(_forecast(corpus, work, settings), as_json=as_json)
-            raise typer.Exit(exits.OK)
+            raise typer.Exit(console.OK)
         task = _task(settings, corpus, work, out, form)
         summary = asyncio.run(_run(task, restart=restart, retry_failed=retry_failed))
         _report(summary, as_json=as_json)
@@ -126,9 +126,9 @@ def _work(
     limit: int | None,
     on_limit: Literal["pause", "stop"],
 ) -> Work:
-    from rlm_ray.corpus.batch import Work
-    from rlm_ray.corpus.schema import Schema
-    from rlm_ray.corpus.template import Column, Template
+    from rlm_ray.batch.runner import Work
+    from rlm_ray.batch.template import Column, Template
+    from rlm_ray.structured.schema import Schema
 
     if query_column is None and query is None:
         raise InputError("query", "is missing; give the question first, or --query-column")
@@ -140,7 +140,7 @@ def _corpus(
     named: list[str], further: Collection[str], text: str | None, ident: str | None, max_row_bytes: int
 ) -> Corpus:
     """With --query-column there is no question, and what stands in its place is the first source."""
-    from rlm_ray.corpus.rows import open_files
+    from rlm_ray.batch.source import open_files
 
     if not named:
         raise InputError("source", "is missing; name files, folders or globs after the question")
@@ -148,9 +148,9 @@ def _corpus(
 
 
 def _task(settings: Settings, corpus: Corpus, work: Work, out: str | None, form: str | None) -> Task:
-    from rlm_ray.corpus.formats import format_of
-    from rlm_ray.corpus.output import Output
-    from rlm_ray.corpus.task import Task
+    from rlm_ray.batch.formats import format_of
+    from rlm_ray.batch.job import Task
+    from rlm_ray.batch.writer import Output
 
     if out is None:
         raise InputError("--out", "is missing; name a folder, or FILE.jsonl or FILE.parquet")
@@ -169,10 +169,10 @@ async def _run(task: Task, *, restart: bool, retry_failed: bool) -> Summary:
     except asyncio.CancelledError:
         if not stopping.called:
             raise
-        raise typer.Exit(exits.INTERRUPTED) from None
+        raise typer.Exit(console.INTERRUPTED) from None
     except RLMError:
         if stopping.begun:
-            exits.say("what was done is saved; the same command goes on from there")
+            console.say("what was done is saved; the same command goes on from there")
         raise
 
 
@@ -189,28 +189,28 @@ class _StopOnSignal:
     @contextmanager
     def watch(self, batch: Batch) -> Iterator[None]:
         """Show it while it goes on."""
-        from rlm_ray.corpus.progress import BatchProgress
+        from rlm_ray.batch.progress import BatchProgress
 
         self.begun, self._stop = True, batch.stop
-        with BatchProgress(batch.figures, exits.stderr):
+        with BatchProgress(batch.figures, console.stderr):
             yield
 
     def _on_signal(self) -> None:
         if self.called:
-            exits.leave_at_once()
+            console.leave_at_once()
         self.called = True
-        exits.say("interrupted: saving what is done (once more to leave at once)")
+        console.say("interrupted: saving what is done (once more to leave at once)")
         self._stop()
 
 
 def _forecast(corpus: Corpus, work: Work, settings: Settings) -> Forecast:
-    from rlm_ray.corpus.dry_run import forecast
+    from rlm_ray.batch.estimate import forecast
 
     def cost(usage: Usage) -> float | None:
         model, _ = settings.model_at(0)
         if model in settings.prices:
             return settings.prices[model].of(usage)
-        from rlm_ray.models.litellm_client import LitellmModel
+        from rlm_ray.llm.litellm_client import LitellmModel
 
         return LitellmModel().cost_usd(model, usage)
 
@@ -219,12 +219,12 @@ def _forecast(corpus: Corpus, work: Work, settings: Settings) -> Forecast:
 
 def _say(found: Forecast, *, as_json: bool) -> None:
     if as_json:
-        exits.write(json.dumps(found.as_dict()))
+        console.write(json.dumps(found.as_dict()))
         return
     bad = f" ({found.bad_rows:,} cannot be asked)" if found.bad_rows else ""
     cost = "unknown" if found.cost_usd is None else money(found.cost_usd)
-    exits.write(f"{found.rows:,} rows{bad}, {found.chars:,} characters")
-    exits.write(
+    console.write(f"{found.rows:,} rows{bad}, {found.chars:,} characters")
+    console.write(
         f"read once each: about {short(found.input_tokens)} tokens in, {short(found.output_tokens)} out; "
         f"cost: {cost}"
     )
@@ -232,16 +232,16 @@ def _say(found: Forecast, *, as_json: bool) -> None:
 
 def _report(summary: Summary, *, as_json: bool) -> None:
     if as_json:
-        exits.write(json.dumps(summary.as_dict()))
+        console.write(json.dumps(summary.as_dict()))
     else:
-        exits.write(summary.out)
+        console.write(summary.out)
     cost = "" if not summary.cost_usd else f", {money(summary.cost_usd)}"
-    exits.say(
+    console.say(
         f"{summary.rows:,} rows: {summary.answered:,} answered, {summary.failed:,} failed "
         f"({summary.earlier:,} of them before); {summary.calls:,} calls{cost} in {summary.seconds:.1f} s"
     )
     for line in _advice(summary):
-        exits.say(line)
+        console.say(line)
 
 
 def _advice(summary: Summary) -> Iterator[str]:
@@ -259,7 +259,7 @@ def _advice(summary: Summary) -> Iterator[str]:
 def code_of(summary: Summary) -> int:
     """The exit code that tells how a batch ended."""
     if summary.stop_reason == "interrupted":
-        return exits.INTERRUPTED
+        return console.INTERRUPTED
     if summary.stop_reason != DONE:
-        return exits.LIMIT
-    return SOME_FAILED if summary.failed else exits.OK
+        return console.LIMIT
+    return SOME_FAILED if summary.failed else console.OK

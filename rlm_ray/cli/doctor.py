@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import typer
 
-from rlm_ray.cli import exits, options
+from rlm_ray.cli import console, options
 from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
-from rlm_ray.core.model import Message, ModelRequest
+from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.errors import RLMError
-from rlm_ray.models.litellm_client import LitellmModel, missing_keys
-from rlm_ray.sandbox.host import SandboxHost
-from rlm_ray.sandbox.layers import Layer, layers
+from rlm_ray.llm.litellm_client import LitellmModel, missing_keys
+from rlm_ray.sandbox.host.kernel_features import Layer, layers
+from rlm_ray.sandbox.host.sandbox import SandboxHost
 
 MODEL_TIMEOUT_S = 30.0
 """A model that says nothing for so long is not well, however patient the settings are."""
@@ -36,13 +36,13 @@ def doctor(given: options.Given) -> None:
 
     The sandbox, Ray, keys and models, one line for each.
     """
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         settings = options.settings_of(given)
     healthy = True
     for finding in examine(settings):
         healthy = healthy and finding.ok
-        exits.write(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.said}")
-    raise typer.Exit(exits.OK if healthy else exits.CONFIGURATION)
+        console.write(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.said}")
+    raise typer.Exit(console.OK if healthy else console.CONFIGURATION)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -95,9 +95,8 @@ async def _sandbox(settings: Settings) -> Finding:
 
 
 def _ray(settings: Settings) -> Finding:
-    import ray
-
-    from rlm_ray.cluster.engine import Engine
+    from rlm_ray.cluster.driver import Engine
+    from rlm_ray.cluster.ray_init import describe_cluster
 
     try:
         asyncio.run(Engine.connect(settings.cluster))
@@ -105,14 +104,14 @@ def _ray(settings: Settings) -> Finding:
         return Finding(
             "Ray", ok=False, said=f"{error}; check RAY_ADDRESS and that the cluster runs this Ray version"
         )
-    cpus = ray.cluster_resources().get("CPU", 0)
+    cluster = describe_cluster()
     where = os.environ.get("RAY_ADDRESS") or settings.cluster.address or "started on this machine"
-    if cpus < settings.cluster.cpus_per_actor:
+    if cluster.cpus < settings.cluster.cpus_per_actor:
         return Finding(
-            "Ray", ok=False, said=f"{where} has {cpus:g} CPUs; a session actor needs more: add nodes"
+            "Ray", ok=False, said=f"{where} has {cluster.cpus:g} CPUs; a session actor needs more: add nodes"
         )
     return Finding(
-        "Ray", ok=True, said=f"{ray.__version__}, {where}, {cpus:g} CPUs, {len(ray.nodes())} node(s)"
+        "Ray", ok=True, said=f"{cluster.ray_version}, {where}, {cluster.cpus:g} CPUs, {cluster.nodes} node(s)"
     )
 
 

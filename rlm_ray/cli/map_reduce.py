@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rlm_ray.cli import exits, options
+from rlm_ray.cli import console, options
 from rlm_ray.cli.ask import context_of
 from rlm_ray.cli.batch import SOME_FAILED
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.progress import Progress
-from rlm_ray.run import new_run_id
-from rlm_ray.sources import read_context
+from rlm_ray.runs.context_loader import read_context
+from rlm_ray.runs.run import new_run_id
 
 if TYPE_CHECKING:
-    from rlm_ray.corpus.mapreduce import MapReduced
-    from rlm_ray.corpus.plan import Plan
+    from rlm_ray.mapreduce.execute import MapReduced
+    from rlm_ray.mapreduce.plan import Plan
 
 Question = Annotated[
     str, typer.Argument(metavar="QUESTION", help="What you want to know of all of it.", show_default=False)
@@ -93,7 +93,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     The plan and its cost are shown on stderr before it begins; the answer is all that goes to stdout.
     """
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         settings = options.settings_of(given)
         context = _context(paths or [], text, ident, on_error)
         plan = _planned(
@@ -111,21 +111,21 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
         )
         if only_plan:
             _print_plan(plan, as_json=as_json)
-            raise typer.Exit(exits.OK)
+            raise typer.Exit(console.OK)
         _show(plan.lines())
         if not (yes or _confirmed()):
-            raise typer.Exit(exits.INTERRUPTED)
+            raise typer.Exit(console.INTERRUPTED)
         try:
             found = asyncio.run(_run(settings, plan, context, resume or new_run_id()))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            raise typer.Exit(exits.INTERRUPTED) from None
+            raise typer.Exit(console.INTERRUPTED) from None
     _print(found, as_json=as_json)
     raise typer.Exit(code_of(found))
 
 
 def _context(paths: list[str], text: str | None, ident: str | None, on_error: str) -> Context:
     """Stdin as one text; anything else as documents."""
-    from rlm_ray.corpus.mapreduce_input import read_documents
+    from rlm_ray.mapreduce.input import read_documents
 
     if not paths or "-" in paths:
         return read_context(context_of(paths))
@@ -139,7 +139,7 @@ def _context(paths: list[str], text: str | None, ident: str | None, on_error: st
 
 
 def _planned(settings: Settings, question: str, context: Context, **spec: object) -> Plan:
-    from rlm_ray.corpus.mapreduce_run import planned
+    from rlm_ray.mapreduce.execute import planned
 
     return planned(settings, question, context, **spec)
 
@@ -152,13 +152,13 @@ def _confirmed() -> bool:
 
 
 async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) -> MapReduced:
-    from rlm_ray.corpus.mapreduce_run import carry_out
+    from rlm_ray.mapreduce.execute import carry_out
 
     work = asyncio.current_task()
     assert work is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     try:
-        with Progress(settings.limits, console=exits.stderr) as progress:
+        with Progress(settings.limits, console=console.stderr) as progress:
             found = await carry_out(settings, plan, context, run_id=run_id, observers=[progress])
     except (RLMError, asyncio.CancelledError):
         _say_how_to_go_on(settings, run_id)
@@ -170,22 +170,22 @@ async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) ->
 
 def _say_how_to_go_on(settings: Settings, run_id: str) -> None:
     if settings.run_dir:
-        exits.say(f"go on with the same command and: --resume {run_id}")
+        console.say(f"go on with the same command and: --resume {run_id}")
 
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
-        exits.write(json.dumps(plan.as_dict(), ensure_ascii=False))
+        console.write(json.dumps(plan.as_dict(), ensure_ascii=False))
     else:
-        exits.write("\n".join(plan.lines()))
+        console.write("\n".join(plan.lines()))
 
 
 def _print(found: MapReduced, *, as_json: bool) -> None:
     """The answer on stdout; what it took and where it is from on stderr."""
     if as_json:
-        exits.write(json.dumps(found.as_dict(), ensure_ascii=False))
+        console.write(json.dumps(found.as_dict(), ensure_ascii=False))
     elif found.answer is not None:
-        exits.write(found.answer)
+        console.write(found.answer)
     _show(found.plan.lines(found.usage.total))
     _show(found.origin.lines())
     _show([f"failed {where}: {why}" for where, why in found.failed[:10]])
@@ -193,16 +193,16 @@ def _print(found: MapReduced, *, as_json: bool) -> None:
         known = (
             f"{found.answered:,} of {len(found.plan.units):,} {found.plan.unit_name} were answered by then"
         )
-        exits.say(f"{found.why} (stop reason: {found.stop_reason}); {known}")
+        console.say(f"{found.why} (stop reason: {found.stop_reason}); {known}")
 
 
 def _show(lines: Iterable[str]) -> None:
     for line in lines:
-        exits.say(line)
+        console.say(line)
 
 
 def code_of(found: MapReduced) -> int:
     """The exit code that tells how it ended."""
     if found.stop_reason != "answered":
-        return exits.LIMIT
-    return SOME_FAILED if found.failed else exits.OK
+        return console.LIMIT
+    return SOME_FAILED if found.failed else console.OK

@@ -13,10 +13,10 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from rlm_ray.cli import exits
+from rlm_ray.cli import console
 from rlm_ray.config import Settings, load_settings
+from rlm_ray.core.trusted_settings import destinations
 from rlm_ray.errors import ConfigError
-from rlm_ray.trust import destinations
 
 Sets = Annotated[
     list[str] | None,
@@ -74,7 +74,7 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**values: Any) -> None:
-            with exits.errors_as_exits():
+            with console.errors_as_exits():
                 options = {name: values.pop(_plain(name)) for name in chosen}
                 given = _named(values.pop("sets"), options)
             command(**values, given=given)

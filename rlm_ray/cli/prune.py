@@ -1,4 +1,7 @@
-"""`rlm-ray runs prune` and `rlm-ray cache prune`: drop what is old."""
+"""`rlm-ray runs prune` and `rlm-ray cache prune`: drop what is old.
+
+An age as people write it: `30d`, `12h`, `90m`.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ from typing import Annotated
 
 import typer
 
-from rlm_ray.cli import exits, options
-from rlm_ray.cli.durations import seconds_of
+from rlm_ray.cli import console, options
 from rlm_ray.errors import InputError, JournalError, RLMError
-from rlm_ray.journal.folder import RunFolder, list_runs
+from rlm_ray.journal.run_store import RunFolder, list_runs
 
 OlderThan = Annotated[
     str | None, typer.Option(metavar="AGE", help="Only what is older: 30d, 12h, 2w ...", show_default=False)
@@ -32,7 +34,7 @@ def prune_runs(
     older_than: OlderThan = None, keep: Keep = None, *, dry_run: DryRun = False, sets: options.Sets = None
 ) -> None:
     """Delete the folders of old runs: their records, answers and kept inputs. A run under way stays."""
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         if older_than is None and keep is None:
             raise InputError(
                 "runs prune", "wants --older-than AGE, --keep N or both: it deletes runs for good"
@@ -41,22 +43,22 @@ def prune_runs(
         run_dir = options.run_dir_of(sets)
         old = [run for run in (list_runs(run_dir) if run_dir else [])[keep or 0 :] if _last_at(run) <= before]
         dropped = [run for run in old if _is_dropped(run, dry_run=dry_run)]
-    exits.say(
+    console.say(
         f"{'would delete' if dry_run else 'deleted'} {len(dropped)} of {len(old)} old runs in {run_dir}"
     )
-    raise typer.Exit(exits.OK if len(dropped) == len(old) else exits.FAILED)
+    raise typer.Exit(console.OK if len(dropped) == len(old) else console.FAILED)
 
 
 def prune_cache(folder: Folder, older_than: OlderThan = None, *, dry_run: DryRun = False) -> None:
     """Drop the old replies of a response cache."""
-    from rlm_ray.cache import prune_replies
+    from rlm_ray.llm.response_cache import prune_replies
 
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         if older_than is None:
             raise InputError("cache prune", "wants --older-than AGE, such as 30d; 0s for all replies")
         count = prune_replies(folder, seconds_of(older_than, "--older-than"), dry_run=dry_run)
-    exits.say(f"{'would drop' if dry_run else 'dropped'} {count} replies of {folder}")
-    raise typer.Exit(exits.OK)
+    console.say(f"{'would drop' if dry_run else 'dropped'} {count} replies of {folder}")
+    raise typer.Exit(console.OK)
 
 
 def _is_dropped(run: RunFolder, *, dry_run: bool) -> bool:
@@ -67,9 +69,9 @@ def _is_dropped(run: RunFolder, *, dry_run: bool) -> bool:
         if not dry_run:
             run.delete()
     except (RLMError, OSError) as error:
-        exits.say(f"{run.run_id}: not deleted: {error}")
+        console.say(f"{run.run_id}: not deleted: {error}")
         return False
-    exits.write(run.run_id)
+    console.write(run.run_id)
     return True
 
 
@@ -86,3 +88,16 @@ def _last_at(run: RunFolder) -> float:
         return datetime.strptime(found[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp() if found else 0.0
     except ValueError:
         return time.time()  # no date after all: nothing is known of its age, so it stays
+
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+MAX_DIGITS = 9
+
+
+def seconds_of(age: str, option: str) -> float:
+    """The seconds of an age. Raises `InputError` in the name of the option."""
+    found = _AGE.fullmatch(age.strip().lower())
+    if found is None or len(found[1]) > MAX_DIGITS:
+        raise InputError(option, f"must be a number with s, m, h, d or w, such as 30d; got {age!r}")
+    return float(found[1]) * _UNITS_S[found[2]]

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from rlm_ray.cli import exits, options, running
+from rlm_ray.cli import console, options, run_display
 from rlm_ray.cli.ask import Paths, context_of
 from rlm_ray.config import changed
-from rlm_ray.journal.folder import find_run
+from rlm_ray.journal.run_store import find_run
 from rlm_ray.progress import Progress
-from rlm_ray.resume import take_up
-from rlm_ray.run import Result, Run
+from rlm_ray.runs.resume import take_up
+from rlm_ray.runs.run import Result, Run
 
 RunName = Annotated[
     str,
@@ -46,7 +46,7 @@ def resume(
     What is on record is not paid again. Settings are those of the run but for the options given here; paths replace
     its input.
     """
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         run_dir = options.settings_of({name: given[name] for name in given.keys() & {"run_dir"}}).run_dir
         context = context_of(paths) if paths else None
         own = options.own_destinations()
@@ -57,8 +57,8 @@ def resume(
             trust_record=trust_record,
         )
         result = taken if isinstance(taken, Result) else asyncio.run(_go_on(taken))
-    running.print_result(result, as_json=as_json)
-    raise typer.Exit(running.code_of(result))
+    run_display.print_result(result, as_json=as_json)
+    raise typer.Exit(run_display.code_of(result))
 
 
 async def _go_on(run: Run) -> Result:
@@ -67,4 +67,4 @@ async def _go_on(run: Run) -> Result:
         await run.start()
         return run
 
-    return await running.result_of(start, run.settings.limits)
+    return await run_display.result_of(start, run.settings.limits)

@@ -10,10 +10,10 @@ from typing import Any
 
 import typer
 
-from rlm_ray.cli import exits, options
-from rlm_ray.core.records import RunEnded, RunOpened
+from rlm_ray.cli import console, options
 from rlm_ray.errors import RLMError
-from rlm_ray.journal.folder import RunFolder, list_runs
+from rlm_ray.events.records import RunEnded, RunOpened
+from rlm_ray.journal.run_store import RunFolder, list_runs
 
 UNFINISHED = "unfinished"
 HEADS = ("RUN", "STARTED", "STATE", "CALLS", "COST", "SECONDS", "QUESTION")
@@ -24,16 +24,16 @@ def runs(context: typer.Context, sets: options.Sets = None, as_json: options.Jso
     """List the runs on record, newest first; `prune` deletes old ones."""
     if context.invoked_subcommand is not None:
         return
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         run_dir = options.run_dir_of(sets)
         found = [facts_of(folder) for folder in list_runs(run_dir)] if run_dir else []
     if as_json:
-        exits.write(json.dumps(found, ensure_ascii=False))
+        console.write(json.dumps(found, ensure_ascii=False))
     elif found:
-        exits.write("\n".join(_lines(found)))
+        console.write("\n".join(_lines(found)))
     else:
-        exits.say(f"no runs in {run_dir}" if run_dir else "no runs are kept: run_dir is empty")
-    raise typer.Exit(exits.OK)
+        console.say(f"no runs in {run_dir}" if run_dir else "no runs are kept: run_dir is empty")
+    raise typer.Exit(console.OK)
 
 
 def facts_of(folder: RunFolder) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlm_ray.cli import exits, options
+from rlm_ray.cli import console, options
 
 if TYPE_CHECKING:
-    from rlm_ray.serve.local import Site
+    from rlm_ray.serve.launcher import Site
 
 Config = Annotated[
     Path | None,
@@ -47,14 +47,14 @@ def serve(  # noqa: PLR0913 - each is an option of the command
 
     Settings are those of the environment, rlm-ray.toml and the options here; with CONFIG, those of CONFIG.
     """
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         if new_key is not None:
             _print_key(new_key)
-            raise typer.Exit(exits.OK)
+            raise typer.Exit(console.OK)
         if config is not None and given:
-            exits.say("error: settings stand in CONFIG; leave out the other options")
-            raise typer.Exit(exits.USAGE)
-        from rlm_ray.serve.local import read_site, serve_until_stopped
+            console.say("error: settings stand in CONFIG; leave out the other options")
+            raise typer.Exit(console.USAGE)
+        from rlm_ray.serve.launcher import read_site, serve_until_stopped
 
         site = read_site(config) if config is not None else _site(given)
         site = replace(site, host=host or site.host, port=port or site.port)
@@ -64,14 +64,14 @@ def serve(  # noqa: PLR0913 - each is an option of the command
             )
         if cors_origins:
             site = replace(site, args=site.args.model_copy(update={"cors_origins": cors_origins}))
-        exits.say(f"starting at {site.url}")
-        serve_until_stopped(site, lambda: exits.say("ready (stop with Ctrl-C)"))
-    raise typer.Exit(exits.OK)
+        console.say(f"starting at {site.url}")
+        serve_until_stopped(site, lambda: console.say("ready (stop with Ctrl-C)"))
+    raise typer.Exit(console.OK)
 
 
 def _site(given: options.Given) -> Site:
-    from rlm_ray.serve.args import AppArgs
-    from rlm_ray.serve.local import Site
+    from rlm_ray.serve.config import AppArgs
+    from rlm_ray.serve.launcher import Site
 
     table = asdict(options.settings_of(given))
     run_dir = table.pop("run_dir")
@@ -79,8 +79,8 @@ def _site(given: options.Given) -> Site:
 
 
 def _print_key(name: str) -> None:
-    from rlm_ray.serve.keys import new_key
+    from rlm_ray.serve.api_keys import new_key
 
     key, entry = new_key(name)
-    exits.say(f"The key, shown only now:\n{key}\nIts entry under `keys:` in the file:")
-    exits.write(entry.rstrip("\n"))
+    console.say(f"The key, shown only now:\n{key}\nIts entry under `keys:` in the file:")
+    console.write(entry.rstrip("\n"))

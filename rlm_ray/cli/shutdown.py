@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rlm_ray.cli import exits, options
+from rlm_ray.cli import console, options
 
 Force = Annotated[
     bool, typer.Option("--force", help="Also while runs are under way; they fail or lose records.")
@@ -25,12 +25,12 @@ def shutdown(*, force: Force = False, all_versions: AllVersions = False, sets: o
 
     Refused while runs are under way. The next run starts them again.
     """
-    with exits.errors_as_exits():
-        from rlm_ray.cluster.lasting import end_lasting_actors
+    with console.errors_as_exits():
+        from rlm_ray.cluster.services.detached_actor import end_lasting_actors
 
         address = options.settings_of(options.given_of(sets)).cluster.address
         ended = asyncio.run(end_lasting_actors(address, force=force, all_versions=all_versions))
         for name in ended:
-            exits.write(name)
-        exits.say(f"ended {len(ended)} lasting actors" if ended else "there are no lasting actors to end")
-    raise typer.Exit(exits.OK)
+            console.write(name)
+        console.say(f"ended {len(ended)} lasting actors" if ended else "there are no lasting actors to end")
+    raise typer.Exit(console.OK)

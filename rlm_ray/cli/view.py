@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from rlm_ray.cli import exits, options
-from rlm_ray.core.records import Record, RunOpened
+from rlm_ray.cli import console, options
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.private_files import write_private
+from rlm_ray.events.records import Record, RunOpened
+from rlm_ray.util.private_files import write_private
 
 Run = Annotated[
     str,
@@ -49,7 +49,7 @@ def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
     sets: options.Sets = None,
 ) -> None:
     """Write a run as one HTML file that needs nothing else, and print its path."""
-    with exits.errors_as_exits():
+    with console.errors_as_exits():
         _check(export, endpoint, compare, open_it=open_it)
         run_dir = options.run_dir_of(sets)
         records = records_of(run, run_dir)
@@ -60,7 +60,7 @@ def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
         else:
             other = records_of(compare, run_dir) if compare else None
             path = _page(records, out, other)
-            exits.write(str(path))
+            console.write(str(path))
             if open_it:
                 webbrowser.open(path.absolute().as_uri())
 
@@ -71,18 +71,18 @@ def records_of(run: str, run_dir: str) -> list[Record]:
         return _stdin(run_dir)
     if _is_file(run) and (imported := _imported(Path(run))) is not None:
         return imported
-    from rlm_ray.journal.folder import find_run
+    from rlm_ray.journal.run_store import find_run
 
     folder = find_run(run, run_dir)
     records = folder.records()
     for warning in folder.warnings:
-        exits.say(f"warning: {warning}")
+        console.say(f"warning: {warning}")
     return records
 
 
 def _check(export: str | None, endpoint: str | None, compare: str | None, *, open_it: bool) -> None:
     if export is not None:
-        from rlm_ray.report.exports import FORMATS
+        from rlm_ray.report.export.formats import FORMATS
 
         if export not in FORMATS:
             raise InputError("--export", f"must be one of {', '.join(FORMATS)}; got {export!r}")
@@ -110,23 +110,23 @@ def _file_name(run_id: str) -> str:
 
 
 def _export(records: Sequence[Record], form: str, out: Path | None) -> None:
-    from rlm_ray.report.exports import export
+    from rlm_ray.report.export.formats import export
 
     data = export(records, form)
     if out is None:
         if sys.stdout.isatty():
-            exits.write(data.decode("utf-8", "replace"))
+            console.write(data.decode("utf-8", "replace"))
         else:
             sys.stdout.buffer.write(data)
         return
     _write(out, data)
-    exits.write(str(out))
+    console.write(str(out))
 
 
 def _send(records: Sequence[Record], endpoint: str) -> None:
-    from rlm_ray.report.exports import send_otlp
+    from rlm_ray.report.export.formats import send_otlp
 
-    exits.say(f"{send_otlp(records, endpoint):,} spans sent to {endpoint}")
+    console.say(f"{send_otlp(records, endpoint):,} spans sent to {endpoint}")
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -146,14 +146,14 @@ def _is_file(name: str) -> bool:
 
 def _imported(path: Path) -> list[Record] | None:
     """The records of a log of the official RLM library; None where it is none."""
-    from rlm_ray.report import import_rlm
+    from rlm_ray.report.importers import rlm_log
 
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            known = import_rlm.recognises(file.readline())
+            known = rlm_log.recognises(file.readline())
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}") from error
-    return import_rlm.read(path) if known else None
+    return rlm_log.read(path) if known else None
 
 
 def _stdin(run_dir: str) -> list[Record]:

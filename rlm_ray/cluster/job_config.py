@@ -17,7 +17,7 @@ import ray
 from ray._private import ray_constants
 from ray.job_config import JobConfig
 
-from rlm_ray.import_path import absolute_entries
+from rlm_ray.util.import_path import absolute_entries
 
 UV_VARIABLE = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 

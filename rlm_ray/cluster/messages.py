@@ -6,17 +6,17 @@ import time
 from dataclasses import dataclass, field
 
 from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.cluster.cache import remote_cache
-from rlm_ray.cluster.store import Parcel
+from rlm_ray.cluster.context_ref import Parcel
+from rlm_ray.cluster.services.response_cache import remote_cache
 from rlm_ray.config import Settings
+from rlm_ray.core.budget import Amount
 from rlm_ray.core.context import Part
-from rlm_ray.core.ledger import Amount
-from rlm_ray.core.model import Message, ModelRequest
+from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.deadline import Deadline
-from rlm_ray.gateway import Caller
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.scribe import Scribe
+from rlm_ray.journal.recorder import Scribe
+from rlm_ray.llm.gateway import Caller
+from rlm_ray.util.deadline import Deadline
 
 
 @dataclass(frozen=True, slots=True)

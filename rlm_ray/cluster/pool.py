@@ -6,6 +6,8 @@ autoscaler sees the demand. Actors die with the driver that owns the pool.
 `seats` decides how far it grows before all seats are taken: at once onto nodes with a free CPU and no session actor, and
 beside actors at work where the crowd lasts. Work begins where it is; what is more than an actor's share waits for those
 on their way, for three times as long as a start takes at most.
+
+Who holds the CPUs of the cluster: what somebody is told who waits for one.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ import logging
 import math
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import ray
+from ray._private import state  # the tables of the GCS; the public state API wants a dashboard
 
-from rlm_ray.cluster.admission import RemoteAdmission
-from rlm_ray.cluster.gone import first_line
-from rlm_ray.cluster.holders import cpu_holders
-from rlm_ray.cluster.seats import ROOT, SESSIONS_TARGET, Outlook, Room, Seats, growth, room, share
+from rlm_ray.cluster.ray_calls import first_line
+from rlm_ray.cluster.services.admission import RemoteAdmission
+from rlm_ray.cluster.slots import ROOT, SESSIONS_TARGET, Outlook, Room, Seats, growth, room, share
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 
@@ -300,7 +302,7 @@ class Pool:
         self._starting[actor] = asyncio.ensure_future(self._start(actor))
 
     async def _start(self, actor: str) -> None:
-        from rlm_ray.cluster.actors import SessionHost
+        from rlm_ray.cluster.session_actor import SessionHost
 
         await self._has_environment.wait()
         handle = (
@@ -410,3 +412,42 @@ def _why_not_started(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     last_line = str(cause).strip().splitlines()[-1:]
     return f"a session actor could not be started: {''.join(last_line) or type(cause).__name__}"
+
+
+MAX_NAMED = 5
+_WITHOUT_CPU = frozenset({"Pool", "AdmissionActor", "JournalActor", "CacheActor", "DeskActor"})
+"""Classes of ours that take no CPU from the scheduler."""
+
+
+def cpu_holders(needed: float = math.inf) -> str:
+    """A sentence: how many CPUs are free, and which drivers have actors at work. Empty where so many are free."""
+    total = float(ray.cluster_resources().get("CPU", 0.0))
+    free = float(ray.available_resources().get("CPU", 0.0))
+    if free >= needed:
+        return ""
+    own = ray.get_runtime_context().get_job_id()
+    jobs = {job["JobID"]: job for job in state.jobs() if not job["IsDead"]}
+    counts: Counter[tuple[str, str]] = Counter()
+    for actor in state.actors().values():
+        if (
+            actor["State"] == "ALIVE"
+            and actor["ActorClassName"] not in _WITHOUT_CPU
+            and actor["JobID"] in jobs
+        ):
+            counts[actor["JobID"], actor["ActorClassName"]] += 1
+    holders = [
+        f"{count} {_kind(cls)} of {'this driver' if job == own else _driver(jobs[job])}"
+        for (job, cls), count in counts.most_common(MAX_NAMED)
+    ]
+    held = f"; at work are {', '.join(holders)}" if holders else ""
+    return f"{free:g} of the {total:g} CPUs of the cluster are free{held}"
+
+
+def _kind(cls: str) -> str:
+    return "session actor(s)" if cls == "SessionHost" else f"actor(s) {cls.rpartition('.')[2]}"
+
+
+def _driver(job: dict[str, object]) -> str:
+    entrypoint = str(job.get("Entrypoint") or "").strip()
+    command = f", {entrypoint[:80]}" if entrypoint else ""
+    return f"the driver {job['DriverPid']} at {job['DriverIPAddress']}{command}"

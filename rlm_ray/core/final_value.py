@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rlm_ray.core.syntax import Syntax
+from rlm_ray.core.python_syntax import Syntax
 
 MAX_CHARS = 20_000
 """Anything longer is text."""

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from rlm_ray.core.cell import CellResult, Variable
-from rlm_ray.core.ledger import NANO, Amount
+from rlm_ray.core.budget import NANO, Amount
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Message
-from rlm_ray.core.steps import answered_unseen, final_answer, was_cut
-from rlm_ray.core.trajectory import Task, Trajectory, Turn
+from rlm_ray.core.llm import Message
+from rlm_ray.core.repl_types import CellResult, Variable
+from rlm_ray.core.state_machine import Task, Trajectory, Turn, answered_unseen, final_answer, was_cut
 
 
 @dataclass(frozen=True, slots=True)

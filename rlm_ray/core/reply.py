@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from rlm_ray.core.model import ModelReply
+from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.thinking import split_thinking
 
 Kind: TypeAlias = Literal["usable", "truncated", "empty", "filtered", "refused", "tool_call", "broken"]

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 from rlm_ray.config import Settings
-from rlm_ray.core.records import Record
 from rlm_ray.core.secrets import secret_values
+from rlm_ray.events.records import Record
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.scribe import JournalScribe, Scribe, Transport
+from rlm_ray.journal.recorder import JournalScribe, Scribe, Transport
 
 KEPT = 8
 """Scribes of runs that nothing here works on any more: what they have read of their journals may be wanted again."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlm_ray.codec import Codec
 from rlm_ray.errors import JournalError
+from rlm_ray.util.codec import Codec
 
 METHODS = frozenset({"open", "append", "read", "hold", "close"})
 """What a journal may be asked for over a line. Expected errors are answers, not exceptions."""

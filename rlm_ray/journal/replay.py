@@ -8,9 +8,11 @@ are the same. Failures are tried again, unless the model has seen them: then its
 from __future__ import annotations
 
 from rlm_ray import errors
-from rlm_ray.core.cell import Answered, CellResult, Failed, Outcome
-from rlm_ray.core.model import ModelReply
-from rlm_ray.core.records import (
+from rlm_ray.core.llm import ModelReply
+from rlm_ray.core.repl_types import Answered, CellResult, Failed, Outcome
+from rlm_ray.core.reply import judge
+from rlm_ray.core.thinking import split_thinking
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
@@ -20,10 +22,8 @@ from rlm_ray.core.records import (
     SessionOpened,
     from_line,
 )
-from rlm_ray.core.reply import judge
-from rlm_ray.core.tallies import CANCELLED
-from rlm_ray.core.thinking import split_thinking
-from rlm_ray.core.tree import RunTree
+from rlm_ray.events.tree import RunTree
+from rlm_ray.events.usage import CANCELLED
 
 _FINISHED = frozenset({"answered", "max_iterations", "no_code", "context_window"})
 """Stop reasons that another life would come to again; limits may have been raised."""

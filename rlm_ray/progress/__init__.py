@@ -4,8 +4,7 @@
 shows or into a plain line; `faces.py` is where it is shown: a terminal, a notebook, a log. `Progress` is all of it.
 """
 
-from rlm_ray.progress.board import Board
-from rlm_ray.progress.progress import Progress
-from rlm_ray.progress.view import Gauge, Row, View
+from rlm_ray.progress.live import Progress
+from rlm_ray.progress.live_state import Board, Gauge, Row, View
 
 __all__ = ["Board", "Gauge", "Progress", "Row", "View"]

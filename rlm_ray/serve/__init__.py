@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm_ray.serve.args import AppArgs
-    from rlm_ray.serve.builder import app
+    from rlm_ray.serve.app import app
+    from rlm_ray.serve.config import AppArgs
 
-_HOMES = {"AppArgs": "rlm_ray.serve.args", "app": "rlm_ray.serve.builder"}
+_HOMES = {"AppArgs": "rlm_ray.serve.config", "app": "rlm_ray.serve.app"}
 
 __all__ = ["AppArgs", "app"]
 

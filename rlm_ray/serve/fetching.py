@@ -19,9 +19,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from rlm_ray.errors import InputError
-from rlm_ray.journal.storage import errors_of
-from rlm_ray.serve.files import TooLargeError
-from rlm_ray.serve.uris import Location
+from rlm_ray.journal.storage.base import errors_of
+from rlm_ray.serve.context_uris import Location
+from rlm_ray.serve.file_store import TooLargeError
 
 _CHUNK = 1 << 16
 _CONNECT_S = 10.0

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.limits import Limits
 from rlm_ray.errors import ConfigError, RLMError
-from rlm_ray.serve.args import AppArgs
-from rlm_ray.serve.catalogue import Catalogue, lower, make_catalogue, with_options
-from rlm_ray.serve.desk_actor import DeskClient
-from rlm_ray.serve.files import FileStore
+from rlm_ray.serve.api_keys import Keys, read_keys
+from rlm_ray.serve.config import AppArgs
+from rlm_ray.serve.context_loader import Loader, Loads
+from rlm_ray.serve.context_uris import allowed_uris
+from rlm_ray.serve.file_store import FileStore
 from rlm_ray.serve.http.api import make_api
-from rlm_ray.serve.http.origins import Origins
-from rlm_ray.serve.http.service import Service
-from rlm_ray.serve.keys import Keys, read_keys
-from rlm_ray.serve.lives import Lives
-from rlm_ray.serve.loading import Loader
-from rlm_ray.serve.loads import Loads
-from rlm_ray.serve.request import Noted
-from rlm_ray.serve.runs import Runs
-from rlm_ray.serve.uris import allowed_uris
+from rlm_ray.serve.http.cors import Origins
+from rlm_ray.serve.http.run_service import Service
+from rlm_ray.serve.model_registry import Catalogue, lower, make_catalogue, with_options
+from rlm_ray.serve.registry_actor import DeskClient
+from rlm_ray.serve.run_launcher import Lives
+from rlm_ray.serve.run_manager import Runs
+from rlm_ray.serve.run_store import Noted
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -4,12 +4,10 @@ with ModelServer(["first answer", Failure(429, headers={"retry-after": "1"}), "s
     rlm = RLM(model="openai/any", api_base=server.url, api_key="x")
 """
 
-from rlm_ray.testing.counters import Stats
-from rlm_ray.testing.exchange import Drop, Failure, Hang, Outcome, Raw, Reply, Request, Script, Slow
+from rlm_ray.testing.mock_server import ModelServer, Stats
 from rlm_ray.testing.process import ServerProcess
-from rlm_ray.testing.provider import Burst, Faults, Ledger, StrictProvider
-from rlm_ray.testing.quota import Quota
-from rlm_ray.testing.server import ModelServer
+from rlm_ray.testing.rate_limits import Burst, Faults, Ledger, Quota, StrictProvider
+from rlm_ray.testing.responses import Drop, Failure, Hang, Outcome, Raw, Reply, Request, Script, Slow
 
 __all__ = [
     "Burst",

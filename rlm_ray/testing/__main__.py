@@ -8,11 +8,10 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rlm_ray.testing.exchange import Script
-from rlm_ray.testing.provider import Burst, Faults, StrictProvider
-from rlm_ray.testing.quota import Quota
+from rlm_ray.testing.mock_server import ModelServer
+from rlm_ray.testing.rate_limits import Burst, Faults, Quota, StrictProvider
+from rlm_ray.testing.responses import Script
 from rlm_ray.testing.scripts import SCRIPTS
-from rlm_ray.testing.server import ModelServer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

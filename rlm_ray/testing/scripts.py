@@ -12,7 +12,7 @@ import base64
 import re
 from types import MappingProxyType
 
-from rlm_ray.testing.exchange import Request, Script, text_of
+from rlm_ray.testing.responses import Request, Script, text_of
 
 LEAF_ANSWER = "leaf answer"
 """What `recursion` says to a plain call, followed by the length of the prompt."""

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rlm_ray.admission.admission import Admission
+from rlm_ray.admission.controller import Admission
+from rlm_ray.admission.policy.rate_headers import RateFacts
 from rlm_ray.admission.protocol import Ask, Granted, Outcome, RunTerms, Settle
-from rlm_ray.core.headers import RateFacts
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 
 
 class Provider(Protocol):

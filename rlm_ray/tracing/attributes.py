@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.measures import cell_error, model_name, provider_name
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.events.metrics import cell_error, model_name, provider_name
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,

@@ -2,22 +2,22 @@
 
 `gen_ai.*` are the OpenTelemetry semantic conventions for generative AI, which live in
 open-telemetry/semantic-conventions-genai with the status Development, so they may change: here only. Those that
-metrics need too stand in `rlm_ray.core.measures`. What has no convention is `rlm.*`.
+metrics need too stand in `rlm_ray.events.metrics`. What has no convention is `rlm.*`.
 """
 
 from __future__ import annotations
 
-from rlm_ray.core import measures
+from rlm_ray.events import metrics
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 """The version of the conventions the names are taken from."""
 SCOPE = "rlm_ray"
 
-OPERATION = measures.OPERATION
-PROVIDER = measures.PROVIDER
-MODEL = measures.MODEL
-ERROR_TYPE = measures.ERROR_TYPE
-CHAT = measures.CHAT
+OPERATION = metrics.OPERATION
+PROVIDER = metrics.PROVIDER
+MODEL = metrics.MODEL
+ERROR_TYPE = metrics.ERROR_TYPE
+CHAT = metrics.CHAT
 WORKFLOW = "invoke_workflow"
 AGENT = "invoke_agent"
 TOOL = "execute_tool"
@@ -39,10 +39,10 @@ CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 
 PATH = "rlm.path"
-DEPTH = measures.DEPTH
-ROLE = measures.ROLE
-STOP_REASON = measures.STOP_REASON
-COST = measures.COST
+DEPTH = metrics.DEPTH
+ROLE = metrics.ROLE
+STOP_REASON = metrics.STOP_REASON
+COST = metrics.COST
 ATTEMPT = "rlm.attempt"
 ACTOR = "rlm.actor"
 CONTEXT_CHARS = "rlm.context.chars"

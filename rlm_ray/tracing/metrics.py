@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
 
-from rlm_ray.core.measures import INSTRUMENTS, Instrument, Measurement, Measures
-from rlm_ray.core.records import Record
+from rlm_ray.events.metrics import INSTRUMENTS, Instrument, Measurement, Measures
+from rlm_ray.events.records import Record
 from rlm_ray.tracing import conventions as names
 
 

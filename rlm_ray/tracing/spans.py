@@ -1,10 +1,13 @@
-"""Spans with times of our own, through the public OpenTelemetry API only."""
+"""Spans with times of our own, through the public OpenTelemetry API only.
+
+The span a run belongs to: the caller's own, or one of another process, named by the W3C `traceparent`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -14,8 +17,10 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TracerProvider,
+    get_current_span,
     set_span_in_context,
 )
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rlm_ray.tracing import conventions as names
 from rlm_ray.tracing.attributes import Attributes, Failure, bounded, cut
@@ -92,3 +97,34 @@ class Spans:
 def nanoseconds(at: float) -> int:
     """Of a Unix time in seconds."""
     return int(at * 1e9)
+
+
+def parent_context(traceparent: str | None = None, environment: Mapping[str, str] | None = None) -> Context:
+    """The context of a run's parent: `traceparent`, else `TRACEPARENT` of the environment, else what is current here.
+
+    What is not valid is ignored, as the W3C says; so is a `tracestate` without its parent.
+    """
+    environment = environment or {}
+    for parent, state in (
+        (traceparent, None),
+        (environment.get("TRACEPARENT"), environment.get("TRACESTATE")),
+    ):
+        carrier = {"traceparent": (parent or "").strip()} | ({"tracestate": state} if state else {})
+        found = TraceContextTextMapPropagator().extract(carrier, context=Context())
+        if get_current_span(found).get_span_context().is_valid:
+            return found
+    return get_current()
+
+
+def span_named(traceparent: str) -> SpanContext | None:
+    """The span a W3C `traceparent` names; None where it is not valid."""
+    context = TraceContextTextMapPropagator().extract({"traceparent": traceparent.strip()}, context=Context())
+    found = get_current_span(context).get_span_context()
+    return found if found.is_valid else None
+
+
+def traceparent_of(context: Context) -> str:
+    """The span of a context as a W3C `traceparent`; empty where there is none."""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, context=context)
+    return carrier.get("traceparent", "")

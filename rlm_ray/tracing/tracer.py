@@ -23,9 +23,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, TracerProvider, format_trace_id
 
 from rlm_ray.config import Tracing
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.measures import model_name
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.events.metrics import model_name
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
@@ -39,12 +39,10 @@ from rlm_ray.core.records import (
     SessionOpened,
 )
 from rlm_ray.tracing import conventions as names
-from rlm_ray.tracing.attempts import Attempt, Attempts
 from rlm_ray.tracing.attributes import Describe, Failure
-from rlm_ray.tracing.order import Order
-from rlm_ray.tracing.parent import span_named
-from rlm_ray.tracing.spans import Open, Spans
-from rlm_ray.tracing.state import MapSpan, Parts
+from rlm_ray.tracing.reorder_buffer import Order
+from rlm_ray.tracing.span_state import Attempt, Attempts, MapSpan, Parts
+from rlm_ray.tracing.spans import Open, Spans, span_named
 
 
 class Tracer:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from rlm_ray.admission.admission import COMING_BACK_S, Admission
+from rlm_ray.admission.controller import COMING_BACK_S, Admission
+from rlm_ray.admission.policy.account import account_key
+from rlm_ray.admission.policy.rate_headers import RateFacts
 from rlm_ray.admission.protocol import Ask, Granted, Outcome, Refused, Resume, RunRecord, RunTerms, Settle
-from rlm_ray.core.account import account_key
-from rlm_ray.core.headers import RateFacts
-from rlm_ray.core.ledger import Amount, nano_usd
+from rlm_ray.core.budget import Amount, nano_usd
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 from rlm_ray.core.usage import Tally
 
 

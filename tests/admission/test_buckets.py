@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.buckets import Meter
+from rlm_ray.admission.policy.token_bucket import Meter
 
 
 def meter_of(limit):

@@ -5,11 +5,11 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.admission.admission import Admission
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import Ask, Granted, Outcome, RunTerms, Settle
-from rlm_ray.core.ledger import NANO
+from rlm_ray.core.budget import NANO
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 
 TIMES = 10
 PRICE_USD = 2e-6

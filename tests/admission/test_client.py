@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import Ask, Outcome, RunTerms
-from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.admission.server import AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 from rlm_ray.errors import LimitReached, QuotaError
 
 
@@ -214,7 +214,7 @@ async def test_a_new_admission_is_told_what_was_spent_and_what_is_under_way():
 
 
 async def test_a_restart_that_nobody_noticed_is_noticed_by_the_epoch(monkeypatch):
-    monkeypatch.setattr("rlm_ray.admission.admission.COMING_BACK_S", 0.05)
+    monkeypatch.setattr("rlm_ray.admission.controller.COMING_BACK_S", 0.05)
     async with connected(tokens=1000) as (client, line):
         await call(client)
         await client.flush()

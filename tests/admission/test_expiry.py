@@ -2,9 +2,9 @@
 
 import asyncio
 
-from rlm_ray.admission.admission import IDLE_ACCOUNT_S, SPARE_DEADLINES, Admission
+from rlm_ray.admission.controller import IDLE_ACCOUNT_S, SPARE_DEADLINES, Admission
 from rlm_ray.admission.protocol import Ask, Batch, RunTerms
-from rlm_ray.admission.shell import SILENT_S, UNHELD_S, AdmissionShell
+from rlm_ray.admission.server import SILENT_S, UNHELD_S, AdmissionShell
 from rlm_ray.core.limits import Limits, Rates
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.headers import RateFacts, rate_facts
+from rlm_ray.admission.policy.rate_headers import RateFacts, rate_facts
 
 NOON = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.ledger import Amount, Fit, Ledger, nano_usd
+from rlm_ray.core.budget import Amount, Fit, Ledger, nano_usd
 from rlm_ray.core.limits import Limits
 
 

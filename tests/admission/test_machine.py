@@ -6,11 +6,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rlm_ray.admission.admission import Admission
+from rlm_ray.admission.controller import Admission
+from rlm_ray.admission.policy.rate_headers import RateFacts
 from rlm_ray.admission.protocol import Ask, Granted, Outcome, RunTerms, Settle
-from rlm_ray.core.headers import RateFacts
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 
 RPM, IN_FLIGHT, TOKENS, CALLS = 30, 8, 4000, 60
 RUNS = ["tight", "wide", "batch"]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from virtual_time import in_virtual_time
 
-from rlm_ray.admission.post import COALESCE_S, LONGEST_TRIP_S, Post
+from rlm_ray.admission.client import COALESCE_S, LONGEST_TRIP_S, Post
 
 
 class Sent(list):

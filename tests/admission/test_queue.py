@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.queue import Lane, Place, Queue
+from rlm_ray.admission.policy.fair_queue import Lane, Place, Queue
 
 LANE = Lane("run")
 

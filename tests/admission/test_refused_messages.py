@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from rlm_ray.admission.admission import Admission
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import Ask, Outcome, RunTerms
-from rlm_ray.admission.shell import AdmissionShell
+from rlm_ray.admission.server import AdmissionShell
 from rlm_ray.core.limits import Rates
-from rlm_ray.core.model import Usage
+from rlm_ray.core.llm import Usage
 from rlm_ray.errors import RemoteCallError
 
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from rlm_ray.admission.admission import Admission
+from rlm_ray.admission.controller import Admission
 from rlm_ray.admission.protocol import Resume, RunRecord
 from rlm_ray.core.limits import Rates
 from rlm_ray.testing.simulation import (

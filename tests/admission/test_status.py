@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.admission.admission import COMING_BACK_S, Admission
+from rlm_ray.admission.controller import COMING_BACK_S, Admission
+from rlm_ray.admission.policy.rate_headers import RateFacts
 from rlm_ray.admission.protocol import Ask, Granted, Outcome, Resume, RunRecord, RunTerms, Settle
-from rlm_ray.admission.shell import AdmissionShell
-from rlm_ray.admission.transport import CODEC, METHODS, AdmissionTransport
-from rlm_ray.core.headers import RateFacts
-from rlm_ray.core.ledger import Amount
+from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionTransport
+from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.model import Usage
-from rlm_ray.line import Line
+from rlm_ray.core.llm import Usage
+from rlm_ray.util.rpc import Line
 
 
 def opened(*, rates=None, **limits):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlm_ray.core.window import Window
+from rlm_ray.admission.policy.concurrency_limit import Window
 
 
 def play(window, now, rounds=1, places=None):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from rlm_ray.cli import batch
 from rlm_ray.core.usage import RunUsage, Tally
 from rlm_ray.errors import AuthenticationError, LimitReached, ModelError
-from rlm_ray.session import Completion
+from rlm_ray.session.session import Completion
 
 app = typer.Typer()
 app.command()(batch.batch)

@@ -6,7 +6,7 @@ import pytest
 
 from rlm_ray.cli import doctor
 from rlm_ray.cli.doctor import Finding
-from rlm_ray.sandbox.layers import Layer
+from rlm_ray.sandbox.host.kernel_features import Layer
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import echo
 

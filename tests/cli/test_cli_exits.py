@@ -16,7 +16,7 @@ from rlm_ray.errors import (
     ModelUnavailableError,
     SandboxError,
 )
-from rlm_ray.run import Result
+from rlm_ray.runs.run import Result
 
 
 def test_the_answer_is_all_there_is_on_stdout_and_nothing_on_stderr(invoke, fake_run):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rlm_ray.cli.exits import CONFIGURATION, USAGE
+from rlm_ray.cli.console import CONFIGURATION, USAGE
 
 
 @pytest.fixture

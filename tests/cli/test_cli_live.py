@@ -5,12 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from rlm_ray.cli import exits
-from rlm_ray.cli.running import result_of
-from rlm_ray.core.inputs import Input
+from rlm_ray.cli import console as exits
+from rlm_ray.cli.run_display import result_of
+from rlm_ray.core.context import Input
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import CallEnded, RunOpened
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.records import CallEnded, RunOpened
 
 
 @pytest.fixture

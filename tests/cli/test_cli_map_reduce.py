@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rlm_ray.cli import exits
+from rlm_ray.cli import console
 from rlm_ray.cli.map_reduce import map_reduce
-from rlm_ray.core.cell import Answered, Failed
+from rlm_ray.core.repl_types import Answered, Failed
 from rlm_ray.core.usage import RunUsage, Tally
 from rlm_ray.errors import LimitReached
 
@@ -66,7 +66,7 @@ def jobs(monkeypatch):
         opened.append(job)
         yield job
 
-    monkeypatch.setattr("rlm_ray.corpus.mapreduce_run.open_job", open_job)
+    monkeypatch.setattr("rlm_ray.mapreduce.execute.open_job", open_job)
     return opened
 
 
@@ -83,7 +83,7 @@ def run(tmp_path, monkeypatch):
 
 def test_the_answer_is_all_that_goes_to_stdout(run, jobs):
     done = run("Which status?", "rows.jsonl", *COUNT)
-    assert done.exit_code == exits.OK
+    assert done.exit_code == console.OK
     assert json.loads(done.stdout) == {"status": {"Final": 3, "Draft": 2}}
     assert "5 document(s), 65 characters → 5 piece(s)" in done.stderr
     assert "used" in done.stderr
@@ -93,7 +93,7 @@ def test_the_answer_is_all_that_goes_to_stdout(run, jobs):
 
 def test_the_plan_alone_asks_nobody(run, jobs):
     done = run("Which status?", "rows.jsonl", *COUNT, "--plan")
-    assert (done.exit_code, jobs) == (exits.OK, [])
+    assert (done.exit_code, jobs) == (console.OK, [])
     assert "tokens in" in done.stdout
     plan = json.loads(run("Which status?", "rows.jsonl", *COUNT, "--plan", "--json").stdout)
     assert (plan["pieces"], plan["total"]["calls"], plan["total"]["cost_usd"]) == (5, 5, None)
@@ -109,7 +109,7 @@ def test_json_has_everything(run, jobs):
 def test_a_limit_prints_what_is_known_and_how_to_go_on(run, jobs):
     jobs.kind = Bounded
     done = run("Which status?", "rows.jsonl", *COUNT)
-    assert done.exit_code == exits.LIMIT
+    assert done.exit_code == console.LIMIT
     assert json.loads(done.stdout) == {"status": {"Final": 3, "Draft": 1}}
     assert (
         "the budget is spent (stop reason: cost_usd); 4 of 5 documents were answered by then" in done.stderr
@@ -122,7 +122,7 @@ def test_a_limit_prints_what_is_known_and_how_to_go_on(run, jobs):
 def test_a_failed_piece_ends_all_or_is_told_at_the_end(run, jobs):
     jobs.kind = Failing
     done = run("Which status?", "rows.jsonl", *COUNT)
-    assert (done.exit_code, done.stdout) == (exits.FAILED, "")
+    assert (done.exit_code, done.stdout) == (console.FAILED, "")
     assert "p4:0-13: is down" in done.stderr
     done = run("Which status?", "rows.jsonl", *COUNT, "--on-error", "skip")
     assert done.exit_code == 3
@@ -132,7 +132,7 @@ def test_a_failed_piece_ends_all_or_is_told_at_the_end(run, jobs):
 
 def test_text_on_stdin_is_one_document(run, jobs):
     done = run("Which status?", "-", *COUNT, "--size", "20", stdin=b"Status: Final\n\nAlso status: Draft")
-    assert done.exit_code == exits.OK
+    assert done.exit_code == console.OK
     assert jobs[0].asked == 2
 
 
@@ -161,12 +161,12 @@ def test_what_cannot_be_used_is_told_before_anything_is_asked(run, jobs, tmp_pat
     (tmp_path / "bad.jsonl").write_text('{"id": "a", "text": "x"}\nno json\n')
     (tmp_path / "two.jsonl").write_text('{"title": "a", "body": "x"}\n')
     done = run(*arguments)
-    assert (done.exit_code, done.stdout, jobs) == (exits.USAGE, "", [])
+    assert (done.exit_code, done.stdout, jobs) == (console.USAGE, "", [])
     assert why in done.stderr
 
 
 def test_bad_rows_are_passed_over_when_asked(run, jobs, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"id": "a", "text": "Status: Final"}\nno json\n')
     done = run("Which?", "bad.jsonl", *COUNT, "--on-error", "skip")
-    assert done.exit_code == exits.OK
+    assert done.exit_code == console.OK
     assert "passed over" in done.stderr

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from rlm_ray import cli
-from rlm_ray.cli import exits
+from rlm_ray.cli import console
 from rlm_ray.core.printable import printable
-from rlm_ray.progress.branch import shown
+from rlm_ray.progress.live_state import one_line
 
 HOSTILE = {
     "colour": "\x1b[31mred\x1b[0m",
@@ -48,11 +48,11 @@ class Terminal(io.StringIO):
 def test_a_terminal_is_sent_nothing_that_it_obeys(kind, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
-    exits.write(HOSTILE[kind])
+    console.write(HOSTILE[kind])
     errors = io.StringIO()
-    monkeypatch.setattr(exits, "stderr", Console(file=errors, highlight=False, emoji=False, width=200))
-    exits.say(f"error: {HOSTILE[kind]}")
-    for sent in (terminal.getvalue(), errors.getvalue(), shown(HOSTILE[kind])):
+    monkeypatch.setattr(console, "stderr", Console(file=errors, highlight=False, emoji=False, width=200))
+    console.print_status(f"error: {HOSTILE[kind]}")
+    for sent in (terminal.getvalue(), errors.getvalue(), one_line(HOSTILE[kind])):
         assert not any(
             unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in sent.strip("\n")
         )
@@ -60,7 +60,7 @@ def test_a_terminal_is_sent_nothing_that_it_obeys(kind, monkeypatch):
 
 @pytest.mark.parametrize("kind", sorted(set(HOSTILE) - {"half a pair"}))  # which no encoding can hold
 def test_a_pipe_is_sent_the_text_as_it_is(kind, capsys):
-    exits.write(HOSTILE[kind])
+    console.write(HOSTILE[kind])
     assert capsys.readouterr().out == HOSTILE[kind] + "\n"
 
 
@@ -86,7 +86,7 @@ def test_people_can_read_their_scripts(text):
 
 def test_log_lines_are_printable():
     record = logging.LogRecord("x", logging.WARNING, "", 1, "row %s failed", ("\x1b]0;evil\x07",), None)
-    assert exits.PrintableFormatter().format(record) == "row \\u001b]0;evil\\u0007 failed"
+    assert console.PrintableFormatter().format(record) == "row \\u001b]0;evil\\u0007 failed"
 
 
 def test_commands_print_in_one_place_only():
@@ -97,5 +97,5 @@ def test_commands_print_in_one_place_only():
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("print", "typer.echo", "sys.stdout.write")
     ]
-    assert [name for name, _ in printing] == ["app.py", "exits.py"], printing
-    assert "version_of" in printing[0][1]
+    assert [name for name, _ in printing] == ["console.py", "main.py"], printing
+    assert "version_of" in printing[1][1]

@@ -7,15 +7,15 @@ import asyncio
 import pytest
 from typer.testing import CliRunner
 
-from rlm_ray.cache import ResponseCache
-from rlm_ray.cli.app import app
-from rlm_ray.cli.durations import seconds_of
-from rlm_ray.core.model import ModelReply
-from rlm_ray.core.records import to_line
+from rlm_ray.cli.main import app
+from rlm_ray.cli.prune import seconds_of
+from rlm_ray.core.llm import ModelReply
 from rlm_ray.errors import InputError
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.journal.local import JOURNAL
-from rlm_ray.report.example import example_run
+from rlm_ray.events.records import to_line
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.storage.local import JOURNAL
+from rlm_ray.llm.response_cache import ResponseCache
+from rlm_ray.testing.sample_run import example_run
 
 NAMES = [f"2026010{day}-101010-aaaa" for day in range(1, 6)]
 

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from rlm_ray.cli.runs import runs
 from rlm_ray.cli.view import view
-from rlm_ray.core.records import RunEnded, RunOpened, to_line
-from rlm_ray.journal.local import JOURNAL
-from rlm_ray.report.example import QUESTION, example_run
+from rlm_ray.events.records import RunEnded, RunOpened, to_line
+from rlm_ray.journal.storage.local import JOURNAL
+from rlm_ray.testing.sample_run import QUESTION, example_run
 
 OLD, NEW = "20260101-101010-aaaa", "20260202-101010-bbbb"
 
@@ -93,8 +93,10 @@ def test_a_torn_last_line_is_left_out_with_a_warning(command, run_dir):
 
 
 def test_a_log_of_the_official_library_is_recognised(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("rlm_ray.report.import_rlm.recognises", lambda line: line == "official\n")
-    monkeypatch.setattr("rlm_ray.report.import_rlm.read", lambda path: example_run(5, run_id=path.stem))
+    monkeypatch.setattr("rlm_ray.report.importers.rlm_log.recognises", lambda line: line == "official\n")
+    monkeypatch.setattr(
+        "rlm_ray.report.importers.rlm_log.read", lambda path: example_run(5, run_id=path.stem)
+    )
     (tmp_path / "log.txt").write_text("official\n")
     assert command("view", tmp_path / "log.txt").stdout == "log.html\n"
 
@@ -112,7 +114,7 @@ def test_an_export_goes_to_stdout_or_to_the_file_that_is_named(command, run_dir,
 def test_an_endpoint_is_sent_the_spans(command, monkeypatch):
     sent = []
     monkeypatch.setattr(
-        "rlm_ray.report.exports.send_otlp", lambda records, url: sent.append(url) or len(records)
+        "rlm_ray.report.export.formats.send_otlp", lambda records, url: sent.append(url) or len(records)
     )
     done = command("view", OLD, "--export", "otlp", "--endpoint", "http://here:4318")
     assert (done.exit_code, done.stdout, sent) == (0, "", ["http://here:4318"])

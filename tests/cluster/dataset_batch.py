@@ -14,14 +14,14 @@ import ray
 from scripts import tell
 
 from rlm_ray import Cluster
+from rlm_ray.batch.formats import Jsonl
+from rlm_ray.batch.job import Task
+from rlm_ray.batch.runner import Work
+from rlm_ray.batch.source import open_corpus
+from rlm_ray.batch.template import Template
+from rlm_ray.batch.writer import Output
 from rlm_ray.config import Settings
-from rlm_ray.corpus.batch import Work
-from rlm_ray.corpus.formats import Jsonl
-from rlm_ray.corpus.output import Output
-from rlm_ray.corpus.rows import open_corpus
-from rlm_ray.corpus.task import Task
-from rlm_ray.corpus.template import Template
-from rlm_ray.job import open_job
+from rlm_ray.runs.batch_run import open_job
 from rlm_ray.testing import ModelServer
 
 FILES, ROWS = 4, 100

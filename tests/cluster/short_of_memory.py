@@ -14,7 +14,7 @@ from ray._private.utils import get_used_memory
 from scripts import tell
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 

@@ -13,7 +13,7 @@ from nodes import Nodes, worker_nodes
 from scripts import tell
 
 from rlm_ray import RLM
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 

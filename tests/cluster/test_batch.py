@@ -7,18 +7,18 @@ import json
 import pytest
 from scripts import run_script
 
+from rlm_ray.batch.formats import Jsonl
+from rlm_ray.batch.job import Task
+from rlm_ray.batch.runner import Work
+from rlm_ray.batch.source import open_corpus
+from rlm_ray.batch.template import Template
+from rlm_ray.batch.writer import Output
 from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
-from rlm_ray.corpus.batch import Work
-from rlm_ray.corpus.formats import Jsonl
-from rlm_ray.corpus.output import Output
-from rlm_ray.corpus.rows import open_corpus
-from rlm_ray.corpus.task import Task
-from rlm_ray.corpus.template import Template
-from rlm_ray.job import open_job
-from rlm_ray.run import new_run_id
+from rlm_ray.runs.batch_run import open_job
+from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
-from rlm_ray.testing.exchange import text_of
+from rlm_ray.testing.responses import text_of
 
 ROWS = 24
 

@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from rlm_ray import LimitReached, Limits
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import is_session, recursion, run_query
 

@@ -10,8 +10,8 @@ import pytest
 from deep_tree import ANSWER, CALLS, TEXT, TREE
 
 from rlm_ray import RLM
-from rlm_ray.cluster.engine import Engine
-from rlm_ray.cluster.journal import home, journal_actor
+from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.services.journal import home, journal_actor
 from rlm_ray.errors import JournalError
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion

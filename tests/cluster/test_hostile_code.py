@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 from rlm_ray import Limits, Sandbox
-from rlm_ray.cli import family
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cli import console
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.cluster.environment import provider_environment
 from rlm_ray.testing import ModelServer, Reply
 from rlm_ray.testing.scripts import is_session
@@ -200,7 +200,7 @@ def set_filter():
     def patch(_, filtered):
         from functools import partialmethod
 
-        from rlm_ray.sandbox.host import SandboxHost
+        from rlm_ray.sandbox.host.sandbox import SandboxHost
 
         if not filtered:
             SandboxHost.open_filtered, SandboxHost.open = (
@@ -236,8 +236,8 @@ async def processes_below(actors):
         return os.getpid()
 
     roots = await in_all(actors, pid)
-    parents = family._parents()
-    return {below for root in roots for below in family.descendants(root, parents)}
+    parents = console._parents()
+    return {below for root in roots for below in console.descendants(root, parents)}
 
 
 async def until(condition, seconds=10.0):

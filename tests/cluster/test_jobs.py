@@ -8,11 +8,11 @@ import pytest
 import ray
 
 from rlm_ray import Limits, Rates
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.core.context import make_context
-from rlm_ray.job import open_job
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.run import new_run_id
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.runs.batch_run import open_job
+from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
 from rlm_ray.testing.scripts import is_session
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from rlm_ray.journal.folder import RunFolder
+from rlm_ray.journal.run_store import RunFolder
 from rlm_ray.testing import Failure, ModelServer
-from rlm_ray.testing.otlp import OtlpReceiver
+from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.testing.scripts import recursion, run_query
-from rlm_ray.tracing.flush import flush
+from rlm_ray.tracing.exporters import flush
 
 PARAM_KEY = "sk-canary-parameter-0123456789"
 HEADER_KEY = "Bearer canary-header-0123456789"

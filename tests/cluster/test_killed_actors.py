@@ -12,9 +12,9 @@ import pytest
 from deep_tree import ANSWER, CALLS, LEAVES, TEXT, TREE
 from scripts import run_script
 
-from rlm_ray.cluster.engine import Engine
-from rlm_ray.core.records import SessionOpened
-from rlm_ray.journal.folder import RunFolder
+from rlm_ray.cluster.driver import Engine
+from rlm_ray.events.records import SessionOpened
+from rlm_ray.journal.run_store import RunFolder
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 

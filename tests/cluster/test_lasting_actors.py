@@ -7,8 +7,8 @@ import asyncio
 import pytest
 import ray
 
-from rlm_ray.cluster.connector import ray_thread
-from rlm_ray.cluster.lasting import (
+from rlm_ray.cluster.ray_thread import ray_thread
+from rlm_ray.cluster.services.detached_actor import (
     NAMESPACE,
     LastingActor,
     census,
@@ -17,9 +17,9 @@ from rlm_ray.cluster.lasting import (
     lasting_actors,
 )
 from rlm_ray.errors import ClusterError, VersionMismatchError
-from rlm_ray.line import PROTOCOL
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.exchange import Hang
+from rlm_ray.testing.responses import Hang
+from rlm_ray.util.rpc import PROTOCOL
 
 
 @pytest.fixture(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from rlm_ray import Limits, Price
-from rlm_ray.models.litellm_client import import_litellm
+from rlm_ray.llm.litellm_client import import_litellm
 from rlm_ray.testing import Drop, Failure, Hang, ModelServer, Raw, Slow
 from rlm_ray.testing.scripts import is_session
 

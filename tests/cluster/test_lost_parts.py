@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 import ray
 
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.exchange import Reply
+from rlm_ray.testing.responses import Reply
 from rlm_ray.testing.scripts import recursion, run_query
 
 DOCUMENTS = [f"document {number} says something" for number in range(3_000)]

@@ -11,11 +11,11 @@ import pytest
 
 from rlm_ray.config import settings_from
 from rlm_ray.core.context import make_context
-from rlm_ray.corpus.mapreduce_input import read_documents
-from rlm_ray.corpus.mapreduce_run import carry_out, planned
 from rlm_ray.errors import AuthenticationError
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.run import new_run_id
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.mapreduce.execute import carry_out, planned
+from rlm_ray.mapreduce.input import read_documents
+from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
 
 STATUSES = ["Final", "Draft", "Active"]

@@ -10,7 +10,7 @@ from deep_tree import ANSWER, CALLS, TEXT, TREE
 from rlm_ray import RLM
 from rlm_ray.errors import ModelUnavailableError
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.exchange import Failure
+from rlm_ray.testing.responses import Failure
 from rlm_ray.testing.scripts import recursion
 
 

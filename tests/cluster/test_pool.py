@@ -11,7 +11,7 @@ import pytest
 from scripts import run_script
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from rlm_ray import RLM
-from rlm_ray.core.records import CallEnded
 from rlm_ray.core.reply import CUT_MARK
 from rlm_ray.errors import LimitReached, ReplyError, SubCallError
-from rlm_ray.journal.folder import RunFolder
+from rlm_ray.events.records import CallEnded
+from rlm_ray.journal.run_store import RunFolder
 from rlm_ray.testing import ModelServer, Raw
 from rlm_ray.testing.scripts import is_session
 

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.exchange import Hang
+from rlm_ray.testing.responses import Hang
 
 QUESTION, TEXT = "what is it?", "a text"
 SECONDS = 20

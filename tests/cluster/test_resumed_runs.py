@@ -12,12 +12,12 @@ import ray
 from deep_tree import CALLS, TEXT, TREE
 
 from rlm_ray import RLM, Limits
-from rlm_ray.cluster.engine import Engine
-from rlm_ray.cluster.journal import home, journal_actor
-from rlm_ray.core.records import CallEnded
+from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.services.journal import home, journal_actor
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.journal.folder import RunFolder, find_run
-from rlm_ray.resume import PATIENCE_S
+from rlm_ray.events.records import CallEnded
+from rlm_ray.journal.run_store import RunFolder, find_run
+from rlm_ray.runs.resume import PATIENCE_S
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 

@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from rlm_ray import LimitReached, Limits, Price, Rates
-from rlm_ray.cluster.admission import RemoteAdmission, admission_actor
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.services.admission import RemoteAdmission, admission_actor
 from rlm_ray.errors import ConfigError
 from rlm_ray.testing import Faults, ModelServer, Quota, StrictProvider
 from rlm_ray.testing.scripts import is_session, recursion, run_query

@@ -7,8 +7,8 @@ from contextlib import aclosing
 import pytest
 
 from rlm_ray import Result
-from rlm_ray.core.records import CallEnded, RunEnded, RunOpened
 from rlm_ray.errors import InputError
+from rlm_ray.events.records import CallEnded, RunEnded, RunOpened
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 

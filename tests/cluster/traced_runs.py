@@ -12,13 +12,13 @@ from pathlib import Path
 import ray
 
 from rlm_ray import RLM
-from rlm_ray.cluster.engine import Engine
-from rlm_ray.core.records import CallEnded, CallSent, CellEnded, MapOpened, SessionOpened
-from rlm_ray.journal.folder import RunFolder
+from rlm_ray.cluster.driver import Engine
+from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapOpened, SessionOpened
+from rlm_ray.journal.run_store import RunFolder
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.otlp import OtlpReceiver
+from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.testing.scripts import recursion, run_query
-from rlm_ray.tracing.flush import flush
+from rlm_ray.tracing.exporters import flush
 
 LEAVES = run_query(
     "r = recursive_map('what?', [context[i*40:i*40+30] for i in range(6)])", "FINAL(str(len(r)))"

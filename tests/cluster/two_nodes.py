@@ -12,7 +12,7 @@ from scripts import tell
 from traced_runs import traced
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.engine import Engine
+from rlm_ray.cluster.driver import Engine
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.core.by_document import answers_by_id, label_documents, merge_parts, unique_ids
 from rlm_ray.core.context import make_context
+from rlm_ray.core.document_answers import answers_by_id, label_documents, merge_parts, unique_ids
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.estimate import SAMPLE_CHARS, SAMPLES, text_tokens, tokenizer_of
+from rlm_ray.core.llm import SAMPLE_CHARS, SAMPLES, text_tokens, tokenizer_of
 
 DRAW = random.Random(1)
 LONG = SAMPLE_CHARS * SAMPLES

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm_ray.core.context import Docs, Span, make_context
-from rlm_ray.core.inputs import Input, input_of, input_of_part
+from rlm_ray.core.context import Docs, Input, Span, input_of, input_of_part, make_context
 
 
 @pytest.mark.parametrize(

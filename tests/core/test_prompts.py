@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.core import prompts
-from rlm_ray.core.cell import CellResult, Variable
 from rlm_ray.core.context import ContextInfo, make_context
-from rlm_ray.core.model import Message, ModelReply
-from rlm_ray.core.trajectory import Task, Trajectory
+from rlm_ray.core.llm import Message, ModelReply
+from rlm_ray.core.repl_types import CellResult, Variable
+from rlm_ray.core.state_machine import Task, Trajectory
 
 INFO = ContextInfo("text", 1_234_567, 1, with_ids=False, sample="Call me Ishmael")
 

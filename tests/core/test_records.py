@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.cell import Variable
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.core.repl_types import Variable
+from rlm_ray.errors import InputError
+from rlm_ray.events.records import (
     KINDS,
     CallEnded,
     CallSent,
@@ -30,7 +31,6 @@ from rlm_ray.core.records import (
     to_line,
     without_content,
 )
-from rlm_ray.errors import InputError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 TIME = st.floats(0, 4e9, allow_nan=False)

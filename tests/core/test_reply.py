@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.core.model import ModelReply, Usage
+from rlm_ray.core.llm import ModelReply, Usage
 from rlm_ray.core.reply import CUT_MARK, judge, marked, without_thinking
 
 ALL_REASONING = Usage(10, 16_384, 0, 16_384)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.core.cell import CellResult, Variable
 from rlm_ray.core.context import ContextInfo
-from rlm_ray.core.model import ModelReply, Usage
-from rlm_ray.core.steps import Execute, Finish, Generate, Stop, next_step
-from rlm_ray.core.trajectory import Task, Trajectory
+from rlm_ray.core.llm import ModelReply, Usage
+from rlm_ray.core.repl_types import CellResult, Variable
+from rlm_ray.core.state_machine import Execute, Finish, Generate, Stop, Task, Trajectory, next_step
 
 LARGE = ContextInfo("text", 1_000_000, 1, with_ids=False, sample="Call me")
 SMALL = ContextInfo("text", 7, 1, with_ids=False, sample="Call me")

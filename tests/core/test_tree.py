@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
@@ -20,7 +20,7 @@ from rlm_ray.core.records import (
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.core.tree import RunTree
+from rlm_ray.events.tree import RunTree
 
 
 def session(path, at, attempt=1, query="q"):

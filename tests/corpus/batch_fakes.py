@@ -7,15 +7,15 @@ import json
 from collections import Counter
 from contextlib import asynccontextmanager
 
+from rlm_ray.batch.formats import format_of
+from rlm_ray.batch.job import Task
+from rlm_ray.batch.runner import Work
+from rlm_ray.batch.source import open_corpus
+from rlm_ray.batch.template import Template
+from rlm_ray.batch.writer import Output
 from rlm_ray.config import Settings
 from rlm_ray.core.usage import RunUsage, Tally
-from rlm_ray.corpus.batch import Work
-from rlm_ray.corpus.formats import format_of
-from rlm_ray.corpus.output import Output
-from rlm_ray.corpus.rows import open_corpus
-from rlm_ray.corpus.task import Task
-from rlm_ray.corpus.template import Template
-from rlm_ray.session import Completion
+from rlm_ray.session.session import Completion
 
 
 def used(calls=1, cost_usd=0.01):

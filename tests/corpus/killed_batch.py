@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batch_fakes import FakeJob, task_of
 
-from rlm_ray.corpus import saver
+from rlm_ray.batch import writer
 
 
 def main(corpus: str, out: str, log: str) -> None:
@@ -20,7 +20,7 @@ def main(corpus: str, out: str, log: str) -> None:
         await asyncio.sleep(0.002)
         return context.text()
 
-    saver.PART_ROWS = 20
+    writer.PART_ROWS = 20
     task = task_of(Path(corpus), out, FakeJob(reply, concurrency=8))
     asyncio.run(task.run("run"))
 

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.formats import Jsonl, Parquet, format_of
-from rlm_ray.corpus.marks import Marks
-from rlm_ray.corpus.outcome import Outcome, key_of
-from rlm_ray.corpus.output import Output
+from rlm_ray.batch.formats import Jsonl, Parquet, format_of
+from rlm_ray.batch.results import Marks, Outcome, key_of
+from rlm_ray.batch.writer import Output
 from rlm_ray.errors import InputError
 
 FURTHER = pa.schema([pa.field("pages", pa.int64()), pa.field("row", pa.string())])

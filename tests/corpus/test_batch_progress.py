@@ -8,13 +8,11 @@ import io
 import pytest
 from rich.console import Console
 
-from rlm_ray.corpus.ahead import ahead
-from rlm_ray.corpus.figures import Figures
-from rlm_ray.corpus.formats import Jsonl
-from rlm_ray.corpus.outcome import Outcome
-from rlm_ray.corpus.output import Output
-from rlm_ray.corpus.progress import BatchProgress, Speed, line
-from rlm_ray.corpus.saver import PART_ROWS, Saver
+from rlm_ray.batch.formats import Jsonl
+from rlm_ray.batch.progress import BatchProgress, Speed, line
+from rlm_ray.batch.results import Figures, Outcome
+from rlm_ray.batch.runner import ahead
+from rlm_ray.batch.writer import PART_ROWS, Output, Saver
 
 HALF = Figures(
     earlier=100, answered=380, failed=20, under_way=64, input_tokens=1_500_000, output_tokens=0, cost_usd=1.5,

@@ -11,7 +11,6 @@ from batch_fakes import FakeJob, rows_of, task_of, used
 
 from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
-from rlm_ray.corpus.schema import Schema
 from rlm_ray.errors import (
     AuthenticationError,
     ConfigError,
@@ -21,8 +20,9 @@ from rlm_ray.errors import (
     ModelError,
     QuotaError,
 )
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.session import Completion
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.session.session import Completion
+from rlm_ray.structured.schema import Schema
 
 DOCUMENTS = [{"id": f"d{n}", "title": f"t{n}", "text": f"text {n}"} for n in range(20)]
 
@@ -377,7 +377,7 @@ async def test_what_no_job_has_noted_is_not_overwritten_unless_that_is_said(tmp_
 
 
 async def test_large_texts_are_not_all_held_at_once(out, monkeypatch):
-    monkeypatch.setattr("rlm_ray.corpus.batch._MOST_CHARS", 3000)
+    monkeypatch.setattr("rlm_ray.batch.runner._MOST_CHARS", 3000)
     job = FakeJob(concurrency=50)
     documents = [{"text": "x" * 1000} for _ in range(20)] + [{"text": "x" * 5000}]
     summary = await task_of(documents, out, job).run("run")

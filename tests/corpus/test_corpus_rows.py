@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlm_ray.corpus.raw import MAX_ROW_BYTES
-from rlm_ray.corpus.rows import open_corpus
+from rlm_ray.batch.row import MAX_ROW_BYTES
+from rlm_ray.batch.source import open_corpus
 from rlm_ray.errors import InputError
 
 DOCUMENTS = [

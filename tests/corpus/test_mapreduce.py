@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from rlm_ray.core.cell import Answered, Failed
 from rlm_ray.core.context import make_context
 from rlm_ray.core.prompts import leaf_messages
+from rlm_ray.core.repl_types import Answered, Failed
 from rlm_ray.core.usage import RunUsage, Tally
-from rlm_ray.corpus.mapreduce import map_reduce
-from rlm_ray.corpus.mapreduce_input import read_documents
-from rlm_ray.corpus.mapreduce_spec import spec_of
-from rlm_ray.corpus.plan import plan
-from rlm_ray.corpus.plan_model import Reader
 from rlm_ray.errors import AuthenticationError, InputError, LimitReached, SubCallError
+from rlm_ray.mapreduce.execute import map_reduce
+from rlm_ray.mapreduce.input import read_documents
+from rlm_ray.mapreduce.plan import Reader, plan
+from rlm_ray.mapreduce.spec import spec_of
 
 STATUSES = ["Final", "Draft", "Active"]
 DOCUMENTS = [

@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.cell import Answered, Failed
 from rlm_ray.core.context import make_context
+from rlm_ray.core.repl_types import Answered, Failed
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.corpus.mapreduce import map_reduce
-from rlm_ray.corpus.mapreduce_input import read_documents
-from rlm_ray.corpus.mapreduce_spec import spec_of
-from rlm_ray.corpus.plan import plan
-from rlm_ray.corpus.plan_model import Reader
 from rlm_ray.errors import InputError, LimitReached, SubCallError
+from rlm_ray.mapreduce.execute import map_reduce
+from rlm_ray.mapreduce.input import read_documents
+from rlm_ray.mapreduce.plan import Reader, plan
+from rlm_ray.mapreduce.spec import spec_of
 
 PEPS = Path(__file__).parents[2] / "examples" / "peps"
 STATUSES = ["Final", "Draft", "Active"]

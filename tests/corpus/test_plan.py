@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
-from rlm_ray.core.map_prompts import cited
-from rlm_ray.core.price import Price
-from rlm_ray.core.reduce_tree import groups, planned_levels
+from rlm_ray.core.llm import Price
+from rlm_ray.core.map_reduce_prompts import cited
+from rlm_ray.core.reduce import groups, planned_levels
 from rlm_ray.core.usage import Tally
-from rlm_ray.corpus.mapreduce_spec import spec_of
-from rlm_ray.corpus.plan import plan
-from rlm_ray.corpus.plan_model import Reader, reader_of
-from rlm_ray.corpus.schema_size import answer_chars
+from rlm_ray.mapreduce.plan import Reader, plan, reader_of
+from rlm_ray.mapreduce.spec import spec_of
+from rlm_ray.structured.schema import answer_chars
 
 PRICED = Reader("m", cost=Price(1.0, 10.0).of)
 

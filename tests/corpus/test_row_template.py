@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.template import Column, Template
+from rlm_ray.batch.template import Column, Template
 from rlm_ray.errors import InputError
 
 NAMES = st.from_regex(r"[a-zA-Z_äß][a-zA-Z0-9_ü]{0,8}", fullmatch=True).filter(str.isidentifier)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
 
-from rlm_ray.corpus.schema import Schema
 from rlm_ray.errors import InputError
+from rlm_ray.structured.schema import Schema
 
 STATUS = {
     "type": "object",

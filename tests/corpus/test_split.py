@@ -8,9 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.core.boundaries import stretches
+from rlm_ray.core.chunking import WAYS, Source, pack, sources, split, stretches
 from rlm_ray.core.context import Docs, Span, make_context
-from rlm_ray.core.split import WAYS, Source, pack, sources, split
 from rlm_ray.errors import InputError
 
 TEXT = st.text(alphabet="ab .\n\r\tÄ漢😀", max_size=200)

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.csv_table import read_csv
-from rlm_ray.corpus.rows import open_corpus, open_files
-from rlm_ray.corpus.template import Template
+from rlm_ray.batch.csv_reader import read_csv
+from rlm_ray.batch.source import open_corpus, open_files
+from rlm_ray.batch.template import Template
 from rlm_ray.errors import InputError
 
 TWO = "id,text\n1,hello\n2,bye\n"

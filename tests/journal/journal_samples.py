@@ -6,8 +6,8 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.records import MapEnded, RunEnded, RunOpened, SessionOpened, to_line
+from rlm_ray.core.context import Input
+from rlm_ray.events.records import MapEnded, RunEnded, RunOpened, SessionOpened, to_line
 
 RUN = "20260102-030405-abcdef"
 OPENED = RunOpened(1.0, RUN, "Who?", {"model": "m"}, Input(chars=4, sample="text"), "0.1.0", id="a")
@@ -26,7 +26,7 @@ def many(count):
 @contextmanager
 def another_process(code, *arguments):
     """Python code in a process of its own: `folder` is the run's; yields it once it has said something."""
-    head = "import sys; from rlm_ray.journal.folder import RunFolder; folder = RunFolder(*sys.argv[1:3])\n"
+    head = "import sys; from rlm_ray.journal.run_store import RunFolder; folder = RunFolder(*sys.argv[1:3])\n"
     command = [sys.executable, "-c", head + code, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from rlm_ray.core.records import from_line
 from rlm_ray.errors import JournalError
+from rlm_ray.events.records import from_line
 from rlm_ray.journal.protocol import JournalRef
 
 REF = JournalRef("nowhere", "20260102-030405-abcdef", "owner", "home")

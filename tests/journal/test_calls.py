@@ -9,13 +9,13 @@ from itertools import count
 import pytest
 from memory_journal import FULL, REF, MemoryJournal, turns
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import ModelReply, Usage
-from rlm_ray.core.records import CallEnded, CallSent, Try, to_line
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import ModelReply, Usage
 from rlm_ray.errors import JournalError, LimitReached, ModelUnavailableError, QuotaError, TransientModelError
-from rlm_ray.journal.calls import CallLog, Place
+from rlm_ray.events.records import CallEnded, CallSent, Try, to_line
+from rlm_ray.journal.call_recorder import CallLog, Place
+from rlm_ray.journal.recorder import JournalScribe
 from rlm_ray.journal.replay import CANCELLED
-from rlm_ray.journal.scribe import JournalScribe
 
 PLACE = Place((0, 3), 1, "leaf", "Turn 1 of 9.", "who?", Input(chars=4, sample="text"))
 REPLY = ModelReply("yes", "length", Usage(10, 5, 2, 1), 0.5, tool_call=True)

@@ -7,13 +7,13 @@ from itertools import count
 import pytest
 from memory_journal import REF, MemoryJournal
 
-from rlm_ray.core.cell import Answered, CellResult, Failed, Variable
 from rlm_ray.core.context import make_context
-from rlm_ray.core.model import ModelReply
-from rlm_ray.core.records import CallEnded, CellEnded, MapEnded, MapOpened, to_line
-from rlm_ray.core.trajectory import Task, Trajectory
-from rlm_ray.journal.history import History
-from rlm_ray.journal.scribe import JournalScribe
+from rlm_ray.core.llm import ModelReply
+from rlm_ray.core.repl_types import Answered, CellResult, Failed, Variable
+from rlm_ray.core.state_machine import Task, Trajectory
+from rlm_ray.events.records import CallEnded, CellEnded, MapEnded, MapOpened, to_line
+from rlm_ray.journal.cell_replay import History
+from rlm_ray.journal.recorder import JournalScribe
 
 PATH = (4,)
 TASK = Task("q", make_context("x").info)

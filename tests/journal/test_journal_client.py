@@ -9,10 +9,10 @@ import pytest
 from memory_journal import FULL, REF, MemoryJournal
 
 from rlm_ray.config import Settings
-from rlm_ray.core.records import CellEnded, MapEnded
 from rlm_ray.errors import JournalError
+from rlm_ray.events.records import CellEnded, MapEnded
 from rlm_ray.journal.client import KEPT, JournalClient
-from rlm_ray.journal.scribe import JournalScribe
+from rlm_ray.journal.recorder import JournalScribe
 
 SETTINGS = Settings()
 FACT = MapEnded(1.0, (), 0, 1, 0)

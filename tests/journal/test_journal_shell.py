@@ -11,12 +11,13 @@ from journal_samples import JOURNAL, LINES, OPENED, RUN, many
 from memory_journal import turns
 from virtual_time import in_virtual_time
 
-from rlm_ray.core.records import MapEnded, SessionOpened, from_line, to_line
 from rlm_ray.errors import JournalError
-from rlm_ray.journal import local, shell
-from rlm_ray.journal.folder import RunFolder
+from rlm_ray.events.records import MapEnded, SessionOpened, from_line, to_line
+from rlm_ray.journal import server
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.shell import KEPT_BYTES, MOST_BYTES, UNHELD_S, JournalShell
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.server import KEPT_BYTES, MOST_BYTES, UNHELD_S, JournalShell
+from rlm_ray.journal.storage import local
 
 
 @pytest.fixture
@@ -166,8 +167,8 @@ async def test_many_megabytes_come_in_whole_lines_from_memory_and_from_the_folde
 @pytest.mark.parametrize("place", ["ref", "far"])
 async def test_a_line_longer_than_an_answer_comes_whole(place, kept_bytes, request, monkeypatch):
     ref = request.getfixturevalue(place)
-    monkeypatch.setattr(shell, "MOST_BYTES", 500)
-    monkeypatch.setattr(shell, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(server, "MOST_BYTES", 500)
+    monkeypatch.setattr(server, "KEPT_BYTES", kept_bytes)
     long = to_line(SessionOpened(1, (), "x" * 2_000, OPENED.input, "m", "a"))
     lines = [*LINES, long, *LINES, long + long, *LINES]
     keeper = JournalShell()

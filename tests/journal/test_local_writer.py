@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journal_samples import JOURNAL, LINES, RECORDS, RUN, another_process
 
-from rlm_ray.core.records import RunEnded, to_line
 from rlm_ray.errors import JournalError
-from rlm_ray.journal import local
-from rlm_ray.journal.folder import RunFolder, find_run
+from rlm_ray.events.records import RunEnded, to_line
+from rlm_ray.journal.run_store import RunFolder, find_run
+from rlm_ray.journal.storage import local
 
 
 @pytest.fixture

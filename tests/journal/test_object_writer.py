@@ -11,9 +11,9 @@ import pytest
 from journal_samples import JOURNAL, LINES, RECORDS, RUN
 
 from rlm_ray.errors import JournalError
-from rlm_ray.journal import objects, storage
-from rlm_ray.journal.folder import RunFolder, find_run, list_runs
-from rlm_ray.journal.writer import Claim
+from rlm_ray.journal.run_store import RunFolder, find_run, list_runs
+from rlm_ray.journal.storage import base, object_store
+from rlm_ray.journal.storage.base import Claim
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -45,8 +45,8 @@ def test_a_writer_taken_for_dead_is_shut_out_by_the_next_one(folder):
 def test_of_two_that_open_at_once_one_is_refused(folder, monkeypatch):
     first = folder.writer("first")
     late = folder._store.segments()[:-1]
-    monkeypatch.setattr(objects.ObjectStore, "holder", lambda self: None)
-    monkeypatch.setattr(objects.ObjectStore, "segments", lambda self: late)
+    monkeypatch.setattr(object_store.ObjectStore, "holder", lambda self: None)
+    monkeypatch.setattr(object_store.ObjectStore, "segments", lambda self: late)
     with pytest.raises(JournalError, match=r"first .*shut out"):
         folder.writer("second")
     monkeypatch.undo()
@@ -59,7 +59,7 @@ def test_a_silent_writer_on_another_host_is_waited_for_a_minute(folder, monkeypa
     claim = leave_claim(folder, host="elsewhere")
     with pytest.raises(JournalError, match=r"the other .* on elsewhere.*silent for 60 s"):
         folder.writer("me")
-    monkeypatch.setattr(objects.time, "time", lambda: claim.since + 61)
+    monkeypatch.setattr(object_store.time, "time", lambda: claim.since + 61)
     assert folder.holder() is None
     folder.writer("me").close()
 
@@ -79,14 +79,14 @@ def test_a_claim_nobody_can_read_counts_nothing(folder):
 def test_a_segment_whose_reply_was_lost_is_found_to_be_our_own(folder, monkeypatch, again):
     writer = folder.writer("me")
     writer.append(LINES[0])
-    create = objects.ObjectStore.create
+    create = object_store.ObjectStore.create
 
     def loses_reply(self, path, data, **how):
         create(self, path, data, **how)
         raise OSError(errno.ECONNRESET, "Connection reset by peer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(objects.ObjectStore, "create", loses_reply)
+        broken.setattr(object_store.ObjectStore, "create", loses_reply)
         with pytest.raises(JournalError, match="Connection reset"):
             writer.append(LINES[1])
     assert writer.append(again) == writer.size == folder.size()
@@ -102,7 +102,7 @@ def test_an_append_that_failed_may_be_tried_again(folder, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(objects.ObjectStore, "create", fails)
+        broken.setattr(object_store.ObjectStore, "create", fails)
         for _ in range(3):
             with pytest.raises(JournalError, match="disk is full"):
                 writer.append(LINES[0])
@@ -200,7 +200,7 @@ class NoCredentialsError(Exception):
     ],
 )
 def test_failures_of_a_storage_become_one_sentence(error, sentence):
-    with pytest.raises(JournalError, match=sentence) as caught, storage.errors_of("s3://bucket/runs/1"):
+    with pytest.raises(JournalError, match=sentence) as caught, base.errors_of("s3://bucket/runs/1"):
         raise error
     assert "\n" not in str(caught.value)
     assert caught.value.what == "s3://bucket/runs/1"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm_ray.journal.once import Once
+from rlm_ray.cluster.run_attempt import Once
 
 
 def test_what_is_sent_again_is_known_and_scribes_do_not_mix():

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.cell import Answered, CellResult, Failed, Variable
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import ModelReply, Usage
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import ModelReply, Usage
+from rlm_ray.core.repl_types import Answered, CellResult, Failed, Variable
+from rlm_ray.errors import InputError, LimitReached, ModelUnavailableError, QuotaError
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
@@ -19,10 +20,9 @@ from rlm_ray.core.records import (
     SessionOpened,
     to_line,
 )
-from rlm_ray.errors import InputError, LimitReached, ModelUnavailableError, QuotaError
-from rlm_ray.journal.calls import CallLog, Place
+from rlm_ray.journal.call_recorder import CallLog, Place
+from rlm_ray.journal.recorder import Scribe
 from rlm_ray.journal.replay import CANCELLED, Replay, outcome_of, reply_of, result_of
-from rlm_ray.journal.scribe import Scribe
 
 
 def replay_of(*records):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from journal_samples import ENDED, JOURNAL, LINES, OPENED, RECORDS, RUN, SESSION, another_process, many
 
-from rlm_ray.core.records import RunEnded, RunOpened, to_line
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.journal.folder import RunFolder, find_run, list_runs
+from rlm_ray.events.records import RunEnded, RunOpened, to_line
+from rlm_ray.journal.run_store import RunFolder, find_run, list_runs
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from memory_journal import FULL, REF, MemoryJournal, turns
 from virtual_time import in_virtual_time
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.records import CallEnded, CallSent, CellEnded, MapEnded, SessionOpened, to_line
+from rlm_ray.core.context import Input
 from rlm_ray.errors import JournalError
-from rlm_ray.journal.scribe import COALESCE_S, JournalScribe, Scribe
+from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapEnded, SessionOpened, to_line
+from rlm_ray.journal.recorder import COALESCE_S, JournalScribe, Scribe
 
 
 def scribe(journal, **options):

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from rlm_ray.core.model import Message, ModelRequest
+from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.errors import (
     AuthenticationError,
     ConfigError,
@@ -18,7 +18,7 @@ from rlm_ray.errors import (
     RLMError,
     TransientModelError,
 )
-from rlm_ray.models.litellm_client import LitellmModel
+from rlm_ray.llm.litellm_client import LitellmModel
 
 ANTHROPIC = {
     "type": "error",

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from rlm_ray.core.model import Message, ModelRequest
+from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.reply import judge, without_thinking
 from rlm_ray.errors import AuthenticationError, ConfigError, ModelError, QuotaError, TransientModelError
-from rlm_ray.models.litellm_client import LitellmModel
+from rlm_ray.llm.litellm_client import LitellmModel
 from rlm_ray.testing import ModelServer, Raw
 
 pytestmark = [

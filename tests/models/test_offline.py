@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rlm_ray.core.cell import CellResult
 from rlm_ray.core.context import make_context
-from rlm_ray.core.model import ModelReply
+from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.parsing import parse
 from rlm_ray.core.prompts import last_call_messages, leaf_messages, session_messages
-from rlm_ray.core.trajectory import Task, Trajectory
-from rlm_ray.models.offline import HEADLINE, MODEL, NOTHING, answer, register
+from rlm_ray.core.repl_types import CellResult
+from rlm_ray.core.state_machine import Task, Trajectory
+from rlm_ray.llm.offline.provider import HEADLINE, MODEL, NOTHING, answer, register
 
 # litellm's types, built when the first stream begins, make pydantic warn about `ReadOnly`.
 pytestmark = pytest.mark.filterwarnings("ignore:Item '.*' on TypedDict class:UserWarning")

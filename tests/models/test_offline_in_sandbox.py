@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rlm_ray.core.cell import Answered, Failed
 from rlm_ray.core.context import make_context
-from rlm_ray.models.offline import answer
-from rlm_ray.models.offline_program import program, second_program, surrender
-from rlm_ray.sandbox.host import Sandbox, SandboxHost
+from rlm_ray.core.repl_types import Answered, Failed
+from rlm_ray.llm.offline.programs import program, second_program, surrender
+from rlm_ray.llm.offline.provider import answer
+from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxHost
 
 BOOK = (Path(__file__).parents[2] / "examples" / "frankenstein.txt").read_text(encoding="utf-8")
 QUESTION = "How does the creature learn to speak and read?"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.models.offline_ranking import SPAN_CHARS, WINDOW_CHARS, rank, score, split, terms_of
-from rlm_ray.models.offline_words import alike, cues, stem
+from rlm_ray.llm.offline.english import alike, cues, stem
+from rlm_ray.llm.offline.ranking import SPAN_CHARS, WINDOW_CHARS, rank, score, split, terms_of
 
 PROSE = st.text(
     st.sampled_from(

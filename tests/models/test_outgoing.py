@@ -6,11 +6,11 @@ import pytest
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
-from rlm_ray.core.model import Message, ModelRequest, Usage
+from rlm_ray.core.llm import Message, ModelRequest, Usage
 from rlm_ray.errors import ConfigError, ContextWindowError, InputError
-from rlm_ray.models.ollama import check_read, parameters
-from rlm_ray.models.outgoing import check_request
-from rlm_ray.run import checked_query
+from rlm_ray.llm.ollama import check_read, parameters
+from rlm_ray.llm.outgoing import check_request
+from rlm_ray.runs.run import checked_query
 
 FAULTY_KEYS = [
     "sk-1\n",

@@ -18,9 +18,9 @@ from rlm_ray.errors import (
     RLMError,
     TransientModelError,
 )
-from rlm_ray.models.model_error import Called, to_error
-from rlm_ray.models.provider_error import read_error
-from rlm_ray.models.provider_rules import kind_of
+from rlm_ray.llm.litellm_errors import Called, to_error
+from rlm_ray.llm.provider_error import read_error
+from rlm_ray.llm.provider_rules import kind_of
 
 
 def openai(message, type_="invalid_request_error", code=None, param=None):

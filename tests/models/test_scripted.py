@@ -2,9 +2,9 @@
 
 import pytest
 
-from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
+from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.errors import ModelError
-from rlm_ray.models.scripted import FunctionModel, ScriptedModel
+from rlm_ray.testing.scripted_model import FunctionModel, ScriptedModel
 
 
 def asked(text="hello, model"):

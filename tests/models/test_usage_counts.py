@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.estimate import MAX_CREDIBLE_TOKENS, credible_usage, request_tokens, text_tokens
-from rlm_ray.core.model import Message, ModelReply, ModelRequest, Usage
-from rlm_ray.models.litellm_client import LitellmModel
-from rlm_ray.models.usage_counts import usage_in
+from rlm_ray.core.llm import (
+    MAX_CREDIBLE_TOKENS,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Usage,
+    credible_usage,
+    request_tokens,
+    text_tokens,
+)
+from rlm_ray.llm.litellm_client import LitellmModel
+from rlm_ray.llm.usage_counts import usage_in
 from rlm_ray.testing import ModelServer, Raw
 
 REQUEST = ModelRequest("openai/any", (Message("user", "hi " * 50),))

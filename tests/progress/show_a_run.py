@@ -4,10 +4,10 @@ import os
 import sys
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.core.inputs import Input
+from rlm_ray.core.context import Input
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import CallEnded, MapOpened, RunOpened, SessionEnded, SessionOpened
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.records import CallEnded, MapOpened, RunOpened, SessionEnded, SessionOpened
 from rlm_ray.progress import Progress
 
 

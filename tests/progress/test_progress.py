@@ -8,8 +8,8 @@ from rich.console import Console
 
 from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import CallEnded
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.records import CallEnded
 from rlm_ray.progress import Progress
 
 

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.ledger import Amount
+from rlm_ray.core.budget import Amount
+from rlm_ray.core.context import Input
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
+from rlm_ray.core.llm import Usage
+from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
@@ -24,7 +25,6 @@ from rlm_ray.core.records import (
     SessionOpened,
     Try,
 )
-from rlm_ray.core.usage import RunUsage, Tally
 from rlm_ray.progress import Board, Gauge
 
 

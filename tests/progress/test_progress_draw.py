@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.records import SessionOpened
+from rlm_ray.core.context import Input
+from rlm_ray.events.records import SessionOpened
 from rlm_ray.progress import Board, Gauge, Row, View
-from rlm_ray.progress.draw import ASCII, Signs, lines
+from rlm_ray.progress.render import ASCII, Signs, lines
 
 ROOT = Row((), "Which chapter blames whom?", "running", "waits for sub-calls", 3, 500, 40, 2, 65.0)
 CHILD = Row((4, 1), "Who is blamed here?", "error", "SandboxError", 1, 0, 0, 0, 7.0)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from rich.console import Console
 
 from rlm_ray.progress import Row, View
-from rlm_ray.progress.faces import FIRST_S, NEWS_S, QUIET_S, Lines, Notebook, Screen, face_of
+from rlm_ray.progress.targets import FIRST_S, NEWS_S, QUIET_S, Lines, Notebook, Screen, face_of
 
 
 def view(turn=1, calls=0, **more):

@@ -6,7 +6,7 @@ import pytest
 from chromium import open_chromium
 
 from rlm_ray.report import write_report
-from rlm_ray.report.example import example_run
+from rlm_ray.testing.sample_run import example_run
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.errors import InputError
+from rlm_ray.events.records import (
     CallEnded,
     CellEnded,
     MapEnded,
@@ -23,11 +24,10 @@ from rlm_ray.core.records import (
     SessionOpened,
     from_line,
 )
-from rlm_ray.errors import InputError
-from rlm_ray.report.exports import FORMATS, export, send_otlp
-from rlm_ray.report.lanes import slices_of
-from rlm_ray.report.otlp import spans_of, traces_url
-from rlm_ray.testing.otlp import OtlpReceiver
+from rlm_ray.report.export.formats import FORMATS, export, send_otlp
+from rlm_ray.report.export.otlp import spans_of, traces_url
+from rlm_ray.report.export.trace_layout import slices_of
+from rlm_ray.testing.otlp_receiver import OtlpReceiver
 
 BEGIN = 1_800_000_000.0
 MODEL = "openai/gpt-5"

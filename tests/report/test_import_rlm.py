@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import CallEnded, RunEnded, RunOpened, from_line, to_line
-from rlm_ray.core.tree import RunTree
+from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError
-from rlm_ray.report.import_rlm import read, recognises
+from rlm_ray.events.records import CallEnded, RunEnded, RunOpened, from_line, to_line
+from rlm_ray.events.tree import RunTree
+from rlm_ray.report.importers.rlm_log import read, recognises
 
 METADATA = {
     "type": "metadata", "timestamp": "2026-01-13T13:25:30.000000", "root_model": "gpt-4o", "max_depth": 2,

@@ -7,18 +7,11 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
-    CallEnded,
-    CallSent,
-    RunEnded,
-    RunOpened,
-    SessionOpened,
-    without_content,
-)
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.records import CallEnded, CallSent, RunEnded, RunOpened, SessionOpened, without_content
 from rlm_ray.report import write_report
-from rlm_ray.report.example import example_run
+from rlm_ray.testing.sample_run import example_run
 
 ICICLE = "#view-icicle canvas"
 TIMELINE = "#view-timeline canvas"

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.core.usage import Tally
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     RunEnded,
@@ -21,14 +22,20 @@ from rlm_ray.core.records import (
     SessionOpened,
     without_content,
 )
-from rlm_ray.core.usage import Tally
-from rlm_ray.report.columns import columns_of, table
-from rlm_ray.report.compare import changes
-from rlm_ray.report.coverage import coverage_of, covered, merged
-from rlm_ray.report.example import example_run
-from rlm_ray.report.facts import Clock, facts_of
-from rlm_ray.report.texts import Texts, longest
-from rlm_ray.report.totals import totals_of, usage_of
+from rlm_ray.report.page_data import (
+    Texts,
+    changes,
+    columns_of,
+    coverage_of,
+    covered,
+    longest,
+    merged,
+    table,
+    totals_of,
+    usage_of,
+)
+from rlm_ray.report.run_data import Clock, facts_of
+from rlm_ray.testing.sample_run import example_run
 
 RECORDS = example_run(200)
 OPENED = RunOpened(100.0, "r", "why?", {"model": "m"}, Input("text", 1000, 1, 0, 1000), "1")

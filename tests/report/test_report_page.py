@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.records import RunEnded, RunOpened
+from rlm_ray.events.records import RunEnded, RunOpened
 from rlm_ray.report import make_report, write_report
-from rlm_ray.report.example import HOSTILE, example_run
-from rlm_ray.report.page import data_block
+from rlm_ray.report.html import data_block
+from rlm_ray.testing.sample_run import HOSTILE, example_run
 
 PAGE = make_report(example_run(60), other=example_run(40, seed=2))
 OPENED = example_run(2)[0]

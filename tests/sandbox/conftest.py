@@ -6,7 +6,7 @@ import pytest
 from sandbox_fakes import QUICK, Cells, Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxHost
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlm_ray.core.cell import Answered, CellResult, Outcome, SubCalls
-from rlm_ray.sandbox.host import Repl, Sandbox
+from rlm_ray.core.repl_types import Answered, CellResult, Outcome, SubCalls
+from rlm_ray.sandbox.host.sandbox import Repl, Sandbox
 
 DATA = Path(__file__).parent / "data"
 

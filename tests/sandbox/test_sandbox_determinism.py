@@ -9,12 +9,12 @@ import pytest
 from sandbox_fakes import QUICK, Cells, Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox import branches
-from rlm_ray.sandbox.host import SandboxHost
+from rlm_ray.sandbox.host import context_zygotes
+from rlm_ray.sandbox.host.sandbox import SandboxHost
 
 NOW = 1_767_323_045.25  # 2026-01-02 03:04:05.25 UTC
 SMALL = "a small context"
-LARGE = "x" * (branches.SMALL_BYTES + 1)
+LARGE = "x" * (context_zygotes.SMALL_BYTES + 1)
 
 
 async def life(cells, *, context=SMALL, seed=7, now=NOW):

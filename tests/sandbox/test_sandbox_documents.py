@@ -11,13 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sandbox_fakes import QUICK, Cells, Served
 
-from rlm_ray.core.cell import Answered, Failed
 from rlm_ray.core.context import ContextInfo, Docs, Span, make_context
 from rlm_ray.core.prompts import session_messages
-from rlm_ray.core.trajectory import Task, Trajectory
-from rlm_ray.sandbox.host import SandboxHost
-from rlm_ray.sandbox.mapping import MapReduce
-from rlm_ray.sandbox.parts import parts_of
+from rlm_ray.core.repl_types import Answered, Failed
+from rlm_ray.core.state_machine import Task, Trajectory
+from rlm_ray.sandbox.guest.context_parts import parts_of
+from rlm_ray.sandbox.guest.map_reduce import MapReduce
+from rlm_ray.sandbox.host.sandbox import SandboxHost
 
 PAPERS = [
     {"id": f"p{n}", "text": f"Paper {n}\nStatus: {'Final' if n % 2 else 'Draft'}\n" + "filler ä " * (100 * n)}

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from sandbox_fakes import Served, corpus
 
-from rlm_ray.core.cell import CellResult
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host import Sandbox, SandboxHost
+from rlm_ray.core.repl_types import CellResult
+from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxHost
 
 ESCAPES = corpus("escape_corpus.jsonl")
 LIMITS = Sandbox(cell_timeout_s=4.0, cell_cpu_s=0.7, memory_mb=96)

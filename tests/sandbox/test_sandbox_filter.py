@@ -13,7 +13,7 @@ import pytest
 from sandbox_fakes import Cells, Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxHost
 
 WAYS = {
     # super() with arguments begins among the bases of anything

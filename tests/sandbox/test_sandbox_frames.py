@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.cell import Answered, Failed, SubCalls, Variable
 from rlm_ray.core.context import Context, Docs, Span, make_context
-from rlm_ray.sandbox import messages
-from rlm_ray.sandbox.frames import BadFrame, Decoder, Frame, encode
+from rlm_ray.core.repl_types import Answered, Failed, SubCalls, Variable
+from rlm_ray.sandbox.wire import messages
+from rlm_ray.sandbox.wire.frames import BadFrame, Decoder, Frame, encode
 
 TEXT = make_context("0123456789" * 10)
 DOCUMENTS = make_context([{"id": str(n), "text": "x" * n} for n in range(5)])

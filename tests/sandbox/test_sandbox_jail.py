@@ -12,8 +12,8 @@ import pytest
 from sandbox_fakes import Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox import seccomp
-from rlm_ray.sandbox.host import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.sandbox.jail import seccomp
 
 # Each must fail with EPERM.
 ATTEMPTS = {
@@ -94,7 +94,7 @@ def test_both_tables_of_system_calls_make_a_filter() -> None:
 
 
 def test_the_zygote_imports_nothing_heavy() -> None:
-    code = "import sys, rlm_ray.sandbox.zygote; print(*sorted({'ray', 'litellm', 'pydantic', 'numpy', 'asyncio'} & set(sys.modules)))"
+    code = "import sys, rlm_ray.sandbox.guest.zygote; print(*sorted({'ray', 'litellm', 'pydantic', 'numpy', 'asyncio'} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
         == "\n"
@@ -102,7 +102,7 @@ def test_the_zygote_imports_nothing_heavy() -> None:
 
 
 def test_an_actor_that_imports_the_sandbox_imports_nothing_heavy() -> None:
-    code = "import sys, rlm_ray.sandbox.host; print(*sorted({'ray', 'litellm', 'pydantic', 'numpy', 'RestrictedPython'} & set(sys.modules)))"
+    code = "import sys, rlm_ray.sandbox.host.sandbox; print(*sorted({'ray', 'litellm', 'pydantic', 'numpy', 'RestrictedPython'} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
         == "\n"

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from sandbox_fakes import QUICK, Cells, Served
 
-from rlm_ray.core.cell import Answered, Outcome, SubCalls
 from rlm_ray.core.context import make_context
+from rlm_ray.core.repl_types import Answered, Outcome, SubCalls
 from rlm_ray.errors import ConfigError, SandboxError
-from rlm_ray.sandbox.host import Sandbox, SandboxHost
-from rlm_ray.sandbox.layers import Layer, layers
+from rlm_ray.sandbox.host.kernel_features import Layer, layers
+from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxHost
 
 BRIEF = Sandbox(cell_timeout_s=0.6, cell_cpu_s=20)
 

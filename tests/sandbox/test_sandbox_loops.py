@@ -8,7 +8,7 @@ import pytest
 from sandbox_fakes import QUICK, Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxHost
 
 uvloop = pytest.importorskip("uvloop")
 

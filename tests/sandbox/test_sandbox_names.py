@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sandbox_fakes import Cells, Served
 
-from rlm_ray.core.cell import Answered, Failed, Outcome, SubCalls, Variable
 from rlm_ray.core.context import Docs, Span, make_context
-from rlm_ray.sandbox.host import SandboxHost
+from rlm_ray.core.repl_types import Answered, Failed, Outcome, SubCalls, Variable
+from rlm_ray.sandbox.host.sandbox import SandboxHost
 
 
 def failing(query: str) -> Outcome:

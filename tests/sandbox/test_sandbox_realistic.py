@@ -9,7 +9,7 @@ import pytest
 from sandbox_fakes import Cells, Served, corpus
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxHost
 
 CONTEXT = "\n".join(f"2024 ERROR 2024-01-{day % 28 + 1:02d} user=u{day}" for day in range(500))
 

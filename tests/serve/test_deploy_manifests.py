@@ -10,7 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from rlm_ray.serve.args import AppArgs
+from rlm_ray.serve.config import AppArgs
 from rlm_ray.serve.replica import catalogue_of
 
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.serve.http.bodies import Bodies
+from rlm_ray.serve.api_keys import Keys
+from rlm_ray.serve.http.auth import Guard
 from rlm_ray.serve.http.bounds import MAX_DEPTH, MAX_VALUES, JsonBounds, OutOfBoundsError
-from rlm_ray.serve.http.guard import Guard
-from rlm_ray.serve.http.refusals import answer_errors
-from rlm_ray.serve.keys import Keys
+from rlm_ray.serve.http.errors import answer_errors
+from rlm_ray.serve.http.middleware import Bodies
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('ab"\\{}[],é'), max_size=8),

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.serve.desk import SILENT_S, Admitted, Ask, Desk, Known, Refused, Spent, desk_of
-from rlm_ray.serve.desk_actor import FOLDER, STATE, DeskActor
-from rlm_ray.serve.keys import Key
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.serve.api_keys import Key
+from rlm_ray.serve.registry_actor import FOLDER, STATE, DeskActor
+from rlm_ray.serve.run_registry import SILENT_S, Admitted, Ask, Desk, Known, Refused, Spent, desk_of
 
 HASH = "0" * 64
 

@@ -6,10 +6,19 @@ import pytest
 from starlette.requests import Request
 
 from rlm_ray.errors import ConfigError
-from rlm_ray.serve.http.guard import Guard, is_local
-from rlm_ray.serve.http.refusals import Refusal
-from rlm_ray.serve.keys import LOCAL, Key, Keys, hash_of, new_key, read_keys
-from rlm_ray.serve.tickets import VALID_S, holder_of, make_ticket
+from rlm_ray.serve.api_keys import (
+    LOCAL,
+    VALID_S,
+    Key,
+    Keys,
+    hash_of,
+    holder_of,
+    make_ticket,
+    new_key,
+    read_keys,
+)
+from rlm_ray.serve.http.auth import Guard, is_local
+from rlm_ray.serve.http.errors import Refusal
 
 ANN, BOB = Key("ann", hash_of("sk-ann")), Key("bob", hash_of("sk-bob"), models=("quick", "rlm/*"))
 KEYS = Keys([ANN, BOB])

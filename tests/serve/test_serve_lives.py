@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rlm_ray.errors import ClusterError
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.serve.desk import Spent
-from rlm_ray.serve.lives import put_on_record
-from rlm_ray.serve.request import Noted, end_of, failed, noted_in
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.serve.run_launcher import put_on_record
+from rlm_ray.serve.run_registry import Spent
+from rlm_ray.serve.run_store import Noted, end_of, failed, noted_in
 
 NOTED = Noted("20260101-000000-abcdef", "ann", "chat", "rlm/m", 1.0, "q")
 

@@ -13,12 +13,11 @@ import fsspec
 import pytest
 
 from rlm_ray.errors import InputError, JournalError
+from rlm_ray.serve.context_loader import Loader, Loads
+from rlm_ray.serve.context_uris import locate
 from rlm_ray.serve.fetching import fetch
-from rlm_ray.serve.files import FileStore, TooLargeError
-from rlm_ray.serve.loading import Loader
-from rlm_ray.serve.loads import Loads
-from rlm_ray.serve.question import Named, Uri
-from rlm_ray.serve.uris import locate
+from rlm_ray.serve.file_store import FileStore, TooLargeError
+from rlm_ray.serve.prompt import Named, Uri
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

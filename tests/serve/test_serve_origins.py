@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from rlm_ray.errors import ConfigError
-from rlm_ray.serve.args import AppArgs
+from rlm_ray.serve.api_keys import Key, Keys, hash_of
+from rlm_ray.serve.config import AppArgs
 from rlm_ray.serve.http.api import make_api
-from rlm_ray.serve.http.origins import Origins
-from rlm_ray.serve.keys import Key, Keys, hash_of
+from rlm_ray.serve.http.cors import Origins
 from rlm_ray.serve.replica import catalogue_of
 
 CHAT = "/v1/chat/completions"

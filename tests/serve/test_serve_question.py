@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.errors import InputError
-from rlm_ray.serve.question import (
+from rlm_ray.serve.prompt import (
     DIRECT_CHARS,
     LONG_CHARS,
     FileData,

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from rlm_ray.cli.serve import serve
 from rlm_ray.errors import ConfigError
-from rlm_ray.serve.keys import read_keys
+from rlm_ray.serve.api_keys import read_keys
 
-local = pytest.importorskip("rlm_ray.serve.local")
+local = pytest.importorskip("rlm_ray.serve.launcher")
 CONFIG = """
 http_options: {port: 8100}
 applications:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from rlm_ray.serve import starts
-from rlm_ray.serve.starts import Starts
+from rlm_ray.serve import run_launcher
+from rlm_ray.serve.run_launcher import Starts
 
 
 async def settled():
@@ -28,7 +28,7 @@ async def test_a_place_is_free_when_its_run_has_begun():
 
 
 async def test_a_run_that_is_slow_to_begin_gives_its_place_to_the_next(monkeypatch):
-    monkeypatch.setattr(starts, "PLACE_S", 0.01)
+    monkeypatch.setattr(run_launcher, "PLACE_S", 0.01)
     few = Starts(places=1)
     await few.turn(asyncio.Event())
     await asyncio.wait_for(few.turn(asyncio.Event()), 5)
@@ -47,7 +47,7 @@ async def test_requests_go_first():
 
 
 async def test_requests_without_end_do_not_hold_runs_back_for_ever(monkeypatch):
-    monkeypatch.setattr(starts, "POLITE_S", 0.01)
+    monkeypatch.setattr(run_launcher, "POLITE_S", 0.01)
     few = Starts()
     begun = asyncio.Event()
     begun.set()

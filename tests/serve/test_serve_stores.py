@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from rlm_ray.core.records import RunEnded
 from rlm_ray.errors import ConfigError, InputError
-from rlm_ray.journal.folder import RunFolder
-from rlm_ray.serve.args import AppArgs
-from rlm_ray.serve.catalogue import make_catalogue, with_options
-from rlm_ray.serve.files import DAY_S, FileStore, TooLargeError
-from rlm_ray.serve.loading import Loader
-from rlm_ray.serve.question import FileData, FileRef, Named, Text, Uri
-from rlm_ray.serve.request import (
+from rlm_ray.events.records import RunEnded
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.serve.config import AppArgs
+from rlm_ray.serve.context_loader import Loader
+from rlm_ray.serve.file_store import DAY_S, FileStore, TooLargeError
+from rlm_ray.serve.model_registry import make_catalogue, with_options
+from rlm_ray.serve.prompt import FileData, FileRef, Named, Text, Uri
+from rlm_ray.serve.run_store import (
     Noted,
     end_of,
     failed,

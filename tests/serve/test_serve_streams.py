@@ -8,18 +8,18 @@ import threading
 
 import pytest
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.records import CellEnded, MapEnded, MapOpened, RunEnded, RunOpened, SessionOpened
+from rlm_ray.core.context import Input
 from rlm_ray.errors import ClusterError, ConfigError, InputError
-from rlm_ray.serve.feed import Feed
-from rlm_ray.serve.files import TooLargeError
+from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, RunEnded, RunOpened, SessionOpened
+from rlm_ray.serve.file_store import TooLargeError
 from rlm_ray.serve.http import sse
-from rlm_ray.serve.http.chat import ChatRequest, pieces_of
-from rlm_ray.serve.http.refusals import refusal_of, refusal_of_end
-from rlm_ray.serve.http.responses import ResponseRequest
-from rlm_ray.serve.http.shapes import FilePart, RunOptions, json_wish
-from rlm_ray.serve.question import FileData, FileRef, Text
-from rlm_ray.serve.telling import told
+from rlm_ray.serve.http.errors import refusal_of, refusal_of_end
+from rlm_ray.serve.http.progress_text import told
+from rlm_ray.serve.http.routers.chat import ChatRequest, pieces_of
+from rlm_ray.serve.http.routers.responses import ResponseRequest
+from rlm_ray.serve.http.schemas import FilePart, RunOptions, json_wish
+from rlm_ray.serve.prompt import FileData, FileRef, Text
+from rlm_ray.serve.record_buffer import Feed
 
 RECORD = RunOpened(1.0, "r", "q", {}, Input(), "0")
 END = RunEnded(2.0, "answered", answer="x")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.errors import ConfigError, InputError
-from rlm_ray.serve.uris import allowed_uris, locate
+from rlm_ray.serve.context_uris import allowed_uris, locate
 
 ALLOWED = allowed_uris(
     [

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.testing import Burst, Drop, Failure, Faults, Hang, Quota, Reply, Slow, StrictProvider
-from rlm_ray.testing.quota import SlidingWindow, duration
+from rlm_ray.testing.rate_limits import SlidingWindow, duration
 
 
 class Clock:

@@ -11,9 +11,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rlm_ray.config import Tracing
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,

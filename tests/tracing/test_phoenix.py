@@ -11,8 +11,7 @@ import uuid
 import pytest
 from recorded_runs import CHAT, RUN, SESSION, Child, Leaf, Played, expected
 
-from rlm_ray.tracing.export import provider_from_environment
-from rlm_ray.tracing.flush import flush
+from rlm_ray.tracing.exporters import flush, provider_from_environment
 from rlm_ray.tracing.tracer import Tracer
 
 pytestmark = pytest.mark.skipif(

@@ -11,10 +11,10 @@ from opentelemetry.semconv._incubating.attributes import error_attributes, gen_a
 from opentelemetry.trace import SpanKind
 from recorded_runs import BEGIN, CELL, CHAT, RUN, SESSION, Child, Leaf, Played, named, spans_of
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.measures import model_name, provider_name
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.metrics import model_name, provider_name
+from rlm_ray.events.records import (
     CallEnded,
     CellEnded,
     MapOpened,
@@ -26,7 +26,7 @@ from rlm_ray.core.records import (
 )
 from rlm_ray.tracing import conventions
 from rlm_ray.tracing.attributes import LONGEST, Describe, cut
-from rlm_ray.tracing.parent import parent_context, traceparent_of
+from rlm_ray.tracing.spans import parent_context, traceparent_of
 from rlm_ray.tracing.tracer import Tracer
 
 SECRET = "confidential words"

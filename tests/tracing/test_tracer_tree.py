@@ -22,8 +22,8 @@ from recorded_runs import (
     spans_of,
 )
 
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
@@ -33,7 +33,7 @@ from rlm_ray.core.records import (
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.tracing.order import HOLD_S
+from rlm_ray.tracing.reorder_buffer import HOLD_S
 from rlm_ray.tracing.tracer import Tracer
 
 TREE = Child(((Leaf(), Leaf(fails=True), Child(((Leaf(),),), dies=True)), ()))

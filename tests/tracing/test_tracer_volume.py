@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from recorded_runs import BEGIN, CHAT, MODEL, RUN, SESSION, Child, Leaf, Played, named, spans_of
 
 from rlm_ray.config import Tracing
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.records import (
     CallEnded,
     MapEnded,
     MapOpened,
@@ -20,7 +20,7 @@ from rlm_ray.core.records import (
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.tracing.sample import LeafSample
+from rlm_ray.tracing.sampling import LeafSample
 
 
 def leaf(ordinal, *, seconds=1.0, cost=0.0, error=""):

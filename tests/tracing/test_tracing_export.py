@@ -15,15 +15,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from recorded_runs import CHAT, RUN, Child, Leaf, Played, expected, in_memory, named
 
-from rlm_ray.testing.otlp import OtlpReceiver
-from rlm_ray.tracing.export import (
+from rlm_ray.testing.otlp_receiver import OtlpReceiver
+from rlm_ray.tracing.circuit_breaker import REST_S, Breaker, listens
+from rlm_ray.tracing.exporters import (
     endpoint_of,
+    flush,
     meter_provider_from_environment,
     provider_from_environment,
     resource,
 )
-from rlm_ray.tracing.flush import flush
-from rlm_ray.tracing.quiet import REST_S, Breaker, listens
 from rlm_ray.tracing.tracer import Tracer
 
 PLAYED = Played().run(Child(((Leaf(), Leaf(fails=True)), ())))
@@ -155,7 +155,7 @@ def test_a_collector_nobody_listens_for_costs_no_time_and_one_warning(caplog):
         assert traced(environment, flush_s=5.0)
     assert time.monotonic() - started < 5  # the exporter alone tries for 10 s each time
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [record.name for record in warnings] == ["rlm_ray.tracing.quiet"]
+    assert [record.name for record in warnings] == ["rlm_ray.tracing.circuit_breaker"]
     assert "nobody listens there" in warnings[0].getMessage()
 
 
@@ -165,7 +165,7 @@ def test_a_collector_that_refuses_is_one_warning(caplog):
             assert traced({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
         assert collector.requests == 1
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [record.name for record in warnings] == ["rlm_ray.tracing.quiet"]
+    assert [record.name for record in warnings] == ["rlm_ray.tracing.circuit_breaker"]
 
 
 def test_a_collector_that_hangs_is_waited_for_no_longer_than_asked():

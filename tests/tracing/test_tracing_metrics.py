@@ -8,22 +8,13 @@ from hypothesis import strategies as st
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from recorded_runs import BEGIN, MODEL, Child, Leaf, Played, children
 
-from rlm_ray.core import measures
-from rlm_ray.core.inputs import Input
-from rlm_ray.core.measures import INSTRUMENTS, Measures, measurements
-from rlm_ray.core.model import Usage
-from rlm_ray.core.records import (
-    CallEnded,
-    CallSent,
-    CellEnded,
-    RunEnded,
-    SessionEnded,
-    SessionOpened,
-    Try,
-)
-from rlm_ray.testing.otlp import OtlpReceiver
-from rlm_ray.tracing.export import meter_provider_from_environment
-from rlm_ray.tracing.flush import flush
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.events import metrics as measures
+from rlm_ray.events.metrics import INSTRUMENTS, Measures, measurements
+from rlm_ray.events.records import CallEnded, CallSent, CellEnded, RunEnded, SessionEnded, SessionOpened, Try
+from rlm_ray.testing.otlp_receiver import OtlpReceiver
+from rlm_ray.tracing.exporters import flush, meter_provider_from_environment
 from rlm_ray.tracing.metrics import Metrics
 
 CALL = CallEnded(

@@ -5,8 +5,7 @@ import time
 
 from recorded_runs import Child, Leaf, Played
 
-from rlm_ray.tracing.export import meter_provider_from_environment, provider_from_environment
-from rlm_ray.tracing.flush import flush_behind
+from rlm_ray.tracing.exporters import flush_behind, meter_provider_from_environment, provider_from_environment
 from rlm_ray.tracing.metrics import Metrics
 from rlm_ray.tracing.tracer import Tracer
 

@@ -9,19 +9,19 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from rlm_ray.serve.args import AppArgs
-from rlm_ray.serve.http.bodies import Bodies
-from rlm_ray.serve.http.chat import chat_routes
-from rlm_ray.serve.http.files import file_routes
-from rlm_ray.serve.http.guard import Guard
-from rlm_ray.serve.http.models import model_routes
-from rlm_ray.serve.http.origins import Origins
-from rlm_ray.serve.http.page import page_routes
-from rlm_ray.serve.http.refusals import answer_errors
-from rlm_ray.serve.http.responses import response_routes
-from rlm_ray.serve.http.runs import run_routes
-from rlm_ray.serve.http.service import Service
-from rlm_ray.serve.keys import Keys
+from rlm_ray.serve.api_keys import Keys
+from rlm_ray.serve.config import AppArgs
+from rlm_ray.serve.http.auth import Guard
+from rlm_ray.serve.http.cors import Origins
+from rlm_ray.serve.http.errors import answer_errors
+from rlm_ray.serve.http.middleware import Bodies
+from rlm_ray.serve.http.routers.chat import chat_routes
+from rlm_ray.serve.http.routers.files import file_routes
+from rlm_ray.serve.http.routers.models import model_routes
+from rlm_ray.serve.http.routers.responses import response_routes
+from rlm_ray.serve.http.routers.runs import run_routes
+from rlm_ray.serve.http.routers.ui import page_routes
+from rlm_ray.serve.http.run_service import Service
 
 
 def make_api(

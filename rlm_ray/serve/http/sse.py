@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from rlm_ray.serve.http.bodies import RUN_HEADER
+from rlm_ray.serve.http.middleware import RUN_HEADER
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import pytest
 import ray
 import yaml
 
-from rlm_ray.serve.keys import hash_of
+from rlm_ray.serve.api_keys import hash_of
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion
 
@@ -69,7 +69,7 @@ def service(cluster, models, tmp_path_factory):
         from ray import serve
 
         from rlm_ray.serve import AppArgs
-        from rlm_ray.serve.builder import application
+        from rlm_ray.serve.app import application
 
     folder = tmp_path_factory.mktemp("serve")
     keys_file = folder / "keys.yaml"

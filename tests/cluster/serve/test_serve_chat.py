@@ -8,8 +8,8 @@ import openai
 import pytest
 from serve_waiting import MODEL, QUICK, asked
 
-from rlm_ray.contexts import kept
-from rlm_ray.journal.folder import RunFolder
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.runs.context_store import kept
 from rlm_ray.testing.scripts import run_query
 
 

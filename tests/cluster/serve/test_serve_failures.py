@@ -8,7 +8,7 @@ import pytest
 import ray
 from serve_waiting import MODEL, QUICK, SLOW, asked, eventually
 
-from rlm_ray.cluster.pool_handle import POOL_NAME
+from rlm_ray.cluster.driver import POOL_NAME
 from rlm_ray.testing.scripts import run_query
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from serve_waiting import MODEL, QUICK, SLOW, eventually
 
-from rlm_ray.core.records import RunOpened, from_line
-from rlm_ray.journal.folder import RunFolder
+from rlm_ray.events.records import RunOpened, from_line
+from rlm_ray.journal.run_store import RunFolder
 from rlm_ray.testing.scripts import run_query
 
 

@@ -1,0 +1,108 @@
+"""`Alone` is how one process goes on while nobody can be asked: at half of the rate it was given of late.
+
+Half of each process's share is at most half of the account's rate together, whoever else is alone too; so the
+account stays within its limit until the admission is back and for the minute after.
+
+This is where aiolimiter paces: one request at a time, on one loop, with a period of a second. (In the admission
+itself a `Meter` does, for refunds, debts and a virtual clock.)
+
+A `Book` is what one client knows of one run: enough to go on alone, and to tell a new admission.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from aiolimiter import AsyncLimiter
+
+from rlm_ray.admission.accounting import charge, tally, worst
+from rlm_ray.admission.protocol import Ask, Room, RunRecord, RunTerms, Settle
+from rlm_ray.core.budget import Amount
+from rlm_ray.core.limits import Limits
+from rlm_ray.core.usage import Tallies
+
+LATELY_S = 10.0
+LEAST_PER_S = 0.1
+SHARE = 0.5
+
+
+class Alone:
+    """Remembers what was granted by the admission, and paces by half of it."""
+
+    __slots__ = ("_granted", "_limiters")
+
+    def __init__(self) -> None:
+        self._granted: dict[str, deque[float]] = {}
+        self._limiters: dict[str, AsyncLimiter] = {}
+
+    def granted(self, account_key: str, now: float) -> None:
+        """By the admission, not here."""
+        moments = self._granted.setdefault(account_key, deque(maxlen=10_000))
+        moments.append(now)
+        while moments[0] < now - LATELY_S:
+            moments.popleft()
+
+    def begin(self, now: float) -> None:
+        """From now on nobody can be asked."""
+        self._limiters = {key: _limiter(len(self._late(key, now)) / LATELY_S) for key in self._granted}
+
+    async def take(self, account_key: str) -> bool:
+        """Whether one more request may go now; never waits."""
+        limiter = self._limiters.get(account_key)
+        if limiter is None:
+            limiter = self._limiters[account_key] = _limiter(0.0)
+        if not limiter.has_capacity():
+            return False
+        await limiter.acquire()
+        return True
+
+    def _late(self, account_key: str, now: float) -> list[float]:
+        return [moment for moment in self._granted[account_key] if moment >= now - LATELY_S]
+
+
+def _limiter(granted_per_s: float) -> AsyncLimiter:
+    per_s = max(SHARE * granted_per_s, LEAST_PER_S)
+    burst = max(per_s, 1.0)
+    return AsyncLimiter(burst, burst / per_s)
+
+
+class Book:
+    """Kept from the first ask for a run until the run is over."""
+
+    __slots__ = ("_charged", "_opened_at", "_room", "_tallies", "_terms")
+
+    def __init__(self, terms: RunTerms, now: float) -> None:
+        self._terms = terms
+        self._opened_at = now - terms.age_s
+        self._charged = Amount()
+        self._tallies = Tallies()
+        self._room = Room(terms.run_id, Amount(), Amount())
+
+    def hear(self, room: Room) -> None:
+        self._room = room
+
+    def settled(self, ask: Ask, settle: Settle, waits_s: tuple[float, float]) -> None:
+        """The admission knows it too, by now."""
+        self._charged += charge(ask, settle)
+        self._tallies.add(ask.model, ask.depth, tally(ask, settle, *waits_s))
+
+    @property
+    def limits(self) -> Limits:
+        return self._terms.limits
+
+    @property
+    def spent(self) -> Amount:
+        """By the whole run, as last heard."""
+        return self._room.spent
+
+    def affords(self, ask: Ask) -> bool:
+        """Whether it fits this holder's share, when there is nobody to ask."""
+        return worst(ask).short_of(self._room.share) is None
+
+    def spend_alone(self, ask: Ask) -> None:
+        self._room = replace(self._room, share=self._room.share - worst(ask))
+
+    def record(self, now: float) -> RunRecord:
+        terms = replace(self._terms, age_s=now - self._opened_at)
+        return RunRecord(terms, self._charged, self._room.spent, self._tallies.rows())

@@ -1,0 +1,141 @@
+"""The `Permits` that are out: who holds them, until when, and what they took.
+
+`Strays` are asks for runs that are not open: after a restart others may have to come back first and open them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rlm_ray.admission.policy.account import Taken
+from rlm_ray.admission.protocol import Ask
+from rlm_ray.core.budget import Amount
+
+REMEMBERED = 20_000
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave for one HTTP attempt."""
+
+    ask: Ask
+    taken: Taken
+    reserved: Amount
+    expires_at: float
+    queue_wait_s: float = 0.0
+    rate_wait_s: float = 0.0
+
+
+class Permits:
+    """By ticket. Those that are over are remembered for a while: their message may arrive again, and the truth
+    about a lost one may still come."""
+
+    __slots__ = ("_expiries", "_lost", "_out", "_over")
+
+    def __init__(self) -> None:
+        self._out: dict[str, Permit] = {}
+        self._lost: dict[str, Permit] = {}
+        self._over: dict[str, None] = {}
+        self._expiries: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._out)
+
+    def __contains__(self, ticket: object) -> bool:
+        return ticket in self._out
+
+    def __getitem__(self, ticket: str) -> Permit:
+        return self._out[ticket]
+
+    def add(self, permit: Permit) -> None:
+        self._out[permit.ask.ticket] = permit
+        heapq.heappush(self._expiries, (permit.expires_at, permit.ask.ticket))
+
+    def pop(self, ticket: str) -> Permit | None:
+        """Settle it; None where it is not out."""
+        permit = self._out.pop(ticket, None)
+        if permit is not None:
+            _remember(self._over, ticket, None)
+        return permit
+
+    def lose(self, ticket: str) -> Permit:
+        """Take one back whose holder does not answer for it."""
+        permit = self._out.pop(ticket)
+        _remember(self._lost, ticket, permit)
+        return permit
+
+    def find(self, ticket: str) -> Permit | None:
+        """One that was lost, found now."""
+        return self._lost.pop(ticket, None)
+
+    def over(self, ticket: str) -> bool:
+        """It was out and is not any more."""
+        return ticket in self._over or ticket in self._lost
+
+    def accounts(self) -> set[str]:
+        """Those of which permits are out."""
+        return {permit.ask.account_key for permit in self._out.values()}
+
+    def of(self, holder: str) -> list[str]:
+        return [ticket for ticket, permit in self._out.items() if permit.ask.holder == holder]
+
+    def expired(self, now: float) -> Iterator[str]:
+        while self._expiries and self._expiries[0][0] <= now:
+            _, ticket = heapq.heappop(self._expiries)
+            if ticket in self._out and self._out[ticket].expires_at <= now:
+                yield ticket
+
+    def next_expiry(self) -> float:
+        while self._expiries and self._expiries[0][1] not in self._out:
+            heapq.heappop(self._expiries)
+        return self._expiries[0][0] if self._expiries else math.inf
+
+
+def _remember(memory: dict[str, _Value], ticket: str, value: _Value) -> None:
+    memory[ticket] = value
+    if len(memory) > REMEMBERED:
+        del memory[next(iter(memory))]
+
+
+STRAY_S = 10.0
+"""How long an ask may wait for its run to be opened."""
+
+
+class Strays:
+    """By run and ticket, each with the moment until which it waits."""
+
+    __slots__ = ("_asks",)
+
+    def __init__(self) -> None:
+        self._asks: dict[str, dict[str, tuple[Ask, float]]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._asks.values()))
+
+    def add(self, ask: Ask, now: float) -> None:
+        self._asks.setdefault(ask.run_id, {})[ask.ticket] = (ask, now + STRAY_S)
+
+    def withdraw(self, ticket: str) -> None:
+        for asks in self._asks.values():
+            asks.pop(ticket, None)
+
+    def claim(self, run_id: str) -> list[Ask]:
+        """Its run is open now."""
+        return [ask for ask, _ in self._asks.pop(run_id, {}).values()]
+
+    def expired(self, now: float) -> list[Ask]:
+        """Those that have waited long enough, and wait no more."""
+        late = [ask for asks in self._asks.values() for ask, until in asks.values() if until <= now]
+        for ask in late:
+            del self._asks[ask.run_id][ask.ticket]
+        if self._asks:
+            self._asks = {run_id: asks for run_id, asks in self._asks.items() if asks}
+        return late
+
+    def next_expiry(self) -> float:
+        return min((until for asks in self._asks.values() for _, until in asks.values()), default=math.inf)

@@ -1,0 +1,171 @@
+"""An `Account` decides when the next request to one provider account may go, and learns from each answer.
+
+It puts together the meters (`buckets.py`), the in-flight window (`window.py`) and what the provider asked for:
+
+- `Retry-After` is one absolute moment before which nothing goes, shared by all, a little later by jitter, and
+  what has waited is then released at the pace, never in one burst.
+- A refusal is for the *rate* where the provider says what is exhausted or how long to wait, or where a meter is
+  nearly full; then that meter learns. Otherwise it is for the number *under way*, and the window learns.
+- A refusal after hardly any request tells no rate: it is waited out as asked, and nothing is learned.
+- A refusal the window cannot explain (few are under way, or a smaller window did not help) holds the account for
+  1, 2, 4 ... 30 s. Where the first hold did not help either, the provider counts minutes and says nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+from rlm_ray.admission.policy.concurrency_limit import MOST, START, Window
+from rlm_ray.admission.policy.rate_headers import RateFacts
+from rlm_ray.admission.policy.token_bucket import Forecast, Meter
+from rlm_ray.core.limits import Rates
+from rlm_ray.core.retry_after import RESOURCES
+
+NEARLY_FULL = 0.9
+EVIDENCE = 10
+"""Requests that got through in the last minute, for a refusal to tell a rate: after one request it tells nothing."""
+FIRST_HOLD_S, MOST_HOLD_S = 1.0, 30.0
+
+
+def account_key(provider: str, api_base: str | None, api_key: str | None, group: str = "") -> str:
+    """What shares one rate: provider, account and limit group; holds a hash, never the key itself."""
+    secret = f"{api_base or ''}\0{api_key or ''}".encode()
+    return f"{provider}/{hashlib.sha256(secret).hexdigest()[:12]}/{group}"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one request took of an account, wanted back when it is answered."""
+
+    amounts: tuple[float, float, float, float]
+    """By resource, in the order of `RESOURCES`."""
+    estimates: tuple[float, float]
+    """Input and output tokens as the caller estimated them."""
+    slots: tuple[int, int, int, int]
+    at: float
+
+
+class Account:
+    """The rate of one account."""
+
+    def __init__(self, rates: Rates) -> None:
+        self.meters = tuple(Meter() for _ in RESOURCES)
+        start = START if rates.rpm is None else max(START, min(int(rates.rpm / 60), MOST))
+        self.window = Window(None, start)
+        self.not_before = -math.inf
+        self.rate_blocked_s = 0.0
+        """Seconds in which a request waited for the rate, not for a free place."""
+        self._blocked_since: float | None = None
+        self._input, self._output = Forecast(), Forecast()
+        self._hold_s, self._held_at = 0.0, -math.inf
+        self.declare(rates)
+
+    def declare(self, rates: Rates) -> None:
+        """The user's limits."""
+        for meter, limit in zip(
+            self.meters, (rates.rpm, rates.tpm, rates.input_tpm, rates.output_tpm), strict=True
+        ):
+            meter.declare(limit)
+        most = MOST if rates.in_flight is None else rates.in_flight
+        if most != self.window.most:
+            self.window.most = most
+            if rates.in_flight is not None:
+                self.window.size = float(most)  # a user's word needs no slow start
+
+    def wait_s(self, input_tokens: int, output_tokens: int, now: float) -> float:
+        """Seconds until this request may go; 0: now; infinity: when another one is answered."""
+        if not self.window.open:
+            self._unblock(now)
+            return math.inf
+        wait = self.not_before - now
+        if wait <= 0:
+            amounts = self._amounts(input_tokens, output_tokens)
+            wait = max(meter.wait_s(amount, now) for meter, amount in zip(self.meters, amounts, strict=True))
+        if wait > 0 and self._blocked_since is None:
+            self._blocked_since = now
+        elif wait <= 0:
+            self._unblock(now)
+        return max(wait, 0.0)
+
+    def rate_waited_s(self, now: float) -> float:
+        return self.rate_blocked_s + (0.0 if self._blocked_since is None else now - self._blocked_since)
+
+    def _unblock(self, now: float) -> None:
+        self.rate_blocked_s = self.rate_waited_s(now)
+        self._blocked_since = None
+
+    def take(self, input_tokens: int, output_tokens: int, now: float) -> Taken:
+        amounts = self._amounts(input_tokens, output_tokens)
+        requests, tokens, inputs, outputs = (
+            meter.take(amount, now) for meter, amount in zip(self.meters, amounts, strict=True)
+        )
+        estimates = (float(input_tokens), float(output_tokens))
+        self.window.enter()
+        return Taken(amounts, estimates, (requests, tokens, inputs, outputs), now)
+
+    def served(self, taken: Taken, tokens: tuple[int, int] | None, now: float) -> None:
+        """An answer; `tokens` are its true input and output, None where they are not known."""
+        self.window.leave()
+        self.window.answered(now, taken.at)
+        if taken.at > self._held_at:
+            self._hold_s = 0.0
+        if tokens is not None:
+            self._input.learn(taken.estimates[0], tokens[0])
+            self._output.learn(taken.estimates[1], tokens[1])
+            self._correct(taken, (1.0, sum(tokens), *tokens), now)
+        for meter in self.meters:
+            meter.grow(now)
+
+    def failed(self, now: float) -> None:
+        """The server stumbled, or nobody knows; what it took stays taken."""
+        self.window.leave()
+        self.window.failed(now)
+
+    def unsent(self, taken: Taken, now: float) -> None:
+        """It never left: all is given back."""
+        self.window.leave()
+        self._correct(taken, (0.0, 0.0, 0.0, 0.0), now)
+
+    def refused(self, taken: Taken, facts: RateFacts | None, jitter: float, now: float) -> None:
+        """The provider answered 429; `jitter` is a random number from 0 to 1."""
+        self.unsent(taken, now)
+        wait_s = facts.retry_after_s if facts else None
+        resource = facts.exhausted if facts else None
+        fullest = max(self.meters, key=lambda meter: meter.fullness(now))
+        full = fullest.fullness(now) >= NEARLY_FULL
+        unexplained = wait_s is None and resource is None and not full
+        if unexplained and self.window.refused(taken.at, now):
+            return
+        wait_s = self._next_hold_s(taken.at, now) if wait_s is None else wait_s
+        meter = self.meters[RESOURCES.index(resource)] if resource else fullest if full else self.meters[0]
+        if self.meters[0].sent(now) >= EVIDENCE:
+            meter.refused(wait_s, taken.at, now, in_vain=unexplained and self._hold_s > FIRST_HOLD_S)
+        self._hold(now + wait_s + jitter * min(0.1 * wait_s, 1.0))
+
+    def heard(self, facts: RateFacts) -> None:
+        for resource, limit in facts.limits.items():
+            self.meters[RESOURCES.index(resource)].hear(limit)
+
+    def _next_hold_s(self, granted_at: float, now: float) -> float:
+        """Refusals that were under way together make one hold; each one after a hold doubles it."""
+        if granted_at <= self._held_at:
+            return max(self._held_at + self._hold_s - now, 0.0)
+        self._hold_s = FIRST_HOLD_S if self._hold_s == 0 else min(self._hold_s * 2, MOST_HOLD_S)
+        self._held_at = now
+        return self._hold_s
+
+    def _hold(self, until: float) -> None:
+        self.not_before = max(self.not_before, until)
+        for meter in self.meters:
+            meter.pause(self.not_before)
+
+    def _amounts(self, input_tokens: int, output_tokens: int) -> tuple[float, float, float, float]:
+        inputs = input_tokens * self._input.factor(self.window.in_flight)
+        outputs = output_tokens * self._output.factor(self.window.in_flight)
+        return 1.0, inputs + outputs, inputs, outputs
+
+    def _correct(self, taken: Taken, true: tuple[float, float, float, float], now: float) -> None:
+        for meter, slot, amount, truth in zip(self.meters, taken.slots, taken.amounts, true, strict=True):
+            meter.correct(slot, truth - amount, now)

@@ -1,0 +1,176 @@
+"""The order in which the waiting requests of one account go.
+
+1. Interactive before batch: of ten parts of work, nine are interactive while both wait; batch never starves.
+2. Between lanes (a tenant, or a run of its own): fair shares by weight, see `fair.py`.
+3. Within a lane: the oldest root first, then the deepest, then first come. Old trees finish before new ones
+   open, so the first answers come early and few sessions are open at once.
+4. What was next and must wait for the rate stays next (`hold`): a large request is not overtaken by small ones
+   that would still fit. Only rule 3 puts anyone before another for long, and trees are finite.
+
+Removal is lazy: a removed ticket is skipped when it surfaces.
+
+`Fair` shares one thing between named parties by weight (start-time fair queueing).
+
+The party that has had least for its weight is first. One that was idle starts level with the one served last:
+idling saves nothing up, and asking for one thing at a time earns no more than queueing all at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+CLASS_WEIGHTS = {"interactive": 9.0, "batch": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Requests that share fairly as one party."""
+
+    name: str
+    weight: float = 1.0
+    interactive: bool = True
+
+    @property
+    def rank(self) -> str:
+        return "interactive" if self.interactive else "batch"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a request stands in its lane; the smaller goes first."""
+
+    root_order: float
+    """The age of its root, as the number or the moment the root came with."""
+    height: int
+    """Minus the depth, so that the deeper goes first."""
+    arrival: int
+    ticket: str = field(compare=False)
+    lane: Lane = field(compare=False)
+    work: float = field(compare=False, default=1.0)
+    """What a grant costs its lane."""
+
+
+class Queue:
+    """Waiting requests; `first` is whose turn it is, `grant` and `remove` take one out."""
+
+    __slots__ = ("_classes", "_heaps", "_held", "_lanes", "_places")
+
+    def __init__(self) -> None:
+        self._places: dict[str, Place] = {}
+        self._heaps: dict[tuple[str, str], list[Place]] = {}
+        self._classes = Fair()
+        self._lanes = {rank: Fair() for rank in CLASS_WEIGHTS}
+        self._held: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, ticket: object) -> bool:
+        return ticket in self._places
+
+    def add(self, place: Place) -> None:
+        lane = place.lane
+        self._places[place.ticket] = place
+        heapq.heappush(self._heaps.setdefault((lane.rank, lane.name), []), place)
+        self._lanes[lane.rank].ask(lane.name, lane.weight)
+        self._classes.ask(lane.rank, CLASS_WEIGHTS[lane.rank])
+
+    def remove(self, ticket: str) -> Place | None:
+        """Take it out for nothing; None where it does not wait here."""
+        if self._held == ticket:
+            self._held = None
+        return self._places.pop(ticket, None)
+
+    def first(self) -> Place | None:
+        """Whose turn it is."""
+        if self._held is not None:
+            return self._places[self._held]
+        while (rank := self._classes.first()) is not None:
+            place = self._first_of(rank)
+            if place is not None:
+                return place
+            self._classes.rest(rank)
+        return None
+
+    def hold(self, ticket: str) -> None:
+        """This one stays first until it goes or is removed."""
+        self._held = ticket
+
+    def grant(self, ticket: str) -> Place:
+        """Take it out and charge its lane."""
+        place = self._places[ticket]
+        self.remove(ticket)
+        self._classes.charge(place.lane.rank, place.work)
+        self._lanes[place.lane.rank].charge(place.lane.name, place.work)
+        return place
+
+    def _first_of(self, rank: str) -> Place | None:
+        lanes = self._lanes[rank]
+        while (name := lanes.first()) is not None:
+            heap = self._heaps[rank, name]
+            while heap and self._places.get(heap[0].ticket) is not heap[0]:
+                heapq.heappop(heap)
+            if heap:
+                return heap[0]
+            del self._heaps[rank, name]
+            lanes.rest(name)
+        return None
+
+
+@dataclass(slots=True)
+class _Party:
+    weight: float
+    had: float
+    """Work done, divided by weight."""
+    turn: int = 0
+    """The entry of the heap that counts; 0 while it asks for nothing."""
+
+
+class Fair:
+    """Who is next."""
+
+    __slots__ = ("_heap", "_level", "_parties", "_turn")
+
+    def __init__(self) -> None:
+        self._parties: dict[str, _Party] = {}
+        self._heap: list[tuple[float, int, str]] = []
+        self._level = 0.0
+        self._turn = 0
+
+    def ask(self, name: str, weight: float) -> None:
+        """From now on `name` wants something."""
+        party = self._parties.setdefault(name, _Party(weight, self._level))
+        party.weight = weight
+        if not party.turn:
+            party.had = max(party.had, self._level)
+            self._line_up(name, party)
+
+    def first(self) -> str | None:
+        while self._heap:
+            _, turn, name = self._heap[0]
+            if name in self._parties and self._parties[name].turn == turn:
+                return name
+            heapq.heappop(self._heap)
+        return None
+
+    def charge(self, name: str, work: float) -> None:
+        """`name` was given `work`."""
+        party = self._parties[name]
+        self._level = max(self._level, party.had)
+        party.had += work / party.weight
+        if party.turn:
+            self._line_up(name, party)
+
+    def rest(self, name: str) -> None:
+        """`name` wants nothing for now. What it had is remembered as long as it matters."""
+        self._parties[name].turn = 0
+        if len(self._parties) > 100 + 2 * len(self._heap):
+            self._parties = {
+                name: party for name, party in self._parties.items() if party.turn or party.had > self._level
+            }
+
+    def _line_up(self, name: str, party: _Party) -> None:
+        self._turn += 1
+        party.turn = self._turn
+        heapq.heappush(self._heap, (party.had, self._turn, name))

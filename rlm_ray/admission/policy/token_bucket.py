@@ -1,0 +1,251 @@
+"""A `Meter` keeps one quota per minute (requests, tokens) of one account.
+
+It is not a queue and it holds no clock: it answers how long an amount has to wait and keeps the books.
+
+1. Two rules at once. The *ledger* remembers what went out in the last `SPAN_S` seconds and never lets it pass
+   the limit: a provider that counts a sliding minute, or a fixed one, never sees more, from the first minute
+   on. The *bucket* spreads it: it fills at the limit's rate and holds one second of it, so there is no burst
+   at the start of each minute. Pacing alone would have to run below the limit by its burst; the ledger
+   makes it exact, and full use costs only `SPAN_S - 60`.
+2. `SPAN_S` is more than a minute by what the way to the provider may vary (grant to arrival): two requests
+   sent 60.5 s apart may arrive 60 s apart.
+3. Amounts are taken by estimate and corrected by truth in the slot they were sent in: a refund frees room at
+   once, a debt is paid off before anything else goes.
+4. An amount larger than the bucket goes when the bucket is full and leaves a debt; one larger than the whole
+   limit goes when the ledger is empty. While one waits, the bucket may fill up to it, so that the wait is not
+   paid for twice.
+5. The limit is the smallest of what the user declared, what the provider's headers said, and what was found.
+   Found means: refused, the limit is what got through; held, it is tried again a little higher, later.
+
+aiolimiter is the same bucket for one event loop (`admission/alone.py` paces with it when the actor is away);
+here are refund, debt and a virtual clock, which it has not.
+
+A `Forecast` turns a caller's estimate of tokens into what the rate should keep free for it.
+
+Callers estimate for the worst (`max_tokens` of output, characters divided by four of input); kept as they are,
+such estimates leave a good part of the quota unused while a call is under way. So the rate learns how true
+answers compare. The budget does not: it reserves the worst case.
+"""
+
+from __future__ import annotations
+
+import math
+
+SPAN_S = 60.5
+SLOT_S = 0.1
+BURST_S = 1.0
+LATELY_S = 10.0
+LOWER_MOST, LOWER_LEAST = 0.7, 0.98
+PROBE_AFTER_S = 60.0
+PROBE_AFTER_TAKEN = 200
+MOST_PATIENCE_S = 480.0
+PROBE_STEP = 1.02
+GROW_AFTER_S = 5.0
+GROW_STEP = 1.2
+
+
+class Meter:
+    """One quota per minute."""
+
+    __slots__ = (
+        "_before", "_bucket", "_bucket_at", "_ceiling", "_counts_minutes", "_declared", "_found", "_grown_at", "_heard", "_lately_from",
+        "_patience_s", "_refused_at", "_resumed_at", "_slots", "_started_at", "_taken_since", "_total", "_waiting", "limit",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.limit = math.inf
+        """Per minute, in force now."""
+        self._declared = self._heard = self._found = math.inf
+        self._ceiling = self._before = math.inf
+        self._refused_at = -math.inf
+        self._patience_s = PROBE_AFTER_S / 2
+        self._bucket = math.inf
+        self._bucket_at = 0.0
+        self._waiting = 0.0
+        self._slots: dict[int, float] = {}
+        self._total = 0.0
+        self._started_at: float | None = None
+        self._resumed_at = self._lately_from = 0.0
+        self._counts_minutes = False
+        self._grown_at = 0.0
+        self._taken_since = 0
+
+    def declare(self, per_minute: float | None) -> None:
+        """The user's word; what was found before is forgotten."""
+        declared = math.inf if per_minute is None else per_minute
+        if declared != self._declared:
+            self._declared, self._found, self._ceiling = declared, math.inf, math.inf
+            self._set_limit()
+
+    def hear(self, per_minute: float) -> None:
+        """The provider's word, from its headers."""
+        if per_minute != self._heard:
+            self._heard = per_minute
+            self._set_limit()
+
+    def sent(self, now: float) -> float:
+        """What went out in the last minute, by the best knowledge there is."""
+        self._forget(now)
+        return self._total
+
+    def fullness(self, now: float) -> float:
+        """The share of the limit that is used, 0 where there is no limit."""
+        return self.sent(now) / self.limit
+
+    def wait_s(self, amount: float, now: float) -> float:
+        """Seconds until `amount` may go: 0 for now, a lower bound otherwise. Asking marks it as the next to go."""
+        if self.limit == math.inf or amount <= 0:
+            return 0.0
+        self._forget(now)
+        self._fill(now)
+        self._waiting = amount
+        wait = (min(amount, self._burst) - self._bucket) / self._rate
+        if self._total + min(amount, self.limit) > self.limit * (1 + 1e-9):
+            oldest = next(iter(self._slots), None)
+            freed_at = now if oldest is None else (oldest + 1) * SLOT_S + SPAN_S
+            wait = max(wait, freed_at - now, SLOT_S / 10)
+        return max(wait, 0.0) if wait > 1e-9 else 0.0
+
+    def take(self, amount: float, now: float) -> int:
+        """Book `amount` as sent now; the answer names the slot for `correct`."""
+        self._forget(now)
+        self._fill(now)
+        if self._started_at is None:
+            self._started_at = self._resumed_at = self._lately_from = now
+        slot = int(now / SLOT_S)
+        self._slots[slot] = self._slots.get(slot, 0.0) + amount
+        self._total += amount
+        self._bucket -= amount
+        self._waiting = 0.0
+        self._taken_since += 1
+        return slot
+
+    def correct(self, slot: int, difference: float, now: float) -> None:
+        """True minus estimate of something taken before: below 0 a refund, above a debt."""
+        self._fill(now)
+        self._bucket -= difference
+        if slot in self._slots:
+            self._slots[slot] += difference
+            self._total += difference
+
+    def pause(self, until: float) -> None:
+        """Nothing accrues before `until`: what waits then is released at the pace, not in one burst."""
+        if self.limit < math.inf:
+            self._bucket, self._bucket_at = min(self._bucket, 0.0), max(until, self._bucket_at)
+
+    def refused(self, wait_s: float, granted_at: float, now: float, *, in_vain: bool = False) -> None:
+        """A request was refused for this quota and should wait: what got through is the limit. The refusals that
+        were under way with the first one belong to it, and make the count of what got through exact. `in_vain`:
+        a pause before did not help, so nothing refills here: it is a minute that is counted."""
+        turned = in_vain and not self._counts_minutes
+        self._counts_minutes |= in_vain
+        first = granted_at > self._refused_at
+        if first:
+            self._before, self._refused_at, self._lately_from = self.limit, now, self._resumed_at
+            self._patience_s = min(self._patience_s * 2, MOST_PATIENCE_S)
+            if self.limit == math.inf:
+                self._counts_minutes = self._seems_to_count_minutes(wait_s, now)
+        through = self.sent(now)
+        if not self._counts_minutes:
+            through = max(through, self._lately_per_minute(now))
+        if self._before < math.inf and not turned:
+            through = min(max(through, LOWER_MOST * self._before), LOWER_LEAST * self._before)
+        self._found = max(through if first else min(self._found, through), 1.0)
+        self._ceiling = self._found if self._counts_minutes else self._before
+        self._resumed_at, self._taken_since = now + wait_s, 0
+        self._grown_at = self._resumed_at
+        self._set_limit()
+
+    def grow(self, now: float) -> None:
+        """Try a little more, where a found limit was kept to and fully used for long enough."""
+        if self._found >= min(self._declared, self._heard):
+            return
+        near = self._found >= 0.95 * self._ceiling and self._ceiling < math.inf
+        patience_s, taken = (self._patience_s, PROBE_AFTER_TAKEN) if near else (GROW_AFTER_S, 0)
+        if now - self._grown_at < patience_s or self._taken_since < taken or not self._busy(now):
+            return
+        self._found *= GROW_STEP if self._ceiling == math.inf else PROBE_STEP
+        if self._found > 1.03 * self._ceiling:  # the ceiling is gone: nothing was refused above it
+            self._ceiling, self._patience_s = math.inf, PROBE_AFTER_S / 2
+        self._grown_at, self._taken_since = now, 0
+        self._set_limit()
+
+    def _busy(self, now: float) -> bool:
+        recent = self._lately_per_minute(now)
+        return recent >= 0.8 * self.limit or self.fullness(now) >= 0.95
+
+    def _seems_to_count_minutes(self, wait_s: float, now: float) -> bool:
+        """Two kinds of providers. One counts a minute: what went out in it *is* the limit, and it asks to wait
+        until the minute has passed. The other refills all the time and asks for a short wait: there the rate
+        of late tells."""
+        seen_s = now - (now if self._started_at is None else self._started_at)
+        return seen_s >= 60 or wait_s >= (60 - seen_s) / 2
+
+    def _lately_per_minute(self, now: float) -> float:
+        """The rate since sending last resumed, of at most 10 s."""
+        started_at = max(now - LATELY_S, min(self._lately_from, now))
+        first = int(started_at / SLOT_S)
+        amount = 0.0
+        for slot in reversed(self._slots):
+            if slot < first:
+                break
+            amount += self._slots[slot]
+        return amount * 60 / max(now - started_at, 1.0)
+
+    @property
+    def _rate(self) -> float:
+        return self.limit / 60
+
+    @property
+    def _burst(self) -> float:
+        return max(self._rate * BURST_S, 1.0)
+
+    def _set_limit(self) -> None:
+        self.limit = min(self._declared, self._heard, self._found)
+        self._bucket = min(self._bucket, self._burst) if self.limit < math.inf else math.inf
+
+    def _fill(self, now: float) -> None:
+        if self.limit < math.inf and now > self._bucket_at:
+            most = max(self._burst, min(self._waiting, self.limit))
+            self._bucket = min(self._bucket + (now - self._bucket_at) * self._rate, most)
+            self._bucket_at = now
+
+    def _forget(self, now: float) -> None:
+        last = int((now - SPAN_S) / SLOT_S) - 1
+        while self._slots:
+            slot = next(iter(self._slots))
+            if slot > last:
+                return
+            self._total -= self._slots.pop(slot)
+        self._total = 0.0  # whatever rounding left
+
+
+MEMORY = 0.98
+LEAST, MOST = 0.02, 4.0
+
+
+class Forecast:
+    """True divided by estimated, as a mean that forgets, with its spread. Starts by believing the estimate."""
+
+    __slots__ = ("_estimated", "_seen", "_true", "_variance")
+
+    def __init__(self) -> None:
+        self._estimated = self._true = 0.0
+        self._variance = 0.0
+        self._seen = 0
+
+    def learn(self, estimated: float, true: float) -> None:
+        if estimated <= 0:
+            return
+        self._seen += 1
+        self._estimated = MEMORY * self._estimated + estimated
+        self._true = MEMORY * self._true + true
+        off = true / estimated - self._true / self._estimated
+        self._variance = MEMORY * self._variance + (1 - MEMORY) * off * off
+
+    def factor(self, under_way: int) -> float:
+        """What to multiply an estimate by, so that `under_way` of them together are rarely too small."""
+        if self._seen < 10:
+            return 1.0
+        spread = 2 * math.sqrt(self._variance / max(under_way, 1))
+        return min(max(self._true / self._estimated + spread, LEAST), MOST)

@@ -1,0 +1,81 @@
+"""The rows of a `ray.data.Dataset`, streamed: Ray Data reads ahead by its own backpressure, and no further.
+
+- Its tasks want whole CPUs (in Ray 2.60 even the listing of files, whatever `num_cpus` its reading is given), and session
+  actors hold theirs as long as the job lasts: both would wait for ever. So actors of such a job take half a CPU each.
+- One bad block fails the dataset. What Ray Data raises ends the job, and all that is answered is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from rlm_ray.batch.parquet_reader import from_arrow
+from rlm_ray.batch.row import Raw
+from rlm_ray.config import Cluster
+from rlm_ray.errors import ClusterError
+
+_BATCH_ROWS = 64
+_LATE_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class RayDataset:
+    """The rows of a dataset, in its order."""
+
+    name = "a Ray dataset"
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def raws(self) -> Iterator[Raw]:
+        context = self._dataset.context
+        context.enable_progress_bars = False  # there is one display, and it is ours
+        context.execution_options.preserve_order = True
+        batches = iter(self._dataset.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow"))
+        while (batch := _next(batches)) is not None:
+            yield from from_arrow(batch)
+
+    def share(self) -> float | None:
+        return None
+
+    def room_in(self, cluster: Cluster) -> Cluster:
+        """With CPUs left for the tasks of Ray Data."""
+        import ray
+
+        cpus = ray.cluster_resources().get("CPU", 1) if ray.is_initialized() else 1
+        return replace(cluster, cpus_per_actor=min(cluster.cpus_per_actor, 0.5 if cpus >= 2 else 0))
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """The next batch, or None after the last; a long wait is explained."""
+    late = threading.Timer(_LATE_S, _explain)
+    late.daemon = True
+    late.start()
+    try:
+        return next(batches, None)
+    except Exception as error:
+        raise ClusterError(f"Ray Data cannot read on: {error}") from error
+    finally:
+        late.cancel()
+
+
+def _explain() -> None:
+    import ray
+
+    if ray.is_initialized() and ray.available_resources().get("CPU", 0) < 1:
+        _log.warning(
+            "Ray Data has given no row for %.0f s and no CPU is free for it; if session actors of another run hold "
+            "them, it goes on when they are idle for cluster.idle_s",
+            _LATE_S,
+        )
+
+
+def is_dataset(source: Any) -> bool:
+    """Without importing Ray, which takes seconds."""
+    kinds = type(source).__mro__
+    return any(kind.__module__.startswith("ray.data") and kind.__name__ == "Dataset" for kind in kinds)

@@ -1,0 +1,261 @@
+"""Files of rows, wherever fsspec reaches: a file, a folder, a glob, or several of these.
+
+- `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` (each also `.gz`, `.bz2`, `.xz` or `.zst`) and `.parquet` hold many rows.
+- Any other file is a text, and one row. In a folder, hidden and binary files are passed over.
+- A single file that cannot be read from its beginning is refused; of several it is a row that says why.
+- Files are read in the order of their paths, so a row has the same number at each reading.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any, TypeAlias
+
+from rlm_ray.batch import readers
+from rlm_ray.batch.line_reader import CHUNK, Utf8Stream
+from rlm_ray.batch.row import Raw, RefusedError, too_large
+from rlm_ray.errors import InputError, RLMError
+from rlm_ray.runs.context_loader import kind_of
+from rlm_ray.util.filesystem import errors_of, filesystem, local_path
+
+Needed: TypeAlias = "Callable[[Any], Collection[str]]"
+"""The columns of a `pyarrow.Schema` that rows need."""
+
+_KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".tab": "tsv",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+_SNIFF_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of rows."""
+
+    fs: Any
+    path: str
+    id: str
+    """What its rows are called after: its path below what the user named."""
+    nbytes: int
+    found: bool
+    """In a folder, and not named itself."""
+
+    @property
+    def packed(self) -> str:
+        lower = self.path.lower()
+        return next((self.path[-len(suffix) :] for suffix in _PACKED if lower.endswith(suffix)), "")
+
+    @property
+    def kind(self) -> str:
+        return _KINDS.get(PurePath(self.path.removesuffix(self.packed)).suffix.lower(), "text")
+
+
+class Files:
+    """The rows of files."""
+
+    def __init__(self, named: Sequence[str], most: int, needed: Needed | None = None) -> None:
+        self.name = " ".join(str(local_path(name) or name) for name in named)
+        self.columns: dict[str, None] = {}
+        """Those that files say they have, read or not; others are known by their rows."""
+        self._most, self._needed = most, needed
+        self._files = [file for name in named for file in find(name)]
+        self._nbytes = max(sum(file.nbytes for file in self._files), 1)
+        self._before = 0
+        self._here: Callable[[], float] = lambda: 0.0
+        """Bytes of the files before, and how many of the one that is read now."""
+
+    def raws(self) -> Iterator[Raw]:
+        self._before = 0
+        for file in self._files:
+            yield from _text(file, self._most) if file.kind == "text" else self._many(file)
+            self._before += file.nbytes
+            self._here = lambda: 0.0
+
+    def share(self) -> float | None:
+        return min((self._before + self._here()) / self._nbytes, 1.0)
+
+    def _many(self, file: File) -> Iterator[Raw]:
+        number = 0
+        try:
+            for raw in self._rows(file):
+                number += 1
+                yield replace(raw, id=f"{file.id}:{number}")
+        except UnreadableError as error:
+            # This is the data, and the next reading ends here, too. A storage that fails may do better next time, and
+            # all rows behind would then have other numbers: that is an InputError, which goes up.
+            if not number and len(self._files) == 1:
+                raise InputError(file.path, error.why) from error
+            why = f"cannot be read, nor can what follows in {file.path}: {error.why}"
+            yield Raw(why=why, id=f"{file.id}:{number + 1}")
+
+    def _rows(self, file: File) -> Iterator[Raw]:
+        with errors_of(file.path):
+            opened = file.fs.open(file.path, "rb")
+        with opened as plain, _errors_of_data():
+            stream = _Guarded(plain, file.path)
+            if file.kind == "parquet":
+                tell = lambda share: self._tell(share * file.nbytes)  # noqa: E731
+                yield from readers.read_parquet(stream, self._most, self._columns_needed, tell)
+                return
+            self._here = plain.tell
+            text = Utf8Stream(_Head(_unpacked(stream, file.packed)))
+            if file.kind == "jsonl":
+                yield from readers.read_json(text, self._most)
+            else:
+                yield from readers.read_csv(text, self._most, "\t" if file.kind == "tsv" else ",")
+
+    def _columns_needed(self, schema: Any) -> Collection[str]:
+        self.columns |= dict.fromkeys(schema.names)
+        return schema.names if self._needed is None else self._needed(schema)
+
+    def _tell(self, nbytes: float) -> None:
+        self._here = lambda: nbytes
+
+
+class _Head:
+    """A stream of text, checked by its first bytes."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._head: bytes = stream.read(CHUNK)
+        if kind := kind_of(self._head):
+            raise ValueError(f"it is {kind}; save or export the table as CSV or JSON Lines in UTF-8")
+
+    def read(self, size: int, /) -> bytes:
+        head, self._head = self._head, b""
+        return head or bytes(self._stream.read(size))
+
+
+class UnreadableError(Exception):
+    """The data of a file cannot be read on."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+@contextmanager
+def _errors_of_data() -> Iterator[None]:
+    """Whatever a reader raises about the data becomes an `UnreadableError`; Arrow raises many kinds."""
+    try:
+        yield
+    except RefusedError as error:
+        raise UnreadableError(error.why) from error
+    except RLMError:
+        raise
+    except Exception as error:
+        raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+class _Guarded:
+    """A file whose own failures are told apart from those of the data in it."""
+
+    def __init__(self, file: Any, path: str) -> None:
+        self._file, self._path = file, path
+
+    def read(self, size: int = -1) -> bytes:
+        with errors_of(self._path):
+            data: bytes = self._file.read(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def find(name: str) -> list[File]:
+    """The files a path, URL or glob names. Raises `InputError` where there is none."""
+    fs, path = filesystem(name)
+    with errors_of(name):
+        if fs.isfile(path):
+            return [File(fs, path, PurePath(path).name, fs.size(path) or 0, found=False)]
+        if fs.isdir(path):
+            found = _below(fs, path, fs.find(path, detail=True))
+        else:
+            found = _below(fs, _fixed(path), fs.glob(path, detail=True)) if _is_glob(path) else []
+    if not found:
+        why = "matches no file" if _is_glob(path) else "does not exist, or holds no file"
+        raise InputError(name, f"{why}; check the path")
+    return found
+
+
+def _below(fs: Any, root: str, facts: dict[str, dict[str, Any]]) -> list[File]:
+    prefix = root.rstrip("/") + "/"
+    files = []
+    for path in sorted(facts):
+        short = path.removeprefix(prefix)
+        hidden = any(part.startswith(".") for part in short.split("/"))
+        if facts[path]["type"] == "file" and not hidden:
+            files.append(File(fs, path, short, facts[path].get("size") or 0, found=True))
+    return files
+
+
+def _is_glob(path: str) -> bool:
+    return any(mark in path for mark in "*?[")
+
+
+def _fixed(pattern: str) -> str:
+    """The folder of a glob that is no pattern."""
+    parts = pattern.split("/")
+    return "/".join(parts[: next(place for place, part in enumerate(parts) if _is_glob(part))])
+
+
+def _unpacked(stream: Any, packed: str) -> Any:
+    packed = packed.lower()
+    if packed == ".gz":
+        return gzip.GzipFile(fileobj=stream)
+    if packed == ".bz2":
+        return bz2.BZ2File(stream)
+    if packed == ".xz":
+        return lzma.LZMAFile(stream)
+    if packed == ".zst":
+        import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
+
+        return pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
+    return stream
+
+
+def _text(file: File, most: int) -> Iterator[Raw]:
+    """The one row of a text file; a binary file that was only found is none."""
+    if file.nbytes > most:
+        yield Raw(why=too_large(file.nbytes, most).why, id=file.id)
+        return
+    try:
+        with errors_of(file.path):
+            opened = file.fs.open(file.path, "rb")
+        with opened as plain, _errors_of_data():
+            data = _whole(_unpacked(_Guarded(plain, file.path), file.packed), most)
+    except InputError as error:
+        yield Raw(why=error.why, id=file.id)
+        return
+    except UnreadableError as error:
+        yield Raw(why=f"cannot be read: {error.why}", id=file.id)
+        return
+    if len(data) > most:
+        yield Raw(why=f"unpacks to more than the {most / 1e6:,.1f} MB of max_row_bytes", id=file.id)
+        return
+    if not (file.found and b"\0" in data[:_SNIFF_BYTES]):
+        raw = readers.read_text(data)
+        yield Raw({"path": file.id, **raw.values} if raw.values else {}, raw.why, file.id)
+
+
+def _whole(stream: Any, most: int) -> bytes:
+    """All of a stream, or a little more than `most` of it."""
+    held: list[bytes] = []
+    size = 0
+    while size <= most and (data := stream.read(CHUNK)):
+        held.append(data)
+        size += len(data)
+    return b"".join(held)

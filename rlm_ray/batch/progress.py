@@ -1,0 +1,97 @@
+"""A batch while it goes on: one line that is drawn over and over on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from rlm_ray.batch.results import Figures
+from rlm_ray.progress.formatting import money, number, span
+from rlm_ray.progress.live import Drawer
+
+DRAW_S = 0.25
+FIRST_S, EVERY_S = 2.0, 5.0
+"""A log gets its first line after so long, and then so often if anything has changed."""
+_RATE_S = 20.0
+"""Speed is that of the last seconds."""
+
+
+class Speed:
+    """Rows and tokens a second, lately."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int, int]] = []
+
+    def look(self, figures: Figures, now: float) -> tuple[float, float]:
+        self._seen.append((now, figures.done, figures.tokens))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - _RATE_S:
+            self._seen.pop(0)
+        then, rows, tokens = self._seen[0]
+        passed = max(now - then, 1e-9)
+        if len(self._seen) < 2:
+            return 0.0, 0.0
+        return (figures.done - rows) / passed, (figures.tokens - tokens) / passed
+
+
+def line(figures: Figures, rows_per_s: float, tokens_per_s: float, elapsed_s: float) -> str:
+    """All there is to say, in one line."""
+    expected = figures.expected
+    done = figures.done + figures.earlier
+    of_all = f" of {'' if figures.share == 1 else 'about '}{number(max(expected, done))}" if expected else ""
+    parts = [f"{number(done)}{of_all} rows"]
+    if failed := figures.failed + figures.failed_earlier:
+        parts.append(f"{number(failed)} failed")
+    if figures.under_way:
+        parts.append(f"{number(figures.under_way)} under way")
+    if rows_per_s:
+        parts.append(f"{rows_per_s:,.1f} rows/s")
+    if tokens_per_s >= 1:
+        parts.append(f"{number(tokens_per_s)} tokens/s")
+    if figures.cost_usd:
+        parts.append(money(figures.cost_usd) + (" and more" if figures.unpriced else ""))
+    parts.append(span(elapsed_s))
+    if expected and rows_per_s and expected > done:
+        parts.append(f"about {span((expected - done) / rows_per_s)} left")
+    return " · ".join(parts)
+
+
+class BatchProgress:
+    """Shows figures inside a `with` block, from a thread of its own."""
+
+    def __init__(
+        self, figures: Figures, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._figures, self._clock = figures, clock
+        self._console = console or Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._speed = Speed()
+        self._began = clock()
+        self._next_at = self._began + FIRST_S
+        self._said = ""
+        self._drawer = Drawer("rlm_ray batch progress", DRAW_S, self.draw)
+
+    def draw(self) -> None:
+        """Show how it stands now; in a log only when it is time."""
+        now = self._clock()
+        shown = line(self._figures, *self._speed.look(self._figures, now), now - self._began)
+        if self._console.is_interactive:
+            self._live.update(Text(shown, no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif now >= self._next_at and shown != self._said:
+            self._said, self._next_at = shown, now + EVERY_S
+            clock = time.strftime("%H:%M:%S")
+            self._console.print(f"{clock} {shown}", markup=False, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        self._drawer.begin(*([self._live.start] if self._console.is_interactive else []))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drawer.end(self._live.stop)

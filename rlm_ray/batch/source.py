@@ -1,0 +1,209 @@
+"""A corpus: rows with a number, an id, a text and columns, in an order that is the same at each reading.
+
+Nothing is kept of a row that was handed out, so a corpus may be of any size. A row that cannot be read is a row with
+an `error`. Numbers count from 0 over all rows, bad ones among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from rlm_ray.batch.dataset import RayDataset, is_dataset
+from rlm_ray.batch.files import Files
+from rlm_ray.batch.json_reader import from_object
+from rlm_ray.batch.parquet_reader import needed_columns
+from rlm_ray.batch.row import MAX_ROW_BYTES, Raw, Source, not_utf8, too_large
+from rlm_ray.batch.template import Question, meant
+from rlm_ray.config import Cluster
+from rlm_ray.errors import InputError
+
+_PEEK_ROWS, _PEEK_CHARS = 100, 4_000_000
+"""So much of the head is looked at for the names of the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row, ready to be asked about."""
+
+    number: int
+    id: str
+    text: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    """Why it cannot be; empty where it can."""
+
+
+class Corpus:
+    """Rows from a source."""
+
+    def __init__(self, source: Source, text: str | None, ident: str | None, most: int) -> None:
+        self._source, self._most = source, most
+        rest = source.raws()
+        head = _peeked(rest)
+        self._begun: Iterator[Raw] | None = chain(head, rest)
+        told = source.columns if isinstance(source, Files) else ()
+        self.columns = tuple(dict.fromkeys((*told, *(name for raw in head for name in raw.values))))
+        """Those of the head; JSONL may bring others later."""
+        self._ident_named = ident is not None
+        self.ident_column = self._known("id", ident) or self._called("id")
+        self.text_column = self._known("text", text) or self._text_of(head)
+        """None where rows have no text, and a question alone is asked."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+        return self._source.name
+
+    def check(self, question: Question) -> None:
+        """Raise `InputError` where the question cannot be asked of these rows, or would be asked without a text."""
+        question.check(self.columns)
+        if self.columns and self.text_column is None and not set(question.columns) & set(self.columns):
+            why = f"has no column `text`, and not just one with texts; name one with --text: {', '.join(self.columns)}"
+            raise InputError(self.name, why)
+
+    def share(self) -> float | None:
+        """How much of it has been read, from 0 to 1; None where nobody knows how much there is."""
+        return self._source.share()
+
+    def room_in(self, cluster: Cluster) -> Cluster:
+        """The cluster as a job over this corpus should use it: with room for whoever reads."""
+        return self._source.room_in(cluster) if isinstance(self._source, RayDataset) else cluster
+
+    def __iter__(self) -> Iterator[Row]:
+        raws, self._begun = self._begun, None
+        for number, raw in enumerate(self._source.raws() if raws is None else raws):
+            yield self._row(number, raw)
+
+    def _row(self, number: int, raw: Raw) -> Row:
+        ident = raw.id or str(number)
+        if raw.why:
+            return Row(number, ident, error=raw.why)
+        named = raw.values.get(self.ident_column) if self.ident_column is not None else None
+        if named is None and self._ident_named:
+            return Row(number, ident, error=f"has no {self.ident_column!r} to be its id")
+        ident = ident if named is None else str(named)
+        text = self._text(raw.values)
+        return (
+            Row(number, ident, error=text.why)
+            if isinstance(text, Raw)
+            else Row(number, ident, text, raw.values)
+        )
+
+    def _text(self, values: Mapping[str, Any]) -> str | Raw:
+        if self.text_column is None:
+            return ""
+        text = values.get(self.text_column)
+        if isinstance(text, bytes):
+            try:
+                text = text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return Raw(why=not_utf8(error))
+        if not isinstance(text, str):
+            found = "is missing" if text is None else f"is no text but {type(text).__name__}"
+            return Raw(why=f"the column {self.text_column!r} {found}")
+        if len(text) * 4 > self._most and (nbytes := len(text.encode("utf-8", "replace"))) > self._most:
+            return too_large(nbytes, self._most)
+        return text
+
+    def _known(self, option: str, name: str | None) -> str | None:
+        if name is not None and self.columns and name not in self.columns:
+            why = f"{self.name} has no column {name!r}{meant(name, self.columns)}; it has {', '.join(self.columns)}"
+            raise InputError(option, why)
+        return name
+
+    def _called(self, name: str) -> str | None:
+        """The column of this name, or the only one that is in other letters: `TEXT`."""
+        if name in self.columns:
+            return name
+        alike = [column for column in self.columns if column.casefold() == name]
+        return alike[0] if len(alike) == 1 else None
+
+    def _text_of(self, head: list[Raw]) -> str | None:
+        if (named := self._called("text")) is not None:
+            return named
+        texts = {
+            name for raw in head for name, value in raw.values.items() if isinstance(value, str | bytes)
+        } - {self.ident_column}
+        return texts.pop() if len(texts) == 1 else None
+
+
+def open_files(
+    named: Sequence[str],
+    *,
+    text: str | None = None,
+    ident: str | None = None,
+    max_row_bytes: int = MAX_ROW_BYTES,
+    further: Collection[str] | None = None,
+) -> Corpus:
+    """Paths, URLs, folders and globs; see `open_corpus`. `further` are the columns that are needed beside text and id;
+    None: all.
+    """
+
+    def needed(schema: Any) -> Collection[str]:
+        return needed_columns(schema, (text, ident), further or ())
+
+    files = Files(named, max_row_bytes, None if further is None else needed)
+    return Corpus(files, text, ident, max_row_bytes)
+
+
+def open_corpus(
+    source: Any,
+    *,
+    text: str | None = None,
+    id: str | None = None,  # noqa: A002 - the name of the option
+    max_row_bytes: int = MAX_ROW_BYTES,
+) -> Corpus:
+    """A path, URL, folder or glob, or several; a Ray dataset; or anything that gives mappings or texts.
+
+    `text` and `id` name columns. Without `text` it is the column of that name, or the only one with texts; without an
+    `id`, a column of that name, or what is derived from where the row stands.
+    """
+    return Corpus(_source(source, max_row_bytes), text, id, max_row_bytes)
+
+
+def _source(source: Any, most: int) -> Source:
+    if isinstance(source, str | Path):
+        return Files([str(source)], most)
+    if is_dataset(source):
+        return RayDataset(source)
+    if isinstance(source, list | tuple) and source and all(isinstance(item, Path) for item in source):
+        return Files([str(item) for item in source], most)
+    if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
+        return _Items(source)
+    why = f"is files, a Ray dataset, or mappings or texts one after the other; got {type(source).__name__}"
+    raise InputError("corpus", why)
+
+
+class _Items:
+    """What a program has in its hands."""
+
+    name = "rows of a program"
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items, self._read = items, 0
+
+    def raws(self) -> Iterator[Raw]:
+        if self._read and isinstance(self._items, Iterator):
+            raise InputError(
+                "corpus", "was read already, and an iterator gives its rows only once; give it anew"
+            )
+        self._read = 0
+        for item in self._items:
+            self._read += 1
+            yield from_object(item)
+
+    def share(self) -> float | None:
+        return min(self._read / max(len(self._items), 1), 1.0) if isinstance(self._items, Sized) else None
+
+
+def _peeked(raws: Iterator[Raw]) -> list[Raw]:
+    head: list[Raw] = []
+    chars = 0
+    while len(head) < _PEEK_ROWS and chars < _PEEK_CHARS and (raw := next(raws, None)) is not None:
+        head.append(raw)
+        chars += sum(len(value) for value in raw.values.values() if isinstance(value, str | bytes))
+    return head

@@ -1,0 +1,118 @@
+"""Exit codes, errors as one sentence on stderr, and all that commands print.
+
+`say` and `write` are the one place where text of models and files goes to a terminal: without control characters.
+
+The processes below this one, for a quick end: Ray's own goodbye takes more than a second.
+
+Only a Ray that this process started is below it; a cluster it merely uses is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+
+from rlm_ray.core.printable import printable
+from rlm_ray.errors import AuthenticationError, ConfigError, InputError, LimitReached, RLMError
+
+OK = 0
+FAILED = 1
+USAGE = 2
+LIMIT = 4
+CONFIGURATION = 5
+INTERRUPTED = 130
+
+stderr = Console(stderr=True, highlight=False, emoji=False)
+
+
+@contextmanager
+def errors_as_exits() -> Iterator[None]:
+    """Print an error of ours as one sentence and leave with its code."""
+    try:
+        yield
+    except RLMError as error:
+        say(f"error: {error}")
+        raise typer.Exit(code_of(error)) from error
+
+
+def code_of(error: RLMError) -> int:
+    match error:
+        case InputError():
+            return USAGE
+        case ConfigError() | AuthenticationError():
+            return CONFIGURATION
+        case LimitReached():
+            return LIMIT
+        case _:
+            return FAILED
+
+
+def leave(code: object) -> NoReturn:
+    """End this process now, and a Ray that it started with it."""
+    with contextlib.suppress(OSError):  # whoever read the answer may be gone: `rlm-ray ask ... | head -1`
+        sys.stdout.flush()
+        sys.stderr.flush()
+    kill_descendants()
+    if (tracing := sys.modules.get("rlm_ray.tracing.exporters")) is not None:
+        tracing.flush_at_exit()
+    os._exit(code if isinstance(code, int) else OK if code is None else FAILED)
+
+
+def leave_at_once() -> NoReturn:
+    """End this process on a second Ctrl-C: without waiting for anything, and without a traceback."""
+    with contextlib.suppress(Exception):
+        stderr.show_cursor()
+    leave(INTERRUPTED)
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr."""
+    stderr.print(printable(text), markup=False, soft_wrap=True)
+
+
+def write(text: str) -> None:
+    """One text on stdout: as it is where a program or file reads it, without control characters at a terminal."""
+    print(printable(text) if sys.stdout is not None and sys.stdout.isatty() else text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines without control characters: they tell of files and models."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def kill_descendants() -> None:
+    """SIGKILL to every process below this one."""
+    for pid in descendants(os.getpid(), _parents()):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def descendants(pid: int, parents: dict[int, int]) -> set[int]:
+    """All processes whose parents lead to `pid`; itself not among them."""
+    found = {pid}
+    size = 0
+    while len(found) > size:
+        size = len(found)
+        found |= {child for child, parent in parents.items() if parent in found}
+    return found - {pid}
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):  # it may end while we look
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    return parents

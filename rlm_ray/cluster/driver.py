@@ -1,0 +1,313 @@
+"""The driver's side: connect to Ray, find or make the pool, run roots in it.
+
+The driver's end of the pool: its handle, and what the pool was last told from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import ray
+
+from rlm_ray.admission.protocol import RunStatus
+from rlm_ray.cluster.context_ref import Parcel, pack
+from rlm_ray.cluster.environment import provider_environment
+from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
+from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, Pool, most_actors
+from rlm_ray.cluster.ray_calls import ACTOR_GONE, first_line, owned
+from rlm_ray.cluster.ray_init import connect_ray
+from rlm_ray.cluster.ray_thread import RayThread, ray_thread
+from rlm_ray.cluster.services.admission import RemoteAdmission, admission_actor
+from rlm_ray.cluster.services.detached_actor import check_version, here
+from rlm_ray.cluster.services.journal import RemoteJournal
+from rlm_ray.cluster.slots import share
+from rlm_ray.cluster.subcalls.leaf_calls import TOP_UP_S
+from rlm_ray.config import Cluster
+from rlm_ray.core.context import Context
+from rlm_ray.core.repl_types import Outcome
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import ActorLostError, ClusterError, RLMError
+from rlm_ray.journal.client import JournalClient
+from rlm_ray.session.session import Completion
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+USAGE_S = 0.3
+NOTICE_S = 8.0
+"""An actor starts in half of that where there is room for it."""
+NOTICE_EVERY_S = 60.0
+LEAF_ATTEMPTS = 3
+"""How often a batch of plain calls is sent out when its actors die."""
+
+
+def _on_ray_thread(
+    method: Callable[Concatenate[Engine, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Engine, P], Coroutine[Any, Any, T]]:
+    """Run a method of the engine on the thread of its connection, whichever loop it is called from."""
+
+    @wraps(method)
+    async def call(engine: Engine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await engine._thread.run(method(engine, *args, **kwargs))  # noqa: SLF001 - a part of the class
+
+    return call
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The right to run one root session in one actor."""
+
+    name: str
+    handle: Any
+    lease: str
+
+
+class Engine:
+    """Runs root sessions in the pool of the cluster this process is connected to."""
+
+    def __init__(self, handle: PoolHandle, thread: RayThread) -> None:
+        self._handle = handle
+        self._pool = handle.actor
+        self._thread = thread
+        self.remote_journal = thread.kept("remote journal", RemoteJournal)
+        self.journal = thread.kept("journal", self._journal_client)
+        self._admission = thread.kept("admission", RemoteAdmission)
+        self._calls: Counter[str] = Counter()
+        """Plain calls under way from here, by actor."""
+
+    @classmethod
+    async def connect(cls, cluster: Cluster) -> Engine:
+        """Connect, starting Ray and the pool where there is none. Takes seconds the first time."""
+        thread = ray_thread()
+        return await thread.run(cls._connect(cluster, thread))
+
+    @classmethod
+    async def _connect(cls, cluster: Cluster, thread: RayThread) -> Engine:
+        connect_ray(cluster.address)  # without an await: those who connect at once do it one by one
+        thread.connected()
+        handle = thread.kept("pool", lambda: _pool(cluster))
+        handle.configure(cluster)
+        return cls(handle, thread)
+
+    def _journal_client(self) -> JournalClient:
+        return JournalClient(f"driver-{secrets.token_hex(4)}", self.remote_journal)
+
+    async def carry_out(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it on the thread of the connection; cancelling this cancels it."""
+        return await self._thread.run(work)
+
+    @_on_ray_thread
+    async def take_seat(self, per_actor: int) -> Seat:
+        """A seat for a root session; waits in line for one."""
+        await self._handle.refresh_environment()
+        try:
+            async with self._noticing():
+                leased = await owned(
+                    self._pool.seat.remote(per_actor), lambda late: self._release(Seat(*late))
+                )
+        except ray.exceptions.RayTaskError as error:
+            raise _unwrapped(error) from error
+        except ACTOR_GONE as error:
+            self._thread.drop("pool")
+            raise ActorLostError("the pool of session actors was lost") from error
+        return Seat(*leased)
+
+    @_on_ray_thread
+    async def leave_seat(self, seat: Seat) -> None:
+        """Give the seat back."""
+        self._release(seat)
+
+    @_on_ray_thread
+    async def pack(self, context: Context) -> Parcel:
+        """Put a context where the whole cluster can read it."""
+        return pack(context)
+
+    @_on_ray_thread
+    async def run(self, seat: Seat, spec: SessionSpec) -> Completion:
+        """Run a root session. Cancelling this cancels the whole tree."""
+        try:
+            result = await owned(seat.handle.run.remote(spec))
+        except ACTOR_GONE as error:
+            self._pool.lost.remote(seat.name)
+            raise ActorLostError(f"the actor of the root session died: {first_line(error)}") from error
+        except ray.exceptions.RayTaskError as error:
+            raise _unwrapped(error) from error
+        if isinstance(result, RLMError):
+            raise result
+        completion: Completion = result
+        return completion
+
+    @_on_ray_thread
+    async def stop(self, seat: Seat, run_id: str, reason: str, why: str) -> bool:
+        """End a run early; its root then gives what it knows."""
+        return bool(await seat.handle.stop.remote(run_id, reason, why))
+
+    @_on_ray_thread
+    async def leaves(self, batch: LeafBatch, beside: int = 0) -> list[Outcome]:
+        """Make plain calls in one of the actors, side by side; outcomes in order.
+
+        `beside`: how many others are under way, so that the pool grows with all of them.
+        """
+        for _ in range(LEAF_ATTEMPTS):
+            actors = await self._pool.peers.remote(len(batch.leaves) + beside)
+            if not actors:
+                await self.grow_to(1)
+                continue
+            actors = await self._with_room(actors, len(batch.leaves) + beside)
+            name = min(actors, key=self._calls.__getitem__)
+            self._calls[name] += len(batch.leaves)
+            try:
+                outcomes: list[Outcome] = await owned(actors[name].leaves.remote(batch))
+            except ACTOR_GONE:
+                await self._pool.lost.remote(name)
+                batch = replace(batch, replays=True)
+            except ray.exceptions.RayTaskError as error:
+                raise _unwrapped(error) from error
+            else:
+                return outcomes
+            finally:
+                self._calls[name] -= len(batch.leaves)
+        raise ActorLostError("the actors of plain calls died again and again; they may need more memory")
+
+    @_on_ray_thread
+    async def open_run(self, run: RunTag) -> None:
+        """Tell the admission of a run whose root is not in an actor."""
+        await self._admission.open_run(run.terms())
+
+    @_on_ray_thread
+    async def hold_run(self, run_id: str) -> None:
+        """Be the driver of a run at the admission, until this is cancelled."""
+        await self._admission.hold_run(run_id)
+
+    @_on_ray_thread
+    async def close_run(self, run_id: str) -> RunUsage:
+        """It is over; what it used."""
+        return await self._admission.close_run(run_id)
+
+    @_on_ray_thread
+    async def usage(self, run_id: str) -> RunUsage:
+        """What a run that goes on has used; nothing where the admission does not answer at once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(USAGE_S):
+                return await self._admission.usage(run_id)
+        return RunUsage()
+
+    def actors(self, cluster: Cluster) -> int:
+        """How many session actors the cluster has room for."""
+        return most_actors(cluster)
+
+    @_on_ray_thread
+    async def status(self, run_id: str) -> RunStatus | None:
+        """What of the run is under way, and what waits for what; None where it is not open."""
+        return await self._admission.status(run_id)
+
+    @_on_ray_thread
+    async def grow_to(self, actors: int) -> None:
+        """Have so many actors warm, as far as the cluster allows."""
+        try:
+            async with self._noticing():
+                await self._pool.grow_to.remote(actors)
+        except ray.exceptions.RayTaskError as error:
+            raise _unwrapped(error) from error
+
+    @_on_ray_thread
+    async def census(self) -> dict[str, dict[str, Any]]:
+        """What is alive in each actor that answers."""
+        handles = await self._pool.handles.remote()
+        asked = (handle.census.remote() for handle in handles.values())
+        counts = await asyncio.gather(*asked, return_exceptions=True)
+        return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
+
+    async def _with_room(self, actors: dict[str, Any], calls: int) -> dict[str, Any]:
+        """The actors, once one of them has less than its share of the calls, or no other is on its way."""
+        while coming := (await self._pool.outlook.remote()).coming:
+            most = share(calls, LEAVES_PER_ACTOR, len(actors) + coming)
+            if min(self._calls[name] for name in actors) < most:
+                break
+            await asyncio.sleep(TOP_UP_S)
+            actors = await self._pool.peers.remote(0) or actors
+        return actors
+
+    @asynccontextmanager
+    async def _noticing(self) -> AsyncIterator[None]:
+        """Say what is waited for, if it takes long because others hold the CPUs."""
+        notice = asyncio.create_task(self._notice())
+        try:
+            yield
+        finally:
+            notice.cancel()
+
+    async def _notice(self) -> None:
+        await asyncio.sleep(NOTICE_S)
+        why = await self._pool.waits_for.remote()
+        if why and time.monotonic() - self._handle.noticed_at >= NOTICE_EVERY_S:
+            self._handle.noticed_at = time.monotonic()
+            _log.warning("%s", why)
+
+    def _release(self, seat: Seat) -> None:
+        self._pool.release.remote([seat.name], seat.lease)
+
+
+def _pool(cluster: Cluster) -> PoolHandle:
+    check_version()
+    return PoolHandle(cluster)
+
+
+def _unwrapped(error: Any) -> RLMError:
+    cause = error.cause
+    if isinstance(cause, RLMError):
+        return cause
+    return ClusterError(f"a bug in rlm_ray or in Ray; please report it with this text: {cause!r}")
+
+
+POOL_NAME = "rlm_ray.pool"
+
+
+class PoolHandle:
+    """Makes the pool of this connection if it is not there yet, with its first actors on the way.
+
+    Held as long as the process is connected: without a handle left the pool would end.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._environment = provider_environment()
+        self._cluster: Cluster | None = None
+        self.noticed_at = -math.inf
+        """When somebody was last told what is waited for."""
+        options = {
+            "name": POOL_NAME,
+            "get_if_exists": True,
+            "num_cpus": 0,
+            "max_concurrency": 100_000,
+            # it dies with this process; no other node's loss should take it
+            "scheduling_strategy": here(soft=False),
+        }
+        self.actor = ray.remote(Pool).options(**options).remote(cluster)
+        self.actor.set_environment.remote(self._environment)
+        admission_actor()
+
+    def configure(self, cluster: Cluster) -> None:
+        """Tell the pool its sizes where they are new."""
+        if self._cluster != cluster:
+            self._cluster = cluster
+            self.actor.configure.remote(cluster)
+
+    async def refresh_environment(self) -> None:
+        """Keys may be set, changed or removed after the actors have started."""
+        environment = provider_environment()
+        if self._environment != environment:
+            self._environment = environment
+            await self.actor.set_environment.remote(environment)

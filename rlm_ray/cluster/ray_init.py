@@ -1,0 +1,189 @@
+"""Which Ray this process uses: a running cluster if there is one (`Cluster.address`, `RAY_ADDRESS`, or one that this
+user started on this machine with `ray start`); otherwise Ray starts on this machine and stops with this process.
+
+The cluster that `ray start` left the address of, in a folder that every user of the machine may write to.
+
+It is believed only where this user wrote the address, and, where it is of this machine, owns who listens there: our
+keys go to it, and its code runs as ours.
+
+Whether the cluster to connect to wants Ray's token, found out by asking it without one.
+
+The first Ray that a user starts by a driver leaves a token in `~/.ray`; every later `ray start` makes a cluster that
+wants it, but a driver with an explicit address sends it only where `RAY_AUTH_MODE=token` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.grpc_utils import init_grpc_channel
+
+from rlm_ray.cluster.job_config import driver_job_config, trusted_start
+from rlm_ray.errors import ClusterError
+
+LOCAL = "local"
+AUTO = "auto"
+CONNECT_TIMEOUT_S = 5.0
+
+
+def connect_ray(address: str | None = None) -> None:
+    """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one."""
+    if ray.is_initialized():
+        return
+    address = find_address(address or os.environ.get("RAY_ADDRESS", ""))
+    if address != LOCAL:
+        follow_token_mode(address)
+    try:
+        with trusted_start():
+            ray.init(
+                address=address,
+                include_dashboard=False if address == LOCAL else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                # A Ray client's server has no folder of this machine.
+                job_config=None if "://" in address else driver_job_config(),
+            )
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        where = "this machine" if address == LOCAL else address
+        raise ClusterError(f"cannot use Ray at {where}: {error}") from error
+
+
+def find_address(wanted: str, folder: Path | None = None) -> str:
+    """The cluster to connect to: the one wanted, one of this user's that runs on this machine, or a new one.
+
+    Ray itself tries for minutes to reach a cluster that is gone, also one whose address an earlier `ray start` left
+    in its folder, and says so in its own log only.
+    """
+    if wanted and wanted != AUTO:
+        if not _answers(wanted):
+            raise ClusterError(
+                f"nothing answers at {wanted}; check RAY_ADDRESS (or cluster.address), or unset it to start Ray here"
+            )
+        return wanted
+    folder = folder or Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+    running = running_cluster(folder)
+    if running and _answers(running):
+        return running
+    if wanted:
+        why = "no Ray that you started runs on this machine; run `ray start --head`, or give the cluster's host:port"
+        raise ClusterError(f"{why} as RAY_ADDRESS (or cluster.address)")
+    return LOCAL
+
+
+def _answers(address: str) -> bool:
+    """Somebody listens there; an address without a port (`local`) is Ray's to find."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+ADDRESS_FILE = "ray_current_cluster"
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENS = "0A"
+
+
+def running_cluster(folder: Path) -> str:
+    """The address left in Ray's folder; empty where there is none, or it is somebody else's."""
+    address = _own_text(folder / ADDRESS_FILE)
+    return address if address and _is_own(address) else ""
+
+
+def _own_text(path: Path) -> str:
+    """Of a plain file that this user wrote."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd, encoding="utf-8") as file:
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                return file.read().strip()
+    return ""
+
+
+def _is_own(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or not _is_of_this_machine(host.strip("[]")):
+        return True
+    owners = listeners(int(port))
+    return owners is None or owners == {os.geteuid()}
+
+
+def _is_of_this_machine(host: str) -> bool:
+    with contextlib.suppress(OSError):
+        family, kind, protocol, _, (ip, *_) = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind((ip, 0))
+            return True
+    return False
+
+
+def listeners(port: int) -> set[int] | None:
+    """The users who listen at a port of this machine; None where the kernel does not tell."""
+    rows, told = [], False
+    for table in _TABLES:
+        with contextlib.suppress(OSError):
+            rows += [line.split() for line in table.read_text("ascii").splitlines()[1:]]
+            told = True
+    here = f":{port:04X}"
+    users = {int(row[7]) for row in rows if row[1].endswith(here) and row[3] == _LISTENS}
+    return users if told else None
+
+
+_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+_TIMEOUT_S = 5.0
+_VARIABLE = "RAY_AUTH_MODE"
+
+
+def follow_token_mode(address: str) -> None:
+    """Send the token to a cluster that wants it. Raises `ClusterError` where it does and there is none."""
+    if os.environ.get(_VARIABLE) or "://" in address or not wants_token(address):
+        return
+    logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)
+    if not maybe_enable_token_auth_if_token_available(warn_if_disabled=False):
+        why = "it wants a token; give that of its `ray get-auth-token` as RAY_AUTH_TOKEN, or its file as RAY_AUTH_TOKEN_PATH"
+        raise ClusterError(f"cannot use Ray at {address}: {why}")
+
+
+def wants_token(address: str) -> bool:
+    """The cluster refuses to answer without one."""
+    channel = init_grpc_channel(address)
+    try:
+        channel.unary_unary(_PROBE)(b"", timeout=_TIMEOUT_S)
+    except Exception as error:  # noqa: BLE001 - gRPC's own classes are not ours to import; Ray will say the rest
+        return _code(error) == "UNAUTHENTICATED"
+    finally:
+        channel.close()
+    return False
+
+
+def _code(error: Any) -> str:
+    return str(error.code().name) if hasattr(error, "code") else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """What a command tells about the cluster it is connected to."""
+
+    ray_version: str
+    cpus: float
+    """Free or not."""
+    nodes: int
+
+
+def describe_cluster() -> ClusterFacts:
+    """Return the facts of the cluster that this process is connected to."""
+    return ClusterFacts(ray.__version__, float(ray.cluster_resources().get("CPU", 0)), len(ray.nodes()))

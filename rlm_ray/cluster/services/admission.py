@@ -1,0 +1,116 @@
+"""The one admission of a cluster, as a named Ray actor that outlives drivers and comes back when it dies.
+
+It takes no CPU from the scheduler. All drivers of a cluster share it, so their runs share rates. Whoever finds it
+gone makes it anew; it starts empty and learns from its clients what is under way.
+
+The admission's end of a line, for its clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from rlm_ray.admission.controller import Admission
+from rlm_ray.admission.protocol import Batch, Refused, Replies, RunStatus, RunTerms
+from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.cluster.job_config import forget_driver_folders
+from rlm_ray.cluster.services.detached_actor import RETRY_S, Finder, LineOpener, insist, lasting_actor
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import ClusterError
+from rlm_ray.util.codec import Codec
+from rlm_ray.util.rpc import Address, LineTransport
+
+NAME = "rlm_ray.admission"
+
+
+class AdmissionActor(AdmissionShell):
+    """A new life of it has a new epoch."""
+
+    def __init__(self) -> None:
+        forget_driver_folders()
+        super().__init__(Admission(random.random), uuid.uuid4().hex)
+        self._opener = LineOpener(self, METHODS, CODEC)
+
+    async def address(self) -> Address:
+        """Where its line is."""
+        return await self._opener.address()
+
+
+class RemoteAdmission:
+    """The way to the admission actor from any process of the cluster.
+
+    Raises `ConnectionError`, or what Ray raises, when the actor is gone.
+    """
+
+    def __init__(self) -> None:
+        self._line = AdmissionTransport(Finder(admission_actor))
+
+    async def exchange(self, batch: Batch) -> Replies:
+        return await self._line.exchange(batch)
+
+    async def open_run(self, terms: RunTerms) -> None:
+        """Tell it of a run: its budget and its rates."""
+        await self._insist("open_run", terms)
+
+    async def open_sessions(self, terms: RunTerms, count: int) -> Refused | None:
+        """Count more sessions; the refusal where the run may not have so many."""
+        refused: Refused | None = await self._insist("open_sessions", terms, count)
+        return refused
+
+    async def usage(self, run_id: str) -> RunUsage:
+        """What a run has used so far."""
+        usage: RunUsage = await self._insist("usage", run_id)
+        return usage
+
+    async def status(self, run_id: str) -> RunStatus | None:
+        """How an open run stands: what is under way, what waits and for what."""
+        status: RunStatus | None = await self._insist("status", run_id)
+        return status
+
+    async def hold_run(self, run_id: str) -> None:
+        """Be the driver of a run, until this is cancelled: where this process is gone the run is closed."""
+        while True:
+            with contextlib.suppress(ClusterError):
+                await insist("admission", self._line, "hold_run", run_id, timeout_s=None)
+            await asyncio.sleep(RETRY_S)
+
+    async def close_run(self, run_id: str) -> RunUsage:
+        """End a run; what it has used."""
+        usage: RunUsage = await self._insist("close_run", run_id)
+        return usage
+
+    async def forget_holder(self, holder: str) -> None:
+        """A client died; its permits come back."""
+        await self._insist("forget_holder", holder)
+
+    async def _insist(self, method: str, *arguments: Any) -> Any:
+        return await insist("admission", self._line, method, *arguments)
+
+
+def admission_actor() -> Any:
+    """The handle of the cluster's admission, made if there is none."""
+    return lasting_actor(AdmissionActor, NAME)
+
+
+METHODS = frozenset(
+    {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "hold_run", "forget_holder"}
+)
+"""What the admission may be asked for over a line."""
+CODEC = Codec(Batch, Replies, RunTerms, Refused, RunUsage, RunStatus)
+"""Of what is said there."""
+
+
+class AdmissionTransport(LineTransport):
+    """Carries the batches of an `AdmissionClient`."""
+
+    def __init__(self, find: Callable[[], Awaitable[Address]]) -> None:
+        super().__init__(find, CODEC)
+
+    async def exchange(self, batch: Batch) -> Replies:
+        replies: Replies = await self.call("exchange", batch)
+        return replies

@@ -1,0 +1,194 @@
+"""Actors that belong to the cluster and not to a driver: found by name, made if there is none, started again if they
+die, and asked over a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rlm_ray.cluster.ray_calls import ACTOR_GONE
+from rlm_ray.cluster.ray_init import LOCAL, connect_ray, find_address
+from rlm_ray.cluster.ray_thread import ray_thread
+from rlm_ray.errors import ClusterError, VersionMismatchError
+from rlm_ray.util.codec import Codec
+from rlm_ray.util.rpc import CALL_TIMEOUT_S, PROTOCOL, Address, Line, LineTransport
+
+NAMESPACE = "rlm_ray"
+ATTEMPTS = 40
+RETRY_S = 0.25
+CENSUS_S = 5.0
+UNKNOWN = -1
+"""Rows of one that does not answer."""
+
+_VERSION = re.compile(r"\.v(\d+)$")
+
+
+def here(*, soft: bool) -> NodeAffinitySchedulingStrategy:
+    """The node of this process; `soft`: rather than others, but others if need be."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=soft)
+
+
+def lasting_actor(cls: type[Any], name: str, *arguments: Any, node: str = "") -> Any:
+    """The handle of the one actor of this name, on `node` or here. It takes no CPU from the scheduler."""
+    place = NodeAffinitySchedulingStrategy(node, soft=True) if node else here(soft=True)
+    return (
+        ray.remote(cls)
+        .options(
+            name=f"{name}.v{PROTOCOL}",
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=100_000,
+            scheduling_strategy=place,
+        )
+        .remote(*arguments)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LastingActor:
+    """One that is on the cluster, by whichever version it was made."""
+
+    name: str
+    protocol: int
+
+    @property
+    def is_ours(self) -> bool:
+        """It was made by a version that speaks as this one."""
+        return self.protocol == PROTOCOL
+
+    def __str__(self) -> str:
+        return f"{self.name} (protocol {self.protocol})"
+
+
+def lasting_actors() -> list[LastingActor]:
+    """All of them, of all versions. The names of versions before the second protocol have no version, or end in v1."""
+    named = ray.util.list_named_actors(all_namespaces=True)
+    names = sorted(each["name"] for each in named if each["namespace"] == NAMESPACE)
+    found = [(name, _VERSION.search(name)) for name in names if name.startswith("rlm_ray.")]
+    return [LastingActor(name, int(version[1]) if version else 1) for name, version in found]
+
+
+def check_version() -> None:
+    """Raise `VersionMismatchError` where the cluster has lasting actors of another version.
+
+    Two admissions side by side would each give out the whole rate of an account.
+    """
+    others = [actor for actor in lasting_actors() if not actor.is_ours]
+    if others:
+        raise VersionMismatchError(
+            f"this cluster runs lasting actors of another version of rlm_ray ({', '.join(map(str, others[:5]))}); "
+            f"this process is rlm-ray {version('rlm-ray')} (protocol {PROTOCOL}), and two versions on one cluster would not "
+            "share rates, budgets and records: use that version here too, or when its runs are over end its actors with "
+            "`rlm-ray shutdown --all-versions --force`"
+        )
+
+
+async def census() -> dict[str, dict[str, int]]:
+    """How many rows each table of each lasting actor of this version has; `UNKNOWN` runs where it does not answer."""
+    names = [actor.name for actor in lasting_actors() if actor.is_ours]
+    return dict(zip(names, await asyncio.gather(*map(_census_of, names)), strict=True))
+
+
+async def end_lasting_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
+    """End those of a running cluster; their names. Raises `ClusterError` where runs are under way, unless `force`."""
+    return await ray_thread().run(_end_lasting_actors(address, force=force, all_versions=all_versions))
+
+
+async def _end_lasting_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
+    if not ray.is_initialized() and find_address(address or os.environ.get("RAY_ADDRESS", "")) == LOCAL:
+        raise ClusterError("no Ray cluster runs here; set RAY_ADDRESS to the one whose actors shall end")
+    connect_ray(address)
+    actors = [actor for actor in lasting_actors() if actor.is_ours or all_versions]
+    if not force:
+        busy = {name: tables for name, tables in (await census()).items() if tables.get("runs")}
+        if busy:
+            said = ", ".join(f"{name} {_runs_in_words(tables['runs'])}" for name, tables in busy.items())
+            raise ClusterError(
+                f"runs are under way on this cluster ({said}); wait for their end, or use --force"
+            )
+        if unknown := [actor for actor in actors if not actor.is_ours]:
+            raise ClusterError(
+                f"{', '.join(map(str, unknown))}: another version's, so whether runs are under way there cannot be told; "
+                "look yourself, and use --force"
+            )
+    for actor in actors:
+        with contextlib.suppress(ValueError):  # it ended by itself
+            ray.kill(ray.get_actor(actor.name, namespace=NAMESPACE), no_restart=True)
+    return [actor.name for actor in actors]
+
+
+def _runs_in_words(runs: int) -> str:
+    return "does not answer" if runs < 0 else "has 1 run" if runs == 1 else f"has {runs} runs"
+
+
+async def _census_of(name: str) -> dict[str, int]:
+    try:
+        async with asyncio.timeout(CENSUS_S):
+            rows: dict[str, int] = await ray.get_actor(name, namespace=NAMESPACE).census.remote()
+    except (TimeoutError, ValueError, ray.exceptions.RayError):
+        return {"runs": UNKNOWN}
+    return rows
+
+
+class LineOpener:
+    """An actor's own end of its line, opened when somebody first asks for the address.
+
+    A Ray call for every message would cost ten times the CPU.
+    """
+
+    def __init__(self, shell: object, methods: frozenset[str], codec: Codec) -> None:
+        self._line = Line(shell, methods, secrets.token_bytes(32), codec)
+        self._opening: asyncio.Task[Address] | None = None
+
+    async def address(self) -> Address:
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._line.listen(ray.util.get_node_ip_address()))
+        return await asyncio.shield(self._opening)
+
+
+class Finder:
+    """Finds the line of a lasting actor, through whatever `make` answers: its handle, made if there is none."""
+
+    def __init__(self, make: Callable[[], Any], tell: Callable[[], tuple[Any, ...]] = tuple) -> None:
+        """`tell` gives what the actor is told with the question; one that was started again has forgotten it."""
+        self._make, self._tell = make, tell
+        self._handle: Any = None
+
+    async def __call__(self) -> Address:
+        if self._handle is None:
+            self._handle = self._make()
+        try:
+            address: Address = await self._handle.address.remote(*self._tell())
+        except ACTOR_GONE:
+            self._handle = None  # the next call finds the new one, or makes it
+            raise
+        return address
+
+
+async def insist(
+    name: str, line: LineTransport, method: str, *arguments: Any, timeout_s: float | None = CALL_TIMEOUT_S
+) -> Any:
+    """Ask; one that died is replaced meanwhile, so ask again. Raises `ClusterError`."""
+    for _ in range(ATTEMPTS):
+        try:
+            return await line.call(method, *arguments, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise ClusterError(f"the {name} of the cluster does not answer: {error}") from error
+        except (OSError, *ACTOR_GONE) as error:
+            lost = error
+            await asyncio.sleep(RETRY_S)
+    raise ClusterError(f"the {name} of the cluster does not answer: {lost}") from lost

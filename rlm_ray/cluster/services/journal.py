@@ -1,0 +1,91 @@
+"""The journals of the runs of a node's drivers: one lasting actor for each such node, asked over a line."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import ray
+
+from rlm_ray.cluster.environment import storage_environment, take_storage_environment
+from rlm_ray.cluster.job_config import forget_driver_folders
+from rlm_ray.cluster.services.detached_actor import Finder, LineOpener, insist, lasting_actor
+from rlm_ray.errors import ClusterError, JournalError
+from rlm_ray.journal.protocol import CODEC, METHODS, JournalRef
+from rlm_ray.journal.server import JournalShell
+from rlm_ray.util.rpc import Address, LineTransport
+
+STORAGE_TIMEOUT_S = 300.0
+"""For a slow object store, which tries again by itself."""
+
+
+class JournalActor(JournalShell):
+    """It comes back when it dies, and opens the runs again that it is told of."""
+
+    def __init__(self) -> None:
+        forget_driver_folders()
+        super().__init__()
+        self._opener = LineOpener(self, METHODS, CODEC)
+
+    async def address(self, environment: dict[str, str]) -> Address:
+        """Where its line is. Storages are reached with the credentials of whoever asked last."""
+        take_storage_environment(environment)
+        return await self._opener.address()
+
+
+class RemoteJournal:
+    """The way to the journal actors from any process of the cluster. Raises `JournalError`."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, LineTransport] = {}
+
+    async def open(self, ref: JournalRef) -> int:
+        """Take the run over for this owner; the size of the journal so far."""
+        size: int = await self._ask("open", ref)
+        return size
+
+    async def append(self, ref: JournalRef, data: bytes) -> int:
+        """Add whole lines; the size of the journal then."""
+        size: int = await self._ask("append", ref, data)
+        return size
+
+    async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes:
+        """Whole lines from an offset on; waits so long for some."""
+        data: bytes = await self._ask("read", ref, offset, wait_s)
+        return data
+
+    async def hold(self, ref: JournalRef) -> None:
+        """Hold the run until it is closed, or this process is gone."""
+        await self._ask("hold", ref, timeout_s=None)
+
+    async def close(self, ref: JournalRef) -> None:
+        """The run is over."""
+        await self._ask("close", ref)
+
+    async def _ask(
+        self, method: str, ref: JournalRef, *arguments: Any, timeout_s: float | None = STORAGE_TIMEOUT_S
+    ) -> Any:
+        line = self._lines.get(ref.home)
+        if line is None:
+            line = self._lines[ref.home] = LineTransport(_finder(ref.home), CODEC)
+        try:
+            answer = await insist("journal", line, method, ref, *arguments, timeout_s=timeout_s)
+        except ClusterError as error:
+            raise JournalError(ref.run_id, f"cannot be recorded: {error}") from error
+        if isinstance(answer, JournalError):
+            raise answer
+        return answer
+
+
+def journal_actor(home: str) -> Any:
+    """The handle of this node's journal, made if there is none."""
+    return lasting_actor(JournalActor, f"rlm_ray.journal.{home}", node=home)
+
+
+def _finder(home: str) -> Finder:
+    return Finder(partial(journal_actor, home), lambda: (storage_environment(),))
+
+
+def home() -> str:
+    """The node of this process."""
+    return str(ray.get_runtime_context().get_node_id())

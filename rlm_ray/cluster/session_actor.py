@@ -1,0 +1,263 @@
+"""The session actor: sessions at work on one event loop, each with a sandbox process of its own.
+
+A plain class with short methods; `pool` wraps it for Ray. Expected errors are returned, not raised: they are part
+of the message, and Ray's traceback around them would cost more than the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import ray
+
+from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.cluster.context_ref import unpack
+from rlm_ray.cluster.environment import take_storage_environment
+from rlm_ray.cluster.job_config import forget_driver_folders
+from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
+from rlm_ray.cluster.ray_metrics import RayMetrics
+from rlm_ray.cluster.services.admission import RemoteAdmission
+from rlm_ray.cluster.services.journal import RemoteJournal
+from rlm_ray.cluster.services.response_cache import remote_cache
+from rlm_ray.cluster.subcalls.dispatcher import Spawner
+from rlm_ray.cluster.subcalls.leaf_calls import leaf_outcome
+from rlm_ray.cluster.subcalls.parent import Parent
+from rlm_ray.core.context import Context
+from rlm_ray.core.repl_types import Outcome
+from rlm_ray.errors import LimitReached, RLMError, SandboxError
+from rlm_ray.journal.client import JournalClient
+from rlm_ray.journal.recorder import Scribe
+from rlm_ray.llm.gateway import Gateway
+from rlm_ray.llm.litellm_client import LitellmModel, import_litellm
+from rlm_ray.sandbox.host.sandbox import Repl, SandboxHost
+from rlm_ray.sandbox.settings import Sandbox
+from rlm_ray.session.session import Completion, Session
+from rlm_ray.util.deadline import Deadline, in_time
+
+RELEASE_S = 0.005
+
+
+class SessionHost:
+    """Runs sessions and batches of plain calls."""
+
+    def __init__(self, name: str, pool: Any) -> None:
+        forget_driver_folders()
+        self._environment: dict[str, str] = {}
+        self.name = name
+        self.pool = pool
+        self._admission = RemoteAdmission()
+        self._client = AdmissionClient(name, self._admission)
+        self._journal = JournalClient(name, RemoteJournal(), observer=RayMetrics().of_run)
+        self._gateway = Gateway(LitellmModel(), self._client)
+        self._sandboxes: dict[Sandbox, asyncio.Task[SandboxHost]] = {}
+        self._roots: dict[str, Session] = {}
+        self._running: dict[asyncio.Task[Any], str] = {}
+        """Sessions at work, and the actors their parents are in."""
+        self._batches = 0
+        """Of plain calls, at work."""
+        self._left_seats: list[str] = []
+
+    async def ready(self, environment: dict[str, str]) -> str:
+        """litellm imported and a sandbox started, both at once; the id of the node this is on."""
+        self._take_environment(environment)
+        await asyncio.gather(asyncio.to_thread(import_litellm), self._warm_sandbox())
+        return str(ray.get_runtime_context().get_node_id())
+
+    async def set_environment(self, environment: dict[str, str]) -> None:
+        """Provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""
+        self._take_environment(environment)
+
+    async def run(self, spec: SessionSpec) -> Completion | RLMError:
+        """Run one session to its end."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = spec.parent
+        try:
+            async with self._scribe(spec.run, replays=spec.replays) as scribe:
+                return await self._run(spec, await unpack(spec.context), scribe)
+        except RLMError as error:
+            return error
+        finally:
+            self._running.pop(task, None)
+            if spec.lease:
+                self.pool.release.remote([self.name], spec.lease)
+
+    async def leaves(self, batch: LeafBatch) -> list[Outcome]:
+        """Make plain calls side by side; outcomes in order."""
+        self._batches += 1
+        try:
+            return await self._leaves(batch)
+        finally:
+            self._batches -= 1
+
+    async def _leaves(self, batch: LeafBatch) -> list[Outcome]:
+        context = await unpack(batch.context) if batch.context is not None else None
+        async with self._scribe(batch.run, replays=batch.replays) as scribe, asyncio.TaskGroup() as group:
+            caller = batch.run.caller(scribe)
+            tasks = [
+                group.create_task(leaf_outcome(self._gateway, caller, batch, leaf, context))
+                for leaf in batch.leaves
+            ]
+        await self._gateway.flush(batch.run.run_id)
+        return [task.result() for task in tasks]
+
+    async def open_sessions(self, run: RunTag, count: int) -> None:
+        """Count child sessions before they start. Raises `LimitReached` where the run may not have so many."""
+        refused = await self._admission.open_sessions(run.terms(), count)
+        if refused is not None:
+            raise LimitReached(refused.reason, refused.why)
+
+    def leave_seat(self, name: str) -> None:
+        """Give a leased seat back to the pool, together with others of these milliseconds."""
+        if not self._left_seats:
+            asyncio.get_running_loop().call_later(RELEASE_S, self._release)
+        self._left_seats.append(name)
+
+    async def stop(self, run_id: str, reason: str, why: str) -> bool:
+        """End a run whose root is here: its children are cancelled, its root gives what it knows."""
+        session = self._roots.get(run_id)
+        if session is not None:
+            session.stop(reason, why)
+        return session is not None
+
+    async def cancel_children_of(self, parent: str) -> None:
+        """The actor of their parent is dead: nobody wants their answers."""
+        for task, of in list(self._running.items()):
+            if of == parent:
+                task.cancel()
+
+    async def live(self) -> None:
+        """Never returns: whoever waits for it hears when this actor dies."""
+        await asyncio.Event().wait()
+
+    async def census(self) -> dict[str, Any]:
+        """What is alive here, for tests and health checks."""
+        hosts = [task.result() for task in self._sandboxes.values() if task.done() and not task.exception()]
+        return {
+            "sessions": len(self._running),
+            "batches": self._batches,
+            "tasks": len(asyncio.all_tasks()),
+            "sandboxes": sum(host.children for host in hosts),
+            "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
+        }
+
+    async def retire(self) -> bool:
+        """Close, unless something is at work here; the actor is killed after this. False: it stays."""
+        if self._running or self._batches:
+            return False
+        await self._shut()
+        return True
+
+    async def _shut(self) -> None:
+        """Close the sandboxes."""
+        for task in self._sandboxes.values():
+            host = await task
+            await host.aclose()
+        await self._client.flush()
+
+    async def _run(self, spec: SessionSpec, context: Context, scribe: Scribe) -> Completion:
+        caller = spec.run.caller(scribe)
+        session = Session(
+            path=spec.path,
+            caller=caller,
+            query=spec.query,
+            context=context,
+            settings=spec.run.settings,
+            gateway=self._gateway,
+            open_repl=partial(self._open_repl, spec),
+            follow_ups=spec.follow_ups,
+            messages=spec.messages,
+            spawn=Spawner(Parent(self, spec, context, self._gateway, caller)),
+        )
+        if not spec.path:
+            completion = await self._run_root(spec, session)
+        else:
+            async with in_time(spec.run.deadline):
+                completion = await session.run()
+            await self._gateway.flush(spec.run.run_id)
+        await scribe.written()
+        return replace(completion, trajectory=None, turns=len(session.trajectory.turns))
+
+    async def _run_root(self, spec: SessionSpec, session: Session) -> Completion:
+        """The root opens its run at the admission, and closes it whatever happens."""
+        run = spec.run
+        self._gateway.check_prices((run.settings.model_at(depth)[0] for depth in range(2)), session.caller)
+        await self._admission.open_run(run.terms())
+        self._roots[run.run_id] = session
+        try:
+            completion = await _until(run.deadline, session)
+        finally:
+            del self._roots[run.run_id]
+            await self._gateway.flush(run.run_id)
+            usage = await self._admission.close_run(run.run_id)
+        if run.settings.cache:
+            usage = replace(usage, cache_hits=await remote_cache(run.settings.cache).take_hits(run.run_id))
+        return replace(completion, usage=usage)
+
+    def _take_environment(self, environment: dict[str, str]) -> None:
+        for gone in self._environment.keys() - environment.keys():
+            os.environ.pop(gone, None)
+        take_storage_environment(environment)
+        os.environ.update(environment)
+        self._environment = environment
+
+    def _release(self) -> None:
+        seats, self._left_seats = self._left_seats, []
+        self.pool.release.remote(seats, self.name)
+
+    @asynccontextmanager
+    async def _scribe(self, run: RunTag, *, replays: bool) -> AsyncIterator[Scribe]:
+        """Who writes the run's records here, knowing what is on record where that may matter."""
+        async with self._journal.scribe(run.journal, run.settings) as scribe:
+            if replays:
+                await scribe.recall()
+            yield scribe
+
+    async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> Repl:
+        """The seed is the session's own: code that is run again draws the same numbers."""
+        host = await self._sandbox(spec.run.settings.sandbox)
+        return await host.open(context, query, seed=zlib.crc32(f"{spec.run.run_id}{spec.path}".encode()))
+
+    async def _sandbox(self, settings: Sandbox) -> SandboxHost:
+        if settings not in self._sandboxes:
+            self._sandboxes[settings] = asyncio.ensure_future(_started(settings))
+        task = self._sandboxes[settings]
+        try:
+            return await asyncio.shield(task)
+        except SandboxError:
+            self._sandboxes.pop(settings, None)
+            raise
+
+    async def _warm_sandbox(self) -> None:
+        try:
+            await self._sandbox(Sandbox())
+        except SandboxError:
+            return  # a session that needs this sandbox will say so
+
+
+async def _started(settings: Sandbox) -> SandboxHost:
+    host = SandboxHost(settings)
+    await host.start()
+    return host
+
+
+async def _until(deadline: Deadline | None, session: Session) -> Completion:
+    """Run the root, and stop it while there is still time for its last call."""
+    if deadline is None:
+        return await session.run()
+    loop = asyncio.get_running_loop()
+    left_s = max(0.0, deadline.last_call_at - time.time())
+    timer = loop.call_later(left_s, session.stop, "time_s", deadline.why)
+    try:
+        return await session.run()
+    finally:
+        timer.cancel()

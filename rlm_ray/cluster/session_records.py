@@ -1,0 +1,116 @@
+"""The journal entries of sessions, as their callers write them: a caller owns the beginning and the end, so a session
+whose actor was killed still shows, as an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rlm_ray.cluster.messages import RunTag, SessionSpec
+from rlm_ray.core.context import Context, Input, Part
+from rlm_ray.core.llm import ModelReply
+from rlm_ray.core.repl_types import Answered, Failed, Outcome
+from rlm_ray.core.reply import judge
+from rlm_ray.core.secrets import without_secrets
+from rlm_ray.errors import (
+    AuthenticationError,
+    ConfigError,
+    ContextLostError,
+    JournalError,
+    LimitReached,
+    QuotaError,
+    RLMError,
+)
+from rlm_ray.events.records import SessionEnded, SessionOpened
+from rlm_ray.events.usage import CANCELLED
+from rlm_ray.journal.recorder import Scribe
+from rlm_ray.session.session import Completion
+
+FATAL = (LimitReached, AuthenticationError, QuotaError, ConfigError, JournalError, ContextLostError)
+"""Errors nobody in the tree can mend: they go up to the root at once."""
+
+
+@dataclass(slots=True)
+class SessionEntry:
+    """A session at work."""
+
+    result: Completion | RLMError | None = None
+
+
+@contextmanager
+def under_way(
+    scribe: Scribe, spec: SessionSpec, given: Input, key: str, actor: str
+) -> Iterator[SessionEntry]:
+    """The session is sent to an actor; put its result into the entry."""
+    model, _ = spec.run.settings.model_at(spec.depth)
+    scribe.put(SessionOpened(time.time(), spec.path, spec.question, given, model, actor, spec.attempt))
+    entry = SessionEntry()
+    stop_reason, error = "lost", "ActorLostError"
+    try:
+        yield entry
+    except asyncio.CancelledError:
+        stop_reason = error = CANCELLED
+        raise
+    finally:
+        if entry.result is None:
+            gone = Completion(None, stop_reason, f"{actor} died or was told to stop")
+            scribe.put(ended(spec, gone, key, error))
+        else:
+            scribe.put(ended(spec, entry.result, key))
+
+
+def ended(spec: SessionSpec, result: Completion | RLMError, key: str, error_kind: str = "") -> SessionEnded:
+    """The record of a session's end."""
+    if isinstance(result, RLMError):
+        return SessionEnded(
+            time.time(), spec.path, "error", str(result), None, 0, type(result).__name__, spec.attempt, key
+        )
+    return SessionEnded(
+        time.time(), spec.path, result.stop_reason, result.why, result.answer, result.turns, error_kind,
+        spec.attempt, key,
+    )  # fmt: skip
+
+
+def session_key(run: RunTag, depth: int, query: str, identity: str) -> str:
+    """Names a session's question, context and all settings that shape its answer."""
+    settings = run.settings
+    models = [settings.model_at(at) for at in range(depth, depth + 2)]
+    shape = [
+        query, identity, run.context_key, depth, settings.max_depth, settings.max_iterations, settings.leaf_chars,
+        settings.profile, settings.max_tokens, without_secrets(models),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(shape, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def identity_of(given: Input, part: Part, context: Context) -> str:
+    """Names what a child reads: where it stands in the root's context, or a hash of the text."""
+    if given.start is not None:
+        return f"{given.kind} {given.start}-{given.stop}"
+    return context.part(part).fingerprint()
+
+
+def outcome_of_session(result: Completion | RLMError | None) -> Outcome:
+    """What the parent's code gets."""
+    assert result is not None
+    if isinstance(result, RLMError):
+        return failed(result)
+    if result.answer is None:
+        return Failed(result.stop_reason, result.why or "the child ended without an answer")
+    return Answered(result.answer)
+
+
+def answered(reply: ModelReply) -> Answered:
+    """A plain call's reply as its outcome."""
+    judged = judge(reply)
+    return Answered(reply.text, judged.why if judged.kind == "truncated" else "")
+
+
+def failed(error: RLMError) -> Failed:
+    """An error as the outcome of a sub-call."""
+    return Failed(type(error).__name__, str(error), error if isinstance(error, FATAL) else None)

@@ -1,0 +1,158 @@
+"""Code that stands in no fence: between tags, in a tool call written as JSON, or as the whole message."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from rlm_ray.core.python_syntax import Syntax
+
+_OPENING = re.compile(
+    r"^[ \t>]*<(?P<tag>code|execute|tool_code|python|repl|run|execute_(?:code|i?python)|ipython|code_interpreter)>",
+    re.MULTILINE | re.IGNORECASE,
+)
+_PYTHON_TAG = "<|python_tag|>"
+_END_TAGS = re.compile(r"<\|(?:eom_id|eot_id|end|im_end)\|>\s*\Z")
+_TOOL_CALL = re.compile(r"<(?P<tag>tool_call|function_call|toolcall)>", re.IGNORECASE)
+_CODE_KEYS = ("code", "source", "script", "python", "source_code", "python_code", "cell", "snippet", "input")
+_ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "tool_input", "action_input", "function", "tool_calls",
+                  "function_call")  # fmt: skip
+_OTHER_TOOLS = re.compile(r".*(bash|shell|sql|search|browser|terminal|final|answer|submit).*", re.IGNORECASE)
+_DEEPEST = 4
+_MAX_CALLS = 64
+
+_CALLS = frozenset(
+    [
+        "print",
+        "FINAL",
+        "FINAL_VAR",
+        "SUBMIT",
+        "SHOW_VARS",
+        "recursive_llm",
+        "recursive_map",
+        "map_reduce",
+        "llm_query",
+        "llm_query_batched",
+        "rlm_query",
+        "rlm_query_batched",
+        "search",
+        "bm25",
+    ]
+)
+
+
+def code_in_tags(text: str, syntax: Syntax) -> tuple[str, ...]:
+    """The code between `<code>` and its like, or behind `<|python_tag|>`."""
+    position = text.find(_PYTHON_TAG)
+    if position >= 0:
+        rest = text[position + len(_PYTHON_TAG) :]
+        code = (
+            _END_TAGS.sub("", rest[-200:])
+            if len(rest) <= 200
+            else rest[:-200] + _END_TAGS.sub("", rest[-200:])
+        )
+        return code_in_tool_call(code) or ((code.lstrip("\n"),) if code.strip() else ())
+    if "<" not in text:
+        return ()
+    return tuple(code for code in _between(text, _OPENING) if _holds_code(code, syntax))
+
+
+def code_in_tool_call(text: str) -> tuple[str, ...]:
+    """The code of tool calls written as JSON: the whole message, or between `<tool_call>` tags."""
+    whole = text.strip()
+    if not whole.startswith(("{", "[", "<")) and "<" not in whole:
+        return ()
+    found = [whole] if whole.startswith(("{", "[")) else list(islice(_between(text, _TOOL_CALL), _MAX_CALLS))
+    return tuple(code for each in found for code in _code_of_call(_json(each)))
+
+
+MAX_BARE_CHARS = 20_000
+"""A longer message without a fence is prose."""
+
+
+def is_bare_code(text: str, syntax: Syntax) -> bool:
+    """The whole message is Python and does something: prose that happens to parse does not."""
+    if not re.search(r"[(=:]|\bimport ", text[:MAX_BARE_CHARS]) or len(text) > MAX_BARE_CHARS:
+        return False
+    tree = syntax.tree(text.strip())
+    return tree is not None and _does_something(tree.body)
+
+
+def _does_something(body: list[ast.stmt]) -> bool:
+    if all(isinstance(each, ast.Expr) and _is_final(each.value) for each in body):
+        return False  # a FINAL in prose
+    assigned = sum(isinstance(each, ast.Assign | ast.AugAssign) for each in body)
+    compound = (
+        ast.For,
+        ast.While,
+        ast.With,
+        ast.FunctionDef,
+        ast.ClassDef,
+        ast.Try,
+        ast.Import,
+        ast.ImportFrom,
+        ast.If,
+    )
+    return assigned > 1 or any(
+        isinstance(each, compound) or (isinstance(each, ast.Expr | ast.Assign) and _calls(each.value))
+        for each in body
+    )
+
+
+def _calls(value: ast.expr) -> bool:
+    if isinstance(value, ast.Await):
+        value = value.value
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in _CALLS
+
+
+def _is_final(value: ast.expr) -> bool:
+    is_call = isinstance(value, ast.Call) and isinstance(value.func, ast.Name)
+    return is_call and value.func.id in {"FINAL", "FINAL_VAR"}  # type: ignore[attr-defined]  # a Call of a Name
+
+
+def _holds_code(code: str, syntax: Syntax) -> bool:
+    tree = syntax.tree(code.strip())
+    if tree is None:
+        return "\n" in code.strip() and re.search(r"[(=]", code) is not None
+    return any(not isinstance(each, ast.Expr) or isinstance(each.value, ast.Call) for each in tree.body)
+
+
+def _between(text: str, opening: re.Pattern[str]) -> Iterator[str]:
+    """What stands between tags; behind the last one that is not closed, all there is."""
+    position = 0
+    while match := opening.search(text, position):
+        close = f"</{match['tag']}>"
+        end = text.find(close, match.end())
+        yield text[match.end() : end if end >= 0 else len(text)].strip("\n")
+        if end < 0:
+            return
+        position = end + len(close)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.JSONDecoder().raw_decode(text.strip())[0]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _code_of_call(call: Any, depth: int = 0) -> Iterator[str]:
+    if depth > _DEEPEST:
+        return
+    if isinstance(call, list):
+        for each in call[:_MAX_CALLS]:
+            yield from _code_of_call(each, depth + 1)
+    elif isinstance(call, Mapping) and not _OTHER_TOOLS.fullmatch(str(call.get("name", ""))[:200]):
+        code = next(
+            (call[key] for key in _CODE_KEYS if isinstance(call.get(key), str) and call[key].strip()), None
+        )
+        if code is not None and not code.lstrip().startswith("{"):
+            yield code
+            return
+        for key in _ARGUMENT_KEYS:
+            value = call.get(key)
+            yield from _code_of_call(_json(value) if isinstance(value, str) else value, depth + 1)

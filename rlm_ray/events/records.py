@@ -1,0 +1,306 @@
+"""The facts of a run, one frozen record each; a journal is a list of them, and spans, metrics, the live view, the
+report and replay are all made from it.
+
+A **node** of the recursion tree is named by its path: the ordinals of the sub-calls that lead to it from the root,
+whose path is `()`. A session is a node with turns: a model call and a cell each. A leaf is a node with one call.
+
+- The caller writes when a session begins and ends, so one whose actor was killed still has an end, as an error.
+- Records of different actors may arrive out of order; those of one node from one actor do not.
+- A record may be written twice, with the same `id`: read it once.
+- Times are Unix seconds, of the machine that writes. Texts are empty where content is not recorded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from rlm_ray.core.context import Input
+from rlm_ray.core.llm import Usage
+from rlm_ray.core.repl_types import Variable
+from rlm_ray.errors import InputError
+
+FORMAT = 1
+
+Path: TypeAlias = tuple[int, ...]
+Role: TypeAlias = Literal["turn", "last", "direct", "leaf"]
+"""Why a model was called: a session's turn, its last call after a stop, an answer without a REPL, a plain sub-call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An attempt that failed."""
+
+    at: float
+    kind: str
+    """`rate_limited`, `server_error`, `timeout`, `connection` ...; `empty`, `tool_call` ... of a reply that was none."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunOpened:
+    """The first record; another one each time the run is taken up again."""
+
+    at: float
+    run_id: str
+    query: str
+    settings: Mapping[str, Any]
+    """Without secrets."""
+    input: Input
+    version: str
+    """Of rlm_ray."""
+    traceparent: str = ""
+    life: int = 1
+    """1, and one more with each resume."""
+    format: int = FORMAT
+    follow_ups: tuple[str, ...] = ()
+    """Further questions of a conversation; this life answers the last."""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A session is sent to an actor. Written by its caller."""
+
+    at: float
+    path: Path
+    query: str
+    input: Input
+    model: str
+    actor: str
+    attempt: int = 1
+    """2 and more: its actor died before."""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A session is over. Written by its caller. With an `error_kind` it failed."""
+
+    at: float
+    path: Path
+    stop_reason: str
+    """`answered`, what stopped it, or `error`, `lost` (its actor died), `cancelled`."""
+    why: str = ""
+    answer: str | None = None
+    turns: int = 0
+    error_kind: str = ""
+    attempt: int = 1
+    key: str = ""
+    """Names its question and context: the same key has the same answer."""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallSent:
+    """The first request of a model call goes out."""
+
+    at: float
+    path: Path
+    call: int
+    """The number of the call in its node, from 1."""
+    role: Role
+    model: str
+    key: str
+    """The hash of all that shapes the reply."""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A model call has its reply, or failed for good (`error_kind`)."""
+
+    at: float
+    path: Path
+    call: int
+    role: Role
+    model: str
+    key: str
+    started: float
+    """When it was wanted: before any wait."""
+    provider: str = ""
+    queue_wait_s: float = 0.0
+    rate_wait_s: float = 0.0
+    tries: tuple[Try, ...] = ()
+    """Attempts that failed before."""
+    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    cost_usd: float | None = None
+    finish_reason: str = ""
+    text: str = ""
+    tool_call: bool = False
+    status: str = ""
+    """The status line a turn was asked under."""
+    cache_hit: bool = False
+    repaid: bool = False
+    """The same call was under way when its process died, and may have been paid for then, too."""
+    error_kind: str = ""
+    why: str = ""
+    query: str = ""
+    """Of a leaf."""
+    input: Input | None = None
+    """Of a leaf."""
+    id: str = ""
+    reasoning: str = ""
+    """What the model thought before it replied, where the provider tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellEnded:
+    """The code of a turn has run."""
+
+    at: float
+    path: Path
+    turn: int
+    """From 1."""
+    started: float
+    waited_s: float = 0.0
+    """For sub-calls."""
+    code: str = ""
+    output: str = ""
+    output_chars: int = 0
+    error: str | None = None
+    killed: str | None = None
+    final: str | None = None
+    looked: bool = False
+    variables: tuple[Variable, ...] = ()
+    notes: tuple[str, ...] = ()
+    again: bool = False
+    """Its REPL was killed through no fault of the code, which is run once more: the model never saw this."""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MapOpened:
+    """A cell sends sub-calls out: ordinals `first` to `first + count - 1` of the session."""
+
+    at: float
+    path: Path
+    turn: int
+    first: int
+    count: int
+    sessions: int
+    """How many of them become child sessions; the others are plain calls."""
+    query: str = ""
+    """Of the first."""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MapEnded:
+    """All of its sub-calls are over."""
+
+    at: float
+    path: Path
+    first: int
+    answered: int
+    failed: int
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The last record of a life."""
+
+    at: float
+    stop_reason: str
+    """As `Result.stop_reason`, or `error`."""
+    why: str = ""
+    answer: str | None = None
+    turns: int = 0
+    seconds: float = 0.0
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    """`RunUsage.as_dict()`."""
+    error_kind: str = ""
+    id: str = ""
+
+
+NodeRecord: TypeAlias = (
+    "SessionOpened | SessionEnded | CallSent | CallEnded | CellEnded | MapOpened | MapEnded"
+)
+"""A fact of one node of the tree."""
+Record: TypeAlias = "RunOpened | NodeRecord | RunEnded"
+
+KINDS: Mapping[str, type[Any]] = MappingProxyType(
+    {
+        "run": RunOpened,
+        "session": SessionOpened,
+        "session_end": SessionEnded,
+        "sent": CallSent,
+        "call": CallEnded,
+        "cell": CellEnded,
+        "map": MapOpened,
+        "map_end": MapEnded,
+        "run_end": RunEnded,
+    }
+)
+_NAMES = {cls: kind for kind, cls in KINDS.items()}
+_FIELDS = {cls: tuple((item.name, item.default) for item in fields(cls)) for cls in KINDS.values()}
+_CONTENT = ("query", "answer", "text", "code", "output", "final", "why", "error", "status", "reasoning")
+"""Fields that hold what users, models or their code wrote."""
+
+
+def without_content(record: Record) -> Record:
+    """The same fact without what anybody wrote."""
+    changes: dict[str, Any] = {
+        name: "" for name, _ in _FIELDS[type(record)] if name in _CONTENT and getattr(record, name)
+    }
+    given = getattr(record, "input", None)
+    if given is not None:
+        changes["input"] = replace(given, sample="")
+    if isinstance(record, RunOpened):
+        changes["follow_ups"] = ()
+    if isinstance(record, CallEnded):
+        changes["tries"] = tuple(replace(item, why="") for item in record.tries)
+    if isinstance(record, CellEnded):  # a model chose the names of its variables
+        changes["variables"] = ()
+    bare: Record = replace(record, **changes)
+    return bare
+
+
+def to_line(record: Record, ident: str = "") -> bytes:
+    """One line of JSON with its newline; fields that have their default are left out. `ident` becomes its `id`."""
+    plain: dict[str, Any] = {"kind": _NAMES[type(record)]}
+    for name, default in _FIELDS[type(record)]:
+        value = getattr(record, name)
+        if value != default:
+            plain[name] = value
+    if ident:
+        plain["id"] = ident
+    return json.dumps(plain, ensure_ascii=False, default=_plain).encode("utf-8", "replace") + b"\n"
+
+
+def from_line(line: bytes | str) -> Record:
+    """The record of a line. Raises `InputError` where it is none."""
+    try:
+        plain = json.loads(line)
+        cls = KINDS[plain.pop("kind")]
+        known = {name: _typed(name, plain[name]) for name, _ in _FIELDS[cls] if name in plain}
+        record: Record = cls(**known)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        shown = line[:80] if isinstance(line, str) else line[:80].decode("utf-8", "replace")
+        raise InputError("journal", f"a line is no record of this version: {shown!r} ({error!r})") from error
+    return record
+
+
+def _plain(value: Any) -> Any:
+    if type(value) in _PLAIN_FIELDS:
+        return [getattr(value, name) for name in _PLAIN_FIELDS[type(value)]]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return repr(value)
+
+
+_PLAIN_FIELDS = {cls: tuple(item.name for item in fields(cls)) for cls in (Input, Try, Usage, Variable)}
+_ITEMS: Mapping[str, type[Any]] = MappingProxyType({"tries": Try, "variables": Variable})
+_VALUES: Mapping[str, type[Any]] = MappingProxyType({"input": Input, "usage": Usage})
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name in _ITEMS:
+        return tuple(_ITEMS[name](*item) for item in value)
+    if name in _VALUES and isinstance(value, list):
+        return _VALUES[name](*value)
+    return tuple(value) if name in {"path", "notes", "follow_ups"} else value

@@ -1,0 +1,204 @@
+"""The recursion tree of a run, built from its records, one after the other, in any order they arrive in.
+
+`RunTree.add` takes a record; nodes, their calls, cells and maps are there to read at any moment, also while the run
+goes on. A node of which nothing but a child or a call is known yet stands there without its own facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from rlm_ray.core.context import Input
+from rlm_ray.events.records import (
+    CallEnded,
+    CallSent,
+    CellEnded,
+    MapEnded,
+    MapOpened,
+    NodeRecord,
+    Path,
+    Record,
+    RunEnded,
+    RunOpened,
+    SessionEnded,
+    SessionOpened,
+)
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A session, or a leaf: a node with one call."""
+
+    path: Path
+    opened: list[SessionOpened] = field(default_factory=list)
+    """One for each attempt; empty for a leaf."""
+    ends: list[SessionEnded] = field(default_factory=list)
+    sent: dict[int, CallSent] = field(default_factory=dict)
+    """By call number; the latest of each."""
+    calls: dict[int, CallEnded] = field(default_factory=dict)
+    cells: dict[int, CellEnded] = field(default_factory=dict)
+    """By turn."""
+    lost_cells: list[CellEnded] = field(default_factory=list)
+    """Those that were run once more, for their REPL was killed through no fault of their code."""
+    maps: dict[int, MapOpened] = field(default_factory=dict)
+    """By first ordinal."""
+    map_ends: dict[int, MapEnded] = field(default_factory=dict)
+    children: list[Node] = field(default_factory=list)
+    """In the order they were first heard of."""
+
+    @property
+    def depth(self) -> int:
+        return len(self.path)
+
+    @property
+    def is_leaf(self) -> bool:
+        return not self.opened and (call := self.call) is not None and call.role == "leaf"
+
+    @property
+    def call(self) -> CallEnded | CallSent | None:
+        """The first call; a leaf's only one."""
+        return self.calls.get(1) or self.sent.get(1)
+
+    @property
+    def latest(self) -> SessionOpened | None:
+        """Its last attempt; None for a leaf."""
+        return max(self.opened, key=_order, default=None)
+
+    @property
+    def end(self) -> SessionEnded | None:
+        """How its last attempt ended; None while it goes on, and for a leaf."""
+        end, latest = max(self.ends, key=_order, default=None), self.latest
+        return end if end is None or latest is None or _order(end) >= _order(latest) else None
+
+    @property
+    def query(self) -> str:
+        if latest := self.latest:
+            return latest.query
+        call = self.calls.get(1)
+        return call.query if call is not None else ""
+
+    @property
+    def input(self) -> Input:
+        call = self.calls.get(1)
+        latest = self.latest
+        given = latest.input if latest is not None else call.input if call is not None else None
+        return given or Input()
+
+    @property
+    def model(self) -> str:
+        known = self.latest or self.call
+        return known.model if known is not None else ""
+
+    @property
+    def answer(self) -> str | None:
+        if self.is_leaf:
+            call = self.calls.get(1)
+            return call.text if call is not None and not call.error_kind else None
+        return self.end.answer if self.end is not None else None
+
+    @property
+    def started(self) -> float | None:
+        """Unix time of the first thing known of it."""
+        call = self.calls.get(1)
+        times = [session.at for session in self.opened]
+        times += [call.started] if call is not None else [sent.at for sent in self.sent.values()]
+        return min(times, default=None)
+
+    @property
+    def ended(self) -> float | None:
+        """None while it goes on."""
+        if self.is_leaf:
+            call = self.calls.get(1)
+            return None if call is None else call.at
+        return None if self.end is None else self.end.at
+
+    @property
+    def state(self) -> str:
+        """`running`, `ok`, `stopped` (by a limit, with what was known) or `error`."""
+        if self.is_leaf:
+            call = self.calls.get(1)
+            return "running" if call is None else "error" if call.error_kind else "ok"
+        if self.end is None:
+            return "running"
+        if self.end.error_kind:
+            return "error"
+        return "ok" if self.end.stop_reason == "answered" else "stopped"
+
+    @property
+    def error(self) -> str:
+        """Its failure in one line; empty where it did not fail."""
+        call = self.calls.get(1) if self.is_leaf else None
+        failed: CallEnded | SessionEnded | None = call if self.is_leaf else self.end
+        return f"{failed.error_kind}: {failed.why}" if failed is not None and failed.error_kind else ""
+
+    def add(self, record: NodeRecord) -> None:
+        """Take in a fact of this node."""
+        match record:
+            case SessionOpened():
+                self.opened.append(record)
+            case SessionEnded():
+                self.ends.append(record)
+            case CallSent():
+                self.sent[record.call] = record
+            case CallEnded():
+                self.calls[record.call] = record
+            case CellEnded(again=True):
+                self.lost_cells.append(record)
+            case CellEnded():
+                self.cells[record.turn] = record
+            case MapOpened():
+                self.maps[record.first] = record
+            case MapEnded():
+                self.map_ends[record.first] = record
+
+    def walk(self) -> Iterator[Node]:
+        """Itself and all below it, parents first. Not recursive: trees may be deep."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(reversed(node.children))
+
+
+def _order(record: SessionOpened | SessionEnded) -> tuple[int, float]:
+    """Of the beginnings and ends of one session, whatever order they arrive in."""
+    return record.attempt, record.at
+
+
+class RunTree:
+    """All that is known of a run."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.opened: list[RunOpened] = []
+        """One for each life: a resumed run has several."""
+        self.ended: RunEnded | None = None
+        self.root = Node(())
+        self.nodes: dict[Path, Node] = {(): self.root}
+        self._ids: set[str] = set()
+        for record in records:
+            self.add(record)
+
+    def add(self, record: Record) -> bool:
+        """Take a record in; False for one that was heard before."""
+        if record.id:
+            if record.id in self._ids:
+                return False
+            self._ids.add(record.id)
+        match record:
+            case RunOpened():
+                self.opened.append(record)
+                self.ended = None
+            case RunEnded():
+                self.ended = record
+            case _:
+                self.node(record.path).add(record)
+        return True
+
+    def node(self, path: Path) -> Node:
+        """The node of this path, made with its parents if nothing of it was heard yet."""
+        known = self.nodes.get(path)
+        if known is None:
+            known = self.nodes[path] = Node(path)
+            self.node(path[:-1]).children.append(known)
+        return known

@@ -1,0 +1,124 @@
+"""The cells of one session: those that run now are written down, those of an earlier life are not run for nothing.
+
+As long as every reply of a session comes from the record, the results of its code do, too. The first reply that is
+new needs the variables that the code before it made: that code is run again then, with recorded outcomes for its
+sub-calls; what it prints has been seen already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rlm_ray.core.repl_types import Answered, CellResult, Outcome
+from rlm_ray.core.state_machine import Trajectory
+from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, Path
+from rlm_ray.journal.recorder import Scribe
+from rlm_ray.journal.replay import result_of
+
+
+@dataclass(slots=True)
+class Cell:
+    """The code of one turn at work."""
+
+    turn: int
+    blocks: Sequence[str]
+    started: float
+    first: int
+    """The ordinal of its next sub-call."""
+    again: bool = False
+    """It is run once more for its variables only; what it does is on record."""
+    waited_s: float = 0.0
+    """For sub-calls."""
+    cut: int = 0
+    """Answers of sub-calls that were cut off at the token limit."""
+    result: CellResult = CellResult()  # noqa: RUF009 - frozen
+
+
+class History:
+    """What the code of a session did."""
+
+    def __init__(self, scribe: Scribe, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._scribe, self._path, self._clock = scribe, path, clock
+        self._next_ordinal = 0
+        self._first: dict[int, int] = {}
+        self._made: list[int] = []
+        """Turns whose code made the variables that the session has."""
+        self._to_run: list[int] = []
+        """Those of them that the REPL does not have."""
+        self._as_recorded = True
+
+    def status(self, turn: int) -> str | None:
+        """The status line under which an earlier life asked for this turn: the same words, the same request."""
+        return self._scribe.replay.status(self._path, turn) if self._as_recorded else None
+
+    def result(self, trajectory: Trajectory) -> CellResult | None:
+        """What the code of the last turn did in an earlier life; None where it has to be run."""
+        turn = len(trajectory.turns)
+        cell = self._scribe.replay.cell(self._path, turn)
+        self._as_recorded = self._as_recorded and trajectory.turns[-1].reply.recorded and cell is not None
+        if not self._as_recorded or cell is None:
+            return None
+        self._first[turn] = self._next_ordinal
+        self._next_ordinal += self._scribe.replay.sub_calls(self._path, turn)
+        result = result_of(cell)
+        self._made = [] if result.killed else [*self._made, turn]
+        self._to_run = list(self._made)
+        return result
+
+    def to_run_again(self) -> list[int]:
+        """Turns whose code made the variables that are there in the recorded history; once."""
+        turns, self._to_run = self._to_run, []
+        return turns
+
+    async def lost(self, cell: Cell) -> bool:
+        """The REPL was lost through no fault of its code: whether all can be run again, paying for nothing twice."""
+        if not await self._scribe.recall():
+            return False
+        self._to_run = list(self._made)
+        self._put(cell, again=True)
+        return True
+
+    def begin(self, turn: int, blocks: Sequence[str], *, again: bool) -> Cell:
+        """The code of this turn begins."""
+        first = self._first.setdefault(turn, self._next_ordinal)
+        return Cell(turn, blocks, self._clock(), first, again)
+
+    @contextmanager
+    def sending(
+        self, cell: Cell, queries: Sequence[str], sessions: int, slots: Sequence[Outcome | None]
+    ) -> Iterator[int]:
+        """The cell's sub-calls are out; the ordinal of the first of them."""
+        first, count, begun = cell.first, len(queries), self._clock()
+        cell.first += count
+        self._next_ordinal = max(self._next_ordinal, cell.first)
+        if cell.again:
+            yield first
+            return
+        query = queries[0] if queries else ""
+        self._scribe.put(MapOpened(begun, self._path, cell.turn, first, count, sessions, query))
+        try:
+            yield first
+        finally:
+            answered = sum(isinstance(slot, Answered) for slot in slots)
+            now = self._clock()
+            cell.waited_s += now - begun
+            self._scribe.put(MapEnded(now, self._path, first, answered, count - answered))
+
+    def write(self, cell: Cell) -> None:
+        """The code has run."""
+        self._made = [] if cell.result.killed else [*self._made, cell.turn]
+        self._put(cell)
+
+    def _put(self, cell: Cell, *, again: bool = False) -> None:
+        result = cell.result
+        self._scribe.put(
+            CellEnded(
+                self._clock(), self._path, cell.turn, cell.started, cell.waited_s,
+                code="\n".join(cell.blocks), output=result.output, output_chars=result.output_chars,
+                error=result.error, killed=result.killed, final=result.final, looked=result.looked,
+                variables=result.variables, notes=result.notes, again=again,
+            )
+        )  # fmt: skip

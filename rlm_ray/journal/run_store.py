@@ -1,0 +1,197 @@
+"""The folder of a run: its journal, and the blobs beside it. Finding one by what a user knows of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from rlm_ray.errors import InputError, JournalError
+from rlm_ray.events.records import Record, RunEnded, RunOpened, from_line
+from rlm_ray.journal.storage.base import Claim, Store, Writer, errors_of, filesystem
+from rlm_ray.journal.storage.local import JOURNAL, LocalStore
+from rlm_ray.journal.storage.object_store import SEGMENTS, ObjectStore
+from rlm_ray.util.filesystem import local_path
+
+_BLOCK = 1 << 16
+_FAR = 1 << 22
+"""The farthest from its end that a journal is searched for how it ended."""
+_RUN_ID = re.compile(r"\d{8}-\d{6}\b")
+
+
+class RunFolder:
+    """`<run_dir>/<run_id>`; nothing is touched before it is asked for."""
+
+    def __init__(self, run_dir: str, run_id: str, journal: str = JOURNAL) -> None:
+        self.run_id = run_id
+        path = local_path(run_dir)
+        self.address = str(path / run_id) if path is not None else f"{run_dir.rstrip('/')}/{run_id}"
+        self.warnings: list[str] = []
+        """What the last `records()` had to leave out."""
+        self._store = _store(self.address, journal)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({self.address!r})"
+
+    def exists(self) -> bool:
+        """There is a journal, be it empty."""
+        return self._store.exists()
+
+    def owner(self) -> int | None:
+        """The user id of whoever owns a local folder; None where there is none, or it lies in an object store."""
+        path = local_path(self.address)
+        with contextlib.suppress(FileNotFoundError):
+            return None if path is None else path.stat().st_uid
+        return None
+
+    def size(self) -> int:
+        """Of the journal, in bytes."""
+        return self._store.size()
+
+    def read(self, offset: int = 0, most: int | None = None) -> bytes:
+        """Whole lines of the journal from `offset`, the beginning of one; about `most` bytes, but never half a line."""
+        while True:
+            data = self._store.read(offset, None if most is None else offset + most)
+            whole = data.rfind(b"\n") + 1
+            if whole or most is None or len(data) < most:
+                return data[:whole]
+            most *= 2
+
+    def records(self) -> list[Record]:
+        """All that is known of the run, each fact once."""
+        data = self._store.read(0, None)
+        whole = data.rfind(b"\n") + 1
+        torn = len(data) - whole
+        self.warnings = [f"the last line was never finished; {torn} bytes are left out"] if torn else []
+        records, seen = [], set[str]()
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+            record = self._record(f"line {number}", line)
+            if not record.id or record.id not in seen:
+                seen.add(record.id)
+                records.append(record)
+        return records
+
+    def head(self) -> RunOpened | None:
+        """How the run began, from the first line; None while nothing is written."""
+        line = self.read(0, _BLOCK).partition(b"\n")[0]
+        record = self._record("line 1", line) if line else None
+        return record if isinstance(record, RunOpened) else None
+
+    def tail(self) -> RunEnded | None:
+        """How its last life ended, from the end of the journal; None where it goes on, or was killed."""
+        size, block = self.size(), _BLOCK
+        while True:
+            line = _last_life_line(self._store.read(max(0, size - block), size), is_all=block >= size)
+            if line is not None or block >= size or block >= _FAR:
+                break
+            block *= 4
+        record = self._record("the last line that begins or ends it", line) if line else None
+        return record if isinstance(record, RunEnded) else None
+
+    def save(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Keep a blob beside the journal: after a crash the old one, the new one or none, never a half."""
+        self._store.save(name, data)
+
+    def load(self, name: str) -> bytes | None:
+        """A blob; None where there is none of this name."""
+        return self._store.load(name)
+
+    def discard(self, name: str) -> None:
+        """Drop a blob; no such blob is no error."""
+        self._store.discard(name)
+
+    def delete(self) -> None:
+        """Journal and blobs. Refused while the run goes on."""
+        if holder := self.holder():
+            raise JournalError(self.address, f"{holder} writes this journal; stop it first")
+        self._store.delete()
+
+    def holder(self) -> Claim | None:
+        """Who writes the journal; of another host it is only known that it wrote within the last minute."""
+        return self._store.holder()
+
+    def writer(self, owner: str) -> Writer:
+        """The one right to append. `owner` names who has it, for whoever is refused."""
+        return self._store.writer(owner)
+
+    def _record(self, where: str, line: bytes) -> Record:
+        try:
+            return from_line(line)
+        except InputError as error:
+            why = f"{where} of the journal is broken ({error.why}); remove that line, or start the run again"
+            raise JournalError(self.address, why) from error
+
+
+def find_run(run: str, run_dir: str) -> RunFolder:
+    """The run of this id, of this beginning of an id, or the `last` one; or of this path or URL of folder or journal."""
+    if "/" in run or run.endswith(".jsonl"):
+        return _at(run)
+    known = list_runs(run_dir) if run_dir else []
+    if not known:
+        raise InputError("run", f"no run has left a journal in {run_dir or 'run_dir, which is empty'}")
+    fitting = known[:1] if run == "last" else [folder for folder in known if folder.run_id.startswith(run)]
+    fitting = [folder for folder in fitting if folder.run_id == run] or fitting
+    if not fitting:
+        raise InputError("run", f"none in {run_dir} begins with {run!r}; the latest is {known[0].run_id}")
+    if len(fitting) > 1:
+        names = ", ".join(folder.run_id for folder in fitting[:5])
+        raise InputError("run", f"{len(fitting)} begin with {run!r}: {names}; give more of it")
+    return fitting[0]
+
+
+def list_runs(run_dir: str) -> list[RunFolder]:
+    """The runs that left a journal here, the newest first."""
+    path = local_path(run_dir)
+    names = _local_names(path) if path is not None else _remote_names(run_dir)
+    return [RunFolder(run_dir, name) for name in sorted(names, reverse=True)]
+
+
+def _last_life_line(data: bytes, *, is_all: bool) -> bytes | None:
+    """The last whole line that begins or ends a life of the run."""
+    # JSON holds no bare newline, so this is the beginning of a line and never a part of a text.
+    lines = (b"\n" if is_all else b"") + data[: data.rfind(b"\n") + 1]
+    start = lines.rfind(b'\n{"kind": "run')
+    return lines[start + 1 : lines.index(b"\n", start + 1)] if start >= 0 else None
+
+
+def _store(address: str, journal: str) -> Store:
+    path = local_path(address)
+    if path is None:
+        return ObjectStore(*filesystem(address), address)
+    if (path / SEGMENTS).is_dir():  # brought here from an object store
+        return ObjectStore(*filesystem(f"file://{path}"), str(path))
+    return LocalStore(path, journal)
+
+
+def _local_names(run_dir: Path) -> list[str]:
+    with errors_of(str(run_dir)), contextlib.suppress(FileNotFoundError), os.scandir(run_dir) as entries:
+        names = [entry.name for entry in entries if _RUN_ID.match(entry.name)]
+        return [
+            name
+            for name in names
+            if (run_dir / name / JOURNAL).exists() or (run_dir / name / SEGMENTS).exists()
+        ]
+    return []
+
+
+def _remote_names(run_dir: str) -> list[str]:
+    fs, root = filesystem(run_dir)
+    with errors_of(run_dir), contextlib.suppress(FileNotFoundError):
+        fs.invalidate_cache(root)
+        found = [path.rstrip("/").rpartition("/")[2] for path in fs.ls(root, detail=False)]
+        return [name for name in found if _RUN_ID.match(name)]
+    return []
+
+
+def _at(address: str) -> RunFolder:
+    """The folder at an address that names it, its journal, or a segment of that."""
+    path = local_path(address)
+    parts = (str(path) if path is not None else address.rstrip("/")).split("/")
+    journal = parts.pop() if parts[-1].endswith(".jsonl") else JOURNAL
+    if parts[-1] == SEGMENTS:
+        parts.pop()
+    folder = RunFolder("/".join(parts[:-1]) or "/", parts[-1], journal)
+    if not folder.exists():
+        raise InputError("run", f"there is no journal at {address}")
+    return folder

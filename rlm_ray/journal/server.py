@@ -1,0 +1,235 @@
+"""`JournalShell` keeps the journals of runs: it appends what it is sent, and hands it on to who follows.
+
+A plain async class; `cluster/` wraps it as an actor on the driver's node. It knows nothing of records: lines come and
+go as bytes. What is acknowledged is in the run's folder.
+
+- The driver holds its run (`hold`) for as long as it lives; a run nobody holds may be taken over by a new owner.
+- After a crash of this process the next message opens the run's folder again, so nobody has to tell it anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+
+from rlm_ray.errors import JournalError
+from rlm_ray.journal.protocol import JournalRef
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.util.filesystem import local_path
+
+UNHELD_S = 10.0
+"""After so long without its driver and without news a run is closed."""
+LATE_S = 0.2
+"""What still comes in after the run was closed, such as replies to calls that were under way, keeps it open so long."""
+MOST_ORPHANED = 1_000
+KEPT_BYTES = 8 << 20
+"""How much of the end of a journal is kept in memory for those who follow."""
+MOST_BYTES = 4 << 20
+"""The most that one read answers."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Log:
+    """One open journal."""
+
+    def __init__(self, ref: JournalRef, folder: RunFolder) -> None:
+        self.owner = ref.owner
+        self.held = 0
+        self.closing: asyncio.TimerHandle | None = None
+        self._folder = folder
+        self._local = local_path(ref.run_dir) is not None
+        self._writer = folder.writer(ref.owner)
+        self._recent = bytearray()
+        self.size = self._writer.size
+        self._grown = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._pending: list[bytes] = []
+        self._batch: asyncio.Future[int] | None = None
+        self.closed = asyncio.Event()
+
+    async def append(self, data: bytes) -> int:
+        """Write it; where that is slow, together with what comes meanwhile."""
+        if self._local:
+            self._written(data, self._writer.append(data))
+            return self.size
+        self._pending.append(data)
+        if self._batch is None:
+            self._batch = asyncio.ensure_future(self._append_together())
+        return await asyncio.shield(self._batch)
+
+    async def _append_together(self) -> int:
+        """Once the batch before is written, all that has come until then; those who wait share its fate."""
+        async with self._turn:
+            batch, self._pending, self._batch = b"".join(self._pending), [], None
+            self._written(batch, await asyncio.to_thread(self._writer.append, batch))
+            return self.size
+
+    async def read(self, offset: int, wait_s: float) -> bytes:
+        """What stands from `offset` on; waits for more where there is nothing yet."""
+        if offset >= self.size:
+            grown = self._grown
+            try:
+                async with asyncio.timeout(wait_s):
+                    await grown.wait()
+            except TimeoutError:
+                return b""
+        start = self.size - len(self._recent)
+        if offset >= start:
+            return _whole_lines(self._recent, offset - start)
+        return await asyncio.to_thread(self._folder.read, offset, MOST_BYTES)
+
+    def close(self) -> None:
+        self.closed.set()
+        self._grown.set()
+        self._writer.close()
+
+    def _written(self, data: bytes, size: int) -> None:
+        self.size = size
+        self._recent += data
+        if len(self._recent) > 2 * KEPT_BYTES:
+            del self._recent[:-KEPT_BYTES]
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+
+class JournalShell:
+    """The journals of the runs whose drivers are on this node."""
+
+    def __init__(self) -> None:
+        self._logs: dict[tuple[str, str], _Log] = {}
+        self._orphaned: deque[str] = deque(maxlen=MOST_ORPHANED)
+        """Owners whose drivers are gone: what is left of their runs may not write any more."""
+        self._closed: deque[str] = deque(maxlen=MOST_ORPHANED)
+        """Owners whose runs are over."""
+        self._taken_over: deque[str] = deque(maxlen=MOST_ORPHANED)
+        """Owners that may not write any more, also when the life after theirs is over."""
+
+    async def open(self, ref: JournalRef) -> int | JournalError:
+        """Take the run over for this owner, or say who has it. The size of the journal so far."""
+        log = self._logs.get(_name(ref))
+        if log is not None and log.owner != ref.owner and ref.owner not in self._taken_over:
+            if log.held:
+                return JournalError(
+                    ref.run_id, "is running already, in another process; wait for its end, or stop it"
+                )
+            self._taken_over.append(log.owner)
+            self._drop(ref)
+        refused = self._opened(ref)
+        if refused is not None:
+            return refused
+        log = self._logs[_name(ref)]
+        self._close_later(ref, log)
+        return log.size
+
+    async def append(self, ref: JournalRef, data: bytes) -> int | JournalError:
+        """Add whole lines; the size of the journal after that."""
+        refused = self._opened(ref)
+        if refused is not None:
+            return refused
+        log = self._logs[_name(ref)]
+        try:
+            return await log.append(data)
+        except JournalError as error:
+            return error
+        finally:
+            self._close_later(ref, log)
+
+    async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes | JournalError:
+        """Whole lines from `offset` on, at most so many bytes; empty where nothing came in time."""
+        refused = self._opened(ref)
+        if refused is not None:
+            return refused
+        log = self._logs[_name(ref)]
+        try:
+            return await log.read(offset, wait_s)
+        except JournalError as error:
+            return error
+        finally:
+            self._close_later(ref, log)
+
+    async def hold(self, ref: JournalRef) -> JournalError | None:
+        """Returns when the run is closed: the driver holds it for as long as its connection lasts."""
+        if ref.owner in self._orphaned:
+            self._orphaned.remove(ref.owner)  # it was its connection only
+        refused = self._opened(ref)
+        if refused is not None:
+            return refused
+        log = self._logs[_name(ref)]
+        log.held += 1
+        try:
+            await log.closed.wait()
+        finally:
+            log.held -= 1
+            if not log.held and not log.closed.is_set():
+                self._orphaned.append(ref.owner)
+                self._drop(ref)
+        return None
+
+    async def close(self, ref: JournalRef) -> None:
+        """The run is over."""
+        self._closed.append(ref.owner)
+        log = self._logs.get(_name(ref))
+        if log is not None and log.owner == ref.owner:
+            self._drop(ref)
+
+    async def census(self) -> dict[str, int]:
+        """How many rows each table has."""
+        return {
+            "runs": sum(log.held > 0 for log in self._logs.values()),
+            "journals": len(self._logs),
+            "orphaned": len(self._orphaned),
+            "closed": len(self._closed),
+            "taken over": len(self._taken_over),
+        }
+
+    def _opened(self, ref: JournalRef) -> JournalError | None:
+        if ref.owner in self._orphaned:
+            return JournalError(ref.run_id, "has lost its driver; go on with: rlm-ray resume")
+        log = self._logs.get(_name(ref))
+        if ref.owner in self._taken_over or (log is not None and log.owner != ref.owner):
+            return JournalError(
+                ref.run_id, "was taken up by another process; this one may not write any more"
+            )
+        if log is not None:
+            return None
+        try:
+            self._logs[_name(ref)] = _Log(ref, RunFolder(ref.run_dir, ref.run_id))
+        except JournalError as error:
+            return error
+        return None
+
+    def _close_later(self, ref: JournalRef, log: _Log) -> None:
+        """A driver that died without a word must not keep its run for ever."""
+        if log.closing is not None:
+            log.closing.cancel()
+            log.closing = None
+        if not log.held and not log.closed.is_set():
+            wait_s = LATE_S if ref.owner in self._closed else UNHELD_S
+            log.closing = asyncio.get_running_loop().call_later(wait_s, self._close_unheld, ref, log)
+
+    def _close_unheld(self, ref: JournalRef, log: _Log) -> None:
+        if self._logs.get(_name(ref)) is log and not log.held:
+            self._drop(ref)
+
+    def _drop(self, ref: JournalRef) -> None:
+        log = self._logs.pop(_name(ref))
+        if log.closing is not None:
+            log.closing.cancel()
+        try:
+            log.close()
+        except JournalError as error:  # what was acknowledged is there all the same
+            _log.warning("%s", error)
+
+
+def _name(ref: JournalRef) -> tuple[str, str]:
+    return ref.run_dir, ref.run_id
+
+
+def _whole_lines(data: bytearray, start: int) -> bytes:
+    """From `start` on, about as many as may be; at least one, however long."""
+    end = data.rfind(b"\n", start, start + MOST_BYTES)
+    if end < 0:
+        end = data.find(b"\n", start)
+    return bytes(data[start : end + 1])

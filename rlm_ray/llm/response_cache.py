@@ -1,0 +1,230 @@
+"""Identical model calls are paid once: those in flight are joined, those answered before are remembered.
+
+`ResponseCache` is a plain class that `cluster/` wraps as one actor for each folder, so nobody else writes there; it
+remembers in SQLite. A key is the hash of everything that shapes the answer: model, messages, `max_tokens` and
+parameters; not the API key and not time-outs.
+
+Whoever finds no reply gets the **reservation** of the key: the right to make the call, for which others with the same
+key wait. It ends, and the next who waits takes it over,
+- when its call was answered (`keep`) or given up (`release`),
+- when its owner, a process, is gone (`attend`),
+- when its lease is over: the owner may hang.
+
+Opt-in: with a temperature above 0 a remembered answer is one of many possible ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from rlm_ray.core.llm import ModelReply, ModelRequest, Usage
+from rlm_ray.core.reply import judge
+from rlm_ray.core.thinking import split_thinking
+from rlm_ray.errors import InputError
+from rlm_ray.util.codec import Codec
+from rlm_ray.util.private_files import make_private_folder, open_private
+
+FILE = "responses.sqlite"
+MAX_REPLIES = 1_000_000
+"""The oldest beyond these are dropped."""
+DROPPED_AT_ONCE = 1_000
+MAX_COUNTED_RUNS = 10_000
+"""Runs whose hits are counted; a run that was killed never asks for them."""
+BUSY_S = 30.0
+"""How long a statement waits while another process prunes the file."""
+METHODS = frozenset({"look", "keep", "release", "attend", "take_hits", "census"})
+CODEC = Codec(ModelReply)
+_SHAPELESS = frozenset({"api_key", "timeout"})
+
+_log = logging.getLogger(__name__)
+
+
+class Reservation(Protocol):
+    """The right to make a call, for which others wait."""
+
+    async def keep(self, reply: ModelReply) -> None:
+        """The call was answered."""
+        ...
+
+    def release(self) -> None:
+        """One of those who wait makes the call; nothing happens where the reply was kept."""
+        ...
+
+
+class Remembers(Protocol):
+    """What a gateway wants of a cache."""
+
+    async def look(self, key: str, run_id: str, lease_s: float) -> ModelReply | Reservation:
+        """The reply of an identical call, before or under way; else the reservation to make it, for so long."""
+        ...
+
+
+def request_key(request: ModelRequest) -> str:
+    """Names a request by all that shapes its answer."""
+    params = {name: value for name, value in request.params.items() if name not in _SHAPELESS}
+    shape = [request.model, [asdict(message) for message in request.messages], request.max_tokens, params]
+    return hashlib.sha256(json.dumps(shape, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A call under way."""
+
+    owner: str
+    token: str
+    ends_at: float
+    over: asyncio.Future[ModelReply | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class ResponseCache:
+    """Replies by request key, in a folder of its own."""
+
+    def __init__(self, folder: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._database = open_database(folder)
+        self._count = _count(self._database)
+        self._flights: dict[str, _Flight] = {}
+        self._hits: OrderedDict[str, int] = OrderedDict()
+
+    async def look(self, key: str, run_id: str, owner: str, token: str, lease_s: float) -> ModelReply | None:
+        """The remembered reply, or that of the same call under way; None: the call is reserved for this owner.
+
+        `token` names the reservation, unique for ever; after `lease_s` somebody else may take it over.
+        """
+        while (reply := self._remembered(key)) is None:
+            flight = self._flights.get(key)
+            if flight is None or flight.ends_at <= self._clock():
+                self._land(key, None)
+                self._flights[key] = _Flight(owner, token, self._clock() + lease_s)
+                return None
+            try:
+                async with asyncio.timeout(flight.ends_at - self._clock()):
+                    reply = await asyncio.shield(flight.over)
+            except TimeoutError:
+                continue
+            if reply is not None:
+                break
+        self._hits[run_id] = self._hits.pop(run_id, 0) + 1
+        if len(self._hits) > MAX_COUNTED_RUNS:
+            self._hits.popitem(last=False)
+        return reply
+
+    async def keep(self, key: str, token: str, reply: ModelReply) -> None:
+        """The call was answered. Where the reply cannot be stored, those who wait have it all the same.
+
+        What was cut off is for them only: it is no answer to whoever asks later.
+        """
+        try:
+            if is_worth_keeping(reply):
+                self._store(key, reply)
+        except sqlite3.Error as error:
+            _log.warning("a reply could not be remembered: %s", error)
+        finally:
+            self._land(key, reply, token)
+
+    async def release(self, key: str, token: str) -> None:
+        """The call was given up: one of those who wait makes it. One that is over already changes nothing."""
+        self._land(key, None, token)
+
+    async def attend(self, owner: str) -> None:
+        """Never returns: a process waits for it as long as it lives; what it has reserved then is free."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for key in [key for key, flight in self._flights.items() if flight.owner == owner]:
+                self._land(key, None)
+
+    async def take_hits(self, run_id: str) -> int:
+        """How many calls the run did not have to make; forgotten then."""
+        return self._hits.pop(run_id, 0)
+
+    async def census(self) -> dict[str, int]:
+        """How much is kept, by table."""
+        return {"replies": self._count, "reservations": len(self._flights), "runs": len(self._hits)}
+
+    def _remembered(self, key: str) -> ModelReply | None:
+        row = self._database.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        known = _reply(row[0]) if row is not None else None
+        return known if known is not None and is_worth_keeping(known) else None
+
+    def _store(self, key: str, reply: ModelReply) -> None:
+        row = (key, json.dumps(asdict(reply)), time.time())
+        self._database.execute("INSERT OR REPLACE INTO replies (key, reply, at) VALUES (?, ?, ?)", row)
+        self._count += 1
+        if self._count > MAX_REPLIES:
+            self._database.execute(
+                "DELETE FROM replies WHERE key IN (SELECT key FROM replies ORDER BY at LIMIT ?)",
+                (DROPPED_AT_ONCE,),
+            )
+            self._count = _count(self._database)
+
+    def _land(self, key: str, reply: ModelReply | None, token: str | None = None) -> None:
+        """End a reservation; with a `token` only where it is that one."""
+        flight = self._flights.get(key)
+        if flight is None or token not in {None, flight.token}:
+            return
+        del self._flights[key]
+        if not flight.over.done():
+            flight.over.set_result(reply)
+
+
+def open_database(folder: str) -> sqlite3.Connection:
+    """The replies of a folder, made if there are none; a file of an older version is brought up to date."""
+    path = Path(folder).expanduser()
+    make_private_folder(path)
+    os.close(open_private(path / FILE, os.O_RDWR))  # SQLite gives what it makes beside it the same mode
+    database = sqlite3.connect(path / FILE, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=NORMAL")
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL, at REAL NOT NULL DEFAULT 0)"
+    )
+    if "at" not in {row[1] for row in database.execute("PRAGMA table_info(replies)")}:
+        database.execute("ALTER TABLE replies ADD COLUMN at REAL NOT NULL DEFAULT 0")
+    database.execute("CREATE INDEX IF NOT EXISTS replies_by_age ON replies (at)")
+    return database
+
+
+def prune_replies(folder: str, older_than_s: float, *, dry_run: bool = False) -> int:
+    """Drop the replies of a cache that are older than this; how many. Raises `InputError` where there is no cache."""
+    if not (Path(folder).expanduser() / FILE).exists():
+        raise InputError(folder, "holds no response cache; name the folder given as cache=")
+    database = open_database(folder)
+    try:
+        before = time.time() - older_than_s
+        (count,) = database.execute("SELECT count(*) FROM replies WHERE at < ?", (before,)).fetchone()
+        if not dry_run:
+            database.execute("DELETE FROM replies WHERE at < ?", (before,))
+            database.execute("VACUUM")
+    finally:
+        database.close()
+    return int(count)
+
+
+def _count(database: sqlite3.Connection) -> int:
+    (count,) = database.execute("SELECT count(*) FROM replies").fetchone()
+    return int(count)
+
+
+def is_worth_keeping(reply: ModelReply) -> bool:
+    """It is an answer, and a whole one."""
+    return judge(reply, takes_code=True).kind == "usable"
+
+
+def _reply(text: str) -> ModelReply:
+    plain = json.loads(text)
+    said, _ = split_thinking(plain["text"])  # older versions kept it with its thinking
+    return ModelReply(**{**plain, "text": said, "usage": Usage(**plain["usage"])})

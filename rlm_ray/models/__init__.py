@@ -1,1 +1,0 @@
-"""Who answers: litellm's providers, the embedded offline model, and scripted fakes for tests."""

@@ -1,0 +1,102 @@
+"""Draws again and again from a thread of its own. What goes wrong with a display is no reason to disturb the work.
+
+`Progress` shows a run while it goes on: hand it records and statuses from any thread, inside a `with` block.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+from rlm_ray.admission.protocol import RunStatus
+from rlm_ray.core.limits import Limits
+from rlm_ray.events.records import Record
+from rlm_ray.progress.live_state import Board
+from rlm_ray.progress.targets import Face, face_of
+
+logger = logging.getLogger(__name__)
+
+
+class Drawer:
+    """`begin` it, and `end` it; drawing stops at its first failure."""
+
+    def __init__(self, name: str, every_s: float, draw: Callable[[], None]) -> None:
+        self._every_s, self._draw = every_s, draw
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name=name, daemon=True)
+
+    def begin(self, *first: Callable[[], None]) -> None:
+        """Do these, then draw from now on."""
+        for action in first:
+            _safely(action)
+        self._thread.start()
+
+    def end(self, *last: Callable[[], None]) -> None:
+        """Draw no more, then do these."""
+        self._over.set()
+        self._thread.join()
+        for action in last:
+            _safely(action)
+
+    def _go_on(self) -> None:
+        while not self._over.wait(self._every_s) and _safely(self._draw):
+            pass
+
+
+def _safely(action: Callable[[], None]) -> bool:
+    try:
+        action()
+    except Exception:
+        logger.debug("the display cannot be shown", exc_info=True)
+        return False
+    return True
+
+
+class Progress:
+    """One display for one run. Taking a record in never draws; a thread of its own does, a few times a second."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        console: Console | None = None,
+        face: Face | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._board = Board(limits, began=clock())
+        self._face = face or face_of(console or Console(stderr=True))
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._drawer = Drawer("rlm_ray progress", self._face.every_s, self.draw)
+
+    def add(self, record: Record) -> None:
+        """A fact of the run."""
+        with self._lock:
+            self._board.add(record)
+
+    def status(self, status: RunStatus) -> None:
+        """What the admission says of the run."""
+        with self._lock:
+            self._board.status(status)
+
+    def draw(self) -> None:
+        """Show how it stands now."""
+        now = self._clock()
+        with self._lock:
+            view = self._board.view(now, self._face.rows)
+        self._face.show(view, now)
+
+    def __enter__(self) -> Self:
+        self._drawer.begin(self._face.start)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drawer.end(self.draw, self._face.stop)

@@ -1,0 +1,143 @@
+"""A `View` as lines of text for a screen of any width: narrow ones get fewer columns, never a broken line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from rlm_ray.progress import formatting
+from rlm_ray.progress.live_state import Gauge, Row, View
+
+LABEL = 22
+"""The least columns for a name; the others give way, the least telling first."""
+GIVE_WAY = (1, 0, 3)
+BAR = 20
+INDENTS = 6
+"""Deeper rows stand no further to the right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What a terminal can show."""
+
+    spinner: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+    ok: str = "✓"
+    stopped: str = "■"
+    error: str = "✗"
+    dot: str = "·"
+    full: str = "━"
+    empty: str = "━"
+
+
+ASCII = Signs("|/-\\", "+", "=", "x", "-", "#", ".")
+FRAMES_PER_S = 4
+_STYLES = {"running": "cyan", "ok": "green", "stopped": "yellow", "error": "red"}
+
+
+def lines(view: View, width: int, now: float, signs: Signs) -> list[Text]:
+    """The rows, then the figures; none is longer than `width`."""
+    if (delay := formatting.delay(view)) and view.root is not None:
+        spinner = _mark(view.root, now, signs)
+        return [
+            _cut(spinner.append(f" {delay} {signs.dot} {formatting.span(view.elapsed_s)}", "default"), width)
+        ]
+    columns = [_columns(row) for row in view.rows]
+    widths = _widths(columns, width)
+    drawn = [
+        _row(row, cells, widths, width, _mark(row, now, signs))
+        for row, cells in zip(view.rows, columns, strict=True)
+    ]
+    if rest := formatting.more(view):
+        drawn.append(_cut(Text(f"  {rest}", "dim"), width))
+    return [*drawn, *(_cut(line, width) for line in _figures(view, width, signs))]
+
+
+def _columns(row: Row) -> list[Text]:
+    """What stands right of the name."""
+    return [
+        Text(row.doing, "red" if row.state == "error" else "dim"),
+        Text(f"turn {row.turn}" if row.turn else "", "dim"),
+        Text(formatting.sub_calls(row), "bold"),
+        Text(f"{row.failed:,} failed" if row.failed else "", "red"),
+        Text(formatting.span(row.seconds), "dim"),
+    ]
+
+
+def _widths(columns: list[list[Text]], width: int) -> list[int]:
+    widths = [max(cell.cell_len for cell in cells) for cells in zip(*columns, strict=True)]
+    for place in GIVE_WAY:
+        if width - _taken(widths) < LABEL:
+            widths[place] = 0
+    return widths
+
+
+def _taken(widths: Iterable[int]) -> int:
+    return sum(column + 2 for column in widths if column)
+
+
+def _row(row: Row, cells: list[Text], widths: list[int], width: int, mark: Text) -> Text:
+    line = Text("  " * min(len(row.path), INDENTS)) + mark
+    line.append(f" {'.'.join(map(str, row.path))}" if row.path else "", "cyan")
+    line.append(f" {row.query}", "" if row.path else "bold")
+    line.truncate(max(width - _taken(widths), 1), overflow="ellipsis", pad=True)
+    for place, (cell, column) in enumerate(zip(cells, widths, strict=True)):
+        if column:
+            cell.align("left" if place == 0 else "right", column)
+            line.append("  ").append(cell)
+    return _cut(line, width)
+
+
+def _mark(row: Row, now: float, signs: Signs) -> Text:
+    frame = signs.spinner[int(now * FRAMES_PER_S) % len(signs.spinner)]
+    sign = {"running": frame, "ok": signs.ok, "stopped": signs.stopped, "error": signs.error}[row.state]
+    return Text(sign, _STYLES[row.state])
+
+
+def _figures(view: View, width: int, signs: Signs) -> Iterator[Text]:
+    gauge = view.gauge
+    money = "" if gauge is not None and gauge.name == "cost_usd" else formatting.cost(view)
+    speed = f"{formatting.number(view.tokens_per_s)} tokens/s" if view.tokens_per_s >= 1 else ""
+    sessions = f"{view.sessions_open:,} of {view.sessions:,} sessions open" if view.sessions > 1 else ""
+    calls = [
+        formatting.calls(view),
+        f"{formatting.number(view.in_flight)} in flight",
+        formatting.waits(view.waiting),
+        sessions,
+    ]
+    spent = [
+        f"{formatting.number(view.tokens)} tokens",
+        speed,
+        money,
+        formatting.retries(view),
+        formatting.span(view.elapsed_s),
+    ]
+    yield from _flow([Text(part) for part in calls if part], width, signs)
+    bar = [_bar(gauge, signs)] if gauge is not None else []
+    yield from _flow([*bar, *(Text(part) for part in spent if part)], width, signs)
+
+
+def _bar(gauge: Gauge, signs: Signs) -> Text:
+    style = "red" if gauge.share > 0.9 else "yellow" if gauge.share > 0.7 else "green"
+    full = round(gauge.share * BAR)
+    bar = Text(signs.full * full, style).append(signs.empty * (BAR - full), "bright_black")
+    return bar.append(f" {formatting.used(gauge)}", "default")
+
+
+def _flow(parts: list[Text], width: int, signs: Signs) -> Iterator[Text]:
+    """As many to a line as go into it."""
+    line = Text()
+    for part in parts:
+        if line and line.cell_len + 3 + part.cell_len > width:
+            yield line
+            line = Text()
+        line = line.append(f" {signs.dot} ", "dim").append(part) if line else part
+    if line:
+        yield line
+
+
+def _cut(line: Text, width: int) -> Text:
+    line.truncate(width, overflow="ellipsis")
+    line.rstrip()
+    return line

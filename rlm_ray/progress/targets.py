@@ -1,0 +1,176 @@
+"""Where a view is shown: `Screen` on a terminal, `Lines` in a log, `Notebook` in a cell. None of them keeps time."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.control import Control
+from rich.live import Live
+from rich.segment import ControlType
+from rich.text import Text
+
+from rlm_ray.progress import formatting
+from rlm_ray.progress.live_state import ROWS, View
+from rlm_ray.progress.render import ASCII, Signs, lines
+
+FIRST_S, NEWS_S, QUIET_S = 10.0, 3.0, 15.0
+"""A log gets its first line after so long; then at most so often when there is something to tell, and when only the
+figures have grown."""
+NOTEBOOK_WIDTH = 100
+_HTML = '<pre style="white-space:pre;line-height:1.2;font-family:monospace">{code}</pre>'
+
+
+class Face(Protocol):
+    """Shows views, one after the other, from `start` to `stop`."""
+
+    @property
+    def every_s(self) -> float:
+        """How often it wants to be shown one."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has room for."""
+
+    def start(self) -> None: ...
+
+    def show(self, view: View, now: float) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def face_of(console: Console) -> Face:
+    """What suits this console."""
+    if console.is_jupyter:
+        # it is there, for we are in it
+        return Notebook(import_module("IPython.display").display)
+    return Screen(console) if console.is_interactive else Lines(console)
+
+
+class Screen:
+    """A display that is drawn over and over at the bottom of a terminal, and is gone in the end."""
+
+    every_s = 0.25
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._signs = Signs() if console.encoding.startswith("utf") else ASCII
+        self._width = console.width
+        self._lines: list[Text] = []
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            # what is printed meanwhile appears above; but a stdout that goes elsewhere stays there
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+        )
+
+    @property
+    def rows(self) -> int:
+        return max(min(self._console.height - 7, ROWS), 1)
+
+    def start(self) -> None:
+        self._live.start()
+
+    def show(self, view: View, now: float) -> None:
+        self._fold()
+        self._lines = lines(view, self._width, now, self._signs)
+        self._live.update(_joined(self._lines), refresh=True)
+
+    def stop(self) -> None:
+        self._fold()
+        self._live.stop()
+
+    def _fold(self) -> None:
+        """A terminal that was made narrower has folded what stood there into more lines; rich does not know of them."""
+        before, self._width = self._width, self._console.width
+        if self._width < before:
+            folded = sum((line.cell_len - 1) // self._width for line in self._lines if line)
+            self._console.control(
+                Control(*[(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)] * folded)
+            )
+
+
+class Lines:
+    """A line with the time of day now and then. A run that is over soon says nothing."""
+
+    every_s = 0.5
+    rows = 1
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._view = View()
+        self._now = 0.0
+        self._said = ""
+        self._said_at = -math.inf
+        self._first_at: float | None = None
+        self._news: object = None
+
+    def start(self) -> None:
+        pass
+
+    def show(self, view: View, now: float) -> None:
+        self._view, self._now = view, now
+        if self._first_at is None:
+            self._first_at = now + FIRST_S
+        since, news = now - self._said_at, _news(view)
+        due = since >= QUIET_S or (since >= NEWS_S and news != self._news)
+        if due and now >= self._first_at:
+            self._news, self._said_at = news, now
+            self._say()
+
+    def stop(self) -> None:
+        if self._said:
+            self._say()
+
+    def _say(self) -> None:
+        line = formatting.line(self._view)
+        if line != self._said:
+            self._said = line
+            clock = time.strftime("%H:%M:%S", time.localtime(self._now))
+            self._console.print(f"{clock} {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _news(view: View) -> object:
+    """What makes a line worth writing before its time."""
+    root = view.root
+    at = (root.turn, root.sub_calls, root.failed) if root is not None else ()
+    return at, view.ended, frozenset(view.waiting)
+
+
+class Notebook:
+    """An output of a cell that is replaced, and stays as it was last. `display` is IPython's."""
+
+    every_s = 1.0
+    rows = ROWS
+
+    def __init__(self, display: Callable[..., Any]) -> None:
+        self._display = display
+        self._handle: Any = None
+
+    def start(self) -> None:
+        # from the caller's thread, so that it belongs to the caller's cell
+        self._handle = self._display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(self, view: View, now: float) -> None:
+        self._handle.update({"text/plain": formatting.line(view), "text/html": html(view, now)}, raw=True)
+
+    def stop(self) -> None:
+        pass
+
+
+def html(view: View, now: float) -> str:
+    """What a terminal of a usual width would show."""
+    console = Console(file=io.StringIO(), record=True, width=NOTEBOOK_WIDTH, force_jupyter=False)
+    console.print(_joined(lines(view, NOTEBOOK_WIDTH, now, Signs())))
+    return console.export_html(code_format=_HTML, inline_styles=True)
+
+
+def _joined(drawn: list[Text]) -> Text:
+    return Text("\n", no_wrap=True, overflow="crop").join(drawn)

@@ -1,0 +1,421 @@
+"""A run as columns: the plain, compact values that the page is made from.
+
+Nodes are named by their place, texts by theirs in `texts`. Times are seconds on the run's clock. A column whose values
+are all the same is sent as that one value.
+
+All texts of a page, each once, bounded together.
+
+A text is named by its place; place 0 is the empty text. Where all texts together are longer than the page may be, the
+longest are cut first, all at the same length, so that every text keeps its head.
+
+What a run used, summed from its calls: for the whole run, by model and by depth, and what went wrong.
+
+Which bytes of the root's context went to sub-calls, and which a model had whole in its window.
+
+A child session is given a piece and reads it through code; a plain call has the piece in its prompt.
+
+Where two answers differ, word by word.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from typing import Any, Literal, TypeAlias
+
+from rlm_ray.core.usage import RunUsage, Tallies, Tally
+from rlm_ray.events.records import CallEnded, CallSent, CellEnded, Path
+from rlm_ray.events.tree import Node
+from rlm_ray.report.run_data import (
+    Facts,
+    answer_of,
+    error_of,
+    input_of,
+    kind_of,
+    query_of,
+    run_state,
+    span_of,
+    state_of,
+)
+
+HEAD_CHARS = 200_000
+"""The most of the run's question and answer."""
+
+NODE = ("parent", "ordinal", "kind", "state", "reason", "model", "start", "end", "query", "answer", "error",
+        "input", "chars", "documents", "from", "to", "sample", "attempts", "actor")  # fmt: skip
+CALL = ("node", "number", "role", "model", "provider", "start", "end", "queue", "rate", "tries", "input", "output",
+        "cached", "reasoning", "cost", "finish", "text", "status", "hit", "error", "tool", "old")  # fmt: skip
+CELL = ("node", "turn", "start", "end", "waited", "code", "output", "output_chars", "error", "killed", "final",
+        "variables", "notes", "old")  # fmt: skip
+MAP = ("node", "turn", "first", "count", "sessions", "query", "start", "end", "answered", "failed")
+ATTEMPT = ("node", "number", "actor", "start", "end", "reason", "error")
+
+Row = tuple[Any, ...]
+
+
+def summary_of(facts: Facts) -> dict[str, Any]:
+    """What is known of a run without its nodes."""
+    return {"head": _head(facts), "totals": totals_of(facts), "coverage": asdict(coverage_of(facts))}
+
+
+def columns_of(facts: Facts) -> dict[str, Any]:
+    """A whole run."""
+    texts = Texts()
+    places = {node.path: place for place, node in enumerate(facts.nodes)}
+    tables = {
+        "nodes": table(NODE, (_node(facts, node, places, texts) for node in facts.nodes)),
+        "calls": table(CALL, _calls(facts, texts)),
+        "cells": table(CELL, _cells(facts, texts)),
+        "maps": table(MAP, _maps(facts, texts)),
+        "attempts": table(ATTEMPT, _attempts(facts, texts)),
+    }
+    return summary_of(facts) | tables | {"texts": texts.table()}
+
+
+def table(names: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
+    """Rows as columns."""
+    columns = list(zip(*rows, strict=True))
+    if not columns:
+        return {"n": 0} | dict.fromkeys(names)
+    packed = (_packed(column) for column in columns)
+    return {"n": len(columns[0])} | dict(zip(names, packed, strict=True))
+
+
+def _packed(column: tuple[Any, ...]) -> Any:
+    same = not isinstance(column[0], list | tuple) and all(value == column[0] for value in column)
+    return column[0] if same else column
+
+
+def _head(facts: Facts) -> dict[str, Any]:
+    opened = facts.tree.opened[-1] if facts.tree.opened else None
+    ended = facts.tree.ended
+    settings = json.dumps(dict(opened.settings), indent=2, default=str, ensure_ascii=False) if opened else ""
+    return {
+        "run_id": opened.run_id if opened else "",
+        "query": bounded(query_of(facts, facts.tree.root), HEAD_CHARS),
+        "answer": bounded(answer_of(facts, facts.tree.root) or "", HEAD_CHARS),
+        "answered": answer_of(facts, facts.tree.root) is not None,
+        "state": run_state(facts),
+        "why": error_of(facts, facts.tree.root),
+        "began": facts.clock.began,
+        "seconds": _number(facts.clock.last),
+        "resumes": [_number(at) for at in facts.clock.resumes],
+        "paused": _number(facts.clock.paused),
+        "version": opened.version if opened else "",
+        "model": facts.tree.root.model or (str(opened.settings.get("model", "")) if opened else ""),
+        "settings": bounded(settings, HEAD_CHARS),
+        "counted": dict(ended.usage.get("total", {})) if ended else {},
+    }
+
+
+def _node(facts: Facts, node: Node, places: dict[Path, int], texts: Texts) -> Row:
+    given = input_of(facts, node)
+    start, end = span_of(facts, node)
+    where = range_of(facts, node)
+    return (
+        places[node.path[:-1]] if node.path else -1,
+        node.path[-1] if node.path else -1,
+        texts.place(kind_of(node)),
+        texts.place(state_of(facts, node)),
+        texts.place(node.end.stop_reason if node.end else ""),
+        texts.place(node.model),
+        _number(start),
+        _number(end),
+        texts.place(query_of(facts, node)),
+        texts.place(answer_of(facts, node)),
+        texts.place(error_of(facts, node)),
+        texts.place(given.kind),
+        given.chars,
+        given.documents,
+        *(where or (None, None)),
+        texts.place(given.sample),
+        len(node.opened),
+        texts.place(node.opened[-1].actor if node.opened else ""),
+    )
+
+
+def _calls(facts: Facts, texts: Texts) -> Iterator[Row]:
+    for place, node in enumerate(facts.nodes):
+        for call in facts.calls[node.path]:
+            yield _call(facts, place, call, texts, old=node.calls[call.call] is not call)
+        for sent in node.sent.values():
+            if sent.call not in node.calls:
+                yield _sent(facts, place, sent, texts)
+
+
+def _call(facts: Facts, place: int, call: CallEnded, texts: Texts, *, old: bool) -> Row:
+    tries = [[_number(facts.clock(t.at)), texts.place(t.kind), texts.place(t.why)] for t in call.tries]
+    usage = call.usage
+    return (
+        place,
+        call.call,
+        texts.place(call.role),
+        texts.place(call.model),
+        texts.place(call.provider),
+        _number(facts.clock(call.started)),
+        _number(facts.clock(call.at)),
+        _number(call.queue_wait_s),
+        _number(call.rate_wait_s),
+        tries or 0,
+        *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens),
+        _number(call.cost_usd, 9),
+        texts.place(call.finish_reason),
+        texts.place(call.text),
+        texts.place(call.status),
+        int(call.cache_hit),
+        texts.place(f"{call.error_kind}: {call.why}" if call.error_kind else ""),
+        int(call.tool_call),
+        int(old),
+    )
+
+
+def _sent(facts: Facts, place: int, sent: CallSent, texts: Texts) -> Row:
+    """A call that has no end."""
+    start = _number(facts.clock(sent.at))
+    names = (texts.place(sent.role), texts.place(sent.model), 0)
+    return (place, sent.call, *names, start, None, 0, 0, 0, 0, 0, 0, 0, None, 0, 0, 0, 0, 0, 0, 0)
+
+
+def _cells(facts: Facts, texts: Texts) -> Iterator[Row]:
+    for place, node in enumerate(facts.nodes):
+        for cell in facts.cells[node.path]:
+            yield _cell(facts, place, cell, texts, old=node.cells[cell.turn] is not cell)
+
+
+def _cell(facts: Facts, place: int, cell: CellEnded, texts: Texts, *, old: bool) -> Row:
+    variables = [[texts.place(v.name), texts.place(v.kind), v.size] for v in cell.variables]
+    return (
+        place,
+        cell.turn,
+        _number(facts.clock(cell.started)),
+        _number(facts.clock(cell.at)),
+        _number(cell.waited_s),
+        texts.place(cell.code),
+        texts.place(cell.output),
+        cell.output_chars,
+        texts.place(cell.error),
+        texts.place(cell.killed),
+        texts.place(cell.final),
+        variables or 0,
+        [texts.place(note) for note in cell.notes] or 0,
+        int(old),
+    )
+
+
+def _maps(facts: Facts, texts: Texts) -> Iterator[Row]:
+    for place, node in enumerate(facts.nodes):
+        for opened in sorted(node.maps.values(), key=lambda opened: opened.first):
+            ended = node.map_ends.get(opened.first)
+            yield (
+                *(place, opened.turn, opened.first, opened.count, opened.sessions, texts.place(opened.query)),
+                _number(facts.clock(opened.at)),
+                _number(facts.clock(ended.at)) if ended else None,
+                *((ended.answered, ended.failed) if ended else (None, None)),
+            )
+
+
+def _attempts(facts: Facts, texts: Texts) -> Iterator[Row]:
+    """Of sessions that had more than one, or whose only one was lost."""
+    for place, node in enumerate(facts.nodes):
+        ends = {end.attempt: end for end in node.ends}
+        if len(node.opened) < 2 and all(end.stop_reason != "lost" for end in ends.values()):
+            continue
+        for opened in node.opened:
+            end = ends.get(opened.attempt)
+            yield (
+                *(place, opened.attempt, texts.place(opened.actor), _number(facts.clock(opened.at))),
+                _number(facts.clock(end.at)) if end else None,
+                texts.place(end.stop_reason if end else ""),
+                texts.place(
+                    f"{end.error_kind}: {end.why}" if end and end.error_kind else end.why if end else ""
+                ),
+            )
+
+
+def _number(value: float | None, digits: int = 4) -> float | int | None:
+    """Short in JSON, which knows no infinities."""
+    if value is None or not math.isfinite(value):
+        return None
+    rounded = round(value, digits)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+EACH_CHARS = 20_000
+"""The most of one text."""
+ALL_CHARS = 12_000_000
+"""The most of all of them."""
+
+
+class Texts:
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {"": 0}
+
+    def place(self, text: str | None) -> int:
+        """Where this text stands."""
+        return self._places.setdefault(text or "", len(self._places))
+
+    def table(self, each: int = EACH_CHARS, all_chars: int = ALL_CHARS) -> list[str | list[str | int]]:
+        """The texts by place; one that had to be cut comes with its true length."""
+        texts = list(self._places)
+        most = longest([len(text) for text in texts], each, all_chars)
+        return [bounded(text, most) for text in texts]
+
+
+def bounded(text: str, most: int) -> str | list[str | int]:
+    """The text, or its head and its true length."""
+    return text if len(text) <= most else [text[:most], len(text)]
+
+
+def longest(lengths: Sequence[int], each: int, all_chars: int) -> int:
+    """The length, at most `each`, to which texts may be kept so that all stay within `all_chars`."""
+    if sum(min(length, each) for length in lengths) <= all_chars:
+        return each
+    left, room = len(lengths), all_chars
+    for length in sorted(lengths):
+        if length * left > room:
+            return max(room, 0) // left
+        room -= length
+        left -= 1
+    return each
+
+
+def usage_of(facts: Facts) -> RunUsage:
+    """Sums over all calls, those of lost attempts too: they were paid for."""
+    tallies = Tallies()
+    hits = 0
+    for path, calls in facts.calls.items():
+        for call in calls:
+            hits += call.cache_hit
+            tallies.add(call.model, len(path), tally_of(call))
+    sessions = sum(len(node.opened) for node in facts.nodes)
+    return RunUsage(tallies.rows(), sessions, hits)
+
+
+def tally_of(call: CallEnded) -> Tally:
+    """One call. An answer out of the cache used nothing."""
+    if call.cache_hit:
+        return Tally()
+    answered = not call.error_kind
+    return Tally(
+        calls=int(answered),
+        attempts=len(call.tries) + 1,
+        retries=len(call.tries),
+        unpriced=int(answered and call.cost_usd is None),
+        input_tokens=call.usage.input_tokens,
+        output_tokens=call.usage.output_tokens,
+        cached_tokens=call.usage.cached_tokens,
+        reasoning_tokens=call.usage.reasoning_tokens,
+        cost_usd=call.cost_usd or 0.0,
+        queue_wait_s=call.queue_wait_s,
+        rate_wait_s=call.rate_wait_s,
+    )
+
+
+def totals_of(facts: Facts) -> dict[str, Any]:
+    """Plain values for the page."""
+    calls = [call for some in facts.calls.values() for call in some]
+    cells = [cell for some in facts.cells.values() for cell in some]
+    lost = [end for node in facts.nodes for end in node.ends if end.stop_reason == "lost"]
+    return usage_of(facts).as_dict() | {
+        "nodes": len(facts.nodes) if facts.clock.began else 0,
+        "depth": max(node.depth for node in facts.nodes),
+        "states": dict(Counter(state_of(facts, node) for node in facts.nodes)),
+        "failed_calls": sum(bool(call.error_kind) for call in calls),
+        "cells": len(cells),
+        "cell_errors": sum(cell.error is not None for cell in cells),
+        "killed_repls": sum(cell.killed is not None for cell in cells),
+        "lost_sessions": len(lost),
+        "tries": dict(Counter(attempt.kind for call in calls for attempt in call.tries)),
+    }
+
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    total: int
+    """Bytes of the root's context, as far as the records tell."""
+    given: int
+    """Bytes that any sub-call was given."""
+    read: int
+    """Bytes that stood in the prompt of a plain call that answered."""
+    by_depth: dict[int, int]
+
+
+def coverage_of(facts: Facts) -> Coverage:
+    ranges = {node.path: found for node in facts.nodes if (found := range_of(facts, node)) is not None}
+    below = [node for node in facts.nodes if node.path and node.path in ranges]
+    read = [node for node in facts.nodes if node.path in ranges and _has_read(facts, node)]
+    depths = sorted({node.depth for node in below})
+    at_depth = {depth: [ranges[node.path] for node in below if node.depth == depth] for depth in depths}
+    total = _total(facts, ranges.values())
+    return Coverage(
+        total,
+        given=covered(ranges[node.path] for node in below),
+        read=covered(ranges[node.path] for node in read),
+        by_depth={depth: covered(found) for depth, found in at_depth.items()},
+    )
+
+
+def range_of(facts: Facts, node: Node) -> Range | None:
+    """Where its input lies in the root's context; None where it is a text of its own."""
+    given = input_of(facts, node)
+    if given.start is None or given.stop is None or given.stop <= given.start:
+        return None
+    return given.start, given.stop
+
+
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """The same bytes, in order, as ranges that neither touch nor overlap."""
+    found: list[Range] = []
+    for start, stop in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return found
+
+
+def covered(ranges: Iterable[Range]) -> int:
+    """How many bytes these are, each counted once."""
+    return sum(stop - start for start, stop in merged(ranges))
+
+
+def _has_read(facts: Facts, node: Node) -> bool:
+    return kind_of(node) in {"leaf", "direct"} and state_of(facts, node) == "ok"
+
+
+def _total(facts: Facts, ranges: Iterable[Range]) -> int:
+    root = input_of(facts, facts.tree.root)
+    return max([root.stop or root.chars, *(stop for _, stop in ranges)])
+
+
+Change: TypeAlias = Literal["same", "gone", "new"]
+
+COMPARED_CHARS = 20_000
+"""Of each answer; the time grows with the square."""
+_WORDS = re.compile(r"\S+\s*|\s+")
+
+
+def changes(before: str, after: str) -> list[tuple[Change, str]]:
+    """Pieces in order: without the new ones they are `before`, without those that are gone `after`."""
+    old = _WORDS.findall(before[:COMPARED_CHARS])
+    new = _WORDS.findall(after[:COMPARED_CHARS])
+    found: list[tuple[Change, str]] = []
+    for _, start, stop, begin, end in _steps(old, new):
+        if old[start:stop] == new[begin:end]:
+            found.append(("same", "".join(old[start:stop])))
+            continue
+        found += [("gone", "".join(old[start:stop]))] if stop > start else []
+        found += [("new", "".join(new[begin:end]))] if end > begin else []
+    return found
+
+
+def _steps(old: list[str], new: list[str]) -> list[tuple[str, int, int, int, int]]:
+    return list(SequenceMatcher(None, old, new).get_opcodes())

@@ -1,0 +1,116 @@
+"""Many questions about one context, in one REPL that keeps its variables.
+
+A conversation is one run, and each question a life of it: what was answered before comes from the record and is not
+paid again, and the code that made the variables is run again first (`journal.history`). So nothing is held between
+two questions, and a lost actor or driver costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rlm_ray.config import Settings
+from rlm_ray.core.context import Context
+from rlm_ray.errors import ConfigError
+from rlm_ray.journal.run_store import RunFolder, find_run
+from rlm_ray.runs.context_store import noted_fingerprint
+from rlm_ray.runs.run import Result, Run, answer_of, checked_query, new_run_id
+from rlm_ray.runs.run_history import Earlier, earlier_lives
+from rlm_ray.util.run_sync import run_sync
+
+_KEPT = frozenset({"answered", "max_iterations", "no_code"})
+"""A question that ended otherwise is not part of what the model remembers."""
+
+
+class Conversation:
+    """Asks one question after the other; `with rlm.session(context) as s: s.ask(query)`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        context: Context,
+        *,
+        paths: Sequence[Path] = (),
+        run: str = "",
+    ) -> None:
+        """`run` is an earlier conversation to go on with."""
+        if not settings.record_content:
+            raise ConfigError(
+                "record_content", "a session goes on from its record; leave it on, or ask single questions"
+            )
+        self._own_folder = None if settings.run_dir else tempfile.TemporaryDirectory(prefix="rlm_ray-")
+        run_dir = settings.run_dir if self._own_folder is None else self._own_folder.name
+        self._settings = replace(settings, run_dir=run_dir)
+        self._context, self._paths = context, paths
+        self._asked: tuple[str, ...] = ()
+        self._earlier = Earlier(new_run_id())
+        if run:
+            self._go_on_with(find_run(run, run_dir))
+
+    @property
+    def run_id(self) -> str:
+        return self._earlier.run_id
+
+    def ask(self, query: str) -> str:
+        """The answer. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
+        return run_sync(self.aask(query))
+
+    async def aask(self, query: str) -> str:
+        """`ask` for an event loop."""
+        return answer_of(await self.arun(query))
+
+    def run(self, query: str) -> Result:
+        """The answer and how it came about; `usage` is that of the whole conversation."""
+        return run_sync(self.arun(query))
+
+    async def arun(self, query: str) -> Result:
+        """`run` for an event loop. One question at a time."""
+        first, *others = (*self._asked, checked_query(query))
+        run = Run(
+            self._settings,
+            first,
+            self._context,
+            follow_ups=others,
+            paths=self._paths,
+            earlier=self._earlier,
+        )
+        await run.start()
+        try:
+            return await run.result()
+        finally:
+            await asyncio.to_thread(self._learn_what_is_on_record)
+
+    def close(self) -> None:
+        """Forget what is not to last. Its record lasts where `run_dir` says."""
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
+
+    def _learn_what_is_on_record(self) -> None:
+        folder = RunFolder(self._settings.run_dir, self.run_id)
+        if folder.exists() and folder.head() is not None:
+            self._go_on_with(folder)
+
+    def _go_on_with(self, folder: RunFolder) -> None:
+        self._earlier = earlier = earlier_lives(folder, noted_fingerprint(folder))
+        asked = (earlier.query, *earlier.follow_ups)
+        self._asked = asked if earlier.end is not None and earlier.end.stop_reason in _KEPT else asked[:-1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *how: object) -> None:
+        self.close()

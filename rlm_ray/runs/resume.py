@@ -1,0 +1,97 @@
+"""Taking a run up again that was killed or stopped: from its record, paying for nothing twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rlm_ray.config import Settings, settings_as_table, settings_from_table
+from rlm_ray.core.context import Context
+from rlm_ray.core.llm import Message
+from rlm_ray.core.trusted_settings import destinations, value_at, without
+from rlm_ray.errors import ConfigError, InputError, JournalError
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.runs import context_store
+from rlm_ray.runs.context_loader import read_context
+from rlm_ray.runs.run import Result, Run
+from rlm_ray.runs.run_history import Earlier, earlier_lives
+
+PATIENCE_S = 2.0
+
+
+def take_up(
+    folder: RunFolder,
+    context: Any,
+    change: Callable[[Settings], Settings],
+    messages: Sequence[Message] = (),
+    *,
+    trust_record: bool = False,
+) -> Run | Result:
+    """The next life of a run, to be started; or its result, where it has its answer and nothing shall differ now.
+
+    `change` makes the new settings of the recorded ones, which hold no keys. Without `trust_record` it is also the one
+    to say where questions and keys go: a record may have been written by anybody. Raises `ConfigError` where it does
+    not. `messages` are those of a conversation that is one plain call.
+    """
+    _wait_until_free(folder)
+    earlier = earlier_lives(folder)
+    run_dir = folder.address.rpartition("/")[0]
+    withheld = destinations(without(earlier.settings, {"run_dir": 1}))
+    settings = replace(change(settings_from_table(earlier.settings)), run_dir=run_dir)
+    if context is None and earlier.answered(settings_as_table(settings)):
+        return _result(earlier, run_dir)
+    if not trust_record:
+        settings = replace(change(settings_from_table(without(earlier.settings, withheld))), run_dir=run_dir)
+        _check_given(settings, withheld)
+    source, fingerprint = _context(folder, context, trust_record=trust_record)
+    earlier = replace(earlier, fingerprint=fingerprint)
+    return Run(
+        settings, earlier.query, source, follow_ups=earlier.follow_ups, earlier=earlier, messages=messages
+    )
+
+
+def _check_given(settings: Settings, withheld: Mapping[str, Any]) -> None:
+    """The caller has said something in place of each setting that is not taken from the record."""
+    table, defaults = settings_as_table(settings), settings_as_table(Settings())
+    for name, recorded in withheld.items():
+        if value_at(table, name) in (None, "", value_at(defaults, name)):
+            why = f"was {recorded!r} in the record, which anybody may have written; give it again, or trust the record"
+            raise ConfigError(name, f"{why} (--trust-record, trust_record=True)")
+
+
+def _wait_until_free(folder: RunFolder) -> None:
+    """A driver that was killed a moment ago takes its journal with it a moment later."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (holder := folder.holder()) is not None:
+        if time.monotonic() > deadline:
+            why = f"is running: {holder} writes its record; wait for its end, or stop it"
+            raise JournalError(folder.run_id, why)
+        time.sleep(0.1)
+
+
+def _context(folder: RunFolder, given: Any, *, trust_record: bool) -> tuple[Context, str]:
+    """The context to go on with, and the fingerprint of the one before; empty where that is not known."""
+    if given is None:
+        if not trust_record and (paths := context_store.noted_paths(folder)):
+            what = ", ".join(paths[:3]) + (" ..." if len(paths) > 3 else "")
+            why = f"read {what}, says its record, which anybody may have written; name the input again, or trust the record"
+            raise InputError(folder.run_id, f"{why} (--trust-record, trust_record=True)")
+        return context_store.kept(folder)
+    return read_context(given), context_store.noted_fingerprint(folder)
+
+
+def _result(earlier: Earlier, run_dir: str) -> Result:
+    end = earlier.end
+    assert end is not None
+    return Result(
+        end.answer,
+        end.stop_reason,
+        end.why,
+        earlier.run_id,
+        end.turns,
+        end.seconds,
+        earlier.usage,
+        run_dir=run_dir,
+    )

@@ -1,0 +1,262 @@
+"""One run under way, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlm_ray.config import Settings, settings_as_table
+from rlm_ray.core.context import Context, encoded
+from rlm_ray.core.llm import Message
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import InputError, JournalError, LimitReached
+from rlm_ray.events.records import Record
+from rlm_ray.events.tree import RunTree
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.runs import context_store
+from rlm_ray.runs.run_history import Earlier
+
+if TYPE_CHECKING:
+    from rlm_ray.cluster.run_attempt import Observer
+    from rlm_ray.cluster.run_driver import RootRun
+    from rlm_ray.session.session import Completion
+    from rlm_ray.tracing.setup import TracedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended; nothing that is known is lost."""
+
+    answer: str | None
+    stop_reason: str
+    """`answered`, or what stopped the run: `max_iterations`, `no_code`, `cost_usd`, `time_s`, `interrupted` ..."""
+    why: str
+    """One sentence where the stop was not the model's own."""
+    run_id: str
+    turns: int
+    seconds: float
+    usage: RunUsage = field(default_factory=RunUsage)
+    """What the whole tree used, as its providers counted it, per model and per depth."""
+    trace_id: str = ""
+    """Of its OpenTelemetry trace; empty where none was made."""
+    run_dir: str = ""
+    """Where its folder lies; empty where no record was kept."""
+
+    @property
+    def answered(self) -> bool:
+        return self.stop_reason == "answered"
+
+    @property
+    def tree(self) -> RunTree:
+        """All sessions, calls and cells of the run, from its record."""
+        return RunTree(self._records())
+
+    def report(self, path: str | Path) -> Path:
+        """Write one self-contained HTML page about the run."""
+        from rlm_ray.report import write_report
+
+        write_report(self._records(), Path(path))
+        return Path(path)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return plain | {"usage": self.usage.as_dict()}
+
+    def _records(self) -> list[Record]:
+        if not self.run_dir:
+            raise JournalError(self.run_id, "keeps no record; give a run_dir")
+        return RunFolder(self.run_dir, self.run_id).records()
+
+
+class Run:
+    """One life of a run: `start` it, `await result()`; stop or cancel it meanwhile."""
+
+    def __init__(  # noqa: PLR0913 - a question, and how to carry it out
+        self,
+        settings: Settings,
+        query: str,
+        context: Context,
+        *,
+        follow_ups: Sequence[str] = (),
+        paths: Sequence[Path] = (),
+        observers: Sequence[Observer] = (),
+        traceparent: str = "",
+        earlier: Earlier | None = None,
+        lasting: bool = True,
+        messages: Sequence[Message] = (),
+    ) -> None:
+        """With `follow_ups`, the last of them is answered; the others and `query` are on record.
+
+        With `messages`, a root that answers directly asks exactly these, and `query` only tells what it is about.
+        Not `lasting`: nobody goes on with it where this process dies; without an answer its context is kept then."""
+        self.run_id = earlier.run_id if earlier else new_run_id()
+        self.settings, self._query, self._paths = settings, query, paths
+        self._follow_ups = tuple(follow_ups)
+        self._context = replace(context, origin=0)
+        self._observers = list(observers)
+        self._traceparent = traceparent
+        self._earlier = earlier
+        self._lasting = lasting
+        self._messages = tuple(messages)
+        self._started = time.monotonic()
+        self._engine: Any = None
+        self._root: RootRun | None = None
+        self._work: asyncio.Task[Result] | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """It leaves a folder from which it can be taken up again."""
+        return bool(self.settings.run_dir) and self.settings.record_content
+
+    def watch(self, observer: Observer) -> None:
+        """Tell this one, too; before the start."""
+        self._observers.append(observer)
+
+    async def start(self) -> None:
+        """Begin, and return at once."""
+        self._work = asyncio.create_task(self._run(), name=self.run_id)
+
+    async def result(self) -> Result:
+        """Wait for the end. Cancelling this cancels the run."""
+        assert self._work is not None
+        return await self._work
+
+    async def stop(self, reason: str = "interrupted", why: str = "the run was interrupted") -> None:
+        """End the run early: what runs below the root is cancelled, and `result()` gives what is known."""
+        if self._root is not None and await self._engine.carry_out(self._root.stop(reason, why)):
+            return
+        if self._work is not None:
+            self._work.cancel()
+
+    @property
+    def actor(self) -> str | None:
+        """The session actor its root is in; None before and after that."""
+        return self._root.actor if self._root is not None else None
+
+    def interrupted(self) -> Result:
+        """The result of a run that was stopped before its root had begun."""
+        why = "the run was interrupted before it began"
+        return Result(None, "interrupted", why, self.run_id, 0, time.monotonic() - self._started)
+
+    async def _run(self) -> Result:
+        # Ray takes seconds to import and to start: only who runs something pays for that
+        from rlm_ray.cluster.driver import Engine
+        from rlm_ray.cluster.run_driver import RootRun
+
+        async with AsyncExitStack() as stack:
+            self._engine = await Engine.connect(self.settings.cluster)
+            traced = traced_life(self.run_id, self.settings, self._traceparent)
+            if traced is not None:
+                stack.callback(traced.close)
+                self._observers.append(traced)
+            self._root = RootRun(self._engine, self._order(traced), self._observers)
+            async with self._context_kept() as kept:
+                try:
+                    completion = await self._engine.carry_out(self._root.run())
+                finally:
+                    self._root = None
+                kept.answered = completion.stop_reason == "answered"
+        return self._result(completion, traced)
+
+    def _order(self, traced: TracedRun | None) -> Any:
+        from rlm_ray.cluster.run_attempt import Order
+
+        earlier = self._earlier or Earlier(self.run_id)
+        return Order(
+            self.run_id,
+            self.settings,
+            self._query,
+            self._context,
+            settings_as_table(self.settings),
+            traced.traceparent if traced is not None else self._traceparent,
+            earlier.lives,
+            earlier.usage,
+            earlier.context_key(self._context),
+            self._follow_ups,
+            self._messages,
+        )
+
+    @asynccontextmanager
+    async def _context_kept(self) -> AsyncIterator[_Kept]:
+        """The context lies in the run's folder for as long as the run may be taken up again."""
+        kept = _Kept()
+        if not self.is_recorded:
+            yield kept
+            return
+        folder = RunFolder(self.settings.run_dir, self.run_id)
+        keep = partial(context_store.keep, folder, self._context, self._paths)
+        keeping = asyncio.create_task(asyncio.to_thread(keep)) if self._lasting else None
+        try:
+            yield kept
+        finally:
+            with contextlib.suppress(JournalError):  # the journal itself has said what is wrong there
+                if keeping is not None or not kept.answered:
+                    await asyncio.shield(keeping or asyncio.create_task(asyncio.to_thread(keep)))
+                if keeping is not None and kept.answered:
+                    await asyncio.to_thread(context_store.forget, folder)
+
+    def _result(self, completion: Completion, traced: TracedRun | None) -> Result:
+        return Result(
+            completion.answer,
+            completion.stop_reason,
+            completion.why,
+            self.run_id,
+            completion.turns,
+            time.monotonic() - self._started,
+            completion.usage,
+            traced.trace_id if traced is not None else "",
+            self.settings.run_dir,
+        )
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A context in a run's folder."""
+
+    answered: bool = False
+    """The run has its answer, and the context can go."""
+
+
+def answer_of(result: Result) -> str:
+    """Raises `LimitReached`, with what is known, where something stopped the run."""
+    if not result.answered or result.answer is None:
+        raise LimitReached(result.stop_reason, result.why, result.answer)
+    return result.answer
+
+
+def checked_query(query: str) -> str:
+    """The question. Raises `InputError` where it is none."""
+    if not isinstance(query, str):
+        raise InputError("query", f"must be a str; got {type(query).__name__}")
+    if not query.strip():
+        raise InputError("query", "is empty; ask a question")
+    encoded(query, "query")
+    return query
+
+
+def new_run_id() -> str:
+    """Unique, and in the order of time, within a second too."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 16:04x}{secrets.token_hex(4)}"
+
+
+def traced_life(run_id: str, settings: Settings, traceparent: str) -> TracedRun | None:
+    """Spans and metrics of a life of a run, where the environment or the application wants them."""
+    wanted = any(name.startswith("OTEL_") for name in os.environ)
+    if not wanted and "opentelemetry.sdk.trace" not in sys.modules:
+        return None
+    from rlm_ray.tracing.setup import traced_run
+
+    return traced_run(run_id, settings.tracing, traceparent)

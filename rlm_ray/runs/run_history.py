@@ -1,0 +1,99 @@
+"""What earlier lives of a run leave to the next one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlm_ray.core.context import Context
+from rlm_ray.core.secrets import HIDDEN
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import JournalError
+from rlm_ray.events.records import RunEnded, RunOpened
+from rlm_ray.events.usage import usage_of
+from rlm_ray.journal.run_store import RunFolder
+
+_SHAPELESS = frozenset(
+    {
+        "run_dir",
+        "record_content",
+        "on_journal_error",
+        "cache",
+        "tenant",
+        "weight",
+        "limits",
+        "rates",
+        "cluster",
+    }
+    | {"tracing", "timeout", "attempts", "prices"}
+)
+"""Settings that an answer does not depend on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The lives of a run so far; none for a new one."""
+
+    run_id: str
+    lives: int = 0
+    usage: RunUsage = field(default_factory=RunUsage)
+    fingerprint: str = ""
+    """Of the first context; empty where it is not known."""
+    query: str = ""
+    follow_ups: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """As the last life was begun."""
+    end: RunEnded | None = None
+    """Of the last life; None where it was killed."""
+
+    def context_key(self, context: Context) -> str:
+        """Empty where the context is the one the run began with, else its own name."""
+        now = context.fingerprint() if self.fingerprint else ""
+        return "" if now == self.fingerprint else now
+
+    def answered(self, settings: Mapping[str, Any]) -> bool:
+        """There is nothing left to do: it has its answer, and nothing that shapes it is different now."""
+        if self.end is None or self.end.stop_reason != "answered":
+            return False
+        return _shape(self.settings) == _shape(settings)
+
+
+def earlier_lives(folder: RunFolder, fingerprint_: str = "") -> Earlier:
+    """Read them. Raises `JournalError` where there is nothing to go on from."""
+    if (owner := folder.owner()) not in (None, os.geteuid()):
+        why = f"belongs to another user (uid {owner}), whose word its settings are; copy it to a folder of your own first"
+        raise JournalError(folder.run_id, why)
+    records = folder.records()
+    opened = [record for record in records if isinstance(record, RunOpened)]
+    if not opened:
+        raise JournalError(folder.run_id, "has no beginning on record; ask the question again")
+    if not opened[-1].query:
+        raise JournalError(
+            folder.run_id, "was recorded without content (record_content=False); ask the question again"
+        )
+    last = records[-1]
+    end = next((record for record in reversed(records) if isinstance(record, RunEnded | RunOpened)), last)
+    return Earlier(
+        folder.run_id,
+        len(opened),
+        usage_of(records),
+        fingerprint_,
+        opened[-1].query,
+        opened[-1].follow_ups,
+        opened[-1].settings,
+        end if isinstance(end, RunEnded) else None,
+    )
+
+
+def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without secrets: whoever goes on gives them anew, or not where nothing is left to do."""
+    shape: dict[str, Any] = _shown({name: settings[name] for name in settings if name not in _SHAPELESS})
+    return shape
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _shown(inner) for name, inner in value.items() if inner != HIDDEN}
+    return value

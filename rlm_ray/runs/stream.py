@@ -1,0 +1,57 @@
+"""A run as a stream: its records as they are written, and its result at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import TypeAlias, TypeVar
+
+from rlm_ray.events.records import Record
+from rlm_ray.runs.run import Result, Run
+
+Event: TypeAlias = "Record | Result"
+T = TypeVar("T")
+
+
+class Heard:
+    """An observer that hands records over to the loop it was made in."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.records: asyncio.Queue[Record | None] = asyncio.Queue()
+
+    def add(self, record: Record) -> None:
+        """From any thread."""
+        self._loop.call_soon_threadsafe(self.records.put_nowait, record)
+
+
+async def stream_of(start: Callable[[Heard], Awaitable[Run]]) -> AsyncGenerator[Event]:
+    """Each record of the run that `start` begins, then its result. Leaving early cancels the run."""
+    heard = Heard()
+    run = await start(heard)
+    ended = asyncio.create_task(run.result())
+    ended.add_done_callback(lambda _: heard.records.put_nowait(None))
+    try:
+        while (record := await heard.records.get()) is not None:
+            yield record
+        yield await ended
+    finally:
+        ended.cancel()
+        await asyncio.wait([ended])
+
+
+def step_by_step(stream: AsyncGenerator[Event]) -> Iterator[Event]:
+    """The same without an event loop of one's own."""
+    with asyncio.Runner() as runner:
+        try:
+            while True:
+                try:
+                    yield runner.run(_awaited(anext(stream)))
+                except StopAsyncIteration:
+                    return
+        finally:
+            runner.run(_awaited(stream.aclose()))
+
+
+async def _awaited(step: Awaitable[T]) -> T:
+    return await step

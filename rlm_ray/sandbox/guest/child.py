@@ -1,0 +1,112 @@
+"""A REPL's process after the fork: into the jail, then cell after cell until it is killed.
+
+Ends without a word when the host closes the channel. `EXIT_MEMORY` says that even this loop found
+no memory, `EXIT_BROKEN` that a wall could not be put up.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from typing import NoReturn
+
+from rlm_ray.core.context import Document
+from rlm_ray.core.repl_types import Outcome, SubCalls
+from rlm_ray.sandbox.guest.context_parts import Content, Parts, parts_of
+from rlm_ray.sandbox.guest.interpreter import Repl, Terms
+from rlm_ray.sandbox.guest.output import Output
+from rlm_ray.sandbox.jail import jail
+from rlm_ray.sandbox.language import copies, guards
+from rlm_ray.sandbox.wire import messages
+from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES, Decoder, Frame, encode, fits
+
+_READ_BYTES = 65_536
+
+
+class Channel:
+    """The child's end of its socket: blocking, one frame at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._decoder = Decoder(max_bytes=1 << 40, max_head=1 << 32)
+
+    def send(self, data: bytes) -> None:
+        with memoryview(data) as view:
+            at = 0
+            while at < len(view):
+                at += os.write(self._descriptor, view[at:])
+
+    def receive(self) -> Frame:
+        while (frame := self._decoder.next()) is None:
+            data = os.read(self._descriptor, _READ_BYTES)
+            if not data:
+                os._exit(0)
+            self._decoder.feed(data)
+        return frame
+
+    def call(self, calls: SubCalls) -> list[Outcome]:
+        """Blocks until the host has the answers. `ValueError` when the texts are too much for a frame."""
+        data = messages.write_calls(calls)
+        if not fits(data):
+            raise ValueError(
+                f"these sub-calls make {len(data):,} bytes, more than {MAX_FRAME_BYTES:,}: make fewer at a time"
+            )
+        self.send(data)
+        return messages.read_outcomes(self.receive())
+
+    def final(self, answer: str) -> None:
+        self.send(encode("final", [answer]))
+
+    def printed(self, text: str, chars: int) -> None:
+        self.send(encode("printed", [text], chars=chars))
+
+
+def run(descriptor: int, walls: jail.Walls, parts: Parts | None, *, filtered: bool) -> NoReturn:
+    """Everything this process does from the fork to its end."""
+    try:
+        jail.enter(walls, descriptor)
+    except OSError as error:
+        Channel(jail.CHANNEL).send(encode("broken", [f"a wall of the jail cannot be put up: {error}"]))
+        os._exit(messages.EXIT_BROKEN)
+    try:
+        gc.enable()
+        _serve(Channel(jail.CHANNEL), parts, filtered=filtered)
+    except MemoryError:
+        os._exit(messages.EXIT_MEMORY)
+    except BrokenPipeError:
+        os._exit(0)
+
+
+def _serve(channel: Channel, parts: Parts | None, *, filtered: bool) -> NoReturn:
+    frame = channel.receive()
+    facts = frame.fields
+    repl = Repl(
+        parts_of(_content(frame)) if parts is None else parts,
+        Terms(frame.texts[0], facts["seed"], facts["memory_mb"], filtered),
+        channel,
+        Output(facts["output_chars"], channel.printed),
+    )
+    if filtered:
+        copies.install()
+        guards.install()
+    channel.send(encode("ready"))
+    while True:
+        frame = channel.receive()
+        # SIGPROF's default action ends the process: a loop inside one C call is stopped as well.
+        signal.setitimer(signal.ITIMER_PROF, facts["cpu_s"])
+        query, *blocks = frame.texts
+        done = messages.write_done(repl.run(blocks, frame.fields["now"], query))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        channel.send(done)
+
+
+def _content(frame: Frame) -> Content:
+    texts = frame.texts[1:]
+    if not frame.fields["documents"]:
+        return texts[0]
+    ids = frame.fields["ids"]
+    if ids is None:
+        documents: list[Document] = list(texts)
+        return documents
+    return [{"id": name, "text": text} for name, text in zip(ids, texts, strict=True)]

@@ -1,0 +1,191 @@
+"""How a value that code hands to a sub-call travels: pieces of the context by reference.
+
+Only what can be told cheaply is: the context itself, its documents by identity, and large slices
+of a text that stand where the last slice ended or a search for their first characters finds them.
+Everything else travels as text.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from typing import Any, TypeAlias
+
+from rlm_ray.core.context import Docs, Document, Part, Span
+from rlm_ray.sandbox.guest.search import Finder, Hit
+
+Content: TypeAlias = "str | list[Document]"
+"""The context as the REPL shows it."""
+
+_SLICE_CHARS = 65_536
+_DOCUMENT_BYTES = 4_096
+_PROBE_CHARS = 256
+_STEP_CHARS = 1 << 20
+
+
+def plain(value: object) -> str:
+    """Any value as a text: a str as it is, lists and dicts as JSON where that is possible."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (dict, list, tuple)):
+        try:
+            return json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError):
+            return str(value)
+    return str(value)
+
+
+class TextParts:
+    """Pieces of a context that is one text."""
+
+    def __init__(self, context: str) -> None:
+        self.content = context
+        self._next = 0
+        """Where the last piece ended, in characters."""
+        self._known = (0, 0)
+        """A position in characters and the same in bytes."""
+
+    def whole(self) -> Content:
+        """The context as it was given."""
+        return self.content
+
+    def part(self, value: object) -> Part:
+        if value is self.content:
+            return Span(0, self._bytes_before(len(self.content)))
+        if type(value) is str and len(value) >= _SLICE_CHARS:
+            start = self._find(value)
+            if start >= 0:
+                self._next = start + len(value)
+                return Span(self._bytes_before(start), self._bytes_before(self._next))
+        return as_part(value)
+
+    def _find(self, piece: str) -> int:
+        context, probe = self.content, piece[:_PROBE_CHARS]
+        if context.startswith(piece, self._next):
+            return self._next
+        # Overlapping chunks begin a little before the last one ended; any other slice anywhere.
+        near = context.find(probe, max(0, self._next - len(piece)), self._next + len(piece))
+        for start in (near, context.find(probe)):
+            if start >= 0 and context.startswith(piece, start):
+                return start
+        return -1
+
+    def _bytes_before(self, position: int) -> int:
+        if self.content.isascii():
+            return position
+        chars, size = self._known if self._known[0] <= position else (0, 0)
+        while chars < position:
+            stop = min(chars + _STEP_CHARS, position)
+            size += len(self.content[chars:stop].encode("utf-8", "replace"))
+            chars = stop
+        self._known = (chars, size)
+        return size
+
+
+class DocumentParts:
+    """Pieces of a context that is a list of documents.
+
+    Made in the zygote where it can be: looking at each document once more in every child would
+    write its reference count, and so copy the page it stands on.
+    """
+
+    def __init__(self, documents: list[Document]) -> None:
+        self.content = documents
+        self._documents = tuple(documents)
+        self._texts = tuple(d if isinstance(d, str) else d["text"] for d in documents)
+        self._ids = tuple(None if isinstance(d, str) else d["id"] for d in documents)
+        self._numbers: dict[int, int] = {}
+        """`id()` of a document's text → its number; the texts are kept, so an id means one text."""
+        self._offsets = array("q", [0])
+        for number, text in enumerate(self._texts):
+            self._numbers.setdefault(id(text), number)
+            self._offsets.append(self._offsets[-1] + _bytes(text))
+
+    def part(self, value: object) -> Part:
+        if isinstance(value, list) and value:
+            return self._list([self._meant(item) for item in value])
+        if type(value) is Hit:
+            return self._found(value)
+        number = self._number(value)
+        if number is None:
+            return as_part(value)
+        start, stop = self._offsets[number], self._offsets[number + 1]
+        return Span(start, stop) if stop - start >= _DOCUMENT_BYTES else self._texts[number]
+
+    def whole(self) -> Content:
+        """The context as it was given, whatever code has done to the list since."""
+        return list(self._documents)
+
+    def finder(self) -> Finder:
+        """Looks through the documents as they were given."""
+        return Finder(self._documents, self._texts)
+
+    def put_back(self) -> None:
+        """The list has the documents it had, as the objects they were."""
+        self.content[:] = self._documents
+
+    def lost_some(self) -> bool:
+        return len(self.content) != len(self._documents)
+
+    def _found(self, hit: Hit) -> Part:
+        if hit.stretch is None:
+            return self.part(self._texts[hit.number])
+        text, base = self._texts[hit.number], self._offsets[hit.number]
+        start = base + _bytes(text[: hit.stretch[0]])
+        return Span(start, start + _bytes(text[slice(*hit.stretch)]))
+
+    def _meant(self, item: Any) -> Any:
+        """Among documents, what was found stands for its document, or the stretch of it."""
+        if type(item) is not Hit:
+            return item
+        document = self._documents[item.number]
+        if item.stretch is None:
+            return document
+        text = self._texts[item.number][slice(*item.stretch)]
+        return text if isinstance(document, str) else {"id": document["id"], "text": text}
+
+    def _list(self, values: list[Any]) -> Part:
+        first = self._number(values[0])
+        if first is not None and all(
+            number < len(self._texts) and self._is(value, number)
+            for number, value in enumerate(values, first)
+        ):
+            return Docs(first, first + len(values))
+        return as_part(values)
+
+    def _number(self, value: object) -> int | None:
+        text = value.get("text") if type(value) is dict else value
+        return self._numbers.get(id(text)) if type(text) is str else None
+
+    def _is(self, value: object, number: int) -> bool:
+        """The document itself, not one that was changed since."""
+        if type(value) is dict:
+            return value.get("text") is self._texts[number] and value.get("id") == self._ids[number]
+        return value is self._texts[number] and self._ids[number] is None
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+Parts: TypeAlias = "TextParts | DocumentParts"
+
+
+def parts_of(content: Content) -> Parts:
+    return TextParts(content) if isinstance(content, str) else DocumentParts(content)
+
+
+def as_part(value: object) -> Part:
+    """A value that is not a piece of the context: documents stay documents, all else is a text."""
+    if isinstance(value, (list, tuple)) and value:
+        if all(type(item) is str for item in value):
+            return list(value)
+        if all(_is_document(item) for item in value):
+            return [{"id": plain(item["id"]), "text": item["text"]} for item in value]
+    if _is_document(value):
+        return str(value["text"])  # type: ignore[index]
+    return plain(value)
+
+
+def _is_document(value: object) -> bool:
+    return type(value) is dict and "id" in value and type(value.get("text")) is str and len(value) == 2

@@ -1,0 +1,203 @@
+"""One session's namespace, and how the code of one message runs in it.
+
+All names of ours live in `__builtins__`, so whatever stands in the namespace is the model's own:
+a reserved name found there has been reassigned, and taking it away puts ours back. One dict is
+globals and locals, so functions and comprehensions see what a cell defined. Nothing is evaluated
+twice and only what is printed is shown.
+"""
+
+from __future__ import annotations
+
+import builtins
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rlm_ray.core.repl_types import Variable
+from rlm_ray.sandbox.guest import traceback_format, variables
+from rlm_ray.sandbox.guest.clock import Clock
+from rlm_ray.sandbox.guest.context_parts import DocumentParts, Parts
+from rlm_ray.sandbox.guest.map_reduce import MapReduce
+from rlm_ray.sandbox.guest.model_calls import Calls, Ended, Ending, Host
+from rlm_ray.sandbox.guest.output import Output
+from rlm_ray.sandbox.language import policy
+from rlm_ray.sandbox.language.builtins_table import builtins_of
+from rlm_ray.sandbox.language.modules import Modules
+from rlm_ray.sandbox.wire.messages import Done
+
+_SOURCES_KEPT = 200
+
+
+class _Writer(Protocol):
+    def write(self, text: str, /) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a session is told of itself."""
+
+    query: str = ""
+    seed: int = 0
+    memory_mb: int = 256
+    filtered: bool = True
+    """False leaves the language unfiltered, to test what the kernel holds alone."""
+
+
+class Repl:
+    """The interpreter of one session."""
+
+    def __init__(self, parts: Parts, terms: Terms, channel: Host, output: Output) -> None:
+        self._output = output
+        self._terms = terms
+        self._parts = parts
+        self._ending = Ending(channel, self._lookup)
+        calls = Calls(channel, self._part)
+        self._reserved: dict[str, Any] = {
+            "context": parts.content,
+            "query": terms.query,
+            "SHOW_VARS": self._show_vars,
+            **calls.names(),
+            **self._ending.names(),
+        }
+        self._clock = Clock()
+        self._builtins = {
+            **self._make_builtins(Modules(terms.seed, self._clock, self._print)),
+            **_helpers(calls, parts),
+            **self._reserved,
+        }
+        self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": self._builtins}
+        self._sources: dict[str, list[str]] = {}
+        self._cells = 0
+        self._looked = False
+        self._changed = False
+
+    def _make_builtins(self, modules: Modules) -> dict[str, Any]:
+        if self._terms.filtered:
+            return builtins_of(modules, self._print)
+        return {**vars(builtins), "print": self._print}
+
+    def run(self, blocks: Sequence[str], now: float, query: str) -> Done:
+        """The blocks of one message, in order, up to the first error or FINAL; for them it is `now`."""
+        self._clock.start(now)
+        self._ending.begin()
+        self._reserved["query"] = self._builtins["query"] = query
+        self._cells += 1
+        self._changed = False
+        self._output.clear()
+        error = None
+        for number, block in enumerate(blocks, 1):
+            name = f"cell {self._cells}" if len(blocks) == 1 else f"cell {self._cells}.{number}"
+            error = self._run(block, name)
+            if error is not None or self._ending.given:
+                break
+        error = self._close(error)
+        notes = self._put_back()
+        output = self._output
+        return Done(output.text(), output.chars, error, self._variables(), notes, self._looked)
+
+    def _run(self, block: str, name: str) -> str | None:
+        """None, or the error as the model shall see it."""
+        if block.lstrip("\n")[:1] in (" ", "\t"):  # as fenced blocks inside a list are
+            block = textwrap.dedent(block)
+        self._remember(name, block)
+        try:
+            code = self._compile(block, name)
+            exec(code, self._namespace)  # noqa: S102 - what this process is for
+        except Ended:
+            return None
+        except BaseException as error:  # noqa: BLE001 - SystemExit and the like are errors of the cell
+            return traceback_format.describe(error, self._sources, self._terms.memory_mb)
+        return None
+
+    def _compile(self, block: str, name: str) -> Any:
+        if not self._terms.filtered:
+            return compile(block, name, "exec", dont_inherit=True)
+        cell = policy.compile_cell(block, name)
+        self._looked = self._looked or cell.reads_context
+        self._changed = self._changed or cell.changes_context
+        return cell.code
+
+    def _remember(self, name: str, block: str) -> None:
+        self._sources[name] = block.splitlines()
+        if len(self._sources) > _SOURCES_KEPT:
+            del self._sources[next(iter(self._sources))]
+
+    def _close(self, error: str | None) -> str | None:
+        """What `answer` says counts also after an error: the cell had set it ready before."""
+        try:
+            self._ending.ready(self._namespace.get("answer", self._ending.answer))
+        except BaseException as failed:  # noqa: BLE001 - str() of the answer is code of the model's
+            return error or traceback_format.describe(failed, self._sources, self._terms.memory_mb)
+        return error
+
+    def _put_back(self) -> tuple[str, ...]:
+        notes = [self._note(name) for name in self._reserved if name in self._namespace and name != "answer"]
+        for name in self._reserved:
+            if name != "answer":
+                self._namespace.pop(name, None)
+        self._namespace["__name__"] = "__main__"
+        self._namespace["__builtins__"] = self._builtins
+        if isinstance(self._parts, DocumentParts) and (self._changed or self._parts.lost_some()):
+            self._parts.put_back()
+            notes.append("`context` was changed in place; it is put back before each cell, work on a copy")
+        return tuple(notes)
+
+    def _note(self, name: str) -> str:
+        return f"`{name}` was reassigned; it is put back before each cell, use another name"
+
+    # The names that look at the namespace
+
+    def _part(self, value: object) -> Any:
+        return self._parts.part(value)
+
+    def _lookup(self, name: str) -> Any:
+        for names in (self._namespace, self._reserved):
+            if name in names and not name.startswith("__"):
+                return names[name]
+        known = ", ".join(variable.name for variable in self._variables()) or "none yet"
+        raise NameError(f"FINAL_VAR: there is no variable {name!r}; variables: {known}")
+
+    def _variables(self) -> tuple[Variable, ...]:
+        own = {name: value for name, value in self._namespace.items() if name not in self._reserved}
+        return variables.describe(own)
+
+    def _show_vars(self) -> dict[str, str]:
+        """Prints the list, and returns it as names and kinds."""
+        shown = self._variables()
+        self._print(variables.show(shown))
+        return {variable.name: variable.kind for variable in shown}
+
+    def _print(
+        self,
+        *values: Any,
+        sep: str | None = " ",
+        end: str | None = "\n",
+        file: _Writer | None = None,
+        flush: bool = False,  # noqa: ARG002 - as print has it; everything is flushed in time
+    ) -> None:
+        write = self._output.write if file is None else file.write
+        sep, end = _text(sep, " "), _text(end, "\n")
+        for number, value in enumerate(values):
+            if number:
+                write(sep)
+            write(str.__str__(str(value)))
+        write(end)
+        if file is None:
+            self._output.show()
+
+
+def _helpers(calls: Calls, parts: Parts) -> dict[str, Any]:
+    """Names a cell may use for its own instead."""
+    helpers = MapReduce(calls.recursive_map, parts).names()
+    if isinstance(parts, DocumentParts):
+        helpers |= {"documents": parts.content, **parts.finder().names()}
+    return helpers
+
+
+def _text(value: str | None, default: str) -> str:
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise TypeError(f"sep and end must be None or a string, not {type(value).__name__}")
+    return str.__str__(value)

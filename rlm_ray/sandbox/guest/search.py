@@ -1,0 +1,103 @@
+"""Finding documents in a context that has many: by a regular expression over all, or by the words of a query.
+
+What is found is told in few words, so that it can be printed; handed to a sub-call, it stands for its document, which
+then travels by reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rlm_ray.core.bm25 import rank
+from rlm_ray.core.chunking import stretches
+from rlm_ray.core.context import Document
+
+_LINE_CHARS = 200
+_CHUNK_CHARS = 50_000
+"""A longer document is ranked in stretches."""
+
+
+class Hit(dict[str, Any]):
+    """A place in a document: its number, id, offset in characters, and a line to know it by."""
+
+    __slots__ = ("number", "stretch")
+
+    def __init__(self, number: int, stretch: tuple[int, int] | None, facts: dict[str, Any]) -> None:
+        super().__init__(facts)
+        self.number = number
+        self.stretch = stretch
+        """Characters it stands for; None: the whole document."""
+
+
+class Hits(list[Hit]):
+    """What was found, and how much more there is."""
+
+    __slots__ = ("total",)
+
+    def __init__(self, hits: Sequence[Hit], total: int) -> None:
+        super().__init__(hits)
+        self.total = total
+
+    def __repr__(self) -> str:
+        more = f"\n({len(self)} of {self.total:,} documents that match)" if self.total > len(self) else ""
+        return super().__repr__() + more
+
+    __str__ = __repr__
+
+
+class Finder:
+    """Looks through the documents of one session; keeps nothing."""
+
+    def __init__(self, documents: Sequence[Document], texts: Sequence[str]) -> None:
+        self._documents = documents
+        self._texts = texts
+
+    def names(self) -> dict[str, Any]:
+        return {"search": self.search, "bm25": self.bm25}
+
+    def search(self, pattern: Any, top: int = 20, flags: int = 0) -> Hits:
+        """The first match in each document that has one, in the order of the documents."""
+        compiled = re.compile(pattern, flags) if isinstance(pattern, str) else pattern
+        hits: list[Hit] = []
+        total = 0
+        for number, text in enumerate(self._texts):
+            found = compiled.search(text)
+            if found is None:
+                continue
+            total += 1
+            if len(hits) < top:
+                hits.append(self._hit(number, None, found.start(), {}))
+        return Hits(hits, total)
+
+    def bm25(self, query: str, top: int = 10) -> Hits:
+        """The documents, or stretches of long ones, that speak most of the query's words; the best first."""
+        units = list(self._units())
+        texts = (self._texts[number][slice(*(stretch or (None,)))] for number, stretch in units)
+        best = rank(query, texts, top)
+        hits = [
+            self._hit(*units[at], (units[at][1] or (0, 0))[0], {"score": round(score, 3)})
+            for at, score in best
+        ]
+        return Hits(hits, len(hits))
+
+    def _units(self) -> Iterator[tuple[int, tuple[int, int] | None]]:
+        for number, text in enumerate(self._texts):
+            if len(text) <= _CHUNK_CHARS:
+                yield number, None
+            else:
+                yield from ((number, stretch) for stretch in stretches(text, _CHUNK_CHARS))
+
+    def _hit(self, number: int, stretch: tuple[int, int] | None, offset: int, facts: dict[str, Any]) -> Hit:
+        document = self._documents[number]
+        named = {} if isinstance(document, str) else {"id": document["id"]}
+        line = _line(self._texts[number], offset)
+        return Hit(number, stretch, {"document": number, **named, "offset": offset, "line": line, **facts})
+
+
+def _line(text: str, at: int) -> str:
+    """The line around a place; of a long one what is near."""
+    start = max(text.rfind("\n", 0, at) + 1, at - _LINE_CHARS // 2)
+    stop = text.find("\n", at)
+    return text[start : min(stop if stop >= 0 else len(text), start + _LINE_CHARS)].strip()

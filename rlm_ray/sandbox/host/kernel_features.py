@@ -1,0 +1,66 @@
+"""Which layers of the jail this kernel offers, each with the reason where it does not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rlm_ray.errors import SandboxError
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One thing the kernel does to hold a REPL."""
+
+    name: str
+    missing: str = ""
+    """Why it is missing here; empty where it works."""
+    detail: str = ""
+
+    @property
+    def works(self) -> bool:
+        return not self.missing
+
+
+def layers() -> tuple[Layer, ...]:
+    """Asks the kernel; changes nothing in this process."""
+    if sys.platform != "linux":
+        return (Layer("Linux", f"this system is {sys.platform}, the jail is made of Linux system calls"),)
+    return (_seccomp(), _landlock())
+
+
+def require(found: Iterable[Layer], *, allow_degraded: bool) -> None:
+    """`SandboxError` that names the first missing layer and what to do, unless degraded is allowed."""
+    for layer in found:
+        if layer.works or (allow_degraded and layer.name == "Landlock"):
+            continue
+        if layer.name == "Landlock":
+            raise SandboxError(
+                f"this kernel has no Landlock ({layer.missing}): pass Sandbox(allow_degraded=True) "
+                "to run without it, or use kernel 5.13+ with Landlock enabled"
+            )
+        raise SandboxError(f"the sandbox needs {layer.name} ({layer.missing}): run on Linux 5.13 or newer")
+
+
+def _seccomp() -> Layer:
+    from rlm_ray.sandbox.jail import linux, seccomp
+
+    if not seccomp.supported():
+        return Layer("seccomp", f"no table of system calls for {linux.MACHINE}")
+    return _probe("seccomp", seccomp.available, lambda: f"{linux.MACHINE}, allow-list")
+
+
+def _landlock() -> Layer:
+    from rlm_ray.sandbox.jail import landlock
+
+    return _probe("Landlock", landlock.version, lambda: f"interface version {landlock.version()}")
+
+
+def _probe(name: str, ask: Callable[[], object], detail: Callable[[], str]) -> Layer:
+    try:
+        ask()
+    except OSError as error:
+        return Layer(name, os.strerror(error.errno or 0))
+    return Layer(name, detail=detail())

@@ -1,0 +1,360 @@
+"""The host's end of one REPL: sends code, serves its sub-calls, holds it to its limits.
+
+A child that is lost, whatever the cause, costs its variables and nothing else: the result says
+why in `killed`, and the next run forks a fresh one. Nothing a child sends is believed unchecked.
+
+What a REPL's child is told at its start, the first time and after each loss; pure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+from rlm_ray.core.context import Context
+from rlm_ray.core.repl_types import CellResult, Outcome, SubCalls
+from rlm_ray.errors import SandboxError
+from rlm_ray.sandbox.host import exit_reason
+from rlm_ray.sandbox.host.context_zygotes import Branch, Branches
+from rlm_ray.sandbox.host.zygote_client import Child, Nursery
+from rlm_ray.sandbox.settings import Sandbox
+from rlm_ray.sandbox.wire import messages
+from rlm_ray.sandbox.wire.frames import BadFrame, Decoder, encode
+
+_T = TypeVar("_T")
+
+Serve: TypeAlias = Callable[[SubCalls], Awaitable[Sequence[Outcome]]]
+
+_READ_BYTES = 256 << 10
+_READY_TIMEOUT_S = 60.0
+_EXIT_TIMEOUT_S = 10.0
+_LARGE_BYTES = 1 << 20
+"""A longer frame is decoded in a thread, so that others' sessions go on meanwhile."""
+_MESSAGES, _MESSAGES_PER_S = 100, 8.0
+"""Of one cell, sub-calls aside: an honest one sends its first twenty prints at once and then four a second."""
+
+
+class Lost(Exception):  # noqa: N818 - becomes the sentence in CellResult.killed
+    """The child is gone or must go; the sentence says why."""
+
+    def __init__(self, why: str, *, outside: bool = False) -> None:
+        super().__init__(why)
+        self.outside = outside
+        """Something else than its code ended it, as far as can be told."""
+
+
+@dataclass(eq=False, slots=True)
+class _Running:
+    """What is known of the cell that runs now."""
+
+    left_s: float
+    """Of the wall clock, which stands still during sub-calls."""
+    printed: messages.Printed = field(default_factory=lambda: messages.Printed("", 0))
+    final: str | None = None
+    heard: int = 0
+    began: float = 0.0
+    """By the clock of the loop."""
+
+
+class Repl:
+    """One session's interpreter. One `run` at a time."""
+
+    def __init__(self, opening: Opening, branches: Branches, closed: Callable[[Repl], None]) -> None:
+        self._opening = opening
+        self._context = opening.context
+        self._settings = opening.settings
+        self._branches = branches
+        self._branch: Branch | None = branches.take(opening.context)
+        self._on_close = closed
+        self._nursery: Nursery | None = None
+        self._child: Child | None = None
+        self._bounds = messages.bounds_of(opening.settings.output_chars)
+        self._decoder = Decoder(bounds=self._bounds)
+        self._looked = False
+        self._lost_variables = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+
+    async def ready(self) -> None:
+        """There is a child that stands in its jail; forks one if there is none."""
+        if self._child is not None:
+            return
+        try:
+            await self._fork()
+        except Lost:
+            # A zygote that died a moment ago is found out by asking it; the next one is new.
+            try:
+                await self._fork()
+            except Lost as lost:
+                raise SandboxError(str(lost)) from lost
+
+    async def run(
+        self, blocks: Sequence[str], serve: Serve, *, now: float | None = None, query: str | None = None
+    ) -> CellResult:
+        """All blocks of one message, in order, up to the first error or FINAL.
+
+        `now` is the Unix time they are told, None: it is the real one; `query` the question, None: the one at the opening.
+        """
+        if not self._idle.is_set():
+            raise SandboxError("this REPL runs a cell already")
+        self._idle.clear()
+        running = _Running(self._settings.cell_timeout_s, began=asyncio.get_running_loop().time())
+        notes = self._take_notes()
+        try:
+            await self.ready()
+            question = self._opening.query if query is None else query
+            code = encode("run", [question, *blocks], now=time.time() if now is None else now)
+            child, nursery = self._living()
+            nursery.busy(child)
+            done = await self._drive(child, code, serve, running)
+            nursery.idle(child)
+        except Lost as lost:
+            await self._discard()
+            return self._killed(running, blocks, notes, lost)
+        except BaseException:
+            self._lost_variables = True
+            await self._discard()
+            raise
+        finally:
+            self._idle.set()
+        return self._result(done, running, notes)
+
+    async def aclose(self) -> None:
+        """Killed and reaped, also in the middle of a cell; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            # A cell that runs sees its child die, and takes it away itself.
+            self._kill()
+            await asyncio.wait_for(self._idle.wait(), _EXIT_TIMEOUT_S)
+            await self._discard()
+        finally:
+            if self._branch is not None:
+                self._branches.give_back(self._branch)
+            self._on_close(self)
+
+    # One cell
+
+    async def _drive(self, child: Child, code: bytes, serve: Serve, running: _Running) -> messages.Done:
+        if child.exited.done():
+            raise await self._obituary(child)
+        await self._timed(running, self._write(child, code))
+        while True:
+            message = await self._timed(running, self._read(child))
+            match message:
+                case messages.Done():
+                    return message
+                case messages.Printed():
+                    running.printed = message
+                case messages.Final(answer):
+                    if running.final is not None:
+                        raise Lost(exit_reason.of_bad_frame("a second answer"))
+                    running.final = answer
+                case SubCalls():
+                    outcomes = await self._serve(child, message, serve)
+                    await self._timed(running, self._write(child, messages.write_outcomes(outcomes)))
+                    continue
+                case _:
+                    raise Lost(
+                        exit_reason.of_bad_frame(f"a {type(message).__name__} in the middle of a cell")
+                    )
+            # Reading does not yield while there is data: a child that floods must not hold the loop.
+            await asyncio.sleep(0)
+            running.heard += 1
+            elapsed_s = asyncio.get_running_loop().time() - running.began
+            if running.heard > _MESSAGES + _MESSAGES_PER_S * elapsed_s:
+                raise Lost(exit_reason.of_bad_frame("too many messages"))
+
+    async def _timed(self, running: _Running, work: Awaitable[_T]) -> _T:
+        """Charges the wait to the cell."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(max(0.0, running.left_s)):
+                return await work
+        except TimeoutError:
+            raise Lost(exit_reason.of_deadline(self._settings)) from None
+        finally:
+            running.left_s -= loop.time() - started
+
+    async def _serve(self, child: Child, calls: SubCalls, serve: Serve) -> Sequence[Outcome]:
+        """The session's answers, unless the child dies first."""
+        task = asyncio.ensure_future(serve(calls))
+        try:
+            await asyncio.wait((task, child.exited), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise await self._obituary(child)
+            outcomes = task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if len(outcomes) != len(calls.queries):
+            raise SandboxError(f"{len(outcomes)} outcomes were served for {len(calls.queries)} sub-calls")
+        return outcomes
+
+    # Results
+
+    def _result(self, done: messages.Done, running: _Running, notes: tuple[str, ...]) -> CellResult:
+        self._looked = self._looked or done.looked
+        return CellResult(
+            output=self._bounded(done.output),
+            output_chars=done.chars,
+            error=done.error,
+            final=running.final,
+            looked=self._looked,
+            variables=done.variables,
+            notes=notes + done.notes,
+        )
+
+    def _killed(
+        self, running: _Running, blocks: Sequence[str], notes: tuple[str, ...], lost: Lost
+    ) -> CellResult:
+        # The child can no longer tell whether it looked; its source can, roughly.
+        self._looked = self._looked or any(re.search(r"\bcontext\b", block) for block in blocks)
+        return CellResult(
+            output=self._bounded(running.printed.output),
+            output_chars=running.printed.chars,
+            final=running.final,
+            looked=self._looked,
+            killed=str(lost),
+            killed_from_outside=lost.outside,
+            notes=notes,
+        )
+
+    def _bounded(self, output: str) -> str:
+        return output[: self._settings.output_chars + messages.OUTPUT_MARGIN_CHARS]
+
+    def _take_notes(self) -> tuple[str, ...]:
+        lost, self._lost_variables = self._lost_variables, False
+        return ("the interpreter was restarted: variables of earlier cells are lost",) if lost else ()
+
+    # The child
+
+    async def _fork(self) -> None:
+        if self._closed:
+            raise SandboxError("this REPL is closed")
+        nursery = await self._branches.nursery(self._branch)
+        child = nursery.fork(
+            memory=(self._settings.memory_mb << 20) + 4 * self._context.nbytes,
+            landlock=self._opening.landlock,
+            filtered=self._opening.filtered,
+        )
+        self._nursery, self._child, self._decoder = nursery, child, Decoder(bounds=self._bounds)
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                await self._write(child, self._opening.frame(with_context=self._branch is None))
+                message = await self._read(child)
+            _check_ready(message)
+        except TimeoutError:
+            await self._discard()
+            raise SandboxError("a REPL did not come up in time: the machine is overloaded") from None
+        except BaseException:
+            await self._discard()
+            raise
+
+    def _living(self) -> tuple[Child, Nursery]:
+        assert self._child is not None
+        assert self._nursery is not None
+        return self._child, self._nursery
+
+    async def _write(self, child: Child, data: bytes) -> None:
+        try:
+            await asyncio.get_running_loop().sock_sendall(child.channel, data)
+        except OSError:
+            raise await self._obituary(child) from None
+
+    async def _read(self, child: Child) -> messages.Message:
+        loop = asyncio.get_running_loop()
+        decoder = self._decoder
+        try:
+            while (whole := decoder.whole_bytes()) is None:
+                data = await loop.sock_recv(child.channel, _READ_BYTES)
+                if not data:
+                    raise await self._obituary(child)
+                decoder.feed(data)
+                if len(data) == _READ_BYTES:
+                    await asyncio.sleep(0)
+            if whole > _LARGE_BYTES:
+                return await asyncio.to_thread(_next_message, decoder, self._context)
+            return _next_message(decoder, self._context)
+        except BadFrame as bad:
+            raise Lost(exit_reason.of_bad_frame(str(bad))) from bad
+        except OSError:
+            raise await self._obituary(child) from None
+
+    async def _obituary(self, child: Child) -> Lost:
+        """Why the child is gone."""
+        await asyncio.wait((child.exited,), timeout=_EXIT_TIMEOUT_S)
+        status = child.exited.result() if child.exited.done() else exit_reason.GONE
+        return Lost(
+            exit_reason.of_status(status, self._settings), outside=exit_reason.is_from_outside(status)
+        )
+
+    def _kill(self) -> None:
+        if self._child is not None and self._nursery is not None:
+            self._nursery.kill(self._child)
+
+    async def _discard(self) -> None:
+        """Kills, then waits until reaped; cancelled meanwhile, the kill is under way all the same."""
+        child, nursery = self._child, self._nursery
+        self._child = None
+        if child is None or nursery is None:
+            return
+        nursery.kill(child)
+        child.channel.close()
+        await asyncio.wait((child.exited,), timeout=_EXIT_TIMEOUT_S)
+
+
+def _next_message(decoder: Decoder, context: Context) -> messages.Message:
+    frame = decoder.next()
+    assert frame is not None
+    return messages.read(frame, context)
+
+
+def _check_ready(message: messages.Message) -> None:
+    match message:
+        case messages.Ready():
+            return
+        case messages.Broken(why):
+            raise SandboxError(why)
+        case _:
+            raise SandboxError("a REPL said something else than that it is ready")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One session's context, question and limits."""
+
+    context: Context
+    query: str
+    settings: Sandbox
+    seed: int = 0
+    landlock: bool = True
+    filtered: bool = True
+
+    def frame(self, *, with_context: bool) -> bytes:
+        """The first frame; without the context where the child has it from its zygote."""
+        context, settings = self.context, self.settings
+        documents = context.offsets is not None
+        texts = [self.query]
+        if with_context and documents:
+            texts += [d["text"] if isinstance(d, dict) else d for d in context.documents()]
+        elif with_context:
+            texts.append(context.text())
+        return encode(
+            "open",
+            texts,
+            documents=documents,
+            ids=context.ids if with_context else None,
+            seed=self.seed,
+            output_chars=settings.output_chars,
+            memory_mb=settings.memory_mb,
+            cpu_s=settings.cell_cpu_s,
+        )

@@ -1,0 +1,47 @@
+"""The builtins of a cell: all that are harmless, the guarded ones, and stubs with advice."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+from rlm_ray.sandbox.language import guards, policy, unavailable
+from rlm_ray.sandbox.language.modules import Modules
+
+_NAMES = (
+    "abs all any ascii bin bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float "
+    "format frozenset hash hex id int isinstance issubclass iter len list map max min next object oct ord pow "
+    "property range repr reversed round set slice sorted staticmethod str sum super tuple zip "
+    "Ellipsis NotImplemented __build_class__"
+)
+
+
+def builtins_of(modules: Modules, print_: Callable[..., None]) -> dict[str, Any]:
+    """A fresh `__builtins__` for one session."""
+    return {
+        **unavailable.stubs(),
+        **{name: getattr(builtins, name) for name in _NAMES.split()},
+        **{name: value for name, value in vars(builtins).items() if _is_exception(value)},
+        "__import__": modules.import_,
+        "__debug__": True,
+        "True": True,
+        "False": False,
+        "None": None,
+        "print": print_,
+        "type": guards.Type,
+        "getattr": guards.safe_getattr,
+        "hasattr": guards.safe_hasattr,
+        "setattr": guards.safe_setattr,
+        "delattr": guards.safe_delattr,
+        "vars": guards.vars_,
+        "dir": guards.dir_,
+        policy.GETATTR: guards.getattr_,
+        policy.WRITE: guards.write,
+        policy.SUPER: guards.super_,
+        **modules.injected(),
+    }
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)

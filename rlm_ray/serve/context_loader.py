@@ -1,0 +1,117 @@
+"""The pieces of a question read into one context.
+
+Contexts are read in threads of their own, a few at a time for each key, each within a deadline.
+
+A server or a storage that stalls costs the one who named it: its key's places, until the threads come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rlm_ray.core.context import Context, Document, make_context
+from rlm_ray.errors import InputError
+from rlm_ray.runs.context_loader import decode
+from rlm_ray.serve.context_uris import Location, allowed_uris, locate
+from rlm_ray.serve.fetching import fetch
+from rlm_ray.serve.file_store import FileStore
+from rlm_ray.serve.prompt import FileData, FileRef, Named, Source, Text, Uri
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Blocking: call it from a thread."""
+
+    files: FileStore
+    context_uris: tuple[str, ...]
+    """Folders whose URIs may be read."""
+    most_bytes: int
+
+    def check_uri(self, uri: str) -> tuple[Location, Location]:
+        """What a URI leads to and the allowed folder it lies in. Raises `InputError` where there is none."""
+        location = locate(uri)
+        prefix = allowed_uris(self.context_uris).prefix_of(location)
+        if prefix is None:
+            raise InputError("context_uri", "is not among the URIs this service may read")
+        return location, prefix
+
+    def allows(self, uri: str) -> bool:
+        """No climbing out of what is allowed."""
+        try:
+            self.check_uri(uri)
+        except InputError:
+            return False
+        return True
+
+    def load(self, key: str, pieces: Sequence[Named], until: float = math.inf) -> Context:
+        """One piece is a text, several are documents. Raises `InputError`, also where it is not read `until` then,
+        a time of `time.monotonic()`."""
+        match pieces:
+            case []:
+                return make_context("")
+            case [Named(name, source)]:
+                return make_context(decode(self._bytes(key, source, until), name))
+        return make_context(self._documents(key, pieces, until))
+
+    def _documents(self, key: str, pieces: Sequence[Named], until: float) -> list[Document]:
+        counts: dict[str, itertools.count[int]] = {}
+        documents: list[Document] = []
+        for piece in pieces:
+            number = next(counts.setdefault(piece.name, itertools.count(1)))
+            name = piece.name if number == 1 else f"{piece.name} ({number})"
+            documents.append({"id": name, "text": decode(self._bytes(key, piece.source, until), name)})
+        return documents
+
+    def _bytes(self, key: str, source: Source, until: float) -> bytes:
+        match source:
+            case Text(text):
+                return text.encode("utf-8", "replace")
+            case FileData(_, data):
+                return data
+            case FileRef(file_id):
+                return self.files.read(key, file_id)
+            case Uri(uri):
+                return fetch(*self.check_uri(uri), self.most_bytes, until)
+
+
+MAX_THREADS = 64
+
+T = TypeVar("T")
+
+
+class Loads:
+    """Those of one replica."""
+
+    def __init__(self, max_per_key: int, timeout_s: float, max_threads: int = MAX_THREADS) -> None:
+        self._max_per_key, self._timeout_s = max_per_key, timeout_s
+        self._pool = ThreadPoolExecutor(max_threads, "rlm_ray-load")
+        self._places: dict[str, asyncio.Semaphore] = {}
+
+    async def run(self, key: str, load: Callable[[float], T]) -> T:
+        """The result of `load(until)` in a thread, where `until` is the deadline of `time.monotonic()`.
+
+        Raises `InputError` at the deadline. The thread keeps its place until it returns."""
+        until = time.monotonic() + self._timeout_s
+        places = self._places.setdefault(key, asyncio.Semaphore(self._max_per_key))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await places.acquire()
+                work = asyncio.get_running_loop().run_in_executor(self._pool, load, until)
+                work.add_done_callback(lambda done: _give_back(places, done))
+                return await asyncio.shield(work)
+        except TimeoutError:
+            why = f"was not read within {self._timeout_s:g} s; try again, or upload it as a file"
+            raise InputError("context", why) from None
+
+
+def _give_back(places: asyncio.Semaphore, done: asyncio.Future[T]) -> None:
+    places.release()
+    if not done.cancelled():
+        done.exception()  # nobody may wait for it any more

@@ -1,0 +1,216 @@
+"""A response as OpenAI's clients read it.
+
+The events of a streamed response: its progress as the summary of a reasoning item, then its message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, JsonValue
+
+from rlm_ray.events.records import RunEnded
+from rlm_ray.serve.http import sse
+from rlm_ray.serve.http.errors import refusal_of_end
+from rlm_ray.serve.http.progress_text import progress_of
+from rlm_ray.serve.http.routers.chat import pieces_of
+from rlm_ray.serve.http.run_service import Service
+from rlm_ray.serve.http.schemas import totals
+from rlm_ray.serve.run_store import Noted, State, state_of
+
+Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+_STATUS: dict[State, Status] = {
+    "running": "in_progress",
+    "answered": "completed",
+    "stopped": "incomplete",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+class OutputText(BaseModel):
+    type: Literal["output_text"] = "output_text"
+    text: str
+    annotations: list[JsonValue] = []
+    logprobs: list[JsonValue] = []
+
+
+class OutputMessage(BaseModel):
+    type: Literal["message"] = "message"
+    id: str
+    role: Literal["assistant"] = "assistant"
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: list[OutputText]
+
+
+class InputDetails(BaseModel):
+    cached_tokens: int
+
+
+class OutputDetails(BaseModel):
+    reasoning_tokens: int
+
+
+class ResponseUsage(BaseModel):
+    """What the whole tree used."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+class ResponseError(BaseModel):
+    code: str
+    message: str
+
+
+class Incomplete(BaseModel):
+    reason: str
+
+
+class ResponseObject(BaseModel):
+    id: str
+    object: Literal["response"] = "response"
+    created_at: float
+    status: Status
+    model: str
+    output: list[OutputMessage]
+    error: ResponseError | None
+    incomplete_details: Incomplete | None
+    usage: ResponseUsage | None
+    background: bool
+    metadata: dict[str, str]
+    instructions: str | None = None
+    parallel_tool_calls: bool = False
+    tool_choice: Literal["none"] = "none"
+    tools: list[JsonValue] = []
+    temperature: float | None = None
+    top_p: float | None = None
+    rlm: dict[str, Any] = {}
+
+
+def response_of(noted: Noted, end: RunEnded | None, state: State) -> ResponseObject:
+    """How a run stands."""
+    answer = end.answer if end is not None and state in {"answered", "stopped"} else None
+    return ResponseObject(
+        id=f"resp_{noted.run_id}",
+        created_at=noted.created,
+        status=_STATUS[state],
+        model=noted.model,
+        output=[] if answer is None else [message_of(noted.run_id, answer, complete=state == "answered")],
+        error=_error(end) if state == "failed" else None,
+        incomplete_details=Incomplete(reason=end.stop_reason)
+        if end is not None and state == "stopped"
+        else None,
+        usage=None if end is None else _usage(end),
+        background=noted.background,
+        metadata=dict(noted.metadata),
+        temperature=noted.params.get("temperature"),
+        rlm={"run_id": noted.run_id},
+    )
+
+
+def message_of(run_id: str, text: str, *, complete: bool) -> OutputMessage:
+    status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
+    return OutputMessage(id=f"msg_{run_id}", status=status, content=[OutputText(text=text)])
+
+
+def _error(end: RunEnded | None) -> ResponseError:
+    refusal = refusal_of_end(end) if end is not None else None
+    if refusal is None:
+        return ResponseError(code="server_error", message="the process that had this run died; ask again")
+    return ResponseError(code=refusal.error.code or "server_error", message=refusal.error.message)
+
+
+def _usage(end: RunEnded) -> ResponseUsage:
+    total = totals(end.usage)
+    return ResponseUsage(
+        input_tokens=total["input_tokens"],
+        input_tokens_details=InputDetails(cached_tokens=total["cached_tokens"]),
+        output_tokens=total["output_tokens"],
+        output_tokens_details=OutputDetails(reasoning_tokens=total["reasoning_tokens"]),
+        total_tokens=total["input_tokens"] + total["output_tokens"],
+    )
+
+
+_ENDS: dict[State, str] = {"answered": "completed", "stopped": "incomplete"}
+
+
+async def response_events(service: Service, noted: Noted) -> AsyncGenerator[str]:
+    """From `response.created` to the event that says how it ended."""
+    sender = _Sender(noted)
+    async with service.runs.attended(noted.run_id):
+        begun = [sender.whole(name, None, "running") for name in ("created", "in_progress")]
+        yield "".join([*begun, sender.reasoning_added()])
+        end: RunEnded | None = None
+        async with contextlib.aclosing(progress_of(service, noted.run_id)) as progress:
+            async for said in progress:
+                if isinstance(said, RunEnded):
+                    end = said
+                else:
+                    yield sender.progress(said) if said else sse.KEEP_ALIVE
+    assert end is not None
+    state = state_of(end, is_open=False)
+    last = list(sender.reasoning_done())
+    if state in _ENDS:
+        last += sender.message(end.answer or "", complete=state == "answered")
+    yield "".join([*last, sender.whole(_ENDS.get(state, "failed"), end, state)])
+
+
+class _Sender:
+    """Numbers the events, and knows the items they belong to."""
+
+    def __init__(self, noted: Noted) -> None:
+        self._noted = noted
+        self._numbers = itertools.count()
+        self._reasoning_id = f"rs_{noted.run_id}"
+        self._told = ""
+
+    def whole(self, name: str, end: RunEnded | None, state: State) -> str:
+        return self._event(name, response=response_of(self._noted, end, state).model_dump())
+
+    def reasoning_added(self) -> str:
+        item = {"type": "reasoning", "id": self._reasoning_id, "summary": []}
+        part = {"type": "summary_text", "text": ""}
+        return self._event("output_item.added", output_index=0, item=item) + self._of_reasoning(
+            "part.added", part=part
+        )
+
+    def progress(self, text: str) -> str:
+        self._told += text
+        return self._of_reasoning("text.delta", delta=text)
+
+    def reasoning_done(self) -> Iterator[str]:
+        part = {"type": "summary_text", "text": self._told}
+        item = {"type": "reasoning", "id": self._reasoning_id, "summary": [part]}
+        yield self._of_reasoning("text.done", text=self._told)
+        yield self._of_reasoning("part.done", part=part)
+        yield self._event("output_item.done", output_index=0, item=item)
+
+    def message(self, answer: str, *, complete: bool) -> Iterator[str]:
+        whole = message_of(self._noted.run_id, answer, complete=complete).model_dump()
+        place = {"item_id": whole["id"], "output_index": 1, "content_index": 0}
+        empty = whole["content"][0] | {"text": ""}
+        yield self._event(
+            "output_item.added", output_index=1, item=whole | {"status": "in_progress", "content": []}
+        )
+        yield self._event("content_part.added", part=empty, **place)
+        for piece in pieces_of(answer):
+            yield self._event("output_text.delta", delta=piece, logprobs=[], **place)
+        yield self._event("output_text.done", text=answer, logprobs=[], **place)
+        yield self._event("content_part.done", part=whole["content"][0], **place)
+        yield self._event("output_item.done", output_index=1, item=whole)
+
+    def _of_reasoning(self, name: str, **fields: Any) -> str:
+        place = {"item_id": self._reasoning_id, "output_index": 0, "summary_index": 0}
+        return self._event(f"reasoning_summary_{name}", **place, **fields)
+
+    def _event(self, name: str, **fields: Any) -> str:
+        name = f"response.{name}"
+        return sse.event({"type": name, "sequence_number": next(self._numbers)} | fields, name)

@@ -1,0 +1,204 @@
+"""`/v1/chat/completions`: a run as a chat completion, whole or in chunks."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field, JsonValue
+
+from rlm_ray.events.records import RunEnded
+from rlm_ray.serve.api_keys import Key
+from rlm_ray.serve.http import sse
+from rlm_ray.serve.http.auth import Guard
+from rlm_ray.serve.http.errors import documented, refusal_of_end
+from rlm_ray.serve.http.middleware import RUN_HEADER
+from rlm_ray.serve.http.progress_text import progress_of
+from rlm_ray.serve.http.run_service import Service, Wanted
+from rlm_ray.serve.http.schemas import (
+    MAX_MESSAGES,
+    FilePart,
+    RunOptions,
+    Usage,
+    json_wish,
+    last_of_user,
+    readable,
+    totals,
+)
+from rlm_ray.serve.prompt import Message, Piece, Text
+
+ANSWER_CHARS = 400
+"""The most of an answer in one chunk."""
+
+
+class ChatPart(BaseModel):
+    """A part of a message: `text` or `file`."""
+
+    type: str
+    text: str | None = None
+    file: FilePart | None = None
+    refusal: str | None = None
+
+    def piece(self) -> Piece | None:
+        if self.type == "text" and self.text is not None:
+            return Text(self.text)
+        if self.type == "refusal" and self.refusal is not None:
+            return Text(self.refusal)
+        return self.file.piece() if self.type == "file" and self.file is not None else None
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ChatPart] | None = None
+
+    def message(self, *, is_question: bool) -> Message:
+        if isinstance(self.content, list):
+            parts = [(part.type, part.piece()) for part in self.content]
+            return Message(self.role, readable(parts, is_question=is_question))
+        return Message(self.role, (Text(self.content),) if self.content else ())
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """As OpenAI's; what is not named here is ignored."""
+
+    model: str
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    tools: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    """None: code is the only tool of a model here."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    response_format: dict[str, JsonValue] | None = None
+    metadata: dict[str, str] | None = None
+    rlm: RunOptions = RunOptions()
+
+    def wanted(self) -> Wanted:
+        wish = json_wish(self.response_format)
+        last = last_of_user([message.role for message in self.messages])
+        messages = [message.message(is_question=place == last) for place, message in enumerate(self.messages)]
+        messages += [Message("system", (Text(wish),))] if wish else []
+        params = {} if self.temperature is None else {"temperature": self.temperature}
+        return Wanted("chat", self, self.model, messages, self.rlm, params, metadata=self.metadata or {})
+
+
+class Answer(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class Choice(BaseModel):
+    index: int = 0
+    message: Answer
+    finish_reason: Literal["stop", "length"]
+    """`length`: a limit stopped the run, and this is the best it knew."""
+    logprobs: None = None
+
+
+class ChatCompletion(BaseModel):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    rlm: dict[str, Any] = {}
+    """The run: its id, why it stopped, and what it used by model and depth."""
+
+
+def chat_routes(service: Service, guard: Guard) -> APIRouter:
+    router = APIRouter(tags=["chat"])
+
+    @router.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletion,
+        responses=documented(400, 403, 404, 413, 422, 429, 500, 502)
+        | {200: {"content": {"text/event-stream": {}}, "description": "The answer; chunks with `stream`."}},
+    )
+    async def complete(
+        request: Request, response: Response, body: ChatRequest, key: Annotated[Key, Depends(guard)]
+    ) -> Any:
+        """Answer the last message of the user; long messages and files are the context."""
+        run_id = await service.begin(request, key, await asyncio.to_thread(body.wanted))
+        if body.stream:
+            return sse.streamed(_chunks(service, run_id, body), run_id)
+        response.headers[RUN_HEADER] = run_id
+        end = await service.ended(run_id)
+        return _completion(run_id, body.model, end)
+
+    return router
+
+
+def _completion(run_id: str, model: str, end: RunEnded) -> ChatCompletion:
+    choice = Choice(message=Answer(content=end.answer or ""), finish_reason=_finish(end))
+    return ChatCompletion(
+        id=f"chatcmpl-{run_id}", created=int(time.time()), model=model, choices=[choice],
+        usage=_usage(end), rlm=run_facts(run_id, end),
+    )  # fmt: skip
+
+
+async def _chunks(service: Service, run_id: str, body: ChatRequest) -> AsyncGenerator[str]:
+    """The role at once; then what the run does, as reasoning; then the answer, why it ended, and what it used."""
+    has_usage_chunk = body.stream_options is not None and body.stream_options.include_usage
+    head: dict[str, Any] = {
+        "id": f"chatcmpl-{run_id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": body.model,
+    }
+    if has_usage_chunk:  # as OpenAI's: null everywhere but in the one chunk that has it
+        head["usage"] = None
+
+    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return sse.event(head | {"choices": [choice]} | more)
+
+    async with service.runs.attended(run_id):
+        yield chunk({"role": "assistant", "content": ""})
+        end: RunEnded | None = None
+        async with contextlib.aclosing(progress_of(service, run_id)) as progress:
+            async for said in progress:
+                if isinstance(said, RunEnded):
+                    end = said
+                else:
+                    yield chunk({"reasoning_content": said}) if said else sse.KEEP_ALIVE
+    assert end is not None
+    if (refusal := refusal_of_end(end)) is not None:
+        yield sse.event(refusal.body())
+        return
+    usage = _usage(end).model_dump()
+    last = [chunk({"content": piece}) for piece in pieces_of(end.answer or "")]
+    told_here = {} if has_usage_chunk else {"usage": usage}
+    last.append(chunk({}, _finish(end), **told_here, rlm=run_facts(run_id, end)))
+    if has_usage_chunk:
+        last.append(sse.event(head | {"choices": [], "usage": usage}))
+    yield "".join([*last, sse.DONE])  # all is known: each part alone would pass through three processes
+
+
+def pieces_of(answer: str) -> list[str]:
+    """An answer in parts for a stream."""
+    return [answer[start : start + ANSWER_CHARS] for start in range(0, len(answer), ANSWER_CHARS)]
+
+
+def run_facts(run_id: str, end: RunEnded) -> dict[str, Any]:
+    """What our own clients may want to know of the run."""
+    return {
+        "run_id": run_id, "stop_reason": end.stop_reason, "why": end.why, "turns": end.turns,
+        "seconds": end.seconds, "usage": end.usage,
+    }  # fmt: skip
+
+
+def _finish(end: RunEnded) -> Literal["stop", "length"]:
+    return "stop" if end.stop_reason == "answered" else "length"
+
+
+def _usage(end: RunEnded) -> Usage:
+    total = totals(end.usage)
+    used, made = total["input_tokens"], total["output_tokens"]
+    return Usage(prompt_tokens=used, completion_tokens=made, total_tokens=used + made)

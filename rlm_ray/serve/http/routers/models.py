@@ -1,0 +1,88 @@
+"""`/v1/models`, `/healthz`, `/readyz`, `/v1/usage`."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from rlm_ray.serve.api_keys import Key
+from rlm_ray.serve.http.auth import Guard
+from rlm_ray.serve.http.errors import Refusal, documented
+from rlm_ray.serve.http.run_service import Service
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "rlm_ray"
+    max_depth: int
+    recursive_model: str
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class KeyUsage(BaseModel):
+    """What a key has spent since it was made; runs under way are not in it."""
+
+    key: str
+    runs: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    budget_usd: float | None
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+def model_routes(service: Service, guard: Guard) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/v1/models", tags=["models"], responses=documented())
+    async def models(key: Annotated[Key, Depends(guard)]) -> ModelList:
+        """Those this key may use. A pattern of models cannot be listed."""
+        return ModelList(
+            data=[_model(service, name) for name in service.catalogue.ids() if key.may_use(name)]
+        )
+
+    @router.get("/v1/models/{model:path}", tags=["models"], responses=documented(404))
+    async def model(model: str, key: Annotated[Key, Depends(guard)]) -> Model:
+        """One of them."""
+        if service.catalogue.settings(model) is None or not key.may_use(model):
+            raise Refusal(404, "model_not_found", "the model is not served here", param="model")
+        return _model(service, model)
+
+    @router.get("/v1/usage", tags=["usage"], responses=documented())
+    async def usage(key: Annotated[Key, Depends(guard)]) -> KeyUsage:
+        """What this key has spent."""
+        spent = await service.desk.spent(key.name)
+        return KeyUsage(
+            key=key.name, runs=spent.runs, input_tokens=spent.input_tokens, output_tokens=spent.output_tokens,
+            cost_usd=spent.cost_usd, budget_usd=key.budget_usd,
+        )  # fmt: skip
+
+    @router.get("/healthz", tags=["health"])
+    async def healthy() -> Health:
+        """This replica is alive."""
+        return Health()
+
+    @router.get("/readyz", tags=["health"], responses={503: documented()[503]})
+    async def ready() -> Health:
+        """This replica can start runs: the desk and the run store answer."""
+        await service.desk.spent("")
+        return Health()
+
+    return router
+
+
+def _model(service: Service, name: str) -> Model:
+    settings = service.catalogue.settings(name)
+    assert settings is not None
+    return Model(
+        id=name, max_depth=settings.max_depth, recursive_model=settings.recursive_model or settings.model
+    )

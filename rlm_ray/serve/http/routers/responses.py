@@ -1,0 +1,133 @@
+"""`/v1/responses`: a run as a response, also in the background: asked for later, or cancelled."""
+
+import asyncio
+from typing import Annotated, Any, Literal, TypeAlias
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from rlm_ray.errors import InputError
+from rlm_ray.serve.api_keys import Key
+from rlm_ray.serve.http import sse
+from rlm_ray.serve.http.auth import Guard
+from rlm_ray.serve.http.errors import documented
+from rlm_ray.serve.http.middleware import RUN_HEADER
+from rlm_ray.serve.http.response_objects import ResponseObject, response_events, response_of
+from rlm_ray.serve.http.run_service import Service, Wanted
+from rlm_ray.serve.http.schemas import MAX_MESSAGES, FilePart, RunOptions, json_wish, last_of_user, readable
+from rlm_ray.serve.prompt import Message, Piece, Text
+from rlm_ray.serve.run_store import state_of
+
+PREFIX = "resp_"
+
+
+class InputPart(FilePart):
+    """`input_text`, `output_text` or `input_file`."""
+
+    type: str
+    text: str | None = None
+
+    def read(self) -> Piece | None:
+        if self.type in {"input_text", "output_text", "text"} and self.text is not None:
+            return Text(self.text)
+        return self.piece() if self.type == "input_file" else None
+
+
+class InputMessage(BaseModel):
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[InputPart]
+
+    def message(self, *, is_question: bool) -> Message:
+        if isinstance(self.content, str):
+            return Message(self.role, (Text(self.content),) if self.content else ())
+        parts = [(part.type, part.read()) for part in self.content]
+        return Message(self.role, readable(parts, is_question=is_question))
+
+
+class OtherItem(BaseModel):
+    """What earlier responses hold beside messages; it is passed over."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["reasoning"]
+
+
+Input: TypeAlias = (
+    str | Annotated[list[InputMessage | OtherItem], Field(min_length=1, max_length=MAX_MESSAGES)]
+)
+
+
+class TextFormat(BaseModel):
+    format: dict[str, JsonValue] | None = None
+
+
+class ResponseRequest(BaseModel):
+    """As OpenAI's; what is not named here is ignored."""
+
+    model: str
+    input: Input
+    instructions: str | None = None
+    stream: bool = False
+    background: bool = False
+    tools: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    """None: code is the only tool of a model here."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    text: TextFormat | None = None
+    metadata: dict[str, str] | None = None
+    previous_response_id: str | None = None
+    rlm: RunOptions = RunOptions()
+
+    def wanted(self) -> Wanted:
+        if self.previous_response_id is not None:
+            raise InputError(
+                "previous_response_id", "is not followed: contexts are not kept; send the whole conversation"
+            )
+        rules = [self.instructions or "", json_wish(self.text.format if self.text else None)]
+        messages = [Message("system", (Text(rule),)) for rule in rules if rule]
+        if isinstance(self.input, str):
+            messages.append(Message("user", (Text(self.input),)))
+        else:
+            items = [item for item in self.input if isinstance(item, InputMessage)]
+            last = last_of_user([item.role for item in items])
+            messages += [item.message(is_question=place == last) for place, item in enumerate(items)]
+        params = {} if self.temperature is None else {"temperature": self.temperature}
+        return Wanted(
+            "response", self, self.model, messages, self.rlm, params, self.background, self.metadata or {}
+        )
+
+
+def response_routes(service: Service, guard: Guard) -> APIRouter:
+    router = APIRouter(tags=["responses"])
+
+    @router.post(
+        "/v1/responses",
+        response_model=ResponseObject,
+        responses=documented(400, 403, 404, 413, 422, 429, 500, 502)
+        | {200: {"content": {"text/event-stream": {}}, "description": "The response; events with `stream`."}},
+    )
+    async def create(
+        request: Request, response: Response, body: ResponseRequest, key: Annotated[Key, Depends(guard)]
+    ) -> Any:
+        """Answer, or with `background` say at once where the answer will be."""
+        run_id = await service.begin(request, key, await asyncio.to_thread(body.wanted))
+        noted = await service.noted(run_id, key)
+        if body.stream:
+            return sse.streamed(response_events(service, noted), run_id)
+        response.headers[RUN_HEADER] = run_id
+        if body.background:
+            return response_of(noted, None, "running")
+        end = await service.ended(run_id)
+        return response_of(noted, end, state_of(end, is_open=False))
+
+    @router.get("/v1/responses/{response_id}", responses=documented(404))
+    async def retrieve(response_id: str, key: Annotated[Key, Depends(guard)]) -> ResponseObject:
+        """How it stands, and the answer when there is one."""
+        return response_of(*await service.found(response_id.removeprefix(PREFIX), key))
+
+    @router.post("/v1/responses/{response_id}/cancel", responses=documented(404))
+    async def cancel(response_id: str, key: Annotated[Key, Depends(guard)]) -> ResponseObject:
+        """End it; what it has not spent yet is not spent. One that is over stays as it is."""
+        return response_of(*await service.cancelled(response_id.removeprefix(PREFIX), key))
+
+    return router

@@ -1,0 +1,161 @@
+"""`/v1/runs`: the engine's own way to be asked, watched and cancelled."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import BaseModel, Field
+
+from rlm_ray.errors import JournalError
+from rlm_ray.events.records import RunEnded, to_line
+from rlm_ray.serve.api_keys import Key, make_ticket
+from rlm_ray.serve.http import sse
+from rlm_ray.serve.http.auth import Guard
+from rlm_ray.serve.http.errors import Error, Refusal, documented, refusal_of_end
+from rlm_ray.serve.http.middleware import RUN_HEADER
+from rlm_ray.serve.http.run_service import Service, Wanted
+from rlm_ray.serve.http.schemas import RunOptions
+from rlm_ray.serve.prompt import Message, Text
+from rlm_ray.serve.run_store import Noted, State
+
+# The report is a page of its own: what it holds cannot read what this address has kept in the browser.
+_REPORT_HEADERS = {
+    "content-security-policy": "sandbox allow-scripts allow-downloads",
+    "cache-control": "no-store",
+}
+
+
+class RunRequest(RunOptions):
+    """A question and its context. The run goes on whether or not somebody waits."""
+
+    model: str
+    query: Annotated[str, Field(min_length=1)]
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    def wanted(self) -> Wanted:
+        message = Message("user", (Text(self.query),))
+        return Wanted("run", self, self.model, [message], self, {}, True, self.metadata)
+
+    def settings(self) -> dict[str, Any]:
+        own = RunOptions.model_fields.keys()
+        return {name: value for name, value in super().settings().items() if name in own}
+
+
+class RunObject(BaseModel):
+    id: str
+    object: Literal["run"] = "run"
+    state: State
+    kind: Literal["chat", "response", "run"]
+    model: str
+    created_at: float
+    query: str
+    answer: str | None
+    stop_reason: str | None
+    why: str
+    turns: int
+    seconds: float | None
+    usage: dict[str, Any]
+    error: Error | None
+    metadata: dict[str, str]
+    report_url: str
+    """Opens in a browser for an hour, without the key."""
+
+
+def run_routes(service: Service, guard: Guard) -> APIRouter:
+    router = APIRouter(tags=["runs"])
+
+    async def described(run_id: str, key: Key) -> RunObject:
+        return _object(key, *await service.found(run_id, key), await service.desk.link_secret())
+
+    @router.post("/v1/runs", responses=documented(400, 403, 404, 413, 422, 429))
+    async def start(
+        request: Request, response: Response, body: RunRequest, key: Annotated[Key, Depends(guard)]
+    ) -> RunObject:
+        """Start a run and say where it is found."""
+        run_id = await service.begin(request, key, body.wanted())
+        response.headers[RUN_HEADER] = run_id
+        return await described(run_id, key)
+
+    @router.get("/v1/runs/{run_id}", responses=documented(404))
+    async def retrieve(run_id: str, key: Annotated[Key, Depends(guard)]) -> RunObject:
+        """How it stands, and its result when it is over."""
+        return await described(run_id, key)
+
+    @router.post("/v1/runs/{run_id}/cancel", responses=documented(404))
+    async def cancel(run_id: str, key: Annotated[Key, Depends(guard)]) -> RunObject:
+        """End it. One that is over stays as it is."""
+        return _object(key, *await service.cancelled(run_id, key), await service.desk.link_secret())
+
+    @router.get(
+        "/v1/runs/{run_id}/events",
+        responses=documented(404)
+        | {200: {"content": {"text/event-stream": {}}, "description": "Its records."}},
+    )
+    async def events(run_id: str, key: Annotated[Key, Depends(guard)]) -> StreamingResponse:
+        """Every record of the run from its first on, as it is written; the last one has the kind `run_end`."""
+        await service.found(run_id, key)
+        return sse.streamed(_events(service, run_id), run_id)
+
+    @router.get(
+        "/v1/runs/{run_id}/report",
+        responses=documented(404)
+        | {200: {"content": {"text/html": {}}, "description": "One page about the run."}},
+    )
+    async def report(request: Request, run_id: str, ticket: Annotated[str, Query()] = "") -> HTMLResponse:
+        """The run as a page. A browser that follows a link sends no key: `report_url` has a ticket instead."""
+        key = guard.reader(request, ticket, run_id, await service.desk.link_secret())
+        await service.found(run_id, key)
+        return HTMLResponse(await asyncio.to_thread(_report, service, run_id), headers=_REPORT_HEADERS)
+
+    return router
+
+
+async def _events(service: Service, run_id: str) -> AsyncGenerator[str]:
+    news = sse.with_pauses(service.runs.follow(run_id), service.keep_alive_s)
+    numbers = itertools.count()
+    async with contextlib.aclosing(news):
+        async for records in news:
+            if records is None:
+                yield sse.KEEP_ALIVE
+                continue
+            lines = [to_line(record).decode().rstrip("\n") for record in records]
+            yield "".join(sse.event(line, ident=next(numbers)) for line in lines)
+
+
+def _report(service: Service, run_id: str) -> str:
+    from rlm_ray.report import make_report
+
+    folder = service.runs.folder(run_id)
+    try:
+        records = folder.records() if folder.exists() else []
+    except JournalError as error:
+        raise Refusal(503, "unavailable", str(error)) from error
+    if not records:
+        raise Refusal(404, "not_found", "this run has no record yet")
+    return make_report(records)
+
+
+def _object(key: Key, noted: Noted, end: RunEnded | None, state: State, secret: bytes) -> RunObject:
+    refusal = refusal_of_end(end) if end is not None else None
+    return RunObject(
+        id=noted.run_id,
+        state=state,
+        kind=noted.kind,
+        model=noted.model,
+        created_at=noted.created,
+        query=noted.query,
+        answer=end.answer if end is not None else None,
+        stop_reason=end.stop_reason if end is not None else None,
+        why=end.why if end is not None else "",
+        turns=end.turns if end is not None else 0,
+        seconds=end.seconds if end is not None else None,
+        usage=dict(end.usage) if end is not None else {},
+        error=refusal.error if refusal is not None else None,
+        metadata=dict(noted.metadata),
+        report_url=f"/v1/runs/{noted.run_id}/report?ticket={make_ticket(secret, key, noted.run_id, time.time())}",
+    )

@@ -1,0 +1,132 @@
+"""What requests of several routes share: wishes for a run, and parts of messages."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import InputError
+from rlm_ray.serve.prompt import FileData, FileRef, Named, Piece, Text, Uri
+
+MAX_MESSAGES = 10_000
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Amount = Annotated[float, Field(gt=0, le=1e9)]
+
+
+_NO_SETTINGS = {"context", "context_uri", "file_ids", "direct_without_context"}
+
+
+class RunLimits(BaseModel):
+    """Limits of one run, within those of its model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cost_usd: Amount | None = None
+    tokens: Count | None = None
+    calls: Count | None = None
+    sessions: Count | None = None
+    time_s: Annotated[float, Field(gt=0, le=1e7)] | None = None
+
+
+class RunOptions(BaseModel):
+    """How a run is carried out, and a context beside the messages."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    context: str | Annotated[list[str], Field(max_length=MAX_MESSAGES)] | None = None
+    context_uri: str | None = None
+    """One of those the service allows."""
+    file_ids: Annotated[list[str], Field(max_length=10_000)] = []
+    max_depth: Annotated[int, Field(ge=0, le=100)] | None = None
+    max_iterations: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    leaf_chars: Annotated[int, Field(ge=0, le=10**12)] | None = None
+    direct_below_chars: Annotated[int, Field(ge=0, le=10**12)] | None = None
+    profile: Literal["default", "cautious", "small-window"] | None = None
+    limits: RunLimits = RunLimits()
+    direct_without_context: bool | None = None
+    """A conversation without a long text or a file is one plain call, whatever `max_depth` is; null: as the service says."""
+
+    def settings(self) -> dict[str, Any]:
+        """Those that are settings of the run."""
+        return self.model_dump(exclude_none=True, exclude=_NO_SETTINGS)
+
+    def named(self) -> list[Named]:
+        """Those that are pieces of its context."""
+        texts = [self.context] if isinstance(self.context, str) else self.context or []
+        names = (
+            ["context"] if len(texts) == 1 else [f"context {number}" for number in range(1, len(texts) + 1)]
+        )
+        found = [Named(name, Text(text)) for name, text in zip(names, texts, strict=True)]
+        found += [Named(file_id, FileRef(file_id)) for file_id in self.file_ids]
+        return found + ([Named(self.context_uri, Uri(self.context_uri))] if self.context_uri else [])
+
+
+class FilePart(BaseModel):
+    """A file: by the id of its upload, or inside the request in base64."""
+
+    file_id: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+
+    def piece(self) -> Piece:
+        if self.file_id:
+            return FileRef(self.file_id)
+        if self.file_data is None:
+            raise InputError("file", "needs a file_id or file_data")
+        _, comma, coded = self.file_data.partition("base64,")
+        try:
+            data = base64.b64decode(coded if comma else self.file_data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InputError("file_data", "is not base64") from error
+        return FileData(self.filename or "", data)
+
+
+class Usage(BaseModel):
+    """What the whole tree used."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+def totals(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The sums of a `RunUsage.as_dict()`; zeros where nothing is known."""
+    zeros: dict[str, Any] = RunUsage().as_dict()["total"]
+    return zeros | dict(usage.get("total", {}))
+
+
+def json_wish(form: dict[str, JsonValue] | None) -> str:
+    """What `response_format` asks for, in words; empty where that is plain text."""
+    match form:
+        case {"type": "json_object"}:
+            return "Answer with one JSON object and nothing else."
+        case {"type": "json_schema", **rest}:
+            return (
+                f"Answer with JSON that fits this schema and nothing else: {rest.get('json_schema') or rest}"
+            )
+    return ""
+
+
+def readable(parts: Sequence[tuple[str, Piece | None]], *, is_question: bool) -> tuple[Piece, ...]:
+    """The parts of a message; a placeholder for each that cannot be read, such as an image.
+
+    Raises `InputError` where that stands in the question itself: nobody could answer it.
+    """
+    found: list[Piece] = []
+    for kind, piece in parts:
+        if piece is None and is_question:
+            why = f"parts of type {kind[:40]!r} cannot be read here; describe it in words, or send text or a file of text"
+            raise InputError("content", why)
+        found.append(piece if piece is not None else Text(f"[{kind[:40]}: cannot be read here]"))
+    return tuple(found)
+
+
+def last_of_user(roles: Sequence[str]) -> int:
+    """The place of the last message of the user; -1 where there is none."""
+    return max((place for place, role in enumerate(roles) if role == "user"), default=-1)

@@ -1,0 +1,96 @@
+"""Serving from this machine: a Serve config read, Ray found or started, and the service up until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # it comes with Ray, without types
+from pydantic import ValidationError
+from ray import serve
+from ray.serve.schema import ServeDeploySchema
+
+from rlm_ray.cluster.ray_init import connect_ray
+from rlm_ray.errors import ClusterError, ConfigError
+from rlm_ray.serve.app import NAME, application
+from rlm_ray.serve.config import AppArgs
+from rlm_ray.serve.http.auth import is_local
+from rlm_ray.serve.replica import check_args
+
+IMPORT_PATH = "rlm_ray.serve:app"
+HOST, PORT = "127.0.0.1", 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is served, and where."""
+
+    args: AppArgs
+    host: str = HOST
+    port: int = PORT
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the deployment."""
+
+    def check(self) -> None:
+        """Raises `ConfigError` before anything is started."""
+        keys = check_args(self.args)
+        if not is_local(self.host) and not keys:
+            why = f"{self.host} can be reached by others, and there are no keys; set keys_file, or serve 127.0.0.1"
+            raise ConfigError("host", why)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+
+def read_site(path: Path) -> Site:
+    """From the YAML that `serve deploy` takes, with one application. Raises `ConfigError`."""
+    try:
+        plain = yaml.safe_load(path.read_text("utf-8"))
+        config = ServeDeploySchema.model_validate(plain)
+        [one] = config.applications
+        args = AppArgs.model_validate(one.args)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(str(path), f"cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise ConfigError(str(path), f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise ConfigError(str(path), "must have exactly one application") from error
+    if one.import_path != IMPORT_PATH:
+        raise ConfigError(str(path), f"serves {one.import_path!r}; this command serves {IMPORT_PATH}")
+    given = (plain.get("http_options") or {}).get
+    options = {}
+    for deployment in one.deployments:
+        if deployment.name != NAME:
+            raise ConfigError(str(path), f"has a deployment {deployment.name!r}; the only one is {NAME!r}")
+        options = deployment.model_dump(exclude_unset=True, exclude={"name"})
+    return Site(args, given("host", HOST), given("port", PORT), options)
+
+
+def serve_until_stopped(site: Site, ready: Callable[[], None]) -> None:
+    """Start, say when it is `ready`, and return when this process is told to end."""
+    site.check()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    start(site)
+    ready()
+    stopped.wait()
+    serve.shutdown()
+
+
+def start(site: Site) -> None:
+    """Have the service up. Raises `ClusterError` where that fails."""
+    connect_ray()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(http_options={"host": site.host, "port": site.port})
+    try:
+        serve.run(application(site.args, site.options), name=NAME, route_prefix="/")
+    except RuntimeError as error:
+        raise ClusterError(f"the service does not start: {error}") from error

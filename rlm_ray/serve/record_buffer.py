@@ -1,0 +1,68 @@
+"""The records of a run that this replica has, for any number of those who follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+
+from rlm_ray.events.records import Record, RunEnded, SessionOpened
+
+
+class Feed:
+    """An observer of a run. Records come from the engine's thread and are handed over to this loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._coming: deque[Record] = deque()
+        self._is_called = False
+        self._records: list[Record] = []
+        self._grown = asyncio.Event()
+        self.begun = asyncio.Event()
+        """A session is on its way, or the run is over."""
+        self.end: RunEnded | None = None
+        """The last record, once the run is over."""
+
+    def add(self, record: Record) -> None:
+        """From any thread."""
+        self._coming.append(record)
+        if not self._is_called:  # a call to another thread costs more than all else here
+            self._is_called = True
+            self._loop.call_soon_threadsafe(self._take)
+
+    def close(self, end: RunEnded) -> None:
+        """The run is over; those who follow get all that is known, and then its end."""
+        self._take()
+        self.end = end
+        self.begun.set()
+        self._grow()
+
+    async def follow(self) -> AsyncGenerator[Sequence[Record]]:
+        """From the first record to the end: whenever there are new ones, all of them."""
+        place = 0
+        while True:
+            grown = self._grown
+            if news := self._records[place:]:
+                place += len(news)
+                yield news
+            elif self.end is not None:
+                yield [self.end]
+                return
+            else:
+                await grown.wait()
+
+    def _take(self) -> None:
+        self._is_called = False  # first: what comes from now on calls again
+        while self._coming:
+            record = self._coming.popleft()
+            if isinstance(record, SessionOpened):
+                self.begun.set()
+            if not isinstance(
+                record, RunEnded
+            ):  # its end is told by `close`, when what it cost is accounted for
+                self._records.append(record)
+        self._grow()
+
+    def _grow(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()

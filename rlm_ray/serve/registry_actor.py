@@ -1,0 +1,186 @@
+"""The desk as one lasting actor of the cluster, and the way to it. What it must not forget is in the run store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import secrets
+import time
+from functools import partial
+from typing import Any
+
+from rlm_ray.cluster.ray_thread import ray_thread
+from rlm_ray.cluster.services.detached_actor import Finder, LineOpener, insist, lasting_actor
+from rlm_ray.errors import JournalError
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.serve.api_keys import SECRET_BYTES
+from rlm_ray.serve.run_registry import Admitted, Answer, Ask, Desk, Known, News, Refused, Spent, desk_of
+from rlm_ray.util.codec import Codec
+from rlm_ray.util.rpc import Address, LineTransport
+
+FOLDER = "serve"
+"""In the run store; no run has such a name."""
+STATE = "desk.json"
+LISTEN_S = 2.0
+LINKS = "link-secret"
+"""Beside it: what links to reports are signed with."""
+PAUSE_S = 0.02
+"""Between two writes; in a burst many answers wait for the same one."""
+METHODS = frozenset({"admit", "settle", "cancel", "listen", "leave", "is_open", "spent", "link_secret"})
+CODEC = Codec(Ask, Admitted, Known, Refused, News, Spent, JournalError)
+
+
+class DeskActor:
+    """A plain class; `DeskClient` wraps it as a Ray actor. Replies when what it did is in the run store.
+
+    Where it cannot be written there, the `JournalError` is the answer.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self._folder = RunFolder(run_dir, FOLDER)
+        noted = self._folder.load(STATE)
+        self._desk = Desk() if noted is None else desk_of(json.loads(noted))
+        self._saving: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+        self._stirred = asyncio.Event()
+        self._opener = LineOpener(self, METHODS, CODEC)
+        self._secret = b""
+        self._making_secret = asyncio.Lock()
+
+    async def address(self) -> Address:
+        """Where its line is."""
+        return await self._opener.address()
+
+    async def admit(self, ask: Ask) -> Answer | JournalError:
+        answer = self._desk.admit(ask, time.monotonic(), time.time())
+        return await self._saved() or answer
+
+    async def settle(
+        self, run_id: str, spent: Spent, repeatable: bool = False, out_of_money: bool = False
+    ) -> JournalError | None:
+        self._desk.settle(run_id, spent, repeatable=repeatable, out_of_money=out_of_money)
+        return await self._saved()
+
+    async def cancel(self, run_id: str) -> bool:
+        found = self._desk.cancel(run_id)
+        self._stir()
+        return found
+
+    async def listen(self, replica: str, running: tuple[str, ...]) -> News:
+        """News at once where there are any, else when there are or after a while."""
+        stirred = self._stirred
+        news = self._desk.listen(replica, running, time.monotonic())
+        if not news:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LISTEN_S):
+                    await stirred.wait()
+            news = self._desk.listen(replica, running, time.monotonic())
+        return news
+
+    async def leave(self, replica: str) -> None:
+        self._desk.leave(replica)
+        self._stir()
+
+    async def is_open(self, run_id: str) -> bool:
+        """It is under way, or will be taken up again."""
+        return run_id in self._desk.tickets
+
+    async def spent(self, key: str) -> Spent:
+        return self._desk.spent.get(key, Spent())
+
+    async def link_secret(self) -> bytes | JournalError:
+        """What links to reports are signed with: random, made once for a run store."""
+        async with self._making_secret:
+            if not self._secret:
+                try:
+                    self._secret = await asyncio.to_thread(_link_secret, self._folder)
+                except JournalError as error:
+                    return error
+        return self._secret
+
+    async def census(self) -> dict[str, int]:
+        """How many rows each table has."""
+        return self._desk.census()
+
+    def _stir(self) -> None:
+        self._stirred.set()
+        self._stirred = asyncio.Event()
+
+    async def _saved(self) -> JournalError | None:
+        """One write at a time; all that comes meanwhile goes into the next one together."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._save_after(self._saving))
+        try:
+            await asyncio.shield(self._next)
+        except JournalError as error:
+            return error
+        return None
+
+    async def _save_after(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+            await asyncio.sleep(PAUSE_S)
+        self._saving, self._next = self._next, None
+        state = json.dumps(self._desk.state()).encode()
+        await asyncio.to_thread(self._folder.save, STATE, state)
+
+
+class DeskClient:
+    """The way to the desk from a replica. Raises `ClusterError` where it does not answer."""
+
+    def __init__(self, run_dir: str) -> None:
+        desk = partial(lasting_actor, DeskActor, _name(run_dir), run_dir)
+        self._line = LineTransport(Finder(desk), CODEC)
+        self._secret = b""
+
+    async def admit(self, ask: Ask) -> Answer:
+        answer: Answer = await self._ask("admit", ask)
+        return answer
+
+    async def settle(
+        self, run_id: str, spent: Spent, *, repeatable: bool, out_of_money: bool = False
+    ) -> None:
+        await self._ask("settle", run_id, spent, repeatable, out_of_money)
+
+    async def cancel(self, run_id: str) -> bool:
+        return bool(await self._ask("cancel", run_id))
+
+    async def listen(self, replica: str, running: tuple[str, ...]) -> News:
+        news: News = await self._ask("listen", replica, running)
+        return news
+
+    async def leave(self, replica: str) -> None:
+        await self._ask("leave", replica)
+
+    async def is_open(self, run_id: str) -> bool:
+        return bool(await self._ask("is_open", run_id))
+
+    async def spent(self, key: str) -> Spent:
+        spent: Spent = await self._ask("spent", key)
+        return spent
+
+    async def link_secret(self) -> bytes:
+        """What links to reports are signed with. Raises `JournalError` where it cannot be kept."""
+        if not self._secret:
+            self._secret = bytes(await self._ask("link_secret"))
+        return self._secret
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        answer = await ray_thread().run(insist("desk", self._line, method, *arguments))
+        if isinstance(answer, JournalError):
+            raise answer
+        return answer
+
+
+def _link_secret(folder: RunFolder) -> bytes:
+    found = folder.load(LINKS)
+    if found is None or len(found) < SECRET_BYTES:
+        found = secrets.token_bytes(SECRET_BYTES)
+        folder.save(LINKS, found)
+    return found
+
+
+def _name(run_dir: str) -> str:
+    return f"rlm_ray.serve.{hashlib.blake2b(run_dir.encode(), digest_size=6).hexdigest()}"

@@ -1,0 +1,160 @@
+"""How a run of the service begins, first or again, and what it used.
+
+Runs begin a few at a time, behind the requests that wait for their first byte.
+
+A run costs CPU from its beginning to its end. Two hundred that begin at once share it and all end late; those that take
+turns end one after the other, half of them in half the time, and who has just asked hears at once that he is admitted.
+A place is given back when the run's root is on its way, so nobody waits here for a model or for a slow context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from rlm_ray.config import Settings
+from rlm_ray.core.context import Context
+from rlm_ray.core.usage import RunUsage
+from rlm_ray.errors import ClusterError, JournalError
+from rlm_ray.events.records import RunEnded
+from rlm_ray.events.usage import usage_of
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.runs.resume import take_up
+from rlm_ray.runs.run import Result, Run
+from rlm_ray.runs.run_history import Earlier
+from rlm_ray.serve.run_registry import Spent
+from rlm_ray.serve.run_store import Noted, end_of, messages_of, note, note_failure, noted_in
+
+UNHELD_TRIES = 40
+"""How often, a second apart, the run of a dead replica is tried until its journal is free."""
+LOST = "the replica that had this run died; ask again"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """Makes runs of requests."""
+
+    settings: Callable[[Noted], Settings]
+    run_dir: str
+
+    def folder(self, run_id: str) -> RunFolder:
+        return RunFolder(self.run_dir, run_id)
+
+    async def first(
+        self, noted: Noted, load: Callable[[], Awaitable[Context]], traceparent: str, *, lasting: bool
+    ) -> Run:
+        """A new run, to be started. `lasting`: another replica goes on with it where this one dies."""
+        context = await load()
+        return Run(
+            self.settings(noted), noted.query, context,
+            traceparent=traceparent, earlier=Earlier(noted.run_id), lasting=lasting, messages=messages_of(noted),
+        )  # fmt: skip
+
+    async def next(self, run_id: str) -> Run | Result:
+        """The next life of a dead replica's run, when its journal is free; or its result, where it has one."""
+        folder = self.folder(run_id)
+        noted = await asyncio.to_thread(noted_in, folder)
+        if noted is None:
+            raise ClusterError(LOST)
+        for _ in range(UNHELD_TRIES):
+            if await asyncio.to_thread(folder.holder) is None:
+                break
+            await asyncio.sleep(1)
+        settings = self.settings(noted)
+        take = partial(take_up, folder, None, lambda _: settings, messages_of(noted), trust_record=True)
+        return await asyncio.to_thread(take)
+
+    async def none(self) -> Run:
+        """Of a run that nobody waits for any more."""
+        raise ClusterError(LOST)
+
+
+def end_of_result(result: Result) -> RunEnded:
+    """As its journal has it."""
+    return RunEnded(
+        time.time(), result.stop_reason, result.why, result.answer, result.turns, result.seconds,
+        result.usage.as_dict(),
+    )  # fmt: skip
+
+
+def spent_of(usage: RunUsage) -> Spent:
+    total = usage.total
+    return Spent(1, total.input_tokens, total.output_tokens, total.cost_usd)
+
+
+def put_on_record(folder: RunFolder, noted: Noted | None, end: RunEnded) -> Spent:
+    """What was asked and the end, of a run that had no time to say it; what it cost. Blocking."""
+    try:
+        if noted is not None and noted_in(folder) is None:
+            note(folder, noted)
+        if end_of(folder) is None:
+            note_failure(folder, end)
+    except JournalError as error:
+        _log.warning("%s", error)
+    return _spent_on_record(folder)
+
+
+def _spent_on_record(folder: RunFolder) -> Spent:
+    """What its journal cannot tell is not known."""
+    try:
+        records = folder.records() if folder.exists() else []
+    except JournalError as error:
+        _log.warning("%s", error)
+        records = []
+    return spent_of(usage_of(records))
+
+
+PLACES = 4
+PLACE_S = 0.5
+"""The longest a run keeps its place: what is slow for another reason than the CPU stops nobody."""
+POLITE_S = 1.0
+"""The longest a run lets requests go first."""
+
+
+class Starts:
+    """The places of one replica."""
+
+    def __init__(self, places: int = PLACES) -> None:
+        self._places = asyncio.Semaphore(places)
+        self._asking = 0
+        self._none_asks = asyncio.Event()
+        self._none_asks.set()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Somebody waits for a first byte."""
+        self._asking += 1
+        self._none_asks.clear()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._none_asks.set()
+
+    async def turn(self, begun: asyncio.Event) -> None:
+        """Wait for a place, and keep it until the run has `begun`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLITE_S):
+                await self._none_asks.wait()
+        await self._places.acquire()
+        leaving = asyncio.create_task(self._leave(begun))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+    async def _leave(self, begun: asyncio.Event) -> None:
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PLACE_S):
+                    await begun.wait()
+        finally:
+            self._places.release()

@@ -1,0 +1,304 @@
+"""The runs of a replica: started, followed, cancelled, accounted for, and taken up where another replica died.
+
+What the service knows of a run is in its folder and at the desk, so any replica answers for any run; only to follow a
+run of another replica costs looking at its journal again and again.
+
+A request that wants a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
+
+from rlm_ray.core.context import Context
+from rlm_ray.errors import ClusterError, RLMError
+from rlm_ray.events.records import Record, RunEnded, from_line
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.runs.run import Result, Run
+from rlm_ray.serve.api_keys import Key
+from rlm_ray.serve.record_buffer import Feed
+from rlm_ray.serve.registry_actor import DeskClient
+from rlm_ray.serve.run_launcher import LOST, Lives, Starts, end_of_result, put_on_record, spent_of
+from rlm_ray.serve.run_registry import Admitted, Answer, Ask, Known, News, Refused, Spent
+from rlm_ray.serve.run_store import Noted, end_of, failed, is_run_id, note, noted_in
+
+LOOK_S = 0.5
+"""How often the journal of another replica's run is looked at."""
+THREADS = 64
+UNATTENDED_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class TurnedAway(Exception):  # noqa: N818 - an answer of the desk
+    """The desk refuses the request."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.why)
+        self.refused = refused
+
+
+@dataclass(slots=True)
+class _Own:
+    """A run this replica has."""
+
+    feed: Feed
+    background: bool
+    noted: Noted | None = None
+    """What was asked; None where another replica was asked it."""
+    task: asyncio.Task[None] | None = None
+    attending: int = 0
+    """Clients that wait for it."""
+    born: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Its client went away before it began to wait."""
+        return not self.background and not self.attending and time.monotonic() - self.born > UNATTENDED_S
+
+
+class Runs:
+    """Use it within `kept()`."""
+
+    def __init__(self, lives: Lives, desk: DeskClient, max_runs: int) -> None:
+        self._lives = lives
+        self._desk = desk
+        self._max_runs = max_runs
+        self._replica = secrets.token_hex(8)
+        self._own: dict[str, _Own] = {}
+        self._chores: set[asyncio.Task[None]] = set()
+        self._starts = Starts()
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Listen to the desk meanwhile. Runs that are under way at the end are left to another replica."""
+        # storage is slow and many runs wait for it at once, so more threads than cores
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "rlm_ray"))
+        listening = asyncio.create_task(self._listen())
+        try:
+            yield
+        finally:
+            listening.cancel()
+            with contextlib.suppress(RLMError):
+                await self._desk.leave(self._replica)
+
+    async def begin(self, order: Order) -> str:
+        """Start a run; its id. Of a request that was made before, the id of then. Raises `TurnedAway`."""
+        with self._starts.asking():
+            match await self._admitted(order):
+                case Refused() as refused:
+                    raise TurnedAway(refused)
+                case Known(run_id):
+                    return run_id
+                case Admitted(cost_usd):
+                    noted = replace(order.noted, cost_usd=cost_usd)
+                    if order.lasting:  # another replica may have to go on with it
+                        await self._note(noted)
+                    self._have(noted.run_id, noted.background, self._first(noted, order), noted)
+                    return noted.run_id
+                case other:
+                    assert_never(other)
+
+    def follow(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
+        """Its records as they come, from the first to `RunEnded`, which always comes."""
+        own = self._own.get(run_id)
+        return own.feed.follow() if own is not None else self._follow_journal(run_id)
+
+    @asynccontextmanager
+    async def attended(self, run_id: str) -> AsyncIterator[None]:
+        """A client waits for the run: when the last one goes away before its end, it is cancelled."""
+        own = self._own.get(run_id)
+        if own is None or own.background:
+            yield
+            return
+        own.attending += 1
+        try:
+            yield
+        finally:
+            own.attending -= 1
+            if not own.attending and own.task is not None:
+                own.task.cancel()
+
+    async def cancel(self, run_id: str) -> None:
+        """Wherever it is; returns when it is over, or soon will be."""
+        own = self._own.get(run_id)
+        if own is None or own.task is None:
+            await self._desk.cancel(run_id)
+            return
+        own.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(own.task)
+
+    async def noted(self, run_id: str, key: Key) -> Noted | None:
+        """The request of a run; None where this key has no such run."""
+        if not is_run_id(run_id):
+            return None
+        own = self._own.get(run_id)
+        found = own.noted if own is not None else None
+        if found is None:
+            found = await asyncio.to_thread(noted_in, self.folder(run_id))
+        return found if found is not None and found.key == key.name else None
+
+    async def end(self, run_id: str) -> tuple[RunEnded | None, bool]:
+        """How it ended, and whether it is under way."""
+        end = await asyncio.to_thread(end_of, self.folder(run_id))
+        if end is None and (run_id in self._own or await self._desk.is_open(run_id)):
+            return None, True
+        # it may have ended meanwhile: what has left the desk has its end on record
+        return end or await asyncio.to_thread(end_of, self.folder(run_id)), False
+
+    def folder(self, run_id: str) -> RunFolder:
+        return self._lives.folder(run_id)
+
+    async def _admitted(self, order: Order) -> Answer:
+        noted = order.noted
+        ask = Ask(
+            noted.run_id, order.key, self._replica, self._max_runs,
+            self._lives.settings(noted).limits.cost_usd, order.lasting, order.idempotency, order.digest,
+        )  # fmt: skip
+        try:
+            return await self._desk.admit(ask)
+        except asyncio.CancelledError:  # its client has gone: nobody else would give the ticket back
+            self._do(self._desk.settle(noted.run_id, Spent(), repeatable=True))
+            raise
+
+    async def _first(self, noted: Noted, order: Order) -> Run:
+        run = await self._lives.first(noted, order.load, order.traceparent, lasting=order.lasting)
+        await self._starts.turn(self._own[noted.run_id].feed.begun)
+        if not order.lasting:
+            await asyncio.to_thread(note, self.folder(noted.run_id), noted)
+        return run
+
+    def _have(
+        self,
+        run_id: str,
+        background: bool,
+        begun: Coroutine[Any, Any, Run | Result],
+        noted: Noted | None = None,
+    ) -> None:
+        own = self._own[run_id] = _Own(Feed(), background, noted)
+        # in a context of its own: Ray cancels what was submitted in that of a request when its client goes away
+        own.task = asyncio.create_task(
+            self._carry(run_id, own.feed, begun), name=run_id, context=contextvars.Context()
+        )
+
+    async def _carry(self, run_id: str, feed: Feed, begun: Coroutine[Any, Any, Run | Result]) -> None:
+        """A run to its end, whatever that is."""
+        end = failed(asyncio.CancelledError())
+        spent = None
+        try:
+            run = await begun
+            if isinstance(run, Run):
+                run.watch(feed)
+                await run.start()
+                run = await run.result()
+            end, spent = end_of_result(run), spent_of(run.usage)
+        except RLMError as error:
+            end = failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, its client must hear of an end
+            _log.exception("run %s failed", run_id)
+            end = failed(error)
+        finally:
+            begun.close()
+            await asyncio.shield(self._do(self._close(run_id, feed, end, spent)))
+
+    async def _close(self, run_id: str, feed: Feed, end: RunEnded, spent: Spent | None) -> None:
+        try:
+            if spent is None:
+                noted = self._own[run_id].noted
+                spent = await asyncio.to_thread(put_on_record, self.folder(run_id), noted, end)
+            await self._desk.settle(
+                run_id, spent, repeatable=bool(end.error_kind), out_of_money=end.stop_reason == "cost_usd"
+            )
+        except RLMError as error:
+            _log.warning("run %s is not accounted for: %s", run_id, error)
+        finally:
+            self._own.pop(run_id, None)
+            feed.close(end)
+
+    def _do(self, chore: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """To its end, whoever waits for it."""
+        task = asyncio.create_task(chore)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+        return task
+
+    async def _note(self, noted: Noted) -> None:
+        try:
+            await asyncio.to_thread(note, self.folder(noted.run_id), noted)
+        except BaseException:
+            await self._desk.settle(noted.run_id, Spent(), repeatable=True)
+            raise
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                news = await self._desk.listen(self._replica, tuple(self._own))
+                self._obey(news)
+                self._cancel_forgotten()
+            except (RLMError, OSError) as error:
+                _log.warning("the desk of the service: %s", error)
+                await asyncio.sleep(1)
+
+    def _obey(self, news: News) -> None:
+        for run_id in news.cancel:
+            own = self._own.get(run_id)
+            if own is not None and own.task is not None:
+                own.task.cancel()
+        for run_id in news.take_up:
+            self._have(run_id, True, self._lives.next(run_id))
+        for run_id in news.account_for:
+            self._have(run_id, True, self._lives.none())
+
+    def _cancel_forgotten(self) -> None:
+        for own in self._own.values():
+            if own.is_forgotten and own.task is not None:
+                own.task.cancel()
+
+    async def _follow_journal(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
+        folder = self.folder(run_id)
+        offset = 0
+        while True:
+            end, is_open = await self.end(run_id)
+            data = (
+                await asyncio.to_thread(folder.read, offset)
+                if await asyncio.to_thread(folder.exists)
+                else b""
+            )
+            offset += len(data)
+            records = [from_line(line) for line in data.splitlines()]
+            if news := [record for record in records if not isinstance(record, RunEnded)]:
+                yield news
+            if not is_open:
+                yield [end or failed(ClusterError(LOST))]
+                return
+            await asyncio.sleep(LOOK_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked, by whom, and how to get what it is about."""
+
+    noted: Noted
+    key: Key
+    load: Callable[[], Awaitable[Context]]
+    """Its context."""
+    traceparent: str = ""
+    idempotency: str = ""
+    digest: str = ""
+    """Of the request, where it has an idempotency key."""
+
+    @property
+    def lasting(self) -> bool:
+        """It goes on without its client."""
+        return self.noted.background or bool(self.idempotency)

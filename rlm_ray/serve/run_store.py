@@ -1,0 +1,110 @@
+"""What was asked of the service, kept in the run's folder: whose it is, and how to go on with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from rlm_ray.core.llm import Message
+from rlm_ray.events.records import RunEnded, from_line, to_line
+from rlm_ray.events.usage import CANCELLED
+from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.runs.run import new_run_id
+
+Kind: TypeAlias = Literal["chat", "response", "run"]
+State: TypeAlias = Literal["running", "answered", "stopped", "cancelled", "failed"]
+
+_BLOB = "request.json"
+_FAILURE = "failure.json"
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A request."""
+
+    run_id: str
+    key: str
+    """The name of who asked."""
+    kind: Kind
+    model: str
+    created: float
+    query: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Wishes on top of the model's settings."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Such as `temperature`."""
+    messages: tuple[tuple[str, str], ...] = ()
+    """Roles and texts of a conversation that is one plain call; none: a question over a context."""
+    cost_usd: float | None = None
+    """The most it may cost."""
+    background: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
+    """The `x-request-id`."""
+
+
+def messages_of(noted: Noted) -> tuple[Message, ...]:
+    """Those of a conversation that is one plain call."""
+    return tuple(Message(role, text) for role, text in noted.messages)
+
+
+def request_run_id() -> str:
+    """A run id that no two of many requests in a second share."""
+    return new_run_id() + secrets.token_hex(5)
+
+
+def is_run_id(text: str) -> bool:
+    """It can be one; what is not must not become a path."""
+    return bool(_RUN_ID.fullmatch(text))
+
+
+def note(folder: RunFolder, noted: Noted) -> None:
+    folder.save(_BLOB, json.dumps(asdict(noted)).encode())
+
+
+def noted_in(folder: RunFolder) -> Noted | None:
+    """None where the run was not asked of a service."""
+    blob = folder.load(_BLOB)
+    if blob is None:
+        return None
+    table = json.loads(blob)
+    messages = tuple((role, text) for role, text in table.pop("messages", ()))
+    return Noted(**table, messages=messages)
+
+
+def note_failure(folder: RunFolder, end: RunEnded) -> None:
+    """How a run ended that could not say so in its journal."""
+    folder.save(_FAILURE, to_line(end))
+
+
+def end_of(folder: RunFolder) -> RunEnded | None:
+    """None while it goes on, and where it was killed."""
+    end = folder.tail() if folder.exists() else None
+    if end is None and (blob := folder.load(_FAILURE)) is not None:
+        failure = from_line(blob)
+        assert isinstance(failure, RunEnded)
+        return failure
+    return end
+
+
+def failed(error: BaseException) -> RunEnded:
+    """The end of a run that has none on record."""
+    kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
+    return RunEnded(time.time(), "error", str(error), error_kind=kind)
+
+
+def state_of(end: RunEnded | None, *, is_open: bool) -> State:
+    """How a run stands, by its end and by whether the desk has it still."""
+    if end is None:
+        return "running" if is_open else "failed"
+    if end.error_kind == CANCELLED:
+        return "cancelled"
+    if end.error_kind or end.answer is None:
+        return "failed"
+    return "answered" if end.stop_reason == "answered" else "stopped"

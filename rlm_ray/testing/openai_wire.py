@@ -1,0 +1,134 @@
+"""OpenAI's JSON for what a script decided: completions, streams, errors, and how they are played.
+
+A `Play` is what the connection does: write these bytes at these times, then go on or close.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from rlm_ray.core.llm import Usage
+from rlm_ray.testing.http1 import response
+from rlm_ray.testing.responses import Drop, Failure, Hang, Outcome, Raw, Reply, Request, Slow
+
+STREAM_CHARS = 24
+"""How much text one event of a stream carries."""
+
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Bytes to write, each piece so many seconds after the piece before it; at least one piece."""
+
+    steps: tuple[tuple[float, bytes], ...]
+    close: bool = False
+    label: str = "200"
+    """How this answer is counted: its status, `dropped` or `hung`."""
+    usage: Usage | None = None
+
+
+def play(outcome: Outcome, request: Request, latency_s: float) -> Play:  # noqa: PLR0911 - one for each outcome
+    """How to carry out an outcome."""
+    match outcome:
+        case str():
+            return play(Reply(outcome), request, latency_s)
+        case Reply():
+            wait_s = latency_s if outcome.latency_s is None else outcome.latency_s
+            return Play(((wait_s, completion(request, outcome)),), usage=outcome.usage(request))
+        case Failure():
+            wait_s = latency_s if outcome.latency_s is None else outcome.latency_s
+            return Play(((wait_s, failure(outcome)),), label=str(outcome.status))
+        case Raw(body, status, content_type):
+            data = response(status, {"content-type": content_type}, body)
+            return Play(((latency_s, data),), label=str(status))
+        case Slow(reply, seconds, pieces):
+            whole = as_reply(reply)
+            data = completion(request, whole)
+            return Play(_dribble(data, seconds, pieces), usage=whole.usage(request))
+        case Hang(seconds):
+            return Play(((seconds, b""),), close=True, label="hung")
+        case Drop(None, after_s):
+            return Play(((after_s, b""),), close=True, label="dropped")
+        case Drop(reply, after_s):
+            data = completion(request, as_reply(reply or ""))
+            return Play(((after_s, data[: -len(data) // 4]),), close=True, label="dropped")
+        case _:
+            assert_never(outcome)
+
+
+def as_reply(reply: Reply | str) -> Reply:
+    return Reply(reply) if isinstance(reply, str) else reply
+
+
+def completion(request: Request, reply: Reply) -> bytes:
+    """The whole HTTP response: a completion, or all events of a stream."""
+    usage = reply.usage(request)
+    if request.stream:
+        headers = {"content-type": "text/event-stream", **reply.headers}
+        return response(200, headers, _events(request, reply, usage))
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    if reply.tool_calls:
+        message["tool_calls"] = list(reply.tool_calls)
+    choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
+    body = _envelope(request, "chat.completion", [choice]) | {"usage": _usage_json(usage)}
+    return response(200, {"content-type": _JSON, **reply.headers}, json.dumps(body).encode())
+
+
+def failure(refusal: Failure) -> bytes:
+    error = {"message": refusal.message, "type": refusal.kind, "param": None, "code": refusal.code}
+    headers = {"content-type": _JSON, **refusal.headers}
+    return response(refusal.status, headers, json.dumps({"error": error}).encode())
+
+
+def json_response(status: int, value: Mapping[str, Any]) -> bytes:
+    return response(status, {"content-type": _JSON}, json.dumps(value).encode())
+
+
+def _usage_json(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _envelope(request: Request, kind: str, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{request.ordinal}",
+        "object": kind,
+        "created": 0,
+        "model": request.model,
+        "choices": list(choices),
+    }
+
+
+def _events(request: Request, reply: Reply, usage: Usage) -> bytes:
+    text = reply.text or ""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": text[at : at + STREAM_CHARS]} for at in range(0, len(text), STREAM_CHARS)]
+    if reply.tool_calls:
+        calls = [{"index": index, **call} for index, call in enumerate(reply.tool_calls)]
+        deltas.append({"tool_calls": calls})
+    chunks = [
+        _envelope(request, "chat.completion.chunk", [{"index": 0, "delta": delta, "finish_reason": None}])
+        for delta in deltas
+    ]
+    last = {"index": 0, "delta": {}, "finish_reason": reply.finish_reason}
+    chunks.append(_envelope(request, "chat.completion.chunk", [last]))
+    options = request.body.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage"):
+        chunks.append(_envelope(request, "chat.completion.chunk", []) | {"usage": _usage_json(usage)})
+    lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    return "".join([*lines, "data: [DONE]\n\n"]).encode()
+
+
+def _dribble(data: bytes, seconds: float, pieces: int) -> tuple[tuple[float, bytes], ...]:
+    size = -(-len(data) // pieces)
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    return tuple((seconds / len(parts), part) for part in parts)
