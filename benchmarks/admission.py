@@ -25,10 +25,17 @@ from collections.abc import Callable
 from typing import Any
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import Ask, Batch, Outcome, Replies, RunTerms, Settle
-from rlm_ray.admission.server import AdmissionShell
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionTransport
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import (
+    AttemptOutcome,
+    ClientMessage,
+    PermitRequest,
+    RunPolicy,
+    ServerMessage,
+    Settle,
+)
+from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionRpcClient
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.testing.simulation import (
@@ -39,7 +46,7 @@ from rlm_ray.testing.simulation import (
     Workload,
     simulate,
 )
-from rlm_ray.util.rpc import Address, Line
+from rlm_ray.util.rpc import RpcAddress, RpcServer
 
 SECONDS = 180.0
 ROUND_TRIP_S = 0.105
@@ -138,8 +145,8 @@ class Trees:
 
     def __init__(self, *, by_age: bool) -> None:
         self.by_age = by_age
-        self.admission = Admission()
-        self.admission.open_run(RunTerms("run", rates=Rates(in_flight=50)), 0.0)
+        self.admission = AdmissionController()
+        self.admission.open_run(RunPolicy("run", rates=Rates(in_flight=50)), 0.0)
         self.now = self.first_at = 0.0
         self.most_open = 0
         self._children: dict[tuple[int, ...], int] = {}
@@ -156,16 +163,26 @@ class Trees:
     def _ask(self, path: tuple[int, ...]) -> None:
         age, depth = (float(path[0]), len(path)) if self.by_age else (0.0, 0)
         ticket = ".".join(map(str, path))
-        ask = Ask("run", "key", "model", 0, 0, root_order=age, depth=depth, ticket=ticket, holder="holder")
-        self.admission.ask(ask, self.now)
+        ask = PermitRequest(
+            "run",
+            "key",
+            "model",
+            0,
+            0,
+            run_started_at=age,
+            depth=depth,
+            request_id=ticket,
+            client_id="holder",
+        )
+        self.admission.request(ask, self.now)
 
     def _grant(self) -> int:
-        verdicts = self.admission.poll(self.now)
-        self._under_way.extend((self.now + 1.0, verdict.ticket) for verdict in verdicts)
+        verdicts = self.admission.decisions(self.now)
+        self._under_way.extend((self.now + 1.0, verdict.request_id) for verdict in verdicts)
         return len(verdicts)
 
     def _answer(self, ticket: str) -> None:
-        self.admission.settle(Settle(ticket, Outcome.OK, Usage()), self.now)
+        self.admission.release(Settle(ticket, AttemptOutcome.OK, Usage()), self.now)
         path = tuple(int(part) for part in ticket.split("."))
         if len(path) == 3:
             self._return_to(path[:-1])
@@ -192,9 +209,9 @@ async def _load(client: AdmissionClient, per_s: float, seconds: float) -> list[f
 
     async def once() -> None:
         started_at = time.perf_counter()
-        async with client.permit(Ask("run", "key", "model", 100, 100, 0.001)) as permit:
+        async with client.permit(PermitRequest("run", "key", "model", 100, 100, 0.001)) as permit:
             latencies.append(1000 * (time.perf_counter() - started_at))
-            permit.settle(Outcome.OK, Usage(90, 30), 0.0005)
+            permit.release(AttemptOutcome.OK, Usage(90, 30), 0.0005)
 
     started_at = time.perf_counter()
     async with asyncio.TaskGroup() as group:
@@ -216,12 +233,12 @@ def _print_latencies(name: str, latencies: list[float], seconds: float) -> None:
     )
 
 
-TERMS = RunTerms("run", Limits(cost_usd=1e6), Rates(rpm=1e8, tpm=1e12, in_flight=10_000))
+TERMS = RunPolicy("run", Limits(cost_usd=1e6), Rates(rpm=1e8, tpm=1e12, in_flight=10_000))
 
 
 def shell() -> None:
     async def run(per_s: float) -> None:
-        served = AdmissionShell(Admission(), "epoch")
+        served = AdmissionServer(AdmissionController(), "epoch")
         await served.open_run(TERMS)
         client = AdmissionClient("client", served)
         started_at = time.perf_counter()
@@ -233,11 +250,11 @@ def shell() -> None:
         asyncio.run(run(per_s))
 
 
-class AdmissionActor(AdmissionShell):
+class AdmissionActor(AdmissionServer):
     """What `cluster/` wraps: the shell, and a direct line to it."""
 
-    async def address(self, host: str) -> Address:
-        return await Line(self, METHODS, secrets.token_bytes(32), CODEC).listen(host)
+    async def address(self, host: str) -> RpcAddress:
+        return await RpcServer(self, METHODS, secrets.token_bytes(32), CODEC).listen(host)
 
 
 class ActorTransport:
@@ -246,8 +263,8 @@ class ActorTransport:
     def __init__(self, admission: Any) -> None:
         self.admission = admission
 
-    async def exchange(self, batch: Batch) -> Replies:
-        replies: Replies = await self.admission.exchange.remote(batch)
+    async def exchange(self, batch: ClientMessage) -> ServerMessage:
+        replies: ServerMessage = await self.admission.exchange.remote(batch)
         return replies
 
 
@@ -255,9 +272,9 @@ class Loader:
     """One of the actors that make calls."""
 
     async def run(self, name: str, transport: Any, per_s: float, seconds: float) -> tuple[list[float], float]:
-        if isinstance(transport, Address):
+        if isinstance(transport, RpcAddress):
             address = transport
-            transport = AdmissionTransport(lambda: asyncio.sleep(0, address))
+            transport = AdmissionRpcClient(lambda: asyncio.sleep(0, address))
         client = AdmissionClient(name, transport)
         started_at = time.perf_counter()
         latencies = await _load(client, per_s, seconds)
@@ -271,7 +288,7 @@ def actor() -> None:
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     options = {"num_cpus": 0, "max_concurrency": 10_000}
-    admission = ray.remote(AdmissionActor).options(**options).remote(Admission(), "epoch")
+    admission = ray.remote(AdmissionActor).options(**options).remote(AdmissionController(), "epoch")
     ray.get(admission.open_run.remote(TERMS))
     address = ray.get(admission.address.remote("127.0.0.1"))
     loaders = [ray.remote(Loader).options(num_cpus=0).remote() for _ in range(4)]

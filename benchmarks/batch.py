@@ -34,18 +34,18 @@ from typing import Any
 from census import CORES, Census
 
 from rlm_ray.batch.formats import format_of
-from rlm_ray.batch.job import Summary, Task
-from rlm_ray.batch.row_processor import Asks
-from rlm_ray.batch.runner import Batch, Work
+from rlm_ray.batch.job import BatchJob, BatchSummary
+from rlm_ray.batch.row_processor import RowBackend
+from rlm_ray.batch.runner import BatchRunner, BatchSpec
 from rlm_ray.batch.source import open_corpus
 from rlm_ray.batch.template import Template
-from rlm_ray.batch.writer import Output
+from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Cluster, Settings
 from rlm_ray.core.context import Context
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.runs.batch_run import open_job
+from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
-from rlm_ray.session.session import Completion
+from rlm_ray.session.session import SessionResult
 from rlm_ray.testing import ServerProcess
 
 WORDS = "the quick brown fox jumps over the lazy dog "
@@ -64,11 +64,11 @@ class Nobody:
 
     run_id, trace_id, concurrency = "nobody", "", 128
 
-    async def ask(self, row: int, query: str, context: Context) -> Completion:  # noqa: ARG002 - part of the face
+    async def ask(self, row: int, query: str, context: Context) -> SessionResult:  # noqa: ARG002 - part of the face
         await asyncio.sleep(0)
-        return Completion(f"an answer to row {row}", "answered", turns=1)
+        return SessionResult(f"an answer to row {row}", "answered", turns=1)
 
-    async def plain(self, row: int, number: int, query: str, text: str) -> str:  # noqa: ARG002 - part of the face
+    async def llm_call(self, row: int, number: int, query: str, text: str) -> str:  # noqa: ARG002 - part of the face
         return ""
 
     async def usage(self) -> RunUsage:
@@ -76,12 +76,12 @@ class Nobody:
 
 
 @asynccontextmanager
-async def nobody(settings: Settings, run_id: str, query: str) -> AsyncIterator[Asks]:  # noqa: ARG001
+async def nobody(settings: Settings, run_id: str, query: str) -> AsyncIterator[RowBackend]:  # noqa: ARG001
     yield Nobody()
 
 
-def job(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[Asks]:
-    return open_job(settings, query, run_id=run_id)
+def job(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[RowBackend]:
+    return open_batch_run(settings, query, run_id=run_id)
 
 
 class Samples:
@@ -101,7 +101,7 @@ class Samples:
         )
         self._began = self._said_at = time.perf_counter()
         self._begin(0)
-        watching = threading.Thread(target=self._watch, daemon=True)
+        watching = threading.Thread(target=self._watch_death, daemon=True)
         watching.start()
         try:
             yield
@@ -112,7 +112,7 @@ class Samples:
                 self._say()
             self._say_cpu()
 
-    def _watch(self) -> None:
+    def _watch_death(self) -> None:
         wanted = 1
         while not self._over.wait(0.1):
             if (done := self._done()) >= wanted:
@@ -151,15 +151,15 @@ class Samples:
         )
 
 
-async def measure(path: str, rows: int, settings: Settings, census: Census, options: Any) -> Summary:
+async def measure(path: str, rows: int, settings: Settings, census: Census, options: Any) -> BatchSummary:
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / f"answers.{options.format}")
-        work = Work(Template.parse(QUESTION), limit=rows)
+        work = BatchSpec(Template.parse(QUESTION), limit=rows)
         opening = nobody if options.nobody else job
-        task = Task(settings, open_corpus(path), work, Output(out, format_of(out, None)), opening)
+        task = BatchJob(settings, open_corpus(path), work, BatchOutput(out, format_of(out, None)), opening)
 
         @contextmanager
-        def watch(batch: Batch) -> Iterator[None]:
+        def watch(batch: BatchRunner) -> Iterator[None]:
             with Samples(rows, lambda: batch.figures.done, census).watch():
                 yield
 

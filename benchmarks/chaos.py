@@ -34,11 +34,11 @@ import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.services.admission import admission_actor
-from rlm_ray.cluster.services.journal import home, journal_actor
+from rlm_ray.cluster.services.journal import current_node_id, journal_actor
 from rlm_ray.events.records import CallEnded
-from rlm_ray.journal.run_store import RunFolder, find_run
+from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 
@@ -177,7 +177,7 @@ class Chaos:
         return struck
 
     async def _sandbox(self) -> bool:
-        census = await (await Engine.connect(CLUSTER)).census()
+        census = await (await ClusterDriver.connect(CLUSTER)).stats()
         zygotes = [child for counts in census.values() for child in children_of(counts["pid"])]
         repls = [child for zygote in zygotes for child in children_of(zygote)]
         if not repls:
@@ -186,8 +186,8 @@ class Chaos:
         return True
 
     async def _actor(self) -> bool:
-        engine = await Engine.connect(CLUSTER)
-        handles = list((await engine.carry_out(_handles(engine))).values())
+        engine = await ClusterDriver.connect(CLUSTER)
+        handles = list((await engine.run_on_ray_thread(_handles(engine))).values())
         if not handles:
             return False
         ray.kill(self.dice.choice(handles))
@@ -204,11 +204,11 @@ class Chaos:
         return True
 
     async def _journal(self) -> bool:
-        ray.kill(journal_actor(home()), no_restart=False)
+        ray.kill(journal_actor(current_node_id()), no_restart=False)
         return True
 
 
-async def _handles(engine: Engine) -> dict[str, Any]:
+async def _handles(engine: ClusterDriver) -> dict[str, Any]:
     handles: dict[str, Any] = await engine._pool.handles.remote()  # noqa: SLF001 - a benchmark may look inside
     return handles
 
@@ -369,7 +369,7 @@ def driver_killed(server: ServerProcess, run_dir: str, dice: random.Random, righ
         )
 
 
-def answers_in(folder: RunFolder) -> int:
+def answers_in(folder: RunStore) -> int:
     """How many calls have their answers on record."""
     return sum(isinstance(record, CallEnded) and not record.error_kind for record in folder.records())
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray import RLM, Cluster, Rates
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 
@@ -60,7 +60,7 @@ class Line:
 class Bench:
     """One engine, its actor and a model server."""
 
-    def __init__(self, engine: Engine, server: ServerProcess, run_dir: str) -> None:
+    def __init__(self, engine: ClusterDriver, server: ServerProcess, run_dir: str) -> None:
         self._engine = engine
         self.server = server
         self._run_dir = run_dir
@@ -75,7 +75,7 @@ class Bench:
         return RLM(model="openai/leaks", max_depth=2, **options, **settings)
 
     async def actor(self) -> dict[str, Any]:
-        (counts,) = (await self._engine.census()).values()
+        (counts,) = (await self._engine.stats()).values()
         return counts
 
     async def leftovers(self, run_id: str = "") -> dict[str, Any]:
@@ -251,7 +251,7 @@ async def _main(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]
     server_options = ["--script", "recursion", "--latency-s", str(options.latency_s)]
     with tempfile.TemporaryDirectory() as run_dir, ServerProcess(server_options) as server:
         await RLM(cluster=CLUSTER).awarm()
-        bench = Bench(await Engine.connect(CLUSTER), server, run_dir)
+        bench = Bench(await ClusterDriver.connect(CLUSTER), server, run_dir)
         lines = await through_one_actor(bench, options.sessions, options.at_once)
         growth = _growth(lines)
         print(f"growth over the second half, KB a session: {growth}")

@@ -35,7 +35,7 @@ from rlm_ray import Cluster, Rates
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.context import Context
 from rlm_ray.core.llm import Price
-from rlm_ray.mapreduce.execute import carry_out, planned
+from rlm_ray.mapreduce.execute import build_plan, execute_plan
 from rlm_ray.mapreduce.input import read_documents
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.responses import Request
@@ -85,11 +85,11 @@ async def _measure(documents: str, server: ServerProcess, actors: int, *, pack: 
     truth = _truth(context)
     settings = _settings(server.url, actors)
     schema = _schema(sorted(truth), pack=pack)
-    plan = planned(settings, QUESTION, context, reduce="count:status", schema=schema, pack=pack)
+    plan = build_plan(settings, QUESTION, context, reduce="count:status", schema=schema, pack=pack)
     times, census = [], Census(server.pid)
     for _ in range(3):
         before, started = census.look()[1], time.perf_counter()
-        found = await carry_out(settings, plan, context)
+        found = await execute_plan(settings, plan, context)
         times.append(time.perf_counter() - started)
         cpu_s = {role: seconds - before.get(role, 0.0) for role, seconds in census.look()[1].items()}
     assert found.value == {"status": dict(truth)}, (found.value, truth)

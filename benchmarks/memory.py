@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray import RLM, Cluster, Rates
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 
@@ -61,15 +61,15 @@ async def _measure(children: int) -> dict[str, float]:
         rates = Rates(in_flight=2 * children + 10)  # all of them wait in a model call at once
         rlm = RLM(model="openai/m", cluster=cluster, rates=rates, max_depth=2, **settings)
         await rlm.awarm(2)
-        engine = await Engine.connect(cluster)
+        engine = await ClusterDriver.connect(cluster)
         program = f"r = recursive_map('CHILD', [context] * {children}); print(len(r), len(context))"
         run = await rlm.astart(run_query("print(len(context))", "print(1)", program), context)
         await _until(lambda: server.stats()["calls"] >= 3, 60)
-        before = _pss_mb(_tree({c["pid"] for c in (await engine.census()).values()}))
+        before = _pss_mb(_tree({c["pid"] for c in (await engine.stats()).values()}))
         started = time.perf_counter()
         await _until(lambda: server.stats()["calls"] >= 3 + 2 * children, 600)
         seconds = time.perf_counter() - started
-        census = await engine.census()
+        census = await engine.stats()
         alive = sum(c["sandboxes"] for c in census.values())
         after = _pss_mb(_tree({c["pid"] for c in census.values()}))
         await run.stop()

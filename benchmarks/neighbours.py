@@ -27,11 +27,11 @@ from urllib.parse import urlsplit
 import yaml  # type: ignore[import-untyped]  # it comes with Ray, without types
 
 from rlm_ray.core.context import make_context
-from rlm_ray.core.repl_types import Outcome, SubCalls
-from rlm_ray.sandbox.host.sandbox import Repl, Sandbox, SandboxHost
-from rlm_ray.serve import AppArgs
-from rlm_ray.serve.api_keys import hash_of
-from rlm_ray.serve.launcher import Site, start
+from rlm_ray.core.repl_types import SubCallOutcome, SubCallRequest
+from rlm_ray.sandbox.host.sandbox import ReplProcess, Sandbox, SandboxManager
+from rlm_ray.serve import ServerConfig
+from rlm_ray.serve.api_keys import hash_key
+from rlm_ray.serve.launcher import LocalServer, deploy
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.responses import Request
 from rlm_ray.testing.scripts import is_session
@@ -173,7 +173,7 @@ FLOODS = {
 
 async def frames() -> None:
     """An honest REPL beside one whose process sends what it likes; the language filter is off for that one."""
-    async with SandboxHost(Sandbox(cell_timeout_s=5.0, cell_cpu_s=5.0)) as host:
+    async with SandboxManager(Sandbox(cell_timeout_s=5.0, cell_cpu_s=5.0)) as host:
         honest = await host.open(make_context("text"), "q")
         for name, flood in FLOODS.items():
             hostile = await host.open(make_context("text"), "q", filtered=False)
@@ -188,11 +188,11 @@ async def frames() -> None:
             print(
                 f"frames, {name}: {_shares(before, during, after)}; {notes:,} characters of notes were taken;"
             )
-            print(f"    {result.killed}", flush=True)
+            print(f"    {result.kill_reason}", flush=True)
             await hostile.aclose()
 
 
-async def _cells(repl: Repl, seconds: float) -> list[float]:
+async def _cells(repl: ReplProcess, seconds: float) -> list[float]:
     waits = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -203,7 +203,7 @@ async def _cells(repl: Repl, seconds: float) -> list[float]:
     return waits
 
 
-async def _serve(calls: SubCalls) -> Sequence[Outcome]:
+async def _serve(calls: SubCallRequest) -> Sequence[SubCallOutcome]:
     raise NotImplementedError(f"{len(calls.queries)} sub-calls")
 
 
@@ -223,7 +223,7 @@ def main() -> None:
         ) as silent,  # it takes connections and says nothing
         socket.create_server(("127.0.0.1", 0)) as free,
     ):
-        keys = [{"name": name, "sha256": hash_of(name)} for name in ("quiet", "noisy")]
+        keys = [{"name": name, "sha256": hash_key(name)} for name in ("quiet", "noisy")]
         keys_file = Path(folder, "keys.yaml")
         keys_file.write_text(yaml.safe_dump({"keys": keys}))
         stalled = f"http://127.0.0.1:{silent.getsockname()[1]}/"
@@ -234,11 +234,11 @@ def main() -> None:
             "params": {"api_base": server.url, "api_key": "k"},
             "cluster": {"max_actors": 1},
         }
-        args = AppArgs(
+        args = ServerConfig(
             run_dir=f"{folder}/runs", keys_file=str(keys_file), settings=settings, context_uris=[stalled]
         )
-        site = Site(args, port=port)
-        start(site)
+        site = LocalServer(args, port=port)
+        deploy(site)
         asyncio.run(service(site.url, stalled, only))
 
 

@@ -29,8 +29,8 @@ from urllib.parse import urlsplit
 import openai
 import ray
 
-from rlm_ray.serve import AppArgs
-from rlm_ray.serve.launcher import Site, start
+from rlm_ray.serve import ServerConfig
+from rlm_ray.serve.launcher import LocalServer, deploy
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 
@@ -174,8 +174,8 @@ def main() -> None:
         }
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        site = Site(AppArgs(run_dir=folder, settings=settings), port=port)
-        start(site)
+        site = LocalServer(ServerConfig(run_dir=folder, settings=settings), port=port)
+        deploy(site)
         asyncio.run(load(site.url, 20, None))
         if options.upload_mb:
             upload(site.url, options.upload_mb)

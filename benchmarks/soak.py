@@ -38,12 +38,12 @@ import ray
 import serve as chats
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.driver import Engine
-from rlm_ray.cluster.ray_thread import ray_thread
+from rlm_ray.cluster.driver import ClusterDriver
+from rlm_ray.cluster.ray_thread import current_ray_thread
 from rlm_ray.cluster.services.detached_actor import census
 from rlm_ray.errors import RLMError
-from rlm_ray.serve import AppArgs
-from rlm_ray.serve.launcher import Site, start
+from rlm_ray.serve import ServerConfig
+from rlm_ray.serve.launcher import LocalServer, deploy
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 
@@ -157,7 +157,7 @@ class Soak:
 
     async def kill_actor(self) -> None:
         """One of the session actors, by SIGKILL."""
-        counts = await (await Engine.connect(CLUSTER)).census()
+        counts = await (await ClusterDriver.connect(CLUSTER)).stats()
         if counts:
             pid = self._draw.choice(list(counts.values()))["pid"]
             with suppress(ProcessLookupError):
@@ -187,7 +187,7 @@ class Soak:
         for name, pid in leaks._actors().items():  # noqa: SLF001
             with suppress(OSError):
                 by_actor[name] = round(leaks._private_mb(pid), 1)  # noqa: SLF001
-        tables = await ray_thread().run(census())
+        tables = await current_ray_thread().run(census())
         rows = {
             f"{_short(actor)} {table}": count for actor, row in tables.items() for table, count in row.items()
         }
@@ -207,14 +207,14 @@ class Soak:
         return await self.measure()
 
     async def _left(self) -> list[str]:
-        tables = await ray_thread().run(census())
+        tables = await current_ray_thread().run(census())
         left = [
             f"{_short(actor)} has {count} {table}"
             for actor, rows in tables.items()
             for table, count in rows.items()
             if table in EMPTY and count
         ]
-        for name, counts in (await (await Engine.connect(CLUSTER)).census()).items():
+        for name, counts in (await (await ClusterDriver.connect(CLUSTER)).stats()).items():
             left += [
                 f"{name} has {counts[kind]} {kind}"
                 for kind in ("sessions", "batches", "sandboxes")
@@ -311,8 +311,8 @@ def main() -> None:
         }
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        site = Site(AppArgs(run_dir=f"{folder}/runs", settings=settings), port=port)
-        start(site)
+        site = LocalServer(ServerConfig(run_dir=f"{folder}/runs", settings=settings), port=port)
+        deploy(site)
         options.site_url = site.url
         soak, wrong = asyncio.run(_main(options, server, Path(folder)))
     if options.json:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rlm_ray import RLM
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.scripts import run_query
 
@@ -32,8 +32,8 @@ async def _run(rlm: RLM, children: int) -> None:
     result = await rlm.arun(run_query(_program(children)), "some text " * children)
     seconds = time.perf_counter() - started
     assert result.answer == "session done", result
-    census = await (await Engine.connect(rlm.settings.cluster)).census()
-    actors = Counter(opened.actor for node in result.tree.nodes.values() for opened in node.opened)
+    census = await (await ClusterDriver.connect(rlm.settings.cluster)).stats()
+    actors = Counter(opened.actor for node in result.tree.nodes.values() for opened in node.session_starts)
     print(f"{children} children, {seconds:.2f} s: {sum(actors.values())} sessions")
     for actor, sessions in sorted(actors.items()):
         node = census[actor]["node"][:8] if actor in census else "gone"

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Price
 from rlm_ray.core.prompts import PROFILES
-from rlm_ray.core.secrets import HIDDEN, header_fault, without_secrets
+from rlm_ray.core.secrets import REDACTED, header_fault, redact
 from rlm_ray.core.trusted_settings import destinations
 from rlm_ray.errors import ConfigError
 from rlm_ray.sandbox.settings import Sandbox
@@ -53,12 +53,12 @@ class Cluster:
     """An actor without work for so long is given back, down to `min_actors`."""
 
     def __post_init__(self) -> None:
-        _count("cluster.sessions_per_actor", self.sessions_per_actor, 1, 100_000)
-        _count("cluster.min_actors", self.min_actors, 1, 100_000)
+        _check_int("cluster.sessions_per_actor", self.sessions_per_actor, 1, 100_000)
+        _check_int("cluster.min_actors", self.min_actors, 1, 100_000)
         if self.max_actors is not None:
-            _count("cluster.max_actors", self.max_actors, self.min_actors, 100_000)
-        _number("cluster.cpus_per_actor", self.cpus_per_actor, 0, 1024)
-        _number("cluster.idle_s", self.idle_s, 1, 1e7)
+            _check_int("cluster.max_actors", self.max_actors, self.min_actors, 100_000)
+        _check_float("cluster.cpus_per_actor", self.cpus_per_actor, 0, 1024)
+        _check_float("cluster.idle_s", self.idle_s, 1, 1e7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class Tracing:
     """The longest the end of a run waits for a collector."""
 
     def __post_init__(self) -> None:
-        _count("tracing.leaves_per_map", self.leaves_per_map, 0, 10**9)
-        _count("tracing.sessions_per_trace", self.sessions_per_trace, 1, 10**9)
-        _number("tracing.flush_s", self.flush_s, 0, 3600)
+        _check_int("tracing.leaves_per_map", self.leaves_per_map, 0, 10**9)
+        _check_int("tracing.sessions_per_trace", self.sessions_per_trace, 1, 10**9)
+        _check_float("tracing.flush_s", self.flush_s, 0, 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +133,20 @@ class Settings:
             raise ConfigError(
                 "model", "is empty; give a litellm model name, or 'offline/extractive' to try without one"
             )
-        _count("max_depth", self.max_depth, 0, 100)
-        _count("max_iterations", self.max_iterations, 1, 10_000)
-        _count("leaf_chars", self.leaf_chars, 0, 10**12)
-        _count("direct_below_chars", self.direct_below_chars, 0, 10**12)
-        _count("attempts", self.attempts, 1, 1_000)
-        object.__setattr__(self, "cache", _folder("cache", self.cache, DEFAULT_CACHE))
-        object.__setattr__(self, "run_dir", _folder("run_dir", self.run_dir, DEFAULT_RUN_DIR))
+        _check_int("max_depth", self.max_depth, 0, 100)
+        _check_int("max_iterations", self.max_iterations, 1, 10_000)
+        _check_int("leaf_chars", self.leaf_chars, 0, 10**12)
+        _check_int("direct_below_chars", self.direct_below_chars, 0, 10**12)
+        _check_int("attempts", self.attempts, 1, 1_000)
+        object.__setattr__(self, "cache", _resolve_dir("cache", self.cache, DEFAULT_CACHE))
+        object.__setattr__(self, "run_dir", _resolve_dir("run_dir", self.run_dir, DEFAULT_RUN_DIR))
         if self.on_journal_error not in ("stop", "go_on"):
             raise ConfigError("on_journal_error", f"must be stop or go_on; got {self.on_journal_error!r}")
         object.__setattr__(self, "prices", {name: _price(name, price) for name, price in self.prices.items()})
         if self.max_tokens is not None:
-            _count("max_tokens", self.max_tokens, 1, 10**9)
-        _number("timeout", self.timeout, 0.001, 1e6)
-        _number("weight", self.weight, 0.001, 1000)
+            _check_int("max_tokens", self.max_tokens, 1, 10**9)
+        _check_float("timeout", self.timeout, 0.001, 1e6)
+        _check_float("weight", self.weight, 0.001, 1000)
         for name in ("api_key", "extra_headers", "default_headers", "headers"):
             _check_header(name, self.params.get(name))
         if self.profile not in PROFILES:
@@ -173,7 +173,7 @@ def settings_from(options: Mapping[str, Any], base: Settings | None = None) -> S
     base = base or Settings()
     if others or "params" in known:
         known["params"] = {**base.params, **known.get("params", {}), **others}
-    return replace(base, **{name: typed(Settings, name, value, "") for name, value in known.items()})
+    return replace(base, **{name: coerce_field(Settings, name, value, "") for name, value in known.items()})
 
 
 def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Settings:
@@ -185,11 +185,11 @@ def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], fo
             continue
         group, key = _group_and_key(name)
         (merged.setdefault(group, {}) if group else merged)[key] = value
-    settings: Settings = build(Settings, merged, "")
+    settings: Settings = from_mapping(Settings, merged, "")
     return settings
 
 
-def changed(settings: Settings, named: Mapping[str, Any]) -> Settings:
+def with_overrides(settings: Settings, named: Mapping[str, Any]) -> Settings:
     """The same settings but for some, by their dotted names."""
     groups: dict[str, dict[str, Any]] = {}
     for name, value in named.items():
@@ -202,11 +202,11 @@ def changed(settings: Settings, named: Mapping[str, Any]) -> Settings:
             changes[group] = {**before, **values}
         elif is_dataclass(before) and not isinstance(before, type):
             kept = {item.name: getattr(before, item.name) for item in fields(before)}
-            changes[group] = build(type(before), kept | values, f"{group}.")
+            changes[group] = from_mapping(type(before), kept | values, f"{group}.")
         else:
             raise ConfigError(group, f"is no group of settings{did_you_mean(group, setting_names())}")
     kept = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    built: Settings = build(Settings, kept | changes, "")
+    built: Settings = from_mapping(Settings, kept | changes, "")
     return built
 
 
@@ -216,15 +216,15 @@ def _group_and_key(name: str) -> tuple[str, str]:
     return (group, key) if dot else ("", name)
 
 
-def settings_as_table(settings: Settings) -> dict[str, Any]:
+def settings_to_dict(settings: Settings) -> dict[str, Any]:
     """Plain values, `***` in place of secrets."""
-    table: dict[str, Any] = without_secrets(asdict(settings))
+    table: dict[str, Any] = redact(asdict(settings))
     return table
 
 
-def settings_from_table(table: Mapping[str, Any]) -> Settings:
+def settings_from_dict(table: Mapping[str, Any]) -> Settings:
     """The settings a table was made of, without the secrets: whoever goes on gives them anew."""
-    settings: Settings = build(Settings, _without_hidden(table), "")
+    settings: Settings = from_mapping(Settings, _without_hidden(table), "")
     return settings
 
 
@@ -232,7 +232,7 @@ def _without_hidden(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _without_hidden(value) if isinstance(value, Mapping) else value
         for name, value in table.items()
-        if value != HIDDEN
+        if value != REDACTED
     }
 
 
@@ -287,7 +287,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _folder(name: str, value: object, default: str) -> str:
+def _resolve_dir(name: str, value: object, default: str) -> str:
     """An absolute path, or a URL as it is; empty for none."""
     if isinstance(value, bool):
         value = default if value else ""
@@ -311,38 +311,38 @@ def _price(model: str, price: Any) -> Price:
     if isinstance(price, Price):
         return price
     if isinstance(price, Mapping):
-        built: Price = build(Price, price, f"prices.{model}.")
+        built: Price = from_mapping(Price, price, f"prices.{model}.")
         return built
     raise ConfigError(
         f"prices.{model}", f"must be Price(input_usd=..., output_usd=...) or a table; got {price!r}"
     )
 
 
-def _count(name: str, value: object, least: int, most: int) -> None:
+def _check_int(name: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ConfigError(name, f"must be a whole number from {least:,} to {most:,}; got {value!r}")
 
 
-def _number(name: str, value: object, least: float, most: float) -> None:
+def _check_float(name: str, value: object, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise ConfigError(name, f"must be a number from {least:g} to {most:g}; got {value!r}")
 
 
-def build(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
+def from_mapping(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
     """A settings dataclass from a table of plain values; unknown names are refused."""
     names = [item.name for item in fields(cls)]
     for name in table:
         if name not in names:
             raise ConfigError(prefix + name, f"is no setting{did_you_mean(name, names)}")
-    return cls(**{name: typed(cls, name, value, prefix) for name, value in table.items()})
+    return cls(**{name: coerce_field(cls, name, value, prefix) for name, value in table.items()})
 
 
-def typed(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
+def coerce_field(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
     """The value as its field wants it: tables become dataclasses, text from the environment numbers."""
     hint = get_type_hints(cls)[name]
     if is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
-            return build(hint, value, f"{prefix}{name}.")
+            return from_mapping(hint, value, f"{prefix}{name}.")
         if isinstance(value, hint):
             return value
         raise ConfigError(prefix + name, f"must be {hint.__name__}(...) or a table; got {value!r}")

@@ -31,7 +31,7 @@ class RLMError(Exception):
     """The root of all errors of this library."""
 
 
-class _Refused(RLMError):  # noqa: N818 - not raised itself
+class _InvalidInput(RLMError):  # noqa: N818 - not raised itself
     """Something of the user's cannot be used as it is: `what`, and `why` with what to do."""
 
     def __init__(self, what: str, why: str) -> None:
@@ -43,11 +43,11 @@ class _Refused(RLMError):  # noqa: N818 - not raised itself
         return f"{self.what}: {self.why}"
 
 
-class InputError(_Refused):
+class InputError(_InvalidInput):
     """The question or the context cannot be used as it is."""
 
 
-class ConfigError(_Refused):
+class ConfigError(_InvalidInput):
     """A setting cannot be used as it is."""
 
 
@@ -139,7 +139,7 @@ class VersionMismatchError(ClusterError):
     """The lasting actors of the cluster are those of another version of rlm_ray."""
 
 
-class JournalError(_Refused):
+class JournalError(_InvalidInput):
     """The record of a run cannot be written or read; `what` names the run or its folder."""
 
 

@@ -14,17 +14,17 @@ from rlm_ray.core.context import Context
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, RLMError
 from rlm_ray.journal.run_store import find_run
-from rlm_ray.runs.batch_run import Job, open_job
+from rlm_ray.runs.batch_run import BatchRun, open_batch_run
 from rlm_ray.runs.context_loader import paths_of, read_context
 from rlm_ray.runs.conversation import Conversation
-from rlm_ray.runs.resume import take_up
-from rlm_ray.runs.run import Result, Run, answer_of, checked_query
-from rlm_ray.runs.stream import Event, step_by_step, stream_of
+from rlm_ray.runs.resume import prepare_resume
+from rlm_ray.runs.run import Result, Run, answer_or_raise, validate_query
+from rlm_ray.runs.stream import Event, iterate_blocking, stream_records
 from rlm_ray.util.run_sync import run_sync
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.run_attempt import Observer
-    from rlm_ray.mapreduce.execute import MapReduced
+    from rlm_ray.mapreduce.execute import MapReduceResult
 
 
 class RLM:
@@ -45,7 +45,7 @@ class RLM:
 
     async def acompletion(self, query: str, context: Any = "") -> str:
         """`completion` for an event loop; cancelling it cancels the whole recursion tree."""
-        return answer_of(await self.arun(query, context))
+        return answer_or_raise(await self.arun(query, context))
 
     def run(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
         """The answer and how it came about; a limit is a `stop_reason`, not an exception.
@@ -69,11 +69,11 @@ class RLM:
 
         Leaving early cancels the run. Inside an event loop it is `astream`.
         """
-        return step_by_step(self.astream(query, context))
+        return iterate_blocking(self.astream(query, context))
 
     def astream(self, query: str, context: Any = "") -> AsyncGenerator[Event]:
         """`stream` for an event loop."""
-        return stream_of(lambda heard: self.astart(query, context, observers=[heard]))
+        return stream_records(lambda heard: self.astart(query, context, observers=[heard]))
 
     def session(self, context: Any = "", *, run: str = "") -> Conversation:
         """Many questions about one context, in one REPL that keeps its variables; `run` goes on with an earlier one.
@@ -98,8 +98,10 @@ class RLM:
         files are read, unless you `trust_record`: a record may have been written by anybody. Without `context` it is the recorded one. A run that has its answer gives it.
         """
         folder = find_run(run, settings_from({"run_dir": changes.get("run_dir", True)}).run_dir)
-        change = partial(_changed, changes)
-        taken = await asyncio.to_thread(partial(take_up, folder, context, change, trust_record=trust_record))
+        change = partial(_apply_overrides, changes)
+        taken = await asyncio.to_thread(
+            partial(prepare_resume, folder, context, change, trust_record=trust_record)
+        )
         if isinstance(taken, Result):
             return taken
         await taken.start()
@@ -116,30 +118,30 @@ class RLM:
             raise InputError(
                 "query", f"{len(queries)} questions for {len(contexts)} contexts; give one, or as many"
             )
-        checked = [checked_query(each) for each in queries]
+        checked = [validate_query(each) for each in queries]
         sources = [read_context(context) for context in contexts]
-        async with open_job(self.settings, checked[0] if checked else "nothing") as job:
+        async with open_batch_run(self.settings, checked[0] if checked else "nothing") as job:
             return list(
-                await asyncio.gather(*map(partial(_row, job, self.settings), count(), checked, sources))
+                await asyncio.gather(*map(partial(_run_row, job, self.settings), count(), checked, sources))
             )
 
-    def map_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduced:
+    def map_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduceResult:
         """Ask every piece of a text or of documents, and put the answers together by a plan; see `amap_reduce`."""
         return run_sync(self.amap_reduce(query, contexts, **how))
 
-    async def amap_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduced:
+    async def amap_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduceResult:
         """A static plan without model-written code: split, ask all pieces in parallel, reduce as a tree.
 
         `how` are the keywords of `corpus.mapreduce_run.planned`: `reduce` (`model`, or `count:field`, `sum:field` ...),
         `schema` (a pydantic model or a JSON Schema), `split_by`, `size`, `overlap`, `on_error`, `reduce_query`.
         """
-        from rlm_ray.mapreduce.execute import carry_out, planned
+        from rlm_ray.mapreduce.execute import build_plan, execute_plan
 
-        question, context = checked_query(query), read_context(contexts)
+        question, context = validate_query(query), read_context(contexts)
         plan = await asyncio.to_thread(
-            planned, self.settings, question, context, **how
+            build_plan, self.settings, question, context, **how
         )  # it may import litellm
-        return await carry_out(self.settings, plan, context)
+        return await execute_plan(self.settings, plan, context)
 
     def warm(self, actors: int | None = None) -> None:
         """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""
@@ -147,9 +149,9 @@ class RLM:
 
     async def awarm(self, actors: int | None = None) -> None:
         """`warm` for an event loop."""
-        from rlm_ray.cluster.driver import Engine
+        from rlm_ray.cluster.driver import ClusterDriver
 
-        engine = await Engine.connect(self.settings.cluster)
+        engine = await ClusterDriver.connect(self.settings.cluster)
         await engine.grow_to(actors or self.settings.cluster.min_actors)
 
     async def astart(
@@ -160,7 +162,7 @@ class RLM:
         `observers` are told of every record; `traceparent` (W3C) makes the run part of a trace, else the caller's
         current span does.
         """
-        question = checked_query(query)
+        question = validate_query(query)
         run = Run(
             self.settings,
             question,
@@ -173,11 +175,11 @@ class RLM:
         return run
 
 
-def _changed(changes: dict[str, Any], recorded: Settings) -> Settings:
+def _apply_overrides(changes: dict[str, Any], recorded: Settings) -> Settings:
     return settings_from(changes, base=recorded)
 
 
-async def _row(job: Job, settings: Settings, row: int, query: str, context: Context) -> Result:
+async def _run_row(job: BatchRun, settings: Settings, row: int, query: str, context: Context) -> Result:
     """How one row of a job ended."""
     started = time.monotonic()
     try:

@@ -7,22 +7,22 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import RunPolicy
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.config import Settings
-from rlm_ray.core.context import Input, make_context
+from rlm_ray.core.context import InputSummary, make_context
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.core.repl_types import Answered, CellResult, Failed, SubCalls
+from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallRequest
 from rlm_ray.errors import ContextWindowError, RLMError
 from rlm_ray.events.records import SessionEnded, SessionOpened, from_line
-from rlm_ray.journal.call_recorder import Place
+from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.recorder import JournalScribe
-from rlm_ray.journal.replay import outcome_of
-from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.journal.recorder import JournalRecorder
+from rlm_ray.journal.replay import outcome_from_record
+from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.llm.response_cache import request_key
 from rlm_ray.session.session import Session
 from rlm_ray.testing.scripted_model import FunctionModel
@@ -60,7 +60,7 @@ class Provider(FunctionModel):
     def output_limit(self, model):
         return OutputLimit()
 
-    def provider_of(self, model):
+    def provider_name(self, model):
         return "scripted"
 
 
@@ -86,21 +86,25 @@ class Repl:
                 case "leaves" | "children":
                     kind = {"leaves": "llm", "children": "rlm"}[verb]
                     outcomes = await serve(
-                        SubCalls(kind, tuple(names), ("part",) * len(names), stop_on_error=False)
+                        SubCallRequest(kind, tuple(names), ("part",) * len(names), stop_on_error=False)
                     )
                     self.memory += [
-                        outcome.text if isinstance(outcome, Answered) else f"<{outcome.kind}: {outcome.why}>"
+                        outcome.text
+                        if isinstance(outcome, SubCallAnswer)
+                        else f"<{outcome.kind}: {outcome.why}>"
                         for outcome in outcomes
                     ]
                 case "die":
                     self.memory.clear()
-                    return CellResult("dying words", looked=True, killed="it took too long")
+                    return CellResult("dying words", context_was_read=True, kill_reason="it took too long")
                 case "final":
-                    return CellResult(final=" ".join(self.memory), looked=True)
+                    return CellResult(final_answer=" ".join(self.memory), context_was_read=True)
         if len(self.ran) == self.lost_at:
             self.memory.clear()
-            return CellResult(looked=True, killed="its node was short of memory", killed_from_outside=True)
-        return CellResult(" ".join(self.memory), looked=True)
+            return CellResult(
+                context_was_read=True, kill_reason="its node was short of memory", killed_externally=True
+            )
+        return CellResult(" ".join(self.memory), context_was_read=True)
 
     async def aclose(self):
         pass
@@ -122,7 +126,7 @@ class Life:
         self.earlier = self.data
         self.ran = defaultdict(list)
         self.provider = Provider(self.programs, self.broken)
-        self.shell = AdmissionShell(Admission(), "epoch")
+        self.shell = AdmissionServer(AdmissionController(), "epoch")
         self.client = AdmissionClient("holder", self.shell, coalesce_s=0.0)
         self.gateway = Gateway(self.provider, self.client)
         self.settings = Settings(model=self.model, max_depth=2)
@@ -135,12 +139,12 @@ class Life:
         return self.data[offset:]
 
     async def run(self):
-        await self.shell.open_run(RunTerms("run", self.limits))
-        scribe = JournalScribe(JournalRef("", "run", self.name, ""), self, self.name)
-        await scribe.recall()
-        self.caller = Caller("run", limits=self.limits, scribe=scribe)
+        await self.shell.open_run(RunPolicy("run", self.limits))
+        scribe = JournalRecorder(JournalRef("", "run", self.name, ""), self, self.name)
+        await scribe.load_history()
+        self.caller = CallContext("run", limits=self.limits, scribe=scribe)
         completion = await self.session((), "ROOT").run()
-        await scribe.written()
+        await scribe.flush()
         await self.client.flush()
         self.usage = (await self.shell.usage("run")).total
         return completion
@@ -152,7 +156,7 @@ class Life:
         async def spawn(calls, slots, *, first, stop_on_error):
             async with asyncio.TaskGroup() as group:
                 for index, call in enumerate(calls):
-                    work = self.child if call.as_session else self.leaf
+                    work = self.child if call.is_session else self.leaf
                     group.create_task(self.fill(slots, index, work((*path, first + index), call.query)))
 
         return Session(
@@ -164,25 +168,25 @@ class Life:
 
     async def leaf(self, path, name):
         request = ModelRequest(self.model, (Message("user", f"LEAF {name}"),))
-        known = self.caller.scribe.replay.failure(path, request_key(request))
+        known = self.caller.scribe.replay.seen_failure(path, request_key(request))
         if known is not None:
             return known
         try:
-            reply = await self.gateway.complete(request, self.caller, Place(path, 1, "leaf", query=name))
+            reply = await self.gateway.complete(request, self.caller, CallSite(path, 1, "leaf", query=name))
         except RLMError as error:
             return Failed(type(error).__name__, str(error))
-        return Answered(reply.text)
+        return SubCallAnswer(reply.text)
 
     async def child(self, path, name):
         replay, scribe, key = self.caller.scribe.replay, self.caller.scribe, f"{self.model} {name}"
         end = replay.end(path, key)
         if end is None:
             attempt = replay.attempts(path) + 1
-            scribe.put(SessionOpened(0, path, name, Input(), self.model, self.name, attempt))
+            scribe.append(SessionOpened(0, path, name, InputSummary(), self.model, self.name, attempt))
             done = await self.session(path, name).run()
             end = SessionEnded(1, path, done.stop_reason, done.why, done.answer, done.turns, "", attempt, key)
-            scribe.put(end)
-        return outcome_of(end)
+            scribe.append(end)
+        return outcome_from_record(end)
 
     @property
     def records(self):

@@ -9,11 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.admission.protocol import Ask, Batch, Outcome, Replies, Resume, RunRecord, RunTerms, Settle
+from rlm_ray.admission.protocol import (
+    AttemptOutcome,
+    ClientMessage,
+    PermitRequest,
+    Resume,
+    RunPolicy,
+    RunSnapshot,
+    ServerMessage,
+    Settle,
+)
 from rlm_ray.cluster.services.admission import CODEC
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import JournalError
 from rlm_ray.util.codec import PLAIN, Codec, CodecError
 
@@ -47,21 +56,25 @@ def test_any_number_arrives(number):
 @pytest.mark.parametrize(
     "message",
     [
-        Batch("holder", None),
-        Batch(
+        ClientMessage("holder", None),
+        ClientMessage(
             "holder",
             "epoch",
-            (Ask("run", "key", "model", 2**70, 1, 0.5),),
-            (Settle("t", Outcome.QUOTA, why="\udcff"),),
+            (PermitRequest("run", "key", "model", 2**70, 1, 0.5),),
+            (Settle("t", AttemptOutcome.QUOTA_EXHAUSTED, why="\udcff"),),
             ("t",),
             Resume(
-                (RunRecord(RunTerms("run", Limits(tokens=5), Rates(rpm=3.5)), usage={("m", 1): Tally(1)}),)
+                (
+                    RunSnapshot(
+                        RunPolicy("run", Limits(tokens=5), Rates(rpm=3.5)), usage={("m", 1): CallStats(1)}
+                    ),
+                )
             ),
-            hold=True,
+            long_poll=True,
         ),
-        Replies("epoch"),
-        RunUsage({("m", 0): Tally(1, 2), ("m", 1): Tally()}, 3),
-        RunTerms("run", spent=Amount(2**80)),
+        ServerMessage("epoch"),
+        RunUsage({("m", 0): CallStats(1, 2), ("m", 1): CallStats()}, 3),
+        RunPolicy("run", spent=Amount(2**80)),
     ],
 )
 def test_messages_of_the_admission_arrive_equal_and_of_their_type(message):
@@ -97,7 +110,7 @@ def test_what_is_no_message_is_refused_before_it_is_sent(value):
         b"\x92\x01",
         b"\xd4\x7e\x00",
         pickle.dumps(print),
-        CODEC.encode(Batch("h", None))[:-3],
+        CODEC.encode(ClientMessage("h", None))[:-3],
         b"\x91\xc7\x00\x00",
         Codec(Stranger).encode(Stranger(1)) + b"x",
         b"\xdb\xff\xff\xff\xff",

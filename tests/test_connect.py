@@ -10,8 +10,8 @@ import pytest
 
 from rlm_ray.cluster import ray_init
 from rlm_ray.cluster import ray_thread as connector_module
-from rlm_ray.cluster.ray_init import LOCAL, find_address
-from rlm_ray.cluster.ray_thread import RayThread, ray_thread
+from rlm_ray.cluster.ray_init import LOCAL, resolve_address
+from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
 from rlm_ray.errors import ClusterError
 
 
@@ -24,29 +24,29 @@ def listening():
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_an_address_where_nothing_answers_is_named_with_what_to_do(address):
     with pytest.raises(ClusterError, match=rf"nothing answers at {address}; check RAY_ADDRESS"):
-        find_address(address)
+        resolve_address(address)
 
 
 def test_a_wanted_cluster_is_used(listening):
-    assert find_address(listening) == listening
+    assert resolve_address(listening) == listening
 
 
 def test_a_cluster_that_runs_on_this_machine_is_used(listening, tmp_path):
     (tmp_path / "ray_current_cluster").write_text(listening + "\n")
-    assert find_address("", tmp_path) == listening
+    assert resolve_address("", tmp_path) == listening
 
 
 def test_auto_is_such_a_cluster_or_nothing(listening, tmp_path):
     with pytest.raises(ClusterError, match="no Ray that you started runs on this machine"):
-        find_address("auto", tmp_path)
+        resolve_address("auto", tmp_path)
     (tmp_path / "ray_current_cluster").write_text(listening)
-    assert find_address("auto", tmp_path) == listening
+    assert resolve_address("auto", tmp_path) == listening
 
 
 def test_an_address_that_somebody_else_wrote_is_not_believed(listening, tmp_path, monkeypatch):
     (tmp_path / "ray_current_cluster").write_text(listening)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert find_address("", tmp_path) == LOCAL
+    assert resolve_address("", tmp_path) == LOCAL
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_an_address_that_somebody_else_wrote_is_not_believed(listening, tmp_path
 def test_nor_is_one_where_somebody_else_listens(listening, tmp_path, monkeypatch, owners):
     (tmp_path / "ray_current_cluster").write_text(listening)
     monkeypatch.setattr(ray_init, "listeners", lambda _: owners)
-    assert find_address("", tmp_path) == LOCAL
+    assert resolve_address("", tmp_path) == LOCAL
 
 
 def test_nor_is_a_link_to_a_file_of_this_user(listening, tmp_path):
     (tmp_path / "file").write_text(listening)
     (tmp_path / "ray_current_cluster").symlink_to(tmp_path / "file")
-    assert find_address("", tmp_path) == LOCAL
+    assert resolve_address("", tmp_path) == LOCAL
 
 
 def test_the_kernel_tells_who_listens(listening):
@@ -75,11 +75,11 @@ def test_a_head_on_another_machine_is_judged_by_the_file_alone(tmp_path):
 
 def test_what_a_dead_cluster_left_behind_is_passed_over(tmp_path):
     (tmp_path / "ray_current_cluster").write_text("127.0.0.1:1")
-    assert find_address("", tmp_path) == LOCAL
+    assert resolve_address("", tmp_path) == LOCAL
 
 
 def test_without_any_cluster_one_is_started_here(tmp_path):
-    assert find_address("", tmp_path) == LOCAL
+    assert resolve_address("", tmp_path) == LOCAL
 
 
 def test_a_process_forked_after_use_says_so_and_does_not_hang():
@@ -90,7 +90,7 @@ def test_a_process_forked_after_use_says_so_and_does_not_hang():
     if not pid:
         try:
             said = []
-            for use in (ray_thread, lambda: asyncio.run(thread.run(asyncio.sleep(0)))):
+            for use in (current_ray_thread, lambda: asyncio.run(thread.run(asyncio.sleep(0)))):
                 try:
                     use()
                 except ClusterError as error:

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from rlm_ray.core.context import make_context
 from rlm_ray.errors import InputError
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs import context_store
 from rlm_ray.runs.context_loader import read_context
-from rlm_ray.runs.run_history import Earlier
+from rlm_ray.runs.run_history import RunHistory
 
 RUN = "20260102-030405-abcdef"
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder(str(tmp_path / "runs"), RUN)
+    return RunStore(str(tmp_path / "runs"), RUN)
 
 
 class Blobs:
@@ -58,10 +58,10 @@ def seen(context):
 @given(SOURCES)
 def test_what_was_kept_is_the_same_context(source):
     folder, context = Blobs(), make_context(source)
-    context_store.keep(folder, context, [])
-    again, fingerprint = context_store.kept(folder)
+    context_store.save_context(folder, context, [])
+    again, fingerprint = context_store.load_context(folder)
     assert seen(again) == seen(context)
-    assert fingerprint == context_store.noted_fingerprint(folder) == again.fingerprint()
+    assert fingerprint == context_store.saved_fingerprint(folder) == again.fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -79,35 +79,37 @@ def test_what_was_kept_is_the_same_context(source):
 )
 def test_a_real_folder_keeps_it_until_it_is_forgotten(folder, source):
     context = make_context(source)
-    context_store.keep(folder, context, [])
-    assert seen(context_store.kept(folder)[0]) == seen(context)
-    context_store.forget(folder)
-    context_store.forget(folder)
+    context_store.save_context(folder, context, [])
+    assert seen(context_store.load_context(folder)[0]) == seen(context)
+    context_store.delete_context(folder)
+    context_store.delete_context(folder)
     with pytest.raises(InputError, match="keeps its context no more; give it again"):
-        context_store.kept(folder)
-    assert context_store.noted_fingerprint(folder) == context.fingerprint()
+        context_store.load_context(folder)
+    assert context_store.saved_fingerprint(folder) == context.fingerprint()
 
 
 def test_a_run_that_was_killed_too_early_keeps_none(folder):
     with pytest.raises(InputError, match="killed before its context was kept"):
-        context_store.kept(folder)
-    assert context_store.noted_fingerprint(folder) == ""
+        context_store.load_context(folder)
+    assert context_store.saved_fingerprint(folder) == ""
 
 
 def key_of(folder, context):
-    return Earlier(RUN, 1, fingerprint=context_store.noted_fingerprint(folder)).context_key(context)
+    return RunHistory(RUN, 1, fingerprint=context_store.saved_fingerprint(folder)).changed_context_key(
+        context
+    )
 
 
 def test_files_are_not_copied_but_read_again_and_a_changed_one_is_noticed(folder, tmp_path):
     file = tmp_path / "input.txt"
     file.write_text("before")
-    context_store.keep(folder, read_context(file), [file])
-    assert folder.load(context_store.DATA) is None
-    again, _ = context_store.kept(folder)
+    context_store.save_context(folder, read_context(file), [file])
+    assert folder.load(context_store.DATA_FILE) is None
+    again, _ = context_store.load_context(folder)
     assert (again.text(), key_of(folder, again)) == ("before", "")
 
     file.write_text("after")
-    again, _ = context_store.kept(folder)
+    again, _ = context_store.load_context(folder)
     assert again.text() == "after"
     assert key_of(folder, again) == again.fingerprint() != ""
 
@@ -117,18 +119,18 @@ def test_files_of_a_relative_path_are_found_from_anywhere(folder, tmp_path, monk
     (tmp_path / "docs" / "one.txt").write_text("text")
     monkeypatch.chdir(tmp_path)
     source = [type(tmp_path)("docs")]
-    context_store.keep(folder, read_context(source), source)
+    context_store.save_context(folder, read_context(source), source)
     monkeypatch.chdir("/")
-    assert context_store.kept(folder)[0].documents() == [{"id": "one.txt", "text": "text"}]
+    assert context_store.load_context(folder)[0].documents() == [{"id": "one.txt", "text": "text"}]
 
 
 def test_files_that_are_gone_are_named(folder, tmp_path):
     file = tmp_path / "input.txt"
     file.write_text("text")
-    context_store.keep(folder, read_context(file), [file])
+    context_store.save_context(folder, read_context(file), [file])
     file.unlink()
     with pytest.raises(InputError, match=r"input\.txt: does not exist"):
-        context_store.kept(folder)
+        context_store.load_context(folder)
 
 
 def test_over_all_lives_a_context_has_one_name_and_the_first_one_none(folder):
@@ -137,8 +139,8 @@ def test_over_all_lives_a_context_has_one_name_and_the_first_one_none(folder):
     names = []
     for context in (first, other, other, first, make_context("a third")):
         names.append(key_of(folder, context))
-        context_store.keep(folder, context, [])
-        assert seen(context_store.kept(folder)[0]) == seen(context)
+        context_store.save_context(folder, context, [])
+        assert seen(context_store.load_context(folder)[0]) == seen(context)
     assert names == ["", other.fingerprint(), other.fingerprint(), "", make_context("a third").fingerprint()]
 
 

@@ -7,15 +7,15 @@ import pytest
 from virtual_time import in_virtual_time
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import RunPolicy
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.errors import LimitReached, ModelUnavailableError, TransientModelError
-from rlm_ray.journal.call_recorder import Place
-from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.journal.call_recorder import CallSite
+from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.util.deadline import LATE_S, Deadline, in_time
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),), params={"timeout": 100.0})
@@ -40,7 +40,7 @@ class Habit:
     def output_limit(self, model):
         return OutputLimit()
 
-    def provider_of(self, model):
+    def provider_name(self, model):
         return "habit"
 
 
@@ -63,11 +63,11 @@ HABITS = {
 async def asked(habit, limits, *, role="turn", rates=None, attempts=1_000):
     rates = rates or Rates()
     loop = asyncio.get_running_loop()
-    shell = AdmissionShell(Admission(), "epoch", clock=loop.time)
+    shell = AdmissionServer(AdmissionController(), "epoch", clock=loop.time)
     gateway = Gateway(Habit(habit), AdmissionClient("holder", shell, clock=loop.time))
-    await shell.open_run(RunTerms("run", Limits(), rates))
-    caller = Caller("run", started=time.time(), limits=limits, rates=rates, attempts=attempts)
-    await gateway.complete(REQUEST, caller, Place((), 1, role))
+    await shell.open_run(RunPolicy("run", Limits(), rates))
+    caller = CallContext("run", started_at=time.time(), limits=limits, rates=rates, attempts=attempts)
+    await gateway.complete(REQUEST, caller, CallSite((), 1, role))
 
 
 @pytest.mark.parametrize("role", ["turn", "leaf", "direct", "last"])

@@ -8,54 +8,54 @@ from dataclasses import replace
 import pytest
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.server import AdmissionShell
-from rlm_ray.config import Settings, settings_as_table
-from rlm_ray.core.context import Input, make_context
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import RunPolicy
+from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.config import Settings, settings_to_dict
+from rlm_ray.core.context import InputSummary, make_context
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import AuthenticationError, JournalError, TransientModelError
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionOpened,
     from_line,
     to_line,
     without_content,
 )
-from rlm_ray.events.usage import usage_of
-from rlm_ray.journal.call_recorder import Place
+from rlm_ray.events.usage import usage_from_records
+from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.recorder import JournalScribe
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.llm.gateway import Caller, Gateway
-from rlm_ray.runs.run_history import Earlier, earlier_lives
+from rlm_ray.journal.recorder import JournalRecorder
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.testing.scripted_model import ScriptedModel
 
 RUN = "20260102-030405-abcdef"
 SETTINGS = Settings(model="m", params={"api_key": "sk-0123456789", "temperature": 0.5})
-TABLE = settings_as_table(SETTINGS)
-OPENED = RunOpened(1, RUN, "Who?", TABLE, Input(), "0.1")
-ANSWERED = RunEnded(2, "answered", answer="Nobody", turns=3, seconds=1.5)
+TABLE = settings_to_dict(SETTINGS)
+OPENED = RunStarted(1, RUN, "Who?", TABLE, InputSummary(), "0.1")
+ANSWERED = RunFinished(2, "answered", answer="Nobody", turns=3, seconds=1.5)
 
 
 def lives(tmp_path, *records):
-    folder = RunFolder(str(tmp_path), RUN)
+    folder = RunStore(str(tmp_path), RUN)
     writer = folder.writer("test")
     for number, record in enumerate(records):
         writer.append(to_line(record, f"t:{number}"))
     writer.close()
-    return earlier_lives(folder)
+    return load_run_history(folder)
 
 
 def test_a_run_without_a_beginning_cannot_go_on(tmp_path):
     with pytest.raises(JournalError, match="has no beginning on record"):
-        lives(tmp_path, SessionOpened(1, (), "q", Input(), "m", "a"))
+        lives(tmp_path, SessionOpened(1, (), "q", InputSummary(), "m", "a"))
 
 
 def test_a_run_without_content_cannot_go_on_and_says_why(tmp_path):
@@ -67,7 +67,12 @@ def test_a_run_without_content_cannot_go_on_and_says_why(tmp_path):
 
 def test_a_killed_life_leaves_its_question_and_its_settings_and_no_end(tmp_path):
     earlier = lives(tmp_path, OPENED, ANSWERED, replace(OPENED, query="Who now?", life=2))
-    assert (earlier.run_id, earlier.lives, earlier.query, earlier.end) == (RUN, 2, "Who now?", None)
+    assert (earlier.run_id, earlier.previous_attempts, earlier.query, earlier.end) == (
+        RUN,
+        2,
+        "Who now?",
+        None,
+    )
     assert not earlier.answered(TABLE)
 
 
@@ -103,7 +108,7 @@ def test_news_that_came_after_the_end_do_not_hide_it(tmp_path):
 )
 def test_an_answer_holds_as_long_as_nothing_that_shapes_it_differs(tmp_path, changes, is_answered):
     earlier = lives(tmp_path, OPENED, ANSWERED)
-    assert earlier.answered(settings_as_table(replace(SETTINGS, **changes))) is is_answered
+    assert earlier.answered(settings_to_dict(replace(SETTINGS, **changes))) is is_answered
 
 
 @pytest.mark.parametrize("given", [{}, {"Authorization": "Bearer another"}])
@@ -111,9 +116,9 @@ def test_hidden_headers_do_not_make_another_question(tmp_path, given):
     with_header = replace(
         SETTINGS, params={"extra_headers": {"Authorization": "Bearer 12345678", "X-Team": "a"}}
     )
-    earlier = lives(tmp_path, replace(OPENED, settings=settings_as_table(with_header)), ANSWERED)
+    earlier = lives(tmp_path, replace(OPENED, settings=settings_to_dict(with_header)), ANSWERED)
     now = replace(SETTINGS, params={"extra_headers": {"X-Team": "a", **given}})
-    assert earlier.answered(settings_as_table(now))
+    assert earlier.answered(settings_to_dict(now))
 
 
 @pytest.mark.parametrize("reason", ["interrupted", "cost_usd", "error", "max_iterations"])
@@ -123,9 +128,14 @@ def test_a_run_that_was_stopped_has_something_left_to_do(tmp_path, reason):
 
 def test_a_context_is_named_only_where_it_is_another_one():
     context, other = make_context("text"), make_context("other")
-    assert Earlier(RUN).context_key(context) == ""
-    assert Earlier(RUN, 1, fingerprint=context.fingerprint()).context_key(make_context(b"text")) == ""
-    assert Earlier(RUN, 1, fingerprint=context.fingerprint()).context_key(other) == other.fingerprint()
+    assert RunHistory(RUN).changed_context_key(context) == ""
+    assert (
+        RunHistory(RUN, 1, fingerprint=context.fingerprint()).changed_context_key(make_context(b"text")) == ""
+    )
+    assert (
+        RunHistory(RUN, 1, fingerprint=context.fingerprint()).changed_context_key(other)
+        == other.fingerprint()
+    )
 
 
 def test_the_usage_of_a_record_adds_up():
@@ -140,15 +150,16 @@ def test_the_usage_of_a_record_adds_up():
         CallEnded(6, (2,), 1, "leaf", "n", "k", 3, error_kind="cancelled"),
     ]
     opened = [
-        SessionOpened(at, path, "q", Input(), "m", "a", at) for at, path in ((1, ()), (2, ()), (1, (0,)))
+        SessionOpened(at, path, "q", InputSummary(), "m", "a", at)
+        for at, path in ((1, ()), (2, ()), (1, (0,)))
     ]
-    assert usage_of([*opened, *calls]) == RunUsage(
+    assert usage_from_records([*opened, *calls]) == RunUsage(
         {
-            ("m", 0): Tally(
+            ("m", 0): CallStats(
                 calls=2, attempts=2, unpriced=1, input_tokens=11, output_tokens=7, cached_tokens=3,
                 reasoning_tokens=2, cost_usd=0.5, queue_wait_s=1.0, rate_wait_s=2.0, repaid_calls=1,
             ),
-            ("n", 1): Tally(attempts=1, unknown=1),
+            ("n", 1): CallStats(attempts=1, unknown=1),
         },
         sessions=2, cache_hits=1,
     )  # fmt: skip
@@ -174,7 +185,7 @@ class Provider(ScriptedModel):
     def output_limit(self, model):
         return OutputLimit()
 
-    def provider_of(self, model):
+    def provider_name(self, model):
         return "scripted"
 
 
@@ -213,20 +224,20 @@ CHARGED = 6
 
 
 async def test_the_record_of_any_calls_has_the_sums_of_the_admission():
-    shell, journal = AdmissionShell(Admission(), "epoch"), Journal()
+    shell, journal = AdmissionServer(AdmissionController(), "epoch"), Journal()
     client = AdmissionClient("holder", shell, coalesce_s=0.0)
     provider = Provider([reply for _, script in CALLS for reply in script])
     limits = Limits(calls=CHARGED + 1)  # one is kept for the last call of the run
-    await shell.open_run(RunTerms("run", limits))
-    scribe = JournalScribe(JournalRef("", "run", "o", ""), journal, "w")
-    caller = Caller("run", attempts=3, limits=limits, scribe=scribe)
+    await shell.open_run(RunPolicy("run", limits))
+    scribe = JournalRecorder(JournalRef("", "run", "o", ""), journal, "w")
+    caller = CallContext("run", attempts=3, limits=limits, scribe=scribe)
 
     async def no_sleep(_):
         pass
 
     gateway = Gateway(provider, client, sleep=no_sleep)
     for number, (model, _) in enumerate(CALLS):
-        place = Place((number,) if number % 2 else (), number + 1, "leaf" if number % 2 else "turn")
+        place = CallSite((number,) if number % 2 else (), number + 1, "leaf" if number % 2 else "turn")
         call = asyncio.create_task(
             gateway.complete(ModelRequest(model, (Message("user", "hi"),)), caller, place)
         )
@@ -237,9 +248,9 @@ async def test_the_record_of_any_calls_has_the_sums_of_the_admission():
             task.cancel()
         await asyncio.gather(call, hanging, return_exceptions=True)
         await client.flush()
-    await scribe.written()
-    assert provider.left == 0
-    recorded = usage_of(from_line(line) for line in journal.data.splitlines())
+    await scribe.flush()
+    assert provider.remaining == 0
+    recorded = usage_from_records(from_line(line) for line in journal.data.splitlines())
     counted = await shell.usage("run")
     waits = {"queue_wait_s": pytest.approx(0, abs=10), "rate_wait_s": pytest.approx(0, abs=10)}
     assert {row: replace(tally, **waits) for row, tally in recorded.rows.items()} == counted.rows

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import RunPolicy
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import BUDGET_OUTPUT_TOKENS, Message, ModelReply, ModelRequest, Price, Usage
 from rlm_ray.core.output_limit import OutputLimit
@@ -24,8 +24,8 @@ from rlm_ray.errors import (
     ReplyError,
     TransientModelError,
 )
-from rlm_ray.journal.call_recorder import Place
-from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.journal.call_recorder import CallSite
+from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.testing.scripted_model import ScriptedModel
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
@@ -43,12 +43,12 @@ class Scripted(ScriptedModel):
 
     def cost_usd(self, model, usage):
         price = self.prices.get(model)
-        return price.of(usage) if price else None
+        return price.cost(usage) if price else None
 
     def output_limit(self, model):
         return OutputLimit()
 
-    def provider_of(self, model):
+    def provider_name(self, model):
         return "scripted"
 
 
@@ -57,18 +57,18 @@ class Bench:
 
     def __init__(self, replies, limits=None, rates=None):
         self.model = Scripted(replies)
-        self.shell = AdmissionShell(Admission(), "epoch")
+        self.shell = AdmissionServer(AdmissionController(), "epoch")
         self.client = AdmissionClient("holder", self.shell)
         self.slept = []
         self.gateway = Gateway(self.model, self.client, sleep=self._sleep, jitter=lambda: 1.0)
-        self.caller = Caller("run", limits=limits or Limits(), rates=rates or Rates())
+        self.caller = CallContext("run", limits=limits or Limits(), rates=rates or Rates())
 
     async def _sleep(self, seconds):
         self.slept.append(seconds)
 
     async def ask(self, request=REQUEST, role="turn", **caller):
-        await self.shell.open_run(RunTerms("run", self.caller.limits, self.caller.rates))
-        place = Place((), 1, role)
+        await self.shell.open_run(RunPolicy("run", self.caller.limits, self.caller.rates))
+        place = CallSite((), 1, role)
         return await self.gateway.complete(request, replace(self.caller, **caller), place)
 
     async def usage(self):
@@ -120,7 +120,7 @@ async def test_a_refused_key_is_not_tried_again():
     bench = Bench([AuthenticationError("m", "refused"), ANSWER])
     with pytest.raises(AuthenticationError):
         await bench.ask()
-    assert bench.model.left == 1
+    assert bench.model.remaining == 1
 
 
 async def test_the_budget_stops_the_call_before_it_is_made():
@@ -160,10 +160,10 @@ async def test_a_model_that_is_being_loaded_is_waited_for():
 
 
 def test_a_cost_limit_needs_the_price_of_every_model():
-    gateway = Gateway(Scripted([]), AdmissionClient("h", AdmissionShell(Admission(), "e")))
-    caller = Caller("run", limits=Limits(cost_usd=1.0), prices={"known": Price(1, 1)})
+    gateway = Gateway(Scripted([]), AdmissionClient("h", AdmissionServer(AdmissionController(), "e")))
+    caller = CallContext("run", limits=Limits(cost_usd=1.0), prices={"known": Price(1, 1)})
     gateway.check_prices(["known"], caller)
-    gateway.check_prices(["other"], Caller("run"))
+    gateway.check_prices(["other"], CallContext("run"))
     with pytest.raises(ConfigError, match="the price of 'other' is not known; give it as prices="):
         gateway.check_prices(["known", "other"], caller)
 
@@ -214,7 +214,7 @@ async def test_a_reservation_ends_when_its_caller_is_cancelled():
 
     bench.model.complete = never
     call = asyncio.create_task(bench.ask(cache=cache))
-    while not bench.client._open:  # noqa: ASYNC110 - its request is under way then
+    while not bench.client._permits:  # noqa: ASYNC110 - its request is under way then
         await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -238,7 +238,7 @@ async def test_a_second_empty_reply_is_a_failure_that_says_so(role):
     bench = Bench([EMPTY, EMPTY, ANSWER])
     with pytest.raises(ReplyError, match="empty reply") as caught:
         await bench.ask(role=role)
-    assert (caught.value.kind, bench.model.left) == ("empty", 1)
+    assert (caught.value.kind, bench.model.remaining) == ("empty", 1)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ async def test_a_reply_that_would_come_again_fails_at_once(reply):
     bench = Bench([reply, ANSWER])
     with pytest.raises(ReplyError):
         await bench.ask(role="leaf")
-    assert bench.model.left == 1
+    assert bench.model.remaining == 1
 
 
 async def test_a_reply_that_broke_off_is_tried_again_like_a_failed_server():
@@ -268,7 +268,7 @@ async def test_a_reply_that_broke_off_is_tried_again_like_a_failed_server():
 async def test_a_turn_gets_its_reply_whatever_it_is():
     bench = Bench([EMPTY, ANSWER])
     assert (await bench.ask(role="turn")).text == ""
-    assert bench.model.left == 1
+    assert bench.model.remaining == 1
 
 
 async def test_thinking_is_taken_off_whatever_the_size():

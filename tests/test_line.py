@@ -8,26 +8,26 @@ from dataclasses import replace
 import pytest
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import Ask, Batch, Outcome, RunTerms
-from rlm_ray.admission.server import AdmissionShell
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionTransport
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import AttemptOutcome, ClientMessage, PermitRequest, RunPolicy
+from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionRpcClient
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import RemoteCallError, VersionMismatchError
 from rlm_ray.util import frames
 from rlm_ray.util import rpc as lines
 from rlm_ray.util.codec import PLAIN, Codec
-from rlm_ray.util.rpc import Line, LineTransport
+from rlm_ray.util.rpc import RpcClient, RpcServer
 
-TERMS = RunTerms("run", Limits(), Rates(in_flight=100))
+TERMS = RunPolicy("run", Limits(), Rates(in_flight=100))
 
 
 @asynccontextmanager
 async def served(epoch="first"):
-    shell = AdmissionShell(Admission(), epoch)
+    shell = AdmissionServer(AdmissionController(), epoch)
     await shell.open_run(TERMS)
-    line = Line(shell, METHODS, b"secret", CODEC)
+    line = RpcServer(shell, METHODS, b"secret", CODEC)
     try:
         yield shell, line, await line.listen("127.0.0.1")
     finally:
@@ -35,13 +35,13 @@ async def served(epoch="first"):
 
 
 async def call(client):
-    async with client.permit(Ask("run", "key", "model", 10, 10)) as permit:
-        permit.settle(Outcome.OK, Usage(7, 3))
+    async with client.permit(PermitRequest("run", "key", "model", 10, 10)) as permit:
+        permit.release(AttemptOutcome.OK, Usage(7, 3))
 
 
 async def test_calls_go_through_it():
     async with served() as (shell, _, address):
-        transport = AdmissionTransport(lambda: asyncio.sleep(0, address))
+        transport = AdmissionRpcClient(lambda: asyncio.sleep(0, address))
         client = AdmissionClient("client", transport)
         await asyncio.gather(*(call(client) for _ in range(200)))
         await client.flush()
@@ -52,15 +52,15 @@ async def test_calls_go_through_it():
 
 async def test_who_does_not_know_the_token_is_not_heard():
     async with served() as (_, _, address):
-        transport = AdmissionTransport(lambda: asyncio.sleep(0, replace(address, token=b"guess!")))
+        transport = AdmissionRpcClient(lambda: asyncio.sleep(0, replace(address, token=b"guess!")))
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(transport.exchange(Batch("client", None)), 2)
+            await asyncio.wait_for(transport.exchange(ClientMessage("client", None)), 2)
         await transport.aclose()
 
 
 async def test_a_line_that_breaks_is_found_again():
     addresses = []
-    transport = AdmissionTransport(lambda: asyncio.sleep(0, addresses[-1]))
+    transport = AdmissionRpcClient(lambda: asyncio.sleep(0, addresses[-1]))
     client = AdmissionClient("client", transport, retry_s=0.02)
     async with served() as (_, _, address):
         addresses.append(address)
@@ -109,9 +109,9 @@ SHELL_METHODS = frozenset({"echo", "fail", "strange", "wait", "size", "many"})
 @asynccontextmanager
 async def plain_line(codec=PLAIN, client_codec=None):
     shell = Shell()
-    line = Line(shell, SHELL_METHODS, b"secret", codec)
+    line = RpcServer(shell, SHELL_METHODS, b"secret", codec)
     address = await line.listen("127.0.0.1")
-    transport = LineTransport(lambda: asyncio.sleep(0, address), client_codec or codec)
+    transport = RpcClient(lambda: asyncio.sleep(0, address), client_codec or codec)
     try:
         yield shell, transport, address
     finally:
@@ -163,7 +163,7 @@ async def test_a_reply_that_cannot_be_decoded_fails_its_caller_only():
 async def test_a_call_that_cannot_be_decoded_is_answered_with_an_error(body):
     async with plain_line() as (_, transport, _):
         channel = await transport._connected()
-        transport._waiting[77] = future = asyncio.get_running_loop().create_future()
+        transport._pending[77] = future = asyncio.get_running_loop().create_future()
         await channel.send(77, frames.Kind.CALL, body)
         with pytest.raises(RemoteCallError, match="failed: "):
             transport._value_of("x", await asyncio.wait_for(future, 5))

@@ -7,16 +7,16 @@ import random
 import pytest
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import RunPolicy
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.errors import JournalError, ModelUnavailableError, TransientModelError
-from rlm_ray.journal.call_recorder import Place
-from rlm_ray.journal.recorder import Scribe
-from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.journal.call_recorder import CallSite
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.testing.scripted_model import FunctionModel
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
@@ -47,14 +47,14 @@ class Provider(FunctionModel):
     def output_limit(self, model):
         return OutputLimit()
 
-    def provider_of(self, model):
+    def provider_name(self, model):
         return "scripted"
 
 
 async def asked(provider, times, seed=0):
     """One call after another; the last reply."""
-    shell = AdmissionShell(Admission(), "epoch")
-    await shell.open_run(RunTerms("run", Limits(), Rates()))
+    shell = AdmissionServer(AdmissionController(), "epoch")
+    await shell.open_run(RunPolicy("run", Limits(), Rates()))
 
     async def sleep(seconds):
         provider.now += seconds
@@ -66,7 +66,7 @@ async def asked(provider, times, seed=0):
         jitter=random.Random(seed).random,
     )
     for number in range(times):
-        reply = await gateway.complete(REQUEST, Caller("run"), Place((number,), 1, "leaf"))
+        reply = await gateway.complete(REQUEST, CallContext("run"), CallSite((number,), 1, "leaf"))
         provider.now += 1.0
     return reply
 
@@ -99,21 +99,21 @@ async def test_what_fails_otherwise_is_given_up_as_ever():
         await asked(provider, 2)
 
 
-class Refused(Scribe):
+class Refused(NullRecorder):
     """A record that cannot be kept any more."""
 
-    def check(self):
+    def raise_if_failed(self):
         raise JournalError("run", "the disk is full")
 
 
 async def test_nothing_is_sent_once_it_is_known_that_it_cannot_be_kept():
     provider = Provider(DOWN[0], 0.0, 0.0)
-    shell = AdmissionShell(Admission(), "epoch")
-    await shell.open_run(RunTerms("run", Limits(), Rates()))
+    shell = AdmissionServer(AdmissionController(), "epoch")
+    await shell.open_run(RunPolicy("run", Limits(), Rates()))
     client = AdmissionClient("holder", shell, coalesce_s=0.0)
     with pytest.raises(JournalError, match="the disk is full"):
         await Gateway(provider, client).complete(
-            REQUEST, Caller("run", scribe=Refused()), Place((), 1, "turn")
+            REQUEST, CallContext("run", scribe=Refused()), CallSite((), 1, "turn")
         )
     await client.flush()
     assert provider.attempts == 0

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import RunPolicy
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import (
     BUDGET_OUTPUT_TOKENS,
@@ -23,8 +23,8 @@ from rlm_ray.core.llm import (
 )
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.errors import ContextWindowError, LimitReached, ModelError, QuotaError
-from rlm_ray.journal.call_recorder import Place
-from rlm_ray.llm.gateway import MIN_OUTPUT_TOKENS, Caller, Gateway
+from rlm_ray.journal.call_recorder import CallSite
+from rlm_ray.llm.gateway import MIN_OUTPUT_TOKENS, CallContext, Gateway
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 INPUT = request_tokens(REQUEST)
@@ -56,12 +56,12 @@ class Provider:
         return ModelReply("good", usage=self.usage)
 
     def cost_usd(self, model, usage):
-        return Price(1.0, 1.0).of(usage)
+        return Price(1.0, 1.0).cost(usage)
 
     def output_limit(self, model):
         return self.limit if model == "m" else OutputLimit(777)
 
-    def provider_of(self, model):
+    def provider_name(self, model):
         return "p"
 
     @property
@@ -72,13 +72,15 @@ class Provider:
 class Bench:
     def __init__(self, provider, limits=COST):
         self.provider, self.limits = provider, limits
-        self.shell = AdmissionShell(Admission(), "epoch")
+        self.shell = AdmissionServer(AdmissionController(), "epoch")
         self.client = AdmissionClient("holder", self.shell)
         self.gateway = Gateway(provider, self.client)
 
     async def ask(self, request=REQUEST, role="leaf"):
-        await self.shell.open_run(RunTerms("run", self.limits))
-        return await self.gateway.complete(request, Caller("run", limits=self.limits), Place((0,), 1, role))
+        await self.shell.open_run(RunPolicy("run", self.limits))
+        return await self.gateway.complete(
+            request, CallContext("run", limits=self.limits), CallSite((0,), 1, role)
+        )
 
 
 def refuses(kind, status, words):

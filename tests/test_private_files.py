@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from rlm_ray.core.context import make_context
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.llm.response_cache import ResponseCache
 from rlm_ray.report.html import write_report
-from rlm_ray.runs.context_store import keep
+from rlm_ray.runs.context_store import save_context
 from rlm_ray.util.private_files import make_private_folder, write_private
 
 
@@ -32,10 +32,10 @@ def modes_below(folder):
 
 
 def test_the_folder_of_a_run_and_all_its_files(umask, tmp_path):
-    folder = RunFolder(str(tmp_path / "new" / "runs"), "20260101-000000-a")
+    folder = RunStore(str(tmp_path / "new" / "runs"), "20260101-000000-a")
     writer = folder.writer("me")
     writer.append(b'{"kind": "x"}\n')
-    keep(folder, make_context("text"), [])
+    save_context(folder, make_context("text"), [])
     writer.close()
     place = tmp_path / "new" / "runs" / "20260101-000000-a"
     assert {path.name for path in place.iterdir()} == {"journal.jsonl", "lock", "context.bin", "context.json"}
@@ -47,7 +47,7 @@ def test_a_journal_that_others_could_read_is_closed_to_them_when_it_goes_on(tmp_
     place = tmp_path / "20260101-000000-a"
     place.mkdir()
     (place / "journal.jsonl").touch(mode=0o644)
-    RunFolder(str(tmp_path), place.name).writer("me").close()
+    RunStore(str(tmp_path), place.name).writer("me").close()
     assert mode(place / "journal.jsonl") == 0o600
 
 

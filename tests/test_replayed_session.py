@@ -50,7 +50,7 @@ def facts(records):
     return {
         path: (
             {number: (call.role, call.text) for number, call in node.calls.items()},
-            {turn: (cell.code, cell.output, cell.final) for turn, cell in node.cells.items()},
+            {turn: (cell.code, cell.output, cell.final_answer) for turn, cell in node.cells.items()},
             {first: (sent.turn, sent.count, sent.sessions) for first, sent in node.maps.items()},
             node.answer,
         )
@@ -64,7 +64,7 @@ def cells_needed(whole, prefix):
     needed = {}
     for path, node in RunTree(whole.records).nodes.items():
         known = before.nodes.get(path)
-        is_over = known is not None and (known.ends or known.cells.keys() == node.cells.keys())
+        is_over = known is not None and (known.session_ends or known.cells.keys() == node.cells.keys())
         needed[path] = [] if is_over else [code for code, _ in whole.ran[path]]
     return needed
 
@@ -74,7 +74,7 @@ async def test_a_finished_session_runs_no_code_and_asks_nobody():
     again, completion = await lived(whole.data, "life-2")
     assert completion.answer == answer
     assert (again.calls_made, dict(again.ran), again.data) == (0, {(): []}, whole.data)
-    assert completion.trajectory.turns[-1].result.final == answer
+    assert completion.trajectory.turns[-1].result.final_answer == answer
 
 
 async def test_wherever_a_run_is_cut_off_it_comes_to_the_same_end():

@@ -7,26 +7,26 @@ from dataclasses import replace
 
 import pytest
 
-from rlm_ray.config import Cluster, Settings, settings_as_table, settings_from
-from rlm_ray.core.context import Input, make_context
+from rlm_ray.config import Cluster, Settings, settings_from, settings_to_dict
+from rlm_ray.core.context import InputSummary, make_context
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.trusted_settings import value_at
 from rlm_ray.errors import ConfigError, InputError, JournalError
-from rlm_ray.events.records import CallEnded, CallSent, RunEnded, RunOpened, to_line, without_content
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.events.records import CallEnded, CallSent, RunFinished, RunStarted, to_line, without_content
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs import context_store
 from rlm_ray.runs.context_loader import read_context
-from rlm_ray.runs.resume import take_up
+from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run
 
 RUN = "20260102-030405-abcdef"
 SETTINGS = Settings(model="m", max_iterations=7, params={"api_key": "sk-0123456789", "temperature": 0.5})
-OPENED = RunOpened(1, RUN, "Who?", settings_as_table(SETTINGS), Input(), "0.1")
+OPENED = RunStarted(1, RUN, "Who?", settings_to_dict(SETTINGS), InputSummary(), "0.1")
 CALLS = [
     CallSent(1.5, (), 1, "turn", "m", "k"),
     CallEnded(2, (), 1, "turn", "m", "k", 1, usage=Usage(10, 5), cost_usd=0.5, text="FINAL(1)"),
 ]
-ANSWERED = RunEnded(3, "answered", answer="Nobody", turns=4, seconds=1.5)
+ANSWERED = RunFinished(3, "answered", answer="Nobody", turns=4, seconds=1.5)
 
 
 @pytest.fixture
@@ -35,13 +35,15 @@ def run_dir(tmp_path):
 
 
 def recorded(run_dir, *records, context="the input", paths=()):
-    folder = RunFolder(run_dir, RUN)
+    folder = RunStore(run_dir, RUN)
     writer = folder.writer("test")
     for number, record in enumerate(records):
         writer.append(to_line(record, f"t:{number}"))
     writer.close()
     if context is not None:
-        context_store.keep(folder, read_context(list(paths)) if paths else make_context(context), paths)
+        context_store.save_context(
+            folder, read_context(list(paths)) if paths else make_context(context), paths
+        )
     return folder
 
 
@@ -54,7 +56,7 @@ SAME = changed()
 
 def test_a_run_that_has_its_answer_gives_it_and_starts_nothing(run_dir):
     folder = recorded(run_dir, OPENED, *CALLS, ANSWERED, context=None)
-    result = take_up(folder, None, changed(limits={"cost_usd": 9.0}, api_key="sk-another-key"))
+    result = prepare_resume(folder, None, changed(limits={"cost_usd": 9.0}, api_key="sk-another-key"))
     assert isinstance(result, Result)
     assert (result.answer, result.stop_reason, result.run_id, result.turns, result.seconds) == (
         "Nobody", "answered", RUN, 4, 1.5,
@@ -65,22 +67,22 @@ def test_a_run_that_has_its_answer_gives_it_and_starts_nothing(run_dir):
 
 @pytest.mark.parametrize("changes", [{"model": "other"}, {"max_iterations": 9}, {"temperature": 0.9}])
 def test_with_what_shapes_the_answer_changed_it_is_asked_again(run_dir, changes):
-    run = take_up(recorded(run_dir, OPENED, *CALLS, ANSWERED), None, changed(**changes))
+    run = prepare_resume(recorded(run_dir, OPENED, *CALLS, ANSWERED), None, changed(**changes))
     assert isinstance(run, Run)
     assert run.run_id == RUN
 
 
 def test_with_another_context_it_is_asked_again_about_that(run_dir):
-    run = take_up(recorded(run_dir, OPENED, *CALLS, ANSWERED), "another input", SAME)
+    run = prepare_resume(recorded(run_dir, OPENED, *CALLS, ANSWERED), "another input", SAME)
     assert run._context.text() == "another input"
-    assert run._earlier.context_key(run._context) == make_context("another input").fingerprint()
+    assert run._history.changed_context_key(run._context) == make_context("another input").fingerprint()
 
 
 def test_a_killed_run_goes_on_with_its_question_its_settings_and_its_context(run_dir):
-    run = take_up(
+    run = prepare_resume(
         recorded(run_dir, OPENED, *CALLS), None, changed(api_key="sk-given-again", limits={"calls": 9})
     )
-    assert (run._query, run._context.text(), run._context.origin) == ("Who?", "the input", 0)
+    assert (run._query, run._context.text(), run._context.root_offset) == ("Who?", "the input", 0)
     assert run.settings == replace(
         SETTINGS,
         run_dir=run_dir,
@@ -88,13 +90,13 @@ def test_a_killed_run_goes_on_with_its_question_its_settings_and_its_context(run
         params={"temperature": 0.5, "api_key": "sk-given-again"},
     )
     assert run.settings.limits.calls == 9
-    earlier = run._earlier
-    assert (earlier.lives, earlier.usage.total.calls, earlier.usage.total.cost_usd) == (1, 1, 0.5)
-    assert earlier.context_key(run._context) == ""
+    earlier = run._history
+    assert (earlier.previous_attempts, earlier.usage.total.calls, earlier.usage.total.cost_usd) == (1, 1, 0.5)
+    assert earlier.changed_context_key(run._context) == ""
 
 
 def test_a_key_is_never_taken_from_the_record(run_dir):
-    run = take_up(recorded(run_dir, OPENED, *CALLS), None, SAME)
+    run = prepare_resume(recorded(run_dir, OPENED, *CALLS), None, SAME)
     assert run.settings.params == {"temperature": 0.5}
 
 
@@ -102,49 +104,51 @@ def test_files_are_read_again_and_a_changed_one_is_another_context(run_dir, tmp_
     file = tmp_path / "input.txt"
     file.write_text("before")
     folder = recorded(run_dir, OPENED, paths=[file])
-    assert (run := take_up(folder, None, SAME, trust_record=True))._earlier.context_key(run._context) == ""
+    assert (run := prepare_resume(folder, None, SAME, trust_record=True))._history.changed_context_key(
+        run._context
+    ) == ""
     file.write_text("after")
-    run = take_up(folder, None, SAME, trust_record=True)
+    run = prepare_resume(folder, None, SAME, trust_record=True)
     assert run._context.text() == "after"
-    assert run._earlier.context_key(run._context) == run._context.fingerprint()
+    assert run._history.changed_context_key(run._context) == run._context.fingerprint()
 
 
 def test_the_lives_of_a_run_are_counted(run_dir):
     folder = recorded(run_dir, OPENED, replace(OPENED, life=2, query="Who now?"))
-    run = take_up(folder, None, SAME)
-    assert (run._earlier.lives, run._query) == (2, "Who now?")
+    run = prepare_resume(folder, None, SAME)
+    assert (run._history.previous_attempts, run._query) == (2, "Who now?")
 
 
 def test_a_run_without_its_context_asks_for_it(run_dir):
     folder = recorded(run_dir, OPENED, context=None)
     with pytest.raises(InputError, match="give the context again"):
-        take_up(folder, None, SAME)
-    assert take_up(folder, "the input", SAME)._context.text() == "the input"
+        prepare_resume(folder, None, SAME)
+    assert prepare_resume(folder, "the input", SAME)._context.text() == "the input"
 
 
 def test_a_run_recorded_without_content_is_refused_with_what_to_do(run_dir):
     folder = recorded(run_dir, *map(without_content, (OPENED, *CALLS)))
     with pytest.raises(JournalError, match=r"recorded without content.*ask the question again"):
-        take_up(folder, None, SAME)
+        prepare_resume(folder, None, SAME)
 
 
 def test_a_run_that_is_being_written_is_refused_with_its_writer(run_dir):
     folder = recorded(run_dir, OPENED)
     writer = folder.writer("the driver of today")
     with pytest.raises(JournalError, match=r"is running: the driver of today.*wait for its end"):
-        take_up(folder, None, SAME)
+        prepare_resume(folder, None, SAME)
     writer.close()
-    assert isinstance(take_up(folder, None, SAME), Run)
+    assert isinstance(prepare_resume(folder, None, SAME), Run)
 
 
 def test_a_folder_without_a_journal_is_refused(run_dir):
     with pytest.raises(JournalError, match="has no beginning on record"):
-        take_up(RunFolder(run_dir, RUN), None, SAME)
+        prepare_resume(RunStore(run_dir, RUN), None, SAME)
 
 
 def test_a_run_in_an_object_store_goes_on_there(run_dir):
     url = f"memory://resume{abs(hash(run_dir))}"
-    run = take_up(recorded(url, OPENED, *CALLS), None, SAME)
+    run = prepare_resume(recorded(url, OPENED, *CALLS), None, SAME)
     assert (run.settings.run_dir, run._context.text()) == (url, "the input")
 
 
@@ -165,27 +169,27 @@ ADDRESSED = [
     ("recorded_settings", "name", "given"), ADDRESSED, ids=[name for _, name, _ in ADDRESSED]
 )
 def test_where_things_go_is_the_callers_word_and_not_the_records(run_dir, recorded_settings, name, given):
-    table = settings_as_table(replace(SETTINGS, **recorded_settings))
+    table = settings_to_dict(replace(SETTINGS, **recorded_settings))
     folder = recorded(run_dir, replace(OPENED, settings=table), *CALLS)
     with pytest.raises(
         ConfigError, match=rf"{name}: was .* in the record, .*give it again, or trust the record"
     ):
-        take_up(folder, None, SAME)
-    assert "evil" not in repr(take_up(folder, None, changed(**given)).settings)
-    trusted = take_up(folder, None, SAME, trust_record=True).settings
-    assert "***" in repr(table) or value_at(settings_as_table(trusted), name) == value_at(table, name)
+        prepare_resume(folder, None, SAME)
+    assert "evil" not in repr(prepare_resume(folder, None, changed(**given)).settings)
+    trusted = prepare_resume(folder, None, SAME, trust_record=True).settings
+    assert "***" in repr(table) or value_at(settings_to_dict(trusted), name) == value_at(table, name)
 
 
 def test_the_paths_of_a_record_are_not_read_without_a_word(run_dir, tmp_path):
     (tmp_path / "secret.txt").write_text("of mine")
     folder = recorded(run_dir, OPENED, paths=[tmp_path / "secret.txt"])
     with pytest.raises(InputError, match=r"read .*secret.txt, says its record.*name the input again"):
-        take_up(folder, None, SAME)
-    assert take_up(folder, "another", SAME)._context.text() == "another"
+        prepare_resume(folder, None, SAME)
+    assert prepare_resume(folder, "another", SAME)._context.text() == "another"
 
 
 def test_a_folder_of_another_user_is_refused(run_dir, monkeypatch):
     folder = recorded(run_dir, OPENED, *CALLS, ANSWERED)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(JournalError, match=r"belongs to another user .*copy it to a folder of your own"):
-        take_up(folder, None, SAME, trust_record=True)
+        prepare_resume(folder, None, SAME, trust_record=True)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rlm_ray.cluster.slots import Outlook, Room, Seats, growth, room, share
+from rlm_ray.cluster.slots import Outlook, Room, SlotTable, growth, room, share
 
 
 def pool(*actors):
-    seats = Seats()
+    seats = SlotTable()
     for actor in actors:
         seats.add(actor, 0.0)
     return seats
@@ -33,19 +33,19 @@ def test_a_full_pool_gives_what_it_has():
 def test_a_session_that_waits_for_children_gives_its_seat_back():
     seats = pool("a")
     seats.lease(1, 1, "root-0")
-    seats.stand_up("a")
+    seats.mark_waiting("a")
     assert seats.lease(1, 1, "a") == ["a"]
-    seats.sit_down("a")
+    seats.mark_running("a")
     assert seats.taken("a") == 2
 
 
 def test_a_session_that_waits_in_a_full_pool_has_a_seat_for_a_child_all_the_same():
     seats = pool("a")
     seats.lease(2, 1, "root-0")
-    seats.stand_up("a")
+    seats.mark_waiting("a")
     seats.lease(1, 1, "root-0")
     assert seats.lease(1, 1, "a") == []
-    assert seats.lease_at_home("a") == ["a"]
+    assert seats.overcommit_local("a") == ["a"]
     assert seats.taken("a") == 2
     seats.release("a", "a", 1.0)
     assert seats.taken("a") == 1
@@ -54,7 +54,7 @@ def test_a_session_that_waits_in_a_full_pool_has_a_seat_for_a_child_all_the_same
 def test_an_actor_whose_only_session_waits_is_not_idle():
     seats = pool("a")
     seats.lease(1, 1, "root-0")
-    seats.stand_up("a")
+    seats.mark_waiting("a")
     assert seats.idle(1e9, 1.0) == []
 
 
@@ -80,7 +80,7 @@ def test_releasing_twice_changes_nothing():
 def test_only_actors_without_work_are_idle():
     seats = pool("a", "b", "c")
     assert seats.lease(1, 1, "root-0") == ["a"]
-    seats.touch("b", 95.0)
+    seats.mark_used("b", 95.0)
     assert seats.idle(100.0, 10.0) == ["c"]
     seats.release("a", "root-0", 99.0)
     assert seats.idle(109.0, 10.0) == ["c", "b", "a"]
@@ -225,15 +225,15 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(actor=st.sampled_from("abc"))
     def wait_for_children(self, actor):
-        self.seats.stand_up(actor)
+        self.seats.mark_waiting(actor)
         self.waiting[actor] += 1
-        self.leases += [(home, actor) for home in self.seats.lease_at_home(actor)]
+        self.leases += [(home, actor) for home in self.seats.overcommit_local(actor)]
 
     @rule(actor=st.sampled_from("abc"))
     def go_on(self, actor):
         if self.waiting[actor]:
             self.waiting[actor] -= 1
-            self.seats.sit_down(actor)
+            self.seats.mark_running(actor)
 
     @rule(actor=st.sampled_from("abc"))
     def die_and_come_back(self, actor):

@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from rlm_ray.config import Settings
-from rlm_ray.core.context import Span, make_context
+from rlm_ray.core.context import ByteRange, make_context
 from rlm_ray.core.llm import ModelReply
-from rlm_ray.core.repl_types import Answered, CellResult, Failed, SubCalls
+from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallRequest
 from rlm_ray.errors import ContextWindowError, LimitReached, ModelUnavailableError, QuotaError
-from rlm_ray.llm.gateway import Caller
+from rlm_ray.llm.gateway import CallContext
 from rlm_ray.session.session import Session
 
 CODE = "```python\nprint(1)\n```"
-FINAL = CellResult(final="the answer", looked=True)
+FINAL = CellResult(final_answer="the answer", context_was_read=True)
 CONTEXT = make_context("x" * 5_000)
 
 
@@ -42,7 +42,7 @@ class Repl:
 
     def __init__(self, *script):
         self.script = list(script)
-        self.served = []
+        self.on_success = []
         self.queries = []
         self.closed = False
         self.hanging = asyncio.Event()
@@ -53,8 +53,8 @@ class Repl:
         if step == "hang":
             self.hanging.set()
             await asyncio.Event().wait()
-        if isinstance(step, SubCalls):
-            self.served = await serve(step)
+        if isinstance(step, SubCallRequest):
+            self.on_success = await serve(step)
             step = self.script.pop(0)
         return step
 
@@ -71,7 +71,7 @@ def session(gateway, repl, *, depth=0, spawn=None, **settings):
 
     return Session(
         path=(0,) * depth,
-        caller=Caller("run"),
+        caller=CallContext("run"),
         query="q",
         context=CONTEXT,
         settings=Settings(model="root", recursive_model="child", **settings),
@@ -103,7 +103,7 @@ async def test_max_depth_zero_is_one_direct_call():
 
 async def test_a_limit_at_the_root_is_followed_by_one_last_call():
     gateway = Gateway(CODE, LimitReached("calls", "no calls left"), "best")
-    completion = await session(gateway, Repl(CellResult(output="seen", looked=True))).run()
+    completion = await session(gateway, Repl(CellResult(output="seen", context_was_read=True))).run()
     assert (completion.answer, completion.stop_reason, completion.why) == ("best", "calls", "no calls left")
     assert gateway.asked[-1][1].role == "last"
 
@@ -115,14 +115,14 @@ async def test_a_limit_in_a_child_goes_up_to_the_root():
 
 async def test_when_even_the_last_call_fails_what_was_printed_is_kept():
     gateway = Gateway(CODE, LimitReached("calls", "no"), LimitReached("calls", "no"))
-    completion = await session(gateway, Repl(CellResult(output="seen so far", looked=True))).run()
+    completion = await session(gateway, Repl(CellResult(output="seen so far", context_was_read=True))).run()
     assert "seen so far" in completion.answer
 
 
 async def test_a_conversation_too_long_for_the_window_is_ended_with_a_short_last_call():
     window = ContextWindowError("root", "too long")
     gateway = Gateway(CODE, window, "short answer")
-    completion = await session(gateway, Repl(CellResult(output="seen", looked=True))).run()
+    completion = await session(gateway, Repl(CellResult(output="seen", context_was_read=True))).run()
     assert (completion.answer, completion.stop_reason) == ("short answer", "context_window")
 
 
@@ -134,7 +134,7 @@ async def test_a_model_that_is_down_is_an_error_and_the_repl_is_closed():
 
 
 async def test_stopping_it_cancels_the_cell_and_gives_what_is_known():
-    repl = Repl(CellResult(output="first output", looked=True), "hang")
+    repl = Repl(CellResult(output="first output", context_was_read=True), "hang")
     work = session(Gateway(CODE, CODE), repl)
     running = asyncio.create_task(work.run())
     await repl.hanging.wait()
@@ -162,7 +162,7 @@ async def test_cancelling_it_closes_the_repl():
         ("recursive", "small", {"max_depth": 2, "leaf_chars": 0}, True),
         ("recursive", "y" * 200, {"max_depth": 2, "leaf_chars": 100}, True),
         ("recursive", "y" * 200, {"max_depth": 1, "leaf_chars": 100}, False),
-        ("recursive", Span(0, 200), {"max_depth": 2, "leaf_chars": 100}, True),
+        ("recursive", ByteRange(0, 200), {"max_depth": 2, "leaf_chars": 100}, True),
         ("recursive", ["y" * 60, {"id": "1", "text": "y" * 60}], {"max_depth": 2, "leaf_chars": 100}, True),
         ("llm", "y" * 200, {"max_depth": 2, "leaf_chars": 0}, False),
         ("rlm", "small", {"max_depth": 2}, True),
@@ -174,18 +174,18 @@ async def test_a_sub_call_becomes_a_session_by_kind_size_and_depth(kind, part, s
 
     async def spawn(calls, slots, *, first, stop_on_error):
         sent.extend(calls)
-        slots[:] = [Answered("a")] * len(calls)
+        slots[:] = [SubCallAnswer("a")] * len(calls)
 
-    calls = SubCalls(kind, ("q",), (part,), stop_on_error=True)
+    calls = SubCallRequest(kind, ("q",), (part,), stop_on_error=True)
     await session(Gateway(CODE), Repl(calls, FINAL), spawn=spawn, **settings).run()
-    assert [call.as_session for call in sent] == [as_session]
+    assert [call.is_session for call in sent] == [as_session]
 
 
 async def test_a_failure_nobody_can_mend_ends_the_session_at_once():
     async def spawn(calls, slots, *, first, stop_on_error):
         slots[0] = Failed("QuotaError", "empty", QuotaError("m", "empty"))
 
-    calls = SubCalls("llm", ("q", "q"), ("a", "b"), stop_on_error=False)
+    calls = SubCallRequest("llm", ("q", "q"), ("a", "b"), stop_on_error=False)
     with pytest.raises(QuotaError):
         await session(Gateway(CODE), Repl(calls), spawn=spawn).run()
 
@@ -194,15 +194,15 @@ async def test_siblings_of_a_failed_sub_call_are_told_apart_from_it():
     async def spawn(calls, slots, *, first, stop_on_error):
         slots[0] = Failed("ModelError", "no")
 
-    repl = Repl(SubCalls("llm", ("q", "q"), ("a", "b"), stop_on_error=True), FINAL)
+    repl = Repl(SubCallRequest("llm", ("q", "q"), ("a", "b"), stop_on_error=True), FINAL)
     await session(Gateway(CODE), repl, spawn=spawn).run()
-    assert [outcome.kind for outcome in repl.served] == ["ModelError", "Cancelled"]
+    assert [outcome.kind for outcome in repl.on_success] == ["ModelError", "Cancelled"]
 
 
 async def test_a_conversation_gives_the_answer_to_its_last_question():
     gateway, repl = (
         Gateway(CODE, CODE, CODE),
-        Repl(FINAL, CellResult(output="1"), CellResult(final="the second")),
+        Repl(FINAL, CellResult(output="1"), CellResult(final_answer="the second")),
     )
     talk = session(gateway, repl)
     talk.follow_ups = ["and?"]

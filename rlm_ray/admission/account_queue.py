@@ -7,27 +7,27 @@ from collections.abc import Iterable
 from dataclasses import astuple
 from typing import assert_never
 
-from rlm_ray.admission.policy.account import Account, Taken
+from rlm_ray.admission.policy.account import Account, RateReservation
 from rlm_ray.admission.policy.fair_queue import Queue
-from rlm_ray.admission.policy.rate_headers import RateFacts
-from rlm_ray.admission.protocol import Outcome, Settle
+from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
+from rlm_ray.admission.protocol import AttemptOutcome, Settle
 from rlm_ray.core.limits import Rates
 
-TOO_LONG_S = 600.0
+QUOTA_WAIT_S = 600.0
 """A provider that asks to wait longer than this has no quota left for now."""
 
 
-class Door:
+class AccountQueue:
     """An account, its queue, and what the runs that use it say about its rates."""
 
-    __slots__ = ("_declared", "account", "exhausted_at", "exhausted_why", "queue", "used_at", "wakeup")
+    __slots__ = ("_declared", "account", "exhausted_why", "queue", "quota_exhausted_at", "used_at", "wakeup")
 
     def __init__(self, rates: Rates) -> None:
         self.account = Account(rates)
         self.queue = Queue()
         self.wakeup = math.inf
         """When the first in the queue may go, as far as time alone decides it."""
-        self.exhausted_at = -math.inf
+        self.quota_exhausted_at = -math.inf
         """When the provider last said that the account has nothing left."""
         self.exhausted_why = ""
         self.used_at = -math.inf
@@ -39,43 +39,48 @@ class Door:
         """No open run uses it."""
         return not self._declared and not len(self.queue)
 
-    def declare(self, run_id: str, rates: Rates) -> None:
+    def declare_rates(self, run_id: str, rates: Rates) -> None:
         """A run comes in. Where several say different things the smaller holds."""
         if self._declared.get(run_id) != rates:
             self._declared[run_id] = rates
             self.account.declare(_smallest(self._declared.values()))
 
-    def retract(self, run_id: str) -> None:
+    def remove_run(self, run_id: str) -> None:
         """A run is over. Where it was the last, what was found out about the account is kept."""
         if self._declared.pop(run_id, None) is not None and self._declared:
             self.account.declare(_smallest(self._declared.values()))
 
-    def learn(self, taken: Taken, settle: Settle, jitter: float, now: float) -> None:
+    def on_settlement(self, taken: RateReservation, settle: Settle, jitter: float, now: float) -> None:
         """What an answer says about the account."""
-        account, facts, usage = self.account, settle.facts, settle.usage
+        account, facts, usage = self.account, settle.rate_headers, settle.usage
         if facts is not None:
-            account.heard(facts)
+            account.on_headers(facts)
         match settle.outcome:
-            case Outcome.OK | Outcome.REJECTED:
-                account.served(taken, (usage.input_tokens, usage.output_tokens) if usage else None, now)
-            case Outcome.RATE_LIMITED:
-                account.refused(taken, facts, jitter, now)
+            case AttemptOutcome.OK | AttemptOutcome.REJECTED:
+                account.on_success(taken, (usage.input_tokens, usage.output_tokens) if usage else None, now)
+            case AttemptOutcome.RATE_LIMITED:
+                account.on_rate_limited(taken, facts, jitter, now)
                 self._exhaust_by_wait(facts, now)
-            case Outcome.QUOTA:
-                account.unsent(taken, now)
-                self.exhausted_at = now
+            case AttemptOutcome.QUOTA_EXHAUSTED:
+                account.on_not_sent(taken, now)
+                self.quota_exhausted_at = now
                 self.exhausted_why = settle.why or "the provider says that the account has no quota left"
-            case Outcome.UNSENT:
-                account.unsent(taken, now)
-            case Outcome.SERVER_ERROR | Outcome.TIMEOUT | Outcome.CANCELLED | Outcome.LOST:
-                account.failed(now)
+            case AttemptOutcome.NOT_SENT:
+                account.on_not_sent(taken, now)
+            case (
+                AttemptOutcome.SERVER_ERROR
+                | AttemptOutcome.TIMEOUT
+                | AttemptOutcome.CANCELLED
+                | AttemptOutcome.UNKNOWN
+            ):
+                account.on_error(now)
             case _:
                 assert_never(settle.outcome)
 
-    def _exhaust_by_wait(self, facts: RateFacts | None, now: float) -> None:
+    def _exhaust_by_wait(self, facts: RateLimitHeaders | None, now: float) -> None:
         wait_s = facts.retry_after_s if facts else None
-        if wait_s is not None and wait_s > TOO_LONG_S:
-            self.exhausted_at = now
+        if wait_s is not None and wait_s > QUOTA_WAIT_S:
+            self.quota_exhausted_at = now
             self.exhausted_why = (
                 f"the provider asks to wait {wait_s / 60:.0f} minutes: the quota of the day is used up"
             )

@@ -7,26 +7,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rlm_ray.admission.protocol import Ask, Outcome, Settle
-from rlm_ray.core.budget import Amount, nano_usd
-from rlm_ray.core.usage import Tally
+from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest, Settle
+from rlm_ray.core.budget import Amount, to_nano_usd
+from rlm_ray.core.usage import CallStats
 
-FREE = {Outcome.RATE_LIMITED, Outcome.QUOTA, Outcome.REJECTED, Outcome.SERVER_ERROR, Outcome.UNSENT}
+UNBILLED_OUTCOMES = {
+    AttemptOutcome.RATE_LIMITED,
+    AttemptOutcome.QUOTA_EXHAUSTED,
+    AttemptOutcome.REJECTED,
+    AttemptOutcome.SERVER_ERROR,
+    AttemptOutcome.NOT_SENT,
+}
 
 
-def worst(ask: Ask) -> Amount:
+def max_cost(ask: PermitRequest) -> Amount:
     """What to reserve for `ask`."""
-    return Amount(nano_usd(ask.cost_usd or 0.0), ask.input_tokens + ask.output_tokens, 1)
+    return Amount(to_nano_usd(ask.cost_usd or 0.0), ask.input_tokens + ask.output_tokens, 1)
 
 
-def smaller(ask: Ask, room: Amount) -> Ask | None:
+def smaller(ask: PermitRequest, room: Amount) -> PermitRequest | None:
     """The same ask with as long a reply as `room` leaves; None where that is too short to be of use."""
     if not ask.min_output_tokens or room.calls < 1:
         return None
     tokens = min(ask.output_tokens, room.tokens - ask.input_tokens)
     if ask.cost_usd:
-        input_cost = nano_usd(ask.input_cost_usd or 0.0)
-        output_cost = nano_usd(ask.cost_usd) - input_cost
+        input_cost = to_nano_usd(ask.input_cost_usd or 0.0)
+        output_cost = to_nano_usd(ask.cost_usd) - input_cost
         if output_cost > 0:
             tokens = min(tokens, (room.nano_usd - input_cost - 1) * ask.output_tokens // output_cost)
     if tokens < min(ask.min_output_tokens, ask.output_tokens):
@@ -37,34 +43,34 @@ def smaller(ask: Ask, room: Amount) -> Ask | None:
     return replace(ask, output_tokens=tokens, cost_usd=cost_usd)
 
 
-def charge(ask: Ask, settle: Settle) -> Amount:
+def actual_cost(ask: PermitRequest, settle: Settle) -> Amount:
     """What to charge for it: the truth where it is known, else the estimate for all that may be billed."""
-    answered = settle.outcome is Outcome.OK
-    estimate = worst(ask)
+    answered = settle.outcome is AttemptOutcome.OK
+    estimate = max_cost(ask)
     if settle.usage is None:
-        free = settle.outcome in FREE
+        free = settle.outcome in UNBILLED_OUTCOMES
         known = Amount() if free else estimate
         cost = 0 if free else estimate.nano_usd
     else:
         known = Amount(tokens=settle.usage.tokens)
         cost = estimate.nano_usd
     if settle.cost_usd is not None:
-        cost = nano_usd(settle.cost_usd)
-    return Amount(cost, known.tokens, 1 if answered or settle.outcome is Outcome.LOST else 0)
+        cost = to_nano_usd(settle.cost_usd)
+    return Amount(cost, known.tokens, 1 if answered or settle.outcome is AttemptOutcome.UNKNOWN else 0)
 
 
-def tally(ask: Ask, settle: Settle, queue_wait_s: float, rate_wait_s: float) -> Tally:
+def call_stats(ask: PermitRequest, settle: Settle, queue_wait_s: float, rate_wait_s: float) -> CallStats:
     """What to write down for it."""
-    if settle.outcome is Outcome.UNSENT:
-        return Tally(queue_wait_s=queue_wait_s, rate_wait_s=rate_wait_s)
+    if settle.outcome is AttemptOutcome.NOT_SENT:
+        return CallStats(queue_wait_s=queue_wait_s, rate_wait_s=rate_wait_s)
     usage = settle.usage
-    answered = settle.outcome is Outcome.OK
-    return Tally(
+    answered = settle.outcome is AttemptOutcome.OK
+    return CallStats(
         calls=int(answered),
         attempts=1,
         retries=int(ask.attempt > 1),
-        unknown=int(usage is None and settle.outcome not in FREE),
-        repaid_calls=int(answered and ask.repaid),
+        unknown=int(usage is None and settle.outcome not in UNBILLED_OUTCOMES),
+        repaid_calls=int(answered and ask.is_retry_of_lost),
         unpriced=int(answered and settle.cost_usd is None),
         input_tokens=usage.input_tokens if usage else 0,
         output_tokens=usage.output_tokens if usage else 0,

@@ -35,19 +35,19 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from rlm_ray.admission.degraded_mode import Alone, Book
-from rlm_ray.admission.policy.rate_headers import RateFacts, rate_facts
+from rlm_ray.admission.degraded_mode import DegradedLimiter, RunReplica
+from rlm_ray.admission.policy.rate_headers import RateLimitHeaders, parse_rate_limit_headers
 from rlm_ray.admission.protocol import (
     FAILED,
-    Ask,
-    Batch,
+    AttemptOutcome,
+    ClientMessage,
+    Decision,
     Granted,
-    Outcome,
+    PermitRequest,
     Refused,
-    Replies,
     Resume,
+    ServerMessage,
     Settle,
-    Verdict,
 )
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits
@@ -61,12 +61,12 @@ class Outbox:
     __slots__ = ("_asks", "_settles", "_withdrawn")
 
     def __init__(self) -> None:
-        self._asks: dict[str, Ask] = {}
+        self._asks: dict[str, PermitRequest] = {}
         self._settles: list[Settle] = []
         self._withdrawn: list[str] = []
 
-    def ask(self, ask: Ask) -> None:
-        self._asks[ask.ticket] = ask
+    def ask(self, ask: PermitRequest) -> None:
+        self._asks[ask.request_id] = ask
 
     def settle(self, settle: Settle) -> None:
         self._settles.append(settle)
@@ -79,8 +79,8 @@ class Outbox:
     def forget_ask(self, ticket: str) -> None:
         self._asks.pop(ticket, None)
 
-    def take(self, holder: str, epoch: str | None, resume: Resume | None, *, hold: bool) -> Batch:
-        batch = Batch(
+    def take(self, holder: str, epoch: str | None, resume: Resume | None, *, hold: bool) -> ClientMessage:
+        batch = ClientMessage(
             holder,
             epoch,
             tuple(self._asks.values()),
@@ -92,20 +92,20 @@ class Outbox:
         self._asks, self._settles, self._withdrawn = {}, [], []
         return batch
 
-    def give_back(self, batch: Batch) -> None:
+    def requeue(self, batch: ClientMessage) -> None:
         """Asks are not put back: whoever still waits asks again, when there is somebody to ask."""
         self._settles[:0] = batch.settles
-        self._withdrawn[:0] = batch.withdrawn
+        self._withdrawn[:0] = batch.cancelled
 
 
 class Permit:
     """Settle it once the attempt is over; `settle` is who hears of it, `wall` the time that headers count from."""
 
-    __slots__ = ("_settle", "_wall", "ask", "queue_wait_s", "rate_wait_s", "settled")
+    __slots__ = ("_settle", "_wall_clock", "ask", "queue_wait_s", "rate_wait_s", "settled")
 
     def __init__(
         self,
-        ask: Ask,
+        ask: PermitRequest,
         settle: Callable[[Settle], None],
         wall: Callable[[], float],
         waits_s: tuple[float, float] = (0.0, 0.0),
@@ -113,11 +113,11 @@ class Permit:
         self.ask = ask
         self.queue_wait_s, self.rate_wait_s = waits_s
         self.settled = False
-        self._settle, self._wall = settle, wall
+        self._settle, self._wall_clock = settle, wall
 
-    def settle(  # noqa: PLR0913 - what an answer says, most of it optional
+    def release(  # noqa: PLR0913 - what an answer says, most of it optional
         self,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         usage: Usage | None = None,
         cost_usd: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -128,22 +128,24 @@ class Permit:
         """Say what became of the attempt; it travels with the next batch. The second time changes nothing."""
         if not self.settled:
             self.settled = True
-            facts = self._facts(headers, retry_after_s)
-            self._settle(Settle(self.ask.ticket, outcome, usage, cost_usd, facts, why))
+            facts = self._rate_headers(headers, retry_after_s)
+            self._settle(Settle(self.ask.request_id, outcome, usage, cost_usd, facts, why))
 
-    def _facts(self, headers: Mapping[str, str] | None, retry_after_s: float | None) -> RateFacts | None:
+    def _rate_headers(
+        self, headers: Mapping[str, str] | None, retry_after_s: float | None
+    ) -> RateLimitHeaders | None:
         """What the headers of an answer say; `retry_after_s` where the caller knows it otherwise."""
-        facts = rate_facts(headers, self._wall()) if headers else None
+        facts = parse_rate_limit_headers(headers, self._wall_clock()) if headers else None
         if retry_after_s is None:
             return facts
-        return replace(facts or RateFacts({}), retry_after_s=retry_after_s)
+        return replace(facts or RateLimitHeaders({}), retry_after_s=retry_after_s)
 
 
 COALESCE_S = 0.003
-LONGEST_TRIP_S = 0.05
+MAX_RTT_S = 0.05
 
 
-class Post:
+class FlushTimer:
     """Calls `send` when it is time, on the loop of whoever has something to send."""
 
     __slots__ = ("_coalesce_s", "_due", "_send", "_sent_at", "_shut", "_timer", "_trip_s")
@@ -157,11 +159,11 @@ class Post:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def shut(self) -> bool:
+    def paused(self) -> bool:
         """Nothing goes, whatever there is to send."""
         return self._shut
 
-    def send_soon(self, patience_s: float = 0.0) -> None:
+    def schedule(self, patience_s: float = 0.0) -> None:
         """There is something to send, which can wait so long for company."""
         if self._shut:
             return
@@ -171,46 +173,46 @@ class Post:
             if self._due <= due:
                 return
             self._timer.cancel()
-        self._due, self._timer = due, loop.call_at(due, self._go)
+        self._due, self._timer = due, loop.call_at(due, self._fire)
 
-    def learn_trip(self, took_s: float) -> None:
+    def record_rtt(self, took_s: float) -> None:
         """One that took longer was held, which says nothing about the way."""
-        if took_s <= LONGEST_TRIP_S:
+        if took_s <= MAX_RTT_S:
             self._trip_s += 0.2 * (took_s - self._trip_s)
 
     def close(self) -> None:
         """Until `reopen`: there is nobody to send to."""
         self._shut = True
 
-    def reopen(self) -> None:
+    def unpause(self) -> None:
         self._shut = False
-        self.send_soon()
+        self.schedule()
 
     def stop(self) -> None:
         """What was to go does not."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _go(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         if not self._shut:
             self._sent_at = asyncio.get_running_loop().time()
             self._send()
 
 
-SETTLE_PATIENCE_S = 0.02
-ASK_AGAIN_S = 5.0
+RELEASE_LINGER_S = 0.02
+RESEND_AFTER_S = 5.0
 RETRY_S = 0.5
 HEARTBEAT_S = 1.0
-TICK_S = 0.02
+POLL_S = 0.02
 
 _log = logging.getLogger(__name__)
 
 
-class Transport(Protocol):
+class AdmissionTransport(Protocol):
     """The way to an `AdmissionShell`. Whatever it raises means that the admission cannot be reached."""
 
-    async def exchange(self, batch: Batch) -> Replies: ...
+    async def exchange(self, batch: ClientMessage) -> ServerMessage: ...
 
 
 class AdmissionClient:
@@ -219,7 +221,7 @@ class AdmissionClient:
     def __init__(  # noqa: PLR0913 - two it needs, the others for tests
         self,
         holder: str,
-        transport: Transport,
+        transport: AdmissionTransport,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -228,60 +230,60 @@ class AdmissionClient:
     ) -> None:
         self._holder, self._transport, self._clock, self._wall = holder, transport, clock, wall
         self._retry_s = retry_s
-        self._post = Post(self._send, coalesce_s)
+        self._post = FlushTimer(self._send, coalesce_s)
         self._numbers = itertools.count()
         self._epoch: str | None = None
-        self._told_epoch: str | None = None
+        self._synced_epoch: str | None = None
         self._must_resume = False
-        self._alone = Alone()
-        self._books: dict[str, Book] = {}
-        self._pending: dict[str, tuple[Ask, asyncio.Future[Permit]]] = {}
-        self._open: dict[str, Permit] = {}
+        self._alone = DegradedLimiter()
+        self._books: dict[str, RunReplica] = {}
+        self._waiting: dict[str, tuple[PermitRequest, asyncio.Future[Permit]]] = {}
+        self._permits: dict[str, Permit] = {}
         self._outbox = Outbox()
-        self._held = 0
+        self._long_polls = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushes: list[tuple[set[str], asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def permit(self, ask: Ask) -> AsyncIterator[Permit]:
+    async def permit(self, ask: PermitRequest) -> AsyncIterator[Permit]:
         """Hold a permit for one attempt; give no ticket and no holder, they are filled in here."""
         permit = await self.acquire(ask)
         try:
             yield permit
         except asyncio.CancelledError:
-            permit.settle(Outcome.CANCELLED)
+            permit.release(AttemptOutcome.CANCELLED)
             raise
         finally:
-            permit.settle(Outcome.LOST)
+            permit.release(AttemptOutcome.UNKNOWN)
 
-    async def acquire(self, ask: Ask) -> Permit:
+    async def acquire(self, ask: PermitRequest) -> Permit:
         """Wait for a permit. Whoever calls this settles it."""
         ticket = f"{self._holder}:{next(self._numbers)}"
-        ask = replace(ask, ticket=ticket, holder=self._holder)
+        ask = replace(ask, request_id=ticket, client_id=self._holder)
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        self._pending[ticket] = (ask, future)
+        self._waiting[ticket] = (ask, future)
         self._outbox.ask(ask)
-        self._post.send_soon()
+        self._post.schedule()
         try:
             return await future
         except asyncio.CancelledError:
-            self._abandon(ticket)
+            self._cancel_request(ticket)
             raise
 
     async def flush(self, run_id: str | None = None) -> None:
         """Return when everything settled so far (of this run) is known to the admission."""
         unheard = {
             ticket
-            for ticket, permit in self._open.items()
+            for ticket, permit in self._permits.items()
             if permit.settled and (run_id is None or permit.ask.run_id == run_id)
         }
         if unheard:
             heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._flushes.append((unheard, heard))
-            self._post.send_soon()
+            self._post.schedule()
             await heard
 
-    def left(self, run_id: str) -> tuple[Limits, Amount] | None:
+    def budget_left(self, run_id: str) -> tuple[Limits, Amount] | None:
         """The limits of a run and what it has spent, as last heard; None before its first call here."""
         book = self._books.get(run_id)
         return None if book is None else (book.limits, book.spent)
@@ -297,30 +299,30 @@ class AdmissionClient:
 
     def _settle(self, settle: Settle) -> None:
         self._outbox.settle(settle)
-        self._post.send_soon(0.0 if self._pending else SETTLE_PATIENCE_S)
+        self._post.schedule(0.0 if self._waiting else RELEASE_LINGER_S)
 
     def _send(self) -> None:
-        self._own(self._exchange(self._take_batch()))
+        self._spawn(self._exchange(self._take_batch()))
 
-    def _own(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
         """Tasks of a client live as long as it: no caller's scope could hold what all callers share."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _take_batch(self) -> Batch:
+    def _take_batch(self) -> ClientMessage:
         resume = None
         if self._must_resume:
             self._must_resume = False
             now = self._clock()
-            new = self._told_epoch != self._epoch
-            records = tuple(book.record(now) for book in self._books.values()) if new else ()
-            resume = Resume(records, tuple(permit.ask for permit in self._open.values()))
-            self._ask_again()
-        return self._outbox.take(self._holder, self._epoch, resume, hold=bool(self._pending))
+            new = self._synced_epoch != self._epoch
+            records = tuple(book.snapshot(now) for book in self._books.values()) if new else ()
+            resume = Resume(records, tuple(permit.ask for permit in self._permits.values()))
+            self._resend_requests()
+        return self._outbox.take(self._holder, self._epoch, resume, hold=bool(self._waiting))
 
-    async def _exchange(self, batch: Batch) -> None:
-        self._held += batch.hold
+    async def _exchange(self, batch: ClientMessage) -> None:
+        self._long_polls += batch.long_poll
         sent_at = self._clock()
         try:
             replies = await self._transport.exchange(batch)
@@ -328,102 +330,104 @@ class AdmissionClient:
             self._fail(batch, error)
             return
         except Exception as error:  # noqa: BLE001 - any other failure of a foreign transport means the same
-            self._lose_touch(batch, error)
+            self._on_unreachable(batch, error)
             return
         finally:
-            self._held -= batch.hold
+            self._long_polls -= batch.long_poll
         took_s = self._clock() - sent_at
-        self._post.learn_trip(took_s)
+        self._post.record_rtt(took_s)
         self._hear(batch, replies)
-        if took_s >= ASK_AGAIN_S and not replies.verdicts:
-            self._ask_again()
-        if self._pending and not self._held:
-            self._post.send_soon()
-        elif (self._open or self._books) and not self._held:
+        if took_s >= RESEND_AFTER_S and not replies.verdicts:
+            self._resend_requests()
+        if self._waiting and not self._long_polls:
+            self._post.schedule()
+        elif (self._permits or self._books) and not self._long_polls:
             # A new admission must hear what was spent also from those with nothing to ask.
-            self._post.send_soon(HEARTBEAT_S)
+            self._post.schedule(HEARTBEAT_S)
 
-    def _ask_again(self) -> None:
+    def _resend_requests(self) -> None:
         """Nothing for long: should this process have been taken for dead meanwhile, its asks were dropped."""
-        for ask, _ in self._pending.values():
+        for ask, _ in self._waiting.values():
             self._outbox.ask(ask)
 
-    def _fail(self, batch: Batch, error: ClusterError) -> None:
+    def _fail(self, batch: ClientMessage, error: ClusterError) -> None:
         """What of a batch cannot be answered fails alone: the others are sent again, each by itself."""
         parts = batch.parts()
         if len(parts) > 1:
             for part in parts:
-                self._own(self._exchange(part))
+                self._spawn(self._exchange(part))
             return
         _log.warning("the admission refused a message: %s", error)
         for ask in batch.asks:
-            _, future = self._pending.pop(ask.ticket, (None, None))
+            _, future = self._waiting.pop(ask.request_id, (None, None))
             if future is not None and not future.done():
                 future.set_exception(error)
         for settle in batch.settles:
             self._acknowledge(settle)
-        if self._pending and not self._held:
-            self._post.send_soon(self._retry_s)
+        if self._waiting and not self._long_polls:
+            self._post.schedule(self._retry_s)
 
-    def _abandon(self, ticket: str) -> None:
-        self._pending.pop(ticket, None)
-        if ticket in self._open:
-            self._open[ticket].settle(Outcome.UNSENT)
+    def _cancel_request(self, ticket: str) -> None:
+        self._waiting.pop(ticket, None)
+        if ticket in self._permits:
+            self._permits[ticket].release(AttemptOutcome.NOT_SENT)
         else:
             self._outbox.withdraw(ticket)
-            self._post.send_soon()
+            self._post.schedule()
 
     # In
 
-    def _hear(self, batch: Batch, replies: Replies) -> None:
+    def _hear(self, batch: ClientMessage, replies: ServerMessage) -> None:
         if batch.epoch is not None and replies.epoch != batch.epoch:
-            self._outbox.give_back(batch)
+            self._outbox.requeue(batch)
             self._must_resume = self._must_resume or replies.epoch != self._epoch
             self._epoch = replies.epoch
-            self._post.send_soon()
+            self._post.schedule()
             return
-        self._epoch = self._told_epoch = replies.epoch
+        self._epoch = self._synced_epoch = replies.epoch
         for terms in replies.runs:
-            self._books.setdefault(terms.run_id, Book(terms, self._clock()))
+            self._books.setdefault(terms.run_id, RunReplica(terms, self._clock()))
         for settle in batch.settles:
             self._acknowledge(settle)
         self._hear_rooms(replies)
         for verdict in replies.verdicts:
             self._hear_verdict(verdict)
 
-    def _hear_rooms(self, replies: Replies) -> None:
-        if replies.rooms is None:
+    def _hear_rooms(self, replies: ServerMessage) -> None:
+        if replies.budget_shares is None:
             return
-        rooms = {room.run_id: room for room in replies.rooms}
+        rooms = {room.run_id: room for room in replies.budget_shares}
         self._books = {run_id: book for run_id, book in self._books.items() if run_id in rooms}
         for run_id, book in self._books.items():
-            book.hear(rooms[run_id])
+            book.update_share(rooms[run_id])
 
-    def _hear_verdict(self, verdict: Verdict) -> None:
-        ask, future = self._pending.pop(verdict.ticket, (None, None))
+    def _hear_verdict(self, verdict: Decision) -> None:
+        ask, future = self._waiting.pop(verdict.request_id, (None, None))
         match verdict:
             case Granted() if ask is not None and future is not None and not future.done():
-                self._alone.granted(ask.account_key, self._clock())
-                self._hand_out(verdict.smaller or ask, future, (verdict.queue_wait_s, verdict.rate_wait_s))
-            case Granted() if verdict.ticket not in self._open:
-                self._outbox.withdraw(verdict.ticket)
-                self._post.send_soon()
+                self._alone.record_grant(ask.account_key, self._clock())
+                self._deliver_permit(
+                    verdict.smaller or ask, future, (verdict.queue_wait_s, verdict.rate_wait_s)
+                )
+            case Granted() if verdict.request_id not in self._permits:
+                self._outbox.withdraw(verdict.request_id)
+                self._post.schedule()
             case Refused() if ask is not None and future is not None and not future.done():
                 future.set_exception(_error(ask, verdict))
             case _:
                 _log.debug("nobody waits for %s", verdict)
 
-    def _hand_out(
-        self, ask: Ask, future: asyncio.Future[Permit], waits_s: tuple[float, float] = (0.0, 0.0)
+    def _deliver_permit(
+        self, ask: PermitRequest, future: asyncio.Future[Permit], waits_s: tuple[float, float] = (0.0, 0.0)
     ) -> None:
-        permit = self._open[ask.ticket] = Permit(ask, self._settle, self._wall, waits_s)
+        permit = self._permits[ask.request_id] = Permit(ask, self._settle, self._wall, waits_s)
         future.set_result(permit)
 
     def _acknowledge(self, settle: Settle) -> None:
-        permit = self._open.pop(settle.permit, None)
+        permit = self._permits.pop(settle.permit, None)
         if permit is not None and permit.ask.run_id in self._books:
             waits_s = (permit.queue_wait_s, permit.rate_wait_s)
-            self._books[permit.ask.run_id].settled(permit.ask, settle, waits_s)
+            self._books[permit.ask.run_id].record_settlement(permit.ask, settle, waits_s)
         for unheard, heard in self._flushes:
             unheard.discard(settle.permit)
             if not unheard and not heard.done():
@@ -432,49 +436,49 @@ class AdmissionClient:
 
     # Alone
 
-    def _lose_touch(self, batch: Batch, error: Exception) -> None:
-        self._outbox.give_back(batch)
+    def _on_unreachable(self, batch: ClientMessage, error: Exception) -> None:
+        self._outbox.requeue(batch)
         self._must_resume = True
-        if not self._post.shut:
+        if not self._post.paused:
             _log.warning("the admission cannot be reached, going on at half the rate: %s", error)
             self._post.close()
-            self._alone.begin(self._clock())
-            self._own(self._go_alone())
+            self._alone.start(self._clock())
+            self._spawn(self._run_degraded())
 
-    async def _go_alone(self) -> None:
+    async def _run_degraded(self) -> None:
         async with asyncio.TaskGroup() as group:
-            granting = group.create_task(self._grant_alone())
-            await self._reach()
+            granting = group.create_task(self._grant_degraded())
+            await self._wait_until_reachable()
             granting.cancel()
         _log.warning("the admission is back")
-        self._post.reopen()
+        self._post.unpause()
 
-    async def _reach(self) -> None:
+    async def _wait_until_reachable(self) -> None:
         """Return once somebody answers; what is to be said comes after."""
         while True:
             await asyncio.sleep(self._retry_s)
             try:
-                replies = await self._transport.exchange(Batch(self._holder, self._epoch))
+                replies = await self._transport.exchange(ClientMessage(self._holder, self._epoch))
             except Exception as error:  # noqa: BLE001 - as in _exchange
                 _log.debug("still no admission: %s", error)
             else:
                 self._epoch = replies.epoch
                 return
 
-    async def _grant_alone(self) -> None:
+    async def _grant_degraded(self) -> None:
         while True:
-            for ask, future in list(self._pending.values()):
+            for ask, future in list(self._waiting.values()):
                 book = self._books.get(ask.run_id)
-                if book is None or future.done() or not book.affords(ask):
+                if book is None or future.done() or not book.can_afford(ask):
                     continue
-                if await self._alone.take(ask.account_key):
-                    book.spend_alone(ask)
-                    del self._pending[ask.ticket]
-                    self._hand_out(ask, future)
-            await asyncio.sleep(TICK_S)
+                if await self._alone.try_acquire(ask.account_key):
+                    book.spend_share(ask)
+                    del self._waiting[ask.request_id]
+                    self._deliver_permit(ask, future)
+            await asyncio.sleep(POLL_S)
 
 
-def _error(ask: Ask, refused: Refused) -> LimitReached | QuotaError | RemoteCallError:
+def _error(ask: PermitRequest, refused: Refused) -> LimitReached | QuotaError | RemoteCallError:
     if refused.reason == FAILED:
         return RemoteCallError(refused.why)
     if refused.reason == "quota":

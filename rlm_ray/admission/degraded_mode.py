@@ -16,18 +16,18 @@ from dataclasses import replace
 
 from aiolimiter import AsyncLimiter
 
-from rlm_ray.admission.accounting import charge, tally, worst
-from rlm_ray.admission.protocol import Ask, Room, RunRecord, RunTerms, Settle
+from rlm_ray.admission.accounting import actual_cost, call_stats, max_cost
+from rlm_ray.admission.protocol import BudgetShare, PermitRequest, RunPolicy, RunSnapshot, Settle
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.usage import Tallies
+from rlm_ray.core.usage import UsageAccumulator
 
-LATELY_S = 10.0
+RECENT_S = 10.0
 LEAST_PER_S = 0.1
-SHARE = 0.5
+DEGRADED_SHARE = 0.5
 
 
-class Alone:
+class DegradedLimiter:
     """Remembers what was granted by the admission, and paces by half of it."""
 
     __slots__ = ("_granted", "_limiters")
@@ -36,18 +36,18 @@ class Alone:
         self._granted: dict[str, deque[float]] = {}
         self._limiters: dict[str, AsyncLimiter] = {}
 
-    def granted(self, account_key: str, now: float) -> None:
+    def record_grant(self, account_key: str, now: float) -> None:
         """By the admission, not here."""
         moments = self._granted.setdefault(account_key, deque(maxlen=10_000))
         moments.append(now)
-        while moments[0] < now - LATELY_S:
+        while moments[0] < now - RECENT_S:
             moments.popleft()
 
-    def begin(self, now: float) -> None:
+    def start(self, now: float) -> None:
         """From now on nobody can be asked."""
-        self._limiters = {key: _limiter(len(self._late(key, now)) / LATELY_S) for key in self._granted}
+        self._limiters = {key: _limiter(len(self._late(key, now)) / RECENT_S) for key in self._granted}
 
-    async def take(self, account_key: str) -> bool:
+    async def try_acquire(self, account_key: str) -> bool:
         """Whether one more request may go now; never waits."""
         limiter = self._limiters.get(account_key)
         if limiter is None:
@@ -58,34 +58,34 @@ class Alone:
         return True
 
     def _late(self, account_key: str, now: float) -> list[float]:
-        return [moment for moment in self._granted[account_key] if moment >= now - LATELY_S]
+        return [moment for moment in self._granted[account_key] if moment >= now - RECENT_S]
 
 
 def _limiter(granted_per_s: float) -> AsyncLimiter:
-    per_s = max(SHARE * granted_per_s, LEAST_PER_S)
+    per_s = max(DEGRADED_SHARE * granted_per_s, LEAST_PER_S)
     burst = max(per_s, 1.0)
     return AsyncLimiter(burst, burst / per_s)
 
 
-class Book:
+class RunReplica:
     """Kept from the first ask for a run until the run is over."""
 
     __slots__ = ("_charged", "_opened_at", "_room", "_tallies", "_terms")
 
-    def __init__(self, terms: RunTerms, now: float) -> None:
+    def __init__(self, terms: RunPolicy, now: float) -> None:
         self._terms = terms
         self._opened_at = now - terms.age_s
         self._charged = Amount()
-        self._tallies = Tallies()
-        self._room = Room(terms.run_id, Amount(), Amount())
+        self._tallies = UsageAccumulator()
+        self._room = BudgetShare(terms.run_id, Amount(), Amount())
 
-    def hear(self, room: Room) -> None:
+    def update_share(self, room: BudgetShare) -> None:
         self._room = room
 
-    def settled(self, ask: Ask, settle: Settle, waits_s: tuple[float, float]) -> None:
+    def record_settlement(self, ask: PermitRequest, settle: Settle, waits_s: tuple[float, float]) -> None:
         """The admission knows it too, by now."""
-        self._charged += charge(ask, settle)
-        self._tallies.add(ask.model, ask.depth, tally(ask, settle, *waits_s))
+        self._charged += actual_cost(ask, settle)
+        self._tallies.add(ask.model, ask.depth, call_stats(ask, settle, *waits_s))
 
     @property
     def limits(self) -> Limits:
@@ -96,13 +96,13 @@ class Book:
         """By the whole run, as last heard."""
         return self._room.spent
 
-    def affords(self, ask: Ask) -> bool:
+    def can_afford(self, ask: PermitRequest) -> bool:
         """Whether it fits this holder's share, when there is nobody to ask."""
-        return worst(ask).short_of(self._room.share) is None
+        return max_cost(ask).first_exceeded(self._room.amount) is None
 
-    def spend_alone(self, ask: Ask) -> None:
-        self._room = replace(self._room, share=self._room.share - worst(ask))
+    def spend_share(self, ask: PermitRequest) -> None:
+        self._room = replace(self._room, amount=self._room.amount - max_cost(ask))
 
-    def record(self, now: float) -> RunRecord:
+    def snapshot(self, now: float) -> RunSnapshot:
         terms = replace(self._terms, age_s=now - self._opened_at)
-        return RunRecord(terms, self._charged, self._room.spent, self._tallies.rows())
+        return RunSnapshot(terms, self._charged, self._room.spent, self._tallies.rows())

@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rlm_ray.admission.policy.account import Taken
-from rlm_ray.admission.protocol import Ask
+from rlm_ray.admission.policy.account import RateReservation
+from rlm_ray.admission.protocol import PermitRequest
 from rlm_ray.core.budget import Amount
 
-REMEMBERED = 20_000
+MAX_REMEMBERED = 20_000
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
+class PermitRecord:
     """Leave for one HTTP attempt."""
 
-    ask: Ask
-    taken: Taken
+    ask: PermitRequest
+    taken: RateReservation
     reserved: Amount
     expires_at: float
     queue_wait_s: float = 0.0
@@ -38,8 +38,8 @@ class Permits:
     __slots__ = ("_expiries", "_lost", "_out", "_over")
 
     def __init__(self) -> None:
-        self._out: dict[str, Permit] = {}
-        self._lost: dict[str, Permit] = {}
+        self._out: dict[str, PermitRecord] = {}
+        self._lost: dict[str, PermitRecord] = {}
         self._over: dict[str, None] = {}
         self._expiries: list[tuple[float, str]] = []
 
@@ -49,31 +49,31 @@ class Permits:
     def __contains__(self, ticket: object) -> bool:
         return ticket in self._out
 
-    def __getitem__(self, ticket: str) -> Permit:
+    def __getitem__(self, ticket: str) -> PermitRecord:
         return self._out[ticket]
 
-    def add(self, permit: Permit) -> None:
-        self._out[permit.ask.ticket] = permit
-        heapq.heappush(self._expiries, (permit.expires_at, permit.ask.ticket))
+    def add(self, permit: PermitRecord) -> None:
+        self._out[permit.ask.request_id] = permit
+        heapq.heappush(self._expiries, (permit.expires_at, permit.ask.request_id))
 
-    def pop(self, ticket: str) -> Permit | None:
+    def pop(self, ticket: str) -> PermitRecord | None:
         """Settle it; None where it is not out."""
         permit = self._out.pop(ticket, None)
         if permit is not None:
             _remember(self._over, ticket, None)
         return permit
 
-    def lose(self, ticket: str) -> Permit:
+    def expire(self, ticket: str) -> PermitRecord:
         """Take one back whose holder does not answer for it."""
         permit = self._out.pop(ticket)
         _remember(self._lost, ticket, permit)
         return permit
 
-    def find(self, ticket: str) -> Permit | None:
+    def pop_expired(self, ticket: str) -> PermitRecord | None:
         """One that was lost, found now."""
         return self._lost.pop(ticket, None)
 
-    def over(self, ticket: str) -> bool:
+    def is_settled(self, ticket: str) -> bool:
         """It was out and is not any more."""
         return ticket in self._over or ticket in self._lost
 
@@ -81,8 +81,8 @@ class Permits:
         """Those of which permits are out."""
         return {permit.ask.account_key for permit in self._out.values()}
 
-    def of(self, holder: str) -> list[str]:
-        return [ticket for ticket, permit in self._out.items() if permit.ask.holder == holder]
+    def of_client(self, holder: str) -> list[str]:
+        return [ticket for ticket, permit in self._out.items() if permit.ask.client_id == holder]
 
     def expired(self, now: float) -> Iterator[str]:
         while self._expiries and self._expiries[0][0] <= now:
@@ -98,41 +98,41 @@ class Permits:
 
 def _remember(memory: dict[str, _Value], ticket: str, value: _Value) -> None:
     memory[ticket] = value
-    if len(memory) > REMEMBERED:
+    if len(memory) > MAX_REMEMBERED:
         del memory[next(iter(memory))]
 
 
-STRAY_S = 10.0
+ORPHAN_TTL_S = 10.0
 """How long an ask may wait for its run to be opened."""
 
 
-class Strays:
+class OrphanRequests:
     """By run and ticket, each with the moment until which it waits."""
 
     __slots__ = ("_asks",)
 
     def __init__(self) -> None:
-        self._asks: dict[str, dict[str, tuple[Ask, float]]] = {}
+        self._asks: dict[str, dict[str, tuple[PermitRequest, float]]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._asks.values()))
 
-    def add(self, ask: Ask, now: float) -> None:
-        self._asks.setdefault(ask.run_id, {})[ask.ticket] = (ask, now + STRAY_S)
+    def add(self, ask: PermitRequest, now: float) -> None:
+        self._asks.setdefault(ask.run_id, {})[ask.request_id] = (ask, now + ORPHAN_TTL_S)
 
     def withdraw(self, ticket: str) -> None:
         for asks in self._asks.values():
             asks.pop(ticket, None)
 
-    def claim(self, run_id: str) -> list[Ask]:
+    def pop_run(self, run_id: str) -> list[PermitRequest]:
         """Its run is open now."""
         return [ask for ask, _ in self._asks.pop(run_id, {}).values()]
 
-    def expired(self, now: float) -> list[Ask]:
+    def expired(self, now: float) -> list[PermitRequest]:
         """Those that have waited long enough, and wait no more."""
         late = [ask for asks in self._asks.values() for ask, until in asks.values() if until <= now]
         for ask in late:
-            del self._asks[ask.run_id][ask.ticket]
+            del self._asks[ask.run_id][ask.request_id]
         if self._asks:
             self._asks = {run_id: asks for run_id, asks in self._asks.items() if asks}
         return late

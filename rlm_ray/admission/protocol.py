@@ -10,20 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from rlm_ray.admission.policy.rate_headers import RateFacts
+from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.core.usage import CallStats, RunUsage
 
 
-class Outcome(Enum):
+class AttemptOutcome(Enum):
     """What became of an attempt."""
 
     OK = "ok"
     RATE_LIMITED = "rate_limited"
     """429: try again later. Costs nothing."""
-    QUOTA = "quota"
+    QUOTA_EXHAUSTED = "quota"
     """The account has nothing left to spend: no use in trying again."""
     REJECTED = "rejected"
     """The provider refused the request itself (400, 401, 404 ...). Costs nothing."""
@@ -33,14 +33,14 @@ class Outcome(Enum):
     """No answer in time. It may be billed: stays charged at its estimate unless `usage` is known."""
     CANCELLED = "cancelled"
     """Given up on the way. Charged like a timeout."""
-    LOST = "lost"
+    UNKNOWN = "lost"
     """The connection or the caller broke. Charged like a timeout."""
-    UNSENT = "unsent"
+    NOT_SENT = "unsent"
     """It never went out; all is given back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PermitRequest:
     """One wish to send one HTTP request to a model."""
 
     run_id: str
@@ -53,13 +53,13 @@ class Ask:
     """At most: `max_tokens`, or the most the model gives. What is reserved of a token limit."""
     cost_usd: float | None = None
     """At most, for these tokens; None where the price is not known, 0 where it is free."""
-    root_order: float = 0.0
+    run_started_at: float = 0.0
     """The age of its root within the tenant: its number, or the moment it was started. Smaller goes first."""
     depth: int = 0
     attempt: int = 1
-    repaid: bool = False
+    is_retry_of_lost: bool = False
     """The same call was under way before, when its process died."""
-    last_call: bool = False
+    is_final_call: bool = False
     """The root's answer from what it knows, after a limit was reached: may use what is kept for it."""
     min_output_tokens: int = 0
     """Where the budget leaves less than `output_tokens`, as few as this may be granted; 0: all of them or none."""
@@ -67,9 +67,9 @@ class Ask:
     """The part of `cost_usd` that is for the input."""
     ttl_s: float = 900.0
     """After so long without a settle the permit is taken back; more than the request's own time-out."""
-    ticket: str = ""
+    request_id: str = ""
     """Names this ask and its permit; unique for ever. The client fills it in, and the next."""
-    holder: str = ""
+    client_id: str = ""
     """The process that asks. When it dies its permits are taken back."""
 
 
@@ -78,11 +78,11 @@ class Settle:
     """What became of a permit."""
 
     permit: str
-    outcome: Outcome
+    outcome: AttemptOutcome
     usage: Usage | None = None
     """None where it is not known."""
     cost_usd: float | None = None
-    facts: RateFacts | None = None
+    rate_headers: RateLimitHeaders | None = None
     """What the headers of the answer said about limits."""
     why: str = ""
     """The provider's words about a quota."""
@@ -92,11 +92,11 @@ class Settle:
 class Granted:
     """The request may go now. The permit has the name of the ticket."""
 
-    ticket: str
+    request_id: str
     holder: str
     queue_wait_s: float
     rate_wait_s: float
-    smaller: Ask | None = None
+    smaller: PermitRequest | None = None
     """What was granted, where the budget does not leave as long a reply as was asked for."""
 
 
@@ -104,7 +104,7 @@ class Granted:
 class Refused:
     """The request may not go, now or later."""
 
-    ticket: str
+    request_id: str
     holder: str
     reason: str
     """`cost_usd`, `tokens`, `calls`, `sessions`, `time_s` or `quota`; `closed` where the run is not open; `failed`."""
@@ -115,11 +115,11 @@ class Refused:
 FAILED = "failed"
 """The reason of a refusal that is the admission's own fault."""
 
-Verdict = Granted | Refused
+Decision = Granted | Refused
 
 
 @dataclass(frozen=True, slots=True)
-class RunTerms:
+class RunPolicy:
     """A run as it is opened, enough to open it again elsewhere."""
 
     run_id: str
@@ -137,13 +137,13 @@ class RunTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class BudgetShare:
     """What one holder knows of a run's budget, for the time in which nobody can be asked."""
 
     run_id: str
     spent: Amount
     """By the whole run."""
-    share: Amount
+    amount: Amount
     """Half of this holder's part of what is left."""
 
 
@@ -169,15 +169,15 @@ class RunStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunSnapshot:
     """What one holder knows of one run."""
 
-    terms: RunTerms
+    terms: RunPolicy
     charged: Amount = field(default_factory=Amount)
     """Of the budget, for this holder's settled calls."""
     known_spent: Amount = field(default_factory=Amount)
     """By the whole run, when this holder last heard of it."""
-    usage: Mapping[tuple[str, int], Tally] = field(default_factory=dict)
+    usage: Mapping[tuple[str, int], CallStats] = field(default_factory=dict)
     """Of this holder's settled calls, by model and depth."""
 
 
@@ -185,45 +185,47 @@ class RunRecord:
 class Resume:
     """What a holder tells an admission that does not know it, for that one has just started, empty."""
 
-    runs: tuple[RunRecord, ...] = ()
-    in_flight: tuple[Ask, ...] = ()
+    runs: tuple[RunSnapshot, ...] = ()
+    in_flight: tuple[PermitRequest, ...] = ()
     """Permits it holds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ClientMessage:
     """All a holder has to say at one moment."""
 
     holder: str
     epoch: str | None
     """The admission the holder believes to talk to; None at first."""
-    asks: tuple[Ask, ...] = ()
+    asks: tuple[PermitRequest, ...] = ()
     settles: tuple[Settle, ...] = ()
-    withdrawn: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] = ()
     """Tickets that are not wanted any more, waiting or granted."""
     resume: Resume | None = None
-    hold: bool = False
+    long_poll: bool = False
     """Asks are waiting: answer when there is a verdict, not before."""
 
-    def parts(self) -> list[Batch]:
+    def parts(self) -> list[ClientMessage]:
         """The same in batches of one thing each; every message may arrive twice."""
-        resumes = [Batch(self.holder, self.epoch, resume=self.resume)] if self.resume is not None else []
+        resumes = (
+            [ClientMessage(self.holder, self.epoch, resume=self.resume)] if self.resume is not None else []
+        )
         return [
             *resumes,
-            *(Batch(self.holder, self.epoch, settles=(settle,)) for settle in self.settles),
-            *(Batch(self.holder, self.epoch, withdrawn=(ticket,)) for ticket in self.withdrawn),
-            *(Batch(self.holder, self.epoch, asks=(ask,)) for ask in self.asks),
+            *(ClientMessage(self.holder, self.epoch, settles=(settle,)) for settle in self.settles),
+            *(ClientMessage(self.holder, self.epoch, cancelled=(ticket,)) for ticket in self.cancelled),
+            *(ClientMessage(self.holder, self.epoch, asks=(ask,)) for ask in self.asks),
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Replies:
+class ServerMessage:
     """All there is to say to a holder at one moment."""
 
     epoch: str
     """Names one life of the admission. Another one than the batch's: nothing of the batch was done; resume."""
-    verdicts: tuple[Verdict, ...] = ()
-    runs: tuple[RunTerms, ...] = ()
+    verdicts: tuple[Decision, ...] = ()
+    runs: tuple[RunPolicy, ...] = ()
     """Runs this holder asked for the first time."""
-    rooms: tuple[Room, ...] | None = None
+    budget_shares: tuple[BudgetShare, ...] | None = None
     """Of all open runs this holder ever asked for; None: as last said."""

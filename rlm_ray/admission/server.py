@@ -14,12 +14,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import FAILED, Batch, Refused, Replies, Room, RunStatus, RunTerms, Verdict
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import (
+    FAILED,
+    BudgetShare,
+    ClientMessage,
+    Decision,
+    Refused,
+    RunPolicy,
+    RunStatus,
+    ServerMessage,
+)
 from rlm_ray.core.usage import RunUsage
 
-HOLD_S = 10.0
-ROOMS_EVERY_S = 1.0
+LONG_POLL_S = 10.0
+SHARE_INTERVAL_S = 1.0
 SILENT_S = 60.0
 """A client says something each second while it has anything to do with a run; one that is silent for so long is gone."""
 UNHELD_S = 60.0
@@ -29,39 +38,39 @@ CLEAR_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class _Holder:
+class _ClientState:
     """What the shell knows of one client."""
 
-    __slots__ = ("heard_at", "mailbox", "rooms_at", "runs", "waiter")
+    __slots__ = ("decisions", "heard_at", "long_poll", "runs", "shares_sent_at")
 
     def __init__(self) -> None:
-        self.mailbox: list[Verdict] = []
-        self.waiter: asyncio.Future[None] | None = None
+        self.decisions: list[Decision] = []
+        self.long_poll: asyncio.Future[None] | None = None
         self.runs: set[str] = set()
-        self.rooms_at = 0.0
+        self.shares_sent_at = 0.0
         self.heard_at = 0.0
 
     def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        if self.long_poll is not None and not self.long_poll.done():
+            self.long_poll.set_result(None)
 
 
-class AdmissionShell:
+class AdmissionServer:
     """One admission, served. `epoch` names this life of it: a new one for each start."""
 
     def __init__(
         self,
-        admission: Admission,
+        admission: AdmissionController,
         epoch: str,
         *,
         clock: Callable[[], float] = time.monotonic,
-        hold_s: float = HOLD_S,
+        hold_s: float = LONG_POLL_S,
     ) -> None:
         self._admission = admission
         self._epoch = epoch
         self._clock = clock
         self._hold_s = hold_s
-        self._holders: dict[str, _Holder] = {}
+        self._holders: dict[str, _ClientState] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._drivers: Counter[str] = Counter()
         """How many hold a run that they drive."""
@@ -69,21 +78,21 @@ class AdmissionShell:
         """Runs whose drivers are gone, and since when."""
         self._cleared_at = self._clock()
 
-    async def exchange(self, batch: Batch) -> Replies:
+    async def exchange(self, batch: ClientMessage) -> ServerMessage:
         """Take in a batch and answer it, at once or when there is a verdict for its holder."""
         if batch.epoch is not None and batch.epoch != self._epoch:
-            return Replies(self._epoch)
-        holder = self._holders.setdefault(batch.holder, _Holder())
+            return ServerMessage(self._epoch)
+        holder = self._holders.setdefault(batch.holder, _ClientState())
         holder.heard_at = self._clock()
         self._clear()
-        self._take_in(batch)
-        self._tick()
+        self._apply(batch)
+        self._deliver()
         holder.wake()
-        if batch.hold and not holder.mailbox:
-            await self._hold(holder)
+        if batch.long_poll and not holder.decisions:
+            await self._long_poll(holder)
         return self._replies(holder, batch)
 
-    async def open_run(self, terms: RunTerms) -> str:
+    async def open_run(self, terms: RunPolicy) -> str:
         """The answer is the epoch: another one later means that the run has to be opened again."""
         self._admission.open_run(terms, self._clock())
         self._clear()
@@ -106,10 +115,10 @@ class AdmissionShell:
 
     async def close_run(self, run_id: str) -> RunUsage:
         usage = self._admission.close_run(run_id)
-        self._tick()
+        self._deliver()
         return usage
 
-    async def open_sessions(self, terms: RunTerms, count: int = 1) -> Refused | None:
+    async def open_sessions(self, terms: RunPolicy, count: int = 1) -> Refused | None:
         """Of a run that goes on; one that this life of the admission has not heard of yet is opened."""
         self._admission.open_run(terms, self._clock())
         return self._admission.open_sessions(terms.run_id, count)
@@ -120,8 +129,8 @@ class AdmissionShell:
     async def status(self, run_id: str) -> RunStatus | None:
         return self._admission.status(run_id, self._clock())
 
-    async def room(self, run_id: str) -> Room | None:
-        return self._admission.room(run_id)
+    async def room(self, run_id: str) -> BudgetShare | None:
+        return self._admission.budget_share(run_id)
 
     async def census(self) -> dict[str, int]:
         """How many rows each table has."""
@@ -142,11 +151,11 @@ class AdmissionShell:
         silent = [
             name
             for name, holder in self._holders.items()
-            if holder.waiter is None and now - holder.heard_at >= SILENT_S
+            if holder.long_poll is None and now - holder.heard_at >= SILENT_S
         ]
         for name in silent:
             del self._holders[name]
-            self._admission.forget_holder(name, now)
+            self._admission.drop_client(name, now)
         for run_id in [run_id for run_id, since in self._unheld.items() if now - since >= UNHELD_S]:
             del self._unheld[run_id]
             self._admission.close_run(run_id)
@@ -154,33 +163,35 @@ class AdmissionShell:
 
     async def forget_holder(self, name: str) -> None:
         self._holders.pop(name, None)
-        self._admission.forget_holder(name, self._clock())
-        self._tick()
+        self._admission.drop_client(name, self._clock())
+        self._deliver()
 
-    def _take_in(self, batch: Batch) -> None:
+    def _apply(self, batch: ClientMessage) -> None:
         """An error about one thing is that thing's own: the others of the batch are taken in."""
         now = self._clock()
         if batch.resume is not None:
-            self._admission.resume(batch.holder, batch.resume, now)
+            self._admission.restore(batch.holder, batch.resume, now)
         for settle in batch.settles:
             with _logged("settle", settle.permit):
-                self._admission.settle(settle, now)
-        for ticket in batch.withdrawn:
+                self._admission.release(settle, now)
+        for ticket in batch.cancelled:
             with _logged("withdraw", ticket):
-                self._admission.withdraw(ticket, now)
+                self._admission.cancel(ticket, now)
         for ask in batch.asks:
-            with _logged("ask", ask.ticket) as failures:
-                self._admission.ask(ask, now)
+            with _logged("ask", ask.request_id) as failures:
+                self._admission.request(ask, now)
             for why in failures:
-                self._holders[batch.holder].mailbox.append(Refused(ask.ticket, batch.holder, FAILED, why))
+                self._holders[batch.holder].decisions.append(
+                    Refused(ask.request_id, batch.holder, FAILED, why)
+                )
 
-    def _tick(self) -> None:
+    def _deliver(self) -> None:
         """Hand out what is due and set the timer for what will be."""
         now = self._clock()
-        for verdict in self._admission.poll(now):
+        for verdict in self._admission.decisions(now):
             holder = self._holders.get(verdict.holder)
             if holder is not None:
-                holder.mailbox.append(verdict)
+                holder.decisions.append(verdict)
                 holder.wake()
         if self._timer is not None:
             self._timer.cancel()
@@ -188,35 +199,35 @@ class AdmissionShell:
         wakeup = self._admission.next_wakeup(now)
         if wakeup is not None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(wakeup - now, 0.001), self._tick)
+            self._timer = loop.call_later(max(wakeup - now, 0.001), self._deliver)
 
-    async def _hold(self, holder: _Holder) -> None:
-        waiter = holder.waiter = asyncio.get_running_loop().create_future()
+    async def _long_poll(self, holder: _ClientState) -> None:
+        waiter = holder.long_poll = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._hold_s):
                 await waiter
         except TimeoutError:
             return
         finally:
-            if holder.waiter is waiter:
-                holder.waiter = None
+            if holder.long_poll is waiter:
+                holder.long_poll = None
 
-    def _replies(self, holder: _Holder, batch: Batch) -> Replies:
+    def _replies(self, holder: _ClientState, batch: ClientMessage) -> ServerMessage:
         now = self._clock()
         new = {ask.run_id for ask in batch.asks} - holder.runs
         if batch.resume is not None:
             new |= {record.terms.run_id for record in batch.resume.runs}
         holder.runs |= new
-        verdicts, holder.mailbox = tuple(holder.mailbox), []
-        terms = [self._admission.terms(run_id, now) for run_id in sorted(new)]
+        verdicts, holder.decisions = tuple(holder.decisions), []
+        terms = [self._admission.run_policy(run_id, now) for run_id in sorted(new)]
         opened = tuple(run for run in terms if run is not None)
-        return Replies(self._epoch, verdicts, opened, self._rooms(holder, now, news=bool(new)))
+        return ServerMessage(self._epoch, verdicts, opened, self._rooms(holder, now, news=bool(new)))
 
-    def _rooms(self, holder: _Holder, now: float, *, news: bool) -> tuple[Room, ...] | None:
-        if not news and now - holder.rooms_at < ROOMS_EVERY_S:
+    def _rooms(self, holder: _ClientState, now: float, *, news: bool) -> tuple[BudgetShare, ...] | None:
+        if not news and now - holder.shares_sent_at < SHARE_INTERVAL_S:
             return None
-        holder.rooms_at = now
-        rooms = [self._admission.room(run_id) for run_id in sorted(holder.runs)]
+        holder.shares_sent_at = now
+        rooms = [self._admission.budget_share(run_id) for run_id in sorted(holder.runs)]
         opened = tuple(room for room in rooms if room is not None)
         holder.runs = {room.run_id for room in opened}
         return opened

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from rlm_ray.batch.line_reader import Stream, TooLong, lines
-from rlm_ray.batch.row import Raw, RefusedError, too_large
+from rlm_ray.batch.line_reader import OversizedLine, Stream, lines
+from rlm_ray.batch.row import RawRow, RefusedError, too_large
 
 _DELIMITERS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
@@ -40,7 +40,7 @@ class _Line:
     """Its bytes where it was passed over."""
 
 
-def read_csv(stream: Stream, most: int, delimiter: str = ",") -> Iterator[Raw]:
+def read_csv(stream: Stream, most: int, delimiter: str = ",") -> Iterator[RawRow]:
     """Yield the rows; the first line names the columns and all values are texts. Raises `RefusedError` for a header that
     cannot be used. `delimiter` is the one to expect.
     """
@@ -56,9 +56,9 @@ def read_csv(stream: Stream, most: int, delimiter: str = ",") -> Iterator[Raw]:
     yield from table.rows(header) if header else ()
 
 
-def _numbered(found: Iterator[bytes | TooLong]) -> Iterator[_Line]:
+def _numbered(found: Iterator[bytes | OversizedLine]) -> Iterator[_Line]:
     for number, line in enumerate(found, 1):
-        if isinstance(line, TooLong):
+        if isinstance(line, OversizedLine):
             yield _Line(number, too_long=line.nbytes)
         else:
             yield _Line(number, line.decode("utf-8", "surrogateescape"))
@@ -164,16 +164,16 @@ class _Table:
                 return _names(found, line.number)
         return []
 
-    def rows(self, header: Sequence[str]) -> Iterator[Raw]:
+    def rows(self, header: Sequence[str]) -> Iterator[RawRow]:
         while (line := self.lines.take()) is not None:
             if line.too_long:
                 yield too_large(line.too_long, self.most)
             elif line.text.strip() or (line.text and len(header) > 1 and self.delimiter in line.text):
                 self.lines.put_back([line])
                 found = self._record(header)
-                yield found if isinstance(found, Raw) else _row(header, found, line.number)
+                yield found if isinstance(found, RawRow) else _row(header, found, line.number)
 
-    def _record(self, header: Sequence[str]) -> list[str] | Raw:
+    def _record(self, header: Sequence[str]) -> list[str] | RawRow:
         """The cells of the next row, which may have several lines; or why they are none."""
         record = _Record(self.delimiter)
         taken: list[_Line] = []
@@ -188,7 +188,7 @@ class _Table:
                 break
         first = taken[0].number
         if len(taken) == 1 and record.wrong:
-            return Raw(why=f'line {first} {record.wrong}; write "" for it')
+            return RawRow(why=f'line {first} {record.wrong}; write "" for it')
         if size > self.most and not record.wrong:
             return self._too_large(taken, size)
         if (
@@ -197,16 +197,16 @@ class _Table:
             or (len(taken) > 1 and header and self._is_accident(record, taken, header))
         ):
             self.lines.put_back(taken[1:])
-            return Raw(why=f"line {first} opens a quote that is not closed: {_REMEDY}")
+            return RawRow(why=f"line {first} opens a quote that is not closed: {_REMEDY}")
         return record.cells
 
-    def _too_large(self, taken: Sequence[_Line], size: int) -> Raw:
+    def _too_large(self, taken: Sequence[_Line], size: int) -> RawRow:
         """A row above the limit; what follows its first line is read as rows of its own."""
         self.lines.put_back(taken[1:])
         if len(taken) == 1:
             return too_large(size, self.most)
         why = f"line {taken[0].number} opens a quote that is not closed within {self.most / 1e6:,.1f} MB of max_row_bytes"
-        return Raw(why=f"{why}: {_REMEDY}")
+        return RawRow(why=f"{why}: {_REMEDY}")
 
     def _is_accident(self, record: _Record, taken: Sequence[_Line], header: Sequence[str]) -> bool:
         """The quote was opened by mistake, and another one further below closed it."""
@@ -220,8 +220,8 @@ class _Table:
         )
 
 
-def _names(found: list[str] | Raw, number: int) -> list[str]:
-    if isinstance(found, Raw):
+def _names(found: list[str] | RawRow, number: int) -> list[str]:
+    if isinstance(found, RawRow):
         raise RefusedError(f"the names of the columns cannot be read: {found.why}")
     names = [name.strip() or f"column {at}" for at, name in enumerate(found, 1)]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -235,16 +235,16 @@ def _names(found: list[str] | Raw, number: int) -> list[str]:
     return names
 
 
-def _row(header: Sequence[str], cells: list[str], number: int) -> Raw:
+def _row(header: Sequence[str], cells: list[str], number: int) -> RawRow:
     for cell in cells:
         if not cell.isascii() and (why := _undecoded(cell)):
-            return Raw(why=f"line {number} {why}")
+            return RawRow(why=f"line {number} {why}")
     cells = _trimmed(cells, header)
     if len(cells) != len(header):
-        return Raw(
+        return RawRow(
             why=f"line {number} has {len(cells)} cells where the header has {len(header)}; quote cells with a delimiter in them"
         )
-    return Raw(dict(zip(header, cells, strict=True)))
+    return RawRow(dict(zip(header, cells, strict=True)))
 
 
 def _trimmed(cells: list[str], header: Sequence[str]) -> list[str]:

@@ -14,17 +14,17 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.batch.parquet_reader import from_arrow
-from rlm_ray.batch.row import Raw
+from rlm_ray.batch.row import RawRow
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 
 _BATCH_ROWS = 64
-_LATE_S = 30.0
+STALL_WARNING_S = 30.0
 
 _log = logging.getLogger(__name__)
 
 
-class RayDataset:
+class RayDataSource:
     """The rows of a dataset, in its order."""
 
     name = "a Ray dataset"
@@ -32,7 +32,7 @@ class RayDataset:
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
 
-    def raws(self) -> Iterator[Raw]:
+    def read(self) -> Iterator[RawRow]:
         context = self._dataset.context
         context.enable_progress_bars = False  # there is one display, and it is ours
         context.execution_options.preserve_order = True
@@ -40,7 +40,7 @@ class RayDataset:
         while (batch := _next(batches)) is not None:
             yield from from_arrow(batch)
 
-    def share(self) -> float | None:
+    def fraction_read(self) -> float | None:
         return None
 
     def room_in(self, cluster: Cluster) -> Cluster:
@@ -53,7 +53,7 @@ class RayDataset:
 
 def _next(batches: Iterator[Any]) -> Any:
     """The next batch, or None after the last; a long wait is explained."""
-    late = threading.Timer(_LATE_S, _explain)
+    late = threading.Timer(STALL_WARNING_S, _warn_stalled)
     late.daemon = True
     late.start()
     try:
@@ -64,14 +64,14 @@ def _next(batches: Iterator[Any]) -> Any:
         late.cancel()
 
 
-def _explain() -> None:
+def _warn_stalled() -> None:
     import ray
 
     if ray.is_initialized() and ray.available_resources().get("CPU", 0) < 1:
         _log.warning(
             "Ray Data has given no row for %.0f s and no CPU is free for it; if session actors of another run hold "
             "them, it goes on when they are idle for cluster.idle_s",
-            _LATE_S,
+            STALL_WARNING_S,
         )
 
 

@@ -19,10 +19,10 @@ from typing import Any, TypeAlias
 
 from rlm_ray.batch import readers
 from rlm_ray.batch.line_reader import CHUNK, Utf8Stream
-from rlm_ray.batch.row import Raw, RefusedError, too_large
+from rlm_ray.batch.row import RawRow, RefusedError, too_large
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.runs.context_loader import kind_of
-from rlm_ray.util.filesystem import errors_of, filesystem, local_path
+from rlm_ray.util.filesystem import filesystem, local_path, map_storage_errors
 
 Needed: TypeAlias = "Callable[[Any], Collection[str]]"
 """The columns of a `pyarrow.Schema` that rows need."""
@@ -50,20 +50,20 @@ class File:
     id: str
     """What its rows are called after: its path below what the user named."""
     nbytes: int
-    found: bool
+    discovered: bool
     """In a folder, and not named itself."""
 
     @property
-    def packed(self) -> str:
+    def compression(self) -> str:
         lower = self.path.lower()
         return next((self.path[-len(suffix) :] for suffix in _PACKED if lower.endswith(suffix)), "")
 
     @property
     def kind(self) -> str:
-        return _KINDS.get(PurePath(self.path.removesuffix(self.packed)).suffix.lower(), "text")
+        return _KINDS.get(PurePath(self.path.removesuffix(self.compression)).suffix.lower(), "text")
 
 
-class Files:
+class FileSource:
     """The rows of files."""
 
     def __init__(self, named: Sequence[str], most: int, needed: Needed | None = None) -> None:
@@ -77,17 +77,17 @@ class Files:
         self._here: Callable[[], float] = lambda: 0.0
         """Bytes of the files before, and how many of the one that is read now."""
 
-    def raws(self) -> Iterator[Raw]:
+    def read(self) -> Iterator[RawRow]:
         self._before = 0
         for file in self._files:
             yield from _text(file, self._most) if file.kind == "text" else self._many(file)
             self._before += file.nbytes
             self._here = lambda: 0.0
 
-    def share(self) -> float | None:
+    def fraction_read(self) -> float | None:
         return min((self._before + self._here()) / self._nbytes, 1.0)
 
-    def _many(self, file: File) -> Iterator[Raw]:
+    def _many(self, file: File) -> Iterator[RawRow]:
         number = 0
         try:
             for raw in self._rows(file):
@@ -99,19 +99,19 @@ class Files:
             if not number and len(self._files) == 1:
                 raise InputError(file.path, error.why) from error
             why = f"cannot be read, nor can what follows in {file.path}: {error.why}"
-            yield Raw(why=why, id=f"{file.id}:{number + 1}")
+            yield RawRow(why=why, id=f"{file.id}:{number + 1}")
 
-    def _rows(self, file: File) -> Iterator[Raw]:
-        with errors_of(file.path):
+    def _rows(self, file: File) -> Iterator[RawRow]:
+        with map_storage_errors(file.path):
             opened = file.fs.open(file.path, "rb")
         with opened as plain, _errors_of_data():
-            stream = _Guarded(plain, file.path)
+            stream = StorageErrorFile(plain, file.path)
             if file.kind == "parquet":
                 tell = lambda share: self._tell(share * file.nbytes)  # noqa: E731
                 yield from readers.read_parquet(stream, self._most, self._columns_needed, tell)
                 return
             self._here = plain.tell
-            text = Utf8Stream(_Head(_unpacked(stream, file.packed)))
+            text = Utf8Stream(_Head(_decompress(stream, file.compression)))
             if file.kind == "jsonl":
                 yield from readers.read_json(text, self._most)
             else:
@@ -160,14 +160,14 @@ def _errors_of_data() -> Iterator[None]:
         raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-class _Guarded:
+class StorageErrorFile:
     """A file whose own failures are told apart from those of the data in it."""
 
     def __init__(self, file: Any, path: str) -> None:
         self._file, self._path = file, path
 
     def read(self, size: int = -1) -> bytes:
-        with errors_of(self._path):
+        with map_storage_errors(self._path):
             data: bytes = self._file.read(size)
         return data
 
@@ -178,27 +178,27 @@ class _Guarded:
 def find(name: str) -> list[File]:
     """The files a path, URL or glob names. Raises `InputError` where there is none."""
     fs, path = filesystem(name)
-    with errors_of(name):
+    with map_storage_errors(name):
         if fs.isfile(path):
-            return [File(fs, path, PurePath(path).name, fs.size(path) or 0, found=False)]
+            return [File(fs, path, PurePath(path).name, fs.size(path) or 0, discovered=False)]
         if fs.isdir(path):
-            found = _below(fs, path, fs.find(path, detail=True))
+            found = _list_below(fs, path, fs.find(path, detail=True))
         else:
-            found = _below(fs, _fixed(path), fs.glob(path, detail=True)) if _is_glob(path) else []
+            found = _list_below(fs, _glob_root(path), fs.glob(path, detail=True)) if _is_glob(path) else []
     if not found:
         why = "matches no file" if _is_glob(path) else "does not exist, or holds no file"
         raise InputError(name, f"{why}; check the path")
     return found
 
 
-def _below(fs: Any, root: str, facts: dict[str, dict[str, Any]]) -> list[File]:
+def _list_below(fs: Any, root: str, facts: dict[str, dict[str, Any]]) -> list[File]:
     prefix = root.rstrip("/") + "/"
     files = []
     for path in sorted(facts):
         short = path.removeprefix(prefix)
         hidden = any(part.startswith(".") for part in short.split("/"))
         if facts[path]["type"] == "file" and not hidden:
-            files.append(File(fs, path, short, facts[path].get("size") or 0, found=True))
+            files.append(File(fs, path, short, facts[path].get("size") or 0, discovered=True))
     return files
 
 
@@ -206,13 +206,13 @@ def _is_glob(path: str) -> bool:
     return any(mark in path for mark in "*?[")
 
 
-def _fixed(pattern: str) -> str:
+def _glob_root(pattern: str) -> str:
     """The folder of a glob that is no pattern."""
     parts = pattern.split("/")
     return "/".join(parts[: next(place for place, part in enumerate(parts) if _is_glob(part))])
 
 
-def _unpacked(stream: Any, packed: str) -> Any:
+def _decompress(stream: Any, packed: str) -> Any:
     packed = packed.lower()
     if packed == ".gz":
         return gzip.GzipFile(fileobj=stream)
@@ -227,28 +227,28 @@ def _unpacked(stream: Any, packed: str) -> Any:
     return stream
 
 
-def _text(file: File, most: int) -> Iterator[Raw]:
+def _text(file: File, most: int) -> Iterator[RawRow]:
     """The one row of a text file; a binary file that was only found is none."""
     if file.nbytes > most:
-        yield Raw(why=too_large(file.nbytes, most).why, id=file.id)
+        yield RawRow(why=too_large(file.nbytes, most).why, id=file.id)
         return
     try:
-        with errors_of(file.path):
+        with map_storage_errors(file.path):
             opened = file.fs.open(file.path, "rb")
         with opened as plain, _errors_of_data():
-            data = _whole(_unpacked(_Guarded(plain, file.path), file.packed), most)
+            data = _whole(_decompress(StorageErrorFile(plain, file.path), file.compression), most)
     except InputError as error:
-        yield Raw(why=error.why, id=file.id)
+        yield RawRow(why=error.why, id=file.id)
         return
     except UnreadableError as error:
-        yield Raw(why=f"cannot be read: {error.why}", id=file.id)
+        yield RawRow(why=f"cannot be read: {error.why}", id=file.id)
         return
     if len(data) > most:
-        yield Raw(why=f"unpacks to more than the {most / 1e6:,.1f} MB of max_row_bytes", id=file.id)
+        yield RawRow(why=f"unpacks to more than the {most / 1e6:,.1f} MB of max_row_bytes", id=file.id)
         return
-    if not (file.found and b"\0" in data[:_SNIFF_BYTES]):
+    if not (file.discovered and b"\0" in data[:_SNIFF_BYTES]):
         raw = readers.read_text(data)
-        yield Raw({"path": file.id, **raw.values} if raw.values else {}, raw.why, file.id)
+        yield RawRow({"path": file.id, **raw.values} if raw.values else {}, raw.why, file.id)
 
 
 def _whole(stream: Any, most: int) -> bytes:

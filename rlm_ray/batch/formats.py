@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 
-from rlm_ray.batch.results import clean, column_of
+from rlm_ray.batch.results import output_column_name, replace_surrogates
 from rlm_ray.errors import InputError
 
-Cells = Mapping[str, Any]
+RowDict = Mapping[str, Any]
 """One row of the output."""
 
 _TYPES = {
@@ -36,24 +36,24 @@ _TYPES = {
 _GROUP_BYTES = 16_000_000
 
 
-class Sink(Protocol):
+class RowWriter(Protocol):
     """A file that rows go to, one after the other."""
 
-    def put(self, cells: Cells) -> None: ...
+    def put(self, cells: RowDict) -> None: ...
 
 
-class Format(Protocol):
+class RowFormat(Protocol):
     """How rows are written down."""
 
     suffix: str
 
-    def packed(self, rows: Sequence[Cells]) -> bytes:
+    def packed(self, rows: Sequence[RowDict]) -> bytes:
         """A file with these rows."""
 
-    def unpacked(self, data: bytes, columns: Sequence[str] | None = None) -> Iterator[Cells]:
+    def unpacked(self, data: bytes, columns: Sequence[str] | None = None) -> Iterator[RowDict]:
         """The rows of a file; only these columns of them, where that is cheaper."""
 
-    def sink(self, file: Any) -> AbstractContextManager[Sink]:
+    def sink(self, file: Any) -> AbstractContextManager[RowWriter]:
         """Write a long file; it is whole when the block ends."""
 
 
@@ -62,27 +62,27 @@ class Jsonl:
 
     suffix = ".jsonl"
 
-    def packed(self, rows: Sequence[Cells]) -> bytes:
+    def packed(self, rows: Sequence[RowDict]) -> bytes:
         return b"".join(map(_line, rows))
 
-    def unpacked(self, data: bytes, columns: Sequence[str] | None = None) -> Iterator[Cells]:  # noqa: ARG002
+    def unpacked(self, data: bytes, columns: Sequence[str] | None = None) -> Iterator[RowDict]:  # noqa: ARG002
         return map(json.loads, data.splitlines())
 
     @contextmanager
-    def sink(self, file: Any) -> Iterator[Sink]:
-        yield _Lines(file)
+    def sink(self, file: Any) -> Iterator[RowWriter]:
+        yield JsonlWriter(file)
 
 
-class _Lines:
+class JsonlWriter:
     def __init__(self, file: Any) -> None:
         self._file = file
 
-    def put(self, cells: Cells) -> None:
+    def put(self, cells: RowDict) -> None:
         self._file.write(_line(cells))
 
 
-def _line(cells: Cells) -> bytes:
-    return json.dumps(clean(cells), ensure_ascii=False, default=str).encode() + b"\n"
+def _line(cells: RowDict) -> bytes:
+    return json.dumps(replace_surrogates(cells), ensure_ascii=False, default=str).encode() + b"\n"
 
 
 class Parquet:
@@ -92,37 +92,37 @@ class Parquet:
 
     def __init__(self, further: Any = None) -> None:
         own = [pa.field(name, kind) for name, kind in _TYPES.items()]
-        others = [column.with_name(column_of(column.name)) for column in further or ()]
+        others = [column.with_name(output_column_name(column.name)) for column in further or ()]
         self._schema = pa.schema(own[:3] + others + own[3:])
 
-    def packed(self, rows: Sequence[Cells]) -> bytes:
+    def packed(self, rows: Sequence[RowDict]) -> bytes:
         buffer = io.BytesIO()
         pq.write_table(self._table(rows), buffer)
         return buffer.getvalue()
 
-    def unpacked(self, data: bytes, columns: Sequence[str] | None = None) -> Iterator[Cells]:
+    def unpacked(self, data: bytes, columns: Sequence[str] | None = None) -> Iterator[RowDict]:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
             for batch in file.iter_batches(batch_size=256, columns=columns):
                 yield from batch.to_pylist()
 
     @contextmanager
-    def sink(self, file: Any) -> Iterator[Sink]:
+    def sink(self, file: Any) -> Iterator[RowWriter]:
         with pq.ParquetWriter(file, self._schema) as writer:
-            groups = _Groups(lambda rows: writer.write_table(self._table(rows)))
+            groups = ParquetRowGroups(lambda rows: writer.write_table(self._table(rows)))
             yield groups
             groups.flush()
 
-    def _table(self, rows: Iterable[Cells]) -> Any:
-        return pa.Table.from_pylist([clean(row) for row in rows], schema=self._schema)
+    def _table(self, rows: Iterable[RowDict]) -> Any:
+        return pa.Table.from_pylist([replace_surrogates(row) for row in rows], schema=self._schema)
 
 
-class _Groups:
+class ParquetRowGroups:
     """Rows into row groups of a bounded size."""
 
     def __init__(self, write: Any) -> None:
-        self._write, self._rows, self._nbytes = write, list[Cells](), 0
+        self._write, self._rows, self._nbytes = write, list[RowDict](), 0
 
-    def put(self, cells: Cells) -> None:
+    def put(self, cells: RowDict) -> None:
         self._rows.append(cells)
         self._nbytes += 200 + 2 * len(cells.get("answer") or "")
         if self._nbytes >= _GROUP_BYTES:
@@ -134,7 +134,7 @@ class _Groups:
             self._rows, self._nbytes = [], 0
 
 
-def format_of(out: str, named: str | None, further: Any = None) -> Format:
+def format_of(out: str, named: str | None, further: Any = None) -> RowFormat:
     """The format that is named, else that of the suffix, else JSONL. `further` are the columns of a schema."""
     kind = named or ("parquet" if out.endswith(".parquet") else "jsonl")
     match kind:

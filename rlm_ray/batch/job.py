@@ -8,25 +8,25 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rlm_ray.batch.manifest import asked, check_same
-from rlm_ray.batch.results import Figures
-from rlm_ray.batch.row_processor import Asks
-from rlm_ray.batch.runner import Batch, Work
-from rlm_ray.batch.source import Corpus
-from rlm_ray.batch.writer import Output
+from rlm_ray.batch.manifest import check_compatible, job_fingerprint
+from rlm_ray.batch.results import BatchStats
+from rlm_ray.batch.row_processor import RowBackend
+from rlm_ray.batch.runner import BatchRunner, BatchSpec
+from rlm_ray.batch.source import RowSource
+from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Settings
 from rlm_ray.errors import InputError
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 
-OpenJob = Callable[[Settings, str, str], AbstractAsyncContextManager[Asks]]
+JobFactory = Callable[[Settings, str, str], AbstractAsyncContextManager[RowBackend]]
 """A job by settings, run id and question: its next life where it is on record, else its first."""
-Watch = Callable[[Batch], AbstractContextManager[Any]]
+OnStart = Callable[[BatchRunner], AbstractContextManager[Any]]
 
 DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class BatchSummary:
     """How a batch ended."""
 
     stop_reason: str
@@ -54,14 +54,14 @@ class Summary:
 
 
 @dataclass
-class Task:
+class BatchJob:
     """A batch over an output that may hold a part of it already."""
 
     settings: Settings
-    corpus: Corpus
-    work: Work
-    output: Output
-    open_job: OpenJob
+    corpus: RowSource
+    work: BatchSpec
+    output: BatchOutput
+    open_job: JobFactory
 
     async def run(
         self,
@@ -69,33 +69,35 @@ class Task:
         *,
         restart: bool = False,
         retry_failed: bool = False,
-        watch: Watch = lambda _: nullcontext(),
-    ) -> Summary:
+        watch: OnStart = lambda _: nullcontext(),
+    ) -> BatchSummary:
         """Raises what ended it, an error of ours; all rows that are done are saved in any case."""
         self.corpus.check(self.work.question)
         began = time.monotonic()
-        settings = replace(self.settings, cluster=self.corpus.room_in(self.settings.cluster))
+        settings = replace(self.settings, cluster=self.corpus.reserve_cpus(self.settings.cluster))
         _, run_id = self._check(new_run_id, restart=restart)
         async with self.open_job(settings, run_id, self.work.question.source) as asks:
             # only now: an open job holds its journal, so nobody else works on this output
             self._begin(run_id, restart=restart)
             if retry_failed:
-                self.output.forget_failed()
-            done, failed = self.output.done()
-            figures = Figures(earlier=done.count, failed_earlier=failed, limit=self.work.limit)
-            batch = Batch(self.corpus, self.work, asks, self.output, done, figures)
+                self.output.drop_failed_rows()
+            done, failed = self.output.load_completed()
+            figures = BatchStats(
+                previously_completed=done.count, failed_earlier=failed, limit=self.work.limit
+            )
+            batch = BatchRunner(self.corpus, self.work, asks, self.output, done, figures)
             with watch(batch):
                 await batch.run()
             total = (await asks.usage()).total
-        out = self.output.folder.address if batch.halted else self.output.finish()
+        out = self.output.folder.address if batch.stop_cause else self.output.finish()
         stop_reason, why = _end_of(batch)
-        return Summary(
+        return BatchSummary(
             stop_reason,
             why,
-            figures.earlier + figures.done,
-            figures.earlier - figures.failed_earlier + figures.answered,
+            figures.previously_completed + figures.done,
+            figures.previously_completed - figures.failed_earlier + figures.answered,
             figures.failed_earlier + figures.failed,
-            figures.earlier,
+            figures.previously_completed,
             time.monotonic() - began,
             total.calls,
             total.input_tokens,
@@ -111,14 +113,14 @@ class Task:
         if restart:
             return str((job or {}).get("run_id", "")), new_run_id
         if job is not None:
-            check_same(job["asked"], self._asked(), self.output.out)
+            check_compatible(job["asked"], self._asked(), self.output.out)
             return str(job["run_id"]), str(job["run_id"])
-        self.output.check_free()
+        self.output.check_empty()
         return "", new_run_id
 
     def _earlier_job(self, *, restart: bool) -> dict[str, Any] | None:
         try:
-            return self.output.job()
+            return self.output.read_manifest()
         except InputError:
             if not restart:
                 raise
@@ -132,24 +134,24 @@ class Task:
         if before == run_id and not restart:
             return
         is_another = before not in ("", run_id) and bool(self.settings.run_dir)
-        folder = RunFolder(self.settings.run_dir, before) if is_another else None
+        folder = RunStore(self.settings.run_dir, before) if is_another else None
         writer = folder.writer("rlm-ray batch --restart") if folder is not None and folder.exists() else None
         try:
             if restart:
                 self.output.clear()
-            self.output.begin({"run_id": run_id, "asked": self._asked()})
+            self.output.write_manifest({"run_id": run_id, "asked": self._asked()})
         finally:
             if writer is not None:
                 writer.close()
 
     def _asked(self) -> dict[str, Any]:
         schema = self.work.schema.table if self.work.schema is not None else None
-        return asked(self.work.question, self.corpus, self.settings, schema)
+        return job_fingerprint(self.work.question, self.corpus, self.settings, schema)
 
 
-def _end_of(batch: Batch) -> tuple[str, str]:
-    if batch.halted is not None:
-        return batch.halted.reason, batch.halted.why
+def _end_of(batch: BatchRunner) -> tuple[str, str]:
+    if batch.stop_cause is not None:
+        return batch.stop_cause.reason, batch.stop_cause.why
     if batch.limit is not None:
         return batch.limit.reason, batch.limit.why
     return DONE, ""

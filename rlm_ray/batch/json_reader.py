@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlm_ray.batch.line_reader import CHUNK, Stream, TooLong, lines, without_mark
-from rlm_ray.batch.row import Raw, not_utf8, too_large
+from rlm_ray.batch.line_reader import CHUNK, OversizedLine, Stream, lines, without_mark
+from rlm_ray.batch.row import RawRow, not_utf8, too_large
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
@@ -24,20 +24,20 @@ _FOREIGN = re.compile("[\udc80-\udcff]")
 _HEAD_BYTES = 65_536
 
 
-def read_json(stream: Stream, most: int) -> Iterator[Raw]:
+def read_json(stream: Stream, most: int) -> Iterator[RawRow]:
     """Yield the rows of JSON Lines, of an array, or of objects one after the other; blank lines are no rows."""
     head = without_mark(stream.read(CHUNK))
     whole = _Again(head, stream)
     return _Values(whole, most).rows() if _is_over_lines(head) else _rows_of_lines(whole, most)
 
 
-def from_object(value: Any) -> Raw:
+def from_object(value: Any) -> RawRow:
     """A mapping, or a text that is the one column `text`."""
     if isinstance(value, str):
-        return Raw({"text": value})
+        return RawRow({"text": value})
     if isinstance(value, Mapping):
-        return Raw({str(name): item for name, item in value.items()})
-    return Raw(why=f"is neither a mapping of columns nor a text, but {type(value).__name__}")
+        return RawRow({str(name): item for name, item in value.items()})
+    return RawRow(why=f"is neither a mapping of columns nor a text, but {type(value).__name__}")
 
 
 class _Again:
@@ -68,26 +68,26 @@ def _is_over_lines(head: bytes) -> bool:
     return False
 
 
-def _rows_of_lines(stream: Stream, most: int) -> Iterator[Raw]:
+def _rows_of_lines(stream: Stream, most: int) -> Iterator[RawRow]:
     for line in lines(stream, most):
-        if isinstance(line, TooLong):
+        if isinstance(line, OversizedLine):
             yield too_large(line.nbytes, most)
         elif line.strip():
             yield from _rows_of_line(line)
 
 
-def _rows_of_line(line: bytes) -> Iterator[Raw]:
+def _rows_of_line(line: bytes) -> Iterator[RawRow]:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        yield Raw(why=not_utf8(error))
+        yield RawRow(why=not_utf8(error))
         return
     at = _space(text, 0)
     while at < len(text):
         try:
             value, at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            yield Raw(why=_why(error))
+            yield RawRow(why=_why(error))
             return
         yield from map(from_object, value if _is_rows(value) else [value])
         at = _space(text, at)
@@ -108,7 +108,7 @@ class _Values:
         self._dropped = 0
         """Characters of the text that are no longer held."""
 
-    def rows(self) -> Iterator[Raw]:
+    def rows(self) -> Iterator[RawRow]:
         depth = 0
         while self._skip(_BETWEEN if depth else _SPACE):
             letter = self._text[self._at]
@@ -123,29 +123,31 @@ class _Values:
                     yield from self._refuse_the_rest(started)
                     return
 
-    def _value(self) -> Raw:
+    def _value(self) -> RawRow:
         size = CHUNK
         while True:
             try:
                 value, stop = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 if len(self._text) - self._at > self._most:
-                    return Raw(
+                    return RawRow(
                         why=f"line {self._line}: {too_large(len(self._text) - self._at, self._most).why}"
                     )
                 if self._could_end_later(error) and self._read(size):
                     size *= 2
                     continue
-                return Raw(why=f"line {self._line} {_why(error)}")
+                return RawRow(why=f"line {self._line} {_why(error)}")
             except (ValueError, RecursionError) as error:
-                return Raw(why=f"line {self._line} {_why(error)}")
+                return RawRow(why=f"line {self._line} {_why(error)}")
             if stop == len(self._text) and not isinstance(value, dict | list | str) and self._read(size):
                 continue
             foreign = _FOREIGN.search(self._text, self._at, stop)
             line = self._line
             self._to(stop)
             if foreign:
-                return Raw(why=f"line {line}: the value is not UTF-8 (byte 0x{ord(foreign[0]) & 0xFF:02x})")
+                return RawRow(
+                    why=f"line {line}: the value is not UTF-8 (byte 0x{ord(foreign[0]) & 0xFF:02x})"
+                )
             return from_object(value)
 
     def _could_end_later(self, error: json.JSONDecodeError) -> bool:
@@ -173,9 +175,9 @@ class _Values:
         self._to(found.end())
         return True
 
-    def _refuse_the_rest(self, line: int) -> Iterator[Raw]:
+    def _refuse_the_rest(self, line: int) -> Iterator[RawRow]:
         if _SPACE.sub("", self._text[self._at :]).strip("],}"):
-            yield Raw(
+            yield RawRow(
                 why=f"cannot be read, nor can what follows in this file: the JSON is broken in line {line}"
             )
 

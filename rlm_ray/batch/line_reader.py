@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 CHUNK = 1 << 20
-MARK = codecs.BOM_UTF8
+UTF8_BOM = codecs.BOM_UTF8
 """The byte order mark some programs put before UTF-8."""
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -26,7 +26,7 @@ class Stream(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TooLong:
+class OversizedLine:
     """Stands in for a line that was passed over."""
 
     nbytes: int
@@ -70,10 +70,10 @@ def _unmarked_utf16(head: bytes) -> str:
 
 def without_mark(data: bytes) -> bytes:
     """Return the bytes without the mark of UTF-8."""
-    return data.removeprefix(MARK)
+    return data.removeprefix(UTF8_BOM)
 
 
-def lines(stream: Stream, most: int) -> Iterator[bytes | TooLong]:
+def lines(stream: Stream, most: int) -> Iterator[bytes | OversizedLine]:
     """Each line without its end. Holds at most `most` bytes and a chunk, however long a line is.
 
     Lines end with LF or CRLF; in a file whose beginning has none of these, with CR.
@@ -94,6 +94,6 @@ def lines(stream: Stream, most: int) -> Iterator[bytes | TooLong]:
         yield _line(held, size, b"", most)
 
 
-def _line(held: list[bytes], size: int, end: bytes, most: int) -> bytes | TooLong:
+def _line(held: list[bytes], size: int, end: bytes, most: int) -> bytes | OversizedLine:
     size += len(end)
-    return TooLong(size) if size > most else b"".join([*held, end]).removesuffix(b"\r")
+    return OversizedLine(size) if size > most else b"".join([*held, end]).removesuffix(b"\r")

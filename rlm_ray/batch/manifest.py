@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlm_ray.batch.source import Corpus
-from rlm_ray.batch.template import Column, Question
-from rlm_ray.config import Settings, settings_as_table
+from rlm_ray.batch.source import RowSource
+from rlm_ray.batch.template import QueryColumn, QueryTemplate
+from rlm_ray.config import Settings, settings_to_dict
 from rlm_ray.errors import InputError
 
-_SHAPE = (
+RESULT_SETTINGS = (
     "model",
     "recursive_model",
     "max_depth",
@@ -22,28 +22,28 @@ _SHAPE = (
     "sandbox",
 )
 """Settings that an answer depends on."""
-_PARAMS_WITHOUT_SHAPE = ("api_key", "api_base", "timeout")
+TRANSPORT_PARAMS = ("api_key", "api_base", "timeout")
 """Where a model is reached does not say what it answers."""
 
 
-def asked(
-    question: Question, corpus: Corpus, settings: Settings, schema: Mapping[str, Any] | None
+def job_fingerprint(
+    question: QueryTemplate, corpus: RowSource, settings: Settings, schema: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """All that shapes the answers; the rows themselves are compared one by one."""
-    table = settings_as_table(settings)
-    params = {name: value for name, value in table["params"].items() if name not in _PARAMS_WITHOUT_SHAPE}
+    table = settings_to_dict(settings)
+    params = {name: value for name, value in table["params"].items() if name not in TRANSPORT_PARAMS}
     return {
-        "query_column" if isinstance(question, Column) else "query": question.source,
+        "query_column" if isinstance(question, QueryColumn) else "query": question.source,
         "source": corpus.name,
         "text column": corpus.text_column,
         "id column": corpus.ident_column,
         "schema": schema,
-        **{name: table[name] for name in _SHAPE},
+        **{name: table[name] for name in RESULT_SETTINGS},
         **{f"params.{name}": value for name, value in params.items()},
     }
 
 
-def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+def check_compatible(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
     """Raise `InputError` that names what is different now."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:

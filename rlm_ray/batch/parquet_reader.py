@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from rlm_ray.batch.row import Raw, RefusedError, not_utf8
+from rlm_ray.batch.row import RawRow, RefusedError, not_utf8
 
 _BATCH_BYTES = 4_000_000
 _BATCH_ROWS = 1024
@@ -24,7 +24,7 @@ def read_parquet(
     most: int,
     needed: Callable[[Any], Collection[str]] | None = None,
     tell: Callable[[float], None] = lambda _: None,
-) -> Iterator[Raw]:
+) -> Iterator[RawRow]:
     """Yield the rows, however large the file. `needed` names columns of a `pyarrow.Schema` (None: all); `tell` hears how
     much of the file has been read. Raises `RefusedError` for one that unpacks to too much.
     """
@@ -36,7 +36,7 @@ def read_parquet(
         nbytes = _check_size(metadata, set(names), most)
         texts = [name for name in names if is_text(schema.field(name).type)]
         if not names:
-            yield from (Raw() for _ in range(metadata.num_rows))
+            yield from (RawRow() for _ in range(metadata.num_rows))
             return
         file = pq.ParquetFile(stream, metadata=metadata, read_dictionary=texts)
         fitting = _BATCH_BYTES * metadata.num_rows // max(nbytes, 1)
@@ -78,13 +78,13 @@ def _check_size(metadata: Any, names: Collection[str], most: int) -> int:
     return unpacked
 
 
-def from_arrow(batch: Any) -> Iterator[Raw]:
+def from_arrow(batch: Any) -> Iterator[RawRow]:
     """Yield the rows of a record batch or table, a few at a time."""
     size = max(1, min(batch.num_rows, _BATCH_BYTES // max(1, _longest_row(batch))))
     for start in range(0, batch.num_rows, size):
         few = batch.slice(start, size)
         try:
-            rows = [Raw(values) for values in few.to_pylist()]
+            rows = [RawRow(values) for values in few.to_pylist()]
         except Exception:  # noqa: BLE001 - one value of one row; Arrow raises OverflowError, KeyError, ValueError ...
             rows = [_one(few, place) for place in range(few.num_rows)]
         yield from rows
@@ -104,20 +104,20 @@ def _longest_row(batch: Any) -> int:
     return longest
 
 
-def _one(batch: Any, place: int) -> Raw:
+def _one(batch: Any, place: int) -> RawRow:
     """A row, value by value; one that has no Python value is a text of Arrow's, or costs the row."""
     values = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
             values[name] = column[place].as_py()
         except UnicodeDecodeError as error:
-            return Raw(why=f"{not_utf8(error)} in the column {name!r}")
+            return RawRow(why=f"{not_utf8(error)} in the column {name!r}")
         except Exception as error:  # noqa: BLE001 - see from_arrow
             shown = _as_text(column.slice(place, 1))
             if shown is None:
-                return Raw(why=f"the column {name!r} cannot be read: {error}")
+                return RawRow(why=f"the column {name!r} cannot be read: {error}")
             values[name] = shown
-    return Raw(values)
+    return RawRow(values)
 
 
 def _as_text(column: Any) -> str | None:

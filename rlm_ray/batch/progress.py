@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from rlm_ray.batch.results import Figures
-from rlm_ray.progress.formatting import money, number, span
-from rlm_ray.progress.live import Drawer
+from rlm_ray.batch.results import BatchStats
+from rlm_ray.progress.formatting import format_count, format_duration, format_usd
+from rlm_ray.progress.live import RefreshThread
 
 DRAW_S = 0.25
 FIRST_S, EVERY_S = 2.0, 5.0
@@ -28,7 +28,7 @@ class Speed:
     def __init__(self) -> None:
         self._seen: list[tuple[float, int, int]] = []
 
-    def look(self, figures: Figures, now: float) -> tuple[float, float]:
+    def look(self, figures: BatchStats, now: float) -> tuple[float, float]:
         self._seen.append((now, figures.done, figures.tokens))
         while len(self._seen) > 2 and self._seen[1][0] <= now - _RATE_S:
             self._seen.pop(0)
@@ -39,25 +39,27 @@ class Speed:
         return (figures.done - rows) / passed, (figures.tokens - tokens) / passed
 
 
-def line(figures: Figures, rows_per_s: float, tokens_per_s: float, elapsed_s: float) -> str:
+def format_status(figures: BatchStats, rows_per_s: float, tokens_per_s: float, elapsed_s: float) -> str:
     """All there is to say, in one line."""
     expected = figures.expected
-    done = figures.done + figures.earlier
-    of_all = f" of {'' if figures.share == 1 else 'about '}{number(max(expected, done))}" if expected else ""
-    parts = [f"{number(done)}{of_all} rows"]
+    done = figures.done + figures.previously_completed
+    of_all = (
+        f" of {'' if figures.share == 1 else 'about '}{format_count(max(expected, done))}" if expected else ""
+    )
+    parts = [f"{format_count(done)}{of_all} rows"]
     if failed := figures.failed + figures.failed_earlier:
-        parts.append(f"{number(failed)} failed")
+        parts.append(f"{format_count(failed)} failed")
     if figures.under_way:
-        parts.append(f"{number(figures.under_way)} under way")
+        parts.append(f"{format_count(figures.under_way)} under way")
     if rows_per_s:
         parts.append(f"{rows_per_s:,.1f} rows/s")
     if tokens_per_s >= 1:
-        parts.append(f"{number(tokens_per_s)} tokens/s")
+        parts.append(f"{format_count(tokens_per_s)} tokens/s")
     if figures.cost_usd:
-        parts.append(money(figures.cost_usd) + (" and more" if figures.unpriced else ""))
-    parts.append(span(elapsed_s))
+        parts.append(format_usd(figures.cost_usd) + (" and more" if figures.unpriced else ""))
+    parts.append(format_duration(elapsed_s))
     if expected and rows_per_s and expected > done:
-        parts.append(f"about {span((expected - done) / rows_per_s)} left")
+        parts.append(f"about {format_duration((expected - done) / rows_per_s)} left")
     return " · ".join(parts)
 
 
@@ -65,7 +67,7 @@ class BatchProgress:
     """Shows figures inside a `with` block, from a thread of its own."""
 
     def __init__(
-        self, figures: Figures, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self, figures: BatchStats, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._figures, self._clock = figures, clock
         self._console = console or Console(stderr=True)
@@ -73,17 +75,17 @@ class BatchProgress:
         self._speed = Speed()
         self._began = clock()
         self._next_at = self._began + FIRST_S
-        self._said = ""
-        self._drawer = Drawer("rlm_ray batch progress", DRAW_S, self.draw)
+        self._last_line = ""
+        self._drawer = RefreshThread("rlm_ray batch progress", DRAW_S, self.draw)
 
     def draw(self) -> None:
         """Show how it stands now; in a log only when it is time."""
         now = self._clock()
-        shown = line(self._figures, *self._speed.look(self._figures, now), now - self._began)
+        shown = format_status(self._figures, *self._speed.look(self._figures, now), now - self._began)
         if self._console.is_interactive:
             self._live.update(Text(shown, no_wrap=True, overflow="ellipsis"), refresh=True)
-        elif now >= self._next_at and shown != self._said:
-            self._said, self._next_at = shown, now + EVERY_S
+        elif now >= self._next_at and shown != self._last_line:
+            self._last_line, self._next_at = shown, now + EVERY_S
             clock = time.strftime("%H:%M:%S")
             self._console.print(f"{clock} {shown}", markup=False, highlight=False, soft_wrap=True)
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from rlm_ray.batch.csv_reader import read_csv
 from rlm_ray.batch.json_reader import from_object, read_json
 from rlm_ray.batch.parquet_reader import from_arrow, read_parquet
-from rlm_ray.batch.row import Raw
+from rlm_ray.batch.row import RawRow
 from rlm_ray.errors import InputError
-from rlm_ray.runs.context_loader import decode
+from rlm_ray.runs.context_loader import decode_utf8
 
 __all__ = ["from_arrow", "from_object", "read_csv", "read_json", "read_parquet", "read_text"]
 
 
-def read_text(data: bytes) -> Raw:
+def read_text(data: bytes) -> RawRow:
     """A whole file as one row."""
     try:
-        return Raw({"text": decode(data, "")})
+        return RawRow({"text": decode_utf8(data, "")})
     except InputError as error:
-        return Raw(why=error.why)
+        return RawRow(why=error.why)

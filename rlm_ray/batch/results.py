@@ -15,7 +15,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RowResult:
     """A row of the output; the fields are its columns, `values` further ones."""
 
     row: int
@@ -43,14 +43,14 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Its columns, those of the schema behind the answer."""
         plain = {name: getattr(self, name) for name in COLUMNS}
-        further = {column_of(name): value for name, value in self.values.items()}
+        further = {output_column_name(name): value for name, value in self.values.items()}
         return {name: plain.pop(name) for name in COLUMNS[:3]} | further | plain
 
 
-COLUMNS = tuple(item.name for item in fields(Outcome) if item.name != "values")
+COLUMNS = tuple(item.name for item in fields(RowResult) if item.name != "values")
 
 
-def column_of(name: str) -> str:
+def output_column_name(name: str) -> str:
     """The column that a property of the schema has in the output: our own keep their names."""
     return f"answer_{name}" if name in COLUMNS else name
 
@@ -64,18 +64,18 @@ def key_of(question: str, ident: str, text: str) -> str:
     return digest.hexdigest()
 
 
-def clean(value: Any) -> Any:
+def replace_surrogates(value: Any) -> Any:
     """Without halves of surrogate pairs, which models write now and then and no UTF-8 can hold."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, Mapping):
-        return {clean(name): clean(item) for name, item in value.items()}
+        return {replace_surrogates(name): replace_surrogates(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [clean(item) for item in value]
+        return [replace_surrogates(item) for item in value]
     return value
 
 
-class Marks:
+class CompletedRows:
     """Numbers of rows, and the key of each."""
 
     __slots__ = ("_bits", "_keys", "count")
@@ -102,17 +102,17 @@ class Marks:
         place = row >> 3
         return place < len(self._bits) and bool(self._bits[place] >> (row & 7) & 1)
 
-    def differs(self, row: int, key: str) -> bool:
+    def key_mismatch(self, row: int, key: str) -> bool:
         """It was done with another key."""
         known = self._keys[row] if row in self else 0
         return bool(known and key) and known != int(key, 16)
 
 
 @dataclass(slots=True)
-class Figures:
+class BatchStats:
     """Counts of rows and of what they used; written by one thread, read by any."""
 
-    earlier: int = 0
+    previously_completed: int = 0
     """Rows that were done before, and not asked again."""
     failed_earlier: int = 0
     """Those of them that had failed."""
@@ -148,7 +148,7 @@ class Figures:
             return known
         return self.limit if known is None else min(known, self.limit)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RowResult) -> None:
         if outcome.error is None:
             self.answered += 1
         else:

@@ -11,7 +11,7 @@ MAX_ROW_BYTES = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class RawRow:
     """The columns of a row; or, with a `why`, what stands in the place of one that cannot be read."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -27,10 +27,10 @@ class Source(Protocol):
     def name(self) -> str:
         """What the user called it."""
 
-    def raws(self) -> Iterator[Raw]:
+    def read(self) -> Iterator[RawRow]:
         """All rows from the first. Raises `InputError` where it cannot go on."""
 
-    def share(self) -> float | None:
+    def fraction_read(self) -> float | None:
         """How much of it has been read; None where nobody knows how much there is."""
 
 
@@ -42,8 +42,8 @@ class RefusedError(Exception):
         self.why = why
 
 
-def too_large(nbytes: int, most: int) -> Raw:
-    return Raw(why=f"is {nbytes / 1e6:,.1f} MB, above the {most / 1e6:,.1f} MB of max_row_bytes")
+def too_large(nbytes: int, most: int) -> RawRow:
+    return RawRow(why=f"is {nbytes / 1e6:,.1f} MB, above the {most / 1e6:,.1f} MB of max_row_bytes")
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:

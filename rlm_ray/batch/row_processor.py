@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from rlm_ray.batch.results import Outcome, key_of
+from rlm_ray.batch.results import RowResult, key_of
 from rlm_ray.batch.source import Row
-from rlm_ray.batch.template import Question
+from rlm_ray.batch.template import QueryTemplate
 from rlm_ray.core.context import Context, make_context
 from rlm_ray.core.refusals import Refusals
 from rlm_ray.core.usage import RunUsage
@@ -25,20 +25,20 @@ from rlm_ray.errors import (
     RLMError,
     SubCallError,
 )
-from rlm_ray.session.session import CUT, Completion
-from rlm_ray.structured.schema import Schema
+from rlm_ray.session.session import CUT, SessionResult
+from rlm_ray.structured.schema import AnswerSchema
 
-JOB_LIMITS = frozenset({"cost_usd", "tokens", "calls", "sessions", "time_s"})
+BUDGET_STOP_REASONS = frozenset({"cost_usd", "tokens", "calls", "sessions", "time_s"})
 """Stop reasons of a session that say that the whole job has nothing left."""
-_OWN_FAULT = (ActorLostError, ContextLostError)
+ROW_LOCAL_ERRORS = (ActorLostError, ContextLostError)
 """Kinds of `ClusterError` that are about one row: it was tried several times."""
-_FATAL = (LimitReached, AuthenticationError, QuotaError, ConfigError, JournalError, ClusterError)
+JOB_FATAL_ERRORS = (LimitReached, AuthenticationError, QuotaError, ConfigError, JournalError, ClusterError)
 """What the next row would meet, too."""
 _REFUSED = (AuthenticationError, ConfigError)
 """Kinds that the next row need not meet where others were answered."""
 
 
-class Asks(Protocol):
+class RowBackend(Protocol):
     """Answers for rows: all of them are one run with one budget."""
 
     @property
@@ -51,10 +51,10 @@ class Asks(Protocol):
     def concurrency(self) -> int:
         """How many rows are worth having under way now."""
 
-    async def ask(self, row: int, query: str, context: Context) -> Completion:
+    async def ask(self, row: int, query: str, context: Context) -> SessionResult:
         """One session. Raises the `RLMError` of the row, or `LimitReached` where the job has nothing left."""
 
-    async def plain(self, row: int, number: int, query: str, text: str) -> str:
+    async def llm_call(self, row: int, number: int, query: str, text: str) -> str:
         """One plain call that belongs to a row."""
 
     async def usage(self) -> RunUsage:
@@ -62,7 +62,7 @@ class Asks(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Todo:
+class RowTask:
     """A row and what it shall be asked; or why it cannot be."""
 
     row: Row
@@ -71,29 +71,29 @@ class Todo:
     error: str = ""
 
 
-def todo_of(row: Row, question: Question) -> Todo:
+def make_task(row: Row, question: QueryTemplate) -> RowTask:
     """What a row is asked. One with neither a text nor a value for the question is not asked at all."""
     if row.error:
-        return Todo(row, error=row.error)
+        return RowTask(row, error=row.error)
     if not row.text.strip() and not any(row.values.get(name) not in (None, "") for name in question.columns):
-        return Todo(row, error="has no text to ask about: it is empty")
+        return RowTask(row, error="has no text to ask about: it is empty")
     try:
-        query = question.of(row.values)
+        query = question.render(row.values)
     except InputError as error:
-        return Todo(row, error=str(error))
-    return Todo(row, query, key_of(query, row.id, row.text))
+        return RowTask(row, error=str(error))
+    return RowTask(row, query, key_of(query, row.id, row.text))
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class RowProcessor:
     """Makes outcomes of rows."""
 
-    asks: Asks
-    schema: Schema | None
+    asks: RowBackend
+    schema: AnswerSchema | None
     clock: Callable[[], float]
     refusals: Refusals = field(default_factory=Refusals)
 
-    async def outcome(self, todo: Todo) -> Outcome:
+    async def process(self, todo: RowTask) -> RowResult:
         """What came of the row, its failure included.
 
         Raises `LimitReached` where the job has nothing left, and what the next row would meet, too.
@@ -107,50 +107,52 @@ class Asking:
         except RLMError as error:
             if self._ends_the_job(error):
                 raise
-            outcome = self.failed(todo, _told(error))
+            outcome = self.failed(todo, _format_error(error))
         return replace(outcome, seconds=self.clock() - started)
 
     def _ends_the_job(self, error: RLMError) -> bool:
         if isinstance(error, _REFUSED):
             return self.refusals.refused()
-        return isinstance(error, _FATAL) and not isinstance(error, _OWN_FAULT)
+        return isinstance(error, JOB_FATAL_ERRORS) and not isinstance(error, ROW_LOCAL_ERRORS)
 
-    def failed(self, todo: Todo, why: str, stop_reason: str = "error", answer: str | None = None) -> Outcome:
-        return replace(self._blank(todo), error=why, stop_reason=stop_reason, answer=answer)
+    def failed(
+        self, todo: RowTask, why: str, stop_reason: str = "error", answer: str | None = None
+    ) -> RowResult:
+        return replace(self._empty_result(todo), error=why, stop_reason=stop_reason, answer=answer)
 
-    def _blank(self, todo: Todo) -> Outcome:
+    def _empty_result(self, todo: RowTask) -> RowResult:
         row, asks = todo.row, self.asks
-        return Outcome(row.number, row.id, key=todo.key, run_id=asks.run_id, trace_id=asks.trace_id)
+        return RowResult(row.number, row.id, key=todo.key, run_id=asks.run_id, trace_id=asks.trace_id)
 
-    async def _answered(self, todo: Todo) -> Outcome:
+    async def _answered(self, todo: RowTask) -> RowResult:
         query = self.schema.ask(todo.query) if self.schema is not None else todo.query
         completion = await self.asks.ask(todo.row.number, query, make_context(todo.row.text))
-        if completion.stop_reason in JOB_LIMITS:
+        if completion.stop_reason in BUDGET_STOP_REASONS:
             raise LimitReached(completion.stop_reason, completion.why, completion.answer)
-        outcome = _outcome_of(completion, self._blank(todo))
+        outcome = _outcome_of(completion, self._empty_result(todo))
         if self.schema is None or completion.answer is None:
             return outcome
-        return await self._fitted(self.schema, outcome, completion.answer)
+        return await self._conform_to_schema(self.schema, outcome, completion.answer)
 
-    async def _fitted(self, schema: Schema, outcome: Outcome, answer: str) -> Outcome:
+    async def _conform_to_schema(self, schema: AnswerSchema, outcome: RowResult, answer: str) -> RowResult:
         """The answer in the columns of the schema; put right by the model once where it does not fit."""
         checked = schema.check(answer)
         if checked.value is None and outcome.stop_reason == CUT:
             return outcome
         if checked.value is None:
-            answer = await self.asks.plain(outcome.row, 1, schema.repair(answer, checked.why), "")
+            answer = await self.asks.llm_call(outcome.row, 1, schema.repair(answer, checked.why), "")
             checked = schema.check(answer)
         if checked.value is None:
             return replace(outcome, answer=answer, error=f"the answer does not fit the schema: {checked.why}")
         return replace(outcome, answer=answer, error=None, values=schema.row(checked.value))
 
 
-def _told(error: RLMError) -> str:
+def _format_error(error: RLMError) -> str:
     """With its kind; that of a plain call stands in it."""
     return str(error) if isinstance(error, SubCallError) else f"{type(error).__name__}: {error}"
 
 
-def _outcome_of(completion: Completion, blank: Outcome) -> Outcome:
+def _outcome_of(completion: SessionResult, blank: RowResult) -> RowResult:
     total = completion.usage.total
     is_whole = completion.answer is not None and completion.stop_reason != CUT
     return replace(

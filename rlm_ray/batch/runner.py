@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
 
-from rlm_ray.batch.results import Figures, Marks, Outcome
-from rlm_ray.batch.row_processor import Asking, Asks, Todo, todo_of
-from rlm_ray.batch.source import Corpus
-from rlm_ray.batch.template import Question
-from rlm_ray.batch.writer import Output, Saver
+from rlm_ray.batch.results import BatchStats, CompletedRows, RowResult
+from rlm_ray.batch.row_processor import RowBackend, RowProcessor, RowTask, make_task
+from rlm_ray.batch.source import RowSource
+from rlm_ray.batch.template import QueryTemplate
+from rlm_ray.batch.writer import BatchOutput, Saver
 from rlm_ray.errors import InputError, LimitReached
-from rlm_ray.structured.schema import Schema
+from rlm_ray.structured.schema import AnswerSchema
 
 _LOOK_S = 1.0
 _MOST_CHARS = 200_000_000
@@ -37,11 +37,11 @@ OnLimit = Literal["pause", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class BatchSpec:
     """What is to be done with each row."""
 
-    question: Question
-    schema: Schema | None = None
+    question: QueryTemplate
+    schema: AnswerSchema | None = None
     limit: int | None = None
     """Only so many rows, from the first."""
     on_limit: OnLimit = "pause"
@@ -49,7 +49,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Halt:
+class StopCause:
     """Why a batch ended before its last row."""
 
     reason: str
@@ -59,18 +59,18 @@ class Halt:
 
 
 @dataclass
-class Batch:
+class BatchRunner:
     """One life of a batch: `run` it; `stop` it meanwhile."""
 
-    corpus: Corpus
-    work: Work
-    asks: Asks
-    output: Output
-    done: Marks = field(default_factory=Marks)
-    figures: Figures = field(default_factory=Figures)
+    corpus: RowSource
+    work: BatchSpec
+    asks: RowBackend
+    output: BatchOutput
+    done: CompletedRows = field(default_factory=CompletedRows)
+    figures: BatchStats = field(default_factory=BatchStats)
     clock: Callable[[], float] = time.monotonic
 
-    halted: Halt | None = field(default=None, init=False)
+    stop_cause: StopCause | None = field(default=None, init=False)
     limit: LimitReached | None = field(default=None, init=False)
     """What was used up while the batch went on without it."""
     _feeding: asyncio.Task[None] | None = field(default=None, init=False)
@@ -78,72 +78,72 @@ class Batch:
     _chars: int = field(default=0, init=False)
     """Of their texts."""
 
-    async def run(self) -> Figures:
+    async def run(self) -> BatchStats:
         """To the last row, or until it is halted. Raises what ended it; all that is done is saved in any case."""
         self._saver = Saver(self.output, self.clock)
-        self._asking = Asking(self.asks, self.work.schema, self.clock)
+        self._asking = RowProcessor(self.asks, self.work.schema, self.clock)
         self._place = asyncio.Event()
-        saving = asyncio.create_task(self._insist(self._saver.keep_saving))
-        self._feeding = asyncio.create_task(self._insist(self._feed))
+        saving = asyncio.create_task(self._guard(self._saver.keep_saving))
+        self._feeding = asyncio.create_task(self._guard(self._produce))
         try:
             await asyncio.wait([self._feeding])
             while self._rows:
                 await asyncio.wait(self._rows)
         except asyncio.CancelledError:
-            await self._end(Halt("interrupted", "it was cancelled"))
+            await self._end(StopCause("interrupted", "it was cancelled"))
             raise
         finally:
             saving.cancel()
             await asyncio.wait([saving])
             await self._saver.save()
-        if self.halted is not None and self.halted.error is not None:
-            raise self.halted.error
+        if self.stop_cause is not None and self.stop_cause.error is not None:
+            raise self.stop_cause.error
         return self.figures
 
     def stop(self) -> None:
         """Take no more rows, and leave undone what is under way."""
-        self._halt(Halt("interrupted", "the batch was interrupted"))
+        self._halt(StopCause("interrupted", "the batch was interrupted"))
 
-    async def _end(self, halt: Halt) -> None:
+    async def _end(self, halt: StopCause) -> None:
         self._halt(halt)
         under_way = [task for task in (self._feeding, *self._rows) if task is not None and not task.done()]
         if under_way:
             await asyncio.wait(under_way)
 
-    def _halt(self, halt: Halt) -> None:
-        if self.halted is None:
-            self.halted = halt
+    def _halt(self, halt: StopCause) -> None:
+        if self.stop_cause is None:
+            self.stop_cause = halt
             for task in (self._feeding, *self._rows):
                 if task is not None:
                     task.cancel()
 
-    async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         """What goes wrong ends the batch, not only this task."""
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - raised again by `run`
-            self._halt(Halt("error", str(error), error))
+            self._halt(StopCause("error", str(error), error))
 
-    async def _feed(self) -> None:
-        async with aclosing(ahead(self._todo(), lambda todo: len(todo.row.text))) as todos:
+    async def _produce(self) -> None:
+        async with aclosing(prefetch(self._todo(), lambda todo: len(todo.row.text))) as todos:
             async for todo in todos:
-                await self._saver.room()
-                while self._rows and self._is_full(todo):
-                    await self._a_place()
-                self._begin(todo)
+                await self._saver.wait_for_capacity()
+                while self._rows and self._at_capacity(todo):
+                    await self._wait_for_slot()
+                self._submit(todo)
 
-    def _is_full(self, todo: Todo) -> bool:
+    def _at_capacity(self, todo: RowTask) -> bool:
         many = len(self._rows) >= self.asks.concurrency
         return many or self._chars + len(todo.row.text) > _MOST_CHARS
 
-    def _begin(self, todo: Todo) -> None:
-        task = asyncio.create_task(self._insist(partial(self._one, todo)))
+    def _submit(self, todo: RowTask) -> None:
+        task = asyncio.create_task(self._guard(partial(self._process_row, todo)))
         self._rows.add(task)
         self._chars += len(todo.row.text)
-        task.add_done_callback(partial(self._over, len(todo.row.text)))
+        task.add_done_callback(partial(self._on_row_done, len(todo.row.text)))
         self.figures.under_way = len(self._rows)
 
-    async def _a_place(self) -> None:
+    async def _wait_for_slot(self) -> None:
         """Until a row is over; or a moment, for a cluster may grow."""
         self._place.clear()
         try:
@@ -152,44 +152,44 @@ class Batch:
         except TimeoutError:
             pass
 
-    def _over(self, chars: int, task: asyncio.Task[None]) -> None:
+    def _on_row_done(self, chars: int, task: asyncio.Task[None]) -> None:
         self._rows.discard(task)
         self._chars -= chars
         self.figures.under_way = len(self._rows)
         self._place.set()
 
-    def _todo(self) -> Iterator[Todo]:
+    def _todo(self) -> Iterator[RowTask]:
         """The rows that are not done. Reads, so it blocks."""
         for row in self.corpus:
             if self.work.limit is not None and row.number >= self.work.limit:
                 return
             self.figures.read = row.number + 1
             self.figures.share = self.corpus.share()
-            todo = todo_of(row, self.work.question)
+            todo = make_task(row, self.work.question)
             if row.number not in self.done:
                 yield todo
-            elif self.done.differs(row.number, todo.key):
+            elif self.done.key_mismatch(row.number, todo.key):
                 why = (
                     f"row {row.number} ({row.id}) is not what it was when it was answered; give another --out, or start "
                     "anew with --restart"
                 )
                 raise InputError(self.corpus.name, why)
 
-    async def _one(self, todo: Todo) -> None:
+    async def _process_row(self, todo: RowTask) -> None:
         outcome = await self._outcome(todo)
         if outcome is not None:
             self.figures.add(outcome)
             self._saver.put(outcome)
 
-    async def _outcome(self, todo: Todo) -> Outcome | None:
+    async def _outcome(self, todo: RowTask) -> RowResult | None:
         """None where the row is left undone: nothing is left to spend, and the rest is for later."""
         if self.limit is None or todo.error:
             try:
-                return await self._asking.outcome(todo)
+                return await self._asking.process(todo)
             except LimitReached as limit:
                 self.limit = self.limit or limit
                 if self.work.on_limit == "pause":
-                    self._halt(Halt(limit.reason, limit.why))
+                    self._halt(StopCause(limit.reason, limit.why))
                     return None
                 return self._asking.failed(todo, limit.why, limit.reason, limit.partial)
         return self._asking.failed(todo, self.limit.why, self.limit.reason)
@@ -200,7 +200,7 @@ T = TypeVar("T")
 CHUNK_ROWS, CHUNK_SIZE = 64, 1_000_000
 
 
-async def ahead(
+async def prefetch(
     items: Iterator[T], size: Callable[[T], int], *, rows: int = CHUNK_ROWS, most: int = CHUNK_SIZE
 ) -> AsyncGenerator[T, None]:
     """All items; one chunk is read while the one before is handed out. A thread of its own does the reading."""

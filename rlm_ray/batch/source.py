@@ -12,12 +12,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rlm_ray.batch.dataset import RayDataset, is_dataset
-from rlm_ray.batch.files import Files
+from rlm_ray.batch.dataset import RayDataSource, is_dataset
+from rlm_ray.batch.files import FileSource
 from rlm_ray.batch.json_reader import from_object
 from rlm_ray.batch.parquet_reader import needed_columns
-from rlm_ray.batch.row import MAX_ROW_BYTES, Raw, Source, not_utf8, too_large
-from rlm_ray.batch.template import Question, meant
+from rlm_ray.batch.row import MAX_ROW_BYTES, RawRow, Source, not_utf8, too_large
+from rlm_ray.batch.template import QueryTemplate, meant
 from rlm_ray.config import Cluster
 from rlm_ray.errors import InputError
 
@@ -37,15 +37,15 @@ class Row:
     """Why it cannot be; empty where it can."""
 
 
-class Corpus:
+class RowSource:
     """Rows from a source."""
 
     def __init__(self, source: Source, text: str | None, ident: str | None, most: int) -> None:
         self._source, self._most = source, most
-        rest = source.raws()
-        head = _peeked(rest)
-        self._begun: Iterator[Raw] | None = chain(head, rest)
-        told = source.columns if isinstance(source, Files) else ()
+        rest = source.read()
+        head = _peek(rest)
+        self._begun: Iterator[RawRow] | None = chain(head, rest)
+        told = source.columns if isinstance(source, FileSource) else ()
         self.columns = tuple(dict.fromkeys((*told, *(name for raw in head for name in raw.values))))
         """Those of the head; JSONL may bring others later."""
         self._ident_named = ident is not None
@@ -58,7 +58,7 @@ class Corpus:
         """What the user called it."""
         return self._source.name
 
-    def check(self, question: Question) -> None:
+    def check(self, question: QueryTemplate) -> None:
         """Raise `InputError` where the question cannot be asked of these rows, or would be asked without a text."""
         question.check(self.columns)
         if self.columns and self.text_column is None and not set(question.columns) & set(self.columns):
@@ -67,18 +67,18 @@ class Corpus:
 
     def share(self) -> float | None:
         """How much of it has been read, from 0 to 1; None where nobody knows how much there is."""
-        return self._source.share()
+        return self._source.fraction_read()
 
-    def room_in(self, cluster: Cluster) -> Cluster:
+    def reserve_cpus(self, cluster: Cluster) -> Cluster:
         """The cluster as a job over this corpus should use it: with room for whoever reads."""
-        return self._source.room_in(cluster) if isinstance(self._source, RayDataset) else cluster
+        return self._source.room_in(cluster) if isinstance(self._source, RayDataSource) else cluster
 
     def __iter__(self) -> Iterator[Row]:
         raws, self._begun = self._begun, None
-        for number, raw in enumerate(self._source.raws() if raws is None else raws):
+        for number, raw in enumerate(self._source.read() if raws is None else raws):
             yield self._row(number, raw)
 
-    def _row(self, number: int, raw: Raw) -> Row:
+    def _row(self, number: int, raw: RawRow) -> Row:
         ident = raw.id or str(number)
         if raw.why:
             return Row(number, ident, error=raw.why)
@@ -89,11 +89,11 @@ class Corpus:
         text = self._text(raw.values)
         return (
             Row(number, ident, error=text.why)
-            if isinstance(text, Raw)
+            if isinstance(text, RawRow)
             else Row(number, ident, text, raw.values)
         )
 
-    def _text(self, values: Mapping[str, Any]) -> str | Raw:
+    def _text(self, values: Mapping[str, Any]) -> str | RawRow:
         if self.text_column is None:
             return ""
         text = values.get(self.text_column)
@@ -101,10 +101,10 @@ class Corpus:
             try:
                 text = text.decode("utf-8")
             except UnicodeDecodeError as error:
-                return Raw(why=not_utf8(error))
+                return RawRow(why=not_utf8(error))
         if not isinstance(text, str):
             found = "is missing" if text is None else f"is no text but {type(text).__name__}"
-            return Raw(why=f"the column {self.text_column!r} {found}")
+            return RawRow(why=f"the column {self.text_column!r} {found}")
         if len(text) * 4 > self._most and (nbytes := len(text.encode("utf-8", "replace"))) > self._most:
             return too_large(nbytes, self._most)
         return text
@@ -122,7 +122,7 @@ class Corpus:
         alike = [column for column in self.columns if column.casefold() == name]
         return alike[0] if len(alike) == 1 else None
 
-    def _text_of(self, head: list[Raw]) -> str | None:
+    def _text_of(self, head: list[RawRow]) -> str | None:
         if (named := self._called("text")) is not None:
             return named
         texts = {
@@ -138,7 +138,7 @@ def open_files(
     ident: str | None = None,
     max_row_bytes: int = MAX_ROW_BYTES,
     further: Collection[str] | None = None,
-) -> Corpus:
+) -> RowSource:
     """Paths, URLs, folders and globs; see `open_corpus`. `further` are the columns that are needed beside text and id;
     None: all.
     """
@@ -146,8 +146,8 @@ def open_files(
     def needed(schema: Any) -> Collection[str]:
         return needed_columns(schema, (text, ident), further or ())
 
-    files = Files(named, max_row_bytes, None if further is None else needed)
-    return Corpus(files, text, ident, max_row_bytes)
+    files = FileSource(named, max_row_bytes, None if further is None else needed)
+    return RowSource(files, text, ident, max_row_bytes)
 
 
 def open_corpus(
@@ -156,29 +156,29 @@ def open_corpus(
     text: str | None = None,
     id: str | None = None,  # noqa: A002 - the name of the option
     max_row_bytes: int = MAX_ROW_BYTES,
-) -> Corpus:
+) -> RowSource:
     """A path, URL, folder or glob, or several; a Ray dataset; or anything that gives mappings or texts.
 
     `text` and `id` name columns. Without `text` it is the column of that name, or the only one with texts; without an
     `id`, a column of that name, or what is derived from where the row stands.
     """
-    return Corpus(_source(source, max_row_bytes), text, id, max_row_bytes)
+    return RowSource(_source(source, max_row_bytes), text, id, max_row_bytes)
 
 
 def _source(source: Any, most: int) -> Source:
     if isinstance(source, str | Path):
-        return Files([str(source)], most)
+        return FileSource([str(source)], most)
     if is_dataset(source):
-        return RayDataset(source)
+        return RayDataSource(source)
     if isinstance(source, list | tuple) and source and all(isinstance(item, Path) for item in source):
-        return Files([str(item) for item in source], most)
+        return FileSource([str(item) for item in source], most)
     if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
-        return _Items(source)
+        return IterableSource(source)
     why = f"is files, a Ray dataset, or mappings or texts one after the other; got {type(source).__name__}"
     raise InputError("corpus", why)
 
 
-class _Items:
+class IterableSource:
     """What a program has in its hands."""
 
     name = "rows of a program"
@@ -186,7 +186,7 @@ class _Items:
     def __init__(self, items: Iterable[Any]) -> None:
         self._items, self._read = items, 0
 
-    def raws(self) -> Iterator[Raw]:
+    def read(self) -> Iterator[RawRow]:
         if self._read and isinstance(self._items, Iterator):
             raise InputError(
                 "corpus", "was read already, and an iterator gives its rows only once; give it anew"
@@ -196,12 +196,12 @@ class _Items:
             self._read += 1
             yield from_object(item)
 
-    def share(self) -> float | None:
+    def fraction_read(self) -> float | None:
         return min(self._read / max(len(self._items), 1), 1.0) if isinstance(self._items, Sized) else None
 
 
-def _peeked(raws: Iterator[Raw]) -> list[Raw]:
-    head: list[Raw] = []
+def _peek(raws: Iterator[RawRow]) -> list[RawRow]:
+    head: list[RawRow] = []
     chars = 0
     while len(head) < _PEEK_ROWS and chars < _PEEK_CHARS and (raw := next(raws, None)) is not None:
         head.append(raw)

@@ -25,7 +25,7 @@ _CLOSE = 0.6
 """How much alike two names are, of 1, where one is a slip for the other."""
 
 
-class Question(Protocol):
+class QueryTemplate(Protocol):
     """Makes the question of each row."""
 
     @property
@@ -39,7 +39,7 @@ class Question(Protocol):
     def check(self, columns: Iterable[str]) -> None:
         """Raise `InputError` where it cannot be asked of rows with these columns."""
 
-    def of(self, values: Mapping[str, Any]) -> str:
+    def render(self, values: Mapping[str, Any]) -> str:
         """The question of a row. Raises `InputError` where the row has not what it needs."""
 
 
@@ -79,7 +79,7 @@ class Template:
                 why = f"{{{name}}} is no column{meant(name, known)}; there are {', '.join(columns)} (write {{{{ for a brace)"
                 raise InputError("query", why)
 
-    def of(self, values: Mapping[str, Any]) -> str:
+    def render(self, values: Mapping[str, Any]) -> str:
         question = "".join(_filled(text, values) if in_braces else text for in_braces, text in self.parts)
         if not any(map(str.isalnum, question)):
             raise InputError("query", f"is empty for this row: {', '.join(self.names) or 'it'} has no value")
@@ -87,7 +87,7 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class QueryColumn:
     """Each row brings its own question."""
 
     source: str
@@ -102,8 +102,8 @@ class Column:
             why = f"{self.source!r} is no column{meant(self.source, known)}; there are {', '.join(known)}"
             raise InputError("query column", why)
 
-    def of(self, values: Mapping[str, Any]) -> str:
-        question = _shown(values.get(self.source))
+    def render(self, values: Mapping[str, Any]) -> str:
+        question = _format_value(values.get(self.source))
         if not question.strip():
             raise InputError(f"the column {self.source!r}", "is missing or empty, and it is the question")
         return question
@@ -144,10 +144,10 @@ def _is_word(name: str) -> bool:
 def _filled(token: str, values: Mapping[str, Any]) -> str:
     """The value of the column; what is none stays as it stands, unless it can only be one."""
     name = _name(token)
-    return _shown(values.get(name)) if name in values or _is_word(name) else token
+    return _format_value(values.get(name)) if name in values or _is_word(name) else token
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False, default=str)

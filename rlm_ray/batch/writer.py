@@ -19,29 +19,29 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from rlm_ray.batch.formats import Cells, Format, Sink
-from rlm_ray.batch.results import Marks, Outcome
+from rlm_ray.batch.formats import RowDict, RowFormat, RowWriter
+from rlm_ray.batch.results import CompletedRows, RowResult
 from rlm_ray.errors import InputError
-from rlm_ray.util.filesystem import Folder, errors_of, filesystem
+from rlm_ray.util.filesystem import AtomicFolder, filesystem, map_storage_errors
 
 JOB = "job.json"
 PARTS = ".parts"
 _PART = re.compile(r"part-(\d{6,})(\.\w+)$")
 
 
-class Output:
+class BatchOutput:
     """Where a job writes."""
 
-    def __init__(self, out: str, form: Format) -> None:
+    def __init__(self, out: str, form: RowFormat) -> None:
         self.out, self._form = out, form
         self._file = PurePosixPath(out).suffix in (".jsonl", ".parquet")
-        self.folder = Folder(out + PARTS if self._file else out)
+        self.folder = AtomicFolder(out + PARTS if self._file else out)
         self._check()
         self._next = (
             max((int(found[1]) for found in map(_PART.match, self._parts()) if found), default=-1) + 1
         )
 
-    def job(self) -> dict[str, Any] | None:
+    def read_manifest(self) -> dict[str, Any] | None:
         """What `begin` noted; None where no job has begun here."""
         data = self.folder.read(JOB)
         if data is None:
@@ -54,10 +54,10 @@ class Output:
             ) from error
         return noted
 
-    def check_free(self) -> None:
+    def check_empty(self) -> None:
         """Raise `InputError` where something stands that no job has noted: it may be dear to somebody."""
         fs, path = filesystem(self.out)
-        with errors_of(self.out):
+        with map_storage_errors(self.out):
             taken = bool(self._parts()) or (self._file and fs.exists(path))
         if taken:
             why = (
@@ -65,7 +65,7 @@ class Output:
             )
             raise InputError(self.out, why)
 
-    def begin(self, job: dict[str, Any]) -> None:
+    def write_manifest(self, job: dict[str, Any]) -> None:
         """Note which run this is, and what is asked."""
         self.folder.write(JOB, json.dumps(job, ensure_ascii=False, indent=2).encode() + b"\n")
 
@@ -76,16 +76,16 @@ class Output:
                 self.folder.delete(name)
         self._next = 0
 
-    def done(self) -> tuple[Marks, int]:
+    def load_completed(self) -> tuple[CompletedRows, int]:
         """The rows that are there, and how many of them have failed."""
-        marks, failed = Marks(), 0
+        marks, failed = CompletedRows(), 0
         for name in self._parts():
             for cells in self._rows(name, ("row", "key", "error")):
                 marks.add(cells["row"], cells["key"] or "")
                 failed += cells["error"] is not None
         return marks, failed
 
-    def forget_failed(self) -> None:
+    def drop_failed_rows(self) -> None:
         """Take failed rows out, so that they are not done any more."""
         for name in self._parts():
             rows = list(self._rows(name))
@@ -95,7 +95,7 @@ class Output:
             elif len(good) < len(rows):
                 self.folder.write(name, self._form.packed(good))
 
-    def write(self, rows: Iterable[Cells]) -> None:
+    def write(self, rows: Iterable[RowDict]) -> None:
         """One more part."""
         ordered = sorted(rows, key=_number)
         self.folder.write(f"part-{self._next:06}{self._form.suffix}", self._form.packed(ordered))
@@ -107,16 +107,16 @@ class Output:
             return self.out
         fs, path = filesystem(self.out)
         beside = f"{path}.new"
-        with errors_of(self.out):
+        with map_storage_errors(self.out):
             with fs.open(beside, "wb") as file, self._form.sink(file) as sink:
                 _put_all(sink, self._ordered())
             fs.mv(beside, path)
         return self.out
 
-    def _ordered(self) -> Iterator[Cells]:
+    def _ordered(self) -> Iterator[RowDict]:
         """All rows by number. Holds only parts that overlap: those of rows that ran at the same time."""
         first = sorted((_number(next(self._rows(name, ("row",)))), name) for name in self._parts())
-        opened: list[tuple[int, str, Cells, Iterator[Cells]]] = []
+        opened: list[tuple[int, str, RowDict, Iterator[RowDict]]] = []
         while opened or first:
             while first and (not opened or first[0][0] <= opened[0][0]):
                 name = first.pop(0)[1]
@@ -125,7 +125,7 @@ class Output:
             yield cells
             _push(opened, name, rest)
 
-    def _rows(self, name: str, columns: tuple[str, ...] | None = None) -> Iterator[Cells]:
+    def _rows(self, name: str, columns: tuple[str, ...] | None = None) -> Iterator[RowDict]:
         data = self.folder.read(name)
         return self._form.unpacked(data or b"", columns)
 
@@ -141,18 +141,20 @@ class Output:
                 raise InputError(self.folder.address, why)
 
 
-def _push(opened: list[tuple[int, str, Cells, Iterator[Cells]]], name: str, rest: Iterator[Cells]) -> None:
+def _push(
+    opened: list[tuple[int, str, RowDict, Iterator[RowDict]]], name: str, rest: Iterator[RowDict]
+) -> None:
     cells = next(rest, None)
     if cells is not None:
         heapq.heappush(opened, (_number(cells), name, cells, rest))
 
 
-def _number(cells: Cells) -> int:
+def _number(cells: RowDict) -> int:
     number: int = cells["row"]
     return number
 
 
-def _put_all(sink: Sink, rows: Iterable[Cells]) -> None:
+def _put_all(sink: RowWriter, rows: Iterable[RowDict]) -> None:
     for cells in rows:
         sink.put(cells)
 
@@ -167,17 +169,17 @@ _FULL = 4
 class Saver:
     """Takes outcomes and writes them in the background."""
 
-    def __init__(self, output: Output, clock: Callable[[], float]) -> None:
+    def __init__(self, output: BatchOutput, clock: Callable[[], float]) -> None:
         self._output, self._clock = output, clock
         self._began = clock()
-        self._rows: list[Outcome] = []
+        self._rows: list[RowResult] = []
         self._nbytes = 0
         self._first_at = 0.0
         self._due = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, outcome: RowResult) -> None:
         if not self._rows:
             self._first_at = self._clock()
         self._rows.append(outcome)
@@ -188,7 +190,7 @@ class Saver:
         if fullness >= _FULL:
             self._room.clear()
 
-    async def room(self) -> None:
+    async def wait_for_capacity(self) -> None:
         """Wait while more rows come than the storage takes."""
         await self._room.wait()
 

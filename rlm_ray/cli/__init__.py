@@ -12,7 +12,7 @@ from rlm_ray.util.import_path import drop_working_folder
 def main() -> None:
     """The console script."""
     drop_working_folder()
-    from rlm_ray.cli.console import PrintableFormatter, leave
+    from rlm_ray.cli.console import PrintableFormatter, exit_process
     from rlm_ray.cli.main import app
 
     for stream in (sys.stdout, sys.stderr):
@@ -23,4 +23,4 @@ def main() -> None:
     try:
         app(prog_name="rlm-ray")
     except SystemExit as ended:
-        leave(ended.code)
+        exit_process(ended.code)

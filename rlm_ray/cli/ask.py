@@ -15,7 +15,7 @@ from rlm_ray.config import Settings
 from rlm_ray.errors import InputError
 from rlm_ray.progress import Progress
 from rlm_ray.rlm import RLM
-from rlm_ray.runs.context_loader import decode
+from rlm_ray.runs.context_loader import decode_utf8
 from rlm_ray.runs.run import Result, Run
 
 Question = Annotated[
@@ -31,25 +31,25 @@ def ask(
     question: Question,
     paths: Paths = None,
     *,
-    given: options.Given,
+    given: options.Overrides,
     as_json: options.Json = False,
 ) -> None:
     """Ask one question about text of any size.
 
     The answer is all that goes to stdout.
     """
-    with console.errors_as_exits():
+    with console.handle_errors():
         settings = options.settings_of(given)
         result = asyncio.run(_ask(settings, question, context_of(paths or [])))
     run_display.print_result(result, as_json=as_json)
-    raise typer.Exit(run_display.code_of(result))
+    raise typer.Exit(run_display.exit_code_for(result))
 
 
 async def _ask(settings: Settings, question: str, context: Any) -> Result:
     async def start(progress: Progress) -> Run:
         return await RLM(settings).astart(question, context, observers=[progress])
 
-    return await run_display.result_of(start, settings.limits)
+    return await run_display.run_with_display(start, settings.limits)
 
 
 def context_of(paths: list[str]) -> Any:
@@ -76,7 +76,7 @@ def _stdin() -> str:
         raise InputError(
             "stdin", "is empty; pipe text in, or name files, folders or globs after the question"
         )
-    return decode(data, "stdin")
+    return decode_utf8(data, "stdin")
 
 
 def _expanded(pattern: str) -> list[Path]:

@@ -16,19 +16,19 @@ from rlm_ray.cli import console, options
 from rlm_ray.config import Settings
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError, RLMError
-from rlm_ray.progress.formatting import money
-from rlm_ray.progress.formatting import number as short
-from rlm_ray.runs.batch_run import open_job
+from rlm_ray.progress.formatting import format_count as short
+from rlm_ray.progress.formatting import format_usd
+from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from rlm_ray.batch.estimate import Forecast
-    from rlm_ray.batch.job import Summary, Task
-    from rlm_ray.batch.row_processor import Asks
-    from rlm_ray.batch.runner import Batch, Work
-    from rlm_ray.batch.source import Corpus
+    from rlm_ray.batch.estimate import BatchEstimate
+    from rlm_ray.batch.job import BatchJob, BatchSummary
+    from rlm_ray.batch.row_processor import RowBackend
+    from rlm_ray.batch.runner import BatchRunner, BatchSpec
+    from rlm_ray.batch.source import RowSource
 
 SOME_FAILED = 3
 DONE = "done"
@@ -97,14 +97,14 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     restart: Restart = False,
     on_limit: OnLimit = "pause",
     *,
-    given: options.Given,
+    given: options.Overrides,
     as_json: options.Json = False,
 ) -> None:
     """Ask the same question about each row of files of any size.
 
     A bad row is an error in its line of the output and never stops the others.
     """
-    with console.errors_as_exits():
+    with console.handle_errors():
         settings = options.settings_of(given)
         work = _work(query, query_column, schema, limit, on_limit)
         named = [query] if query_column and query else []
@@ -125,20 +125,20 @@ def _work(
     schema: Path | None,
     limit: int | None,
     on_limit: Literal["pause", "stop"],
-) -> Work:
-    from rlm_ray.batch.runner import Work
-    from rlm_ray.batch.template import Column, Template
-    from rlm_ray.structured.schema import Schema
+) -> BatchSpec:
+    from rlm_ray.batch.runner import BatchSpec
+    from rlm_ray.batch.template import QueryColumn, Template
+    from rlm_ray.structured.schema import AnswerSchema
 
     if query_column is None and query is None:
         raise InputError("query", "is missing; give the question first, or --query-column")
-    question = Column(query_column) if query_column is not None else Template.parse(query or "")
-    return Work(question, None if schema is None else Schema.of(schema), limit, on_limit)
+    question = QueryColumn(query_column) if query_column is not None else Template.parse(query or "")
+    return BatchSpec(question, None if schema is None else AnswerSchema.of(schema), limit, on_limit)
 
 
 def _corpus(
     named: list[str], further: Collection[str], text: str | None, ident: str | None, max_row_bytes: int
-) -> Corpus:
+) -> RowSource:
     """With --query-column there is no question, and what stands in its place is the first source."""
     from rlm_ray.batch.source import open_files
 
@@ -147,22 +147,24 @@ def _corpus(
     return open_files(named, text=text, ident=ident, max_row_bytes=max_row_bytes, further=further)
 
 
-def _task(settings: Settings, corpus: Corpus, work: Work, out: str | None, form: str | None) -> Task:
+def _task(
+    settings: Settings, corpus: RowSource, work: BatchSpec, out: str | None, form: str | None
+) -> BatchJob:
     from rlm_ray.batch.formats import format_of
-    from rlm_ray.batch.job import Task
-    from rlm_ray.batch.writer import Output
+    from rlm_ray.batch.job import BatchJob
+    from rlm_ray.batch.writer import BatchOutput
 
     if out is None:
         raise InputError("--out", "is missing; name a folder, or FILE.jsonl or FILE.parquet")
     columns = work.schema.arrow() if work.schema is not None else None
-    return Task(settings, corpus, work, Output(out, format_of(out, form, columns)), _open)
+    return BatchJob(settings, corpus, work, BatchOutput(out, format_of(out, form, columns)), _open)
 
 
-def _open(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[Asks]:
-    return open_job(settings, query, run_id=run_id)
+def _open(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[RowBackend]:
+    return open_batch_run(settings, query, run_id=run_id)
 
 
-async def _run(task: Task, *, restart: bool, retry_failed: bool) -> Summary:
+async def _run(task: BatchJob, *, restart: bool, retry_failed: bool) -> BatchSummary:
     stopping = _StopOnSignal()
     try:
         return await task.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=stopping.watch)
@@ -172,7 +174,7 @@ async def _run(task: Task, *, restart: bool, retry_failed: bool) -> Summary:
         raise typer.Exit(console.INTERRUPTED) from None
     except RLMError:
         if stopping.begun:
-            console.say("what was done is saved; the same command goes on from there")
+            console.print_status("what was done is saved; the same command goes on from there")
         raise
 
 
@@ -181,13 +183,13 @@ class _StopOnSignal:
 
     def __init__(self) -> None:
         self.called = self.begun = False
-        self._stop: Callable[[], object] = cast("asyncio.Task[Summary]", asyncio.current_task()).cancel
+        self._stop: Callable[[], object] = cast("asyncio.Task[BatchSummary]", asyncio.current_task()).cancel
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
 
     @contextmanager
-    def watch(self, batch: Batch) -> Iterator[None]:
+    def watch(self, batch: BatchRunner) -> Iterator[None]:
         """Show it while it goes on."""
         from rlm_ray.batch.progress import BatchProgress
 
@@ -199,30 +201,30 @@ class _StopOnSignal:
         if self.called:
             console.leave_at_once()
         self.called = True
-        console.say("interrupted: saving what is done (once more to leave at once)")
+        console.print_status("interrupted: saving what is done (once more to leave at once)")
         self._stop()
 
 
-def _forecast(corpus: Corpus, work: Work, settings: Settings) -> Forecast:
-    from rlm_ray.batch.estimate import forecast
+def _forecast(corpus: RowSource, work: BatchSpec, settings: Settings) -> BatchEstimate:
+    from rlm_ray.batch.estimate import estimate_batch
 
     def cost(usage: Usage) -> float | None:
         model, _ = settings.model_at(0)
         if model in settings.prices:
-            return settings.prices[model].of(usage)
-        from rlm_ray.llm.litellm_client import LitellmModel
+            return settings.prices[model].cost(usage)
+        from rlm_ray.llm.litellm_client import LitellmProvider
 
-        return LitellmModel().cost_usd(model, usage)
+        return LitellmProvider().cost_usd(model, usage)
 
-    return forecast(corpus, work.question, work.limit, cost)
+    return estimate_batch(corpus, work.question, work.limit, cost)
 
 
-def _say(found: Forecast, *, as_json: bool) -> None:
+def _say(found: BatchEstimate, *, as_json: bool) -> None:
     if as_json:
         console.write(json.dumps(found.as_dict()))
         return
     bad = f" ({found.bad_rows:,} cannot be asked)" if found.bad_rows else ""
-    cost = "unknown" if found.cost_usd is None else money(found.cost_usd)
+    cost = "unknown" if found.cost_usd is None else format_usd(found.cost_usd)
     console.write(f"{found.rows:,} rows{bad}, {found.chars:,} characters")
     console.write(
         f"read once each: about {short(found.input_tokens)} tokens in, {short(found.output_tokens)} out; "
@@ -230,21 +232,21 @@ def _say(found: Forecast, *, as_json: bool) -> None:
     )
 
 
-def _report(summary: Summary, *, as_json: bool) -> None:
+def _report(summary: BatchSummary, *, as_json: bool) -> None:
     if as_json:
         console.write(json.dumps(summary.as_dict()))
     else:
         console.write(summary.out)
-    cost = "" if not summary.cost_usd else f", {money(summary.cost_usd)}"
-    console.say(
+    cost = "" if not summary.cost_usd else f", {format_usd(summary.cost_usd)}"
+    console.print_status(
         f"{summary.rows:,} rows: {summary.answered:,} answered, {summary.failed:,} failed "
         f"({summary.earlier:,} of them before); {summary.calls:,} calls{cost} in {summary.seconds:.1f} s"
     )
     for line in _advice(summary):
-        console.say(line)
+        console.print_status(line)
 
 
-def _advice(summary: Summary) -> Iterator[str]:
+def _advice(summary: BatchSummary) -> Iterator[str]:
     if summary.stop_reason == "interrupted":
         yield "interrupted; the same command goes on from here"
     elif summary.stop_reason != DONE:
@@ -256,7 +258,7 @@ def _advice(summary: Summary) -> Iterator[str]:
         yield "failed rows say why in their `error`; ask them again with --retry-failed"
 
 
-def code_of(summary: Summary) -> int:
+def code_of(summary: BatchSummary) -> int:
     """The exit code that tells how a batch ended."""
     if summary.stop_reason == "interrupted":
         return console.INTERRUPTED

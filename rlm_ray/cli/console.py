@@ -36,12 +36,12 @@ stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
 @contextmanager
-def errors_as_exits() -> Iterator[None]:
+def handle_errors() -> Iterator[None]:
     """Print an error of ours as one sentence and leave with its code."""
     try:
         yield
     except RLMError as error:
-        say(f"error: {error}")
+        print_status(f"error: {error}")
         raise typer.Exit(code_of(error)) from error
 
 
@@ -57,7 +57,7 @@ def code_of(error: RLMError) -> int:
             return FAILED
 
 
-def leave(code: object) -> NoReturn:
+def exit_process(code: object) -> NoReturn:
     """End this process now, and a Ray that it started with it."""
     with contextlib.suppress(OSError):  # whoever read the answer may be gone: `rlm-ray ask ... | head -1`
         sys.stdout.flush()
@@ -72,10 +72,10 @@ def leave_at_once() -> NoReturn:
     """End this process on a second Ctrl-C: without waiting for anything, and without a traceback."""
     with contextlib.suppress(Exception):
         stderr.show_cursor()
-    leave(INTERRUPTED)
+    exit_process(INTERRUPTED)
 
 
-def say(text: str) -> None:
+def print_status(text: str) -> None:
     """One line for people, on stderr."""
     stderr.print(printable(text), markup=False, soft_wrap=True)
 

@@ -15,44 +15,44 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.errors import RLMError
-from rlm_ray.llm.litellm_client import LitellmModel, missing_keys
-from rlm_ray.sandbox.host.kernel_features import Layer, layers
-from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.llm.litellm_client import LitellmProvider, missing_keys
+from rlm_ray.sandbox.host.kernel_features import KernelFeature, probe_features
+from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 MODEL_TIMEOUT_S = 30.0
 """A model that says nothing for so long is not well, however patient the settings are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     what: str
     ok: bool
-    said: str
+    message: str
 
 
 @options.settings_options("model", "recursive_model", "params.api_base", "params.api_key")
-def doctor(given: options.Given) -> None:
+def doctor(given: options.Overrides) -> None:
     """Check what a run needs, and say what to do.
 
     The sandbox, Ray, keys and models, one line for each.
     """
-    with console.errors_as_exits():
+    with console.handle_errors():
         settings = options.settings_of(given)
     healthy = True
-    for finding in examine(settings):
+    for finding in run_checks(settings):
         healthy = healthy and finding.ok
-        console.write(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.said}")
+        console.write(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.message}")
     raise typer.Exit(console.OK if healthy else console.CONFIGURATION)
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def run_checks(settings: Settings) -> Iterator[Check]:
     """One finding after the other, the cheap ones first."""
-    yield Finding("Python", ok=True, said=f"{platform.python_version()} on {platform.platform()}")
-    for layer in layers():
-        yield Finding(
+    yield Check("Python", ok=True, message=f"{platform.python_version()} on {platform.platform()}")
+    for layer in probe_features():
+        yield Check(
             f"kernel {layer.name}",
-            ok=layer.works or _can_do_without(layer, settings),
-            said=layer.detail if layer.works else _without(layer, settings),
+            ok=layer.available or _can_do_without(layer, settings),
+            message=layer.detail if layer.available else _missing_layer_message(layer, settings),
         )
     yield asyncio.run(_sandbox(settings))
     yield _ray(settings)
@@ -61,74 +61,78 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield asyncio.run(_model(model, settings))
 
 
-def _can_do_without(layer: Layer, settings: Settings) -> bool:
+def _can_do_without(layer: KernelFeature, settings: Settings) -> bool:
     return layer.name == "Landlock" and settings.sandbox.allow_degraded
 
 
-def _without(layer: Layer, settings: Settings) -> str:
+def _missing_layer_message(layer: KernelFeature, settings: Settings) -> str:
     if layer.name != "Landlock":
-        return f"{layer.missing}; run on Linux 5.13 or newer, nothing works without this layer"
+        return f"{layer.reason_missing}; run on Linux 5.13 or newer, nothing works without this layer"
     if settings.sandbox.allow_degraded:
-        return f"{layer.missing}; done without, as sandbox.allow_degraded says"
+        return f"{layer.reason_missing}; done without, as sandbox.allow_degraded says"
     return (
-        f"{layer.missing}; use kernel 5.13+ with Landlock enabled, or do without this layer: "
+        f"{layer.reason_missing}; use kernel 5.13+ with Landlock enabled, or do without this layer: "
         "--set sandbox.allow_degraded=true"
     )
 
 
-async def _sandbox(settings: Settings) -> Finding:
+async def _sandbox(settings: Settings) -> Check:
     async def no_sub_calls(_: object) -> tuple[()]:
         return ()
 
-    host = SandboxHost(settings.sandbox)
+    host = SandboxManager(settings.sandbox)
     try:
         await host.start()
         repl = await host.open(make_context("abc"), "?")
         result = await repl.run(["print(len(context))"], no_sub_calls)
     except RLMError as error:
-        return Finding("sandbox", ok=False, said=str(error))
+        return Check("sandbox", ok=False, message=str(error))
     finally:
         await host.aclose()
     if result.output.strip() != "3":
-        return Finding("sandbox", ok=False, said=f"a cell should have printed 3: {result}")
-    return Finding("sandbox", ok=True, said="a cell ran in a jailed process")
+        return Check("sandbox", ok=False, message=f"a cell should have printed 3: {result}")
+    return Check("sandbox", ok=True, message="a cell ran in a jailed process")
 
 
-def _ray(settings: Settings) -> Finding:
-    from rlm_ray.cluster.driver import Engine
+def _ray(settings: Settings) -> Check:
+    from rlm_ray.cluster.driver import ClusterDriver
     from rlm_ray.cluster.ray_init import describe_cluster
 
     try:
-        asyncio.run(Engine.connect(settings.cluster))
+        asyncio.run(ClusterDriver.connect(settings.cluster))
     except RLMError as error:
-        return Finding(
-            "Ray", ok=False, said=f"{error}; check RAY_ADDRESS and that the cluster runs this Ray version"
+        return Check(
+            "Ray", ok=False, message=f"{error}; check RAY_ADDRESS and that the cluster runs this Ray version"
         )
     cluster = describe_cluster()
     where = os.environ.get("RAY_ADDRESS") or settings.cluster.address or "started on this machine"
     if cluster.cpus < settings.cluster.cpus_per_actor:
-        return Finding(
-            "Ray", ok=False, said=f"{where} has {cluster.cpus:g} CPUs; a session actor needs more: add nodes"
+        return Check(
+            "Ray",
+            ok=False,
+            message=f"{where} has {cluster.cpus:g} CPUs; a session actor needs more: add nodes",
         )
-    return Finding(
-        "Ray", ok=True, said=f"{cluster.ray_version}, {where}, {cluster.cpus:g} CPUs, {cluster.nodes} node(s)"
+    return Check(
+        "Ray",
+        ok=True,
+        message=f"{cluster.ray_version}, {where}, {cluster.cpus:g} CPUs, {cluster.nodes} node(s)",
     )
 
 
-def _key(model: str, settings: Settings) -> Finding:
+def _key(model: str, settings: Settings) -> Check:
     if "api_key" in settings.params:
-        return Finding(f"key of {model}", ok=True, said="given as api_key")
+        return Check(f"key of {model}", ok=True, message="given as api_key")
     if missing := missing_keys(model):
         said = f"wants {' and '.join(missing)} in the environment, or --api-key (any text for a server that checks none)"
-        return Finding(f"key of {model}", ok=False, said=said)
-    return Finding(f"key of {model}", ok=True, said="here, or none is wanted")
+        return Check(f"key of {model}", ok=False, message=said)
+    return Check(f"key of {model}", ok=True, message="here, or none is wanted")
 
 
-async def _model(model: str, settings: Settings) -> Finding:
+async def _model(model: str, settings: Settings) -> Check:
     params = {**settings.params, "timeout": min(settings.timeout, MODEL_TIMEOUT_S)}
     request = ModelRequest(model, (Message("user", "Say yes."),), 16, params)
     try:
-        reply = await LitellmModel().complete(request)
+        reply = await LitellmProvider().complete(request)
     except RLMError as error:
-        return Finding("model", ok=False, said=str(error))
-    return Finding("model", ok=True, said=f"{model} answered with {reply.usage.output_tokens} tokens")
+        return Check("model", ok=False, message=str(error))
+    return Check("model", ok=True, message=f"{model} answered with {reply.usage.output_tokens} tokens")

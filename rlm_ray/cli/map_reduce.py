@@ -23,7 +23,7 @@ from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import new_run_id
 
 if TYPE_CHECKING:
-    from rlm_ray.mapreduce.execute import MapReduced
+    from rlm_ray.mapreduce.execute import MapReduceResult
     from rlm_ray.mapreduce.plan import Plan
 
 Question = Annotated[
@@ -86,14 +86,14 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     yes: Yes = False,
     resume: Resume = None,
     *,
-    given: options.Given,
+    given: options.Overrides,
     as_json: options.Json = False,
 ) -> None:
     """Ask every piece of a large input the same, side by side, and put the answers together.
 
     The plan and its cost are shown on stderr before it begins; the answer is all that goes to stdout.
     """
-    with console.errors_as_exits():
+    with console.handle_errors():
         settings = options.settings_of(given)
         context = _context(paths or [], text, ident, on_error)
         plan = _planned(
@@ -139,9 +139,9 @@ def _context(paths: list[str], text: str | None, ident: str | None, on_error: st
 
 
 def _planned(settings: Settings, question: str, context: Context, **spec: object) -> Plan:
-    from rlm_ray.mapreduce.execute import planned
+    from rlm_ray.mapreduce.execute import build_plan
 
-    return planned(settings, question, context, **spec)
+    return build_plan(settings, question, context, **spec)
 
 
 def _confirmed() -> bool:
@@ -151,15 +151,15 @@ def _confirmed() -> bool:
     return typer.confirm("Begin?", default=True, err=True)
 
 
-async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) -> MapReduced:
-    from rlm_ray.mapreduce.execute import carry_out
+async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) -> MapReduceResult:
+    from rlm_ray.mapreduce.execute import execute_plan
 
     work = asyncio.current_task()
     assert work is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     try:
         with Progress(settings.limits, console=console.stderr) as progress:
-            found = await carry_out(settings, plan, context, run_id=run_id, observers=[progress])
+            found = await execute_plan(settings, plan, context, run_id=run_id, observers=[progress])
     except (RLMError, asyncio.CancelledError):
         _say_how_to_go_on(settings, run_id)
         raise
@@ -170,7 +170,7 @@ async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) ->
 
 def _say_how_to_go_on(settings: Settings, run_id: str) -> None:
     if settings.run_dir:
-        console.say(f"go on with the same command and: --resume {run_id}")
+        console.print_status(f"go on with the same command and: --resume {run_id}")
 
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
@@ -180,7 +180,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
         console.write("\n".join(plan.lines()))
 
 
-def _print(found: MapReduced, *, as_json: bool) -> None:
+def _print(found: MapReduceResult, *, as_json: bool) -> None:
     """The answer on stdout; what it took and where it is from on stderr."""
     if as_json:
         console.write(json.dumps(found.as_dict(), ensure_ascii=False))
@@ -193,15 +193,15 @@ def _print(found: MapReduced, *, as_json: bool) -> None:
         known = (
             f"{found.answered:,} of {len(found.plan.units):,} {found.plan.unit_name} were answered by then"
         )
-        console.say(f"{found.why} (stop reason: {found.stop_reason}); {known}")
+        console.print_status(f"{found.why} (stop reason: {found.stop_reason}); {known}")
 
 
 def _show(lines: Iterable[str]) -> None:
     for line in lines:
-        console.say(line)
+        console.print_status(line)
 
 
-def code_of(found: MapReduced) -> int:
+def code_of(found: MapReduceResult) -> int:
     """The exit code that tells how it ended."""
     if found.stop_reason != "answered":
         return console.LIMIT

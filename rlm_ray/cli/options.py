@@ -18,14 +18,14 @@ from rlm_ray.config import Settings, load_settings
 from rlm_ray.core.trusted_settings import destinations
 from rlm_ray.errors import ConfigError
 
-Sets = Annotated[
+SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE", help="Any other setting, such as limits.calls=500 or leaf_chars=0."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Given: TypeAlias = "dict[str, Any]"
+Overrides: TypeAlias = "dict[str, Any]"
 """What the options of a command say, by the dotted names of settings."""
 
 _OPTIONS: Mapping[str, Any] = MappingProxyType(
@@ -74,12 +74,14 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**values: Any) -> None:
-            with console.errors_as_exits():
-                options = {name: values.pop(_plain(name)) for name in chosen}
-                given = _named(values.pop("sets"), options)
+            with console.handle_errors():
+                options = {name: values.pop(_leaf_name(name)) for name in chosen}
+                given = _parse_overrides(values.pop("sets"), options)
             command(**values, given=given)
 
-        shared = [_parameter(_plain(name), _OPTIONS[name]) for name in chosen] + [_parameter("sets", Sets)]
+        shared = [_parameter(_leaf_name(name), _OPTIONS[name]) for name in chosen] + [
+            _parameter("sets", SetOption)
+        ]
         own = inspect.signature(command, eval_str=True).parameters.values()
         found = [each for one in own for each in (shared if one.name == "given" else [one])]
         vars(run).pop("__wrapped__")  # typer is to see these parameters, not the command's
@@ -90,12 +92,12 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
     return decorate
 
 
-def settings_of(given: Given) -> Settings:
+def settings_of(given: Overrides) -> Settings:
     """Settings from the file, the environment and the options of a command."""
     return load_settings(given, os.environ, Path.cwd())
 
 
-def own_destinations() -> Given:
+def own_destinations() -> Overrides:
     """Where this user's own settings send questions and keys; for a run whose record is not to say it."""
     found = destinations(asdict(settings_of({})))
     return {name: value for name, value in found.items() if name != "run_dir"}
@@ -103,15 +105,15 @@ def own_destinations() -> Given:
 
 def run_dir_of(sets: list[str] | None) -> str:
     """Where runs are recorded."""
-    return settings_of(_named(sets, {})).run_dir
+    return settings_of(_parse_overrides(sets, {})).run_dir
 
 
-def given_of(sets: list[str] | None) -> Given:
+def given_of(sets: list[str] | None) -> Overrides:
     """What `--set` says, for commands without options of their own."""
-    return _named(sets, {})
+    return _parse_overrides(sets, {})
 
 
-def _plain(name: str) -> str:
+def _leaf_name(name: str) -> str:
     return name.rpartition(".")[2]
 
 
@@ -121,8 +123,8 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     )
 
 
-def _named(sets: list[str] | None, options: Mapping[str, Any]) -> Given:
-    given: Given = {}
+def _parse_overrides(sets: list[str] | None, options: Mapping[str, Any]) -> Overrides:
+    given: Overrides = {}
     for item in sets or ():
         name, equals, value = item.partition("=")
         if not equals:

@@ -14,7 +14,7 @@ import typer
 
 from rlm_ray.cli import console, options
 from rlm_ray.errors import InputError, JournalError, RLMError
-from rlm_ray.journal.run_store import RunFolder, list_runs
+from rlm_ray.journal.run_store import RunStore, list_runs
 
 OlderThan = Annotated[
     str | None, typer.Option(metavar="AGE", help="Only what is older: 30d, 12h, 2w ...", show_default=False)
@@ -31,10 +31,14 @@ _STARTED = re.compile(r"(\d{8}-\d{6})")
 
 
 def prune_runs(
-    older_than: OlderThan = None, keep: Keep = None, *, dry_run: DryRun = False, sets: options.Sets = None
+    older_than: OlderThan = None,
+    keep: Keep = None,
+    *,
+    dry_run: DryRun = False,
+    sets: options.SetOption = None,
 ) -> None:
     """Delete the folders of old runs: their records, answers and kept inputs. A run under way stays."""
-    with console.errors_as_exits():
+    with console.handle_errors():
         if older_than is None and keep is None:
             raise InputError(
                 "runs prune", "wants --older-than AGE, --keep N or both: it deletes runs for good"
@@ -43,7 +47,7 @@ def prune_runs(
         run_dir = options.run_dir_of(sets)
         old = [run for run in (list_runs(run_dir) if run_dir else [])[keep or 0 :] if _last_at(run) <= before]
         dropped = [run for run in old if _is_dropped(run, dry_run=dry_run)]
-    console.say(
+    console.print_status(
         f"{'would delete' if dry_run else 'deleted'} {len(dropped)} of {len(old)} old runs in {run_dir}"
     )
     raise typer.Exit(console.OK if len(dropped) == len(old) else console.FAILED)
@@ -53,32 +57,32 @@ def prune_cache(folder: Folder, older_than: OlderThan = None, *, dry_run: DryRun
     """Drop the old replies of a response cache."""
     from rlm_ray.llm.response_cache import prune_replies
 
-    with console.errors_as_exits():
+    with console.handle_errors():
         if older_than is None:
             raise InputError("cache prune", "wants --older-than AGE, such as 30d; 0s for all replies")
         count = prune_replies(folder, seconds_of(older_than, "--older-than"), dry_run=dry_run)
-    console.say(f"{'would drop' if dry_run else 'dropped'} {count} replies of {folder}")
+    console.print_status(f"{'would drop' if dry_run else 'dropped'} {count} replies of {folder}")
     raise typer.Exit(console.OK)
 
 
-def _is_dropped(run: RunFolder, *, dry_run: bool) -> bool:
+def _is_dropped(run: RunStore, *, dry_run: bool) -> bool:
     """Delete one; what cannot be deleted is said, and the others go on."""
     try:
-        if (holder := run.holder()) is not None:
+        if (holder := run.current_writer()) is not None:
             raise JournalError(run.run_id, f"is under way ({holder} writes it); it stays")
         if not dry_run:
             run.delete()
     except (RLMError, OSError) as error:
-        console.say(f"{run.run_id}: not deleted: {error}")
+        console.print_status(f"{run.run_id}: not deleted: {error}")
         return False
     console.write(run.run_id)
     return True
 
 
-def _last_at(run: RunFolder) -> float:
+def _last_at(run: RunStore) -> float:
     """When it was last begun or ended, Unix time; by its name where the record cannot be read."""
     try:
-        known = [record.at for record in (run.head(), run.tail()) if record is not None]
+        known = [record.at for record in (run.first_record(), run.last_end()) if record is not None]
     except RLMError:
         known = []
     if known:

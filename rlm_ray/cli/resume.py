@@ -9,10 +9,10 @@ import typer
 
 from rlm_ray.cli import console, options, run_display
 from rlm_ray.cli.ask import Paths, context_of
-from rlm_ray.config import changed
+from rlm_ray.config import with_overrides
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.progress import Progress
-from rlm_ray.runs.resume import take_up
+from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run
 
 RunName = Annotated[
@@ -37,7 +37,7 @@ def resume(
     run: RunName,
     paths: Paths = None,
     *,
-    given: options.Given,
+    given: options.Overrides,
     trust_record: TrustRecord = False,
     as_json: options.Json = False,
 ) -> None:
@@ -46,25 +46,25 @@ def resume(
     What is on record is not paid again. Settings are those of the run but for the options given here; paths replace
     its input.
     """
-    with console.errors_as_exits():
+    with console.handle_errors():
         run_dir = options.settings_of({name: given[name] for name in given.keys() & {"run_dir"}}).run_dir
         context = context_of(paths) if paths else None
         own = options.own_destinations()
-        taken = take_up(
+        taken = prepare_resume(
             find_run(run, run_dir),
             context,
-            lambda recorded: changed(recorded, {**({} if trust_record else own), **given}),
+            lambda recorded: with_overrides(recorded, {**({} if trust_record else own), **given}),
             trust_record=trust_record,
         )
         result = taken if isinstance(taken, Result) else asyncio.run(_go_on(taken))
     run_display.print_result(result, as_json=as_json)
-    raise typer.Exit(run_display.code_of(result))
+    raise typer.Exit(run_display.exit_code_for(result))
 
 
 async def _go_on(run: Run) -> Result:
     async def start(progress: Progress) -> Run:
-        run.watch(progress)
+        run.add_observer(progress)
         await run.start()
         return run
 
-    return await run_display.result_of(start, run.settings.limits)
+    return await run_display.run_with_display(start, run.settings.limits)

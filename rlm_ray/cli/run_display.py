@@ -14,7 +14,7 @@ from rlm_ray.progress import Progress
 from rlm_ray.runs.run import Result, Run
 
 
-async def result_of(start: Callable[[Progress], Awaitable[Run]], limits: Limits) -> Result:
+async def run_with_display(start: Callable[[Progress], Awaitable[Run]], limits: Limits) -> Result:
     """Show the run until it ends; the first Ctrl-C makes it end."""
     with Progress(limits, console=console.stderr) as progress:
         run = await start(progress)
@@ -24,10 +24,12 @@ async def result_of(start: Callable[[Progress], Awaitable[Run]], limits: Limits)
         except asyncio.CancelledError:
             if not stopping.called:
                 raise
-            return run.interrupted()
+            return run.interrupted_result()
         except (ClusterError, JournalError, ModelUnavailableError, QuotaError):
-            if run.is_recorded:
-                console.say(f"what was done is on record; go on later with: rlm-ray resume {run.run_id}")
+            if run.is_resumable:
+                console.print_status(
+                    f"what was done is on record; go on later with: rlm-ray resume {run.run_id}"
+                )
             raise
 
 
@@ -46,7 +48,7 @@ class _StopOnSignal:
         if self.called:
             console.leave_at_once()
         self.called = True
-        console.say("interrupted: stopping the run (once more to leave at once)")
+        console.print_status("interrupted: stopping the run (once more to leave at once)")
         self._task = asyncio.ensure_future(self._run.stop())
 
 
@@ -58,12 +60,12 @@ def print_result(result: Result, *, as_json: bool) -> None:
         console.write(result.answer)
     if not result.answered:
         known = "nothing was known by then" if result.answer is None else "what is printed was known by then"
-        console.say(f"{result.why} (stop reason: {result.stop_reason}); {known}")
+        console.print_status(f"{result.why} (stop reason: {result.stop_reason}); {known}")
         if result.run_dir:
-            console.say(f"go on with: rlm-ray resume {result.run_id}")
+            console.print_status(f"go on with: rlm-ray resume {result.run_id}")
 
 
-def code_of(result: Result) -> int:
+def exit_code_for(result: Result) -> int:
     """The exit code that tells how a run ended."""
     if result.stop_reason == "interrupted":
         return console.INTERRUPTED

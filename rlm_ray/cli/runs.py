@@ -12,19 +12,19 @@ import typer
 
 from rlm_ray.cli import console, options
 from rlm_ray.errors import RLMError
-from rlm_ray.events.records import RunEnded, RunOpened
-from rlm_ray.journal.run_store import RunFolder, list_runs
+from rlm_ray.events.records import RunFinished, RunStarted
+from rlm_ray.journal.run_store import RunStore, list_runs
 
 UNFINISHED = "unfinished"
 HEADS = ("RUN", "STARTED", "STATE", "CALLS", "COST", "SECONDS", "QUESTION")
 _ROW = "{:<{}}  {:<16}  {:<14}  {:>7}  {:>10}  {:>8}  {}"
 
 
-def runs(context: typer.Context, sets: options.Sets = None, as_json: options.Json = False) -> None:
+def runs(context: typer.Context, sets: options.SetOption = None, as_json: options.Json = False) -> None:
     """List the runs on record, newest first; `prune` deletes old ones."""
     if context.invoked_subcommand is not None:
         return
-    with console.errors_as_exits():
+    with console.handle_errors():
         run_dir = options.run_dir_of(sets)
         found = [facts_of(folder) for folder in list_runs(run_dir)] if run_dir else []
     if as_json:
@@ -32,21 +32,21 @@ def runs(context: typer.Context, sets: options.Sets = None, as_json: options.Jso
     elif found:
         console.write("\n".join(_lines(found)))
     else:
-        console.say(f"no runs in {run_dir}" if run_dir else "no runs are kept: run_dir is empty")
+        console.print_status(f"no runs in {run_dir}" if run_dir else "no runs are kept: run_dir is empty")
     raise typer.Exit(console.OK)
 
 
-def facts_of(folder: RunFolder) -> dict[str, Any]:
+def facts_of(folder: RunStore) -> dict[str, Any]:
     """What its first and its last record tell; None where there is none yet."""
     try:
-        head, tail = folder.head(), folder.tail()
+        head, tail = folder.first_record(), folder.last_end()
     except RLMError:  # one broken journal must not hide the others; `rlm-ray view` says what is wrong with it
         return _facts(folder.run_id, "unreadable", None, None)
     state = UNFINISHED if tail is None else "error" if tail.error_kind else tail.stop_reason
     return _facts(folder.run_id, state, head, tail)
 
 
-def _facts(run_id: str, state: str, head: RunOpened | None, tail: RunEnded | None) -> dict[str, Any]:
+def _facts(run_id: str, state: str, head: RunStarted | None, tail: RunFinished | None) -> dict[str, Any]:
     total = tail.usage.get("total", {}) if tail else {}
     return {
         "run_id": run_id,

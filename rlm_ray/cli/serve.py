@@ -11,7 +11,7 @@ import typer
 from rlm_ray.cli import console, options
 
 if TYPE_CHECKING:
-    from rlm_ray.serve.launcher import Site
+    from rlm_ray.serve.launcher import LocalServer
 
 Config = Annotated[
     Path | None,
@@ -39,7 +39,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     port: Port = None,
     keys_file: KeysFile = None,
     *,
-    given: options.Given,
+    given: options.Overrides,
     new_key: NewKey = None,
     cors_origins: CorsOrigin = None,
 ) -> None:
@@ -47,16 +47,16 @@ def serve(  # noqa: PLR0913 - each is an option of the command
 
     Settings are those of the environment, rlm-ray.toml and the options here; with CONFIG, those of CONFIG.
     """
-    with console.errors_as_exits():
+    with console.handle_errors():
         if new_key is not None:
             _print_key(new_key)
             raise typer.Exit(console.OK)
         if config is not None and given:
-            console.say("error: settings stand in CONFIG; leave out the other options")
+            console.print_status("error: settings stand in CONFIG; leave out the other options")
             raise typer.Exit(console.USAGE)
-        from rlm_ray.serve.launcher import read_site, serve_until_stopped
+        from rlm_ray.serve.launcher import load_serve_config, serve_forever
 
-        site = read_site(config) if config is not None else _site(given)
+        site = load_serve_config(config) if config is not None else _site(given)
         site = replace(site, host=host or site.host, port=port or site.port)
         if keys_file is not None:
             site = replace(
@@ -64,23 +64,23 @@ def serve(  # noqa: PLR0913 - each is an option of the command
             )
         if cors_origins:
             site = replace(site, args=site.args.model_copy(update={"cors_origins": cors_origins}))
-        console.say(f"starting at {site.url}")
-        serve_until_stopped(site, lambda: console.say("ready (stop with Ctrl-C)"))
+        console.print_status(f"starting at {site.url}")
+        serve_forever(site, lambda: console.print_status("ready (stop with Ctrl-C)"))
     raise typer.Exit(console.OK)
 
 
-def _site(given: options.Given) -> Site:
-    from rlm_ray.serve.config import AppArgs
-    from rlm_ray.serve.launcher import Site
+def _site(given: options.Overrides) -> LocalServer:
+    from rlm_ray.serve.config import ServerConfig
+    from rlm_ray.serve.launcher import LocalServer
 
     table = asdict(options.settings_of(given))
     run_dir = table.pop("run_dir")
-    return Site(AppArgs(run_dir=run_dir, settings=table))
+    return LocalServer(ServerConfig(run_dir=run_dir, settings=table))
 
 
 def _print_key(name: str) -> None:
-    from rlm_ray.serve.api_keys import new_key
+    from rlm_ray.serve.api_keys import generate_key
 
-    key, entry = new_key(name)
-    console.say(f"The key, shown only now:\n{key}\nIts entry under `keys:` in the file:")
+    key, entry = generate_key(name)
+    console.print_status(f"The key, shown only now:\n{key}\nIts entry under `keys:` in the file:")
     console.write(entry.rstrip("\n"))

@@ -20,17 +20,21 @@ AllVersions = Annotated[
 ]
 
 
-def shutdown(*, force: Force = False, all_versions: AllVersions = False, sets: options.Sets = None) -> None:
+def shutdown(
+    *, force: Force = False, all_versions: AllVersions = False, sets: options.SetOption = None
+) -> None:
     """End the admission, journals, caches and desks that rlm_ray keeps on a running cluster.
 
     Refused while runs are under way. The next run starts them again.
     """
-    with console.errors_as_exits():
+    with console.handle_errors():
         from rlm_ray.cluster.services.detached_actor import end_lasting_actors
 
         address = options.settings_of(options.given_of(sets)).cluster.address
         ended = asyncio.run(end_lasting_actors(address, force=force, all_versions=all_versions))
         for name in ended:
             console.write(name)
-        console.say(f"ended {len(ended)} lasting actors" if ended else "there are no lasting actors to end")
+        console.print_status(
+            f"ended {len(ended)} lasting actors" if ended else "there are no lasting actors to end"
+        )
     raise typer.Exit(console.OK)

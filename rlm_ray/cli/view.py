@@ -13,7 +13,7 @@ import typer
 
 from rlm_ray.cli import console, options
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.events.records import Record, RunOpened
+from rlm_ray.events.records import Record, RunStarted
 from rlm_ray.util.private_files import write_private
 
 Run = Annotated[
@@ -46,10 +46,10 @@ def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
     export: Export = None,
     endpoint: Endpoint = None,
     open_it: Open = False,
-    sets: options.Sets = None,
+    sets: options.SetOption = None,
 ) -> None:
     """Write a run as one HTML file that needs nothing else, and print its path."""
-    with console.errors_as_exits():
+    with console.handle_errors():
         _check(export, endpoint, compare, open_it=open_it)
         run_dir = options.run_dir_of(sets)
         records = records_of(run, run_dir)
@@ -76,7 +76,7 @@ def records_of(run: str, run_dir: str) -> list[Record]:
     folder = find_run(run, run_dir)
     records = folder.records()
     for warning in folder.warnings:
-        console.say(f"warning: {warning}")
+        console.print_status(f"warning: {warning}")
     return records
 
 
@@ -95,7 +95,7 @@ def _check(export: str | None, endpoint: str | None, compare: str | None, *, ope
 def _page(records: Sequence[Record], out: Path | None, other: Sequence[Record] | None) -> Path:
     from rlm_ray.report import make_report
 
-    opened = next((record for record in records if isinstance(record, RunOpened)), None)
+    opened = next((record for record in records if isinstance(record, RunStarted)), None)
     path = out or Path(f"{_file_name(opened.run_id) if opened else 'run'}.html")
     _write(path, make_report(records, other=other).encode())
     return path
@@ -126,7 +126,7 @@ def _export(records: Sequence[Record], form: str, out: Path | None) -> None:
 def _send(records: Sequence[Record], endpoint: str) -> None:
     from rlm_ray.report.export.formats import send_otlp
 
-    console.say(f"{send_otlp(records, endpoint):,} spans sent to {endpoint}")
+    console.print_status(f"{send_otlp(records, endpoint):,} spans sent to {endpoint}")
 
 
 def _write(path: Path, data: bytes) -> None:

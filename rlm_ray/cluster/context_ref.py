@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from rlm_ray.core.context import Context, ContextInfo, Docs, Part, Span, make_context
+from rlm_ray.core.context import ByteRange, Context, ContextInfo, ContextPart, DocumentRange, make_context
 from rlm_ray.errors import ContextLostError
 
 INLINE_BYTES = 64 * 1024
@@ -24,7 +24,7 @@ Index = tuple["array[int] | None", "tuple[str, ...] | None"]
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class ContextRef:
     """A context, or a piece of one, that any process of the cluster can open."""
 
     data: Any
@@ -33,34 +33,34 @@ class Parcel:
     """Document offsets and ids, or the `ObjectRef` of them."""
     info: ContextInfo
     key: str
-    pieces: tuple[Span | Docs, ...] = ()
+    slices: tuple[ByteRange | DocumentRange, ...] = ()
     """Cut out one after the other."""
     origin: int | None = None
     """As `Context.origin`, of the whole."""
 
-    def piece(self, part: Span | Docs) -> Parcel:
-        return replace(self, pieces=(*self.pieces, part))
+    def slice(self, part: ByteRange | DocumentRange) -> ContextRef:
+        return replace(self, slices=(*self.slices, part))
 
 
-def pack(context: Context) -> Parcel:
+def put_context(context: Context) -> ContextRef:
     """Put a context where the whole cluster can read it. Copies a large one into the object store, once."""
     index: Index = (context.offsets, context.ids)
     key = context.key or uuid.uuid4().hex
     if context.nbytes <= INLINE_BYTES:
-        return Parcel(bytes(context.data), index, context.info, key, origin=context.origin)
+        return ContextRef(bytes(context.data), index, context.info, key, origin=context.root_offset)
     flat = np.frombuffer(context.data, dtype=np.uint8)
     stored_index = ray.put(index) if context.info.documents > 1_000 else index
-    return Parcel(ray.put(flat), stored_index, context.info, key, origin=context.origin)
+    return ContextRef(ray.put(flat), stored_index, context.info, key, origin=context.root_offset)
 
 
-def pack_part(parent: Parcel, part: Part) -> Parcel:
+def ref_of_part(parent: ContextRef, part: ContextPart) -> ContextRef:
     """The parcel of a sub-call's context: by reference where it is a piece of the parent's."""
-    if isinstance(part, Span | Docs):
-        return parent.piece(part)
-    return pack(make_context(part))
+    if isinstance(part, ByteRange | DocumentRange):
+        return parent.slice(part)
+    return put_context(make_context(part))
 
 
-async def unpack(parcel: Parcel) -> Context:
+async def get_context(parcel: ContextRef) -> Context:
     """The context of a parcel; large data is mapped, not copied. Raises `ContextLostError`."""
     try:
         data = await parcel.data if isinstance(parcel.data, ray.ObjectRef) else parcel.data
@@ -68,6 +68,6 @@ async def unpack(parcel: Parcel) -> Context:
     except ray.exceptions.ObjectLostError as error:
         raise ContextLostError("the object store lost the context of the session") from error
     context = Context(data, parcel.info, offsets, ids, parcel.key, parcel.origin)
-    for piece in parcel.pieces:
-        context = context.part(piece)
+    for piece in parcel.slices:
+        context = context.slice(piece)
     return context

@@ -21,25 +21,25 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import ray
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.cluster.context_ref import Parcel, pack
+from rlm_ray.cluster.context_ref import ContextRef, put_context
 from rlm_ray.cluster.environment import provider_environment
-from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
-from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, Pool, most_actors
-from rlm_ray.cluster.ray_calls import ACTOR_GONE, first_line, owned
+from rlm_ray.cluster.messages import LeafCallBatch, RunContext, SessionSpec
+from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, Pool, max_actors
+from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, first_line
 from rlm_ray.cluster.ray_init import connect_ray
-from rlm_ray.cluster.ray_thread import RayThread, ray_thread
-from rlm_ray.cluster.services.admission import RemoteAdmission, admission_actor
-from rlm_ray.cluster.services.detached_actor import check_version, here
-from rlm_ray.cluster.services.journal import RemoteJournal
+from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
+from rlm_ray.cluster.services.admission import AdmissionStub, admission_actor
+from rlm_ray.cluster.services.detached_actor import check_version, node_affinity
+from rlm_ray.cluster.services.journal import JournalStub
 from rlm_ray.cluster.slots import share
 from rlm_ray.cluster.subcalls.leaf_calls import TOP_UP_S
 from rlm_ray.config import Cluster
 from rlm_ray.core.context import Context
-from rlm_ray.core.repl_types import Outcome
+from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ActorLostError, ClusterError, RLMError
 from rlm_ray.journal.client import JournalClient
-from rlm_ray.session.session import Completion
+from rlm_ray.session.session import SessionResult
 
 _log = logging.getLogger(__name__)
 
@@ -55,19 +55,19 @@ LEAF_ATTEMPTS = 3
 
 
 def _on_ray_thread(
-    method: Callable[Concatenate[Engine, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Engine, P], Coroutine[Any, Any, T]]:
+    method: Callable[Concatenate[ClusterDriver, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[ClusterDriver, P], Coroutine[Any, Any, T]]:
     """Run a method of the engine on the thread of its connection, whichever loop it is called from."""
 
     @wraps(method)
-    async def call(engine: Engine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(engine: ClusterDriver, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await engine._thread.run(method(engine, *args, **kwargs))  # noqa: SLF001 - a part of the class
 
     return call
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Slot:
     """The right to run one root session in one actor."""
 
     name: str
@@ -75,94 +75,94 @@ class Seat:
     lease: str
 
 
-class Engine:
+class ClusterDriver:
     """Runs root sessions in the pool of the cluster this process is connected to."""
 
     def __init__(self, handle: PoolHandle, thread: RayThread) -> None:
         self._handle = handle
         self._pool = handle.actor
         self._thread = thread
-        self.remote_journal = thread.kept("remote journal", RemoteJournal)
-        self.journal = thread.kept("journal", self._journal_client)
-        self._admission = thread.kept("admission", RemoteAdmission)
+        self.remote_journal = thread.get_or_create("remote journal", JournalStub)
+        self.journal = thread.get_or_create("journal", self._journal_client)
+        self._admission = thread.get_or_create("admission", AdmissionStub)
         self._calls: Counter[str] = Counter()
         """Plain calls under way from here, by actor."""
 
     @classmethod
-    async def connect(cls, cluster: Cluster) -> Engine:
+    async def connect(cls, cluster: Cluster) -> ClusterDriver:
         """Connect, starting Ray and the pool where there is none. Takes seconds the first time."""
-        thread = ray_thread()
+        thread = current_ray_thread()
         return await thread.run(cls._connect(cluster, thread))
 
     @classmethod
-    async def _connect(cls, cluster: Cluster, thread: RayThread) -> Engine:
+    async def _connect(cls, cluster: Cluster, thread: RayThread) -> ClusterDriver:
         connect_ray(cluster.address)  # without an await: those who connect at once do it one by one
-        thread.connected()
-        handle = thread.kept("pool", lambda: _pool(cluster))
+        thread.bind_connection()
+        handle = thread.get_or_create("pool", lambda: _pool(cluster))
         handle.configure(cluster)
         return cls(handle, thread)
 
     def _journal_client(self) -> JournalClient:
         return JournalClient(f"driver-{secrets.token_hex(4)}", self.remote_journal)
 
-    async def carry_out(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_on_ray_thread(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it on the thread of the connection; cancelling this cancels it."""
         return await self._thread.run(work)
 
     @_on_ray_thread
-    async def take_seat(self, per_actor: int) -> Seat:
+    async def acquire_slot(self, per_actor: int) -> Slot:
         """A seat for a root session; waits in line for one."""
         await self._handle.refresh_environment()
         try:
             async with self._noticing():
-                leased = await owned(
-                    self._pool.seat.remote(per_actor), lambda late: self._release(Seat(*late))
+                leased = await await_or_cancel(
+                    self._pool.acquire_root_slot.remote(per_actor), lambda late: self._release(Slot(*late))
                 )
         except ray.exceptions.RayTaskError as error:
-            raise _unwrapped(error) from error
-        except ACTOR_GONE as error:
-            self._thread.drop("pool")
+            raise _unwrap_task_error(error) from error
+        except ACTOR_DIED_ERRORS as error:
+            self._thread.evict("pool")
             raise ActorLostError("the pool of session actors was lost") from error
-        return Seat(*leased)
+        return Slot(*leased)
 
     @_on_ray_thread
-    async def leave_seat(self, seat: Seat) -> None:
+    async def release_slot(self, seat: Slot) -> None:
         """Give the seat back."""
         self._release(seat)
 
     @_on_ray_thread
-    async def pack(self, context: Context) -> Parcel:
+    async def pack(self, context: Context) -> ContextRef:
         """Put a context where the whole cluster can read it."""
-        return pack(context)
+        return put_context(context)
 
     @_on_ray_thread
-    async def run(self, seat: Seat, spec: SessionSpec) -> Completion:
+    async def run(self, seat: Slot, spec: SessionSpec) -> SessionResult:
         """Run a root session. Cancelling this cancels the whole tree."""
         try:
-            result = await owned(seat.handle.run.remote(spec))
-        except ACTOR_GONE as error:
-            self._pool.lost.remote(seat.name)
+            result = await await_or_cancel(seat.handle.run.remote(spec))
+        except ACTOR_DIED_ERRORS as error:
+            self._pool.on_actor_died.remote(seat.name)
             raise ActorLostError(f"the actor of the root session died: {first_line(error)}") from error
         except ray.exceptions.RayTaskError as error:
-            raise _unwrapped(error) from error
+            raise _unwrap_task_error(error) from error
         if isinstance(result, RLMError):
             raise result
-        completion: Completion = result
+        completion: SessionResult = result
         return completion
 
     @_on_ray_thread
-    async def stop(self, seat: Seat, run_id: str, reason: str, why: str) -> bool:
+    async def stop(self, seat: Slot, run_id: str, reason: str, why: str) -> bool:
         """End a run early; its root then gives what it knows."""
         return bool(await seat.handle.stop.remote(run_id, reason, why))
 
     @_on_ray_thread
-    async def leaves(self, batch: LeafBatch, beside: int = 0) -> list[Outcome]:
+    async def run_leaf_calls(self, batch: LeafCallBatch, beside: int = 0) -> list[SubCallOutcome]:
         """Make plain calls in one of the actors, side by side; outcomes in order.
 
         `beside`: how many others are under way, so that the pool grows with all of them.
         """
         for _ in range(LEAF_ATTEMPTS):
-            actors = await self._pool.peers.remote(len(batch.leaves) + beside)
+            actors = await self._pool.workers.remote(len(batch.leaves) + beside)
             if not actors:
                 await self.grow_to(1)
                 continue
@@ -170,12 +170,14 @@ class Engine:
             name = min(actors, key=self._calls.__getitem__)
             self._calls[name] += len(batch.leaves)
             try:
-                outcomes: list[Outcome] = await owned(actors[name].leaves.remote(batch))
-            except ACTOR_GONE:
-                await self._pool.lost.remote(name)
+                outcomes: list[SubCallOutcome] = await await_or_cancel(
+                    actors[name].run_leaf_calls.remote(batch)
+                )
+            except ACTOR_DIED_ERRORS:
+                await self._pool.on_actor_died.remote(name)
                 batch = replace(batch, replays=True)
             except ray.exceptions.RayTaskError as error:
-                raise _unwrapped(error) from error
+                raise _unwrap_task_error(error) from error
             else:
                 return outcomes
             finally:
@@ -183,9 +185,9 @@ class Engine:
         raise ActorLostError("the actors of plain calls died again and again; they may need more memory")
 
     @_on_ray_thread
-    async def open_run(self, run: RunTag) -> None:
+    async def open_run(self, run: RunContext) -> None:
         """Tell the admission of a run whose root is not in an actor."""
-        await self._admission.open_run(run.terms())
+        await self._admission.open_run(run.policy())
 
     @_on_ray_thread
     async def hold_run(self, run_id: str) -> None:
@@ -205,9 +207,9 @@ class Engine:
                 return await self._admission.usage(run_id)
         return RunUsage()
 
-    def actors(self, cluster: Cluster) -> int:
+    def max_actors(self, cluster: Cluster) -> int:
         """How many session actors the cluster has room for."""
-        return most_actors(cluster)
+        return max_actors(cluster)
 
     @_on_ray_thread
     async def status(self, run_id: str) -> RunStatus | None:
@@ -219,15 +221,15 @@ class Engine:
         """Have so many actors warm, as far as the cluster allows."""
         try:
             async with self._noticing():
-                await self._pool.grow_to.remote(actors)
+                await self._pool.scale_to.remote(actors)
         except ray.exceptions.RayTaskError as error:
-            raise _unwrapped(error) from error
+            raise _unwrap_task_error(error) from error
 
     @_on_ray_thread
-    async def census(self) -> dict[str, dict[str, Any]]:
+    async def stats(self) -> dict[str, dict[str, Any]]:
         """What is alive in each actor that answers."""
         handles = await self._pool.handles.remote()
-        asked = (handle.census.remote() for handle in handles.values())
+        asked = (handle.stats.remote() for handle in handles.values())
         counts = await asyncio.gather(*asked, return_exceptions=True)
         return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
 
@@ -238,7 +240,7 @@ class Engine:
             if min(self._calls[name] for name in actors) < most:
                 break
             await asyncio.sleep(TOP_UP_S)
-            actors = await self._pool.peers.remote(0) or actors
+            actors = await self._pool.workers.remote(0) or actors
         return actors
 
     @asynccontextmanager
@@ -257,7 +259,7 @@ class Engine:
             self._handle.noticed_at = time.monotonic()
             _log.warning("%s", why)
 
-    def _release(self, seat: Seat) -> None:
+    def _release(self, seat: Slot) -> None:
         self._pool.release.remote([seat.name], seat.lease)
 
 
@@ -266,7 +268,7 @@ def _pool(cluster: Cluster) -> PoolHandle:
     return PoolHandle(cluster)
 
 
-def _unwrapped(error: Any) -> RLMError:
+def _unwrap_task_error(error: Any) -> RLMError:
     cause = error.cause
     if isinstance(cause, RLMError):
         return cause
@@ -293,7 +295,7 @@ class PoolHandle:
             "num_cpus": 0,
             "max_concurrency": 100_000,
             # it dies with this process; no other node's loss should take it
-            "scheduling_strategy": here(soft=False),
+            "scheduling_strategy": node_affinity(soft=False),
         }
         self.actor = ray.remote(Pool).options(**options).remote(cluster)
         self.actor.set_environment.remote(self._environment)

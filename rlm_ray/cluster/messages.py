@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from rlm_ray.admission.protocol import RunTerms
-from rlm_ray.cluster.context_ref import Parcel
+from rlm_ray.admission.protocol import RunPolicy
+from rlm_ray.cluster.context_ref import ContextRef
 from rlm_ray.cluster.services.response_cache import remote_cache
 from rlm_ray.config import Settings
 from rlm_ray.core.budget import Amount
-from rlm_ray.core.context import Part
+from rlm_ray.core.context import ContextPart
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.recorder import Scribe
-from rlm_ray.llm.gateway import Caller
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.gateway import CallContext
 from rlm_ray.util.deadline import Deadline
 
 
 @dataclass(frozen=True, slots=True)
-class RunTag:
+class RunContext:
     """What every message of a run carries."""
 
     run_id: str
@@ -33,30 +33,30 @@ class RunTag:
     """An earlier life of the run is on record."""
     spent: Amount = field(default_factory=Amount)
     """Of the budget, by earlier lives."""
-    trunk: int = 0
+    root_path_length: int = 0
     """How many places of a path are above the first session: 1 for a job, whose rows are sessions of depth 0."""
     context_key: str = ""
     """Set where the context is not that of the earlier life; answers about it are not used again then."""
 
     def depth(self, path: tuple[int, ...]) -> int:
         """Of the recursion: 0 for a session that a user asked for."""
-        return len(path) - self.trunk
+        return len(path) - self.root_path_length
 
     @property
     def deadline(self) -> Deadline | None:
         """When its time is over."""
         return Deadline.of(self.started, self.settings.limits)
 
-    def terms(self) -> RunTerms:
+    def policy(self) -> RunPolicy:
         """What the admission is told of the run."""
         settings = self.settings
-        return RunTerms(
+        return RunPolicy(
             self.run_id,
             settings.limits,
             settings.rates,
             tenant=settings.tenant,
             weight=settings.weight,
-            interactive=not self.trunk,
+            interactive=not self.root_path_length,
             age_s=time.time() - self.started,
             spent=self.spent,
         )
@@ -66,13 +66,13 @@ class RunTag:
         model, params = self.settings.model_at(self.depth(path))
         return ModelRequest(model, leaf_messages(query, text), self.settings.max_tokens, params)
 
-    def caller(self, scribe: Scribe) -> Caller:
+    def caller(self, scribe: NullRecorder) -> CallContext:
         settings = self.settings
-        return Caller(
+        return CallContext(
             run_id=self.run_id,
             scribe=scribe,
-            trunk=self.trunk,
-            started=self.started,
+            root_path_length=self.root_path_length,
+            started_at=self.started,
             attempts=settings.attempts,
             limits=settings.limits,
             rates=settings.rates,
@@ -85,13 +85,13 @@ class RunTag:
 class SessionSpec:
     """A session to run."""
 
-    run: RunTag
+    run: RunContext
     path: tuple[int, ...]
     """The ordinals of the sub-calls that lead here from the root; empty for the root."""
     parent: str
     """The actor that sent it out; empty for the root."""
     query: str
-    context: Parcel
+    context: ContextRef
     attempt: int = 1
     """2 and more: the actors it was sent to before died, or the run is taken up again."""
     follow_ups: tuple[str, ...] = ()
@@ -117,23 +117,23 @@ class SessionSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class LeafCall:
     """One plain model call."""
 
     ordinal: int
     query: str
-    part: Part
+    part: ContextPart
 
 
 @dataclass(frozen=True, slots=True)
-class LeafBatch:
+class LeafCallBatch:
     """Plain calls of one session, to be made side by side."""
 
-    run: RunTag
+    run: RunContext
     path: tuple[int, ...]
     """Of the session that asks."""
-    leaves: tuple[Leaf, ...]
-    context: Parcel | None
+    leaves: tuple[LeafCall, ...]
+    context: ContextRef | None
     """The asking session's, where a leaf refers to it."""
     replays: bool = False
     """Some of them may be on record."""

@@ -26,8 +26,17 @@ import ray
 from ray._private import state  # the tables of the GCS; the public state API wants a dashboard
 
 from rlm_ray.cluster.ray_calls import first_line
-from rlm_ray.cluster.services.admission import RemoteAdmission
-from rlm_ray.cluster.slots import ROOT, SESSIONS_TARGET, Outlook, Room, Seats, growth, room, share
+from rlm_ray.cluster.services.admission import AdmissionStub
+from rlm_ray.cluster.slots import (
+    ROOT_LEASE_PREFIX,
+    SESSIONS_TARGET,
+    Outlook,
+    Room,
+    SlotTable,
+    growth,
+    room,
+    share,
+)
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 
@@ -35,10 +44,10 @@ LEAVES_PER_ACTOR = 32
 """A map of more plain calls than this for each actor asks for one actor more."""
 START_TIMEOUT_S = 120.0
 START_ATTEMPTS = 3
-JANITOR_S = 1.0
+SCALE_DOWN_INTERVAL_S = 1.0
 RETIRE_S = 30.0
 """How long an idle actor may take to end by itself."""
-ELSEWHERE_S = 0.05
+REMOTE_SLOT_POLL_S = 0.05
 """How often is looked for a free seat that must not be at home."""
 PATIENCE_S = 10.0
 """How long that is waited for: about as long as an actor takes to start, where there is room for one."""
@@ -62,15 +71,15 @@ class Pool:
         self._cluster = cluster
         self._environment: dict[str, str] = {}
         self._has_environment = asyncio.Event()
-        self._seats = Seats()
+        self._seats = SlotTable()
         self._handles: dict[str, Any] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[tuple[int, str, asyncio.Future[str]]] = deque()
         self._numbers, self._roots = itertools.count(), itertools.count()
         self._name = f"session-actor-{secrets.token_hex(3)}"
         """Unique in the cluster: the admission knows its holders of permits by the names of their actors."""
-        self._admission = RemoteAdmission()
-        self._janitor: asyncio.Task[None] | None = None
+        self._admission = AdmissionStub()
+        self._scale_down_task: asyncio.Task[None] | None = None
         self._failed_starts = 0
         self._why_none = ""
         """Why the last actor that was to start did not."""
@@ -89,7 +98,7 @@ class Pool:
         self._cluster = cluster
         self._start_janitor()
         with contextlib.suppress(ClusterError):  # whoever needs an actor is told
-            await self.grow_to(cluster.min_actors)
+            await self.scale_to(cluster.min_actors)
 
     async def set_environment(self, environment: dict[str, str]) -> None:
         """The driver's provider keys changed; every actor is told."""
@@ -107,22 +116,22 @@ class Pool:
         """How many seats are taken, by actor."""
         return {actor: self._seats.taken(actor) for actor in self._seats.actors}
 
-    async def seat(self, per_actor: int) -> tuple[str, Any, str]:
+    async def acquire_root_slot(self, per_actor: int) -> tuple[str, Any, str]:
         """A seat for a root session: its actor, that one's handle, and the name of the lease.
 
         Waits for one. Raises `ClusterError` if no actor can be started.
         """
-        lease = f"{ROOT}{next(self._roots)}"
+        lease = f"{ROOT_LEASE_PREFIX}{next(self._roots)}"
         self._spread(self._sessions(1), per_actor)
         leased = self._seats.lease(1, self._most_each(self._sessions(1), per_actor), lease)
         if not leased:
             self._grow(len(self._waiting) + 1, per_actor)
             place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self._waiting.append((per_actor, lease, place))
-            leased = [await self._given(lease, place)]
+            leased = [await self._await_slot(lease, place)]
         return leased[0], self._handles[leased[0]], lease
 
-    async def lease(
+    async def lease_slots(
         self, wanted: int, per_actor: int, lessee: str, *, waiting: bool = False
     ) -> tuple[dict[str, tuple[int, Any]], Outlook]:
         """Up to `wanted` seats now: by actor id, how many and its handle; and what may be expected.
@@ -131,18 +140,18 @@ class Pool:
         one seat at least: in the parent's own actor where there is no other.
         """
         if waiting:
-            self._seats.stand_up(lessee)
-            self._seat_the_waiting()
+            self._seats.mark_waiting(lessee)
+            self._serve_queue()
         self._spread(self._sessions(wanted), per_actor)
         leased = self._seats.lease(wanted, self._most_each(self._sessions(wanted), per_actor), lessee)
         if len(leased) < wanted:
             self._grow(wanted - len(leased), per_actor)
         if waiting and not leased:
-            leased = self._seats.lease_at_home(lessee)
+            leased = self._seats.overcommit_local(lessee)
         seats = {actor: (leased.count(actor), self._handles.get(actor)) for actor in dict.fromkeys(leased)}
         return seats, self._outlook()
 
-    async def lease_elsewhere(self, per_actor: int, lessee: str) -> tuple[str, Any]:
+    async def lease_remote_slot(self, per_actor: int, lessee: str) -> tuple[str, Any]:
         """A seat in another actor than the lessee's own, for work that may bring an actor down; waits for one.
 
         Where there is no other to be had, it is a seat at home after all.
@@ -155,35 +164,35 @@ class Pool:
             self._grow(1, per_actor)
             if not self._starting and not self._handles.keys() - {lessee}:
                 break
-            await asyncio.sleep(ELSEWHERE_S)
-        return self._seats.lease_at_home(lessee)[0], self._handles.get(lessee)
+            await asyncio.sleep(REMOTE_SLOT_POLL_S)
+        return self._seats.overcommit_local(lessee)[0], self._handles.get(lessee)
 
     async def release(self, seats: list[str], lessee: str) -> None:
         """Give seats back. Said twice of a root's seat, it counts once."""
         now = time.monotonic()
         for actor in seats:
             self._seats.release(actor, lessee, now)
-        self._seat_the_waiting()
+        self._serve_queue()
         if self._sessions(0) <= SESSIONS_TARGET * len(self._handles):
             self._crowded_since = None
 
-    async def resume(self, actor: str) -> None:
+    async def reacquire_slot(self, actor: str) -> None:
         """A parent of this actor has its children's answers and takes its seat again."""
-        self._seats.sit_down(actor)
+        self._seats.mark_running(actor)
 
-    async def peers(self, leaves: int) -> dict[str, Any]:
+    async def workers(self, leaves: int) -> dict[str, Any]:
         """All actors, for a map of so many plain calls; grows the pool if that is many."""
         self._start_actors(leaves, LEAVES_PER_ACTOR, lasting=True)
         now = time.monotonic()
         for actor in self._handles:
-            self._seats.touch(actor, now)
+            self._seats.mark_used(actor, now)
         return dict(self._handles)
 
     async def outlook(self) -> Outlook:
         """How many actors there are, and how many are on their way that work should be held back for."""
         return self._outlook()
 
-    async def lost(self, actor: str) -> None:
+    async def on_actor_died(self, actor: str) -> None:
         """This actor is dead: its permits and leases come back, and the sessions it had sent out are cancelled."""
         if self._handles.pop(actor, None) is None:
             return
@@ -191,18 +200,18 @@ class Pool:
         self._nodes.pop(actor, None)
         self._seats.remove(actor, time.monotonic())
         for handle in self._handles.values():
-            handle.cancel_children_of.remote(actor)
+            handle.cancel_orphans.remote(actor)
         if self._waiting:
-            self._seat_the_waiting()
+            self._serve_queue()
             self._grow(len(self._waiting), self._waiting[0][0])
         await self._admission.forget_holder(actor)
 
-    async def grow_to(self, actors: int) -> None:
+    async def scale_to(self, actors: int) -> None:
         """Start actors until there are so many (or as many as may be), and wait until they are ready.
 
         Raises `ClusterError` where none is at work in the end.
         """
-        for _ in range(min(actors - len(self._handles) - len(self._starting), self._room())):
+        for _ in range(min(actors - len(self._handles) - len(self._starting), self._headroom())):
             self._start_actor()
         while self._starting and len(self._handles) < actors:
             await asyncio.wait(list(self._starting.values()), return_when=asyncio.FIRST_COMPLETED)
@@ -217,7 +226,7 @@ class Pool:
         held = await asyncio.to_thread(cpu_holders, needed)
         return held and f"waiting for a session actor, which needs {needed:g} CPU: {held}"
 
-    async def _given(self, lease: str, place: asyncio.Future[str]) -> str:
+    async def _await_slot(self, lease: str, place: asyncio.Future[str]) -> str:
         try:
             return await place
         except asyncio.CancelledError:
@@ -225,7 +234,7 @@ class Pool:
                 await self.release([place.result()], lease)  # it came too late for whoever waited
             raise
 
-    def _seat_the_waiting(self) -> None:
+    def _serve_queue(self) -> None:
         while self._waiting:
             per_actor, lease, place = self._waiting[0]
             if place.done():
@@ -238,7 +247,7 @@ class Pool:
             place.set_result(leased[0])
 
     def _grow(self, seats: int, per_actor: int) -> None:
-        for _ in range(min(-(-seats // per_actor) - len(self._starting), self._room())):
+        for _ in range(min(-(-seats // per_actor) - len(self._starting), self._headroom())):
             self._start_actor()
 
     def _sessions(self, more: int) -> int:
@@ -269,7 +278,7 @@ class Pool:
         if started and found.new_nodes:
             self._growing_since = time.monotonic()
             held_s = HELD_STARTS * self._start_s
-            asyncio.get_running_loop().call_later(held_s + LOOK_S, self._seat_the_waiting)
+            asyncio.get_running_loop().call_later(held_s + LOOK_S, self._serve_queue)
 
     def _outlook(self) -> Outlook:
         grown_s = time.monotonic() - self._growing_since
@@ -286,7 +295,7 @@ class Pool:
 
     def _free_room(self) -> Room:
         if time.monotonic() - self._looked >= LOOK_S:
-            self._most, self._free_cpus = most_actors(self._cluster), free_cpus()
+            self._most, self._free_cpus = max_actors(self._cluster), free_cpus()
             self._looked = time.monotonic()
         most = self._most - len(self._handles) - len(self._starting)
         if most <= 0:
@@ -294,19 +303,19 @@ class Pool:
         nodes = set(self._nodes.values())
         return room(self._free_cpus, nodes, self._cluster.cpus_per_actor, len(self._starting), most)
 
-    def _room(self) -> int:
-        return most_actors(self._cluster) - len(self._handles) - len(self._starting)
+    def _headroom(self) -> int:
+        return max_actors(self._cluster) - len(self._handles) - len(self._starting)
 
     def _start_actor(self) -> None:
         actor = f"{self._name}-{next(self._numbers)}"
         self._starting[actor] = asyncio.ensure_future(self._start(actor))
 
     async def _start(self, actor: str) -> None:
-        from rlm_ray.cluster.session_actor import SessionHost
+        from rlm_ray.cluster.session_actor import SessionActor
 
         await self._has_environment.wait()
         handle = (
-            ray.remote(SessionHost)
+            ray.remote(SessionActor)
             .options(
                 num_cpus=self._cluster.cpus_per_actor, scheduling_strategy="SPREAD", max_concurrency=100_000
             )
@@ -318,7 +327,7 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             ray.kill(handle)
             self._starting.pop(actor)
-            self._not_started(error)
+            self._on_start_failed(error)
             return
         self._failed_starts, self._start_s = 0, time.monotonic() - started
         self._starting.pop(actor)
@@ -326,19 +335,19 @@ class Pool:
         if environment is not self._environment:
             handle.set_environment.remote(self._environment)
         self._seats.add(actor, time.monotonic())
-        self._watches[actor] = asyncio.ensure_future(self._watch(actor, handle))
-        self._seat_the_waiting()
+        self._watches[actor] = asyncio.ensure_future(self._watch_death(actor, handle))
+        self._serve_queue()
 
-    async def _watch(self, actor: str, handle: Any) -> None:
+    async def _watch_death(self, actor: str, handle: Any) -> None:
         """Hear of the actor's death when it happens, and not when somebody next needs it."""
         try:
-            await handle.live.remote()
+            await handle.wait_forever.remote()
         except ray.exceptions.RayError:
-            await self.lost(actor)
+            await self.on_actor_died(actor)
         finally:
             self._watches.pop(actor, None)
 
-    def _not_started(self, error: Exception) -> None:
+    def _on_start_failed(self, error: Exception) -> None:
         """Its node may have gone under it: try again before those who wait are told."""
         self._failed_starts += 1
         if self._failed_starts < START_ATTEMPTS and not isinstance(error, TimeoutError):
@@ -346,10 +355,10 @@ class Pool:
             return
         self._failed_starts = 0
         self._why_none = _why_not_started(error)
-        self._tell_the_waiting(self._why_none)
-        self._seat_the_waiting()  # those that were held back for it
+        self._fail_queue(self._why_none)
+        self._serve_queue()  # those that were held back for it
 
-    def _tell_the_waiting(self, why: str) -> None:
+    def _fail_queue(self, why: str) -> None:
         if self._handles or self._starting:
             return  # another actor will serve them
         while self._waiting:
@@ -358,12 +367,12 @@ class Pool:
                 place.set_exception(ClusterError(why))
 
     def _start_janitor(self) -> None:
-        if self._janitor is None:
-            self._janitor = asyncio.ensure_future(self._shrink())
+        if self._scale_down_task is None:
+            self._scale_down_task = asyncio.ensure_future(self._scale_down_loop())
 
-    async def _shrink(self) -> None:
+    async def _scale_down_loop(self) -> None:
         while True:
-            await asyncio.sleep(JANITOR_S)
+            await asyncio.sleep(SCALE_DOWN_INTERVAL_S)
             idle = self._seats.idle(time.monotonic(), self._cluster.idle_s)
             idle = idle[: max(0, len(self._handles) - self._cluster.min_actors)]
             await asyncio.gather(*map(self._retire, idle))
@@ -381,7 +390,7 @@ class Pool:
         if not is_retired:
             self._handles[actor], self._nodes[actor] = handle, node
             self._seats.add(actor, time.monotonic())
-            self._seat_the_waiting()
+            self._serve_queue()
             return
         ray.kill(handle)
         try:
@@ -390,7 +399,7 @@ class Pool:
             _log.warning("the permits of %s are not back yet: %s", actor, error)
 
 
-def most_actors(cluster: Cluster) -> int:
+def max_actors(cluster: Cluster) -> int:
     """How many session actors there may be: as said, or as the CPUs of the cluster allow."""
     cpus = float(ray.cluster_resources().get("CPU", 1.0))
     return max(cluster.max_actors or max(1, int(cpus / (cluster.cpus_per_actor or 1))), cluster.min_actors)

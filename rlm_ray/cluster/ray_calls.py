@@ -17,16 +17,16 @@ def _nothing(_: Any) -> None:
     return
 
 
-async def owned(ref: Any, undo: Callable[[Any], None] = _nothing) -> Any:
+async def await_or_cancel(ref: Any, undo: Callable[[Any], None] = _nothing) -> Any:
     """The reply. If the caller is cancelled, so is the call; where that comes too late, undo what it brought."""
     try:
-        return await kept(ref, undo)
+        return await await_or_undo(ref, undo)
     except asyncio.CancelledError:
         ray.cancel(ref)
         raise
 
 
-async def kept(ref: Any, undo: Callable[[Any], None]) -> Any:
+async def await_or_undo(ref: Any, undo: Callable[[Any], None]) -> Any:
     """The reply. If the caller is cancelled, the call goes on, and what it brings is undone."""
     reply = asyncio.ensure_future(ref)
     try:
@@ -41,7 +41,7 @@ def _undo(undo: Callable[[Any], None], reply: asyncio.Future[Any]) -> None:
         undo(reply.result())
 
 
-ACTOR_GONE = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
+ACTOR_DIED_ERRORS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 
 
 def first_line(error: Exception) -> str:

@@ -40,7 +40,7 @@ def connect_ray(address: str | None = None) -> None:
     """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one."""
     if ray.is_initialized():
         return
-    address = find_address(address or os.environ.get("RAY_ADDRESS", ""))
+    address = resolve_address(address or os.environ.get("RAY_ADDRESS", ""))
     if address != LOCAL:
         follow_token_mode(address)
     try:
@@ -58,21 +58,21 @@ def connect_ray(address: str | None = None) -> None:
         raise ClusterError(f"cannot use Ray at {where}: {error}") from error
 
 
-def find_address(wanted: str, folder: Path | None = None) -> str:
+def resolve_address(wanted: str, folder: Path | None = None) -> str:
     """The cluster to connect to: the one wanted, one of this user's that runs on this machine, or a new one.
 
     Ray itself tries for minutes to reach a cluster that is gone, also one whose address an earlier `ray start` left
     in its folder, and says so in its own log only.
     """
     if wanted and wanted != AUTO:
-        if not _answers(wanted):
+        if not _is_listening(wanted):
             raise ClusterError(
                 f"nothing answers at {wanted}; check RAY_ADDRESS (or cluster.address), or unset it to start Ray here"
             )
         return wanted
     folder = folder or Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
     running = running_cluster(folder)
-    if running and _answers(running):
+    if running and _is_listening(running):
         return running
     if wanted:
         why = "no Ray that you started runs on this machine; run `ray start --head`, or give the cluster's host:port"
@@ -80,7 +80,7 @@ def find_address(wanted: str, folder: Path | None = None) -> str:
     return LOCAL
 
 
-def _answers(address: str) -> bool:
+def _is_listening(address: str) -> bool:
     """Somebody listens there; an address without a port (`local`) is Ray's to find."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():

@@ -8,12 +8,12 @@ from typing import Any
 
 from ray.util import metrics
 
-from rlm_ray.events.metrics import INSTRUMENTS, Instrument, Measurement, Measures
+from rlm_ray.events.metrics import INSTRUMENTS, Instrument, Measurement, MetricsReducer
 from rlm_ray.events.records import Record
 
 TAGS = ("model", "error")
 """Few, and of few values: each combination is a series of its own."""
-LEVELS_S = 0.5
+GAUGE_INTERVAL_S = 0.5
 
 
 class RayMetrics:
@@ -21,12 +21,12 @@ class RayMetrics:
 
     def __init__(self) -> None:
         self._instruments = {name: _instrument(name, kind) for name, kind in INSTRUMENTS.items()}
-        self._levels: dict[tuple[str, str], float] = {}
+        self._gauges: dict[tuple[str, str], float] = {}
         self._showing: asyncio.TimerHandle | None = None
 
-    def of_run(self) -> Callable[[Record], None]:
+    def observer(self) -> Callable[[Record], None]:
         """Takes the measurements of one run's records."""
-        measures = Measures()
+        measures = MetricsReducer()
 
         def observe(record: Record) -> None:
             for found in measures.add(record):
@@ -48,17 +48,17 @@ class RayMetrics:
                     instrument.inc(found.value, tags)
             case _:
                 key = (found.name, tags["model"])
-                self._levels[key] = self._levels.get(key, 0.0) + found.value
+                self._gauges[key] = self._gauges.get(key, 0.0) + found.value
                 self._show_soon()
 
     def _show_soon(self) -> None:
         """A level changes twice with every call, and is looked at every few seconds."""
         if self._showing is None:
-            self._showing = asyncio.get_running_loop().call_later(LEVELS_S, self._show)
+            self._showing = asyncio.get_running_loop().call_later(GAUGE_INTERVAL_S, self._show)
 
     def _show(self) -> None:
         self._showing = None
-        for (name, model), level in self._levels.items():
+        for (name, model), level in self._gauges.items():
             self._instruments[name].set(level, {"model": model, "error": ""})
 
 

@@ -32,7 +32,7 @@ _FORKED = (
     'start processes with multiprocessing.get_context("spawn"), or use rlm_ray in the children only'
 )
 
-_choosing = threading.Lock()
+_lock = threading.Lock()
 _current: RayThread | None = None
 
 
@@ -45,7 +45,7 @@ class RayThread:
         self._job: tuple[str, str] | None = None
         self._kept: dict[str, Any] = {}
         threading.Thread(target=self._loop.run_forever, name="rlm_ray", daemon=True).start()
-        atexit.register(self._end)
+        atexit.register(self._shutdown)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it there; cancelling this cancels it. Raises `ClusterError` in a process forked from the thread's own."""
@@ -54,22 +54,22 @@ class RayThread:
             raise ClusterError(_FORKED)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
-    def kept(self, name: str, make: Callable[[], T]) -> T:
+    def get_or_create(self, name: str, make: Callable[[], T]) -> T:
         """What is made once for this connection."""
         if name not in self._kept:
             self._kept[name] = make()
         kept: T = self._kept[name]
         return kept
 
-    def drop(self, name: str) -> None:
+    def evict(self, name: str) -> None:
         """It is lost; the next who asks makes a new one."""
         self._kept.pop(name, None)
 
-    def connected(self) -> None:
+    def bind_connection(self) -> None:
         """This thread belongs to the connection of this moment."""
-        self._job = job()
+        self._job = ray_connection_id()
 
-    def _end(self) -> None:
+    def _shutdown(self) -> None:
         """The process ends: what still waits here is told."""
         if self.pid != os.getpid():
             return
@@ -77,9 +77,9 @@ class RayThread:
             asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(END_S)
 
     @property
-    def outlived(self) -> bool:
+    def is_stale(self) -> bool:
         """Its connection is over."""
-        return self._job is not None and (not ray.is_initialized() or job() != self._job)
+        return self._job is not None and (not ray.is_initialized() or ray_connection_id() != self._job)
 
 
 async def _cancel_others() -> None:
@@ -89,18 +89,18 @@ async def _cancel_others() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def ray_thread() -> RayThread:
+def current_ray_thread() -> RayThread:
     """The thread of the present connection, or of the one to come. Raises `ClusterError` in a fork of its process."""
     global _current  # noqa: PLW0603 - one for the process is the point
     if _current is not None and _current.pid != os.getpid():
         raise ClusterError(_FORKED)  # before the lock, which may have been held at the fork
-    with _choosing:
-        if _current is None or _current.outlived:
+    with _lock:
+        if _current is None or _current.is_stale:
             _current = RayThread()
         return _current
 
 
-def job() -> tuple[str, str]:
+def ray_connection_id() -> tuple[str, str]:
     """Names the present connection: a node id is never used again, a job id is."""
     context = ray.get_runtime_context()
     return context.get_node_id(), context.get_job_id()

@@ -21,24 +21,24 @@ from importlib.metadata import version
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.cluster.driver import Engine
-from rlm_ray.cluster.messages import RunTag
-from rlm_ray.cluster.services.journal import home
+from rlm_ray.cluster.driver import ClusterDriver
+from rlm_ray.cluster.messages import RunContext
+from rlm_ray.cluster.services.journal import current_node_id
 from rlm_ray.config import Settings
-from rlm_ray.core.budget import Amount, nano_usd
-from rlm_ray.core.context import Context, input_of
+from rlm_ray.core.budget import Amount, to_nano_usd
+from rlm_ray.core.context import Context, summarize
 from rlm_ray.core.llm import Message
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError
-from rlm_ray.events.records import Record, RunEnded, RunOpened, from_line
+from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
 from rlm_ray.events.usage import CANCELLED
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.recorder import Scribe
-from rlm_ray.session.session import Completion
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.session.session import SessionResult
 
-FOLLOW_S = 10.0
+LONG_POLL_S = 10.0
 """How long one wait for news lasts."""
-GATHER_S = 0.05
+READ_INTERVAL_S = 0.05
 """News of so long are read at once: who watches sees no difference, and reading them one by one costs the run."""
 DRAIN_S = 2.0
 """How long the end of a run waits until those who watch have heard all."""
@@ -69,17 +69,17 @@ class StatusObserver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunSpec:
     """A run to be carried out."""
 
     run_id: str
     settings: Settings
     query: str
     context: Context
-    table: Mapping[str, Any]
+    settings_dict: Mapping[str, Any]
     """The settings as they are written down: without secrets."""
     traceparent: str = ""
-    lives: int = 0
+    previous_attempts: int = 0
     """How many lives it has had before."""
     usage: RunUsage = field(default_factory=RunUsage)
     """Of these."""
@@ -92,17 +92,17 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class RunAttempt:
     """What a life of a run has to work with."""
 
-    tag: RunTag
-    scribe: Scribe
+    tag: RunContext
+    scribe: NullRecorder
     started: float
 
-    def ended(self, completion: Completion) -> None:
+    def ended(self, completion: SessionResult) -> None:
         """Write the end of this life down."""
-        self.scribe.put(
-            RunEnded(
+        self.scribe.append(
+            RunFinished(
                 time.time(), completion.stop_reason, completion.why, completion.answer, completion.turns,
                 time.time() - self.started, completion.usage.as_dict(),
             )
@@ -112,29 +112,29 @@ class Life:
         """It ends with an error."""
         kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
         seconds = time.time() - self.started
-        self.scribe.put(RunEnded(time.time(), "error", str(error), seconds=seconds, error_kind=kind))
+        self.scribe.append(RunFinished(time.time(), "error", str(error), seconds=seconds, error_kind=kind))
 
 
 @asynccontextmanager
-async def life_of(
-    engine: Engine, order: Order, observers: Sequence[Observer], *, trunk: int = 0
-) -> AsyncIterator[Life]:
+async def open_run_attempt(
+    engine: ClusterDriver, order: RunSpec, observers: Sequence[Observer], *, trunk: int = 0
+) -> AsyncIterator[RunAttempt]:
     """Begin a life of the run; whatever ends the block ends it. Say `ended` before, where it went well."""
-    ref, offset = await _opened(engine, order, watched=bool(observers))
-    tag = _tag(order, ref, trunk)
+    ref, offset = await _open_journal(engine, order, watched=bool(observers))
+    tag = _run_context(order, ref, trunk)
     async with (
         engine.journal.scribe(ref, order.settings) as scribe,
-        _Watching(engine, ref, offset, observers, order.run_id),
+        _RecordFeed(engine, ref, offset, observers, order.run_id),
     ):
-        life = Life(tag, scribe, tag.started)
-        given = input_of(order.context)
-        number = order.lives + 1
-        scribe.put(
-            RunOpened(
+        life = RunAttempt(tag, scribe, tag.started)
+        given = summarize(order.context)
+        number = order.previous_attempts + 1
+        scribe.append(
+            RunStarted(
                 tag.started,
                 order.run_id,
                 order.query,
-                order.table,
+                order.settings_dict,
                 given,
                 _version(),
                 order.traceparent,
@@ -149,15 +149,17 @@ async def life_of(
             raise
         finally:
             with contextlib.suppress(JournalError):  # who waited for it has been told
-                await scribe.written()
+                await scribe.flush()
 
 
-async def _opened(engine: Engine, order: Order, *, watched: bool) -> tuple[JournalRef | None, int]:
+async def _open_journal(
+    engine: ClusterDriver, order: RunSpec, *, watched: bool
+) -> tuple[JournalRef | None, int]:
     """The journal and where in it this life begins."""
     run_dir = order.settings.run_dir or (IN_MEMORY if watched else "")
     if not run_dir:
         return None, 0
-    ref = JournalRef(run_dir, order.run_id, secrets.token_hex(8), home())
+    ref = JournalRef(run_dir, order.run_id, secrets.token_hex(8), current_node_id())
     try:
         return ref, await engine.remote_journal.open(ref)
     except JournalError as error:
@@ -167,25 +169,30 @@ async def _opened(engine: Engine, order: Order, *, watched: bool) -> tuple[Journ
         return None, 0
 
 
-def _tag(order: Order, ref: JournalRef | None, trunk: int) -> RunTag:
+def _run_context(order: RunSpec, ref: JournalRef | None, trunk: int) -> RunContext:
     total = order.usage.total
-    return RunTag(
+    return RunContext(
         order.run_id,
         order.settings,
         time.time(),
         ref,
-        replays=order.lives > 0,
-        spent=Amount(nano_usd(total.cost_usd), total.tokens, total.calls),
-        trunk=trunk,
+        replays=order.previous_attempts > 0,
+        spent=Amount(to_nano_usd(total.cost_usd), total.tokens, total.calls),
+        root_path_length=trunk,
         context_key=order.context_key,
     )
 
 
-class _Watching:
+class _RecordFeed:
     """Holds the run's journal, and tells those who watch what is written there."""
 
     def __init__(
-        self, engine: Engine, ref: JournalRef | None, offset: int, observers: Sequence[Observer], run_id: str
+        self,
+        engine: ClusterDriver,
+        ref: JournalRef | None,
+        offset: int,
+        observers: Sequence[Observer],
+        run_id: str,
     ) -> None:
         self._engine, self._ref, self._offset = engine, ref, offset
         self._observers, self._run_id = observers, run_id
@@ -199,7 +206,7 @@ class _Watching:
             return
         self._tasks.append(asyncio.create_task(self._engine.remote_journal.hold(self._ref)))
         if self._observers:
-            self._following = asyncio.create_task(self._follow(self._ref))
+            self._following = asyncio.create_task(self._tail(self._ref))
             self._tasks.append(asyncio.create_task(self._tell_status()))
 
     async def __aexit__(self, *_: object) -> None:
@@ -221,21 +228,21 @@ class _Watching:
                 async with asyncio.timeout(DRAIN_S):
                     await self._following
 
-    async def _follow(self, ref: JournalRef) -> None:
+    async def _tail(self, ref: JournalRef) -> None:
         """Until the end of this life has been read."""
         offset = self._offset
-        once = Once()
+        once = RecordDeduplicator()
         while True:
-            data = await self._engine.remote_journal.read(ref, offset, FOLLOW_S)
+            data = await self._engine.remote_journal.read(ref, offset, LONG_POLL_S)
             offset += len(data)
             for line in data.splitlines():
                 record = from_line(line)
                 for observer in self._observers if once(record.id) else ():
                     _tell(observer.add, record)
-                if isinstance(record, RunEnded):
+                if isinstance(record, RunFinished):
                     return
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_S):
+                async with asyncio.timeout(READ_INTERVAL_S):
                     await self._over.wait()
 
     async def _tell_status(self) -> None:
@@ -261,7 +268,7 @@ def _tell(hear: Callable[[T], None], news: T) -> None:
         _log.warning("one that watches the run failed", exc_info=True)
 
 
-class Once:
+class RecordDeduplicator:
     """Knows how far each scribe's records have come: they are numbered, and come in their order."""
 
     def __init__(self) -> None:

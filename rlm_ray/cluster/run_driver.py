@@ -9,13 +9,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rlm_ray.cluster.driver import Engine, Seat
+from rlm_ray.cluster.driver import ClusterDriver, Slot
 from rlm_ray.cluster.messages import SessionSpec
-from rlm_ray.cluster.run_attempt import Life, Observer, Order, life_of
-from rlm_ray.cluster.session_records import under_way
-from rlm_ray.core.context import input_of
+from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt
+from rlm_ray.cluster.session_records import record_session
+from rlm_ray.core.context import summarize
 from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError
-from rlm_ray.session.session import Completion
+from rlm_ray.session.session import SessionResult
 from rlm_ray.util.deadline import OVERDUE_S, in_time
 
 ATTEMPTS = 5
@@ -24,19 +24,19 @@ ATTEMPTS = 5
 _log = logging.getLogger(__name__)
 
 
-class RootRun:
+class RunDriver:
     """One life of a run with one root."""
 
-    def __init__(self, engine: Engine, order: Order, observers: Sequence[Observer]) -> None:
+    def __init__(self, engine: ClusterDriver, order: RunSpec, observers: Sequence[Observer]) -> None:
         self._engine = engine
         self._order = order
         self._observers = observers
-        self._seat: Seat | None = None
-        self._attempt = order.lives
+        self._seat: Slot | None = None
+        self._attempt = order.previous_attempts
 
-    async def run(self) -> Completion:
+    async def run(self) -> SessionResult:
         """To its end. Cancelling this cancels the tree."""
-        async with life_of(self._engine, self._order, self._observers) as life:
+        async with open_run_attempt(self._engine, self._order, self._observers) as life:
             completion = await self._in_time(life)
             completion = replace(completion, usage=self._order.usage + completion.usage)
             life.ended(completion)
@@ -51,42 +51,42 @@ class RootRun:
         """End it early; False where the root has not begun."""
         return self._seat is not None and await self._engine.stop(self._seat, self._order.run_id, reason, why)
 
-    async def _in_time(self, life: Life) -> Completion:
+    async def _in_time(self, life: RunAttempt) -> SessionResult:
         """Its answer; what is known without it where its actor is late, or no seat came free in time."""
         try:
             async with in_time(life.tag.deadline, OVERDUE_S):
-                return await self._insist(life)
+                return await self._run_with_retries(life)
         except LimitReached as limit:
             usage = await self._engine.usage(self._order.run_id)
-            return Completion(None, limit.reason, limit.why, usage=usage)
+            return SessionResult(None, limit.reason, limit.why, usage=usage)
 
-    async def _insist(self, life: Life) -> Completion:
+    async def _run_with_retries(self, life: RunAttempt) -> SessionResult:
         """Run the root; again, from its record, where its actor or its context is lost."""
         for left in reversed(range(ATTEMPTS)):
             self._attempt += 1
             try:
-                return await self._once(life)
+                return await self._run_once(life)
             except (ActorLostError, ContextLostError) as error:
                 if life.tag.journal is None:
                     raise
                 if not left:
-                    raise _hopeless(error) from error
+                    raise _exhausted(error) from error
                 _log.warning("the run goes on from its record: %s", error)
-                self._engine = await Engine.connect(life.tag.settings.cluster)
+                self._engine = await ClusterDriver.connect(life.tag.settings.cluster)
         raise AssertionError
 
-    async def _once(self, life: Life) -> Completion:
-        self._seat = seat = await self._engine.take_seat(self._order.settings.cluster.sessions_per_actor)
+    async def _run_once(self, life: RunAttempt) -> SessionResult:
+        self._seat = seat = await self._engine.acquire_slot(self._order.settings.cluster.sessions_per_actor)
         try:
-            return await self._in_seat(life, seat)
+            return await self._run_in_slot(life, seat)
         except BaseException:
             # It may not have begun; one that has ended has left it already.
-            await self._engine.leave_seat(seat)
+            await self._engine.release_slot(seat)
             raise
         finally:
             self._seat = None
 
-    async def _in_seat(self, life: Life, seat: Seat) -> Completion:
+    async def _run_in_slot(self, life: RunAttempt, seat: Slot) -> SessionResult:
         order = self._order
         parcel = await self._engine.pack(order.context)
         spec = SessionSpec(
@@ -100,7 +100,7 @@ class RootRun:
             lease=seat.lease,
             messages=order.messages,
         )
-        with under_way(life.scribe, spec, input_of(order.context), "", seat.name) as entry:
+        with record_session(life.scribe, spec, summarize(order.context), "", seat.name) as entry:
             try:
                 entry.result = completion = await self._engine.run(seat, spec)
             except RLMError as error:
@@ -109,7 +109,7 @@ class RootRun:
         return completion
 
 
-def _hopeless(error: ActorLostError | ContextLostError) -> ActorLostError | ContextLostError:
+def _exhausted(error: ActorLostError | ContextLostError) -> ActorLostError | ContextLostError:
     if isinstance(error, ContextLostError):
         return error
     why = f"the actors of the root session died {ATTEMPTS} times; it may need more memory than a node has"

@@ -19,33 +19,33 @@ from typing import Any
 import ray
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.cluster.context_ref import unpack
+from rlm_ray.cluster.context_ref import get_context
 from rlm_ray.cluster.environment import take_storage_environment
 from rlm_ray.cluster.job_config import forget_driver_folders
-from rlm_ray.cluster.messages import LeafBatch, RunTag, SessionSpec
+from rlm_ray.cluster.messages import LeafCallBatch, RunContext, SessionSpec
 from rlm_ray.cluster.ray_metrics import RayMetrics
-from rlm_ray.cluster.services.admission import RemoteAdmission
-from rlm_ray.cluster.services.journal import RemoteJournal
+from rlm_ray.cluster.services.admission import AdmissionStub
+from rlm_ray.cluster.services.journal import JournalStub
 from rlm_ray.cluster.services.response_cache import remote_cache
-from rlm_ray.cluster.subcalls.dispatcher import Spawner
-from rlm_ray.cluster.subcalls.leaf_calls import leaf_outcome
-from rlm_ray.cluster.subcalls.parent import Parent
+from rlm_ray.cluster.subcalls.dispatcher import SubcallDispatcher
+from rlm_ray.cluster.subcalls.leaf_calls import run_leaf_call
+from rlm_ray.cluster.subcalls.parent import ParentSession
 from rlm_ray.core.context import Context
-from rlm_ray.core.repl_types import Outcome
+from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.journal.client import JournalClient
-from rlm_ray.journal.recorder import Scribe
+from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.gateway import Gateway
-from rlm_ray.llm.litellm_client import LitellmModel, import_litellm
-from rlm_ray.sandbox.host.sandbox import Repl, SandboxHost
+from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
+from rlm_ray.sandbox.host.sandbox import ReplProcess, SandboxManager
 from rlm_ray.sandbox.settings import Sandbox
-from rlm_ray.session.session import Completion, Session
+from rlm_ray.session.session import Session, SessionResult
 from rlm_ray.util.deadline import Deadline, in_time
 
-RELEASE_S = 0.005
+SLOT_RETURN_LINGER_S = 0.005
 
 
-class SessionHost:
+class SessionActor:
     """Runs sessions and batches of plain calls."""
 
     def __init__(self, name: str, pool: Any) -> None:
@@ -53,36 +53,36 @@ class SessionHost:
         self._environment: dict[str, str] = {}
         self.name = name
         self.pool = pool
-        self._admission = RemoteAdmission()
+        self._admission = AdmissionStub()
         self._client = AdmissionClient(name, self._admission)
-        self._journal = JournalClient(name, RemoteJournal(), observer=RayMetrics().of_run)
-        self._gateway = Gateway(LitellmModel(), self._client)
-        self._sandboxes: dict[Sandbox, asyncio.Task[SandboxHost]] = {}
+        self._journal = JournalClient(name, JournalStub(), observer=RayMetrics().observer)
+        self._gateway = Gateway(LitellmProvider(), self._client)
+        self._sandboxes: dict[Sandbox, asyncio.Task[SandboxManager]] = {}
         self._roots: dict[str, Session] = {}
         self._running: dict[asyncio.Task[Any], str] = {}
         """Sessions at work, and the actors their parents are in."""
         self._batches = 0
         """Of plain calls, at work."""
-        self._left_seats: list[str] = []
+        self._returned_slots: list[str] = []
 
     async def ready(self, environment: dict[str, str]) -> str:
         """litellm imported and a sandbox started, both at once; the id of the node this is on."""
-        self._take_environment(environment)
+        self._set_environment(environment)
         await asyncio.gather(asyncio.to_thread(import_litellm), self._warm_sandbox())
         return str(ray.get_runtime_context().get_node_id())
 
     async def set_environment(self, environment: dict[str, str]) -> None:
         """Provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""
-        self._take_environment(environment)
+        self._set_environment(environment)
 
-    async def run(self, spec: SessionSpec) -> Completion | RLMError:
+    async def run(self, spec: SessionSpec) -> SessionResult | RLMError:
         """Run one session to its end."""
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = spec.parent
         try:
-            async with self._scribe(spec.run, replays=spec.replays) as scribe:
-                return await self._run(spec, await unpack(spec.context), scribe)
+            async with self._recorder(spec.run, replays=spec.replays) as scribe:
+                return await self._run(spec, await get_context(spec.context), scribe)
         except RLMError as error:
             return error
         finally:
@@ -90,7 +90,7 @@ class SessionHost:
             if spec.lease:
                 self.pool.release.remote([self.name], spec.lease)
 
-    async def leaves(self, batch: LeafBatch) -> list[Outcome]:
+    async def run_leaf_calls(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
         """Make plain calls side by side; outcomes in order."""
         self._batches += 1
         try:
@@ -98,28 +98,28 @@ class SessionHost:
         finally:
             self._batches -= 1
 
-    async def _leaves(self, batch: LeafBatch) -> list[Outcome]:
-        context = await unpack(batch.context) if batch.context is not None else None
-        async with self._scribe(batch.run, replays=batch.replays) as scribe, asyncio.TaskGroup() as group:
+    async def _leaves(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
+        context = await get_context(batch.context) if batch.context is not None else None
+        async with self._recorder(batch.run, replays=batch.replays) as scribe, asyncio.TaskGroup() as group:
             caller = batch.run.caller(scribe)
             tasks = [
-                group.create_task(leaf_outcome(self._gateway, caller, batch, leaf, context))
+                group.create_task(run_leaf_call(self._gateway, caller, batch, leaf, context))
                 for leaf in batch.leaves
             ]
         await self._gateway.flush(batch.run.run_id)
         return [task.result() for task in tasks]
 
-    async def open_sessions(self, run: RunTag, count: int) -> None:
+    async def open_sessions(self, run: RunContext, count: int) -> None:
         """Count child sessions before they start. Raises `LimitReached` where the run may not have so many."""
-        refused = await self._admission.open_sessions(run.terms(), count)
+        refused = await self._admission.open_sessions(run.policy(), count)
         if refused is not None:
             raise LimitReached(refused.reason, refused.why)
 
-    def leave_seat(self, name: str) -> None:
+    def return_slot(self, name: str) -> None:
         """Give a leased seat back to the pool, together with others of these milliseconds."""
-        if not self._left_seats:
-            asyncio.get_running_loop().call_later(RELEASE_S, self._release)
-        self._left_seats.append(name)
+        if not self._returned_slots:
+            asyncio.get_running_loop().call_later(SLOT_RETURN_LINGER_S, self._release)
+        self._returned_slots.append(name)
 
     async def stop(self, run_id: str, reason: str, why: str) -> bool:
         """End a run whose root is here: its children are cancelled, its root gives what it knows."""
@@ -128,24 +128,24 @@ class SessionHost:
             session.stop(reason, why)
         return session is not None
 
-    async def cancel_children_of(self, parent: str) -> None:
+    async def cancel_orphans(self, parent: str) -> None:
         """The actor of their parent is dead: nobody wants their answers."""
         for task, of in list(self._running.items()):
             if of == parent:
                 task.cancel()
 
-    async def live(self) -> None:
+    async def wait_forever(self) -> None:
         """Never returns: whoever waits for it hears when this actor dies."""
         await asyncio.Event().wait()
 
-    async def census(self) -> dict[str, Any]:
+    async def stats(self) -> dict[str, Any]:
         """What is alive here, for tests and health checks."""
         hosts = [task.result() for task in self._sandboxes.values() if task.done() and not task.exception()]
         return {
             "sessions": len(self._running),
             "batches": self._batches,
             "tasks": len(asyncio.all_tasks()),
-            "sandboxes": sum(host.children for host in hosts),
+            "sandboxes": sum(host.live_children for host in hosts),
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
         }
@@ -164,7 +164,7 @@ class SessionHost:
             await host.aclose()
         await self._client.flush()
 
-    async def _run(self, spec: SessionSpec, context: Context, scribe: Scribe) -> Completion:
+    async def _run(self, spec: SessionSpec, context: Context, scribe: NullRecorder) -> SessionResult:
         caller = spec.run.caller(scribe)
         session = Session(
             path=spec.path,
@@ -176,7 +176,7 @@ class SessionHost:
             open_repl=partial(self._open_repl, spec),
             follow_ups=spec.follow_ups,
             messages=spec.messages,
-            spawn=Spawner(Parent(self, spec, context, self._gateway, caller)),
+            spawn=SubcallDispatcher(ParentSession(self, spec, context, self._gateway, caller)),
         )
         if not spec.path:
             completion = await self._run_root(spec, session)
@@ -184,17 +184,17 @@ class SessionHost:
             async with in_time(spec.run.deadline):
                 completion = await session.run()
             await self._gateway.flush(spec.run.run_id)
-        await scribe.written()
+        await scribe.flush()
         return replace(completion, trajectory=None, turns=len(session.trajectory.turns))
 
-    async def _run_root(self, spec: SessionSpec, session: Session) -> Completion:
+    async def _run_root(self, spec: SessionSpec, session: Session) -> SessionResult:
         """The root opens its run at the admission, and closes it whatever happens."""
         run = spec.run
         self._gateway.check_prices((run.settings.model_at(depth)[0] for depth in range(2)), session.caller)
-        await self._admission.open_run(run.terms())
+        await self._admission.open_run(run.policy())
         self._roots[run.run_id] = session
         try:
-            completion = await _until(run.deadline, session)
+            completion = await _run_until_deadline(run.deadline, session)
         finally:
             del self._roots[run.run_id]
             await self._gateway.flush(run.run_id)
@@ -203,7 +203,7 @@ class SessionHost:
             usage = replace(usage, cache_hits=await remote_cache(run.settings.cache).take_hits(run.run_id))
         return replace(completion, usage=usage)
 
-    def _take_environment(self, environment: dict[str, str]) -> None:
+    def _set_environment(self, environment: dict[str, str]) -> None:
         for gone in self._environment.keys() - environment.keys():
             os.environ.pop(gone, None)
         take_storage_environment(environment)
@@ -211,25 +211,25 @@ class SessionHost:
         self._environment = environment
 
     def _release(self) -> None:
-        seats, self._left_seats = self._left_seats, []
+        seats, self._returned_slots = self._returned_slots, []
         self.pool.release.remote(seats, self.name)
 
     @asynccontextmanager
-    async def _scribe(self, run: RunTag, *, replays: bool) -> AsyncIterator[Scribe]:
+    async def _recorder(self, run: RunContext, *, replays: bool) -> AsyncIterator[NullRecorder]:
         """Who writes the run's records here, knowing what is on record where that may matter."""
         async with self._journal.scribe(run.journal, run.settings) as scribe:
             if replays:
-                await scribe.recall()
+                await scribe.load_history()
             yield scribe
 
-    async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> Repl:
+    async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> ReplProcess:
         """The seed is the session's own: code that is run again draws the same numbers."""
         host = await self._sandbox(spec.run.settings.sandbox)
         return await host.open(context, query, seed=zlib.crc32(f"{spec.run.run_id}{spec.path}".encode()))
 
-    async def _sandbox(self, settings: Sandbox) -> SandboxHost:
+    async def _sandbox(self, settings: Sandbox) -> SandboxManager:
         if settings not in self._sandboxes:
-            self._sandboxes[settings] = asyncio.ensure_future(_started(settings))
+            self._sandboxes[settings] = asyncio.ensure_future(_start_sandbox(settings))
         task = self._sandboxes[settings]
         try:
             return await asyncio.shield(task)
@@ -244,13 +244,13 @@ class SessionHost:
             return  # a session that needs this sandbox will say so
 
 
-async def _started(settings: Sandbox) -> SandboxHost:
-    host = SandboxHost(settings)
+async def _start_sandbox(settings: Sandbox) -> SandboxManager:
+    host = SandboxManager(settings)
     await host.start()
     return host
 
 
-async def _until(deadline: Deadline | None, session: Session) -> Completion:
+async def _run_until_deadline(deadline: Deadline | None, session: Session) -> SessionResult:
     """Run the root, and stop it while there is still time for its last call."""
     if deadline is None:
         return await session.run()

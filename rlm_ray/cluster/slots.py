@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ROOT = "root-"
+ROOT_LEASE_PREFIX = "root-"
 """Lessees of this kind are root sessions, each one of its own: whoever asked for it may die before it ends."""
 
 SESSIONS_TARGET = 8
@@ -94,7 +94,7 @@ class Outlook:
         return min(pending, held)
 
 
-class Seats:
+class SlotTable:
     """Free and taken seats by actor id."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class Seats:
             leased.append(actor)
         return leased
 
-    def lease_at_home(self, actor: str) -> list[str]:
+    def overcommit_local(self, actor: str) -> list[str]:
         """A seat for a child of a session in this actor, free or not; not counted where the actor is given up."""
         if actor in self._idle_since:
             self._take(actor, actor)
@@ -157,19 +157,19 @@ class Seats:
             if not self._leases[lessee, actor]:
                 del self._leases[lessee, actor]
             self._leased[actor] -= 1
-            self.touch(actor, now)
+            self.mark_used(actor, now)
 
-    def stand_up(self, actor: str) -> None:
+    def mark_waiting(self, actor: str) -> None:
         """A session of this actor waits for its children: its seat is free meanwhile."""
         if actor in self._idle_since:
             self._waiting[actor] += 1
 
-    def sit_down(self, actor: str) -> None:
+    def mark_running(self, actor: str) -> None:
         """It goes on, whether or not there is a free seat."""
         if actor in self._idle_since:
             self._waiting[actor] -= 1
 
-    def touch(self, actor: str, now: float) -> None:
+    def mark_used(self, actor: str, now: float) -> None:
         """The actor works although it has no session, on plain calls."""
         if actor in self._idle_since:
             self._idle_since[actor] = now

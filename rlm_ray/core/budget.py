@@ -31,7 +31,7 @@ KEPT_LEAST, KEPT_MOST = 0.05, 0.25
 KEPT_BY_LARGEST = 1.5
 
 
-def nano_usd(cost_usd: float) -> int:
+def to_nano_usd(cost_usd: float) -> int:
     """Rounded up, but for what is only the noise of a float."""
     return math.ceil(round(cost_usd * NANO, 3))
 
@@ -50,13 +50,13 @@ class Amount:
     def __sub__(self, other: Amount) -> Amount:
         return Amount(self.nano_usd - other.nano_usd, self.tokens - other.tokens, self.calls - other.calls)
 
-    def most(self, other: Amount) -> Amount:
+    def elementwise_max(self, other: Amount) -> Amount:
         """The larger of both, each for itself."""
         return Amount(
             max(self.nano_usd, other.nano_usd), max(self.tokens, other.tokens), max(self.calls, other.calls)
         )
 
-    def short_of(self, room: Amount) -> str | None:
+    def first_exceeded(self, room: Amount) -> str | None:
         """The name of the limit that does not leave enough room for this."""
         if self.nano_usd > room.nano_usd:
             return "cost_usd"
@@ -65,7 +65,7 @@ class Amount:
         return "calls" if self.calls > room.calls else None
 
 
-class Fit(Enum):
+class BudgetFit(Enum):
     """Whether a call fits a budget."""
 
     NOW = "now"
@@ -76,44 +76,44 @@ class Fit(Enum):
 class Ledger:
     """The budget of one run."""
 
-    __slots__ = ("_largest_root", "limit", "reserved", "spent", "under_way")
+    __slots__ = ("_largest_root", "in_flight", "limit", "reserved", "spent")
 
     def __init__(self, limits: Limits) -> None:
         cost = UNLIMITED if limits.cost_usd is None else int(round(limits.cost_usd * NANO, 3))
         self.limit = Amount(cost, limits.tokens or UNLIMITED, limits.calls or UNLIMITED)
         self.spent = self.reserved = self._largest_root = Amount()
-        self.under_way = 0
+        self.in_flight = 0
 
-    def fit(self, amount: Amount, *, last_call: bool = False) -> tuple[Fit, str]:
+    def check(self, amount: Amount, *, last_call: bool = False) -> tuple[BudgetFit, str]:
         """Whether `amount` may be reserved, and the name of the limit where it may not."""
         left = self.left(last_call=last_call)
-        limit = amount.short_of(left)
+        limit = amount.first_exceeded(left)
         if limit is None:
-            return Fit.NOW, ""
-        best = amount.short_of(left + self.reserved) if self.under_way else limit
-        return (Fit.LATER, limit) if best is None else (Fit.NEVER, best)
+            return BudgetFit.NOW, ""
+        best = amount.first_exceeded(left + self.reserved) if self.in_flight else limit
+        return (BudgetFit.LATER, limit) if best is None else (BudgetFit.NEVER, best)
 
     def left(self, *, last_call: bool = False) -> Amount:
         """What may still be reserved."""
         left = self.limit - self.spent - self.reserved
-        return left if last_call else left - self._kept()
+        return left if last_call else left - self._final_call_reserve()
 
     def reserve(self, amount: Amount, *, root: bool = False) -> None:
         self.reserved += amount
-        self.under_way += 1
+        self.in_flight += 1
         if root:
-            self._largest_root = self._largest_root.most(amount)
+            self._largest_root = self._largest_root.elementwise_max(amount)
 
     def settle(self, reserved: Amount, true: Amount) -> None:
         self.reserved -= reserved
         self.spent += true
-        self.under_way -= 1
+        self.in_flight -= 1
 
     def amend(self, charged: Amount, true: Amount) -> None:
         """The truth about something that was charged at its estimate."""
         self.spent += true - charged
 
-    def _kept(self) -> Amount:
+    def _final_call_reserve(self) -> Amount:
         return Amount(
             _share(self._largest_root.nano_usd, self.limit.nano_usd),
             _share(self._largest_root.tokens, self.limit.tokens),

@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol, TypeAlias
 
-from rlm_ray.core.context import Context, Docs, Span, heading
+from rlm_ray.core.context import ByteRange, Context, DocumentRange, document_header
 from rlm_ray.core.llm import BYTES_PER_TOKEN
 from rlm_ray.errors import InputError
 
-By: TypeAlias = Literal["characters", "tokens", "paragraphs", "documents"]
+SplitUnit: TypeAlias = Literal["characters", "tokens", "paragraphs", "documents"]
 """Where pieces end: after so many characters or (estimated) tokens, or where a paragraph or a document does."""
 
-WAYS: tuple[By, ...] = ("documents", "paragraphs", "characters", "tokens")
+SPLIT_UNITS: tuple[SplitUnit, ...] = ("documents", "paragraphs", "characters", "tokens")
 _LONGEST_CHARACTER = 4
 """Bytes of UTF-8."""
 _BETWEEN = len("\n\n")
@@ -46,13 +46,13 @@ class Piece:
     """The documents it is, by number; None: a stretch inside of one, or of a text."""
 
     @property
-    def part(self) -> Docs | Span:
+    def as_part(self) -> DocumentRange | ByteRange:
         """How a sub-call is told to read it."""
-        return Span(self.start, self.stop) if self.documents is None else Docs(*self.documents)
+        return ByteRange(self.start, self.stop) if self.documents is None else DocumentRange(*self.documents)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PieceOrigin:
     """A place in the input: bytes `start` to `stop` of a document."""
 
     document: str
@@ -64,19 +64,19 @@ class Source:
         return f"{self.document or 'text'}:{self.start}-{self.stop}"
 
 
-def split(context: Context, by: By, size: int, overlap: int = 0) -> list[Piece]:
+def split(context: Context, by: SplitUnit, size: int, overlap: int = 0) -> list[Piece]:
     """The pieces of a context. `size` is in tokens where `by` is, else in characters.
 
     By documents, each is a piece of its own unless it is larger, which makes paragraphs of it; see `pack`.
     """
     _check(by, size, overlap)
     measure = _measure(context, by, size, overlap)
-    cut: Cut = "paragraphs" if by in ("paragraphs", "documents") else "anywhere"
+    cut: SplitAt = "paragraphs" if by in ("paragraphs", "documents") else "anywhere"
     if context.offsets is None:
-        return [Piece(*bounds) for bounds in windows(measure, 0, context.nbytes, cut)]
+        return [Piece(*bounds) for bounds in chunk_spans(measure, 0, context.nbytes, cut)]
     pieces = []
     for number, (start, stop) in enumerate(pairwise(context.offsets)):
-        found = list(windows(measure, start, stop, cut))
+        found = list(chunk_spans(measure, start, stop, cut))
         if len(found) == 1 and measure.has_room(_heading(context, number), start, stop):
             pieces.append(Piece(start, stop, (number, number + 1)))
         else:
@@ -121,17 +121,17 @@ def documents_in(context: Context, piece: Piece) -> list[int]:
     return [number for number in range(*piece.documents) if offsets[number] < offsets[number + 1]]
 
 
-def sources(context: Context, piece: Piece) -> Iterator[Source]:
+def origins(context: Context, piece: Piece) -> Iterator[PieceOrigin]:
     """The documents a piece reads, each with the bytes it reads of it."""
     offsets = context.offsets
     if offsets is None:
-        yield Source("", piece.start, piece.stop)
+        yield PieceOrigin("", piece.start, piece.stop)
     elif piece.documents is None:
         number = document_of(context, piece)
-        yield Source(_name(context, number), piece.start - offsets[number], piece.stop - offsets[number])
+        yield PieceOrigin(_name(context, number), piece.start - offsets[number], piece.stop - offsets[number])
     else:
         for number in documents_in(context, piece):
-            yield Source(_name(context, number), 0, offsets[number + 1] - offsets[number])
+            yield PieceOrigin(_name(context, number), 0, offsets[number + 1] - offsets[number])
 
 
 def _name(context: Context, number: int) -> str:
@@ -139,7 +139,7 @@ def _name(context: Context, number: int) -> str:
 
 
 def _heading(context: Context, number: int) -> str:
-    return heading(context.ids[number]) if context.ids is not None else ""
+    return document_header(context.ids[number]) if context.ids is not None else ""
 
 
 def _name_bytes(context: Context, first: int, last: int) -> int:
@@ -147,9 +147,9 @@ def _name_bytes(context: Context, first: int, last: int) -> int:
     return sum(len(_heading(context, number).encode()) + _BETWEEN for number in range(first, last))
 
 
-def _check(by: By, size: int, overlap: int) -> None:
-    if by not in WAYS:
-        raise InputError("split_by", f"must be one of {', '.join(WAYS)}; got {by!r}")
+def _check(by: SplitUnit, size: int, overlap: int) -> None:
+    if by not in SPLIT_UNITS:
+        raise InputError("split_by", f"must be one of {', '.join(SPLIT_UNITS)}; got {by!r}")
     if size < 1:
         raise InputError("size", f"must be at least 1; got {size}")
     if not 0 <= overlap < size:
@@ -206,7 +206,7 @@ class _Bytes:
         return not name or len(name.encode()) + stop - start <= self.size
 
 
-def _measure(context: Context, by: By, size: int, overlap: int) -> _SpanCharacters | _Bytes:
+def _measure(context: Context, by: SplitUnit, size: int, overlap: int) -> _SpanCharacters | _Bytes:
     view = memoryview(context.data).cast("B")
     if by == "tokens":
         return _Bytes(view, size * BYTES_PER_TOKEN, overlap * BYTES_PER_TOKEN)
@@ -218,7 +218,7 @@ def _decode(data: memoryview) -> str:
     return str(data, "utf-8", "ignore")
 
 
-Cut: TypeAlias = Literal["anywhere", "paragraphs"]
+SplitAt: TypeAlias = Literal["anywhere", "paragraphs"]
 
 _ENDS = tuple(
     map(
@@ -233,7 +233,7 @@ _ENDS = tuple(
 )
 
 
-class Measure(Protocol):
+class ChunkMeasure(Protocol):
     """How a text is read and measured."""
 
     def window(self, start: int, stop: int) -> str:
@@ -249,7 +249,7 @@ class Measure(Protocol):
         ...
 
 
-def windows(measure: Measure, start: int, stop: int, cut: Cut) -> Iterator[tuple[int, int]]:
+def chunk_spans(measure: ChunkMeasure, start: int, stop: int, cut: SplitAt) -> Iterator[tuple[int, int]]:
     """The windows over positions `start` to `stop`."""
     shared = 0
     while start < stop:
@@ -261,15 +261,15 @@ def windows(measure: Measure, start: int, stop: int, cut: Cut) -> Iterator[tuple
             start, shared = start + measure.width(text), 0
             continue
         if cut == "paragraphs":
-            text = text[: _last_end(text, max(shared, measure.tail(text)))]
+            text = text[: _last_boundary(text, max(shared, measure.tail(text)))]
         yield start, start + measure.width(text)
         shared = min(measure.tail(text), len(text) - 1)
         start += measure.width(text[: len(text) - shared])
 
 
-def stretches(text: str, size: int, cut: Cut = "paragraphs") -> Iterator[tuple[int, int]]:
+def text_chunks(text: str, size: int, cut: SplitAt = "paragraphs") -> Iterator[tuple[int, int]]:
     """The windows of `size` characters over a str, in characters."""
-    return windows(_Characters(text, size), 0, len(text), cut)
+    return chunk_spans(_Characters(text, size), 0, len(text), cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,7 @@ class _Characters:
         return 0
 
 
-def _last_end(text: str, least: int) -> int:
+def _last_boundary(text: str, least: int) -> int:
     """The last place in the text, after `least`, where something ends; its end where there is none."""
     for pattern in _ENDS:
         last = 0

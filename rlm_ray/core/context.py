@@ -29,7 +29,7 @@ Document: TypeAlias = "str | dict[str, str]"
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteRange:
     """Bytes `start` to `stop` of the session's context, read as one text."""
 
     start: int
@@ -37,14 +37,14 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Docs:
+class DocumentRange:
     """Documents `start` to `stop` of the session's context, still as documents."""
 
     start: int
     stop: int
 
 
-Part: TypeAlias = "str | Span | Docs | list[Document]"
+ContextPart: TypeAlias = "str | ByteRange | DocumentRange | list[Document]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class ContextInfo:
     """The head of the text, or of the first document."""
 
     @property
-    def shown_whole(self) -> bool:
+    def fits_in_prompt(self) -> bool:
         """The prompt's sample is the whole context: there is nothing left to look for."""
         return self.documents <= 1 and len(self.sample) >= self.chars
 
@@ -79,7 +79,7 @@ class Context:
     ids: tuple[str, ...] | None = None
     key: str = ""
     """Names the content across processes, so that it is decoded once in each; empty: private."""
-    origin: int | None = None
+    root_offset: int | None = None
     """Where its first byte stands in the root's context; None for a text of its own."""
 
     @property
@@ -91,7 +91,7 @@ class Context:
         if self.offsets is None:
             return _decode(self.data)
         return "\n\n".join(
-            heading(document["id"]) + document["text"] if isinstance(document, dict) else document
+            document_header(document["id"]) + document["text"] if isinstance(document, dict) else document
             for document in self.documents()
         )
 
@@ -111,12 +111,12 @@ class Context:
             digest.update(repr((self.offsets.tolist(), self.ids)).encode())
         return digest.hexdigest()
 
-    def part(self, part: Part) -> Context:
+    def slice(self, part: ContextPart) -> Context:
         """The context of a sub-call. A `Span` or `Docs` shares these bytes; anything else is new."""
         match part:
-            case Span(start, stop):
+            case ByteRange(start, stop):
                 return self._text(start, stop)
-            case Docs(start, stop):
+            case DocumentRange(start, stop):
                 return self._documents(start, stop)
             case _:
                 return make_context(part)
@@ -126,7 +126,7 @@ class Context:
             return self
         data = memoryview(self.data)[start:stop]
         info = _text_info(data, ascii_only=self._is_ascii)
-        return Context(data, info, key=self._key_of(start, stop, "t"), origin=self.origin_of(start))
+        return Context(data, info, key=self._key_of(start, stop, "t"), root_offset=self.root_offset_of(start))
 
     @property
     def _is_ascii(self) -> bool:
@@ -144,17 +144,17 @@ class Context:
         first_document = data[: offsets[1]] if stop > start else data[:0]
         chars = _count_chars(data, ascii_only=self._is_ascii)
         info = ContextInfo("documents", chars, stop - start, ids is not None, _head(first_document))
-        return Context(data, info, offsets, ids, self._key_of(start, stop, "d"), self.origin_of(first))
+        return Context(data, info, offsets, ids, self._key_of(start, stop, "d"), self.root_offset_of(first))
 
-    def origin_of(self, start: int) -> int | None:
+    def root_offset_of(self, start: int) -> int | None:
         """Where this byte stands in the root's context."""
-        return None if self.origin is None else self.origin + start
+        return None if self.root_offset is None else self.root_offset + start
 
     def _key_of(self, start: int, stop: int, kind: str) -> str:
         return f"{self.key}/{kind}{start}-{stop}" if self.key else ""
 
 
-def heading(name: str) -> str:
+def document_header(name: str) -> str:
     """What stands above a document that has an id, where it is read as a text."""
     return f"[{name}]\n"
 
@@ -256,7 +256,7 @@ INPUT_SAMPLE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class InputSummary:
     """What a node was given to read."""
 
     kind: str = "text"
@@ -270,36 +270,36 @@ class Input:
     """Its head."""
 
 
-def input_of(context: Context) -> Input:
+def summarize(context: Context) -> InputSummary:
     """What a node reads that gets the whole of a context."""
-    info, origin = context.info, context.origin
+    info, origin = context.info, context.root_offset
     stop = None if origin is None else origin + context.nbytes
-    return Input(info.kind, info.chars, info.documents, origin, stop, info.sample[:INPUT_SAMPLE_CHARS])
+    return InputSummary(info.kind, info.chars, info.documents, origin, stop, info.sample[:INPUT_SAMPLE_CHARS])
 
 
-def input_of_part(part: Part, context: Context | None) -> Input:
+def summarize_part(part: ContextPart, context: Context | None) -> InputSummary:
     """What a sub-call reads: a piece of its session's context, or a text of its own.
 
     Of a piece, `chars` are bytes where the context has characters of several bytes; counting would mean decoding.
     """
     match part:
-        case Span(start, stop):
+        case ByteRange(start, stop):
             assert context is not None
             return _piece("text", 1, start, stop, context)
-        case Docs(start, stop):
+        case DocumentRange(start, stop):
             assert context is not None
             offsets = context.offsets
             assert offsets is not None
             return _piece("documents", stop - start, offsets[start], offsets[stop], context)
         case str():
-            return Input("text", len(part), sample=part[:INPUT_SAMPLE_CHARS])
+            return InputSummary("text", len(part), sample=part[:INPUT_SAMPLE_CHARS])
         case _:
             texts = [item if isinstance(item, str) else item["text"] for item in part]
             head = texts[0][:INPUT_SAMPLE_CHARS] if texts else ""
-            return Input("documents", sum(map(len, texts)), len(texts), sample=head)
+            return InputSummary("documents", sum(map(len, texts)), len(texts), sample=head)
 
 
-def _piece(kind: str, documents: int, start: int, stop: int, context: Context) -> Input:
+def _piece(kind: str, documents: int, start: int, stop: int, context: Context) -> InputSummary:
     head = bytes(memoryview(context.data)[start : min(stop, start + INPUT_SAMPLE_CHARS)])
-    bounds = (context.origin_of(start), context.origin_of(stop))
-    return Input(kind, stop - start, documents, *bounds, head.decode("utf-8", "ignore"))
+    bounds = (context.root_offset_of(start), context.root_offset_of(stop))
+    return InputSummary(kind, stop - start, documents, *bounds, head.decode("utf-8", "ignore"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from rlm_ray.core.context import Context
 from rlm_ray.core.json_extraction import values_in
-from rlm_ray.core.map_reduce_prompts import says_nothing
+from rlm_ray.core.map_reduce_prompts import is_empty_answer
 
 MAX_DOCUMENTS_PER_CALL = 50
 """Of documents that share a call and are answered one by one: longer lists lose elements."""
@@ -166,7 +166,7 @@ def merge_parts(answers: Sequence[Mapping[str, Any]], ways: Mapping[str, str]) -
 
 def merge_texts(answers: Sequence[str], way: str) -> Any:
     """Make one answer of texts about the parts of a document; None where they contradict each other."""
-    telling = [answer for answer in answers if not says_nothing(answer)] or answers[:1]
+    telling = [answer for answer in answers if not is_empty_answer(answer)] or answers[:1]
     return merge_values([_number_or_text(answer) for answer in telling], way)
 
 

@@ -14,7 +14,7 @@ _STARTS = 1_000
 """How many opening braces are tried in vain: an answer full of them must not take long to refuse."""
 
 
-def objects_in(answer: str) -> Iterator[dict[str, Any]]:
+def find_json_objects(answer: str) -> Iterator[dict[str, Any]]:
     """The answer itself, then what its fences hold, then what stands in its prose; the last written first,
     because models think before they answer."""
     for text in (answer, *reversed(_FENCE.findall(answer))):
@@ -31,7 +31,7 @@ def values_in(answer: str) -> list[Any]:
     return list(_values_in_prose(answer))
 
 
-def why_none(answer: str) -> str:
+def explain_no_json(answer: str) -> str:
     """One sentence about an answer without an object."""
     if not answer.strip():
         return "the answer is empty"
@@ -89,8 +89,8 @@ def _integer(digits: str) -> int:
     return value
 
 
-def _no_number(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_reject_constant)

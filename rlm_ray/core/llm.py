@@ -211,7 +211,7 @@ def tokenizer_of(model: str) -> Tokenizer:
     return next((family for names, family in _FAMILIES if names.search(name)), _UNKNOWN)
 
 
-def worst_usage(request: ModelRequest) -> Usage:
+def estimate_max_usage(request: ModelRequest) -> Usage:
     """The tokens to reserve for a request."""
     return Usage(request_tokens(request), request.output_bound or UNBOUNDED_OUTPUT_TOKENS)
 
@@ -281,7 +281,7 @@ class Price:
     cached_usd: float | None = None
     """Input served from the provider's prefix cache; None: as other input."""
 
-    def of(self, usage: Usage) -> float:
+    def cost(self, usage: Usage) -> float:
         """US dollars for this usage."""
         cached_usd = self.input_usd if self.cached_usd is None else self.cached_usd
         fresh = usage.input_tokens - usage.cached_tokens

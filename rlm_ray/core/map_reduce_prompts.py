@@ -25,26 +25,26 @@ _NOTHING = re.compile(r"\W*nothing here\W*", re.IGNORECASE)
 _CITED = re.compile(r"\[(\d+)(?:\s*[-–]\s*(\d+))?\]")  # noqa: RUF001 - models write ranges either way
 
 
-def of_a_part(query: str) -> str:
+def map_prompt(query: str) -> str:
     """The question as it is asked of one part, where a model will put the answers together."""
     return query + _OF_A_PART
 
 
-def of_fields(query: str, fields: Sequence[str]) -> str:
+def field_prompt(query: str, fields: Sequence[str]) -> str:
     """The question whose answers code will put together, field by field."""
     return query + _FIELDS.format(fields=", ".join(fields)) if fields else query
 
 
-def together(query: str, own: str = "", *, cite: bool = True) -> str:
+def reduce_prompt(query: str, own: str = "", *, cite: bool = True) -> str:
     """What is asked about the answers; `own` words in place of ours."""
     return f"{own or _TOGETHER + (_CITE if cite else '')}\n\nThe question was: {query}"
 
 
-def says_nothing(answer: str) -> bool:
+def is_empty_answer(answer: str) -> bool:
     return _NOTHING.fullmatch(answer) is not None
 
 
-def cited(answer: str, parts: int) -> list[int]:
+def cited_parts(answer: str, parts: int) -> list[int]:
     """The parts an answer names, by number from 1; all of them where it names none."""
     named: set[int] = set()
     for first, last in _CITED.findall(answer):

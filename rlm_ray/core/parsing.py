@@ -39,7 +39,7 @@ class Parsed:
 
     blocks: tuple[str, ...] = ()
     answer: str | None = None
-    cut: bool = False
+    truncated: bool = False
     """The last block was not closed before the message ended."""
     unresolved: str | None = None
     """What stood in a FINAL that is no answer: a placeholder, or a name the REPL does not hold."""
@@ -52,9 +52,9 @@ def parse(text: str, variables: frozenset[str] = frozenset()) -> Parsed:
     text = text.replace("\r\n", "\n")
     syntax = Syntax()
     blocks, prose = split_message(text, syntax.is_python)
-    code = _code_of(blocks, syntax)
+    code = _code_blocks(blocks, syntax)
     if code:
-        return Parsed(tuple(_without_prompts(block.code) for block in code), cut=not code[-1].closed)
+        return Parsed(tuple(_without_prompts(block.code) for block in code), truncated=not code[-1].closed)
     other = code_in_tags(prose, syntax) or code_in_tool_call(prose)
     if not other and not blocks and is_bare_code(text, syntax):
         other = (text.strip() + "\n",)
@@ -63,7 +63,7 @@ def parse(text: str, variables: frozenset[str] = frozenset()) -> Parsed:
     return _final_in_prose(prose, variables, syntax)
 
 
-def _code_of(blocks: list[Block], syntax: Syntax) -> list[Block]:
+def _code_blocks(blocks: list[Block], syntax: Syntax) -> list[Block]:
     is_tagged = any(block.is_code for block in blocks)
     alone = not is_tagged and len(blocks) == 1
     return [

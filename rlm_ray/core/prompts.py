@@ -17,7 +17,14 @@ from rlm_ray.core.budget import NANO, Amount
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Message
 from rlm_ray.core.repl_types import CellResult, Variable
-from rlm_ray.core.state_machine import Task, Trajectory, Turn, answered_unseen, final_answer, was_cut
+from rlm_ray.core.state_machine import (
+    Task,
+    Trajectory,
+    Turn,
+    answered_without_reading_context,
+    final_answer,
+    was_truncated,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ PROFILES = MappingProxyType(
 )
 """`default`; `cautious` for models that over-call; `small-window` for models that forget."""
 
-PIECE_CHARS = 100_000
+DEFAULT_LEAF_CHARS = 100_000
 """What a plain sub-call reads, where the settings say nothing."""
 
 _SYSTEM = """\
@@ -129,7 +136,10 @@ def session_messages(trajectory: Trajectory, status: str) -> tuple[Message, ...]
 
 def last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
     """The conversation that asks for the best answer from what is known."""
-    return (*_history(trajectory), Message("user", f"{_said(trajectory)}\n\n{_LAST_CALL.format(why=why)}"))
+    return (
+        *_history(trajectory),
+        Message("user", f"{_next_user_message(trajectory)}\n\n{_LAST_CALL.format(why=why)}"),
+    )
 
 
 def short_last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
@@ -155,7 +165,7 @@ def status_line(task: Task, turn: int, budget: str) -> str:
     return f"Turn {turn} of {task.max_iterations}.{left}{last}"
 
 
-def budget_words(limits: Limits, spent: Amount) -> str:
+def format_budget(limits: Limits, spent: Amount) -> str:
     """What is left of a run's limits; empty where nothing is limited."""
     left = []
     if limits.cost_usd is not None:
@@ -175,7 +185,7 @@ def cut_note(count: int) -> tuple[str, ...]:
     return (f"{answers} cut off at the token limit; a mark at the end shows it. Ask for less at a time.",)
 
 
-def bounded(text: str, limit: int, true_chars: int | None = None) -> str:
+def truncate_middle(text: str, limit: int, true_chars: int | None = None) -> str:
     """The text, or its head and tail with how much is left out between. At most `limit` characters of it."""
     if len(text) <= limit:
         return text
@@ -187,20 +197,20 @@ def bounded(text: str, limit: int, true_chars: int | None = None) -> str:
 def _history(trajectory: Trajectory) -> tuple[Message, ...]:
     messages = [Message("system", _system(trajectory.task))]
     for index, turn in enumerate(trajectory.turns):
-        messages.append(Message("user", _ask(trajectory.upto(index), turn.status)))
+        messages.append(Message("user", _ask(trajectory.truncated_to(index), turn.status)))
         messages.append(Message("assistant", turn.reply.text or "(empty message)"))
     return tuple(messages)
 
 
 def _ask(trajectory: Trajectory, status: str) -> str:
-    return f"{_said(trajectory)}\n\n{status}"
+    return f"{_next_user_message(trajectory)}\n\n{status}"
 
 
-def _said(trajectory: Trajectory) -> str:
+def _next_user_message(trajectory: Trajectory) -> str:
     """What the model is told next."""
     if not trajectory.turns:
         return _question(replace(trajectory.task, query=trajectory.query))
-    if trajectory.turns_before < len(trajectory.turns):
+    if trajectory.turns_of_earlier_questions < len(trajectory.turns):
         return _observe(trajectory)
     ended = final_answer(trajectory.turns[-1]) is not None
     said = _answered(trajectory.turns[-1]) if ended else _observe(trajectory)
@@ -215,29 +225,34 @@ def _answered(turn: Turn) -> str:
 def _system(task: Task) -> str:
     children = (
         "A larger piece gets a REPL session of its own."
-        if task.children_have_repls
+        if task.children_are_sessions
         else "A sub-call is one plain model call, so it cannot read more than its window."
     )
-    text = _SYSTEM.format(kind=_kind(task), children=children, leaf_chars=_leaf_chars(task), more=_more(task))
+    text = _SYSTEM.format(
+        kind=_context_type(task),
+        children=children,
+        leaf_chars=_leaf_chars(task),
+        more=_optional_helpers(task),
+    )
     advice = PROFILES[task.profile].advice
     return f"{text}\n{advice}\n" if advice else text
 
 
-def _more(task: Task) -> str:
+def _optional_helpers(task: Task) -> str:
     """Helpers that this context is large enough for."""
     info = task.info
     more = _DOCUMENTS if info.kind == "documents" and info.documents >= _MANY_DOCUMENTS else ""
     if info.chars >= _MANY_PIECES * _leaf_chars(task):
-        size = "" if _leaf_chars(task) == PIECE_CHARS else f", size={_leaf_chars(task):_}"
+        size = "" if _leaf_chars(task) == DEFAULT_LEAF_CHARS else f", size={_leaf_chars(task):_}"
         more += _MAP_REDUCE.format(size=size)
     return more
 
 
 def _leaf_chars(task: Task) -> int:
-    return task.leaf_chars or PIECE_CHARS
+    return task.leaf_chars or DEFAULT_LEAF_CHARS
 
 
-def _kind(task: Task) -> str:
+def _context_type(task: Task) -> str:
     info = task.info
     if info.kind == "text":
         return "a str"
@@ -251,10 +266,10 @@ def _question(task: Task) -> str:
     elif info.kind == "text":
         size = f"`context` is a str of {info.chars:,} characters."
     else:
-        size = f"`context` is {_kind(task)}: {info.documents:,} documents, {info.chars:,} characters in all."
+        size = f"`context` is {_context_type(task)}: {info.documents:,} documents, {info.chars:,} characters in all."
     if not info.chars:
         sample = ""
-    elif info.shown_whole:
+    elif info.fits_in_prompt:
         sample = f"\nThis is all of it:\n<context>\n{info.sample}\n</context>"
     else:
         first = "It begins" if info.kind == "text" else "The first document begins"
@@ -264,18 +279,18 @@ def _question(task: Task) -> str:
 
 def _observe(trajectory: Trajectory) -> str:
     turn = trajectory.turns[-1]
-    if final_answer(turn) is not None and answered_unseen(trajectory):
+    if final_answer(turn) is not None and answered_without_reading_context(trajectory):
         return (
             "That answer was not accepted: you have not looked at `context` yet. "
             "Look at it with code in a ```python block, then answer."
         )
     if turn.result is None:
-        return _nudge(turn)
+        return _no_code_feedback(turn)
     return _result(turn.result, PROFILES[trajectory.task.profile].observation_chars)
 
 
-def _nudge(turn: Turn) -> str:
-    if was_cut(turn):
+def _no_code_feedback(turn: Turn) -> str:
+    if was_truncated(turn):
         return (
             "Your message was cut off at the token limit before its code ended, so nothing was run. "
             "Write a shorter block."
@@ -296,7 +311,7 @@ def _nudge(turn: Turn) -> str:
 
 def _unresolved(inside: str) -> str:
     return (
-        f"FINAL({bounded(inside, 100)}) ended nothing: what stands inside is neither an answer nor a variable of your REPL. "
+        f"FINAL({truncate_middle(inside, 100)}) ended nothing: what stands inside is neither an answer nor a variable of your REPL. "
         "To end with a value you computed, write\n```python\nFINAL(variable)\n```\nTo end with words, put them in "
         'quotation marks on a line of its own: FINAL("the words of your answer")'
     )
@@ -305,15 +320,15 @@ def _unresolved(inside: str) -> str:
 def _result(result: CellResult, limit: int) -> str:
     parts = []
     if result.output:
-        shown = bounded(result.output, limit, result.output_chars)
+        shown = truncate_middle(result.output, limit, result.output_chars)
         cut = result.output_chars > len(result.output) or len(result.output) > limit
         parts.append(
             f"Output{f' (head and tail of {result.output_chars:,} characters)' if cut else ''}:\n{shown}"
         )
     if result.error:
-        parts.append(f"Error:\n{bounded(result.error, limit // 2)}")
-    if result.killed:
-        parts.append(result.killed)
+        parts.append(f"Error:\n{truncate_middle(result.error, limit // 2)}")
+    if result.kill_reason:
+        parts.append(result.kill_reason)
     if not parts:
         parts.append("The code ran and printed nothing. Use print() to see values.")
     parts.extend(f"Note: {note}" for note in result.notes)

@@ -27,8 +27,8 @@ from typing import Any, TypeAlias
 
 from rlm_ray.errors import InputError
 
-WAYS = ("collect", "count", "union", "sum")
-WHOLE = ""
+OPERATIONS = ("collect", "count", "union", "sum")
+WHOLE_ANSWER = ""
 """In place of a field's name: the answer itself."""
 
 _Number: TypeAlias = "int | Fraction"
@@ -50,7 +50,7 @@ class Entry:
     """The pieces it comes from, by number."""
 
 
-State: TypeAlias = "Mapping[_Key, Entry]"
+PartialResult: TypeAlias = "Mapping[_Key, Entry]"
 """What some pieces say."""
 
 
@@ -58,15 +58,15 @@ State: TypeAlias = "Mapping[_Key, Entry]"
 class Reduction:
     """How answers become one."""
 
-    ways: tuple[tuple[str, str], ...]
+    operations: tuple[tuple[str, str], ...]
     """Fields, each with one of `WAYS`; `WHOLE` for the answer itself or each of its fields."""
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields it needs by name."""
-        return tuple(field for field, _ in self.ways if field != WHOLE)
+        return tuple(field for field, _ in self.operations if field != WHOLE_ANSWER)
 
-    def lift(self, piece: int, answer: Any) -> State:
+    def map_piece(self, piece: int, answer: Any) -> PartialResult:
         """What one piece says. Raises `InputError` where a way does not fit its value."""
         state: dict[_Key, Entry] = {}
         for field, way, value in self._values(answer):
@@ -74,10 +74,10 @@ class Reduction:
                 place = (piece, at) if way == "collect" else _NOWHERE
                 entry = Entry(item, amount, (piece,))
                 known = state.get((field, key, place))
-                state[field, key, place] = entry if known is None else _again(known, entry)
+                state[field, key, place] = entry if known is None else _combine_same_piece(known, entry)
         return state
 
-    def merge(self, states: Iterable[State]) -> State:
+    def merge(self, states: Iterable[PartialResult]) -> PartialResult:
         """What all of them say together."""
         gathered: dict[_Key, list[Entry]] = {}
         for state in states:
@@ -85,16 +85,18 @@ class Reduction:
                 gathered.setdefault(key, []).append(entry)
         return {key: _sum(entries) for key, entries in gathered.items()}
 
-    def value(self, state: State) -> Any:
+    def value(self, state: PartialResult) -> Any:
         """The answer: of the one whole, or by field."""
-        found: dict[str, Any] = {field: _finished(way, []) for field, way in self.ways if field != WHOLE}
+        found: dict[str, Any] = {
+            field: _finalize(way, []) for field, way in self.operations if field != WHOLE_ANSWER
+        }
         for field, entries in _by_field(state).items():
-            found[field] = _finished(self._way(field), entries)
-        if WHOLE in found or not found:
-            return found.get(WHOLE, _finished(self.ways[0][1], []))
+            found[field] = _finalize(self._way(field), entries)
+        if WHOLE_ANSWER in found or not found:
+            return found.get(WHOLE_ANSWER, _finalize(self.operations[0][1], []))
         return found
 
-    def origins(self, state: State) -> dict[str, dict[str, tuple[int, ...]]]:
+    def provenance(self, state: PartialResult) -> dict[str, dict[str, tuple[int, ...]]]:
         """By field and result: the numbers of the pieces it comes from."""
         found: dict[str, dict[str, set[int]]] = {}
         for field, entries in _by_field(state).items():
@@ -108,31 +110,31 @@ class Reduction:
         }
 
     def _values(self, answer: Any) -> Iterator[tuple[str, str, Any]]:
-        for field, way in self.ways:
-            if field != WHOLE:
+        for field, way in self.operations:
+            if field != WHOLE_ANSWER:
                 yield field, way, answer.get(field) if isinstance(answer, Mapping) else None
             elif isinstance(answer, Mapping) and way != "collect":
                 yield from ((name, way, value) for name, value in answer.items())
             else:
-                yield WHOLE, way, answer
+                yield WHOLE_ANSWER, way, answer
 
     def _way(self, field: str) -> str:
-        ways = dict(self.ways)
-        return ways.get(field) or ways[WHOLE]
+        ways = dict(self.operations)
+        return ways.get(field) or ways[WHOLE_ANSWER]
 
 
-def reduction(spec: str | Mapping[str, str]) -> Reduction:
+def parse_reduction(spec: str | Mapping[str, str]) -> Reduction:
     """Read a way to reduce. Raises `InputError` that says how one is written."""
     if isinstance(spec, Mapping):
         ways = tuple((field, way) for field, way in spec.items())
     else:
         parts = (part.strip().partition(":") for part in spec.split(","))
         ways = tuple((field.strip(), way.strip()) for way, _, field in parts)
-    wrong = [way for _, way in ways if way not in WAYS]
+    wrong = [way for _, way in ways if way not in OPERATIONS]
     if wrong or not ways:
-        known = f"{', '.join(WAYS)}, or one of a field such as count:status"
+        known = f"{', '.join(OPERATIONS)}, or one of a field such as count:status"
         raise InputError("reduce", f"must be model, {known}; got {spec!r}")
-    if len(dict(ways)) < len(ways) or (len(ways) > 1 and WHOLE in dict(ways)):
+    if len(dict(ways)) < len(ways) or (len(ways) > 1 and WHOLE_ANSWER in dict(ways)):
         raise InputError("reduce", f"names one field twice, or a field and the whole; got {spec!r}")
     return Reduction(ways)
 
@@ -180,7 +182,7 @@ def _exact(field: str, number: Any) -> _Number:
     raise InputError("reduce", f"{field or 'the answer'} cannot be added up: {number!r} is no number")
 
 
-def _again(known: Entry, entry: Entry) -> Entry:
+def _combine_same_piece(known: Entry, entry: Entry) -> Entry:
     """The same piece says it once more."""
     return Entry(known.value, known.amount + entry.amount, known.pieces)
 
@@ -192,7 +194,7 @@ def _sum(entries: list[Entry]) -> Entry:
     return Entry(entries[0].value, amount, tuple(merged(*(entry.pieces for entry in entries))))
 
 
-def _by_field(state: State) -> dict[str, list[tuple[str, Entry]]]:
+def _by_field(state: PartialResult) -> dict[str, list[tuple[str, Entry]]]:
     """Results by field, in an order that does not depend on that of the merges."""
     found: dict[str, list[tuple[_Key, Entry]]] = {}
     for key, entry in state.items():
@@ -208,7 +210,7 @@ def _order(key: _Key, entry: Entry) -> tuple[tuple[int, int], int, str]:
     return key[2], entry.pieces[0], key[1]
 
 
-def _finished(way: str, entries: list[tuple[str, Entry]]) -> Any:
+def _finalize(way: str, entries: list[tuple[str, Entry]]) -> Any:
     match way:
         case "collect" | "union":
             return [entry.value for _, entry in entries]
@@ -228,10 +230,10 @@ def _plain(number: _Number) -> int | float:
 
 LABEL_CHARS = 12
 """Around an answer: its number, and what stands between two."""
-FEWEST = 2
+MIN_GROUP = 2
 
 
-def groups(lengths: Sequence[int], size: int) -> list[range]:
+def reduce_groups(lengths: Sequence[int], size: int) -> list[range]:
     """Neighbours together, up to `size` characters in all and never fewer than two, so that each level has less.
 
     An answer longer than half of `size` counts as half: it is to be cut.
@@ -239,8 +241,8 @@ def groups(lengths: Sequence[int], size: int) -> list[range]:
     found: list[range] = []
     room = 0
     for at, length in enumerate(lengths):
-        wanted = min(length, size // FEWEST) + LABEL_CHARS
-        if found and (wanted <= room or len(found[-1]) < FEWEST):
+        wanted = min(length, size // MIN_GROUP) + LABEL_CHARS
+        if found and (wanted <= room or len(found[-1]) < MIN_GROUP):
             found[-1] = range(found[-1].start, at + 1)
             room -= wanted
         else:
@@ -249,9 +251,9 @@ def groups(lengths: Sequence[int], size: int) -> list[range]:
     return found
 
 
-def planned_levels(answers: int, length: float, size: int) -> list[list[int]]:
+def plan_levels(answers: int, length: float, size: int) -> list[list[int]]:
     """The groups of each level, by how many answers they have, where all answers are about so long."""
-    fan_in = max(FEWEST, int(size // (min(length, size // FEWEST) + LABEL_CHARS)))
+    fan_in = max(MIN_GROUP, int(size // (min(length, size // MIN_GROUP) + LABEL_CHARS)))
     levels = []
     while answers > 1:
         full, rest = divmod(answers, fan_in)

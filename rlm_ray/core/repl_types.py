@@ -5,25 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from rlm_ray.core.context import Part
+from rlm_ray.core.context import ContextPart
 
-CallKind: TypeAlias = Literal["recursive", "llm", "rlm"]
+SubCallKind: TypeAlias = Literal["recursive", "llm", "rlm"]
 """`recursive`: child or plain call as the session decides; `llm`: always a plain call; `rlm`: always a child."""
 
 
 @dataclass(frozen=True, slots=True)
-class SubCalls:
+class SubCallRequest:
     """One `recursive_llm`, `recursive_map` or like call in a cell: as many queries as contexts."""
 
-    kind: CallKind
+    kind: SubCallKind
     queries: tuple[str, ...]
-    contexts: tuple[Part, ...]
+    contexts: tuple[ContextPart, ...]
     stop_on_error: bool
     """The first failure fails the whole call, so the others may be cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class SubCallAnswer:
     """A sub-call's answer."""
 
     text: str
@@ -37,11 +37,11 @@ class Failed:
 
     kind: str
     why: str
-    fatal: Exception | None = None
+    fatal_error: Exception | None = None
     """Set where nobody in the tree can go on: a limit, a refused key, an empty account. Never sent to a REPL."""
 
 
-Outcome: TypeAlias = "Answered | Failed"
+SubCallOutcome: TypeAlias = "SubCallAnswer | Failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,14 @@ class CellResult:
     """How much was printed in truth."""
     error: str | None = None
     """The exception as the model shall see it, with the line in its own code."""
-    final: str | None = None
+    final_answer: str | None = None
     """The answer, if the code ended the session."""
-    looked: bool = False
+    context_was_read: bool = False
     """Code of this session has read `context` by now."""
-    killed: str | None = None
+    kill_reason: str | None = None
     """Why the interpreter had to be killed; all variables are lost then."""
     variables: tuple[Variable, ...] = ()
     notes: tuple[str, ...] = ()
     """Remarks for the model, such as a reserved name that was put back."""
-    killed_from_outside: bool = False
+    killed_externally: bool = False
     """Nothing the code did is known to have caused it: the same code may well run now."""

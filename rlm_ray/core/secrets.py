@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
-HIDDEN = "***"
+REDACTED = "***"
 LEAST_CHARS = 8
 """A shorter value is no key anybody should mind, and would be found in any text."""
 
 _NAME = re.compile(
     r"key|secret|token|password|passwd|credential|authorization|cookie|bearer|signature", re.IGNORECASE
 )
-_HARMLESS = re.compile(
+_NOT_SECRET = re.compile(
     r"^(max_.*tokens?|.*_tokens|tokens|token_limit|logit.*|stop_token.*|.*_token_ids?)$", re.IGNORECASE
 )
 _FIELDS = re.compile(
@@ -47,10 +47,10 @@ _SCHEME = re.compile(r"^(bearer|basic|token) +", re.IGNORECASE)
 
 def is_secret(name: str) -> bool:
     """Whether what goes under this name is a key or the like."""
-    return bool(_NAME.search(name)) and not _HARMLESS.match(name)
+    return bool(_NAME.search(name)) and not _NOT_SECRET.match(name)
 
 
-def without_secrets(value: Any, name: str = "") -> Any:
+def redact(value: Any, name: str = "") -> Any:
     """The same plain value with `***` in place of every secret, however deep."""
     if _holds_fields(name):
         return _hidden(value)
@@ -60,13 +60,13 @@ def without_secrets(value: Any, name: str = "") -> Any:
         and value is not None
         and not isinstance(value, bool | int | float | Mapping | list)
     ):
-        return HIDDEN
+        return REDACTED
     if isinstance(value, Mapping):
-        return {key: without_secrets(inner, str(key)) for key, inner in value.items()}
+        return {key: redact(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [without_secrets(inner, name) for inner in value]
+        return [redact(inner, name) for inner in value]
     if isinstance(value, str) and _is_confidential_url(value):
-        return HIDDEN
+        return REDACTED
     return value
 
 
@@ -93,7 +93,7 @@ def _hidden(value: Any) -> Any:
         return {key: _hidden(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_hidden(inner) for inner in value]
-    return None if value is None else HIDDEN
+    return None if value is None else REDACTED
 
 
 def _field_values(value: Any, name: str = "") -> set[str]:
@@ -119,7 +119,7 @@ def _values_in_text(text: str) -> set[str]:
 
 def _forms(value: str) -> set[str]:
     forms = {value, _SCHEME.sub("", value)}  # providers repeat a key without the scheme it was sent with
-    return {form for form in forms if len(form) >= LEAST_CHARS and form != HIDDEN}
+    return {form for form in forms if len(form) >= LEAST_CHARS and form != REDACTED}
 
 
 def _is_confidential_url(text: str) -> bool:
@@ -173,7 +173,7 @@ class Scrubber:
             return [self._scrubbed(inner) for inner in value]
         if isinstance(value, str):
             for secret in self._secrets:
-                value = value.replace(secret, HIDDEN)
+                value = value.replace(secret, REDACTED)
         return value
 
 

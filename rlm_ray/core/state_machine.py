@@ -48,7 +48,7 @@ class Stop:
     """No further turn: `reason` is a stop reason, `why` a sentence for people."""
 
     reason: str
-    why: str
+    message: str
 
 
 Step: TypeAlias = "Generate | Execute | Finish | Stop"
@@ -57,51 +57,51 @@ Step: TypeAlias = "Generate | Execute | Finish | Stop"
 def next_step(trajectory: Trajectory) -> Step:
     """Decide the next step."""
     turn = trajectory.last
-    if turn is None or trajectory.turns_before == len(trajectory.turns):
+    if turn is None or trajectory.turns_of_earlier_questions == len(trajectory.turns):
         return Generate()
-    if turn.result is None and runnable(turn):
+    if turn.result is None and has_runnable_code(turn):
         return Execute(turn.parsed.blocks)
     answer = final_answer(turn)
-    if answer is not None and not answered_unseen(trajectory):
+    if answer is not None and not answered_without_reading_context(trajectory):
         return Finish(answer)
     return _stop(trajectory) or Generate()
 
 
-def runnable(turn: Turn) -> bool:
+def has_runnable_code(turn: Turn) -> bool:
     """The message has code, and the provider did not cut it off in the middle."""
-    return bool(turn.parsed.blocks) and not was_cut(turn)
+    return bool(turn.parsed.blocks) and not was_truncated(turn)
 
 
-def was_cut(turn: Turn) -> bool:
+def was_truncated(turn: Turn) -> bool:
     """The message's code was cut off at the token limit."""
-    return turn.parsed.cut and turn.judged.kind == "truncated"
+    return turn.parsed.truncated and turn.judged.kind == "truncated"
 
 
 def final_answer(turn: Turn) -> str | None:
     """The answer the turn gave, from its code or in plain words; words that were cut off are none."""
     if turn.result is not None:
-        return turn.result.final
+        return turn.result.final_answer
     return turn.parsed.answer if turn.judged.kind != "truncated" else None
 
 
-def answered_unseen(trajectory: Trajectory) -> bool:
+def answered_without_reading_context(trajectory: Trajectory) -> bool:
     """The very first message answers although the model has not looked at the context."""
-    return len(trajectory.turns) == 1 and not trajectory.looked
+    return len(trajectory.turns) == 1 and not trajectory.context_was_read
 
 
 def _stop(trajectory: Trajectory) -> Stop | None:
-    limit, turns = trajectory.task.max_iterations, trajectory.turns[trajectory.turns_before :]
+    limit, turns = trajectory.task.max_iterations, trajectory.turns[trajectory.turns_of_earlier_questions :]
     if len(turns) >= limit:
         allowed = "1 turn" if limit == 1 else f"{limit} turns"
         return Stop("max_iterations", f"the model did not finish within {allowed}; raise max_iterations")
     idle = turns[-MAX_IDLE_TURNS:]
-    if len(idle) == MAX_IDLE_TURNS and all(map(_idle, idle)):
+    if len(idle) == MAX_IDLE_TURNS and all(map(_made_no_progress, idle)):
         why = f"the model wrote no code in {MAX_IDLE_TURNS} messages"
         return Stop("no_code", f"{why}; {idle[-1].judged.why or 'try another model'}")
     return None
 
 
-def _idle(turn: Turn) -> bool:
+def _made_no_progress(turn: Turn) -> bool:
     return turn.result is None and final_answer(turn) is None
 
 
@@ -119,7 +119,7 @@ class Task:
     profile: str = "default"
 
     @property
-    def children_have_repls(self) -> bool:
+    def children_are_sessions(self) -> bool:
         return self.depth + 1 < self.max_depth
 
 
@@ -145,7 +145,7 @@ class FollowUp:
     """A further question of the same session."""
 
     query: str
-    after: int
+    after_turn: int
     """How many turns were before it."""
 
 
@@ -167,15 +167,15 @@ class Trajectory:
         return self.follow_ups[-1].query if self.follow_ups else self.task.query
 
     @property
-    def turns_before(self) -> int:
+    def turns_of_earlier_questions(self) -> int:
         """How many turns went to earlier questions."""
-        return self.follow_ups[-1].after if self.follow_ups else 0
+        return self.follow_ups[-1].after_turn if self.follow_ups else 0
 
     @property
-    def looked(self) -> bool:
+    def context_was_read(self) -> bool:
         """The model has looked at the context, or seen all of it in the prompt."""
-        seen = any(turn.result is not None and turn.result.looked for turn in self.turns)
-        return seen or self.task.info.shown_whole
+        seen = any(turn.result is not None and turn.result.context_was_read for turn in self.turns)
+        return seen or self.task.info.fits_in_prompt
 
     @property
     def variables(self) -> frozenset[str]:
@@ -184,9 +184,9 @@ class Trajectory:
         result = next(results, None)
         return frozenset(variable.name for variable in result.variables) if result else frozenset()
 
-    def upto(self, turns: int) -> Trajectory:
+    def truncated_to(self, turns: int) -> Trajectory:
         """As it was when the next message after so many turns was asked for."""
-        asked = tuple(item for item in self.follow_ups if item.after <= turns)
+        asked = tuple(item for item in self.follow_ups if item.after_turn <= turns)
         return Trajectory(self.task, self.turns[:turns], asked)
 
     def with_question(self, query: str) -> Trajectory:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlm_ray.core.secrets import HIDDEN, is_secret
+from rlm_ray.core.secrets import REDACTED, is_secret
 
 SHAPING_PARAMS = frozenset(
     [
@@ -83,7 +83,7 @@ def value_at(table: Mapping[str, Any], name: str) -> Any:
 def _leads_away(name: str, value: Any) -> bool:
     if name in SHAPING_PARAMS:
         return "://" in str(value)
-    return value is not None and not (is_secret(name) and value == HIDDEN)
+    return value is not None and not (is_secret(name) and value == REDACTED)
 
 
 def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:

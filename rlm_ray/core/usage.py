@@ -14,7 +14,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class CallStats:
     """Sums over calls."""
 
     calls: int = 0
@@ -42,25 +42,25 @@ class Tally:
     estimated: int = 0
     """Answers whose tokens the provider did not count: the sums hold our estimate of them."""
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(getattr(self, name) + getattr(other, name) for name in _NAMES))
+    def __add__(self, other: CallStats) -> CallStats:
+        return CallStats(*(getattr(self, name) + getattr(other, name) for name in _NAMES))
 
-    def __sub__(self, other: Tally) -> Tally:
-        return Tally(*(getattr(self, name) - getattr(other, name) for name in _NAMES))
+    def __sub__(self, other: CallStats) -> CallStats:
+        return CallStats(*(getattr(self, name) - getattr(other, name) for name in _NAMES))
 
     @property
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
 
-_NAMES = tuple(sum_of.name for sum_of in fields(Tally))
+_NAMES = tuple(sum_of.name for sum_of in fields(CallStats))
 
 
 @dataclass(frozen=True, slots=True)
 class RunUsage:
     """What a run has used up to a moment."""
 
-    rows: Mapping[tuple[str, int], Tally] = field(default_factory=dict)
+    rows: Mapping[tuple[str, int], CallStats] = field(default_factory=dict)
     """By model and depth."""
     sessions: int = 0
     """Ever opened."""
@@ -68,7 +68,7 @@ class RunUsage:
     """Calls that did not have to be made."""
 
     def __add__(self, other: RunUsage) -> RunUsage:
-        sums = Tallies()
+        sums = UsageAccumulator()
         sums.merge([*self.rows.items(), *other.rows.items()])
         return RunUsage(sums.rows(), self.sessions + other.sessions, self.cache_hits + other.cache_hits)
 
@@ -78,16 +78,16 @@ class RunUsage:
         return self.total.repaid_calls
 
     @property
-    def total(self) -> Tally:
-        return sum(self.rows.values(), Tally())
+    def total(self) -> CallStats:
+        return sum(self.rows.values(), CallStats())
 
     @property
-    def by_model(self) -> dict[str, Tally]:
-        return self._by(lambda row: row[0])
+    def by_model(self) -> dict[str, CallStats]:
+        return self._group_by(lambda row: row[0])
 
     @property
-    def by_depth(self) -> dict[int, Tally]:
-        return self._by(lambda row: row[1])
+    def by_depth(self) -> dict[int, CallStats]:
+        return self._group_by(lambda row: row[1])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -99,14 +99,14 @@ class RunUsage:
             "by_depth": {str(depth): asdict(tally) for depth, tally in self.by_depth.items()},
         }
 
-    def _by(self, key: Callable[[tuple[str, int]], _Key]) -> dict[_Key, Tally]:
-        sums: dict[_Key, Tally] = {}
+    def _group_by(self, key: Callable[[tuple[str, int]], _Key]) -> dict[_Key, CallStats]:
+        sums: dict[_Key, CallStats] = {}
         for row, tally in self.rows.items():
-            sums[key(row)] = sums.get(key(row), Tally()) + tally
+            sums[key(row)] = sums.get(key(row), CallStats()) + tally
         return sums
 
 
-class Tallies:
+class UsageAccumulator:
     """The running sums behind a `RunUsage`."""
 
     __slots__ = ("_rows",)
@@ -114,14 +114,14 @@ class Tallies:
     def __init__(self) -> None:
         self._rows: dict[tuple[str, int], list[float]] = {}
 
-    def add(self, model: str, depth: int, tally: Tally) -> None:
+    def add(self, model: str, depth: int, tally: CallStats) -> None:
         row = self._rows.setdefault((model, depth), [0] * len(_NAMES))
         for place, name in enumerate(_NAMES):
             row[place] += getattr(tally, name)
 
-    def merge(self, rows: Iterable[tuple[tuple[str, int], Tally]]) -> None:
+    def merge(self, rows: Iterable[tuple[tuple[str, int], CallStats]]) -> None:
         for (model, depth), tally in rows:
             self.add(model, depth, tally)
 
-    def rows(self) -> dict[tuple[str, int], Tally]:
-        return {key: Tally(*row) for key, row in self._rows.items()}  # type: ignore[arg-type]  # ints stay ints
+    def rows(self) -> dict[tuple[str, int], CallStats]:
+        return {key: CallStats(*row) for key, row in self._rows.items()}  # type: ignore[arg-type]  # ints stay ints

@@ -16,9 +16,9 @@ from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
-    Path,
+    NodePath,
     Record,
-    RunEnded,
+    RunFinished,
     SessionEnded,
     SessionOpened,
 )
@@ -121,15 +121,15 @@ def model_name(model: str, provider: str = "") -> str:
     return rest if slash and rest and (prefix == provider or not provider) else model
 
 
-def measurements(record: Record) -> list[Measurement]:
+def measure_record(record: Record) -> list[Measurement]:
     """What this record measures by itself."""
     match record:
         case CallEnded(cache_hit=False):
-            return _of_call(record)
+            return _measure_call(record)
         case CellEnded():
             failed: dict[str, Value] = {}
             if record.killed is not None or record.error is not None:
-                failed = {ERROR_TYPE: cell_error(record)}
+                failed = {ERROR_TYPE: cell_error_type(record)}
             return [
                 Measurement(CELL_DURATION, max(0.0, record.at - record.started), _depth(record.path) | failed)
             ]
@@ -137,12 +137,12 @@ def measurements(record: Record) -> list[Measurement]:
             return []
 
 
-class Measures:
+class MetricsReducer:
     """What the records of one run measure: what one record says, the durations of sessions, calls in flight."""
 
     def __init__(self) -> None:
-        self._opened: dict[tuple[Path, int], float] = {}
-        self._sent: dict[tuple[Path, int], CallSent] = {}
+        self._opened: dict[tuple[NodePath, int], float] = {}
+        self._sent: dict[tuple[NodePath, int], CallSent] = {}
 
     def add(self, record: Record) -> list[Measurement]:
         match record:
@@ -157,11 +157,11 @@ class Measures:
                 return [] if known else [_in_flight(record, 1)]
             case CallEnded():
                 sent = self._sent.pop((record.path, record.call), None)
-                return measurements(record) + ([] if sent is None else [_in_flight(sent, -1)])
-            case RunEnded():
+                return measure_record(record) + ([] if sent is None else [_in_flight(sent, -1)])
+            case RunFinished():
                 return self._forget(())
             case _:
-                return measurements(record)
+                return measure_record(record)
 
     def _session(self, record: SessionEnded) -> list[Measurement]:
         gone = self._forget(record.path) if record.error_kind else []
@@ -173,18 +173,18 @@ class Measures:
             attributes[ERROR_TYPE] = record.error_kind
         return [Measurement(SESSION_DURATION, max(0.0, record.at - opened), attributes), *gone]
 
-    def _forget(self, path: Path) -> list[Measurement]:
+    def _forget(self, path: NodePath) -> list[Measurement]:
         """Calls of a node that failed, and below it, are under way no more."""
         below = [key for key in self._sent if key[0][: len(path)] == path]
         return [_in_flight(self._sent.pop(key), -1) for key in below]
 
 
-def cell_error(cell: CellEnded) -> str:
+def cell_error_type(cell: CellEnded) -> str:
     """The class of a cell's failure."""
     return "killed" if cell.killed is not None else "code_error"
 
 
-def _of_call(call: CallEnded) -> list[Measurement]:
+def _measure_call(call: CallEnded) -> list[Measurement]:
     labels = _labels(call.model, call.provider)
     waited = call.queue_wait_s + call.rate_wait_s
     seconds = max(0.0, call.at - call.started - waited)
@@ -225,5 +225,5 @@ def _in_flight(sent: CallSent, change: int) -> Measurement:
     return Measurement(CALLS_IN_FLIGHT, change, _labels(sent.model, "").model)
 
 
-def _depth(path: Path) -> dict[str, Value]:
+def _depth(path: NodePath) -> dict[str, Value]:
     return {DEPTH: len(path)}

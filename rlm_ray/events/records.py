@@ -18,20 +18,20 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.errors import InputError
 
 FORMAT = 1
 
-Path: TypeAlias = tuple[int, ...]
+NodePath: TypeAlias = tuple[int, ...]
 Role: TypeAlias = Literal["turn", "last", "direct", "leaf"]
 """Why a model was called: a session's turn, its last call after a stop, an answer without a REPL, a plain sub-call."""
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class FailedAttempt:
     """An attempt that failed."""
 
     at: float
@@ -41,7 +41,7 @@ class Try:
 
 
 @dataclass(frozen=True, slots=True)
-class RunOpened:
+class RunStarted:
     """The first record; another one each time the run is taken up again."""
 
     at: float
@@ -49,7 +49,7 @@ class RunOpened:
     query: str
     settings: Mapping[str, Any]
     """Without secrets."""
-    input: Input
+    input: InputSummary
     version: str
     """Of rlm_ray."""
     traceparent: str = ""
@@ -66,9 +66,9 @@ class SessionOpened:
     """A session is sent to an actor. Written by its caller."""
 
     at: float
-    path: Path
+    path: NodePath
     query: str
-    input: Input
+    input: InputSummary
     model: str
     actor: str
     attempt: int = 1
@@ -81,7 +81,7 @@ class SessionEnded:
     """A session is over. Written by its caller. With an `error_kind` it failed."""
 
     at: float
-    path: Path
+    path: NodePath
     stop_reason: str
     """`answered`, what stopped it, or `error`, `lost` (its actor died), `cancelled`."""
     why: str = ""
@@ -99,7 +99,7 @@ class CallSent:
     """The first request of a model call goes out."""
 
     at: float
-    path: Path
+    path: NodePath
     call: int
     """The number of the call in its node, from 1."""
     role: Role
@@ -114,7 +114,7 @@ class CallEnded:
     """A model call has its reply, or failed for good (`error_kind`)."""
 
     at: float
-    path: Path
+    path: NodePath
     call: int
     role: Role
     model: str
@@ -124,7 +124,7 @@ class CallEnded:
     provider: str = ""
     queue_wait_s: float = 0.0
     rate_wait_s: float = 0.0
-    tries: tuple[Try, ...] = ()
+    tries: tuple[FailedAttempt, ...] = ()
     """Attempts that failed before."""
     usage: Usage = Usage()  # noqa: RUF009 - frozen
     cost_usd: float | None = None
@@ -140,7 +140,7 @@ class CallEnded:
     why: str = ""
     query: str = ""
     """Of a leaf."""
-    input: Input | None = None
+    input: InputSummary | None = None
     """Of a leaf."""
     id: str = ""
     reasoning: str = ""
@@ -152,7 +152,7 @@ class CellEnded:
     """The code of a turn has run."""
 
     at: float
-    path: Path
+    path: NodePath
     turn: int
     """From 1."""
     started: float
@@ -177,7 +177,7 @@ class MapOpened:
     """A cell sends sub-calls out: ordinals `first` to `first + count - 1` of the session."""
 
     at: float
-    path: Path
+    path: NodePath
     turn: int
     first: int
     count: int
@@ -193,7 +193,7 @@ class MapEnded:
     """All of its sub-calls are over."""
 
     at: float
-    path: Path
+    path: NodePath
     first: int
     answered: int
     failed: int
@@ -201,7 +201,7 @@ class MapEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunFinished:
     """The last record of a life."""
 
     at: float
@@ -221,11 +221,11 @@ NodeRecord: TypeAlias = (
     "SessionOpened | SessionEnded | CallSent | CallEnded | CellEnded | MapOpened | MapEnded"
 )
 """A fact of one node of the tree."""
-Record: TypeAlias = "RunOpened | NodeRecord | RunEnded"
+Record: TypeAlias = "RunStarted | NodeRecord | RunFinished"
 
 KINDS: Mapping[str, type[Any]] = MappingProxyType(
     {
-        "run": RunOpened,
+        "run": RunStarted,
         "session": SessionOpened,
         "session_end": SessionEnded,
         "sent": CallSent,
@@ -233,7 +233,7 @@ KINDS: Mapping[str, type[Any]] = MappingProxyType(
         "cell": CellEnded,
         "map": MapOpened,
         "map_end": MapEnded,
-        "run_end": RunEnded,
+        "run_end": RunFinished,
     }
 )
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
@@ -250,7 +250,7 @@ def without_content(record: Record) -> Record:
     given = getattr(record, "input", None)
     if given is not None:
         changes["input"] = replace(given, sample="")
-    if isinstance(record, RunOpened):
+    if isinstance(record, RunStarted):
         changes["follow_ups"] = ()
     if isinstance(record, CallEnded):
         changes["tries"] = tuple(replace(item, why="") for item in record.tries)
@@ -269,7 +269,7 @@ def to_line(record: Record, ident: str = "") -> bytes:
             plain[name] = value
     if ident:
         plain["id"] = ident
-    return json.dumps(plain, ensure_ascii=False, default=_plain).encode("utf-8", "replace") + b"\n"
+    return json.dumps(plain, ensure_ascii=False, default=_to_json).encode("utf-8", "replace") + b"\n"
 
 
 def from_line(line: bytes | str) -> Record:
@@ -277,7 +277,7 @@ def from_line(line: bytes | str) -> Record:
     try:
         plain = json.loads(line)
         cls = KINDS[plain.pop("kind")]
-        known = {name: _typed(name, plain[name]) for name, _ in _FIELDS[cls] if name in plain}
+        known = {name: _from_json(name, plain[name]) for name, _ in _FIELDS[cls] if name in plain}
         record: Record = cls(**known)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         shown = line[:80] if isinstance(line, str) else line[:80].decode("utf-8", "replace")
@@ -285,7 +285,7 @@ def from_line(line: bytes | str) -> Record:
     return record
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if type(value) in _PLAIN_FIELDS:
         return [getattr(value, name) for name in _PLAIN_FIELDS[type(value)]]
     if isinstance(value, Mapping):
@@ -293,12 +293,14 @@ def _plain(value: Any) -> Any:
     return repr(value)
 
 
-_PLAIN_FIELDS = {cls: tuple(item.name for item in fields(cls)) for cls in (Input, Try, Usage, Variable)}
-_ITEMS: Mapping[str, type[Any]] = MappingProxyType({"tries": Try, "variables": Variable})
-_VALUES: Mapping[str, type[Any]] = MappingProxyType({"input": Input, "usage": Usage})
+_PLAIN_FIELDS = {
+    cls: tuple(item.name for item in fields(cls)) for cls in (InputSummary, FailedAttempt, Usage, Variable)
+}
+_ITEMS: Mapping[str, type[Any]] = MappingProxyType({"tries": FailedAttempt, "variables": Variable})
+_VALUES: Mapping[str, type[Any]] = MappingProxyType({"input": InputSummary, "usage": Usage})
 
 
-def _typed(name: str, value: Any) -> Any:
+def _from_json(name: str, value: Any) -> Any:
     if name in _ITEMS:
         return tuple(_ITEMS[name](*item) for item in value)
     if name in _VALUES and isinstance(value, list):

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
     MapEnded,
     MapOpened,
+    NodePath,
     NodeRecord,
-    Path,
     Record,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
@@ -30,16 +30,16 @@ from rlm_ray.events.records import (
 class Node:
     """A session, or a leaf: a node with one call."""
 
-    path: Path
-    opened: list[SessionOpened] = field(default_factory=list)
+    path: NodePath
+    session_starts: list[SessionOpened] = field(default_factory=list)
     """One for each attempt; empty for a leaf."""
-    ends: list[SessionEnded] = field(default_factory=list)
-    sent: dict[int, CallSent] = field(default_factory=dict)
+    session_ends: list[SessionEnded] = field(default_factory=list)
+    calls_sent: dict[int, CallSent] = field(default_factory=dict)
     """By call number; the latest of each."""
     calls: dict[int, CallEnded] = field(default_factory=dict)
     cells: dict[int, CellEnded] = field(default_factory=dict)
     """By turn."""
-    lost_cells: list[CellEnded] = field(default_factory=list)
+    rerun_cells: list[CellEnded] = field(default_factory=list)
     """Those that were run once more, for their REPL was killed through no fault of their code."""
     maps: dict[int, MapOpened] = field(default_factory=dict)
     """By first ordinal."""
@@ -53,41 +53,41 @@ class Node:
 
     @property
     def is_leaf(self) -> bool:
-        return not self.opened and (call := self.call) is not None and call.role == "leaf"
+        return not self.session_starts and (call := self.call) is not None and call.role == "leaf"
 
     @property
     def call(self) -> CallEnded | CallSent | None:
         """The first call; a leaf's only one."""
-        return self.calls.get(1) or self.sent.get(1)
+        return self.calls.get(1) or self.calls_sent.get(1)
 
     @property
-    def latest(self) -> SessionOpened | None:
+    def last_start(self) -> SessionOpened | None:
         """Its last attempt; None for a leaf."""
-        return max(self.opened, key=_order, default=None)
+        return max(self.session_starts, key=_order, default=None)
 
     @property
     def end(self) -> SessionEnded | None:
         """How its last attempt ended; None while it goes on, and for a leaf."""
-        end, latest = max(self.ends, key=_order, default=None), self.latest
+        end, latest = max(self.session_ends, key=_order, default=None), self.last_start
         return end if end is None or latest is None or _order(end) >= _order(latest) else None
 
     @property
     def query(self) -> str:
-        if latest := self.latest:
+        if latest := self.last_start:
             return latest.query
         call = self.calls.get(1)
         return call.query if call is not None else ""
 
     @property
-    def input(self) -> Input:
+    def input(self) -> InputSummary:
         call = self.calls.get(1)
-        latest = self.latest
+        latest = self.last_start
         given = latest.input if latest is not None else call.input if call is not None else None
-        return given or Input()
+        return given or InputSummary()
 
     @property
     def model(self) -> str:
-        known = self.latest or self.call
+        known = self.last_start or self.call
         return known.model if known is not None else ""
 
     @property
@@ -101,8 +101,8 @@ class Node:
     def started(self) -> float | None:
         """Unix time of the first thing known of it."""
         call = self.calls.get(1)
-        times = [session.at for session in self.opened]
-        times += [call.started] if call is not None else [sent.at for sent in self.sent.values()]
+        times = [session.at for session in self.session_starts]
+        times += [call.started] if call is not None else [sent.at for sent in self.calls_sent.values()]
         return min(times, default=None)
 
     @property
@@ -136,15 +136,15 @@ class Node:
         """Take in a fact of this node."""
         match record:
             case SessionOpened():
-                self.opened.append(record)
+                self.session_starts.append(record)
             case SessionEnded():
-                self.ends.append(record)
+                self.session_ends.append(record)
             case CallSent():
-                self.sent[record.call] = record
+                self.calls_sent[record.call] = record
             case CallEnded():
                 self.calls[record.call] = record
             case CellEnded(again=True):
-                self.lost_cells.append(record)
+                self.rerun_cells.append(record)
             case CellEnded():
                 self.cells[record.turn] = record
             case MapOpened():
@@ -170,11 +170,11 @@ class RunTree:
     """All that is known of a run."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self.opened: list[RunOpened] = []
+        self.opened: list[RunStarted] = []
         """One for each life: a resumed run has several."""
-        self.ended: RunEnded | None = None
+        self.ended: RunFinished | None = None
         self.root = Node(())
-        self.nodes: dict[Path, Node] = {(): self.root}
+        self.nodes: dict[NodePath, Node] = {(): self.root}
         self._ids: set[str] = set()
         for record in records:
             self.add(record)
@@ -186,16 +186,16 @@ class RunTree:
                 return False
             self._ids.add(record.id)
         match record:
-            case RunOpened():
+            case RunStarted():
                 self.opened.append(record)
                 self.ended = None
-            case RunEnded():
+            case RunFinished():
                 self.ended = record
             case _:
                 self.node(record.path).add(record)
         return True
 
-    def node(self, path: Path) -> Node:
+    def node(self, path: NodePath) -> Node:
         """The node of this path, made with its parents if nothing of it was heard yet."""
         known = self.nodes.get(path)
         if known is None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rlm_ray.core.reply import UNUSABLE_KINDS
-from rlm_ray.core.usage import RunUsage, Tallies, Tally
+from rlm_ray.core.usage import CallStats, RunUsage, UsageAccumulator
 from rlm_ray.events.records import CallEnded, CallSent, Record, SessionOpened
 
 CANCELLED = "cancelled"
 """The `error_kind` of a call or session that was given up; what it cost is not known."""
 REPLY_ERROR = "ReplyError"
 """The `error_kind` of a call whose reply was no answer."""
-_BETWEEN_ATTEMPTS = frozenset({"ModelUnavailableError", "LimitReached"})
+_NO_LAST_ATTEMPT = frozenset({"ModelUnavailableError", "LimitReached"})
 """Calls that ended so after their last attempt had failed."""
-_UNKNOWN = frozenset({"timeout", "connection"})
+_MAYBE_BILLED = frozenset({"timeout", "connection"})
 """Attempts that failed so may have been answered, and paid for, all the same."""
 
 
-def usage_of(records: Iterable[Record]) -> RunUsage:
+def usage_from_records(records: Iterable[Record]) -> RunUsage:
     """What the recorded calls used."""
-    sums = Tallies()
+    sums = UsageAccumulator()
     sessions = hits = 0
     sent = set()
     for record in records:
@@ -32,25 +32,26 @@ def usage_of(records: Iterable[Record]) -> RunUsage:
             hits += 1
         elif isinstance(record, CallEnded):
             went_out = (record.path, record.call, record.key) in sent
-            sums.add(record.model, len(record.path), tally_of(record, went_out=went_out))
+            sums.add(record.model, len(record.path), stats_from_call(record, went_out=went_out))
     return RunUsage(sums.rows(), sessions, hits)
 
 
-def tally_of(call: CallEnded, *, went_out: bool = True) -> Tally:
+def stats_from_call(call: CallEnded, *, went_out: bool = True) -> CallStats:
     """Of one call; attempts that failed before are counted, not what they may have used."""
     # Replies that were no answer were paid for, too.
     answered = not call.error_kind
     replies = (
         answered + (call.error_kind == REPLY_ERROR) + sum(item.kind in UNUSABLE_KINDS for item in call.tries)
     )
-    last = went_out and call.error_kind not in _BETWEEN_ATTEMPTS
+    last = went_out and call.error_kind not in _NO_LAST_ATTEMPT
     attempts = len(call.tries) + last
     usage = call.usage
-    return Tally(
+    return CallStats(
         calls=replies,
         attempts=attempts,
         retries=max(0, attempts - 1),
-        unknown=sum(item.kind in _UNKNOWN for item in call.tries) + (last and call.error_kind == CANCELLED),
+        unknown=sum(item.kind in _MAYBE_BILLED for item in call.tries)
+        + (last and call.error_kind == CANCELLED),
         repaid_calls=int(call.repaid and answered),
         unpriced=replies if call.cost_usd is None else 0,
         input_tokens=usage.input_tokens,

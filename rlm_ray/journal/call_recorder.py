@@ -7,35 +7,41 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import ModelReply, sum_of
 from rlm_ray.errors import ModelError, ReplyError, TransientModelError
-from rlm_ray.events.records import CallEnded, CallSent, Path, Role, Try
+from rlm_ray.events.records import CallEnded, CallSent, FailedAttempt, NodePath, Role
 from rlm_ray.events.usage import CANCELLED
-from rlm_ray.journal.recorder import Scribe
-from rlm_ray.journal.replay import reply_of
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.replay import to_reply
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CallSite:
     """Where in the recursion tree a call stands, and what it is about."""
 
-    path: Path
+    path: NodePath
     call: int
     """Its number in the node, from 1."""
     role: Role
     status: str = ""
     query: str = ""
-    input: Input | None = None
+    input: InputSummary | None = None
 
 
-class CallLog:
+class CallRecorder:
     """One call, as it is written down."""
 
-    place: Place
+    place: CallSite
 
     def __init__(
-        self, scribe: Scribe, place: Place, model: str, key: str, *, clock: Callable[[], float] = time.time
+        self,
+        scribe: NullRecorder,
+        place: CallSite,
+        model: str,
+        key: str,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.place = place
         self._scribe, self._clock = scribe, clock
@@ -43,58 +49,58 @@ class CallLog:
             0.0, place.path, place.call, place.role, model, key, clock(),
             status=place.status, query=place.query, input=place.input,
         )  # fmt: skip
-        self._tries: list[Try] = []
+        self._tries: list[FailedAttempt] = []
         self._waits = [0.0, 0.0]
         self._paid: list[ModelReply] = []
         """Replies that were no answer."""
         self._sent = False
         self.provider = ""
         # Asked once: what is on record later may be this very attempt.
-        self.repaid = scribe.replay.was_under_way(place.path, place.call, key)
+        self.possibly_double_billed = scribe.replay.was_in_flight(place.path, place.call, key)
         """It was under way when its process died."""
 
-    def recorded(self) -> ModelReply | None:
+    def replayed_reply(self) -> ModelReply | None:
         """The reply of this very call in an earlier life of the run."""
         call = self._scribe.replay.call(self.place.path, self.place.call, self._begun.key)
-        return None if call is None else reply_of(call)
+        return None if call is None else to_reply(call)
 
-    def sending(self, queue_wait_s: float, rate_wait_s: float) -> None:
+    def on_sent(self, queue_wait_s: float, rate_wait_s: float) -> None:
         """An attempt has its permit."""
         self._waits[0] += queue_wait_s
         self._waits[1] += rate_wait_s
         if not self._sent:
             self._sent = True
             place, begun = self.place, self._begun
-            self._scribe.put(
+            self._scribe.append(
                 CallSent(self._clock(), place.path, place.call, place.role, begun.model, begun.key)
             )
 
-    def tried(self, error: TransientModelError | ReplyError) -> None:
+    def on_attempt_failed(self, error: TransientModelError | ReplyError) -> None:
         """An attempt failed, and another one may follow."""
-        self._tries.append(Try(self._clock(), error.kind, error.why))
+        self._tries.append(FailedAttempt(self._clock(), error.kind, error.why))
 
     def wasted(self, reply: ModelReply) -> None:
         """A reply is no answer; it was paid for all the same."""
         self._paid.append(reply)
 
-    async def answered(self, reply: ModelReply, *, cache_hit: bool) -> ModelReply:
+    async def on_reply(self, reply: ModelReply, *, cache_hit: bool) -> ModelReply:
         """Write the reply down; it may be used after this."""
         at = self._clock()
-        self._scribe.put(
+        self._scribe.append(
             replace(
                 self._end(at),
                 **self._said(reply), cache_hit=cache_hit,
             )
         )  # fmt: skip
-        await self._scribe.written()
+        await self._scribe.flush()
         return replace(reply, at=at)
 
-    def failed(self, error: BaseException) -> None:
+    def on_failure(self, error: BaseException) -> None:
         """There will be no reply."""
         kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
         why = error.why if isinstance(error, ModelError) else str(error)
         end = replace(self._end(self._clock()), error_kind=kind, why=why)
-        self._scribe.put(replace(end, **self._said(self._paid.pop())) if self._paid else end)
+        self._scribe.append(replace(end, **self._said(self._paid.pop())) if self._paid else end)
 
     def _said(self, reply: ModelReply) -> dict[str, Any]:
         """The last reply, and what all of the call's replies cost."""
@@ -111,5 +117,5 @@ class CallLog:
         return replace(
             self._begun,
             at=at, provider=self.provider, queue_wait_s=self._waits[0], rate_wait_s=self._waits[1],
-            tries=tuple(self._tries), repaid=self._sent and self.repaid,
+            tries=tuple(self._tries), repaid=self._sent and self.possibly_double_billed,
         )  # fmt: skip

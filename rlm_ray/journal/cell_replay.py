@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rlm_ray.core.repl_types import Answered, CellResult, Outcome
+from rlm_ray.core.repl_types import CellResult, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.state_machine import Trajectory
-from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, Path
-from rlm_ray.journal.recorder import Scribe
-from rlm_ray.journal.replay import result_of
+from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, NodePath
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.replay import to_cell_result
 
 
 @dataclass(slots=True)
-class Cell:
+class CellExecution:
     """The code of one turn at work."""
 
     turn: int
@@ -28,7 +28,7 @@ class Cell:
     started: float
     first: int
     """The ordinal of its next sub-call."""
-    again: bool = False
+    is_rerun: bool = False
     """It is run once more for its variables only; what it does is on record."""
     waited_s: float = 0.0
     """For sub-calls."""
@@ -37,88 +37,96 @@ class Cell:
     result: CellResult = CellResult()  # noqa: RUF009 - frozen
 
 
-class History:
+class CellReplay:
     """What the code of a session did."""
 
-    def __init__(self, scribe: Scribe, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, scribe: NullRecorder, path: NodePath, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._scribe, self._path, self._clock = scribe, path, clock
         self._next_ordinal = 0
         self._first: dict[int, int] = {}
-        self._made: list[int] = []
+        self._turns_run: list[int] = []
         """Turns whose code made the variables that the session has."""
-        self._to_run: list[int] = []
+        self._turns_to_rerun: list[int] = []
         """Those of them that the REPL does not have."""
-        self._as_recorded = True
+        self._still_replaying = True
 
     def status(self, turn: int) -> str | None:
         """The status line under which an earlier life asked for this turn: the same words, the same request."""
-        return self._scribe.replay.status(self._path, turn) if self._as_recorded else None
+        return self._scribe.replay.status(self._path, turn) if self._still_replaying else None
 
     def result(self, trajectory: Trajectory) -> CellResult | None:
         """What the code of the last turn did in an earlier life; None where it has to be run."""
         turn = len(trajectory.turns)
         cell = self._scribe.replay.cell(self._path, turn)
-        self._as_recorded = self._as_recorded and trajectory.turns[-1].reply.recorded and cell is not None
-        if not self._as_recorded or cell is None:
+        self._still_replaying = (
+            self._still_replaying and trajectory.turns[-1].reply.recorded and cell is not None
+        )
+        if not self._still_replaying or cell is None:
             return None
         self._first[turn] = self._next_ordinal
         self._next_ordinal += self._scribe.replay.sub_calls(self._path, turn)
-        result = result_of(cell)
-        self._made = [] if result.killed else [*self._made, turn]
-        self._to_run = list(self._made)
+        result = to_cell_result(cell)
+        self._turns_run = [] if result.kill_reason else [*self._turns_run, turn]
+        self._turns_to_rerun = list(self._turns_run)
         return result
 
-    def to_run_again(self) -> list[int]:
+    def turns_to_rerun(self) -> list[int]:
         """Turns whose code made the variables that are there in the recorded history; once."""
-        turns, self._to_run = self._to_run, []
+        turns, self._turns_to_rerun = self._turns_to_rerun, []
         return turns
 
-    async def lost(self, cell: Cell) -> bool:
+    async def on_repl_lost(self, cell: CellExecution) -> bool:
         """The REPL was lost through no fault of its code: whether all can be run again, paying for nothing twice."""
-        if not await self._scribe.recall():
+        if not await self._scribe.load_history():
             return False
-        self._to_run = list(self._made)
+        self._turns_to_rerun = list(self._turns_run)
         self._put(cell, again=True)
         return True
 
-    def begin(self, turn: int, blocks: Sequence[str], *, again: bool) -> Cell:
+    def start(self, turn: int, blocks: Sequence[str], *, again: bool) -> CellExecution:
         """The code of this turn begins."""
         first = self._first.setdefault(turn, self._next_ordinal)
-        return Cell(turn, blocks, self._clock(), first, again)
+        return CellExecution(turn, blocks, self._clock(), first, again)
 
     @contextmanager
-    def sending(
-        self, cell: Cell, queries: Sequence[str], sessions: int, slots: Sequence[Outcome | None]
+    def record_map(
+        self,
+        cell: CellExecution,
+        queries: Sequence[str],
+        sessions: int,
+        slots: Sequence[SubCallOutcome | None],
     ) -> Iterator[int]:
         """The cell's sub-calls are out; the ordinal of the first of them."""
         first, count, begun = cell.first, len(queries), self._clock()
         cell.first += count
         self._next_ordinal = max(self._next_ordinal, cell.first)
-        if cell.again:
+        if cell.is_rerun:
             yield first
             return
         query = queries[0] if queries else ""
-        self._scribe.put(MapOpened(begun, self._path, cell.turn, first, count, sessions, query))
+        self._scribe.append(MapOpened(begun, self._path, cell.turn, first, count, sessions, query))
         try:
             yield first
         finally:
-            answered = sum(isinstance(slot, Answered) for slot in slots)
+            answered = sum(isinstance(slot, SubCallAnswer) for slot in slots)
             now = self._clock()
             cell.waited_s += now - begun
-            self._scribe.put(MapEnded(now, self._path, first, answered, count - answered))
+            self._scribe.append(MapEnded(now, self._path, first, answered, count - answered))
 
-    def write(self, cell: Cell) -> None:
+    def record(self, cell: CellExecution) -> None:
         """The code has run."""
-        self._made = [] if cell.result.killed else [*self._made, cell.turn]
+        self._turns_run = [] if cell.result.kill_reason else [*self._turns_run, cell.turn]
         self._put(cell)
 
-    def _put(self, cell: Cell, *, again: bool = False) -> None:
+    def _put(self, cell: CellExecution, *, again: bool = False) -> None:
         result = cell.result
-        self._scribe.put(
+        self._scribe.append(
             CellEnded(
                 self._clock(), self._path, cell.turn, cell.started, cell.waited_s,
                 code="\n".join(cell.blocks), output=result.output, output_chars=result.output_chars,
-                error=result.error, killed=result.killed, final=result.final, looked=result.looked,
+                error=result.error, killed=result.kill_reason, final=result.final_answer, looked=result.context_was_read,
                 variables=result.variables, notes=result.notes, again=again,
             )
         )  # fmt: skip

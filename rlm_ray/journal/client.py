@@ -11,9 +11,9 @@ from rlm_ray.config import Settings
 from rlm_ray.core.secrets import secret_values
 from rlm_ray.events.records import Record
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.recorder import JournalScribe, Scribe, Transport
+from rlm_ray.journal.recorder import JournalRecorder, JournalTransport, NullRecorder
 
-KEPT = 8
+MAX_IDLE_RECORDERS = 8
 """Scribes of runs that nothing here works on any more: what they have read of their journals may be wanted again."""
 
 
@@ -23,45 +23,45 @@ class JournalClient:
     def __init__(
         self,
         writer: str,
-        transport: Transport,
+        transport: JournalTransport,
         *,
         observer: Callable[[], Callable[[Record], None]] = lambda: lambda _: None,
     ) -> None:
         """`observer` makes, for each run, one that sees what this process writes down of it."""
         self._writer, self._transport, self._observer = writer, transport, observer
-        self._scribes: dict[JournalRef, JournalScribe] = {}
+        self._scribes: dict[JournalRef, JournalRecorder] = {}
         self._users: dict[JournalRef, int] = {}
-        self._silent = Scribe()
-        self._made_so_far = count(1)
+        self._null_recorder = NullRecorder()
+        self._serial = count(1)
 
     @asynccontextmanager
-    async def scribe(self, ref: JournalRef | None, settings: Settings) -> AsyncIterator[Scribe]:
+    async def scribe(self, ref: JournalRef | None, settings: Settings) -> AsyncIterator[NullRecorder]:
         """The scribe of a run, for as long as something here works on it."""
         if ref is None:
-            yield self._silent
+            yield self._null_recorder
             return
-        scribe = self._scribes.pop(ref, None) or self._made(ref, settings)
+        scribe = self._scribes.pop(ref, None) or self._create(ref, settings)
         self._scribes[ref] = scribe
         self._users[ref] = self._users.get(ref, 0) + 1
         try:
             yield scribe
         finally:
             self._users[ref] -= 1
-            self._forget_old()
+            self._evict()
 
-    def _made(self, ref: JournalRef, settings: Settings) -> JournalScribe:
+    def _create(self, ref: JournalRef, settings: Settings) -> JournalRecorder:
         secrets = secret_values(settings.params) | secret_values(dict(os.environ))
-        return JournalScribe(
+        return JournalRecorder(
             ref,
             self._transport,
-            f"{self._writer}.{next(self._made_so_far)}",  # one made anew for a run counts its records anew
+            f"{self._writer}.{next(self._serial)}",  # one made anew for a run counts its records anew
             secrets=secrets,
             content=settings.record_content,
             go_on=settings.on_journal_error == "go_on",
             observe=self._observer(),
         )
 
-    def _forget_old(self) -> None:
+    def _evict(self) -> None:
         unused = [ref for ref, scribe in self._scribes.items() if not self._users[ref] and scribe.idle]
-        for ref in unused[:-KEPT]:
+        for ref in unused[:-MAX_IDLE_RECORDERS]:
             del self._users[ref], self._scribes[ref]

@@ -17,9 +17,9 @@ class JournalRef:
 
     run_dir: str
     run_id: str
-    owner: str
+    attempt_id: str
     """Names this life: who takes the run up again is another owner, and the one before may not write any more."""
-    home: str
+    node_id: str
     """The node whose journal actor writes it."""
 
 

@@ -17,14 +17,14 @@ from rlm_ray.core.secrets import Scrubber
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import Record, to_line, without_content
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.replay import Replay
+from rlm_ray.journal.replay import ReplayIndex
 
 COALESCE_S = 0.004
 
 _log = logging.getLogger(__name__)
 
 
-class Transport(Protocol):
+class JournalTransport(Protocol):
     """The way to a run's `JournalShell`; asks again where it died. Raises `JournalError`, also for what it is told."""
 
     async def append(self, ref: JournalRef, data: bytes) -> int: ...
@@ -32,33 +32,33 @@ class Transport(Protocol):
     async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes: ...
 
 
-class Scribe:
+class NullRecorder:
     """One that writes nothing down: the run keeps no record."""
 
-    replay = Replay()
+    replay = ReplayIndex()
     """What is on record; empty."""
 
-    def put(self, record: Record) -> None:
+    def append(self, record: Record) -> None:
         """Hand a record over."""
 
-    def check(self) -> None:
+    def raise_if_failed(self) -> None:
         """Raises `JournalError` where it is known that what is put now cannot be kept."""
 
-    async def written(self) -> None:
+    async def flush(self) -> None:
         """Return when all that was put is safe. Raises `JournalError` where it cannot be."""
 
-    async def recall(self) -> bool:
+    async def load_history(self) -> bool:
         """Have all that was written so far in `replay`; False where no answer in it can be used again."""
         return False
 
 
-class JournalScribe(Scribe):
+class JournalRecorder(NullRecorder):
     """Writes to the run's journal."""
 
     def __init__(  # noqa: PLR0913 - what to write, where, and what not
         self,
         ref: JournalRef,
-        transport: Transport,
+        transport: JournalTransport,
         writer: str,
         *,
         secrets: Iterable[str] = (),
@@ -66,7 +66,7 @@ class JournalScribe(Scribe):
         go_on: bool = False,
         observe: Callable[[Record], None] = lambda _: None,
     ) -> None:
-        self.replay = Replay(content=content)
+        self.replay = ReplayIndex(content=content)
         self._ref, self._transport, self._writer = ref, transport, writer
         self._scrub = Scrubber(secrets)
         self._content = content
@@ -74,7 +74,7 @@ class JournalScribe(Scribe):
         self._observe = observe
         self._count = 0
         self._lines: list[bytes] = []
-        self._done = 0
+        self._acked = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
         self._sent_at = -1.0
@@ -85,7 +85,7 @@ class JournalScribe(Scribe):
     def idle(self) -> bool:
         return self._sending is None or self._sending.done()
 
-    def put(self, record: Record) -> None:
+    def append(self, record: Record) -> None:
         self._observe(record)
         if self._failed is not None:
             return
@@ -95,25 +95,25 @@ class JournalScribe(Scribe):
         if self.idle:
             self._sending = asyncio.create_task(self._send())
 
-    async def written(self) -> None:
-        if self._failed is None and self._done < self._count:
+    async def flush(self) -> None:
+        if self._failed is None and self._acked < self._count:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((self._count, done))
             await done
-        self.check()
+        self.raise_if_failed()
 
-    def check(self) -> None:
+    def raise_if_failed(self) -> None:
         if self._failed is not None and not self._go_on:
             raise self._failed
 
-    async def recall(self) -> bool:
-        await self.written()
+    async def load_history(self) -> bool:
+        await self.flush()
         async with self._recalling:
             while self._failed is None:
                 data = await self._transport.read(self._ref, self.replay.offset, 0.0)
                 if not data:
                     return self._content
-                self.replay.feed(data)
+                self.replay.ingest(data)
         return False
 
     async def _send(self) -> None:
@@ -132,11 +132,11 @@ class JournalScribe(Scribe):
             except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
                 self._fail(JournalError(self._ref.run_id, f"cannot be recorded: {error!r}"))
                 return
-            self._done += len(lines)
+            self._acked += len(lines)
             self._wake()
 
     def _wake(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._done:
+        while self._waiting and self._waiting[0][0] <= self._acked:
             _, done = self._waiting.pop(0)
             if not done.done():
                 done.set_result(None)
@@ -145,5 +145,5 @@ class JournalScribe(Scribe):
         _log.warning("%s", error)
         self._failed = error
         self._lines.clear()
-        self._done = self._count
+        self._acked = self._count
         self._wake()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rlm_ray import errors
 from rlm_ray.core.llm import ModelReply
-from rlm_ray.core.repl_types import Answered, CellResult, Failed, Outcome
+from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.reply import judge
 from rlm_ray.core.thinking import split_thinking
 from rlm_ray.events.records import (
@@ -17,7 +17,7 @@ from rlm_ray.events.records import (
     CallSent,
     CellEnded,
     MapOpened,
-    Path,
+    NodePath,
     SessionEnded,
     SessionOpened,
     from_line,
@@ -25,11 +25,11 @@ from rlm_ray.events.records import (
 from rlm_ray.events.tree import RunTree
 from rlm_ray.events.usage import CANCELLED
 
-_FINISHED = frozenset({"answered", "max_iterations", "no_code", "context_window"})
+_DETERMINISTIC_STOPS = frozenset({"answered", "max_iterations", "no_code", "context_window"})
 """Stop reasons that another life would come to again; limits may have been raised."""
 
 
-class Replay:
+class ReplayIndex:
     """The records of a run, as far as they were read."""
 
     def __init__(self, *, content: bool = True) -> None:
@@ -38,7 +38,7 @@ class Replay:
         self.tree = RunTree()
         self._content = content
 
-    def feed(self, data: bytes) -> None:
+    def ingest(self, data: bytes) -> None:
         """Whole lines, from `offset` on."""
         self.offset += len(data)
         for line in data.splitlines():
@@ -47,29 +47,29 @@ class Replay:
             if self._content or isinstance(record, CallSent | SessionOpened):
                 self.tree.add(record)
 
-    def call(self, path: Path, number: int, key: str) -> CallEnded | None:
+    def call(self, path: NodePath, number: int, key: str) -> CallEnded | None:
         """The recorded end of this very call, if it was answered: with a usable reply, or one that history stands on."""
         call = self._call(path, number)
         if call is None or call.key != key or call.error_kind:
             return None
-        judged = judge(reply_of(call), takes_code=call.role == "turn")
+        judged = judge(to_reply(call), takes_code=call.role == "turn")
         return call if judged.kind == "usable" or self._is_history(call) else None
 
-    def status(self, path: Path, number: int) -> str | None:
+    def status(self, path: NodePath, number: int) -> str | None:
         """The status line a recorded turn was asked under."""
         call = self._call(path, number)
         return call.status if call is not None and not call.error_kind else None
 
-    def was_under_way(self, path: Path, number: int, key: str) -> bool:
+    def was_in_flight(self, path: NodePath, number: int, key: str) -> bool:
         """This very call had gone out, and nothing is known of its end."""
         node = self.tree.nodes.get(path)
-        sent = node.sent.get(number) if node is not None else None
+        sent = node.calls_sent.get(number) if node is not None else None
         ended = self._call(path, number)
         if sent is None or sent.key != key:
             return False
         return ended is None or ended.error_kind == CANCELLED or ended.at < sent.at
 
-    def cell(self, path: Path, turn: int) -> CellEnded | None:
+    def cell(self, path: NodePath, turn: int) -> CellEnded | None:
         """What the code of this turn did; None where it belongs to an older reply than the recorded one.
 
         Before the model has heard of it, code is run again that was killed (its actor may have been dying), or whose
@@ -79,27 +79,27 @@ class Replay:
         cell = node.cells.get(turn) if node is not None else None
         if cell is None or reply is None or cell.at < reply.at:
             return None
-        went_wrong = bool(cell.killed) or self._had_failures(path, turn)
-        return None if went_wrong and not self._heard(path, cell) else cell
+        went_wrong = bool(cell.killed) or self._cell_had_failures(path, turn)
+        return None if went_wrong and not self._model_continued_after(path, cell) else cell
 
-    def sub_calls(self, path: Path, turn: int) -> int:
+    def sub_calls(self, path: NodePath, turn: int) -> int:
         """How many sub-calls the code of this turn made."""
-        return sum(sent.count for sent in self._maps(path) if sent.turn == turn)
+        return sum(sent.count for sent in self._effective_maps(path) if sent.turn == turn)
 
-    def attempts(self, path: Path) -> int:
+    def attempts(self, path: NodePath) -> int:
         """How often the session at `path` was sent to an actor."""
         node = self.tree.nodes.get(path)
-        return len(node.opened) if node is not None else 0
+        return len(node.session_starts) if node is not None else 0
 
-    def end(self, path: Path, key: str) -> SessionEnded | None:
+    def end(self, path: NodePath, key: str) -> SessionEnded | None:
         """How the session at `path` ended, where that holds again."""
         node = self.tree.nodes.get(path)
-        for end in reversed(node.ends) if node is not None else ():
-            if end.key == key and (_finished(end) or self._seen(path)):
+        for end in reversed(node.session_ends) if node is not None else ():
+            if end.key == key and (_finished(end) or self._outcome_was_seen(path)):
                 return end
         return None
 
-    def failure(self, path: Path, key: str = "") -> Failed | None:
+    def seen_failure(self, path: NodePath, key: str = "") -> Failed | None:
         """How the plain call at `path` failed, where the model has seen that; with a `key`, this very call only."""
         call = self._call(path, 1)
         if (
@@ -107,7 +107,7 @@ class Replay:
             or not call.error_kind
             or call.error_kind == CANCELLED
             or (key and call.key != key)
-            or not self._seen(path)
+            or not self._outcome_was_seen(path)
         ):
             return None
         # A model's error is recorded beside its model, and was shown with it.
@@ -115,26 +115,30 @@ class Replay:
         is_of_model = isinstance(cls, type) and issubclass(cls, errors.ModelError)
         return Failed(call.error_kind, f"{call.model}: {call.why}" if is_of_model else call.why)
 
-    def given_up(self, path: Path) -> bool:
+    def seen_cancelled(self, path: NodePath) -> bool:
         """The sub-call at `path` was cancelled for the failure of another, and the model has seen that one."""
         node = self.tree.nodes.get(path)
-        if node is None or not self._seen(path):
+        if node is None or not self._outcome_was_seen(path):
             return False
         end: CallEnded | SessionEnded | None = node.end or node.calls.get(1)
         return end is not None and end.error_kind == CANCELLED
 
-    def _call(self, path: Path, number: int) -> CallEnded | None:
+    def _call(self, path: NodePath, number: int) -> CallEnded | None:
         node = self.tree.nodes.get(path)
         return node.calls.get(number) if node is not None else None
 
-    def _seen(self, path: Path) -> bool:
+    def _outcome_was_seen(self, path: NodePath) -> bool:
         """The model has heard of the cell that sent this sub-call out, so its outcome is part of its parent's history."""
         above, ordinal = path[:-1], path[-1]
-        turns = [sent.turn for sent in self._maps(above) if sent.first <= ordinal < sent.first + sent.count]
+        turns = [
+            sent.turn
+            for sent in self._effective_maps(above)
+            if sent.first <= ordinal < sent.first + sent.count
+        ]
         cell = self.tree.nodes[above].cells.get(turns[-1]) if turns else None
-        return cell is not None and self._heard(above, cell)
+        return cell is not None and self._model_continued_after(above, cell)
 
-    def _heard(self, path: Path, cell: CellEnded) -> bool:
+    def _model_continued_after(self, path: NodePath, cell: CellEnded) -> bool:
         """It was the session's last, or the model has answered since."""
         calls = self.tree.nodes[path].calls.items()
         return cell.final is not None or any(
@@ -148,15 +152,16 @@ class Replay:
             return call.call in node.cells or any(
                 number > call.call and later.at >= call.at for number, later in node.calls.items()
             )
-        return call.role == "leaf" and self._seen(call.path)
+        return call.role == "leaf" and self._outcome_was_seen(call.path)
 
-    def _had_failures(self, path: Path, turn: int) -> bool:
+    def _cell_had_failures(self, path: NodePath, turn: int) -> bool:
         ends = self.tree.nodes[path].map_ends
         return any(
-            sent.turn == turn and sent.first in ends and ends[sent.first].failed for sent in self._maps(path)
+            sent.turn == turn and sent.first in ends and ends[sent.first].failed
+            for sent in self._effective_maps(path)
         )
 
-    def _maps(self, path: Path) -> list[MapOpened]:
+    def _effective_maps(self, path: NodePath) -> list[MapOpened]:
         """The maps of a session; one that was sent out again takes the place of all that came after it before."""
         node = self.tree.nodes.get(path)
         maps: list[MapOpened] = []
@@ -167,7 +172,7 @@ class Replay:
         return maps
 
 
-def reply_of(call: CallEnded) -> ModelReply:
+def to_reply(call: CallEnded) -> ModelReply:
     """The reply as it was used."""
     text, _ = split_thinking(call.text)  # older versions wrote it down with its thinking
     return ModelReply(
@@ -182,7 +187,7 @@ def reply_of(call: CallEnded) -> ModelReply:
     )
 
 
-def result_of(cell: CellEnded) -> CellResult:
+def to_cell_result(cell: CellEnded) -> CellResult:
     """What the code did, as the model was told."""
     return CellResult(
         cell.output,
@@ -196,12 +201,12 @@ def result_of(cell: CellEnded) -> CellResult:
     )
 
 
-def outcome_of(end: SessionEnded) -> Outcome:
+def outcome_from_record(end: SessionEnded) -> SubCallOutcome:
     """What a parent's code gets."""
     if end.answer is not None and not end.error_kind:
-        return Answered(end.answer)
+        return SubCallAnswer(end.answer)
     return Failed(end.error_kind or end.stop_reason, end.why)
 
 
 def _finished(end: SessionEnded) -> bool:
-    return not end.error_kind and end.answer is not None and end.stop_reason in _FINISHED
+    return not end.error_kind and end.answer is not None and end.stop_reason in _DETERMINISTIC_STOPS

@@ -8,19 +8,19 @@ import re
 from pathlib import Path
 
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.events.records import Record, RunEnded, RunOpened, from_line
-from rlm_ray.journal.storage.base import Claim, Store, Writer, errors_of, filesystem
+from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
+from rlm_ray.journal.storage.base import Store, Writer, WriterIdentity, filesystem, map_storage_errors
 from rlm_ray.journal.storage.local import JOURNAL, LocalStore
 from rlm_ray.journal.storage.object_store import SEGMENTS, ObjectStore
 from rlm_ray.util.filesystem import local_path
 
 _BLOCK = 1 << 16
-_FAR = 1 << 22
+_MAX_TAIL_SCAN = 1 << 22
 """The farthest from its end that a journal is searched for how it ended."""
 _RUN_ID = re.compile(r"\d{8}-\d{6}\b")
 
 
-class RunFolder:
+class RunStore:
     """`<run_dir>/<run_id>`; nothing is touched before it is asked for."""
 
     def __init__(self, run_dir: str, run_id: str, journal: str = JOURNAL) -> None:
@@ -72,22 +72,22 @@ class RunFolder:
                 records.append(record)
         return records
 
-    def head(self) -> RunOpened | None:
+    def first_record(self) -> RunStarted | None:
         """How the run began, from the first line; None while nothing is written."""
         line = self.read(0, _BLOCK).partition(b"\n")[0]
         record = self._record("line 1", line) if line else None
-        return record if isinstance(record, RunOpened) else None
+        return record if isinstance(record, RunStarted) else None
 
-    def tail(self) -> RunEnded | None:
+    def last_end(self) -> RunFinished | None:
         """How its last life ended, from the end of the journal; None where it goes on, or was killed."""
         size, block = self.size(), _BLOCK
         while True:
             line = _last_life_line(self._store.read(max(0, size - block), size), is_all=block >= size)
-            if line is not None or block >= size or block >= _FAR:
+            if line is not None or block >= size or block >= _MAX_TAIL_SCAN:
                 break
             block *= 4
         record = self._record("the last line that begins or ends it", line) if line else None
-        return record if isinstance(record, RunEnded) else None
+        return record if isinstance(record, RunFinished) else None
 
     def save(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Keep a blob beside the journal: after a crash the old one, the new one or none, never a half."""
@@ -103,11 +103,11 @@ class RunFolder:
 
     def delete(self) -> None:
         """Journal and blobs. Refused while the run goes on."""
-        if holder := self.holder():
+        if holder := self.current_writer():
             raise JournalError(self.address, f"{holder} writes this journal; stop it first")
         self._store.delete()
 
-    def holder(self) -> Claim | None:
+    def current_writer(self) -> WriterIdentity | None:
         """Who writes the journal; of another host it is only known that it wrote within the last minute."""
         return self._store.holder()
 
@@ -123,10 +123,10 @@ class RunFolder:
             raise JournalError(self.address, why) from error
 
 
-def find_run(run: str, run_dir: str) -> RunFolder:
+def find_run(run: str, run_dir: str) -> RunStore:
     """The run of this id, of this beginning of an id, or the `last` one; or of this path or URL of folder or journal."""
     if "/" in run or run.endswith(".jsonl"):
-        return _at(run)
+        return _open_at(run)
     known = list_runs(run_dir) if run_dir else []
     if not known:
         raise InputError("run", f"no run has left a journal in {run_dir or 'run_dir, which is empty'}")
@@ -140,11 +140,11 @@ def find_run(run: str, run_dir: str) -> RunFolder:
     return fitting[0]
 
 
-def list_runs(run_dir: str) -> list[RunFolder]:
+def list_runs(run_dir: str) -> list[RunStore]:
     """The runs that left a journal here, the newest first."""
     path = local_path(run_dir)
     names = _local_names(path) if path is not None else _remote_names(run_dir)
-    return [RunFolder(run_dir, name) for name in sorted(names, reverse=True)]
+    return [RunStore(run_dir, name) for name in sorted(names, reverse=True)]
 
 
 def _last_life_line(data: bytes, *, is_all: bool) -> bytes | None:
@@ -165,7 +165,11 @@ def _store(address: str, journal: str) -> Store:
 
 
 def _local_names(run_dir: Path) -> list[str]:
-    with errors_of(str(run_dir)), contextlib.suppress(FileNotFoundError), os.scandir(run_dir) as entries:
+    with (
+        map_storage_errors(str(run_dir)),
+        contextlib.suppress(FileNotFoundError),
+        os.scandir(run_dir) as entries,
+    ):
         names = [entry.name for entry in entries if _RUN_ID.match(entry.name)]
         return [
             name
@@ -177,21 +181,21 @@ def _local_names(run_dir: Path) -> list[str]:
 
 def _remote_names(run_dir: str) -> list[str]:
     fs, root = filesystem(run_dir)
-    with errors_of(run_dir), contextlib.suppress(FileNotFoundError):
+    with map_storage_errors(run_dir), contextlib.suppress(FileNotFoundError):
         fs.invalidate_cache(root)
         found = [path.rstrip("/").rpartition("/")[2] for path in fs.ls(root, detail=False)]
         return [name for name in found if _RUN_ID.match(name)]
     return []
 
 
-def _at(address: str) -> RunFolder:
+def _open_at(address: str) -> RunStore:
     """The folder at an address that names it, its journal, or a segment of that."""
     path = local_path(address)
     parts = (str(path) if path is not None else address.rstrip("/")).split("/")
     journal = parts.pop() if parts[-1].endswith(".jsonl") else JOURNAL
     if parts[-1] == SEGMENTS:
         parts.pop()
-    folder = RunFolder("/".join(parts[:-1]) or "/", parts[-1], journal)
+    folder = RunStore("/".join(parts[:-1]) or "/", parts[-1], journal)
     if not folder.exists():
         raise InputError("run", f"there is no journal at {address}")
     return folder

@@ -15,12 +15,12 @@ from collections import deque
 
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.util.filesystem import local_path
 
-UNHELD_S = 10.0
+ORPHAN_TIMEOUT_S = 10.0
 """After so long without its driver and without news a run is closed."""
-LATE_S = 0.2
+LATE_WRITE_S = 0.2
 """What still comes in after the run was closed, such as replies to calls that were under way, keeps it open so long."""
 MOST_ORPHANED = 1_000
 KEPT_BYTES = 8 << 20
@@ -31,22 +31,22 @@ MOST_BYTES = 4 << 20
 _log = logging.getLogger(__name__)
 
 
-class _Log:
+class _OpenJournal:
     """One open journal."""
 
-    def __init__(self, ref: JournalRef, folder: RunFolder) -> None:
-        self.owner = ref.owner
+    def __init__(self, ref: JournalRef, folder: RunStore) -> None:
+        self.owner = ref.attempt_id
         self.held = 0
         self.closing: asyncio.TimerHandle | None = None
         self._folder = folder
         self._local = local_path(ref.run_dir) is not None
-        self._writer = folder.writer(ref.owner)
-        self._recent = bytearray()
+        self._writer = folder.writer(ref.attempt_id)
+        self._tail_buffer = bytearray()
         self.size = self._writer.size
-        self._grown = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._appended = asyncio.Event()
+        self._write_lock = asyncio.Lock()
         self._pending: list[bytes] = []
-        self._batch: asyncio.Future[int] | None = None
+        self._pending_write: asyncio.Future[int] | None = None
         self.closed = asyncio.Event()
 
     async def append(self, data: bytes) -> int:
@@ -55,77 +55,77 @@ class _Log:
             self._written(data, self._writer.append(data))
             return self.size
         self._pending.append(data)
-        if self._batch is None:
-            self._batch = asyncio.ensure_future(self._append_together())
-        return await asyncio.shield(self._batch)
+        if self._pending_write is None:
+            self._pending_write = asyncio.ensure_future(self._append_together())
+        return await asyncio.shield(self._pending_write)
 
     async def _append_together(self) -> int:
         """Once the batch before is written, all that has come until then; those who wait share its fate."""
-        async with self._turn:
-            batch, self._pending, self._batch = b"".join(self._pending), [], None
+        async with self._write_lock:
+            batch, self._pending, self._pending_write = b"".join(self._pending), [], None
             self._written(batch, await asyncio.to_thread(self._writer.append, batch))
             return self.size
 
     async def read(self, offset: int, wait_s: float) -> bytes:
         """What stands from `offset` on; waits for more where there is nothing yet."""
         if offset >= self.size:
-            grown = self._grown
+            grown = self._appended
             try:
                 async with asyncio.timeout(wait_s):
                     await grown.wait()
             except TimeoutError:
                 return b""
-        start = self.size - len(self._recent)
+        start = self.size - len(self._tail_buffer)
         if offset >= start:
-            return _whole_lines(self._recent, offset - start)
+            return _whole_lines(self._tail_buffer, offset - start)
         return await asyncio.to_thread(self._folder.read, offset, MOST_BYTES)
 
     def close(self) -> None:
         self.closed.set()
-        self._grown.set()
+        self._appended.set()
         self._writer.close()
 
     def _written(self, data: bytes, size: int) -> None:
         self.size = size
-        self._recent += data
-        if len(self._recent) > 2 * KEPT_BYTES:
-            del self._recent[:-KEPT_BYTES]
-        self._grown.set()
-        self._grown = asyncio.Event()
+        self._tail_buffer += data
+        if len(self._tail_buffer) > 2 * KEPT_BYTES:
+            del self._tail_buffer[:-KEPT_BYTES]
+        self._appended.set()
+        self._appended = asyncio.Event()
 
 
-class JournalShell:
+class JournalServer:
     """The journals of the runs whose drivers are on this node."""
 
     def __init__(self) -> None:
-        self._logs: dict[tuple[str, str], _Log] = {}
-        self._orphaned: deque[str] = deque(maxlen=MOST_ORPHANED)
+        self._logs: dict[tuple[str, str], _OpenJournal] = {}
+        self._driverless: deque[str] = deque(maxlen=MOST_ORPHANED)
         """Owners whose drivers are gone: what is left of their runs may not write any more."""
-        self._closed: deque[str] = deque(maxlen=MOST_ORPHANED)
+        self._finished: deque[str] = deque(maxlen=MOST_ORPHANED)
         """Owners whose runs are over."""
-        self._taken_over: deque[str] = deque(maxlen=MOST_ORPHANED)
+        self._fenced: deque[str] = deque(maxlen=MOST_ORPHANED)
         """Owners that may not write any more, also when the life after theirs is over."""
 
     async def open(self, ref: JournalRef) -> int | JournalError:
         """Take the run over for this owner, or say who has it. The size of the journal so far."""
         log = self._logs.get(_name(ref))
-        if log is not None and log.owner != ref.owner and ref.owner not in self._taken_over:
+        if log is not None and log.owner != ref.attempt_id and ref.attempt_id not in self._fenced:
             if log.held:
                 return JournalError(
                     ref.run_id, "is running already, in another process; wait for its end, or stop it"
                 )
-            self._taken_over.append(log.owner)
+            self._fenced.append(log.owner)
             self._drop(ref)
-        refused = self._opened(ref)
+        refused = self._ensure_open(ref)
         if refused is not None:
             return refused
         log = self._logs[_name(ref)]
-        self._close_later(ref, log)
+        self._schedule_close(ref, log)
         return log.size
 
     async def append(self, ref: JournalRef, data: bytes) -> int | JournalError:
         """Add whole lines; the size of the journal after that."""
-        refused = self._opened(ref)
+        refused = self._ensure_open(ref)
         if refused is not None:
             return refused
         log = self._logs[_name(ref)]
@@ -134,11 +134,11 @@ class JournalShell:
         except JournalError as error:
             return error
         finally:
-            self._close_later(ref, log)
+            self._schedule_close(ref, log)
 
     async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes | JournalError:
         """Whole lines from `offset` on, at most so many bytes; empty where nothing came in time."""
-        refused = self._opened(ref)
+        refused = self._ensure_open(ref)
         if refused is not None:
             return refused
         log = self._logs[_name(ref)]
@@ -147,13 +147,13 @@ class JournalShell:
         except JournalError as error:
             return error
         finally:
-            self._close_later(ref, log)
+            self._schedule_close(ref, log)
 
     async def hold(self, ref: JournalRef) -> JournalError | None:
         """Returns when the run is closed: the driver holds it for as long as its connection lasts."""
-        if ref.owner in self._orphaned:
-            self._orphaned.remove(ref.owner)  # it was its connection only
-        refused = self._opened(ref)
+        if ref.attempt_id in self._driverless:
+            self._driverless.remove(ref.attempt_id)  # it was its connection only
+        refused = self._ensure_open(ref)
         if refused is not None:
             return refused
         log = self._logs[_name(ref)]
@@ -163,15 +163,15 @@ class JournalShell:
         finally:
             log.held -= 1
             if not log.held and not log.closed.is_set():
-                self._orphaned.append(ref.owner)
+                self._driverless.append(ref.attempt_id)
                 self._drop(ref)
         return None
 
     async def close(self, ref: JournalRef) -> None:
         """The run is over."""
-        self._closed.append(ref.owner)
+        self._finished.append(ref.attempt_id)
         log = self._logs.get(_name(ref))
-        if log is not None and log.owner == ref.owner:
+        if log is not None and log.owner == ref.attempt_id:
             self._drop(ref)
 
     async def census(self) -> dict[str, int]:
@@ -179,37 +179,37 @@ class JournalShell:
         return {
             "runs": sum(log.held > 0 for log in self._logs.values()),
             "journals": len(self._logs),
-            "orphaned": len(self._orphaned),
-            "closed": len(self._closed),
-            "taken over": len(self._taken_over),
+            "orphaned": len(self._driverless),
+            "closed": len(self._finished),
+            "taken over": len(self._fenced),
         }
 
-    def _opened(self, ref: JournalRef) -> JournalError | None:
-        if ref.owner in self._orphaned:
+    def _ensure_open(self, ref: JournalRef) -> JournalError | None:
+        if ref.attempt_id in self._driverless:
             return JournalError(ref.run_id, "has lost its driver; go on with: rlm-ray resume")
         log = self._logs.get(_name(ref))
-        if ref.owner in self._taken_over or (log is not None and log.owner != ref.owner):
+        if ref.attempt_id in self._fenced or (log is not None and log.owner != ref.attempt_id):
             return JournalError(
                 ref.run_id, "was taken up by another process; this one may not write any more"
             )
         if log is not None:
             return None
         try:
-            self._logs[_name(ref)] = _Log(ref, RunFolder(ref.run_dir, ref.run_id))
+            self._logs[_name(ref)] = _OpenJournal(ref, RunStore(ref.run_dir, ref.run_id))
         except JournalError as error:
             return error
         return None
 
-    def _close_later(self, ref: JournalRef, log: _Log) -> None:
+    def _schedule_close(self, ref: JournalRef, log: _OpenJournal) -> None:
         """A driver that died without a word must not keep its run for ever."""
         if log.closing is not None:
             log.closing.cancel()
             log.closing = None
         if not log.held and not log.closed.is_set():
-            wait_s = LATE_S if ref.owner in self._closed else UNHELD_S
+            wait_s = LATE_WRITE_S if ref.attempt_id in self._finished else ORPHAN_TIMEOUT_S
             log.closing = asyncio.get_running_loop().call_later(wait_s, self._close_unheld, ref, log)
 
-    def _close_unheld(self, ref: JournalRef, log: _Log) -> None:
+    def _close_unheld(self, ref: JournalRef, log: _OpenJournal) -> None:
         if self._logs.get(_name(ref)) is log and not log.held:
             self._drop(ref)
 

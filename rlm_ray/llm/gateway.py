@@ -24,7 +24,7 @@ from typing import Protocol
 
 from rlm_ray.admission.client import AdmissionClient, Permit
 from rlm_ray.admission.policy.account import account_key
-from rlm_ray.admission.protocol import Ask, Outcome
+from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import (
     BUDGET_OUTPUT_TOKENS,
@@ -34,11 +34,11 @@ from rlm_ray.core.llm import (
     Price,
     Usage,
     credible_usage,
+    estimate_max_usage,
     request_tokens,
-    worst_usage,
 )
 from rlm_ray.core.output_limit import NamedLimit, OutputLimit, named_limit
-from rlm_ray.core.prompts import budget_words
+from rlm_ray.core.prompts import format_budget
 from rlm_ray.core.refusals import Refusals
 from rlm_ray.core.reply import judge, without_thinking
 from rlm_ray.errors import (
@@ -52,18 +52,18 @@ from rlm_ray.errors import (
     RLMError,
     TransientModelError,
 )
-from rlm_ray.journal.call_recorder import CallLog, Place
-from rlm_ray.journal.recorder import Scribe
-from rlm_ray.llm.response_cache import Remembers, request_key
+from rlm_ray.journal.call_recorder import CallRecorder, CallSite
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.response_cache import CacheProtocol, request_key
 from rlm_ray.util.deadline import LATE_S, Deadline, in_time
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 LONGEST_WAIT_S = 600.0
 """A provider that asks to wait longer will not answer this run."""
-RATE_LIMITED_PATIENCE = 10
+ATTEMPTS_PER_429 = 10
 """A 429 counts as a tenth of an attempt: the admission already waits as it should."""
-OUTAGE_PATIENCE = 3
+ATTEMPTS_PER_OUTAGE = 3
 """A provider that is down and has answered before: a third of an attempt. With 6 attempts, about three minutes."""
 UNKNOWN_MODEL_ATTEMPTS = 4
 """A server that does not know the model may be loading it (an adapter); or the name is wrong."""
@@ -74,19 +74,19 @@ TOO_LONG_STATUSES = frozenset({400, 402, 403, 413, 422, None})
 MIN_OUTPUT_TOKENS = 64
 """A budget that leaves less of a reply than this leaves no call."""
 MAX_LEARNED = 1_000
-PERMIT_MARGIN_S = 60.0
+PERMIT_TTL_MARGIN_S = 60.0
 LONG_REPLY_CHARS = 100_000
 """A longer reply is read beside the event loop."""
 DEFAULT_TIMEOUT_S = 600.0
 
 _OUTCOMES = MappingProxyType(
     {
-        "rate_limited": Outcome.RATE_LIMITED,
-        "server_error": Outcome.SERVER_ERROR,
-        "timeout": Outcome.TIMEOUT,
-        "connection": Outcome.LOST,
-        "loading": Outcome.SERVER_ERROR,
-        "no_model_yet": Outcome.REJECTED,
+        "rate_limited": AttemptOutcome.RATE_LIMITED,
+        "server_error": AttemptOutcome.SERVER_ERROR,
+        "timeout": AttemptOutcome.TIMEOUT,
+        "connection": AttemptOutcome.UNKNOWN,
+        "loading": AttemptOutcome.SERVER_ERROR,
+        "no_model_yet": AttemptOutcome.REJECTED,
     }
 )
 
@@ -104,7 +104,7 @@ class Provider(Protocol):
         """How long its replies may be, as far as that is known."""
         ...
 
-    def provider_of(self, model: str) -> str:
+    def provider_name(self, model: str) -> str:
         """Who answers for this model name."""
         ...
 
@@ -119,13 +119,13 @@ class _TooLongAReply(Exception):  # noqa: N818 - never leaves the gateway
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class CallContext:
     """The run on whose behalf calls are made."""
 
     run_id: str
-    trunk: int = 0
+    root_path_length: int = 0
     """How many places of a path are above the first session."""
-    started: float = 0.0
+    started_at: float = 0.0
     """When the run began, Unix time: older runs of a tenant go first."""
     attempts: int = 6
     """How often a call that failed for the moment is tried in all."""
@@ -133,15 +133,15 @@ class Caller:
     rates: Rates = field(default_factory=Rates)
     prices: Mapping[str, Price] = field(default_factory=dict)
     """The user's own, before litellm's."""
-    cache: Remembers | None = None
+    cache: CacheProtocol | None = None
     """Where identical calls are paid once; None: nowhere."""
-    scribe: Scribe = field(default_factory=Scribe)
+    scribe: NullRecorder = field(default_factory=NullRecorder)
     """Writes the call down, and knows those of earlier lives of the run."""
 
     @property
     def deadline(self) -> Deadline | None:
         """When the time of the run is over."""
-        return Deadline.of(self.started, self.limits)
+        return Deadline.of(self.started_at, self.limits)
 
 
 class Gateway:
@@ -159,66 +159,66 @@ class Gateway:
         self._admission = admission
         self._sleep = sleep
         self._jitter = jitter
-        self._have_answered: set[str] = set()
+        self._responsive_accounts: set[str] = set()
         """Accounts; an address that has never answered may be wrong."""
         self._learned: dict[tuple[str, str], OutputLimit] = {}
         """What providers said of a model's replies, by account and model."""
         self._refusals: defaultdict[str, Refusals] = defaultdict(Refusals)
 
-    async def complete(self, request: ModelRequest, caller: Caller, place: Place) -> ModelReply:
+    async def complete(self, request: ModelRequest, caller: CallContext, place: CallSite) -> ModelReply:
         """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
-        log = CallLog(caller.scribe, place, request.model, request_key(request))
-        known = log.recorded()
+        log = CallRecorder(caller.scribe, place, request.model, request_key(request))
+        known = log.replayed_reply()
         if known is not None:
             return known
-        request, min_output_tokens = self._bounded(request, caller, last_call=place.role == "last")
-        log.provider = self._provider.provider_of(request.model)
+        request, min_output_tokens = self._with_max_tokens(request, caller, last_call=place.role == "last")
+        log.provider = self._provider.provider_name(request.model)
         try:
             async with in_time(caller.deadline, LATE_S if place.role == "last" else 0.0):
-                reply, cache_hit = await self._remembered(request, caller, log, min_output_tokens)
+                reply, cache_hit = await self._call_through_cache(request, caller, log, min_output_tokens)
         except BaseException as error:
-            log.failed(error)
+            log.on_failure(error)
             raise
-        return await log.answered(reply, cache_hit=cache_hit)
+        return await log.on_reply(reply, cache_hit=cache_hit)
 
-    async def _remembered(
-        self, request: ModelRequest, caller: Caller, log: CallLog, min_output_tokens: int
+    async def _call_through_cache(
+        self, request: ModelRequest, caller: CallContext, log: CallRecorder, min_output_tokens: int
     ) -> tuple[ModelReply, bool]:
         """The reply of an identical call, before or under way; else make it, for others too."""
         cache = caller.cache
         if cache is None:
-            return await self._insist(request, caller, log, min_output_tokens), False
+            return await self._call_with_retries(request, caller, log, min_output_tokens), False
         key = request_key(request)
         patience_s = request.params.get("timeout", DEFAULT_TIMEOUT_S) * caller.attempts
         found = await cache.look(key, caller.run_id, patience_s)
         if isinstance(found, ModelReply):
             return found, True
         try:
-            reply = await self._insist(request, caller, log, min_output_tokens)
+            reply = await self._call_with_retries(request, caller, log, min_output_tokens)
             if judge(reply, takes_code=_takes_code(log.place)).has_text:
                 await found.keep(reply)
         finally:
             found.release()
         return reply, False
 
-    async def _insist(
-        self, request: ModelRequest, caller: Caller, log: CallLog, min_output_tokens: int
+    async def _call_with_retries(
+        self, request: ModelRequest, caller: CallContext, log: CallRecorder, min_output_tokens: int
     ) -> ModelReply:
         """Make the call, again where that may help: once after a reply that was no answer, and once with a smaller
         `max_tokens` where the provider named it."""
-        patience = caller.attempts * RATE_LIMITED_PATIENCE * OUTAGE_PATIENCE
+        patience = caller.attempts * ATTEMPTS_PER_429 * ATTEMPTS_PER_OUTAGE
         attempt, asked_again, corrected = 1, False, False
         while True:
             try:
-                ask = self._ask(request, caller, attempt, log, min_output_tokens)
+                ask = self._permit_request(request, caller, attempt, log, min_output_tokens)
                 return await self._attempt(request, caller, ask, log, may_correct=not corrected)
             except _TooLongAReply as refusal:
-                log.tried(refusal.error)
+                log.on_attempt_failed(refusal.error)
                 request, corrected = self._corrected(request, caller, refusal.named), True
             except TransientModelError as error:
-                log.tried(error)
-                account = self._account_of(request, caller)
-                patience -= self._patience_lost(error, account, caller.attempts)
+                log.on_attempt_failed(error)
+                account = self._account_key(request, caller)
+                patience -= self._attempt_cost(error, account, caller.attempts)
                 wait_s = 0.0 if error.kind == "rate_limited" else error.retry_after_s or 0.0
                 if patience <= 0 or wait_s > LONGEST_WAIT_S:
                     raise self._given_up(error, attempt, account) from error
@@ -228,10 +228,10 @@ class Gateway:
                 if asked_again or not error.may_pass:
                     raise
                 asked_again = True
-                log.tried(error)
+                log.on_attempt_failed(error)
             attempt += 1
 
-    def check_prices(self, models: Iterable[str], caller: Caller) -> None:
+    def check_prices(self, models: Iterable[str], caller: CallContext) -> None:
         """Raise `ConfigError` where a cost limit is set and the price of a model is not known."""
         if caller.limits.cost_usd is None:
             return
@@ -249,31 +249,37 @@ class Gateway:
 
     def budget_left(self, run_id: str) -> str:
         """What is left of the run's limits, in words for a model; empty where there is none."""
-        known = self._admission.left(run_id)
-        return "" if known is None else budget_words(*known)
+        known = self._admission.budget_left(run_id)
+        return "" if known is None else format_budget(*known)
 
     async def _attempt(
-        self, request: ModelRequest, caller: Caller, ask: Ask, log: CallLog, *, may_correct: bool
+        self,
+        request: ModelRequest,
+        caller: CallContext,
+        ask: PermitRequest,
+        log: CallRecorder,
+        *,
+        may_correct: bool,
     ) -> ModelReply:
         async with self._admission.permit(ask) as permit:
             if permit.ask.output_tokens < ask.output_tokens:
                 request = request.with_output_bound(permit.ask.output_tokens)
             try:
-                caller.scribe.check()  # nothing is paid for that could not be kept
-                log.sending(permit.queue_wait_s, permit.rate_wait_s)
+                caller.scribe.raise_if_failed()  # nothing is paid for that could not be kept
+                log.on_sent(permit.queue_wait_s, permit.rate_wait_s)
                 reply = await self._complete_in_time(request)
             except RLMError as error:
                 named = _named_limit(error, request) if may_correct else None
                 if named is not None and isinstance(error, ModelError):
-                    permit.settle(Outcome.REJECTED)
+                    permit.release(AttemptOutcome.REJECTED)
                     raise _TooLongAReply(error, named) from error
-                _settle_failure(permit, error)
+                _release_on_error(permit, error)
                 raise self._about_one_call(error, request.model, permit.ask.account_key) from error
-            self._have_answered.add(permit.ask.account_key)
+            self._responsive_accounts.add(permit.ask.account_key)
             reply = replace(reply, usage=credible_usage(request, reply))
             self._refusals[permit.ask.account_key].answered()
             cost_usd = self._cost_usd(request.model, reply.usage, caller)
-            permit.settle(Outcome.OK, reply.usage, cost_usd, reply.headers)
+            permit.release(AttemptOutcome.OK, reply.usage, cost_usd, reply.headers)
         return await _judged(replace(reply, cost_usd=cost_usd), request, log)
 
     async def _complete_in_time(self, request: ModelRequest) -> ModelReply:
@@ -288,35 +294,42 @@ class Gateway:
             why = f"no whole answer within {timeout_s:g} s; raise timeout"
             raise TransientModelError(request.model, why, None, "timeout") from error
 
-    def _ask(
-        self, request: ModelRequest, caller: Caller, attempt: int, log: CallLog, min_output_tokens: int
-    ) -> Ask:
-        worst = worst_usage(request)
+    def _permit_request(
+        self,
+        request: ModelRequest,
+        caller: CallContext,
+        attempt: int,
+        log: CallRecorder,
+        min_output_tokens: int,
+    ) -> PermitRequest:
+        worst = estimate_max_usage(request)
         input_only = Usage(worst.input_tokens)
-        return Ask(
+        return PermitRequest(
             run_id=caller.run_id,
-            account_key=self._account_of(request, caller),
+            account_key=self._account_key(request, caller),
             model=request.model,
             input_tokens=worst.input_tokens,
             output_tokens=worst.output_tokens,
             cost_usd=self._cost_usd(request.model, worst, caller),
-            root_order=caller.started,
-            depth=len(log.place.path) - caller.trunk,
+            run_started_at=caller.started_at,
+            depth=len(log.place.path) - caller.root_path_length,
             attempt=attempt,
-            repaid=log.repaid,
-            last_call=log.place.role == "last",
+            is_retry_of_lost=log.possibly_double_billed,
+            is_final_call=log.place.role == "last",
             min_output_tokens=min_output_tokens,
             input_cost_usd=self._cost_usd(request.model, input_only, caller) if min_output_tokens else None,
-            ttl_s=request.params.get("timeout", DEFAULT_TIMEOUT_S) + PERMIT_MARGIN_S,
+            ttl_s=request.params.get("timeout", DEFAULT_TIMEOUT_S) + PERMIT_TTL_MARGIN_S,
         )
 
-    def _bounded(self, request: ModelRequest, caller: Caller, *, last_call: bool) -> tuple[ModelRequest, int]:
+    def _with_max_tokens(
+        self, request: ModelRequest, caller: CallContext, *, last_call: bool
+    ) -> tuple[ModelRequest, int]:
         """The request with the bound of its reply, and to how little a tight budget may lower that (0: not at all).
 
         A budget needs a bound: the user's, else the smallest of ours, the model's and the account's. Without a budget
         a reply is bounded only by what the provider has said before.
         """
-        learned = self._learned.get((self._account_of(request, caller), request.model), OutputLimit())
+        learned = self._learned.get((self._account_key(request, caller), request.model), OutputLimit())
         limits, asked = caller.limits, request.output_bound
         has_budget = limits.cost_usd is not None or limits.tokens is not None
         if asked is None and not has_budget and learned == OutputLimit():
@@ -336,9 +349,9 @@ class Gateway:
             request = request.with_bound_named(learned.name)
         return request, MIN_OUTPUT_TOKENS if asked is None and has_budget else 0
 
-    def _corrected(self, request: ModelRequest, caller: Caller, named: NamedLimit) -> ModelRequest:
+    def _corrected(self, request: ModelRequest, caller: CallContext, named: NamedLimit) -> ModelRequest:
         """The request as the provider would take it; what it said is remembered."""
-        key = (self._account_of(request, caller), request.model)
+        key = (self._account_key(request, caller), request.model)
         if named.learned != OutputLimit():
             self._learned[key] = self._learned.pop(key, OutputLimit()).narrowed_by(named.learned)
             if len(self._learned) > MAX_LEARNED:
@@ -347,27 +360,27 @@ class Gateway:
             request = request.with_bound_named(named.learned.name)
         return request if named.tokens is None else request.with_output_bound(named.tokens)
 
-    def _account_of(self, request: ModelRequest, caller: Caller) -> str:
+    def _account_key(self, request: ModelRequest, caller: CallContext) -> str:
         """Declared rates are the account's; others each model's."""
         group = "" if caller.rates != Rates() else request.model
-        provider = self._provider.provider_of(request.model)
+        provider = self._provider.provider_name(request.model)
         return account_key(provider, request.params.get("api_base"), request.params.get("api_key"), group)
 
-    def _patience_lost(self, error: TransientModelError, account: str, attempts: int) -> int:
+    def _attempt_cost(self, error: TransientModelError, account: str, attempts: int) -> int:
         """In parts of an attempt that both kinds of patience divide."""
-        one = RATE_LIMITED_PATIENCE * OUTAGE_PATIENCE
+        one = ATTEMPTS_PER_429 * ATTEMPTS_PER_OUTAGE
         if error.kind == "rate_limited":
-            return OUTAGE_PATIENCE
+            return ATTEMPTS_PER_OUTAGE
         if error.kind == "no_model_yet":
             return max(one, -(-one * attempts // UNKNOWN_MODEL_ATTEMPTS))
         is_down = error.kind == "connection" or error.status in OUTAGE_STATUSES
-        is_outage = error.kind == "loading" or (is_down and account in self._have_answered)
-        return RATE_LIMITED_PATIENCE if is_outage else one
+        is_outage = error.kind == "loading" or (is_down and account in self._responsive_accounts)
+        return ATTEMPTS_PER_429 if is_outage else one
 
     def _given_up(self, error: TransientModelError, attempts: int, account: str) -> RLMError:
         if error.kind == "no_model_yet" and self._refusals[account].refused():
             return ConfigError("model", error.why)
-        return _given_up(error, attempts)
+        return _unavailable(error, attempts)
 
     def _about_one_call(self, error: RLMError, model: str, account: str) -> RLMError:
         """Access or a name that was taken before and is refused once fails one call, and not the run; a key that is
@@ -379,9 +392,9 @@ class Gateway:
             return error
         return ModelError(model, error.why, getattr(error, "status", None))
 
-    def _cost_usd(self, model: str, usage: Usage, caller: Caller) -> float | None:
+    def _cost_usd(self, model: str, usage: Usage, caller: CallContext) -> float | None:
         price = caller.prices.get(model)
-        return price.of(usage) if price is not None else self._provider.cost_usd(model, usage)
+        return price.cost(usage) if price is not None else self._provider.cost_usd(model, usage)
 
     def _backoff(self, attempt: int, retry_after_s: float | None) -> float:
         if retry_after_s is not None:
@@ -389,7 +402,7 @@ class Gateway:
         return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)) * self._jitter())
 
 
-async def _judged(reply: ModelReply, request: ModelRequest, log: CallLog) -> ModelReply:
+async def _judged(reply: ModelReply, request: ModelRequest, log: CallRecorder) -> ModelReply:
     """The reply without its thinking. Raises `ReplyError` for one that is no answer, unless a session's turn asked:
     the session tells the model what was wrong with it, which is better than the same question again."""
     is_turn = _takes_code(log.place)
@@ -407,7 +420,7 @@ async def _judged(reply: ModelReply, request: ModelRequest, log: CallLog) -> Mod
     raise ReplyError(request.model, judged.why, None, judged.kind, judged.may_pass)
 
 
-def _takes_code(place: Place) -> bool:
+def _takes_code(place: CallSite) -> bool:
     """A session runs the code of what it is told."""
     return place.role == "turn"
 
@@ -421,20 +434,20 @@ def _named_limit(error: RLMError, request: ModelRequest) -> NamedLimit | None:
     return named_limit(error.why, request.output_bound)
 
 
-def _settle_failure(permit: Permit, error: RLMError) -> None:
+def _release_on_error(permit: Permit, error: RLMError) -> None:
     match error:
         case TransientModelError():
             outcome = _OUTCOMES[error.kind]
-            permit.settle(outcome, headers=error.headers, retry_after_s=error.retry_after_s)
+            permit.release(outcome, headers=error.headers, retry_after_s=error.retry_after_s)
         case QuotaError():
-            permit.settle(Outcome.QUOTA, why=error.why)
+            permit.release(AttemptOutcome.QUOTA_EXHAUSTED, why=error.why)
         case JournalError():
-            permit.settle(Outcome.UNSENT)
+            permit.release(AttemptOutcome.NOT_SENT)
         case _:
-            permit.settle(Outcome.REJECTED)
+            permit.release(AttemptOutcome.REJECTED)
 
 
-def _given_up(error: TransientModelError, attempts: int) -> ModelUnavailableError:
+def _unavailable(error: TransientModelError, attempts: int) -> ModelUnavailableError:
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     if (wait_s := error.retry_after_s or 0.0) > LONGEST_WAIT_S:
         tries += f", for the provider asks to wait {wait_s / 60:.0f} minutes"

@@ -32,7 +32,7 @@ from rlm_ray.llm.outgoing import check_request
 from rlm_ray.llm.usage_counts import tolerate_odd_counts
 
 
-class LitellmModel:
+class LitellmProvider:
     """Any model litellm can reach, and the embedded `offline/extractive`."""
 
     async def complete(self, request: ModelRequest) -> ModelReply:
@@ -54,7 +54,7 @@ class LitellmModel:
         """By litellm's map; empty where it does not know the model."""
         return model_limits.output_limit(import_litellm(), model)
 
-    def provider_of(self, model: str) -> str:
+    def provider_name(self, model: str) -> str:
         """litellm's name of the provider, or what stands before the slash."""
         return _provider_of(model)
 
@@ -120,8 +120,8 @@ def _provider_of(model: str) -> str:
 
 
 @cache
-def _quiet() -> Quiet:
-    return quiet_logging()
+def _no_logging_kwargs() -> NoLoggingKwargs:
+    return make_no_logging_kwargs()
 
 
 def _arguments(request: ModelRequest) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _arguments(request: ModelRequest) -> dict[str, Any]:
         "messages": messages,
         "num_retries": 0,
         "max_retries": 0,
-        **_quiet()(request.model, messages),
+        **_no_logging_kwargs()(request.model, messages),
         **request.params,
     }
     if request.max_tokens is not None:
@@ -139,10 +139,10 @@ def _arguments(request: ModelRequest) -> dict[str, Any]:
     return ollama.parameters(request, _provider_of(request.model), import_litellm().model_cost) | arguments
 
 
-Quiet = Callable[[str, list[dict[str, str]]], dict[str, Any]]
+NoLoggingKwargs = Callable[[str, list[dict[str, str]]], dict[str, Any]]
 
 
-def quiet_logging() -> Quiet:
+def make_no_logging_kwargs() -> NoLoggingKwargs:
     """A function of model and messages that gives the extra arguments of a quiet call."""
     try:
         from litellm._internal_context import is_internal_call

@@ -35,7 +35,7 @@ _DEEPEST = 10
 
 def map_error(litellm: Any, error: Exception, model: str, params: Mapping[str, Any]) -> RLMError:
     """The error of ours that says the same as litellm's, in one sentence."""
-    text = _sentence(error)
+    text = _one_line(error)
     if isinstance(error, litellm.exceptions.LiteLLMUnknownProvider) or "LLM Provider NOT provided" in text:
         return ConfigError(
             "model",
@@ -151,7 +151,7 @@ def missing_keys(litellm: Any, model: str) -> list[str]:
         return []
 
 
-def _sentence(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """litellm's message without its class prefixes, on one line."""
     text = " ".join(str(getattr(error, "message", None) or error).split())
     while match := re.match(r"(litellm\.)?\w*(Error|Exception|Timeout)(:| -) ?", text):
@@ -208,7 +208,7 @@ def to_error(error: ProviderError, called: Called, kind: Kind | None = None) -> 
     if kind in _TRANSIENT:
         return _transient(error, called, kind, text)
     if kind == "auth":
-        return AuthenticationError(model, f"{_which_key(called)} ({text})", error.status)
+        return AuthenticationError(model, f"{_key_hint(called)} ({text})", error.status)
     if kind == "unknown_model":
         why = f"the provider does not know {model!r}; check the name and api_base ({text})"
         return ConfigError("model", why)
@@ -225,7 +225,7 @@ def _transient(error: ProviderError, called: Called, kind: str, text: str) -> Tr
     )
 
 
-def _which_key(called: Called) -> str:
+def _key_hint(called: Called) -> str:
     if called.missing_keys:
         return f"the provider wants a key; set {' and '.join(called.missing_keys)} or pass api_key"
     return "the provider refused the key; check it"

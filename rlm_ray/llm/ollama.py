@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlm_ray.core.llm import ModelRequest, Usage, worst_usage
+from rlm_ray.core.llm import ModelRequest, Usage, estimate_max_usage
 from rlm_ray.errors import ContextWindowError
 
 LEAST_WINDOW = 8_192
@@ -23,7 +23,7 @@ def parameters(request: ModelRequest, provider: str, known: Mapping[str, Any]) -
     """`num_ctx` for a model of Ollama: enough for the request, at most what the model is known to read."""
     if not _is_ollama(provider) or "num_ctx" in request.params:
         return {}
-    worst = worst_usage(request)
+    worst = estimate_max_usage(request)
     window = LEAST_WINDOW
     while window < worst.input_tokens + worst.output_tokens:
         window *= 2

@@ -18,7 +18,7 @@ def cost_usd(litellm: Any, model: str, usage: Usage) -> float | None:
     """What this usage costs, or None where litellm knows no price."""
     price, tiered = _price(litellm, model)
     if price is not None:
-        return price.of(usage)
+        return price.cost(usage)
     if not tiered:
         return None
     prompt_usd, completion_usd = litellm.cost_per_token(

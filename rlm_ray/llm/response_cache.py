@@ -62,7 +62,7 @@ class Reservation(Protocol):
         ...
 
 
-class Remembers(Protocol):
+class CacheProtocol(Protocol):
     """What a gateway wants of a cache."""
 
     async def look(self, key: str, run_id: str, lease_s: float) -> ModelReply | Reservation:
@@ -96,7 +96,7 @@ class ResponseCache:
         self._clock = clock
         self._database = open_database(folder)
         self._count = _count(self._database)
-        self._flights: dict[str, _Flight] = {}
+        self._in_flight: dict[str, _Flight] = {}
         self._hits: OrderedDict[str, int] = OrderedDict()
 
     async def look(self, key: str, run_id: str, owner: str, token: str, lease_s: float) -> ModelReply | None:
@@ -105,10 +105,10 @@ class ResponseCache:
         `token` names the reservation, unique for ever; after `lease_s` somebody else may take it over.
         """
         while (reply := self._remembered(key)) is None:
-            flight = self._flights.get(key)
+            flight = self._in_flight.get(key)
             if flight is None or flight.ends_at <= self._clock():
-                self._land(key, None)
-                self._flights[key] = _Flight(owner, token, self._clock() + lease_s)
+                self._resolve(key, None)
+                self._in_flight[key] = _Flight(owner, token, self._clock() + lease_s)
                 return None
             try:
                 async with asyncio.timeout(flight.ends_at - self._clock()):
@@ -133,19 +133,19 @@ class ResponseCache:
         except sqlite3.Error as error:
             _log.warning("a reply could not be remembered: %s", error)
         finally:
-            self._land(key, reply, token)
+            self._resolve(key, reply, token)
 
     async def release(self, key: str, token: str) -> None:
         """The call was given up: one of those who wait makes it. One that is over already changes nothing."""
-        self._land(key, None, token)
+        self._resolve(key, None, token)
 
     async def attend(self, owner: str) -> None:
         """Never returns: a process waits for it as long as it lives; what it has reserved then is free."""
         try:
             await asyncio.Event().wait()
         finally:
-            for key in [key for key, flight in self._flights.items() if flight.owner == owner]:
-                self._land(key, None)
+            for key in [key for key, flight in self._in_flight.items() if flight.owner == owner]:
+                self._resolve(key, None)
 
     async def take_hits(self, run_id: str) -> int:
         """How many calls the run did not have to make; forgotten then."""
@@ -153,7 +153,7 @@ class ResponseCache:
 
     async def census(self) -> dict[str, int]:
         """How much is kept, by table."""
-        return {"replies": self._count, "reservations": len(self._flights), "runs": len(self._hits)}
+        return {"replies": self._count, "reservations": len(self._in_flight), "runs": len(self._hits)}
 
     def _remembered(self, key: str) -> ModelReply | None:
         row = self._database.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
@@ -171,12 +171,12 @@ class ResponseCache:
             )
             self._count = _count(self._database)
 
-    def _land(self, key: str, reply: ModelReply | None, token: str | None = None) -> None:
+    def _resolve(self, key: str, reply: ModelReply | None, token: str | None = None) -> None:
         """End a reservation; with a `token` only where it is that one."""
-        flight = self._flights.get(key)
+        flight = self._in_flight.get(key)
         if flight is None or token not in {None, flight.token}:
             return
-        del self._flights[key]
+        del self._in_flight[key]
         if not flight.over.done():
             flight.over.set_result(reply)
 

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context, Document
 from rlm_ray.core.document_answers import label_documents
-from rlm_ray.core.map_reduce_prompts import cited, says_nothing
-from rlm_ray.core.prompts import bounded
-from rlm_ray.core.reduce import FEWEST, WHOLE, Reduction, groups
+from rlm_ray.core.map_reduce_prompts import cited_parts, is_empty_answer
+from rlm_ray.core.prompts import truncate_middle
+from rlm_ray.core.reduce import MIN_GROUP, WHOLE_ANSWER, Reduction, reduce_groups
 from rlm_ray.core.refusals import MAX_IN_A_ROW
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, SubCallError
 from rlm_ray.mapreduce.documents import answer_documents, numbers_of
-from rlm_ray.mapreduce.piece_calls import Answer, Asking, Calls
-from rlm_ray.mapreduce.plan import Plan, plan, reader_of
-from rlm_ray.mapreduce.provenance import Origin, where
-from rlm_ray.mapreduce.spec import Spec, spec_of
-from rlm_ray.runs.batch_run import open_job
+from rlm_ray.mapreduce.piece_calls import CallBackend, PieceAnswer, PieceCaller
+from rlm_ray.mapreduce.plan import Plan, get_model_info, plan
+from rlm_ray.mapreduce.provenance import Provenance, describe_location
+from rlm_ray.mapreduce.spec import MapReduceSpec, parse_spec
+from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.session.session import CUT
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ _Numbers: TypeAlias = "Mapping[str, Mapping[str, tuple[int, ...]]]"
 
 
 @dataclass(frozen=True, slots=True)
-class MapReduced:
+class MapReduceResult:
     """The answer about the whole, and how it came about."""
 
     answer: str | None
     """As text; values as JSON. None where a limit came before there was one."""
     value: Any
     """Of a reduction in code or a schema; else the answer."""
-    origin: Origin
+    origin: Provenance
     """Which places of the input each result comes from."""
     plan: Plan
     usage: RunUsage
@@ -76,28 +76,28 @@ class MapReduced:
         }
 
 
-async def map_reduce(calls: Calls, plan: Plan, context: Context) -> MapReduced:
+async def map_reduce(calls: CallBackend, plan: Plan, context: Context) -> MapReduceResult:
     """Carry the plan out. A limit ends it with what is known then, where code puts the answers together.
 
     Raises the failure of a document or piece, unless `on_error` is skip; what no other call could mend is always raised.
     """
     if plan.by_document:
         named = label_documents(context)
-        asking = Asking(calls, plan.spec.schema, named, numbers_of(plan, named))
+        asking = PieceCaller(calls, plan.spec.schema, named, numbers_of(plan, named))
         answers = await answer_documents(asking, plan, named)
     else:
-        asking = Asking(calls, plan.spec.schema, context)
-        answers = await asking.all(plan.spec.map_question, [piece.part for piece in plan.pieces])
-    failed = [(where(context, plan.units[at]), answer) for at, answer in _failures(answers)]
+        asking = PieceCaller(calls, plan.spec.schema, context)
+        answers = await asking.call_all(plan.spec.map_question, [piece.as_part for piece in plan.pieces])
+    failed = [(describe_location(context, plan.units[at]), answer) for at, answer in _failures(answers)]
     cut = [
-        where(context, plan.units[at])
+        describe_location(context, plan.units[at])
         for at, answer in enumerate(answers)
-        if isinstance(answer, Answer) and answer.cut
+        if isinstance(answer, PieceAnswer) and answer.cut
     ]
     limit = _limit(plan.spec, answers, failed)
     try:
         if plan.spec.reduce is not None:
-            value, numbers = _in_code(plan.spec.reduce, answers)
+            value, numbers = _reduce_in_code(plan.spec.reduce, answers)
         elif limit is not None:
             raise limit
         else:
@@ -106,10 +106,10 @@ async def map_reduce(calls: Calls, plan: Plan, context: Context) -> MapReduced:
         limit, value, numbers = reached, None, {}
     if limit is None and asking.cut:
         limit = LimitReached(CUT, f"of {asking.cut:,} of {asking.asked:,} answers, {asking.why_cut}")
-    return MapReduced(
-        None if value is None else Answer(value).text,
+    return MapReduceResult(
+        None if value is None else PieceAnswer(value).text,
         value,
-        Origin(context, plan.units, numbers),
+        Provenance(context, plan.units, numbers),
         plan,
         await calls.usage(),
         len(answers) - len(failed),
@@ -120,76 +120,90 @@ async def map_reduce(calls: Calls, plan: Plan, context: Context) -> MapReduced:
     )
 
 
-def _failures(answers: Sequence[Answer | Failed]) -> list[tuple[int, Failed]]:
+def _failures(answers: Sequence[PieceAnswer | Failed]) -> list[tuple[int, Failed]]:
     return [(at, answer) for at, answer in enumerate(answers) if isinstance(answer, Failed)]
 
 
 def _limit(
-    spec: Spec, answers: Sequence[Answer | Failed], failed: Sequence[tuple[str, Failed]]
+    spec: MapReduceSpec, answers: Sequence[PieceAnswer | Failed], failed: Sequence[tuple[str, Failed]]
 ) -> LimitReached | None:
     """The limit that ended the asking. Raises any other failure that must be heard of."""
     limit = None
-    refused = [each for _, each in failed if isinstance(each.fatal, AuthenticationError | ConfigError)]
+    refused = [each for _, each in failed if isinstance(each.fatal_error, AuthenticationError | ConfigError)]
     if 0 < len(refused) < MAX_IN_A_ROW and len(failed) < len(answers):
-        failed = [(place, replace(each, fatal=None) if each in refused else each) for place, each in failed]
+        failed = [
+            (place, replace(each, fatal_error=None) if each in refused else each) for place, each in failed
+        ]
     for _, failure in failed:
-        if failure.fatal is not None and not isinstance(failure.fatal, LimitReached):
-            raise failure.fatal
-        limit = limit or failure.fatal
+        if failure.fatal_error is not None and not isinstance(failure.fatal_error, LimitReached):
+            raise failure.fatal_error
+        limit = limit or failure.fatal_error
     if failed and limit is None and (spec.on_error == "raise" or len(failed) == len(answers)):
         place, failure = failed[0]
         raise SubCallError(failure.kind, f"{place}: {failure.why}")
     return limit
 
 
-def _in_code(reduction: Reduction, answers: Sequence[Answer | Failed]) -> tuple[Any, _Numbers]:
+def _reduce_in_code(reduction: Reduction, answers: Sequence[PieceAnswer | Failed]) -> tuple[Any, _Numbers]:
     states = (
-        reduction.lift(at, answer.value) for at, answer in enumerate(answers) if isinstance(answer, Answer)
+        reduction.map_piece(at, answer.value)
+        for at, answer in enumerate(answers)
+        if isinstance(answer, PieceAnswer)
     )
     state = reduction.merge(states)
-    return reduction.value(state), reduction.origins(state)
+    return reduction.value(state), reduction.provenance(state)
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _PartialAnswer:
     """An answer about the pieces `first` to `last`, counted from 1."""
 
-    answer: Answer
+    answer: PieceAnswer
     first: int
     last: int
 
     def document(self, most: int) -> Document:
         """As a model reads it, with its number above."""
         label = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
-        return {"id": label, "text": bounded(self.answer.text, most)}
+        return {"id": label, "text": truncate_middle(self.answer.text, most)}
 
 
-async def _by_model(plan: Plan, answers: Sequence[Answer | Failed], asking: Asking) -> tuple[Any, _Numbers]:
+async def _by_model(
+    plan: Plan, answers: Sequence[PieceAnswer | Failed], asking: PieceCaller
+) -> tuple[Any, _Numbers]:
     """Level by level; one answer alone needs nothing more."""
-    known = [_Said(answer, at, at) for at, answer in enumerate(answers, 1) if isinstance(answer, Answer)]
-    speaking = [said for said in known if not says_nothing(said.answer.text)] or known[:1]
+    known = [
+        _PartialAnswer(answer, at, at)
+        for at, answer in enumerate(answers, 1)
+        if isinstance(answer, PieceAnswer)
+    ]
+    speaking = [said for said in known if not is_empty_answer(said.answer.text)] or known[:1]
     said = speaking
     while len(said) > 1:
-        said = await _level(plan, said, asking)
+        said = await _reduce_level(plan, said, asking)
     last = said[0].answer
-    named = range(1, len(answers) + 1) if plan.spec.schema is not None else cited(last.text, len(answers))
+    named = (
+        range(1, len(answers) + 1) if plan.spec.schema is not None else cited_parts(last.text, len(answers))
+    )
     heard = {said.first for said in speaking}
-    return last.value, {WHOLE: {"answer": tuple(at - 1 for at in named if at in heard)}}
+    return last.value, {WHOLE_ANSWER: {"answer": tuple(at - 1 for at in named if at in heard)}}
 
 
-async def _level(plan: Plan, said: Sequence[_Said], asking: Asking) -> list[_Said]:
+async def _reduce_level(
+    plan: Plan, said: Sequence[_PartialAnswer], asking: PieceCaller
+) -> list[_PartialAnswer]:
     """The answers of one level, put together group by group."""
-    found = groups([len(each.answer.text) for each in said], plan.call_chars)
+    found = reduce_groups([len(each.answer.text) for each in said], plan.call_chars)
     level = [said[group.start : group.stop] for group in found]
-    most = plan.call_chars // FEWEST
+    most = plan.call_chars // MIN_GROUP
     parts = [[each.document(most) for each in group] for group in level if len(group) > 1]
-    answers = iter(await asking.all(plan.spec.reduce_question, parts))
+    answers = iter(await asking.call_all(plan.spec.reduce_question, parts))
     joined = []
     for group in level:
         answer = next(answers) if len(group) > 1 else group[0].answer
         if isinstance(answer, Failed):
-            raise answer.fatal or SubCallError(answer.kind, f"putting answers together: {answer.why}")
-        joined.append(_Said(answer, group[0].first, group[-1].last))
+            raise answer.fatal_error or SubCallError(answer.kind, f"putting answers together: {answer.why}")
+        joined.append(_PartialAnswer(answer, group[0].first, group[-1].last))
     return joined
 
 
@@ -197,22 +211,22 @@ _SAMPLES = 20
 _SAMPLE_BYTES = 1_000
 
 
-def planned(settings: Settings, query: str, context: Context, **options: Any) -> Plan:
+def build_plan(settings: Settings, query: str, context: Context, **options: Any) -> Plan:
     """What asking this will take. `options` are the fields of `Spec`; nothing is sent anywhere."""
-    spec = spec_of(query, **options)
-    return plan(spec, context, reader_of(settings, _sample(context)), settings.leaf_chars)
+    spec = parse_spec(query, **options)
+    return plan(spec, context, get_model_info(settings, _sample(context)), settings.leaf_chars)
 
 
-async def carry_out(
+async def execute_plan(
     settings: Settings,
     planned: Plan,
     context: Context,
     *,
     run_id: str | None = None,
     observers: Sequence[Observer] = (),
-) -> MapReduced:
+) -> MapReduceResult:
     """One run; with the `run_id` of one on record, its next life."""
-    async with open_job(settings, planned.spec.query, run_id=run_id, observers=observers) as job:
+    async with open_batch_run(settings, planned.spec.query, run_id=run_id, observers=observers) as job:
         return await map_reduce(job, planned, context)
 
 

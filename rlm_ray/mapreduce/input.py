@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlm_ray.batch.source import Corpus, open_files
+from rlm_ray.batch.source import RowSource, open_files
 from rlm_ray.core.context import Context, Document, make_context
 from rlm_ray.errors import InputError
 
@@ -29,7 +29,7 @@ def read_documents(
     return make_context(documents), unread
 
 
-def _check(corpus: Corpus) -> None:
+def _check(corpus: RowSource) -> None:
     if corpus.columns and corpus.text_column is None:
         columns = ", ".join(corpus.columns)
         raise InputError(corpus.name, f"has several columns with texts; name one with --text: {columns}")

@@ -12,21 +12,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from rlm_ray.core.context import Context, Part
-from rlm_ray.core.repl_types import Failed, Outcome
+from rlm_ray.core.context import Context, ContextPart
+from rlm_ray.core.repl_types import Failed, SubCallOutcome
 from rlm_ray.core.reply import marked
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.structured.schema import Schema
+from rlm_ray.structured.schema import AnswerSchema
 
 _ROW = 0
 NUMBERS = 2
 """Of each call: its own, and its repair's."""
 
 
-class Calls(Protocol):
+class CallBackend(Protocol):
     """Makes plain model calls."""
 
-    async def plain_many(self, calls: Sequence[tuple[int, int, str, Part, Context]]) -> list[Outcome]:
+    async def llm_calls(
+        self, calls: Sequence[tuple[int, int, str, ContextPart, Context]]
+    ) -> list[SubCallOutcome]:
         """Side by side, in order: row, number, question, and what part of which context."""
         ...
 
@@ -34,7 +36,7 @@ class Calls(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PieceAnswer:
     """What a part says."""
 
     value: Any
@@ -62,14 +64,16 @@ class Ask:
     number: int
     """Its place in the plan; its repair has the next."""
     question: str
-    part: Part
-    read: Callable[[str], Answer | Wrong]
+    part: ContextPart
+    read: Callable[[str], PieceAnswer | Wrong]
 
 
-class Asking:
+class PieceCaller:
     """Asks many parts, and has what does not match the schema put right once."""
 
-    def __init__(self, calls: Calls, schema: Schema | None, context: Context, first: int = 0) -> None:
+    def __init__(
+        self, calls: CallBackend, schema: AnswerSchema | None, context: Context, first: int = 0
+    ) -> None:
         self._calls, self._schema, self._context = calls, schema, context
         self._next = first
         """The number of the next call of `all`."""
@@ -77,7 +81,7 @@ class Asking:
         """Answers; those of them that were cut off at the token limit."""
         self.why_cut = ""
 
-    async def all(self, question: str, parts: Sequence[Part]) -> list[Answer | Failed]:
+    async def call_all(self, question: str, parts: Sequence[ContextPart]) -> list[PieceAnswer | Failed]:
         """The answers in order."""
         first = self._next
         self._next += NUMBERS * len(parts)
@@ -86,7 +90,7 @@ class Asking:
             [Ask(first + NUMBERS * at, question, part, read) for at, part in enumerate(parts)]
         )
 
-    async def each(self, asks: Sequence[Ask]) -> list[Answer | Failed]:
+    async def each(self, asks: Sequence[Ask]) -> list[PieceAnswer | Failed]:
         """The answers in order."""
         sent = await self._send([(ask.number, ask.question, ask.part) for ask in asks])
         answers = list(map(_read, asks, sent))
@@ -94,17 +98,17 @@ class Asking:
         repairs = await self._send([(asks[at].number + 1, answer.repair, "") for at, answer in wrong])
         for (at, _), outcome in zip(wrong, repairs, strict=True):
             answers[at] = _read(asks[at], outcome)
-        cut = [answer.cut for answer in answers if isinstance(answer, Answer) and answer.cut]
+        cut = [answer.cut for answer in answers if isinstance(answer, PieceAnswer) and answer.cut]
         self.asked, self.cut = self.asked + len(answers), self.cut + len(cut)
         self.why_cut = self.why_cut or next(iter(cut), "")
         return [answer.failed if isinstance(answer, Wrong) else answer for answer in answers]
 
-    async def _send(self, numbered: Sequence[tuple[int, str, Part]]) -> list[Outcome]:
+    async def _send(self, numbered: Sequence[tuple[int, str, ContextPart]]) -> list[SubCallOutcome]:
         calls = [(_ROW, number, question, part, self._context) for number, question, part in numbered]
-        return await self._calls.plain_many(calls) if calls else []
+        return await self._calls.llm_calls(calls) if calls else []
 
 
-def _read(ask: Ask, outcome: Outcome) -> Answer | Wrong | Failed:
+def _read(ask: Ask, outcome: SubCallOutcome) -> PieceAnswer | Wrong | Failed:
     if isinstance(outcome, Failed):
         return outcome
     answer = ask.read(outcome.text)
@@ -113,15 +117,15 @@ def _read(ask: Ask, outcome: Outcome) -> Answer | Wrong | Failed:
     if isinstance(answer, Wrong):  # the model could only invent what is missing
         return Failed("ReplyError", outcome.cut)
     # A text has lost its end; an object that can be read is whole.
-    return Answer(marked(answer.value), outcome.cut) if isinstance(answer.value, str) else answer
+    return PieceAnswer(marked(answer.value), outcome.cut) if isinstance(answer.value, str) else answer
 
 
-def read_answer(schema: Schema | None, text: str) -> Answer | Wrong:
+def read_answer(schema: AnswerSchema | None, text: str) -> PieceAnswer | Wrong:
     """What a call says, by the schema where there is one."""
     if schema is None:
-        return Answer(text)
+        return PieceAnswer(text)
     checked = schema.check(text)
     if checked.value is None:
         why = f"the answer does not match the schema: {checked.why}"
         return Wrong(schema.repair(text, checked.why), Failed("SchemaError", why))
-    return Answer(checked.value)
+    return PieceAnswer(checked.value)

@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rlm_ray.config import Settings
-from rlm_ray.core.chunking import By, Piece, documents_in, pack, split
+from rlm_ray.core.chunking import Piece, SplitUnit, documents_in, pack, split
 from rlm_ray.core.context import Context
 from rlm_ray.core.document_answers import MAX_DOCUMENTS_PER_CALL, label_documents
 from rlm_ray.core.llm import BYTES_PER_TOKEN, Usage
-from rlm_ray.core.prompts import PIECE_CHARS, leaf_messages
-from rlm_ray.core.reduce import LABEL_CHARS, planned_levels
-from rlm_ray.core.usage import Tally
+from rlm_ray.core.prompts import DEFAULT_LEAF_CHARS, leaf_messages
+from rlm_ray.core.reduce import LABEL_CHARS, plan_levels
+from rlm_ray.core.usage import CallStats
 from rlm_ray.errors import InputError
-from rlm_ray.mapreduce.spec import Spec
-from rlm_ray.structured.schema import answer_chars
+from rlm_ray.mapreduce.spec import MapReduceSpec
+from rlm_ray.structured.schema import estimate_answer_chars
 
 ANSWER_CHARS = 600
 """Of an answer nothing is said about."""
@@ -32,7 +32,7 @@ _ID_CHARS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class PlanLevel:
     """Calls of one level."""
 
     name: str
@@ -47,17 +47,17 @@ class Load:
 class Plan:
     """What will be done."""
 
-    spec: Spec
+    spec: MapReduceSpec
     pieces: tuple[Piece, ...]
     """What each call reads."""
     units: tuple[Piece, ...]
     """What has one answer each: documents where values are put together, else the pieces."""
-    by: By
+    by: SplitUnit
     size: int
     """The most characters (or tokens, by `tokens`) a piece has."""
     call_chars: int
     """The most characters one call that puts answers together reads."""
-    loads: tuple[Load, ...]
+    levels: tuple[PlanLevel, ...]
     model: str
     documents: int
     chars: int
@@ -73,13 +73,13 @@ class Plan:
         return "documents" if self.by_document else "pieces"
 
     @property
-    def total(self) -> Load:
-        costs = [load.cost_usd for load in self.loads]
-        return Load(
+    def total(self) -> PlanLevel:
+        costs = [load.cost_usd for load in self.levels]
+        return PlanLevel(
             "in all",
-            sum(load.calls for load in self.loads),
-            sum(load.input_tokens for load in self.loads),
-            sum(load.output_tokens for load in self.loads),
+            sum(load.calls for load in self.levels),
+            sum(load.input_tokens for load in self.levels),
+            sum(load.output_tokens for load in self.levels),
             None if None in costs else sum(cost for cost in costs if cost is not None),
         )
 
@@ -92,34 +92,34 @@ class Plan:
             "pieces": len(self.pieces),
             "split_by": self.by,
             "size": self.size,
-            "levels": [asdict(load) for load in self.loads],
+            "levels": [asdict(load) for load in self.levels],
             "total": asdict(self.total),
         }
 
-    def lines(self, actual: Tally | None = None) -> list[str]:
+    def lines(self, actual: CallStats | None = None) -> list[str]:
         """A table for people; `actual` is what was used in the end."""
         unit = "tokens" if self.by == "tokens" else "characters"
         head = (
             f"{self.documents:,} document(s), {self.chars:,} characters → {len(self.pieces):,} piece(s) "
             f"of up to {self.size:,} {unit}, read by {self.model}"
         )
-        loads = [*self.loads, self.total] if len(self.loads) > 1 else [*self.loads]
+        loads = [*self.levels, self.total] if len(self.levels) > 1 else [*self.levels]
         if actual is not None:
             known = None if actual.unpriced else actual.cost_usd
-            loads.append(Load("used", actual.calls, actual.input_tokens, actual.output_tokens, known))
+            loads.append(PlanLevel("used", actual.calls, actual.input_tokens, actual.output_tokens, known))
         return [head, *_table(loads), *self._notes()]
 
     def _notes(self) -> list[str]:
         notes = []
         if self.spec.schema is None:
             notes.append(f"answers are taken to have {ANSWER_CHARS} characters each")
-        ways = self.spec.reduce.ways if self.spec.reduce else ()
+        ways = self.spec.reduce.operations if self.spec.reduce else ()
         if self.spec.overlap and any(way in ("count", "sum", "collect") for _, way in ways):
             notes.append("pieces overlap: what stands where they do is counted twice")
         return notes
 
 
-def plan(spec: Spec, context: Context, reader: Reader, leaf_chars: int) -> Plan:
+def plan(spec: MapReduceSpec, context: Context, reader: ModelInfo, leaf_chars: int) -> Plan:
     """Split the context and count what asking its pieces will take."""
     call_chars = reader.piece_chars(leaf_chars)
     by = spec.split_by or ("paragraphs" if context.offsets is None else "documents")
@@ -157,7 +157,7 @@ def _units(context: Context, pieces: Sequence[Piece]) -> list[Piece]:
     return [Piece(offsets[number], offsets[number + 1], (number, number + 1)) for number in numbers]
 
 
-def _map_load(spec: Spec, context: Context, pieces: Sequence[Piece], reader: Reader) -> Load:
+def _map_load(spec: MapReduceSpec, context: Context, pieces: Sequence[Piece], reader: ModelInfo) -> PlanLevel:
     """Of the calls that read the pieces."""
     answer, asked = _answer_chars(spec), _prompt_chars(spec.map_question)
     read, written = [], []
@@ -173,26 +173,26 @@ def _map_load(spec: Spec, context: Context, pieces: Sequence[Piece], reader: Rea
     return _load("map", read, sum(written) / len(written), reader)
 
 
-def _reduce_loads(spec: Spec, answers: int, reader: Reader, call_chars: int) -> list[Load]:
+def _reduce_loads(spec: MapReduceSpec, answers: int, reader: ModelInfo, call_chars: int) -> list[PlanLevel]:
     """Of the calls that put answers together, level by level."""
     answer, asked = _answer_chars(spec), _prompt_chars(spec.reduce_question)
     loads = []
-    for number, level in enumerate(planned_levels(answers, answer, call_chars), 1):
+    for number, level in enumerate(plan_levels(answers, answer, call_chars), 1):
         read = [asked + count * (answer + LABEL_CHARS) for count in level if count > 1]
         loads.append(_load(f"reduce {number}", read, answer, reader))
     return loads
 
 
-def _answer_chars(spec: Spec) -> int:
-    return answer_chars(spec.schema.table) if spec.schema is not None else ANSWER_CHARS
+def _answer_chars(spec: MapReduceSpec) -> int:
+    return estimate_answer_chars(spec.schema.table) if spec.schema is not None else ANSWER_CHARS
 
 
-def _load(name: str, inputs: Sequence[float], answer: float, reader: Reader) -> Load:
+def _load(name: str, inputs: Sequence[float], answer: float, reader: ModelInfo) -> PlanLevel:
     """By calls that are all about as long as their mean: dearer tariffs for long prompts count as often as they apply."""
     calls = len(inputs)
     read, written = reader.tokens(sum(inputs)), reader.tokens(calls * answer)
     each = reader.cost(Usage(read // max(1, calls), written // max(1, calls)))
-    return Load(name, calls, read, written, None if each is None else each * calls)
+    return PlanLevel(name, calls, read, written, None if each is None else each * calls)
 
 
 def _prompt_chars(question: str) -> int:
@@ -214,7 +214,7 @@ def _id_chars(context: Context, piece: Piece) -> int:
     return sum(len(name) + _ID_CHARS for name in ids) - 2 if ids else 2 * (last - first - 1)
 
 
-def _table(loads: Sequence[Load]) -> list[str]:
+def _table(loads: Sequence[PlanLevel]) -> list[str]:
     rows = [("", "calls", "tokens in", "tokens out", "cost")]
     for load in loads:
         cost = "unknown" if load.cost_usd is None else f"${load.cost_usd:,.4f}"
@@ -237,7 +237,7 @@ LEAF_DEPTH = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ModelInfo:
     """The model that reads the pieces."""
 
     name: str
@@ -249,7 +249,7 @@ class Reader:
 
     def piece_chars(self, leaf_chars: int) -> int:
         """How long a piece may be: what the settings give to one call, and never more than the window holds."""
-        wanted = leaf_chars or PIECE_CHARS
+        wanted = leaf_chars or DEFAULT_LEAF_CHARS
         if self.window_tokens is None:
             return wanted
         fits = max(self.window_tokens // 2, self.window_tokens - RESERVED_TOKENS)
@@ -259,23 +259,23 @@ class Reader:
         return round(chars / self.chars_per_token)
 
 
-def reader_of(settings: Settings, sample: str) -> Reader:
+def get_model_info(settings: Settings, sample: str) -> ModelInfo:
     """The reader of these settings. `sample` is of what it will read. Imports litellm."""
-    from rlm_ray.llm.litellm_client import LitellmModel, import_litellm
+    from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
 
     name, _ = settings.model_at(LEAF_DEPTH)
-    info = _known(import_litellm(), name)
+    info = _litellm_info(import_litellm(), name)
     price = settings.prices.get(name)
-    model = LitellmModel()
-    return Reader(
+    model = LitellmProvider()
+    return ModelInfo(
         name,
         info.get("max_input_tokens"),
         _chars_per_token(import_litellm(), sample) if info.get("max_input_tokens") else CHARS_PER_TOKEN,
-        price.of if price is not None else lambda usage: model.cost_usd(name, usage),
+        price.cost if price is not None else lambda usage: model.cost_usd(name, usage),
     )
 
 
-def _known(litellm: Any, name: str) -> dict[str, Any]:
+def _litellm_info(litellm: Any, name: str) -> dict[str, Any]:
     try:
         return dict(litellm.get_model_info(name))
     except Exception:  # noqa: BLE001 - litellm raises bare Exception for a model it does not know

@@ -6,29 +6,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rlm_ray.core.chunking import Piece, Source, sources
+from rlm_ray.core.chunking import Piece, PieceOrigin, origins
 from rlm_ray.core.context import Context
 
 
-def where(context: Context, piece: Piece) -> str:
+def describe_location(context: Context, piece: Piece) -> str:
     """A piece by its documents, for a message."""
-    places = list(sources(context, piece))
+    places = list(origins(context, piece))
     first = str(places[0]) if places else f"{piece.start}-{piece.stop}"
     return first if len(places) < 2 else f"{first} to {places[-1]}"
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """By field and result, the pieces it comes from; the field of a whole answer is empty."""
 
     context: Context
     pieces: Sequence[Piece]
     numbers: Mapping[str, Mapping[str, tuple[int, ...]]]
 
-    def sources(self, field: str, result: str) -> list[Source]:
+    def sources(self, field: str, result: str) -> list[PieceOrigin]:
         """The documents a result comes from, each with the bytes that were read of it."""
         pieces = self.numbers.get(field, {}).get(result, ())
-        return [source for number in pieces for source in sources(self.context, self.pieces[number])]
+        return [source for number in pieces for source in origins(self.context, self.pieces[number])]
 
     def as_dict(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
         """All of it, as plain values."""

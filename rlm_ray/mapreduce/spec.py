@@ -6,28 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from rlm_ray.core.chunking import By
+from rlm_ray.core.chunking import SplitUnit
 from rlm_ray.core.document_answers import of_a_document_part, of_each, of_its_parts
-from rlm_ray.core.map_reduce_prompts import of_a_part, together
-from rlm_ray.core.reduce import Reduction, reduction
+from rlm_ray.core.map_reduce_prompts import map_prompt, reduce_prompt
+from rlm_ray.core.reduce import Reduction, parse_reduction
 from rlm_ray.errors import InputError
-from rlm_ray.structured.schema import Schema, root_of
+from rlm_ray.structured.schema import AnswerSchema, resolve_root
 
 OnError: TypeAlias = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class MapReduceSpec:
     """A question about a whole that is asked of its pieces."""
 
     query: str
     reduce: Reduction | None = None
     """How answers are put together in code; None: by the model, as a tree."""
-    schema: Schema | None = None
+    schema: AnswerSchema | None = None
     """What every answer looks like; None: text."""
     reduce_query: str = ""
     """What the model is told to make of the answers; empty: our own words."""
-    split_by: By | None = None
+    split_by: SplitUnit | None = None
     """None: documents where there are some, else paragraphs."""
     size: int | None = None
     """Of a piece: in tokens where `split_by` is, else in characters. None: what the settings give to one call."""
@@ -46,7 +46,7 @@ class Spec:
         """What each piece is asked."""
         if self.schema is not None:
             return self.schema.ask(self.query)
-        return self.query if self.reduce is not None else of_a_part(self.query)
+        return self.query if self.reduce is not None else map_prompt(self.query)
 
     def question_of_each(self, ids: Sequence[str]) -> str:
         """What a piece of several documents is asked."""
@@ -70,30 +70,30 @@ class Spec:
     def reduce_question(self) -> str:
         """What the model is asked about the answers."""
         if self.schema is not None:
-            return self.schema.ask(together(self.query, self.reduce_query, cite=False))
-        return together(self.query, self.reduce_query)
+            return self.schema.ask(reduce_prompt(self.query, self.reduce_query, cite=False))
+        return reduce_prompt(self.query, self.reduce_query)
 
 
-def spec_of(
+def parse_spec(
     query: str, *, reduce: str | Mapping[str, str] = "model", schema: Any = None, **others: Any
-) -> Spec:
+) -> MapReduceSpec:
     """A spec, checked: the fields of `reduce` are those of the schema, or make one. Raises `InputError`."""
     if not isinstance(query, str) or not query.strip():
         raise InputError("query", "is empty; say what you want to know")
     if others.get("on_error", "raise") not in ("raise", "skip"):
         raise InputError("on_error", f"must be raise or skip; got {others['on_error']!r}")
-    way = None if reduce == "model" else reduction(reduce)
-    wanted = None if schema is None else Schema.of(schema)
-    return Spec(query, way, _fitting(way, wanted), **others)
+    way = None if reduce == "model" else parse_reduction(reduce)
+    wanted = None if schema is None else AnswerSchema.of(schema)
+    return MapReduceSpec(query, way, _fitting(way, wanted), **others)
 
 
-def _fitting(way: Reduction | None, schema: Schema | None) -> Schema | None:
+def _fitting(way: Reduction | None, schema: AnswerSchema | None) -> AnswerSchema | None:
     if way is None or not way.fields:
         return schema
     if schema is None:
         properties: dict[str, Any] = {field: {} for field in way.fields}
-        return Schema.of({"type": "object", "properties": properties, "required": list(way.fields)})
-    known = root_of(schema.table)["properties"]
+        return AnswerSchema.of({"type": "object", "properties": properties, "required": list(way.fields)})
+    known = resolve_root(schema.table)["properties"]
     for field in way.fields:
         if field not in known:
             raise InputError("reduce", f"{field!r} is no field of the schema; it has {', '.join(known)}")

@@ -5,6 +5,6 @@ shows or into a plain line; `faces.py` is where it is shown: a terminal, a noteb
 """
 
 from rlm_ray.progress.live import Progress
-from rlm_ray.progress.live_state import Board, Gauge, Row, View
+from rlm_ray.progress.live_state import LimitUsage, LiveRunState, Row, Snapshot
 
-__all__ = ["Board", "Gauge", "Progress", "Row", "View"]
+__all__ = ["LimitUsage", "LiveRunState", "Progress", "Row", "Snapshot"]

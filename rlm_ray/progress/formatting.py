@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rlm_ray.progress.live_state import Gauge, Row, View
+from rlm_ray.progress.live_state import LimitUsage, Row, Snapshot
 
 WAITS = {
     "rate": "for the rate",
@@ -14,7 +14,7 @@ WAITS = {
 }
 
 
-def number(value: float) -> str:
+def format_count(value: float) -> str:
     """999, 1,234, 56.8k, 123k, 1.2M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= max(size, 1e4):
@@ -23,7 +23,7 @@ def number(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """7s, 1:23, 2:03:04."""
     whole = int(seconds)
     if whole < 60:
@@ -33,28 +33,30 @@ def span(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def money(usd: float) -> str:
+def format_usd(usd: float) -> str:
     """$12.30, $0.31, $0.0042."""
     return f"${usd:,.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
 
 
-def cost(view: View) -> str:
+def cost(view: Snapshot) -> str:
     """What is known to have been paid; empty where nothing is."""
     if not view.cost_usd:
         return ""
-    return money(view.cost_usd) + (" and more" if view.unpriced else "")
+    return format_usd(view.cost_usd) + (" and more" if view.unpriced else "")
 
 
-def waits(waiting: Mapping[str, int]) -> str:
+def format_waits(waiting: Mapping[str, int]) -> str:
     """12 wait for the rate, 3 for the budget."""
     parts = [
-        f"{number(count)} {{}}{WAITS.get(name, 'for ' + name)}" for name, count in waiting.items() if count
+        f"{format_count(count)} {{}}{WAITS.get(name, 'for ' + name)}"
+        for name, count in waiting.items()
+        if count
     ]
     verb = "waits " if sum(waiting.values()) == 1 else "wait "
     return ", ".join(part.format("" if place else verb) for place, part in enumerate(parts))
 
 
-def retries(view: View) -> str:
+def retries(view: Snapshot) -> str:
     """5 retries (3 x 429)."""
     if not view.retries:
         return ""
@@ -62,11 +64,11 @@ def retries(view: View) -> str:
     return f"{view.retries:,} {word}" + (f" ({view.refused:,} x 429)" if view.refused else "")
 
 
-def used(gauge: Gauge) -> str:
+def format_limit(gauge: LimitUsage) -> str:
     """$0.31 of $5.00, 1.2M of 2.0M tokens."""
     if gauge.name == "cost_usd":
-        return f"{money(gauge.used)} of {money(gauge.limit)}"
-    return f"{number(gauge.used)} of {number(gauge.limit)} {gauge.name}"
+        return f"{format_usd(gauge.used)} of {format_usd(gauge.limit)}"
+    return f"{format_count(gauge.used)} of {format_count(gauge.limit)} {gauge.name}"
 
 
 def sub_calls(row: Row) -> str:
@@ -74,38 +76,38 @@ def sub_calls(row: Row) -> str:
     return f"{row.answered:,}/{row.sub_calls:,}" if row.sub_calls else ""
 
 
-def more(view: View) -> str:
+def format_hidden_rows(view: Snapshot) -> str:
     """What has no row of its own."""
     parts = (
         (view.more_running, "running"),
-        (view.more_over - view.more_failed, "done"),
+        (view.hidden_finished - view.more_failed, "done"),
         (view.more_failed, "failed"),
     )
     words = ", ".join(f"{count:,} {word}" for count, word in parts if count > 0)
     return f"and {words}" if words else ""
 
 
-def calls(view: View) -> str:
+def calls(view: Snapshot) -> str:
     """812 calls, 3 failed."""
-    parts = [f"{number(view.calls)} {'call' if view.calls == 1 else 'calls'}"]
+    parts = [f"{format_count(view.calls)} {'call' if view.calls == 1 else 'calls'}"]
     if view.failed_calls:
-        parts.append(f"{number(view.failed_calls)} failed")
+        parts.append(f"{format_count(view.failed_calls)} failed")
     if view.cache_hits:
-        parts.append(f"{number(view.cache_hits)} from the cache")
+        parts.append(f"{format_count(view.cache_hits)} from the cache")
     return ", ".join(parts)
 
 
-def delay(view: View) -> str:
+def startup_status(view: Snapshot) -> str:
     """What is waited for before anything has begun; empty afterwards."""
     if view.sessions or view.calls or view.ended:
         return ""
     return "waiting for a session" if view.root is not None and view.root.query else "waiting for Ray"
 
 
-def line(view: View) -> str:
+def line(view: Snapshot) -> str:
     """The whole state in one line: for logs."""
     root = view.root
-    if waited := delay(view):
+    if waited := startup_status(view):
         return waited
     parts = []
     if root is not None and root.turn:
@@ -113,13 +115,15 @@ def line(view: View) -> str:
     if root is not None and root.sub_calls:
         failed = f", {root.failed:,} failed" if root.failed else ""
         parts.append(f"sub-calls {sub_calls(root)}{failed}")
-    parts += [calls(view), f"{number(view.tokens)} tokens", cost(view), _under_way(view), retries(view)]
+    parts += [calls(view), f"{format_count(view.tokens)} tokens", cost(view), _under_way(view), retries(view)]
     if view.ended:
         parts.append(view.ended)
     return " · ".join(part for part in parts if part)
 
 
-def _under_way(view: View) -> str:
+def _under_way(view: Snapshot) -> str:
     if view.ended or not (view.in_flight or view.waiting):
         return ""
-    return ", ".join(part for part in (f"{number(view.in_flight)} in flight", waits(view.waiting)) if part)
+    return ", ".join(
+        part for part in (f"{format_count(view.in_flight)} in flight", format_waits(view.waiting)) if part
+    )

@@ -17,13 +17,13 @@ from rich.console import Console
 from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.core.limits import Limits
 from rlm_ray.events.records import Record
-from rlm_ray.progress.live_state import Board
-from rlm_ray.progress.targets import Face, face_of
+from rlm_ray.progress.live_state import LiveRunState
+from rlm_ray.progress.targets import DisplayTarget, select_target
 
 logger = logging.getLogger(__name__)
 
 
-class Drawer:
+class RefreshThread:
     """`begin` it, and `end` it; drawing stops at its first failure."""
 
     def __init__(self, name: str, every_s: float, draw: Callable[[], None]) -> None:
@@ -34,7 +34,7 @@ class Drawer:
     def begin(self, *first: Callable[[], None]) -> None:
         """Do these, then draw from now on."""
         for action in first:
-            _safely(action)
+            _log_errors(action)
         self._thread.start()
 
     def end(self, *last: Callable[[], None]) -> None:
@@ -42,14 +42,14 @@ class Drawer:
         self._over.set()
         self._thread.join()
         for action in last:
-            _safely(action)
+            _log_errors(action)
 
     def _go_on(self) -> None:
-        while not self._over.wait(self._every_s) and _safely(self._draw):
+        while not self._over.wait(self._every_s) and _log_errors(self._draw):
             pass
 
 
-def _safely(action: Callable[[], None]) -> bool:
+def _log_errors(action: Callable[[], None]) -> bool:
     try:
         action()
     except Exception:
@@ -66,14 +66,14 @@ class Progress:
         limits: Limits | None = None,
         *,
         console: Console | None = None,
-        face: Face | None = None,
+        face: DisplayTarget | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._board = Board(limits, began=clock())
-        self._face = face or face_of(console or Console(stderr=True))
+        self._board = LiveRunState(limits, began=clock())
+        self._face = face or select_target(console or Console(stderr=True))
         self._clock = clock
         self._lock = threading.Lock()
-        self._drawer = Drawer("rlm_ray progress", self._face.every_s, self.draw)
+        self._drawer = RefreshThread("rlm_ray progress", self._face.every_s, self.draw)
 
     def add(self, record: Record) -> None:
         """A fact of the run."""

@@ -24,10 +24,10 @@ from rlm_ray.events.records import (
     CellEnded,
     MapEnded,
     MapOpened,
-    Path,
+    NodePath,
     Record,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
@@ -38,7 +38,7 @@ SPEED_S = 10
 """Tokens per second are a mean over so long."""
 
 
-class Board:
+class LiveRunState:
     """The running sums of a run. `began`: when it was asked for."""
 
     def __init__(self, limits: Limits | None = None, began: float | None = None) -> None:
@@ -46,20 +46,20 @@ class Board:
         self._began = began
         self._status: RunStatus | None = None
         self._ids: set[str] = set()
-        self._root = Branch(())
-        self._branches: dict[Path, Branch] = {(): self._root}
-        self._open: dict[Path, Branch] = {}
-        self._failures: deque[Branch] = deque(maxlen=FAILED_ROWS)
+        self._root = LiveSession(())
+        self._branches: dict[NodePath, LiveSession] = {(): self._root}
+        self._open: dict[NodePath, LiveSession] = {}
+        self._failures: deque[LiveSession] = deque(maxlen=FAILED_ROWS)
         self._opened_at: float | None = None
-        self._ended: RunEnded | None = None
-        self._sessions = self._over = self._failed = 0
+        self._ended: RunFinished | None = None
+        self._sessions = self._finished = self._failed = 0
         self._calls = self._failed_calls = self._cache_hits = self._sent = self._settled = 0
         self._tokens = self._unpriced = self._retries = self._refused = 0
         self._cost_usd = 0.0
-        self._lately: dict[int, int] = {}
+        self._tokens_by_second: dict[int, int] = {}
         self._take: dict[type, Callable[[Any], None]] = {
-            RunOpened: self._run_opened,
-            RunEnded: self._run_ended,
+            RunStarted: self._run_opened,
+            RunFinished: self._run_ended,
             SessionOpened: self._session_opened,
             SessionEnded: self._session_ended,
             CallSent: self._call_sent,
@@ -82,18 +82,18 @@ class Board:
         self._status = status
         self._limits = status.limits if self._limits == Limits() else self._limits
 
-    def view(self, now: float, rows: int = ROWS) -> View:
+    def view(self, now: float, rows: int = ROWS) -> Snapshot:
         """What to show, in at most so many rows."""
         status = self._status or RunStatus(max(self._sent - self._settled, 0))
         used = status.usage.total
-        shown = self._choose(now, rows)
+        shown = self._select_rows(now, rows)
         running = sum(1 for branch in shown if branch.path in self._open)
         failed = sum(1 for branch in shown if branch.state == "error")
         over = sum(1 for branch in shown if branch.ended is not None)
-        return View(
+        return Snapshot(
             rows=tuple(branch.row(now) for branch in shown),
             more_running=len(self._open) - running,
-            more_over=max(self._over - over, 0),
+            hidden_finished=max(self._finished - over, 0),
             more_failed=max(self._failed - failed, 0),
             calls=max(self._calls, used.calls),
             failed_calls=self._failed_calls,
@@ -115,12 +115,12 @@ class Board:
 
     # Records
 
-    def _run_opened(self, record: RunOpened) -> None:
+    def _run_opened(self, record: RunStarted) -> None:
         self._opened_at = record.at
         self._ended = None
-        self._root.query = self._root.query or shown(record.query)
+        self._root.query = self._root.query or one_line(record.query)
 
-    def _run_ended(self, record: RunEnded) -> None:
+    def _run_ended(self, record: RunFinished) -> None:
         self._ended = record
         self._open.clear()
 
@@ -128,7 +128,7 @@ class Board:
         branch = self._branch(record.path)
         self._sessions += 1
         if branch.opened_at is not None:
-            self._undo(branch)
+            self._reset_session(branch)
         branch.open(record)
         line = (self._branch(record.path[:depth]) for depth in range(len(record.path) + 1))
         if self._ended is None and all(above.ended is None for above in line):
@@ -138,7 +138,7 @@ class Board:
         branch = self._branch(record.path)
         parent = self._parent(record.path)
         branch.ended = record
-        self._over += 1
+        self._finished += 1
         if branch.state == "error":
             self._failed += 1
             self._failures.append(branch)
@@ -150,7 +150,7 @@ class Board:
         self._sent += 1
         if record.role != "leaf":
             branch = self._branch(record.path)
-            branch.doing = ASKING
+            branch.activity = ASKING
             branch.turn = max(branch.turn, record.call)
 
     def _call_ended(self, record: CallEnded) -> None:
@@ -162,24 +162,24 @@ class Board:
         branch = self._branch(record.path)
         branch.turn = max(branch.turn, record.call)
         if not failed and record.role == "turn":
-            branch.doing = RUNNING
+            branch.activity = RUNNING
 
     def _cell_ended(self, record: CellEnded) -> None:
         branch = self._branch(record.path)
         branch.turn = max(branch.turn, record.turn)
-        branch.doing = ASKING
+        branch.activity = ASKING
 
     def _map_opened(self, record: MapOpened) -> None:
         branch = self._branch(record.path)
         branch.sub_calls += record.count
         branch.maps.add(record.first)
-        branch.doing = WAITING
+        branch.activity = WAITING
 
     def _map_ended(self, record: MapEnded) -> None:
         branch = self._branch(record.path)
         branch.maps.discard(record.first)
-        if not branch.maps and branch.doing == WAITING:
-            branch.doing = RUNNING
+        if not branch.maps and branch.activity == WAITING:
+            branch.activity = RUNNING
 
     # How
 
@@ -198,23 +198,23 @@ class Board:
             tokens = record.usage.tokens
             self._tokens += tokens
             second = int(record.at)
-            self._lately[second] = self._lately.get(second, 0) + tokens
+            self._tokens_by_second[second] = self._tokens_by_second.get(second, 0) + tokens
 
-    def _branch(self, path: Path) -> Branch:
+    def _branch(self, path: NodePath) -> LiveSession:
         known = self._branches.get(path)
         if known is None:
-            known = self._branches[path] = Branch(path)
+            known = self._branches[path] = LiveSession(path)
             self._branch(path[:-1]).children[path] = known
         return known
 
-    def _parent(self, path: Path) -> Branch | None:
+    def _parent(self, path: NodePath) -> LiveSession | None:
         return self._branch(path[:-1]) if path else None
 
-    def _undo(self, branch: Branch) -> None:
+    def _reset_session(self, branch: LiveSession) -> None:
         """It begins anew: how it ended before, and what was below it, counts no more."""
         parent = self._parent(branch.path)
         if branch.ended is not None:
-            self._over -= 1
+            self._finished -= 1
             self._failed -= branch.state == "error"
             if parent is not None:
                 parent.count(branch.state, -1)
@@ -223,20 +223,20 @@ class Board:
         for below in list(_below(branch)):
             self._branches.pop(below.path, None)
             self._open.pop(below.path, None)
-            self._over -= below.ended is not None
+            self._finished -= below.ended is not None
             self._failed -= below.state == "error"
 
-    def _close(self, branch: Branch) -> None:
+    def _close(self, branch: LiveSession) -> None:
         """Nothing goes on in it or below it."""
         if self._open.pop(branch.path, None) is not None:
             for below in _below(branch):
                 self._open.pop(below.path, None)
         branch.children.clear()
 
-    def _choose(self, now: float, rows: int) -> list[Branch]:
+    def _select_rows(self, now: float, rows: int) -> list[LiveSession]:
         """The root; what failed last; the branches with most to wait for, then the slowest; and those between."""
-        ranked = heapq.nlargest(rows, self._open.values(), key=lambda branch: _weight(branch, now))
-        kept: dict[Path, Branch] = {(): self._root}
+        ranked = heapq.nlargest(rows, self._open.values(), key=lambda branch: _row_priority(branch, now))
+        kept: dict[NodePath, LiveSession] = {(): self._root}
         for branch in (*ranked[: rows // 2], *reversed(self._failures), *ranked[rows // 2 :]):
             line = [branch.path[:depth] for depth in range(1, len(branch.path) + 1)]
             new = [path for path in line if path not in kept and path in self._branches]
@@ -246,9 +246,9 @@ class Board:
 
     def _speed(self, now: float) -> float:
         since = int(now) - SPEED_S
-        for second in [second for second in self._lately if second < since]:
-            del self._lately[second]
-        return sum(self._lately.values()) / min(max(self._elapsed_s(now), 1.0), SPEED_S)
+        for second in [second for second in self._tokens_by_second if second < since]:
+            del self._tokens_by_second[second]
+        return sum(self._tokens_by_second.values()) / min(max(self._elapsed_s(now), 1.0), SPEED_S)
 
     def _elapsed_s(self, now: float) -> float:
         known = (self._began, self._root.opened_at if self._opened_at is None else self._opened_at)
@@ -256,7 +256,7 @@ class Board:
         until = now if self._ended is None else self._ended.at
         return 0.0 if began is None else max(until - began, 0.0)
 
-    def _gauge(self, spent: Amount) -> Gauge | None:
+    def _gauge(self, spent: Amount) -> LimitUsage | None:
         """`spent` also holds what nobody knows the truth of, so it may be more than what calls are known to have used."""
         limits = self._limits
         used: Iterable[tuple[str, float, float | None]] = (
@@ -264,15 +264,15 @@ class Board:
             ("tokens", max(self._tokens, spent.tokens), limits.tokens),
             ("calls", max(self._calls, spent.calls), limits.calls),
         )
-        gauges = [Gauge(name, amount, limit) for name, amount, limit in used if limit is not None]
+        gauges = [LimitUsage(name, amount, limit) for name, amount, limit in used if limit is not None]
         return max(gauges, key=lambda gauge: gauge.share, default=None)
 
 
-def _weight(branch: Branch, now: float) -> tuple[int, float]:
+def _row_priority(branch: LiveSession, now: float) -> tuple[int, float]:
     return branch.pending, now - (branch.opened_at or now)
 
 
-def _below(branch: Branch) -> Iterable[Branch]:
+def _below(branch: LiveSession) -> Iterable[LiveSession]:
     stack = list(branch.children.values())
     while stack:
         below = stack.pop()
@@ -288,21 +288,21 @@ QUERY_CHARS = 200
 
 
 @dataclass(eq=False, slots=True)
-class Branch:
+class LiveSession:
     """A session under way, or over."""
 
-    path: Path
+    path: NodePath
     query: str = ""
     opened_at: float | None = None
     ended: SessionEnded | None = None
-    doing: str = STARTING
+    activity: str = STARTING
     turn: int = 0
     sub_calls: int = 0
     answered: int = 0
     failed: int = 0
     maps: set[int] = field(default_factory=set)
     """The first ordinals of those under way."""
-    children: dict[Path, Branch] = field(default_factory=dict)
+    children: dict[NodePath, LiveSession] = field(default_factory=dict)
     """Sessions below it."""
 
     @property
@@ -322,11 +322,11 @@ class Branch:
         """It begins, or begins anew. What it did may be known before: that was written elsewhere."""
         if self.opened_at is not None:
             self.turn = self.sub_calls = self.answered = self.failed = 0
-            self.doing = STARTING
+            self.activity = STARTING
             self.maps.clear()
             self.children.clear()
             self.ended = None
-        self.query = shown(record.query)
+        self.query = one_line(record.query)
         self.opened_at = record.at
 
     def count(self, state: str, by: int = 1) -> None:
@@ -340,17 +340,17 @@ class Branch:
         began = now if self.opened_at is None else self.opened_at
         until = now if self.ended is None else self.ended.at
         return Row(
-            self.path, self.query, self.state, self._words(), self.turn, self.sub_calls, self.answered,
+            self.path, self.query, self.state, self._status_text(), self.turn, self.sub_calls, self.answered,
             self.failed, max(until - began, 0.0),
         )  # fmt: skip
 
-    def _words(self) -> str:
+    def _status_text(self) -> str:
         if self.ended is None:
-            return self.doing
-        return shown(self.ended.error_kind or self.ended.stop_reason)
+            return self.activity
+        return one_line(self.ended.error_kind or self.ended.stop_reason)
 
 
-def shown(query: str) -> str:
+def one_line(query: str) -> str:
     """Its head, in one line and without what a terminal would obey."""
     head = "".join(letter if letter.isprintable() else " " for letter in query[:QUERY_CHARS])
     return " ".join(head.split())
@@ -360,7 +360,7 @@ def shown(query: str) -> str:
 class Row:
     """One session."""
 
-    path: Path
+    path: NodePath
     query: str
     state: str
     """`running`, `ok`, `stopped` (by a limit) or `error`."""
@@ -375,7 +375,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Gauge:
+class LimitUsage:
     """How much of a limit is used."""
 
     name: str
@@ -389,14 +389,14 @@ class Gauge:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Snapshot:
     """A run at one moment."""
 
     rows: tuple[Row, ...] = ()
     """The root first, then the branches that matter most, each behind its parent."""
     more_running: int = 0
     """Sessions under way without a row."""
-    more_over: int = 0
+    hidden_finished: int = 0
     more_failed: int = 0
     calls: int = 0
     """Answered model calls."""
@@ -413,7 +413,7 @@ class View:
     cost_usd: float = 0.0
     unpriced: int = 0
     """Answers whose price is not known."""
-    gauge: Gauge | None = None
+    gauge: LimitUsage | None = None
     """The limit on spending that is nearest to its end; None where there is none."""
     retries: int = 0
     refused: int = 0

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from rlm_ray.progress import formatting
-from rlm_ray.progress.live_state import Gauge, Row, View
+from rlm_ray.progress.live_state import LimitUsage, Row, Snapshot
 
 LABEL = 22
 """The least columns for a name; the others give way, the least telling first."""
-GIVE_WAY = (1, 0, 3)
+COLUMN_DROP_ORDER = (1, 0, 3)
 BAR = 20
 INDENTS = 6
 """Deeper rows stand no further to the right."""
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class Glyphs:
     """What a terminal can show."""
 
     spinner: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -31,17 +31,22 @@ class Signs:
     empty: str = "━"
 
 
-ASCII = Signs("|/-\\", "+", "=", "x", "-", "#", ".")
+ASCII = Glyphs("|/-\\", "+", "=", "x", "-", "#", ".")
 FRAMES_PER_S = 4
 _STYLES = {"running": "cyan", "ok": "green", "stopped": "yellow", "error": "red"}
 
 
-def lines(view: View, width: int, now: float, signs: Signs) -> list[Text]:
+def lines(view: Snapshot, width: int, now: float, signs: Glyphs) -> list[Text]:
     """The rows, then the figures; none is longer than `width`."""
-    if (delay := formatting.delay(view)) and view.root is not None:
+    if (delay := formatting.startup_status(view)) and view.root is not None:
         spinner = _mark(view.root, now, signs)
         return [
-            _cut(spinner.append(f" {delay} {signs.dot} {formatting.span(view.elapsed_s)}", "default"), width)
+            _cut(
+                spinner.append(
+                    f" {delay} {signs.dot} {formatting.format_duration(view.elapsed_s)}", "default"
+                ),
+                width,
+            )
         ]
     columns = [_columns(row) for row in view.rows]
     widths = _widths(columns, width)
@@ -49,7 +54,7 @@ def lines(view: View, width: int, now: float, signs: Signs) -> list[Text]:
         _row(row, cells, widths, width, _mark(row, now, signs))
         for row, cells in zip(view.rows, columns, strict=True)
     ]
-    if rest := formatting.more(view):
+    if rest := formatting.format_hidden_rows(view):
         drawn.append(_cut(Text(f"  {rest}", "dim"), width))
     return [*drawn, *(_cut(line, width) for line in _figures(view, width, signs))]
 
@@ -61,13 +66,13 @@ def _columns(row: Row) -> list[Text]:
         Text(f"turn {row.turn}" if row.turn else "", "dim"),
         Text(formatting.sub_calls(row), "bold"),
         Text(f"{row.failed:,} failed" if row.failed else "", "red"),
-        Text(formatting.span(row.seconds), "dim"),
+        Text(formatting.format_duration(row.seconds), "dim"),
     ]
 
 
 def _widths(columns: list[list[Text]], width: int) -> list[int]:
     widths = [max(cell.cell_len for cell in cells) for cells in zip(*columns, strict=True)]
-    for place in GIVE_WAY:
+    for place in COLUMN_DROP_ORDER:
         if width - _taken(widths) < LABEL:
             widths[place] = 0
     return widths
@@ -89,43 +94,43 @@ def _row(row: Row, cells: list[Text], widths: list[int], width: int, mark: Text)
     return _cut(line, width)
 
 
-def _mark(row: Row, now: float, signs: Signs) -> Text:
+def _mark(row: Row, now: float, signs: Glyphs) -> Text:
     frame = signs.spinner[int(now * FRAMES_PER_S) % len(signs.spinner)]
     sign = {"running": frame, "ok": signs.ok, "stopped": signs.stopped, "error": signs.error}[row.state]
     return Text(sign, _STYLES[row.state])
 
 
-def _figures(view: View, width: int, signs: Signs) -> Iterator[Text]:
+def _figures(view: Snapshot, width: int, signs: Glyphs) -> Iterator[Text]:
     gauge = view.gauge
     money = "" if gauge is not None and gauge.name == "cost_usd" else formatting.cost(view)
-    speed = f"{formatting.number(view.tokens_per_s)} tokens/s" if view.tokens_per_s >= 1 else ""
+    speed = f"{formatting.format_count(view.tokens_per_s)} tokens/s" if view.tokens_per_s >= 1 else ""
     sessions = f"{view.sessions_open:,} of {view.sessions:,} sessions open" if view.sessions > 1 else ""
     calls = [
         formatting.calls(view),
-        f"{formatting.number(view.in_flight)} in flight",
-        formatting.waits(view.waiting),
+        f"{formatting.format_count(view.in_flight)} in flight",
+        formatting.format_waits(view.waiting),
         sessions,
     ]
     spent = [
-        f"{formatting.number(view.tokens)} tokens",
+        f"{formatting.format_count(view.tokens)} tokens",
         speed,
         money,
         formatting.retries(view),
-        formatting.span(view.elapsed_s),
+        formatting.format_duration(view.elapsed_s),
     ]
-    yield from _flow([Text(part) for part in calls if part], width, signs)
+    yield from _wrap([Text(part) for part in calls if part], width, signs)
     bar = [_bar(gauge, signs)] if gauge is not None else []
-    yield from _flow([*bar, *(Text(part) for part in spent if part)], width, signs)
+    yield from _wrap([*bar, *(Text(part) for part in spent if part)], width, signs)
 
 
-def _bar(gauge: Gauge, signs: Signs) -> Text:
+def _bar(gauge: LimitUsage, signs: Glyphs) -> Text:
     style = "red" if gauge.share > 0.9 else "yellow" if gauge.share > 0.7 else "green"
     full = round(gauge.share * BAR)
     bar = Text(signs.full * full, style).append(signs.empty * (BAR - full), "bright_black")
-    return bar.append(f" {formatting.used(gauge)}", "default")
+    return bar.append(f" {formatting.format_limit(gauge)}", "default")
 
 
-def _flow(parts: list[Text], width: int, signs: Signs) -> Iterator[Text]:
+def _wrap(parts: list[Text], width: int, signs: Glyphs) -> Iterator[Text]:
     """As many to a line as go into it."""
     line = Text()
     for part in parts:

@@ -17,8 +17,8 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from rlm_ray.progress import formatting
-from rlm_ray.progress.live_state import ROWS, View
-from rlm_ray.progress.render import ASCII, Signs, lines
+from rlm_ray.progress.live_state import ROWS, Snapshot
+from rlm_ray.progress.render import ASCII, Glyphs, lines
 
 FIRST_S, NEWS_S, QUIET_S = 10.0, 3.0, 15.0
 """A log gets its first line after so long; then at most so often when there is something to tell, and when only the
@@ -27,7 +27,7 @@ NOTEBOOK_WIDTH = 100
 _HTML = '<pre style="white-space:pre;line-height:1.2;font-family:monospace">{code}</pre>'
 
 
-class Face(Protocol):
+class DisplayTarget(Protocol):
     """Shows views, one after the other, from `start` to `stop`."""
 
     @property
@@ -40,27 +40,27 @@ class Face(Protocol):
 
     def start(self) -> None: ...
 
-    def show(self, view: View, now: float) -> None: ...
+    def show(self, view: Snapshot, now: float) -> None: ...
 
     def stop(self) -> None: ...
 
 
-def face_of(console: Console) -> Face:
+def select_target(console: Console) -> DisplayTarget:
     """What suits this console."""
     if console.is_jupyter:
         # it is there, for we are in it
-        return Notebook(import_module("IPython.display").display)
-    return Screen(console) if console.is_interactive else Lines(console)
+        return NotebookDisplay(import_module("IPython.display").display)
+    return TerminalDisplay(console) if console.is_interactive else LogDisplay(console)
 
 
-class Screen:
+class TerminalDisplay:
     """A display that is drawn over and over at the bottom of a terminal, and is gone in the end."""
 
     every_s = 0.25
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._signs = Signs() if console.encoding.startswith("utf") else ASCII
+        self._signs = Glyphs() if console.encoding.startswith("utf") else ASCII
         self._width = console.width
         self._lines: list[Text] = []
         self._live = Live(
@@ -78,16 +78,16 @@ class Screen:
     def start(self) -> None:
         self._live.start()
 
-    def show(self, view: View, now: float) -> None:
-        self._fold()
+    def show(self, view: Snapshot, now: float) -> None:
+        self._clear_wrapped_lines()
         self._lines = lines(view, self._width, now, self._signs)
         self._live.update(_joined(self._lines), refresh=True)
 
     def stop(self) -> None:
-        self._fold()
+        self._clear_wrapped_lines()
         self._live.stop()
 
-    def _fold(self) -> None:
+    def _clear_wrapped_lines(self) -> None:
         """A terminal that was made narrower has folded what stood there into more lines; rich does not know of them."""
         before, self._width = self._width, self._console.width
         if self._width < before:
@@ -97,7 +97,7 @@ class Screen:
             )
 
 
-class Lines:
+class LogDisplay:
     """A line with the time of day now and then. A run that is over soon says nothing."""
 
     every_s = 0.5
@@ -105,9 +105,9 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._view = View()
+        self._view = Snapshot()
         self._now = 0.0
-        self._said = ""
+        self._last_line = ""
         self._said_at = -math.inf
         self._first_at: float | None = None
         self._news: object = None
@@ -115,36 +115,36 @@ class Lines:
     def start(self) -> None:
         pass
 
-    def show(self, view: View, now: float) -> None:
+    def show(self, view: Snapshot, now: float) -> None:
         self._view, self._now = view, now
         if self._first_at is None:
             self._first_at = now + FIRST_S
-        since, news = now - self._said_at, _news(view)
+        since, news = now - self._said_at, _change_key(view)
         due = since >= QUIET_S or (since >= NEWS_S and news != self._news)
         if due and now >= self._first_at:
             self._news, self._said_at = news, now
             self._say()
 
     def stop(self) -> None:
-        if self._said:
+        if self._last_line:
             self._say()
 
     def _say(self) -> None:
         line = formatting.line(self._view)
-        if line != self._said:
-            self._said = line
+        if line != self._last_line:
+            self._last_line = line
             clock = time.strftime("%H:%M:%S", time.localtime(self._now))
             self._console.print(f"{clock} {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _news(view: View) -> object:
+def _change_key(view: Snapshot) -> object:
     """What makes a line worth writing before its time."""
     root = view.root
     at = (root.turn, root.sub_calls, root.failed) if root is not None else ()
     return at, view.ended, frozenset(view.waiting)
 
 
-class Notebook:
+class NotebookDisplay:
     """An output of a cell that is replaced, and stays as it was last. `display` is IPython's."""
 
     every_s = 1.0
@@ -158,17 +158,17 @@ class Notebook:
         # from the caller's thread, so that it belongs to the caller's cell
         self._handle = self._display({"text/plain": ""}, raw=True, display_id=True)
 
-    def show(self, view: View, now: float) -> None:
+    def show(self, view: Snapshot, now: float) -> None:
         self._handle.update({"text/plain": formatting.line(view), "text/html": html(view, now)}, raw=True)
 
     def stop(self) -> None:
         pass
 
 
-def html(view: View, now: float) -> str:
+def html(view: Snapshot, now: float) -> str:
     """What a terminal of a usual width would show."""
     console = Console(file=io.StringIO(), record=True, width=NOTEBOOK_WIDTH, force_jupyter=False)
-    console.print(_joined(lines(view, NOTEBOOK_WIDTH, now, Signs())))
+    console.print(_joined(lines(view, NOTEBOOK_WIDTH, now, Glyphs())))
     return console.export_html(code_format=_HTML, inline_styles=True)
 
 

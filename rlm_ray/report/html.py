@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray.events.records import Record
-from rlm_ray.report.page_data import changes, columns_of, summary_of
-from rlm_ray.report.run_data import Facts, answer_of, facts_of, query_of
+from rlm_ray.report.page_data import build_page_data, build_summary, diff_words
+from rlm_ray.report.run_data import RunData, answer_of, query_of, run_data_from_records
 from rlm_ray.util.private_files import write_private
 
 SCRIPTS = ("data", "words", "state", "canvas", "icicle", "timeline", "table", "turns", "pane", "overview", "compare",
@@ -31,10 +31,10 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 def make_report(records: Sequence[Record], *, other: Sequence[Record] | None = None) -> str:
     """The page of a run; with `other`, also compared to that run."""
-    facts = facts_of(records)
-    data: dict[str, Any] = {"run": columns_of(facts)}
+    facts = run_data_from_records(records)
+    data: dict[str, Any] = {"run": build_page_data(facts)}
     if other is not None:
-        data |= _comparison(facts, facts_of(other))
+        data |= _comparison(facts, run_data_from_records(other))
     style, script = _part("page.css"), _script()
     parts = {
         "title": html.escape(_title(facts)),
@@ -57,13 +57,13 @@ def data_block(data: Any) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", plain)
 
 
-def _comparison(facts: Facts, other: Facts) -> dict[str, Any]:
+def _comparison(facts: RunData, other: RunData) -> dict[str, Any]:
     before, after = (answer_of(run, run.tree.root) or "" for run in (facts, other))
     same = query_of(facts, facts.tree.root) == query_of(other, other.tree.root)
-    return {"other": summary_of(other), "changes": changes(before, after), "same_question": same}
+    return {"other": build_summary(other), "changes": diff_words(before, after), "same_question": same}
 
 
-def _title(facts: Facts) -> str:
+def _title(facts: RunData) -> str:
     question = " ".join(query_of(facts, facts.tree.root)[:200].split())[:80]
     run_id = facts.tree.opened[-1].run_id if facts.tree.opened else "no run"
     title = f"{question} · {run_id}" if question else run_id

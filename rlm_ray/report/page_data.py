@@ -28,19 +28,19 @@ from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal, TypeAlias
 
-from rlm_ray.core.usage import RunUsage, Tallies, Tally
-from rlm_ray.events.records import CallEnded, CallSent, CellEnded, Path
+from rlm_ray.core.usage import CallStats, RunUsage, UsageAccumulator
+from rlm_ray.events.records import CallEnded, CallSent, CellEnded, NodePath
 from rlm_ray.events.tree import Node
 from rlm_ray.report.run_data import (
-    Facts,
+    RunData,
     answer_of,
     error_of,
     input_of,
     kind_of,
     query_of,
     run_state,
-    span_of,
     state_of,
+    time_range,
 )
 
 HEAD_CHARS = 200_000
@@ -58,47 +58,47 @@ ATTEMPT = ("node", "number", "actor", "start", "end", "reason", "error")
 Row = tuple[Any, ...]
 
 
-def summary_of(facts: Facts) -> dict[str, Any]:
+def build_summary(facts: RunData) -> dict[str, Any]:
     """What is known of a run without its nodes."""
     return {"head": _head(facts), "totals": totals_of(facts), "coverage": asdict(coverage_of(facts))}
 
 
-def columns_of(facts: Facts) -> dict[str, Any]:
+def build_page_data(facts: RunData) -> dict[str, Any]:
     """A whole run."""
-    texts = Texts()
+    texts = StringTable()
     places = {node.path: place for place, node in enumerate(facts.nodes)}
     tables = {
-        "nodes": table(NODE, (_node(facts, node, places, texts) for node in facts.nodes)),
-        "calls": table(CALL, _calls(facts, texts)),
-        "cells": table(CELL, _cells(facts, texts)),
-        "maps": table(MAP, _maps(facts, texts)),
-        "attempts": table(ATTEMPT, _attempts(facts, texts)),
+        "nodes": columnar(NODE, (_node(facts, node, places, texts) for node in facts.nodes)),
+        "calls": columnar(CALL, _calls(facts, texts)),
+        "cells": columnar(CELL, _cells(facts, texts)),
+        "maps": columnar(MAP, _maps(facts, texts)),
+        "attempts": columnar(ATTEMPT, _attempts(facts, texts)),
     }
-    return summary_of(facts) | tables | {"texts": texts.table()}
+    return build_summary(facts) | tables | {"texts": texts.export()}
 
 
-def table(names: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
+def columnar(names: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
     """Rows as columns."""
     columns = list(zip(*rows, strict=True))
     if not columns:
         return {"n": 0} | dict.fromkeys(names)
-    packed = (_packed(column) for column in columns)
+    packed = (_constant_or_list(column) for column in columns)
     return {"n": len(columns[0])} | dict(zip(names, packed, strict=True))
 
 
-def _packed(column: tuple[Any, ...]) -> Any:
+def _constant_or_list(column: tuple[Any, ...]) -> Any:
     same = not isinstance(column[0], list | tuple) and all(value == column[0] for value in column)
     return column[0] if same else column
 
 
-def _head(facts: Facts) -> dict[str, Any]:
+def _head(facts: RunData) -> dict[str, Any]:
     opened = facts.tree.opened[-1] if facts.tree.opened else None
     ended = facts.tree.ended
     settings = json.dumps(dict(opened.settings), indent=2, default=str, ensure_ascii=False) if opened else ""
     return {
         "run_id": opened.run_id if opened else "",
-        "query": bounded(query_of(facts, facts.tree.root), HEAD_CHARS),
-        "answer": bounded(answer_of(facts, facts.tree.root) or "", HEAD_CHARS),
+        "query": truncate(query_of(facts, facts.tree.root), HEAD_CHARS),
+        "answer": truncate(answer_of(facts, facts.tree.root) or "", HEAD_CHARS),
         "answered": answer_of(facts, facts.tree.root) is not None,
         "state": run_state(facts),
         "why": error_of(facts, facts.tree.root),
@@ -108,55 +108,55 @@ def _head(facts: Facts) -> dict[str, Any]:
         "paused": _number(facts.clock.paused),
         "version": opened.version if opened else "",
         "model": facts.tree.root.model or (str(opened.settings.get("model", "")) if opened else ""),
-        "settings": bounded(settings, HEAD_CHARS),
+        "settings": truncate(settings, HEAD_CHARS),
         "counted": dict(ended.usage.get("total", {})) if ended else {},
     }
 
 
-def _node(facts: Facts, node: Node, places: dict[Path, int], texts: Texts) -> Row:
+def _node(facts: RunData, node: Node, places: dict[NodePath, int], texts: StringTable) -> Row:
     given = input_of(facts, node)
-    start, end = span_of(facts, node)
+    start, end = time_range(facts, node)
     where = range_of(facts, node)
     return (
         places[node.path[:-1]] if node.path else -1,
         node.path[-1] if node.path else -1,
-        texts.place(kind_of(node)),
-        texts.place(state_of(facts, node)),
-        texts.place(node.end.stop_reason if node.end else ""),
-        texts.place(node.model),
+        texts.intern(kind_of(node)),
+        texts.intern(state_of(facts, node)),
+        texts.intern(node.end.stop_reason if node.end else ""),
+        texts.intern(node.model),
         _number(start),
         _number(end),
-        texts.place(query_of(facts, node)),
-        texts.place(answer_of(facts, node)),
-        texts.place(error_of(facts, node)),
-        texts.place(given.kind),
+        texts.intern(query_of(facts, node)),
+        texts.intern(answer_of(facts, node)),
+        texts.intern(error_of(facts, node)),
+        texts.intern(given.kind),
         given.chars,
         given.documents,
         *(where or (None, None)),
-        texts.place(given.sample),
-        len(node.opened),
-        texts.place(node.opened[-1].actor if node.opened else ""),
+        texts.intern(given.sample),
+        len(node.session_starts),
+        texts.intern(node.session_starts[-1].actor if node.session_starts else ""),
     )
 
 
-def _calls(facts: Facts, texts: Texts) -> Iterator[Row]:
+def _calls(facts: RunData, texts: StringTable) -> Iterator[Row]:
     for place, node in enumerate(facts.nodes):
         for call in facts.calls[node.path]:
             yield _call(facts, place, call, texts, old=node.calls[call.call] is not call)
-        for sent in node.sent.values():
+        for sent in node.calls_sent.values():
             if sent.call not in node.calls:
                 yield _sent(facts, place, sent, texts)
 
 
-def _call(facts: Facts, place: int, call: CallEnded, texts: Texts, *, old: bool) -> Row:
-    tries = [[_number(facts.clock(t.at)), texts.place(t.kind), texts.place(t.why)] for t in call.tries]
+def _call(facts: RunData, place: int, call: CallEnded, texts: StringTable, *, old: bool) -> Row:
+    tries = [[_number(facts.clock(t.at)), texts.intern(t.kind), texts.intern(t.why)] for t in call.tries]
     usage = call.usage
     return (
         place,
         call.call,
-        texts.place(call.role),
-        texts.place(call.model),
-        texts.place(call.provider),
+        texts.intern(call.role),
+        texts.intern(call.model),
+        texts.intern(call.provider),
         _number(facts.clock(call.started)),
         _number(facts.clock(call.at)),
         _number(call.queue_wait_s),
@@ -164,74 +164,81 @@ def _call(facts: Facts, place: int, call: CallEnded, texts: Texts, *, old: bool)
         tries or 0,
         *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens),
         _number(call.cost_usd, 9),
-        texts.place(call.finish_reason),
-        texts.place(call.text),
-        texts.place(call.status),
+        texts.intern(call.finish_reason),
+        texts.intern(call.text),
+        texts.intern(call.status),
         int(call.cache_hit),
-        texts.place(f"{call.error_kind}: {call.why}" if call.error_kind else ""),
+        texts.intern(f"{call.error_kind}: {call.why}" if call.error_kind else ""),
         int(call.tool_call),
         int(old),
     )
 
 
-def _sent(facts: Facts, place: int, sent: CallSent, texts: Texts) -> Row:
+def _sent(facts: RunData, place: int, sent: CallSent, texts: StringTable) -> Row:
     """A call that has no end."""
     start = _number(facts.clock(sent.at))
-    names = (texts.place(sent.role), texts.place(sent.model), 0)
+    names = (texts.intern(sent.role), texts.intern(sent.model), 0)
     return (place, sent.call, *names, start, None, 0, 0, 0, 0, 0, 0, 0, None, 0, 0, 0, 0, 0, 0, 0)
 
 
-def _cells(facts: Facts, texts: Texts) -> Iterator[Row]:
+def _cells(facts: RunData, texts: StringTable) -> Iterator[Row]:
     for place, node in enumerate(facts.nodes):
         for cell in facts.cells[node.path]:
             yield _cell(facts, place, cell, texts, old=node.cells[cell.turn] is not cell)
 
 
-def _cell(facts: Facts, place: int, cell: CellEnded, texts: Texts, *, old: bool) -> Row:
-    variables = [[texts.place(v.name), texts.place(v.kind), v.size] for v in cell.variables]
+def _cell(facts: RunData, place: int, cell: CellEnded, texts: StringTable, *, old: bool) -> Row:
+    variables = [[texts.intern(v.name), texts.intern(v.kind), v.size] for v in cell.variables]
     return (
         place,
         cell.turn,
         _number(facts.clock(cell.started)),
         _number(facts.clock(cell.at)),
         _number(cell.waited_s),
-        texts.place(cell.code),
-        texts.place(cell.output),
+        texts.intern(cell.code),
+        texts.intern(cell.output),
         cell.output_chars,
-        texts.place(cell.error),
-        texts.place(cell.killed),
-        texts.place(cell.final),
+        texts.intern(cell.error),
+        texts.intern(cell.killed),
+        texts.intern(cell.final),
         variables or 0,
-        [texts.place(note) for note in cell.notes] or 0,
+        [texts.intern(note) for note in cell.notes] or 0,
         int(old),
     )
 
 
-def _maps(facts: Facts, texts: Texts) -> Iterator[Row]:
+def _maps(facts: RunData, texts: StringTable) -> Iterator[Row]:
     for place, node in enumerate(facts.nodes):
         for opened in sorted(node.maps.values(), key=lambda opened: opened.first):
             ended = node.map_ends.get(opened.first)
             yield (
-                *(place, opened.turn, opened.first, opened.count, opened.sessions, texts.place(opened.query)),
+                *(
+                    place,
+                    opened.turn,
+                    opened.first,
+                    opened.count,
+                    opened.sessions,
+                    texts.intern(opened.query),
+                ),
                 _number(facts.clock(opened.at)),
                 _number(facts.clock(ended.at)) if ended else None,
                 *((ended.answered, ended.failed) if ended else (None, None)),
             )
 
 
-def _attempts(facts: Facts, texts: Texts) -> Iterator[Row]:
+def _attempts(facts: RunData, texts: StringTable) -> Iterator[Row]:
     """Of sessions that had more than one, or whose only one was lost."""
     for place, node in enumerate(facts.nodes):
-        ends = {end.attempt: end for end in node.ends}
-        if len(node.opened) < 2 and all(end.stop_reason != "lost" for end in ends.values()):
+        ends = {end.attempt: end for end in node.session_ends}
+        if len(node.session_starts) < 2 and all(end.stop_reason != "lost" for end in ends.values()):
             continue
-        for opened in node.opened:
+        for opened in node.session_starts:
             end = ends.get(opened.attempt)
             yield (
-                *(place, opened.attempt, texts.place(opened.actor), _number(facts.clock(opened.at))),
+                *(place, opened.attempt, texts.intern(opened.actor), _number(facts.clock(opened.at))),
                 _number(facts.clock(end.at)) if end else None,
-                texts.place(end.stop_reason if end else ""),
-                texts.place(
+                texts.intern(end.stop_reason if end else ""),
+                texts.intern(
                     f"{end.error_kind}: {end.why}" if end and end.error_kind else end.why if end else ""
                 ),
             )
@@ -251,27 +258,27 @@ ALL_CHARS = 12_000_000
 """The most of all of them."""
 
 
-class Texts:
+class StringTable:
     def __init__(self) -> None:
         self._places: dict[str, int] = {"": 0}
 
-    def place(self, text: str | None) -> int:
+    def intern(self, text: str | None) -> int:
         """Where this text stands."""
         return self._places.setdefault(text or "", len(self._places))
 
-    def table(self, each: int = EACH_CHARS, all_chars: int = ALL_CHARS) -> list[str | list[str | int]]:
+    def export(self, each: int = EACH_CHARS, all_chars: int = ALL_CHARS) -> list[str | list[str | int]]:
         """The texts by place; one that had to be cut comes with its true length."""
         texts = list(self._places)
-        most = longest([len(text) for text in texts], each, all_chars)
-        return [bounded(text, most) for text in texts]
+        most = truncation_length([len(text) for text in texts], each, all_chars)
+        return [truncate(text, most) for text in texts]
 
 
-def bounded(text: str, most: int) -> str | list[str | int]:
+def truncate(text: str, most: int) -> str | list[str | int]:
     """The text, or its head and its true length."""
     return text if len(text) <= most else [text[:most], len(text)]
 
 
-def longest(lengths: Sequence[int], each: int, all_chars: int) -> int:
+def truncation_length(lengths: Sequence[int], each: int, all_chars: int) -> int:
     """The length, at most `each`, to which texts may be kept so that all stay within `all_chars`."""
     if sum(min(length, each) for length in lengths) <= all_chars:
         return each
@@ -284,24 +291,24 @@ def longest(lengths: Sequence[int], each: int, all_chars: int) -> int:
     return each
 
 
-def usage_of(facts: Facts) -> RunUsage:
+def usage_of(facts: RunData) -> RunUsage:
     """Sums over all calls, those of lost attempts too: they were paid for."""
-    tallies = Tallies()
+    tallies = UsageAccumulator()
     hits = 0
     for path, calls in facts.calls.items():
         for call in calls:
             hits += call.cache_hit
             tallies.add(call.model, len(path), tally_of(call))
-    sessions = sum(len(node.opened) for node in facts.nodes)
+    sessions = sum(len(node.session_starts) for node in facts.nodes)
     return RunUsage(tallies.rows(), sessions, hits)
 
 
-def tally_of(call: CallEnded) -> Tally:
+def tally_of(call: CallEnded) -> CallStats:
     """One call. An answer out of the cache used nothing."""
     if call.cache_hit:
-        return Tally()
+        return CallStats()
     answered = not call.error_kind
-    return Tally(
+    return CallStats(
         calls=int(answered),
         attempts=len(call.tries) + 1,
         retries=len(call.tries),
@@ -316,11 +323,11 @@ def tally_of(call: CallEnded) -> Tally:
     )
 
 
-def totals_of(facts: Facts) -> dict[str, Any]:
+def totals_of(facts: RunData) -> dict[str, Any]:
     """Plain values for the page."""
     calls = [call for some in facts.calls.values() for call in some]
     cells = [cell for some in facts.cells.values() for cell in some]
-    lost = [end for node in facts.nodes for end in node.ends if end.stop_reason == "lost"]
+    lost = [end for node in facts.nodes for end in node.session_ends if end.stop_reason == "lost"]
     return usage_of(facts).as_dict() | {
         "nodes": len(facts.nodes) if facts.clock.began else 0,
         "depth": max(node.depth for node in facts.nodes),
@@ -348,7 +355,7 @@ class Coverage:
     by_depth: dict[int, int]
 
 
-def coverage_of(facts: Facts) -> Coverage:
+def coverage_of(facts: RunData) -> Coverage:
     ranges = {node.path: found for node in facts.nodes if (found := range_of(facts, node)) is not None}
     below = [node for node in facts.nodes if node.path and node.path in ranges]
     read = [node for node in facts.nodes if node.path in ranges and _has_read(facts, node)]
@@ -363,7 +370,7 @@ def coverage_of(facts: Facts) -> Coverage:
     )
 
 
-def range_of(facts: Facts, node: Node) -> Range | None:
+def range_of(facts: RunData, node: Node) -> Range | None:
     """Where its input lies in the root's context; None where it is a text of its own."""
     given = input_of(facts, node)
     if given.start is None or given.stop is None or given.stop <= given.start:
@@ -387,11 +394,11 @@ def covered(ranges: Iterable[Range]) -> int:
     return sum(stop - start for start, stop in merged(ranges))
 
 
-def _has_read(facts: Facts, node: Node) -> bool:
+def _has_read(facts: RunData, node: Node) -> bool:
     return kind_of(node) in {"leaf", "direct"} and state_of(facts, node) == "ok"
 
 
-def _total(facts: Facts, ranges: Iterable[Range]) -> int:
+def _total(facts: RunData, ranges: Iterable[Range]) -> int:
     root = input_of(facts, facts.tree.root)
     return max([root.stop or root.chars, *(stop for _, stop in ranges)])
 
@@ -403,7 +410,7 @@ COMPARED_CHARS = 20_000
 _WORDS = re.compile(r"\S+\s*|\s+")
 
 
-def changes(before: str, after: str) -> list[tuple[Change, str]]:
+def diff_words(before: str, after: str) -> list[tuple[Change, str]]:
     """Pieces in order: without the new ones they are `before`, without those that are gone `after`."""
     old = _WORDS.findall(before[:COMPARED_CHARS])
     new = _WORDS.findall(after[:COMPARED_CHARS])

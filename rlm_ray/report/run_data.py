@@ -12,17 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rlm_ray.core.context import Input
-from rlm_ray.events.records import CallEnded, CellEnded, Path, Record
+from rlm_ray.core.context import InputSummary
+from rlm_ray.events.records import CallEnded, CellEnded, NodePath, Record
 from rlm_ray.events.tree import Node, RunTree
 
 UNFINISHED = "unfinished"
 """The state of a run or a node of which no end is recorded: it goes on, or was killed."""
-_BROKEN = ("error", "lost", "cancelled")
+FAILED_STATES = ("error", "lost", "cancelled")
 """Ends of a session that are failures."""
 
 
-class Clock:
+class RunClock:
     """Seconds of work since the run began: pauses between the lives of a resumed run do not count."""
 
     def __init__(self, times: Iterable[float] = (), lives: Sequence[float] = ()) -> None:
@@ -51,23 +51,23 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RunData:
     """One run."""
 
     tree: RunTree
     nodes: tuple[Node, ...]
     """Parents first, children by ordinal: what is below a node stands right behind it."""
-    calls: dict[Path, list[CallEnded]]
+    calls: dict[NodePath, list[CallEnded]]
     """Every one, by the time they were wanted."""
-    cells: dict[Path, list[CellEnded]]
-    clock: Clock
+    cells: dict[NodePath, list[CellEnded]]
+    clock: RunClock
 
 
-def facts_of(records: Iterable[Record]) -> Facts:
+def run_data_from_records(records: Iterable[Record]) -> RunData:
     """Read each record once."""
     tree = RunTree()
-    calls: dict[Path, list[CallEnded]] = defaultdict(list)
-    cells: dict[Path, list[CellEnded]] = defaultdict(list)
+    calls: dict[NodePath, list[CallEnded]] = defaultdict(list)
+    cells: dict[NodePath, list[CellEnded]] = defaultdict(list)
     times: list[float] = []
     for record in records:
         if not tree.add(record):
@@ -83,8 +83,8 @@ def facts_of(records: Iterable[Record]) -> Facts:
         node.children.sort(key=lambda child: child.path)
         calls[node.path].sort(key=lambda call: call.started)
         cells[node.path].sort(key=lambda cell: cell.started)
-    clock = Clock(times, [life.at for life in tree.opened])
-    return Facts(tree, tuple(tree.root.walk()), calls, cells, clock)
+    clock = RunClock(times, [life.at for life in tree.opened])
+    return RunData(tree, tuple(tree.root.walk()), calls, cells, clock)
 
 
 def kind_of(node: Node) -> str:
@@ -93,20 +93,20 @@ def kind_of(node: Node) -> str:
         return "leaf"
     if (call := node.call) is not None and call.role == "direct":
         return "direct"
-    return "session" if node.opened or call is not None or node.cells else "unknown"
+    return "session" if node.session_starts or call is not None or node.cells else "unknown"
 
 
-def state_of(facts: Facts, node: Node) -> str:
+def state_of(facts: RunData, node: Node) -> str:
     """`ok`, `stopped`, `error`, `lost`, `cancelled` or `unfinished`."""
     run = facts.tree.ended
-    if node.end is not None and node.end.stop_reason in _BROKEN:
+    if node.end is not None and node.end.stop_reason in FAILED_STATES:
         return node.end.stop_reason
     if node.state == "running" and node is facts.tree.root and run is not None:
         return "error" if run.error_kind else "ok" if run.stop_reason == "answered" else "stopped"
     return UNFINISHED if node.state == "running" else node.state
 
 
-def run_state(facts: Facts) -> str:
+def run_state(facts: RunData) -> str:
     """`answered`, what stopped the run, `error`, or `unfinished`."""
     run = facts.tree.ended
     if run is None:
@@ -114,7 +114,7 @@ def run_state(facts: Facts) -> str:
     return "error" if run.error_kind else run.stop_reason
 
 
-def error_of(facts: Facts, node: Node) -> str:
+def error_of(facts: RunData, node: Node) -> str:
     """One line; empty where it did not fail."""
     if node.error:
         return node.error
@@ -126,26 +126,26 @@ def error_of(facts: Facts, node: Node) -> str:
     return ""
 
 
-def query_of(facts: Facts, node: Node) -> str:
+def query_of(facts: RunData, node: Node) -> str:
     if node is facts.tree.root and not node.query and facts.tree.opened:
         return facts.tree.opened[-1].query
     return node.query
 
 
-def input_of(facts: Facts, node: Node) -> Input:
+def input_of(facts: RunData, node: Node) -> InputSummary:
     given = node.input
-    if node is facts.tree.root and given == Input() and facts.tree.opened:
+    if node is facts.tree.root and given == InputSummary() and facts.tree.opened:
         return facts.tree.opened[-1].input
     return given
 
 
-def answer_of(facts: Facts, node: Node) -> str | None:
+def answer_of(facts: RunData, node: Node) -> str | None:
     if node is facts.tree.root and facts.tree.ended is not None:
         return facts.tree.ended.answer
     return node.answer
 
 
-def span_of(facts: Facts, node: Node) -> tuple[float | None, float | None]:
+def time_range(facts: RunData, node: Node) -> tuple[float | None, float | None]:
     """When it began and ended on the run's clock; None where that is not known."""
     started, ended = node.started, node.ended
     if node is facts.tree.root:

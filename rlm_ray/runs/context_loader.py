@@ -100,10 +100,10 @@ def _read_text(file: Path) -> str:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(str(file), f"cannot be read: {error.strerror}") from error
-    return decode(data, str(file))
+    return decode_utf8(data, str(file))
 
 
-def decode(data: bytes, name: str) -> str:
+def decode_utf8(data: bytes, name: str) -> str:
     """UTF-8 bytes (or UTF-16 and UTF-32 behind their marks) as text, without the mark. Raises `InputError` that names
     the source, what it is where that is known, and what to do.
     """

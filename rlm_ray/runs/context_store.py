@@ -12,55 +12,55 @@ from pathlib import Path
 
 from rlm_ray.core.context import Context, make_context
 from rlm_ray.errors import InputError
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.context_loader import read_paths
 
-FACTS, DATA = "context.json", "context.bin"
+METADATA_FILE, DATA_FILE = "context.json", "context.bin"
 
 
-def keep(folder: RunFolder, context: Context, paths: Sequence[Path]) -> None:
+def save_context(folder: RunStore, context: Context, paths: Sequence[Path]) -> None:
     """Note what the context is. Copies it, unless it was read from `paths`."""
     facts = {
         # Of the first life: what later ones do with another context goes by another name (`Earlier.context_key`).
-        "fingerprint": noted_fingerprint(folder) or context.fingerprint(),
+        "fingerprint": saved_fingerprint(folder) or context.fingerprint(),
         "paths": [str(path.absolute()) for path in paths],
         "offsets": None if context.offsets is None else list(context.offsets),
         "ids": context.ids,
     }
     if not paths:
-        folder.save(DATA, memoryview(context.data).cast("B"))
-    folder.save(FACTS, json.dumps(facts).encode())
+        folder.save(DATA_FILE, memoryview(context.data).cast("B"))
+    folder.save(METADATA_FILE, json.dumps(facts).encode())
 
 
-def forget(folder: RunFolder) -> None:
+def delete_context(folder: RunStore) -> None:
     """The run has its answer."""
-    folder.discard(DATA)
+    folder.discard(DATA_FILE)
 
 
-def kept(folder: RunFolder) -> tuple[Context, str]:
+def load_context(folder: RunStore) -> tuple[Context, str]:
     """The context, and the fingerprint that the first one had. Raises `InputError` where it is not there any more."""
-    noted = folder.load(FACTS)
+    noted = folder.load(METADATA_FILE)
     if noted is None:
         why = "was killed before its context was kept, or keeps none; give the context again"
         raise InputError(folder.run_id, why)
     facts = json.loads(noted)
     if facts["paths"]:
         return read_paths([Path(path) for path in facts["paths"]]), facts["fingerprint"]
-    data = folder.load(DATA)
+    data = folder.load(DATA_FILE)
     if data is None:
         raise InputError(folder.run_id, "keeps its context no more; give it again")
     return _context(data, facts["offsets"], facts["ids"]), facts["fingerprint"]
 
 
-def noted_fingerprint(folder: RunFolder) -> str:
+def saved_fingerprint(folder: RunStore) -> str:
     """Of the context that the run began with; empty where it was killed before it was noted."""
-    noted = folder.load(FACTS)
+    noted = folder.load(METADATA_FILE)
     return "" if noted is None else str(json.loads(noted)["fingerprint"])
 
 
-def noted_paths(folder: RunFolder) -> list[str]:
+def noted_paths(folder: RunStore) -> list[str]:
     """The files it was read from; none where a copy is kept."""
-    noted = folder.load(FACTS)
+    noted = folder.load(METADATA_FILE)
     return [] if noted is None else [str(path) for path in json.loads(noted)["paths"]]
 
 

@@ -18,13 +18,13 @@ from typing import Self
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.errors import ConfigError
-from rlm_ray.journal.run_store import RunFolder, find_run
-from rlm_ray.runs.context_store import noted_fingerprint
-from rlm_ray.runs.run import Result, Run, answer_of, checked_query, new_run_id
-from rlm_ray.runs.run_history import Earlier, earlier_lives
+from rlm_ray.journal.run_store import RunStore, find_run
+from rlm_ray.runs.context_store import saved_fingerprint
+from rlm_ray.runs.run import Result, Run, answer_or_raise, new_run_id, validate_query
+from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.util.run_sync import run_sync
 
-_KEPT = frozenset({"answered", "max_iterations", "no_code"})
+_REMEMBERED_STOP_REASONS = frozenset({"answered", "max_iterations", "no_code"})
 """A question that ended otherwise is not part of what the model remembers."""
 
 
@@ -44,14 +44,14 @@ class Conversation:
             raise ConfigError(
                 "record_content", "a session goes on from its record; leave it on, or ask single questions"
             )
-        self._own_folder = None if settings.run_dir else tempfile.TemporaryDirectory(prefix="rlm_ray-")
-        run_dir = settings.run_dir if self._own_folder is None else self._own_folder.name
+        self._temp_dir = None if settings.run_dir else tempfile.TemporaryDirectory(prefix="rlm_ray-")
+        run_dir = settings.run_dir if self._temp_dir is None else self._temp_dir.name
         self._settings = replace(settings, run_dir=run_dir)
         self._context, self._paths = context, paths
         self._asked: tuple[str, ...] = ()
-        self._earlier = Earlier(new_run_id())
+        self._earlier = RunHistory(new_run_id())
         if run:
-            self._go_on_with(find_run(run, run_dir))
+            self._load_history(find_run(run, run_dir))
 
     @property
     def run_id(self) -> str:
@@ -63,7 +63,7 @@ class Conversation:
 
     async def aask(self, query: str) -> str:
         """`ask` for an event loop."""
-        return answer_of(await self.arun(query))
+        return answer_or_raise(await self.arun(query))
 
     def run(self, query: str) -> Result:
         """The answer and how it came about; `usage` is that of the whole conversation."""
@@ -71,7 +71,7 @@ class Conversation:
 
     async def arun(self, query: str) -> Result:
         """`run` for an event loop. One question at a time."""
-        first, *others = (*self._asked, checked_query(query))
+        first, *others = (*self._asked, validate_query(query))
         run = Run(
             self._settings,
             first,
@@ -84,22 +84,26 @@ class Conversation:
         try:
             return await run.result()
         finally:
-            await asyncio.to_thread(self._learn_what_is_on_record)
+            await asyncio.to_thread(self._refresh_history)
 
     def close(self) -> None:
         """Forget what is not to last. Its record lasts where `run_dir` says."""
-        if self._own_folder is not None:
-            self._own_folder.cleanup()
+        if self._temp_dir is not None:
+            self._temp_dir.cleanup()
 
-    def _learn_what_is_on_record(self) -> None:
-        folder = RunFolder(self._settings.run_dir, self.run_id)
-        if folder.exists() and folder.head() is not None:
-            self._go_on_with(folder)
+    def _refresh_history(self) -> None:
+        folder = RunStore(self._settings.run_dir, self.run_id)
+        if folder.exists() and folder.first_record() is not None:
+            self._load_history(folder)
 
-    def _go_on_with(self, folder: RunFolder) -> None:
-        self._earlier = earlier = earlier_lives(folder, noted_fingerprint(folder))
+    def _load_history(self, folder: RunStore) -> None:
+        self._earlier = earlier = load_run_history(folder, saved_fingerprint(folder))
         asked = (earlier.query, *earlier.follow_ups)
-        self._asked = asked if earlier.end is not None and earlier.end.stop_reason in _KEPT else asked[:-1]
+        self._asked = (
+            asked
+            if earlier.end is not None and earlier.end.stop_reason in _REMEMBERED_STOP_REASONS
+            else asked[:-1]
+        )
 
     def __enter__(self) -> Self:
         return self

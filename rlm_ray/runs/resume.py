@@ -7,22 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rlm_ray.config import Settings, settings_as_table, settings_from_table
+from rlm_ray.config import Settings, settings_from_dict, settings_to_dict
 from rlm_ray.core.context import Context
 from rlm_ray.core.llm import Message
 from rlm_ray.core.trusted_settings import destinations, value_at, without
 from rlm_ray.errors import ConfigError, InputError, JournalError
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs import context_store
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import Result, Run
-from rlm_ray.runs.run_history import Earlier, earlier_lives
+from rlm_ray.runs.run_history import RunHistory, load_run_history
 
-PATIENCE_S = 2.0
+RELEASE_TIMEOUT_S = 2.0
 
 
-def take_up(
-    folder: RunFolder,
+def prepare_resume(
+    folder: RunStore,
     context: Any,
     change: Callable[[Settings], Settings],
     messages: Sequence[Message] = (),
@@ -35,15 +35,15 @@ def take_up(
     to say where questions and keys go: a record may have been written by anybody. Raises `ConfigError` where it does
     not. `messages` are those of a conversation that is one plain call.
     """
-    _wait_until_free(folder)
-    earlier = earlier_lives(folder)
+    _wait_for_writer_to_release(folder)
+    earlier = load_run_history(folder)
     run_dir = folder.address.rpartition("/")[0]
     withheld = destinations(without(earlier.settings, {"run_dir": 1}))
-    settings = replace(change(settings_from_table(earlier.settings)), run_dir=run_dir)
-    if context is None and earlier.answered(settings_as_table(settings)):
+    settings = replace(change(settings_from_dict(earlier.settings)), run_dir=run_dir)
+    if context is None and earlier.answered(settings_to_dict(settings)):
         return _result(earlier, run_dir)
     if not trust_record:
-        settings = replace(change(settings_from_table(without(earlier.settings, withheld))), run_dir=run_dir)
+        settings = replace(change(settings_from_dict(without(earlier.settings, withheld))), run_dir=run_dir)
         _check_given(settings, withheld)
     source, fingerprint = _context(folder, context, trust_record=trust_record)
     earlier = replace(earlier, fingerprint=fingerprint)
@@ -54,35 +54,35 @@ def take_up(
 
 def _check_given(settings: Settings, withheld: Mapping[str, Any]) -> None:
     """The caller has said something in place of each setting that is not taken from the record."""
-    table, defaults = settings_as_table(settings), settings_as_table(Settings())
+    table, defaults = settings_to_dict(settings), settings_to_dict(Settings())
     for name, recorded in withheld.items():
         if value_at(table, name) in (None, "", value_at(defaults, name)):
             why = f"was {recorded!r} in the record, which anybody may have written; give it again, or trust the record"
             raise ConfigError(name, f"{why} (--trust-record, trust_record=True)")
 
 
-def _wait_until_free(folder: RunFolder) -> None:
+def _wait_for_writer_to_release(folder: RunStore) -> None:
     """A driver that was killed a moment ago takes its journal with it a moment later."""
-    deadline = time.monotonic() + PATIENCE_S
-    while (holder := folder.holder()) is not None:
+    deadline = time.monotonic() + RELEASE_TIMEOUT_S
+    while (holder := folder.current_writer()) is not None:
         if time.monotonic() > deadline:
             why = f"is running: {holder} writes its record; wait for its end, or stop it"
             raise JournalError(folder.run_id, why)
         time.sleep(0.1)
 
 
-def _context(folder: RunFolder, given: Any, *, trust_record: bool) -> tuple[Context, str]:
+def _context(folder: RunStore, given: Any, *, trust_record: bool) -> tuple[Context, str]:
     """The context to go on with, and the fingerprint of the one before; empty where that is not known."""
     if given is None:
         if not trust_record and (paths := context_store.noted_paths(folder)):
             what = ", ".join(paths[:3]) + (" ..." if len(paths) > 3 else "")
             why = f"read {what}, says its record, which anybody may have written; name the input again, or trust the record"
             raise InputError(folder.run_id, f"{why} (--trust-record, trust_record=True)")
-        return context_store.kept(folder)
-    return read_context(given), context_store.noted_fingerprint(folder)
+        return context_store.load_context(folder)
+    return read_context(given), context_store.saved_fingerprint(folder)
 
 
-def _result(earlier: Earlier, run_dir: str) -> Result:
+def _result(earlier: RunHistory, run_dir: str) -> Result:
     end = earlier.end
     assert end is not None
     return Result(

@@ -16,22 +16,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_ray.config import Settings, settings_as_table
+from rlm_ray.config import Settings, settings_to_dict
 from rlm_ray.core.context import Context, encoded
 from rlm_ray.core.llm import Message
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, JournalError, LimitReached
 from rlm_ray.events.records import Record
 from rlm_ray.events.tree import RunTree
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs import context_store
-from rlm_ray.runs.run_history import Earlier
+from rlm_ray.runs.run_history import RunHistory
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.run_attempt import Observer
-    from rlm_ray.cluster.run_driver import RootRun
-    from rlm_ray.session.session import Completion
-    from rlm_ray.tracing.setup import TracedRun
+    from rlm_ray.cluster.run_driver import RunDriver
+    from rlm_ray.session.session import SessionResult
+    from rlm_ray.tracing.setup import RunTelemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Result:
     def _records(self) -> list[Record]:
         if not self.run_dir:
             raise JournalError(self.run_id, "keeps no record; give a run_dir")
-        return RunFolder(self.run_dir, self.run_id).records()
+        return RunStore(self.run_dir, self.run_id).records()
 
 
 class Run:
@@ -93,7 +93,7 @@ class Run:
         paths: Sequence[Path] = (),
         observers: Sequence[Observer] = (),
         traceparent: str = "",
-        earlier: Earlier | None = None,
+        earlier: RunHistory | None = None,
         lasting: bool = True,
         messages: Sequence[Message] = (),
     ) -> None:
@@ -104,23 +104,23 @@ class Run:
         self.run_id = earlier.run_id if earlier else new_run_id()
         self.settings, self._query, self._paths = settings, query, paths
         self._follow_ups = tuple(follow_ups)
-        self._context = replace(context, origin=0)
+        self._context = replace(context, root_offset=0)
         self._observers = list(observers)
         self._traceparent = traceparent
-        self._earlier = earlier
+        self._history = earlier
         self._lasting = lasting
         self._messages = tuple(messages)
         self._started = time.monotonic()
         self._engine: Any = None
-        self._root: RootRun | None = None
+        self._root: RunDriver | None = None
         self._work: asyncio.Task[Result] | None = None
 
     @property
-    def is_recorded(self) -> bool:
+    def is_resumable(self) -> bool:
         """It leaves a folder from which it can be taken up again."""
         return bool(self.settings.run_dir) and self.settings.record_content
 
-    def watch(self, observer: Observer) -> None:
+    def add_observer(self, observer: Observer) -> None:
         """Tell this one, too; before the start."""
         self._observers.append(observer)
 
@@ -145,24 +145,24 @@ class Run:
         """The session actor its root is in; None before and after that."""
         return self._root.actor if self._root is not None else None
 
-    def interrupted(self) -> Result:
+    def interrupted_result(self) -> Result:
         """The result of a run that was stopped before its root had begun."""
         why = "the run was interrupted before it began"
         return Result(None, "interrupted", why, self.run_id, 0, time.monotonic() - self._started)
 
     async def _run(self) -> Result:
         # Ray takes seconds to import and to start: only who runs something pays for that
-        from rlm_ray.cluster.driver import Engine
-        from rlm_ray.cluster.run_driver import RootRun
+        from rlm_ray.cluster.driver import ClusterDriver
+        from rlm_ray.cluster.run_driver import RunDriver
 
         async with AsyncExitStack() as stack:
-            self._engine = await Engine.connect(self.settings.cluster)
-            traced = traced_life(self.run_id, self.settings, self._traceparent)
+            self._engine = await ClusterDriver.connect(self.settings.cluster)
+            traced = maybe_start_tracing(self.run_id, self.settings, self._traceparent)
             if traced is not None:
                 stack.callback(traced.close)
                 self._observers.append(traced)
-            self._root = RootRun(self._engine, self._order(traced), self._observers)
-            async with self._context_kept() as kept:
+            self._root = RunDriver(self._engine, self._run_request(traced), self._observers)
+            async with self._persist_context() as kept:
                 try:
                     completion = await self._engine.carry_out(self._root.run())
                 finally:
@@ -170,33 +170,33 @@ class Run:
                 kept.answered = completion.stop_reason == "answered"
         return self._result(completion, traced)
 
-    def _order(self, traced: TracedRun | None) -> Any:
-        from rlm_ray.cluster.run_attempt import Order
+    def _run_request(self, traced: RunTelemetry | None) -> Any:
+        from rlm_ray.cluster.run_attempt import RunSpec
 
-        earlier = self._earlier or Earlier(self.run_id)
-        return Order(
+        earlier = self._history or RunHistory(self.run_id)
+        return RunSpec(
             self.run_id,
             self.settings,
             self._query,
             self._context,
-            settings_as_table(self.settings),
+            settings_to_dict(self.settings),
             traced.traceparent if traced is not None else self._traceparent,
-            earlier.lives,
+            earlier.previous_attempts,
             earlier.usage,
-            earlier.context_key(self._context),
+            earlier.changed_context_key(self._context),
             self._follow_ups,
             self._messages,
         )
 
     @asynccontextmanager
-    async def _context_kept(self) -> AsyncIterator[_Kept]:
+    async def _persist_context(self) -> AsyncIterator[_Kept]:
         """The context lies in the run's folder for as long as the run may be taken up again."""
         kept = _Kept()
-        if not self.is_recorded:
+        if not self.is_resumable:
             yield kept
             return
-        folder = RunFolder(self.settings.run_dir, self.run_id)
-        keep = partial(context_store.keep, folder, self._context, self._paths)
+        folder = RunStore(self.settings.run_dir, self.run_id)
+        keep = partial(context_store.save_context, folder, self._context, self._paths)
         keeping = asyncio.create_task(asyncio.to_thread(keep)) if self._lasting else None
         try:
             yield kept
@@ -205,9 +205,9 @@ class Run:
                 if keeping is not None or not kept.answered:
                     await asyncio.shield(keeping or asyncio.create_task(asyncio.to_thread(keep)))
                 if keeping is not None and kept.answered:
-                    await asyncio.to_thread(context_store.forget, folder)
+                    await asyncio.to_thread(context_store.delete_context, folder)
 
-    def _result(self, completion: Completion, traced: TracedRun | None) -> Result:
+    def _result(self, completion: SessionResult, traced: RunTelemetry | None) -> Result:
         return Result(
             completion.answer,
             completion.stop_reason,
@@ -229,14 +229,14 @@ class _Kept:
     """The run has its answer, and the context can go."""
 
 
-def answer_of(result: Result) -> str:
+def answer_or_raise(result: Result) -> str:
     """Raises `LimitReached`, with what is known, where something stopped the run."""
     if not result.answered or result.answer is None:
         raise LimitReached(result.stop_reason, result.why, result.answer)
     return result.answer
 
 
-def checked_query(query: str) -> str:
+def validate_query(query: str) -> str:
     """The question. Raises `InputError` where it is none."""
     if not isinstance(query, str):
         raise InputError("query", f"must be a str; got {type(query).__name__}")
@@ -252,11 +252,11 @@ def new_run_id() -> str:
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 16:04x}{secrets.token_hex(4)}"
 
 
-def traced_life(run_id: str, settings: Settings, traceparent: str) -> TracedRun | None:
+def maybe_start_tracing(run_id: str, settings: Settings, traceparent: str) -> RunTelemetry | None:
     """Spans and metrics of a life of a run, where the environment or the application wants them."""
     wanted = any(name.startswith("OTEL_") for name in os.environ)
     if not wanted and "opentelemetry.sdk.trace" not in sys.modules:
         return None
-    from rlm_ray.tracing.setup import traced_run
+    from rlm_ray.tracing.setup import start_run_telemetry
 
-    return traced_run(run_id, settings.tracing, traceparent)
+    return start_run_telemetry(run_id, settings.tracing, traceparent)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray.core.context import Context
-from rlm_ray.core.secrets import HIDDEN
+from rlm_ray.core.secrets import REDACTED
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError
-from rlm_ray.events.records import RunEnded, RunOpened
-from rlm_ray.events.usage import usage_of
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.events.records import RunFinished, RunStarted
+from rlm_ray.events.usage import usage_from_records
+from rlm_ray.journal.run_store import RunStore
 
-_SHAPELESS = frozenset(
+RESULT_IRRELEVANT_SETTINGS = frozenset(
     {
         "run_dir",
         "record_content",
@@ -33,11 +33,11 @@ _SHAPELESS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class RunHistory:
     """The lives of a run so far; none for a new one."""
 
     run_id: str
-    lives: int = 0
+    previous_attempts: int = 0
     usage: RunUsage = field(default_factory=RunUsage)
     fingerprint: str = ""
     """Of the first context; empty where it is not known."""
@@ -45,10 +45,10 @@ class Earlier:
     follow_ups: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     """As the last life was begun."""
-    end: RunEnded | None = None
+    end: RunFinished | None = None
     """Of the last life; None where it was killed."""
 
-    def context_key(self, context: Context) -> str:
+    def changed_context_key(self, context: Context) -> str:
         """Empty where the context is the one the run began with, else its own name."""
         now = context.fingerprint() if self.fingerprint else ""
         return "" if now == self.fingerprint else now
@@ -57,16 +57,16 @@ class Earlier:
         """There is nothing left to do: it has its answer, and nothing that shapes it is different now."""
         if self.end is None or self.end.stop_reason != "answered":
             return False
-        return _shape(self.settings) == _shape(settings)
+        return _relevant_settings(self.settings) == _relevant_settings(settings)
 
 
-def earlier_lives(folder: RunFolder, fingerprint_: str = "") -> Earlier:
+def load_run_history(folder: RunStore, fingerprint_: str = "") -> RunHistory:
     """Read them. Raises `JournalError` where there is nothing to go on from."""
     if (owner := folder.owner()) not in (None, os.geteuid()):
         why = f"belongs to another user (uid {owner}), whose word its settings are; copy it to a folder of your own first"
         raise JournalError(folder.run_id, why)
     records = folder.records()
-    opened = [record for record in records if isinstance(record, RunOpened)]
+    opened = [record for record in records if isinstance(record, RunStarted)]
     if not opened:
         raise JournalError(folder.run_id, "has no beginning on record; ask the question again")
     if not opened[-1].query:
@@ -74,26 +74,28 @@ def earlier_lives(folder: RunFolder, fingerprint_: str = "") -> Earlier:
             folder.run_id, "was recorded without content (record_content=False); ask the question again"
         )
     last = records[-1]
-    end = next((record for record in reversed(records) if isinstance(record, RunEnded | RunOpened)), last)
-    return Earlier(
+    end = next((record for record in reversed(records) if isinstance(record, RunFinished | RunStarted)), last)
+    return RunHistory(
         folder.run_id,
         len(opened),
-        usage_of(records),
+        usage_from_records(records),
         fingerprint_,
         opened[-1].query,
         opened[-1].follow_ups,
         opened[-1].settings,
-        end if isinstance(end, RunEnded) else None,
+        end if isinstance(end, RunFinished) else None,
     )
 
 
-def _shape(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _relevant_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Without secrets: whoever goes on gives them anew, or not where nothing is left to do."""
-    shape: dict[str, Any] = _shown({name: settings[name] for name in settings if name not in _SHAPELESS})
+    shape: dict[str, Any] = _drop_hidden(
+        {name: settings[name] for name in settings if name not in RESULT_IRRELEVANT_SETTINGS}
+    )
     return shape
 
 
-def _shown(value: Any) -> Any:
+def _drop_hidden(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _shown(inner) for name, inner in value.items() if inner != HIDDEN}
+        return {name: _drop_hidden(inner) for name, inner in value.items() if inner != REDACTED}
     return value

@@ -13,7 +13,7 @@ Event: TypeAlias = "Record | Result"
 T = TypeVar("T")
 
 
-class Heard:
+class RecordQueue:
     """An observer that hands records over to the loop it was made in."""
 
     def __init__(self) -> None:
@@ -25,9 +25,9 @@ class Heard:
         self._loop.call_soon_threadsafe(self.records.put_nowait, record)
 
 
-async def stream_of(start: Callable[[Heard], Awaitable[Run]]) -> AsyncGenerator[Event]:
+async def stream_records(start: Callable[[RecordQueue], Awaitable[Run]]) -> AsyncGenerator[Event]:
     """Each record of the run that `start` begins, then its result. Leaving early cancels the run."""
-    heard = Heard()
+    heard = RecordQueue()
     run = await start(heard)
     ended = asyncio.create_task(run.result())
     ended.add_done_callback(lambda _: heard.records.put_nowait(None))
@@ -40,7 +40,7 @@ async def stream_of(start: Callable[[Heard], Awaitable[Run]]) -> AsyncGenerator[
         await asyncio.wait([ended])
 
 
-def step_by_step(stream: AsyncGenerator[Event]) -> Iterator[Event]:
+def iterate_blocking(stream: AsyncGenerator[Event]) -> Iterator[Event]:
     """The same without an event loop of one's own."""
     with asyncio.Runner() as runner:
         try:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rlm_ray.serve.app import app
-    from rlm_ray.serve.config import AppArgs
+    from rlm_ray.serve.config import ServerConfig
 
 _HOMES = {"AppArgs": "rlm_ray.serve.config", "app": "rlm_ray.serve.app"}
 
-__all__ = ["AppArgs", "app"]
+__all__ = ["ServerConfig", "app"]
 
 
 def __getattr__(name: str) -> object:

@@ -36,7 +36,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """One who may ask."""
 
     name: str
@@ -69,29 +69,29 @@ class Key:
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
-LOCAL = Key("local", "0" * 64)
+LOCAL_KEY = ApiKey("local", "0" * 64)
 """Whoever asks from this machine where no keys are set."""
 
 
-class Keys:
+class KeyStore:
     """Those of a deployment."""
 
-    def __init__(self, keys: Sequence[Key] = ()) -> None:
+    def __init__(self, keys: Sequence[ApiKey] = ()) -> None:
         self._keys = tuple(keys)
-        self._by_name = {key.name: key for key in keys} if keys else {LOCAL.name: LOCAL}
+        self._by_name = {key.name: key for key in keys} if keys else {LOCAL_KEY.name: LOCAL_KEY}
         if len(self._by_name) < len(self._keys):
             raise ConfigError("keys", "two have the same name")
 
     def __bool__(self) -> bool:
         return bool(self._keys)
 
-    def named(self, name: str) -> Key | None:
+    def get(self, name: str) -> ApiKey | None:
         return self._by_name.get(name)
 
-    def who(self, authorization: str) -> Key | None:
+    def authenticate(self, authorization: str) -> ApiKey | None:
         """The key of an `Authorization` header. Takes the same time whichever it is, or none."""
         scheme, _, given = authorization.partition(" ")
-        digest = hash_of(given.strip())
+        digest = hash_key(given.strip())
         found = None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest) and scheme.lower() == "bearer":
@@ -99,7 +99,7 @@ class Keys:
         return found
 
 
-def read_keys(text: str, name: str) -> Keys:
+def read_keys(text: str, name: str) -> KeyStore:
     """From YAML. Raises `ConfigError`, which never shows what stands in the file."""
     try:
         plain: Any = yaml.safe_load(text)
@@ -115,39 +115,39 @@ def read_keys(text: str, name: str) -> Keys:
         raise ConfigError(name, f"keys.{where}: {first['msg']}") from error
     if not keys:
         raise ConfigError(name, "holds no key; leave it out to serve this machine only")
-    return Keys(keys)
+    return KeyStore(keys)
 
 
-def new_key(name: str) -> tuple[str, str]:
+def generate_key(name: str) -> tuple[str, str]:
     """A fresh key, and its entry for the file."""
     key = f"sk-rlm-{secrets.token_urlsafe(32)}"
-    entry = Key(name, hash_of(key))
+    entry = ApiKey(name, hash_key(key))
     return key, f"  - name: {entry.name}\n    sha256: '{entry.sha256}'\n"
 
 
-def hash_of(key: str) -> str:
+def hash_key(key: str) -> str:
     """As the file has it."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
-_KEYS = TypeAdapter(list[Key])
+_KEYS = TypeAdapter(list[ApiKey])
 
 
 VALID_S = 3600.0
 SECRET_BYTES = 32
 
 
-def make_ticket(secret: bytes, key: Key, run_id: str, now: float) -> str:
+def make_ticket(secret: bytes, key: ApiKey, run_id: str, now: float) -> str:
     """Lets whoever has it read the report of one run, for as long as the key is known here."""
     expires = int(now + VALID_S)
     return f"{key.name}.{expires}.{_signature(secret, key, run_id, expires)}"
 
 
-def holder_of(secret: bytes, keys: Keys, ticket: str, run_id: str, now: float) -> Key | None:
+def holder_of(secret: bytes, keys: KeyStore, ticket: str, run_id: str, now: float) -> ApiKey | None:
     """The key that made a ticket; None where it is not valid for this run, or not any more."""
     name, _, rest = ticket.partition(".")
     expires, _, signature = rest.partition(".")
-    key = keys.named(name)
+    key = keys.get(name)
     if key is None or not (expires.isascii() and expires.isdigit() and len(expires) < 15):
         return None
     right = hmac.compare_digest(
@@ -156,7 +156,7 @@ def holder_of(secret: bytes, keys: Keys, ticket: str, run_id: str, now: float) -
     return key if right and int(expires) > now else None
 
 
-def _signature(secret: bytes, key: Key, run_id: str, expires: int) -> str:
+def _signature(secret: bytes, key: ApiKey, run_id: str, expires: int) -> str:
     """Of a key as it is now: one that was replaced opens nothing any more."""
     if len(secret) < SECRET_BYTES:
         raise ValueError("the secret that signs links is too short")

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import serve
 
-from rlm_ray.serve.config import AppArgs
+from rlm_ray.serve.config import ServerConfig
 from rlm_ray.serve.replica import Replica, check_args
 
 NAME = "rlm"
@@ -22,12 +22,12 @@ AUTOSCALING = {
 """A request lasts minutes and costs a replica next to nothing, so one replica takes hundreds."""
 
 
-def app(args: AppArgs) -> serve.Application:
+def app(args: ServerConfig) -> serve.Application:
     """The application for these arguments. Raises `ConfigError` for those that cannot be used."""
     return application(args, {})
 
 
-def application(args: AppArgs, options: dict[str, Any]) -> serve.Application:
+def application(args: ServerConfig, options: dict[str, Any]) -> serve.Application:
     """The same, with other options of the deployment.
 
     A replica that is told to end lets its requests finish; what is under way then is taken up by another one.

@@ -8,19 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rlm_ray.config import DEFAULT_RUN_DIR
 
-Table = dict[str, Any]
+JsonDict = dict[str, Any]
 
 
-class AppArgs(BaseModel):
+class ServerConfig(BaseModel):
     """Everything has a default: without arguments it serves the offline model to this machine only."""
 
     model_config = ConfigDict(extra="forbid")
 
     run_dir: Annotated[str, Field(min_length=1)] = DEFAULT_RUN_DIR
     """The run store: runs, files and what each key has spent. A path every replica sees, or any fsspec URL."""
-    settings: Table = {}
+    settings: JsonDict = {}
     """The settings of every run, as in `rlm-ray.toml`."""
-    models: dict[str, Table] = {}
+    models: dict[str, JsonDict] = {}
     """Names that clients may ask for, each with settings of its own on top of `settings`."""
     allow_models: list[str] = []
     """litellm models that clients may ask for as `rlm/<model>`; `*` stands for anything."""

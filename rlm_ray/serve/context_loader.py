@@ -18,15 +18,15 @@ from typing import TypeVar
 
 from rlm_ray.core.context import Context, Document, make_context
 from rlm_ray.errors import InputError
-from rlm_ray.runs.context_loader import decode
+from rlm_ray.runs.context_loader import decode_utf8
 from rlm_ray.serve.context_uris import Location, allowed_uris, locate
 from rlm_ray.serve.fetching import fetch
 from rlm_ray.serve.file_store import FileStore
-from rlm_ray.serve.prompt import FileData, FileRef, Named, Source, Text, Uri
+from rlm_ray.serve.prompt import FileData, FileRef, NamedContext, Source, Text, Uri
 
 
 @dataclass(frozen=True, slots=True)
-class Loader:
+class ContextLoader:
     """Blocking: call it from a thread."""
 
     files: FileStore
@@ -50,23 +50,23 @@ class Loader:
             return False
         return True
 
-    def load(self, key: str, pieces: Sequence[Named], until: float = math.inf) -> Context:
+    def load(self, key: str, pieces: Sequence[NamedContext], until: float = math.inf) -> Context:
         """One piece is a text, several are documents. Raises `InputError`, also where it is not read `until` then,
         a time of `time.monotonic()`."""
         match pieces:
             case []:
                 return make_context("")
-            case [Named(name, source)]:
-                return make_context(decode(self._bytes(key, source, until), name))
+            case [NamedContext(name, source)]:
+                return make_context(decode_utf8(self._bytes(key, source, until), name))
         return make_context(self._documents(key, pieces, until))
 
-    def _documents(self, key: str, pieces: Sequence[Named], until: float) -> list[Document]:
+    def _documents(self, key: str, pieces: Sequence[NamedContext], until: float) -> list[Document]:
         counts: dict[str, itertools.count[int]] = {}
         documents: list[Document] = []
         for piece in pieces:
             number = next(counts.setdefault(piece.name, itertools.count(1)))
             name = piece.name if number == 1 else f"{piece.name} ({number})"
-            documents.append({"id": name, "text": decode(self._bytes(key, piece.source, until), name)})
+            documents.append({"id": name, "text": decode_utf8(self._bytes(key, piece.source, until), name)})
         return documents
 
     def _bytes(self, key: str, source: Source, until: float) -> bytes:

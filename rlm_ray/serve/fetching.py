@@ -19,9 +19,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from rlm_ray.errors import InputError
-from rlm_ray.journal.storage.base import errors_of
+from rlm_ray.journal.storage.base import map_storage_errors
 from rlm_ray.serve.context_uris import Location
-from rlm_ray.serve.file_store import TooLargeError
+from rlm_ray.serve.file_store import PayloadTooLargeError
 
 _CHUNK = 1 << 16
 _CONNECT_S = 10.0
@@ -115,7 +115,7 @@ def _fetch_stored(location: Location, prefix: Location, max_bytes: int, until: f
     """By fsspec's driver. What the driver makes of the address is compared once more."""
     import fsspec
 
-    with errors_of(location.uri):
+    with map_storage_errors(location.uri):
         fs, path = fsspec.core.url_to_fs(location.uri)
         folder = str(fs._strip_protocol(prefix.uri)).rstrip("/") + "/"  # noqa: SLF001 - how every driver reads a URL
         if not str(path).startswith(folder):
@@ -141,7 +141,7 @@ def _read(read: Callable[[int], Any], max_bytes: int, until: float, size: int | 
 
 
 def _raise_too_large(max_bytes: int) -> NoReturn:
-    raise TooLargeError("context_uri", f"names more than the {max_bytes:,} bytes allowed here")
+    raise PayloadTooLargeError("context_uri", f"names more than the {max_bytes:,} bytes allowed here")
 
 
 def _check_time(until: float) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.journal.storage.base import errors_of, filesystem
+from rlm_ray.journal.storage.base import filesystem, map_storage_errors
 from rlm_ray.serve.registry_actor import FOLDER
 
 CHUNK = 1 << 20
@@ -37,7 +37,7 @@ class StoredFile:
     expires: float
 
 
-class TooLargeError(InputError):
+class PayloadTooLargeError(InputError):
     """More than the service takes."""
 
 
@@ -54,7 +54,7 @@ class FileStore:
         """Keep what a stream holds; it is never in memory as a whole."""
         file_id = f"file-{secrets.token_hex(12)}"
         path = self._path(key, file_id)
-        with errors_of(self._address):
+        with map_storage_errors(self._address):
             self._fs.makedirs(f"{self._root}/{key}", exist_ok=True)
             try:
                 nbytes = self._copy(stream, path)
@@ -69,7 +69,7 @@ class FileStore:
         """None where this key has no such file, or has it no more."""
         if not _FILE_ID.fullmatch(file_id):
             return None
-        with errors_of(self._address):
+        with map_storage_errors(self._address):
             try:
                 stored = StoredFile(**json.loads(self._fs.cat_file(f"{self._path(key, file_id)}.json")))
             except FileNotFoundError:
@@ -79,30 +79,30 @@ class FileStore:
             self._discard(self._path(key, file_id))
         return None
 
-    def files_of(self, key: str, now: float) -> list[StoredFile]:
+    def list_files(self, key: str, now: float) -> list[StoredFile]:
         """The newest first."""
         found = (self.find(key, file_id, now) for file_id in self._ids(key))
         return sorted((stored for stored in found if stored), key=lambda stored: -stored.created)
 
     def read(self, key: str, file_id: str) -> bytes:
         """The whole file."""
-        with errors_of(self._address):
+        with map_storage_errors(self._address):
             data: bytes = self._fs.cat_file(self._path(key, file_id))
         return data
 
     def chunks(self, key: str, file_id: str) -> Iterator[bytes]:
         """The file in pieces."""
-        with errors_of(self._address), self._fs.open(self._path(key, file_id), "rb") as source:
+        with map_storage_errors(self._address), self._fs.open(self._path(key, file_id), "rb") as source:
             while chunk := source.read(CHUNK):
                 yield chunk
 
     def delete(self, key: str, file_id: str) -> None:
-        with errors_of(self._address):
+        with map_storage_errors(self._address):
             self._discard(self._path(key, file_id))
 
-    def sweep(self, now: float) -> None:
+    def delete_expired(self, now: float) -> None:
         """Drop what has expired, of all keys. What cannot be looked at is left for the next time."""
-        with errors_of(self._address):
+        with map_storage_errors(self._address):
             keys = self._names(self._root)
         for key in keys:
             try:
@@ -117,7 +117,7 @@ class FileStore:
                     _log.warning("file %s of %s is not swept: %s", file_id, key, error)
 
     def _ids(self, key: str) -> list[str]:
-        with errors_of(self._address):
+        with map_storage_errors(self._address):
             names = self._names(f"{self._root}/{key}")
         return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
@@ -135,7 +135,9 @@ class FileStore:
             while chunk := stream.read(CHUNK):
                 nbytes += len(chunk)
                 if nbytes > self._most_bytes:
-                    raise TooLargeError("file", f"is larger than the {self._most_bytes:,} bytes allowed here")
+                    raise PayloadTooLargeError(
+                        "file", f"is larger than the {self._most_bytes:,} bytes allowed here"
+                    )
                 target.write(chunk)
         return nbytes
 

@@ -18,7 +18,7 @@ from ray.serve.schema import ServeDeploySchema
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.errors import ClusterError, ConfigError
 from rlm_ray.serve.app import NAME, application
-from rlm_ray.serve.config import AppArgs
+from rlm_ray.serve.config import ServerConfig
 from rlm_ray.serve.http.auth import is_local
 from rlm_ray.serve.replica import check_args
 
@@ -27,10 +27,10 @@ HOST, PORT = "127.0.0.1", 8000
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class LocalServer:
     """What is served, and where."""
 
-    args: AppArgs
+    args: ServerConfig
     host: str = HOST
     port: int = PORT
     options: dict[str, Any] = field(default_factory=dict)
@@ -48,13 +48,13 @@ class Site:
         return f"http://{self.host}:{self.port}"
 
 
-def read_site(path: Path) -> Site:
+def load_serve_config(path: Path) -> LocalServer:
     """From the YAML that `serve deploy` takes, with one application. Raises `ConfigError`."""
     try:
         plain = yaml.safe_load(path.read_text("utf-8"))
         config = ServeDeploySchema.model_validate(plain)
         [one] = config.applications
-        args = AppArgs.model_validate(one.args)
+        args = ServerConfig.model_validate(one.args)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(str(path), f"cannot be read: {error}") from error
     except ValidationError as error:
@@ -70,22 +70,22 @@ def read_site(path: Path) -> Site:
         if deployment.name != NAME:
             raise ConfigError(str(path), f"has a deployment {deployment.name!r}; the only one is {NAME!r}")
         options = deployment.model_dump(exclude_unset=True, exclude={"name"})
-    return Site(args, given("host", HOST), given("port", PORT), options)
+    return LocalServer(args, given("host", HOST), given("port", PORT), options)
 
 
-def serve_until_stopped(site: Site, ready: Callable[[], None]) -> None:
+def serve_forever(site: LocalServer, ready: Callable[[], None]) -> None:
     """Start, say when it is `ready`, and return when this process is told to end."""
     site.check()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    start(site)
+    deploy(site)
     ready()
     stopped.wait()
     serve.shutdown()
 
 
-def start(site: Site) -> None:
+def deploy(site: LocalServer) -> None:
     """Have the service up. Raises `ClusterError` where that fails."""
     connect_ray()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

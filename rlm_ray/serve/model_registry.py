@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from rlm_ray.config import Settings, changed
+from rlm_ray.config import Settings, with_overrides
 from rlm_ray.core.limits import Limits
 from rlm_ray.errors import ConfigError
 
@@ -20,12 +20,12 @@ _OF_ANY_PROVIDER = frozenset(
     }
 )  # fmt: skip
 """Parameters that say how a model answers. All others may hold a key or an address, so they stay with their provider."""
-_LOWER_ONLY = ("max_depth", "max_iterations")
-_FREE = ("leaf_chars", "direct_below_chars", "profile")
+CLIENT_LOWERABLE = ("max_depth", "max_iterations")
+CLIENT_SETTABLE = ("leaf_chars", "direct_below_chars", "profile")
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
+class ModelRegistry:
     """Aliases, and models that may be named as `rlm/<model>`."""
 
     base: Settings
@@ -56,38 +56,40 @@ class Catalogue:
         return [*self.aliases, *plain]
 
 
-def make_catalogue(
+def make_model_registry(
     settings: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
     allow_models: list[str],
     run_dir: str,
-) -> Catalogue:
+) -> ModelRegistry:
     """The catalogue of a deployment. Raises `ConfigError` for settings that are none."""
-    base = changed(Settings(), _dotted(settings) | {"run_dir": run_dir})
+    base = with_overrides(Settings(), flatten(settings) | {"run_dir": run_dir})
     if not base.record_content:
         raise ConfigError("record_content", "must stay on in a service: runs go on from their records")
     aliases = {}
     for name, table in models.items():
         if "run_dir" in table:
             raise ConfigError(f"models.{name}.run_dir", "is the same for the whole service")
-        aliases[name] = changed(base, _dotted(table))
+        aliases[name] = with_overrides(base, flatten(table))
     allowed = dict.fromkeys([base.model, *allow_models])
-    return Catalogue(base, aliases, tuple(allowed))
+    return ModelRegistry(base, aliases, tuple(allowed))
 
 
-def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
+def apply_request_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
     """A request's own wishes, within what the model's settings allow. Raises `ConfigError`."""
-    changes = {name: options[name] for name in _FREE if options.get(name) is not None}
-    for name in _LOWER_ONLY:
+    changes = {name: options[name] for name in CLIENT_SETTABLE if options.get(name) is not None}
+    for name in CLIENT_LOWERABLE:
         if options.get(name) is not None:
             changes[name] = min(options[name], getattr(settings, name))
-    wanted = changed(settings, changes) if changes else settings
-    return replace(wanted, limits=lower(settings.limits, Limits(**(options.get("limits") or {}))))
+    wanted = with_overrides(settings, changes) if changes else settings
+    return replace(wanted, limits=min_limits(settings.limits, Limits(**(options.get("limits") or {}))))
 
 
-def lower(first: Limits, second: Limits) -> Limits:
+def min_limits(first: Limits, second: Limits) -> Limits:
     """Both at once."""
-    return Limits(**{name: _least(getattr(first, name), getattr(second, name)) for name in Limits.__slots__})
+    return Limits(
+        **{name: _min_or_none(getattr(first, name), getattr(second, name)) for name in Limits.__slots__}
+    )
 
 
 def _provider_of(model: str) -> str:
@@ -96,12 +98,12 @@ def _provider_of(model: str) -> str:
     return provider.lower() if slash else f"{model}/"
 
 
-def _least(first: Any, second: Any) -> Any:
+def _min_or_none(first: Any, second: Any) -> Any:
     known = [value for value in (first, second) if value is not None]
     return min(known) if known else None
 
 
-def _dotted(table: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(table: Mapping[str, Any]) -> dict[str, Any]:
     """Inner tables as `limits.cost_usd`."""
     flat: dict[str, Any] = {}
     for name, value in table.items():

@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 from rlm_ray.errors import InputError
 
-LONG_CHARS = 4_000
+CONTEXT_THRESHOLD_CHARS = 4_000
 """A longer text is context."""
 DIRECT_CHARS = 16_000
 """A conversation of short texts, up to this long in all, is a plain call like any other chat."""
-EDGE_CHARS = 1_000
+EXCERPT_CHARS = 1_000
 """So much of the beginning and the end of a message that is context stays with the question."""
 
 
@@ -50,18 +50,18 @@ class Uri:
     uri: str
 
 
-Piece: TypeAlias = Text | FileRef | FileData
+ContentPart: TypeAlias = Text | FileRef | FileData
 Source: TypeAlias = Text | FileRef | FileData | Uri
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     role: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ContentPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedContext:
     """A piece of context."""
 
     name: str
@@ -69,17 +69,17 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PromptAndContext:
     query: str
-    context: tuple[Named, ...] = ()
+    context: tuple[NamedContext, ...] = ()
 
 
-def question_of(messages: Sequence[Message], more: Sequence[Named] = ()) -> Question:
+def split_messages(messages: Sequence[Message], more: Sequence[NamedContext] = ()) -> PromptAndContext:
     """What is asked, and about what. Raises `InputError` where the user says nothing."""
     last = _last_of_user(messages)
     asked = ""
     told: list[tuple[str, str]] = []
-    context: list[Named] = []
+    context: list[NamedContext] = []
     for number, message in enumerate(messages):
         text, pieces = _split(message, number, is_question=number == last)
         context += pieces
@@ -87,10 +87,10 @@ def question_of(messages: Sequence[Message], more: Sequence[Named] = ()) -> Ques
             asked = text
         elif text:
             told.append((message.role, text))
-    if sum(len(text) for _, text in told) > LONG_CHARS:  # many short messages are long, too
-        context = [Named("conversation", Text(_transcript(told))), *context]
-        told = [(role, text) for role, text in told if role in _RULES and len(text) < LONG_CHARS]
-    return Question(_query(asked, told), (*more, *context))
+    if sum(len(text) for _, text in told) > CONTEXT_THRESHOLD_CHARS:  # many short messages are long, too
+        context = [NamedContext("conversation", Text(_transcript(told))), *context]
+        told = [(role, text) for role, text in told if role in _RULES and len(text) < CONTEXT_THRESHOLD_CHARS]
+    return PromptAndContext(_query(asked, told), (*more, *context))
 
 
 def direct_messages(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
@@ -105,7 +105,10 @@ def direct_messages(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
         for message in messages
     ]
     said = [(role, text) for role, text in said if text.strip()]
-    if any(len(text) > LONG_CHARS for _, text in said) or sum(len(text) for _, text in said) > DIRECT_CHARS:
+    if (
+        any(len(text) > CONTEXT_THRESHOLD_CHARS for _, text in said)
+        or sum(len(text) for _, text in said) > DIRECT_CHARS
+    ):
         return ()
     rules = "\n\n".join(text for role, text in said if role in _RULES)
     talk: list[tuple[str, str]] = []
@@ -128,29 +131,31 @@ def _last_of_user(messages: Sequence[Message]) -> int:
     raise InputError("messages", "no message of the user holds a text; ask a question")
 
 
-def _split(message: Message, number: int, *, is_question: bool) -> tuple[str, list[Named]]:
+def _split(message: Message, number: int, *, is_question: bool) -> tuple[str, list[NamedContext]]:
     """What of a message stays with the question, and what becomes context."""
     short: list[str] = []
-    long: list[Named] = []
+    long: list[NamedContext] = []
     for part, piece in enumerate(message.pieces, 1):
         name = f"message {number + 1} ({message.role}), part {part}"
         match piece:
-            case Text(text) if len(text) <= LONG_CHARS:
+            case Text(text) if len(text) <= CONTEXT_THRESHOLD_CHARS:
                 short.append(text)
             case FileData(given, _):
-                long.append(Named(given or name, piece))
+                long.append(NamedContext(given or name, piece))
             case _:
-                long.append(Named(name, piece))
+                long.append(NamedContext(name, piece))
     if is_question and not "".join(short).strip():
-        short.append(_pointer(next(item.source for item in long if isinstance(item.source, Text))))
+        short.append(
+            _long_message_prompt(next(item.source for item in long if isinstance(item.source, Text)))
+        )
     return "\n\n".join(short), long
 
 
-def _pointer(text: Text) -> str:
+def _long_message_prompt(text: Text) -> str:
     """The question to a message that is itself too long to be one."""
     return (
         "The context is, or holds, a message of the user. Do what it asks. It begins:\n"
-        f"{text.text[:EDGE_CHARS]}\n[...]\nand it ends:\n{text.text[-EDGE_CHARS:]}"
+        f"{text.text[:EXCERPT_CHARS]}\n[...]\nand it ends:\n{text.text[-EXCERPT_CHARS:]}"
     )
 
 

@@ -11,84 +11,99 @@ import time
 from functools import partial
 from typing import Any
 
-from rlm_ray.cluster.ray_thread import ray_thread
-from rlm_ray.cluster.services.detached_actor import Finder, LineOpener, insist, lasting_actor
+from rlm_ray.cluster.ray_thread import current_ray_thread
+from rlm_ray.cluster.services.detached_actor import (
+    RpcEndpoint,
+    RpcResolver,
+    call_with_retry,
+    get_or_create_detached_actor,
+)
 from rlm_ray.errors import JournalError
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.serve.api_keys import SECRET_BYTES
-from rlm_ray.serve.run_registry import Admitted, Answer, Ask, Desk, Known, News, Refused, Spent, desk_of
+from rlm_ray.serve.run_registry import (
+    AdmissionDecision,
+    AdmissionRequest,
+    Admitted,
+    Duplicate,
+    KeySpending,
+    Rejected,
+    ReplicaCommands,
+    RunRegistry,
+    registry_from_state,
+)
 from rlm_ray.util.codec import Codec
-from rlm_ray.util.rpc import Address, LineTransport
+from rlm_ray.util.rpc import RpcAddress, RpcClient
 
 FOLDER = "serve"
 """In the run store; no run has such a name."""
 STATE = "desk.json"
-LISTEN_S = 2.0
+LONG_POLL_S = 2.0
 LINKS = "link-secret"
 """Beside it: what links to reports are signed with."""
 PAUSE_S = 0.02
 """Between two writes; in a burst many answers wait for the same one."""
-METHODS = frozenset({"admit", "settle", "cancel", "listen", "leave", "is_open", "spent", "link_secret"})
-CODEC = Codec(Ask, Admitted, Known, Refused, News, Spent, JournalError)
+RPC_METHODS = frozenset({"admit", "settle", "cancel", "listen", "leave", "is_open", "spent", "link_secret"})
+CODEC = Codec(AdmissionRequest, Admitted, Duplicate, Rejected, ReplicaCommands, KeySpending, JournalError)
 
 
-class DeskActor:
+class RunRegistryActor:
     """A plain class; `DeskClient` wraps it as a Ray actor. Replies when what it did is in the run store.
 
     Where it cannot be written there, the `JournalError` is the answer.
     """
 
     def __init__(self, run_dir: str) -> None:
-        self._folder = RunFolder(run_dir, FOLDER)
+        self._folder = RunStore(run_dir, FOLDER)
         noted = self._folder.load(STATE)
-        self._desk = Desk() if noted is None else desk_of(json.loads(noted))
+        self._desk = RunRegistry() if noted is None else registry_from_state(json.loads(noted))
         self._saving: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
-        self._stirred = asyncio.Event()
-        self._opener = LineOpener(self, METHODS, CODEC)
+        self._changed = asyncio.Event()
+        self._opener = RpcEndpoint(self, RPC_METHODS, CODEC)
         self._secret = b""
         self._making_secret = asyncio.Lock()
 
-    async def address(self) -> Address:
+    async def address(self) -> RpcAddress:
         """Where its line is."""
         return await self._opener.address()
 
-    async def admit(self, ask: Ask) -> Answer | JournalError:
+    async def admit(self, ask: AdmissionRequest) -> AdmissionDecision | JournalError:
         answer = self._desk.admit(ask, time.monotonic(), time.time())
         return await self._saved() or answer
 
     async def settle(
-        self, run_id: str, spent: Spent, repeatable: bool = False, out_of_money: bool = False
+        self, run_id: str, spent: KeySpending, repeatable: bool = False, out_of_money: bool = False
     ) -> JournalError | None:
         self._desk.settle(run_id, spent, repeatable=repeatable, out_of_money=out_of_money)
         return await self._saved()
 
     async def cancel(self, run_id: str) -> bool:
         found = self._desk.cancel(run_id)
-        self._stir()
+        self._notify()
         return found
 
-    async def listen(self, replica: str, running: tuple[str, ...]) -> News:
+    async def listen(self, replica: str, running: tuple[str, ...]) -> ReplicaCommands:
         """News at once where there are any, else when there are or after a while."""
-        stirred = self._stirred
+        stirred = self._changed
         news = self._desk.listen(replica, running, time.monotonic())
         if not news:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LISTEN_S):
+                async with asyncio.timeout(LONG_POLL_S):
                     await stirred.wait()
             news = self._desk.listen(replica, running, time.monotonic())
         return news
 
     async def leave(self, replica: str) -> None:
         self._desk.leave(replica)
-        self._stir()
+        self._notify()
 
     async def is_open(self, run_id: str) -> bool:
         """It is under way, or will be taken up again."""
         return run_id in self._desk.tickets
 
-    async def spent(self, key: str) -> Spent:
-        return self._desk.spent.get(key, Spent())
+    async def spent(self, key: str) -> KeySpending:
+        return self._desk.spent.get(key, KeySpending())
 
     async def link_secret(self) -> bytes | JournalError:
         """What links to reports are signed with: random, made once for a run store."""
@@ -104,9 +119,9 @@ class DeskActor:
         """How many rows each table has."""
         return self._desk.census()
 
-    def _stir(self) -> None:
-        self._stirred.set()
-        self._stirred = asyncio.Event()
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _saved(self) -> JournalError | None:
         """One write at a time; all that comes meanwhile goes into the next one together."""
@@ -127,28 +142,28 @@ class DeskActor:
         await asyncio.to_thread(self._folder.save, STATE, state)
 
 
-class DeskClient:
+class RunRegistryClient:
     """The way to the desk from a replica. Raises `ClusterError` where it does not answer."""
 
     def __init__(self, run_dir: str) -> None:
-        desk = partial(lasting_actor, DeskActor, _name(run_dir), run_dir)
-        self._line = LineTransport(Finder(desk), CODEC)
+        desk = partial(get_or_create_detached_actor, RunRegistryActor, _name(run_dir), run_dir)
+        self._line = RpcClient(RpcResolver(desk), CODEC)
         self._secret = b""
 
-    async def admit(self, ask: Ask) -> Answer:
-        answer: Answer = await self._ask("admit", ask)
+    async def admit(self, ask: AdmissionRequest) -> AdmissionDecision:
+        answer: AdmissionDecision = await self._ask("admit", ask)
         return answer
 
     async def settle(
-        self, run_id: str, spent: Spent, *, repeatable: bool, out_of_money: bool = False
+        self, run_id: str, spent: KeySpending, *, repeatable: bool, out_of_money: bool = False
     ) -> None:
         await self._ask("settle", run_id, spent, repeatable, out_of_money)
 
     async def cancel(self, run_id: str) -> bool:
         return bool(await self._ask("cancel", run_id))
 
-    async def listen(self, replica: str, running: tuple[str, ...]) -> News:
-        news: News = await self._ask("listen", replica, running)
+    async def listen(self, replica: str, running: tuple[str, ...]) -> ReplicaCommands:
+        news: ReplicaCommands = await self._ask("listen", replica, running)
         return news
 
     async def leave(self, replica: str) -> None:
@@ -157,8 +172,8 @@ class DeskClient:
     async def is_open(self, run_id: str) -> bool:
         return bool(await self._ask("is_open", run_id))
 
-    async def spent(self, key: str) -> Spent:
-        spent: Spent = await self._ask("spent", key)
+    async def spent(self, key: str) -> KeySpending:
+        spent: KeySpending = await self._ask("spent", key)
         return spent
 
     async def link_secret(self) -> bytes:
@@ -168,13 +183,13 @@ class DeskClient:
         return self._secret
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
-        answer = await ray_thread().run(insist("desk", self._line, method, *arguments))
+        answer = await current_ray_thread().run(call_with_retry("desk", self._line, method, *arguments))
         if isinstance(answer, JournalError):
             raise answer
         return answer
 
 
-def _link_secret(folder: RunFolder) -> bytes:
+def _link_secret(folder: RunStore) -> bytes:
     found = folder.load(LINKS)
     if found is None or len(found) < SECRET_BYTES:
         found = secrets.token_bytes(SECRET_BYTES)

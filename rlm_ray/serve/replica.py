@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.limits import Limits
 from rlm_ray.errors import ConfigError, RLMError
-from rlm_ray.serve.api_keys import Keys, read_keys
-from rlm_ray.serve.config import AppArgs
-from rlm_ray.serve.context_loader import Loader, Loads
+from rlm_ray.serve.api_keys import KeyStore, read_keys
+from rlm_ray.serve.config import ServerConfig
+from rlm_ray.serve.context_loader import ContextLoader, Loads
 from rlm_ray.serve.context_uris import allowed_uris
 from rlm_ray.serve.file_store import FileStore
-from rlm_ray.serve.http.api import make_api
+from rlm_ray.serve.http.api import create_app
 from rlm_ray.serve.http.cors import Origins
-from rlm_ray.serve.http.run_service import Service
-from rlm_ray.serve.model_registry import Catalogue, lower, make_catalogue, with_options
-from rlm_ray.serve.registry_actor import DeskClient
-from rlm_ray.serve.run_launcher import Lives
-from rlm_ray.serve.run_manager import Runs
-from rlm_ray.serve.run_store import Noted
+from rlm_ray.serve.http.run_service import RunService
+from rlm_ray.serve.model_registry import ModelRegistry, apply_request_options, make_model_registry, min_limits
+from rlm_ray.serve.registry_actor import RunRegistryClient
+from rlm_ray.serve.run_launcher import RunLauncher
+from rlm_ray.serve.run_manager import RunManager
+from rlm_ray.serve.run_store import StoredRequest
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -41,20 +41,20 @@ _log = logging.getLogger(__name__)
 class Replica:
     """A plain class; `builder` wraps it as the ingress of a Serve application."""
 
-    def __init__(self, args: AppArgs) -> None:
+    def __init__(self, args: ServerConfig) -> None:
         self._args = args
-        self._catalogue = catalogue_of(args)
-        self._keys = keys_of(args)
+        self._catalogue = load_models(args)
+        self._keys = load_keys(args)
         run_dir = self._catalogue.base.run_dir
-        self._desk = DeskClient(run_dir)
-        self._runs = Runs(Lives(self._settings, run_dir), self._desk, args.max_runs)
+        self._desk = RunRegistryClient(run_dir)
+        self._runs = RunManager(RunLauncher(self._settings, run_dir), self._desk, args.max_runs)
         self._files = FileStore(run_dir, args.file_bytes, args.file_days)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         args = self._args
-        loader = Loader(self._files, tuple(args.context_uris), args.file_bytes)
+        loader = ContextLoader(self._files, tuple(args.context_uris), args.file_bytes)
         loads = Loads(args.loads_per_key, args.load_timeout_s)
-        service = Service(
+        service = RunService(
             self._catalogue,
             self._runs,
             self._desk,
@@ -64,13 +64,13 @@ class Replica:
             args.keep_alive_s,
             args.direct_without_context,
         )
-        return make_api(service, self._keys, args, self._kept)
+        return create_app(service, self._keys, args, self._kept)
 
     @asynccontextmanager
     async def _kept(self) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(self._sweep())
         try:
-            async with self._runs.kept():
+            async with self._runs.lifespan():
                 yield
         finally:
             sweeping.cancel()
@@ -78,46 +78,46 @@ class Replica:
     async def _sweep(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self._files.sweep, time.time())
+                await asyncio.to_thread(self._files.delete_expired, time.time())
             except RLMError as error:
                 _log.warning("expired files are dropped later: %s", error)
             await asyncio.sleep(SWEEP_S)
 
-    def _settings(self, noted: Noted) -> Settings:
+    def _settings(self, noted: StoredRequest) -> Settings:
         """Of a run: its model's, its own wishes, and what its key may do."""
         settings = self._catalogue.settings(noted.model)
         if settings is None:
             raise ConfigError("model", f"{noted.model!r} is not served any more")
-        wanted = with_options(settings, noted.options)
+        wanted = apply_request_options(settings, noted.options)
         if noted.params:
             wanted = settings_from(noted.params, base=wanted)
-        key = self._keys.named(noted.key)
+        key = self._keys.get(noted.key)
         return replace(
             wanted,
-            limits=lower(wanted.limits, Limits(cost_usd=noted.cost_usd)),
+            limits=min_limits(wanted.limits, Limits(cost_usd=noted.cost_usd)),
             tenant=noted.key,
             weight=key.weight if key is not None else 1.0,
         )
 
 
-def check_args(args: AppArgs) -> Keys:
+def check_args(args: ServerConfig) -> KeyStore:
     """The keys of a deployment. Raises `ConfigError` for arguments that cannot be used, before anything is started."""
-    catalogue_of(args)
+    load_models(args)
     allowed_uris(args.context_uris)
-    keys = keys_of(args)
+    keys = load_keys(args)
     Origins(args.cors_origins, has_keys=bool(keys))
     return keys
 
 
-def catalogue_of(args: AppArgs) -> Catalogue:
-    return make_catalogue(args.settings, args.models, args.allow_models, args.run_dir)
+def load_models(args: ServerConfig) -> ModelRegistry:
+    return make_model_registry(args.settings, args.models, args.allow_models, args.run_dir)
 
 
-def keys_of(args: AppArgs) -> Keys:
+def load_keys(args: ServerConfig) -> KeyStore:
     """From the file, or the environment; none: only this machine may ask."""
     if not args.keys_file:
         text = os.environ.get(KEYS_VARIABLE, "")
-        return read_keys(text, KEYS_VARIABLE) if text else Keys()
+        return read_keys(text, KEYS_VARIABLE) if text else KeyStore()
     try:
         return read_keys(Path(args.keys_file).expanduser().read_text("utf-8"), args.keys_file)
     except (OSError, UnicodeDecodeError) as error:

@@ -22,130 +22,139 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ClusterError, JournalError
-from rlm_ray.events.records import RunEnded
-from rlm_ray.events.usage import usage_of
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.runs.resume import take_up
+from rlm_ray.events.records import RunFinished
+from rlm_ray.events.usage import usage_from_records
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run
-from rlm_ray.runs.run_history import Earlier
-from rlm_ray.serve.run_registry import Spent
-from rlm_ray.serve.run_store import Noted, end_of, messages_of, note, note_failure, noted_in
+from rlm_ray.runs.run_history import RunHistory
+from rlm_ray.serve.run_registry import KeySpending
+from rlm_ray.serve.run_store import (
+    StoredRequest,
+    end_of,
+    load_request,
+    messages_of,
+    save_failure,
+    save_request,
+)
 
-UNHELD_TRIES = 40
+LOCK_RETRIES = 40
 """How often, a second apart, the run of a dead replica is tried until its journal is free."""
-LOST = "the replica that had this run died; ask again"
+REPLICA_LOST_MESSAGE = "the replica that had this run died; ask again"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class RunLauncher:
     """Makes runs of requests."""
 
-    settings: Callable[[Noted], Settings]
+    settings: Callable[[StoredRequest], Settings]
     run_dir: str
 
-    def folder(self, run_id: str) -> RunFolder:
-        return RunFolder(self.run_dir, run_id)
+    def folder(self, run_id: str) -> RunStore:
+        return RunStore(self.run_dir, run_id)
 
-    async def first(
-        self, noted: Noted, load: Callable[[], Awaitable[Context]], traceparent: str, *, lasting: bool
+    async def start(
+        self, noted: StoredRequest, load: Callable[[], Awaitable[Context]], traceparent: str, *, lasting: bool
     ) -> Run:
         """A new run, to be started. `lasting`: another replica goes on with it where this one dies."""
         context = await load()
         return Run(
             self.settings(noted), noted.query, context,
-            traceparent=traceparent, earlier=Earlier(noted.run_id), lasting=lasting, messages=messages_of(noted),
+            traceparent=traceparent, earlier=RunHistory(noted.run_id), lasting=lasting, messages=messages_of(noted),
         )  # fmt: skip
 
-    async def next(self, run_id: str) -> Run | Result:
+    async def adopt(self, run_id: str) -> Run | Result:
         """The next life of a dead replica's run, when its journal is free; or its result, where it has one."""
         folder = self.folder(run_id)
-        noted = await asyncio.to_thread(noted_in, folder)
+        noted = await asyncio.to_thread(load_request, folder)
         if noted is None:
-            raise ClusterError(LOST)
-        for _ in range(UNHELD_TRIES):
-            if await asyncio.to_thread(folder.holder) is None:
+            raise ClusterError(REPLICA_LOST_MESSAGE)
+        for _ in range(LOCK_RETRIES):
+            if await asyncio.to_thread(folder.current_writer) is None:
                 break
             await asyncio.sleep(1)
         settings = self.settings(noted)
-        take = partial(take_up, folder, None, lambda _: settings, messages_of(noted), trust_record=True)
+        take = partial(
+            prepare_resume, folder, None, lambda _: settings, messages_of(noted), trust_record=True
+        )
         return await asyncio.to_thread(take)
 
-    async def none(self) -> Run:
+    async def abandon(self) -> Run:
         """Of a run that nobody waits for any more."""
-        raise ClusterError(LOST)
+        raise ClusterError(REPLICA_LOST_MESSAGE)
 
 
-def end_of_result(result: Result) -> RunEnded:
+def end_of_result(result: Result) -> RunFinished:
     """As its journal has it."""
-    return RunEnded(
+    return RunFinished(
         time.time(), result.stop_reason, result.why, result.answer, result.turns, result.seconds,
         result.usage.as_dict(),
     )  # fmt: skip
 
 
-def spent_of(usage: RunUsage) -> Spent:
+def to_key_usage(usage: RunUsage) -> KeySpending:
     total = usage.total
-    return Spent(1, total.input_tokens, total.output_tokens, total.cost_usd)
+    return KeySpending(1, total.input_tokens, total.output_tokens, total.cost_usd)
 
 
-def put_on_record(folder: RunFolder, noted: Noted | None, end: RunEnded) -> Spent:
+def record_failure(folder: RunStore, noted: StoredRequest | None, end: RunFinished) -> KeySpending:
     """What was asked and the end, of a run that had no time to say it; what it cost. Blocking."""
     try:
-        if noted is not None and noted_in(folder) is None:
-            note(folder, noted)
+        if noted is not None and load_request(folder) is None:
+            save_request(folder, noted)
         if end_of(folder) is None:
-            note_failure(folder, end)
+            save_failure(folder, end)
     except JournalError as error:
         _log.warning("%s", error)
     return _spent_on_record(folder)
 
 
-def _spent_on_record(folder: RunFolder) -> Spent:
+def _spent_on_record(folder: RunStore) -> KeySpending:
     """What its journal cannot tell is not known."""
     try:
         records = folder.records() if folder.exists() else []
     except JournalError as error:
         _log.warning("%s", error)
         records = []
-    return spent_of(usage_of(records))
+    return to_key_usage(usage_from_records(records))
 
 
-PLACES = 4
+MAX_CONCURRENT_STARTS = 4
 PLACE_S = 0.5
 """The longest a run keeps its place: what is slow for another reason than the CPU stops nobody."""
-POLITE_S = 1.0
+MAX_YIELD_S = 1.0
 """The longest a run lets requests go first."""
 
 
-class Starts:
+class StartThrottle:
     """The places of one replica."""
 
-    def __init__(self, places: int = PLACES) -> None:
+    def __init__(self, places: int = MAX_CONCURRENT_STARTS) -> None:
         self._places = asyncio.Semaphore(places)
         self._asking = 0
-        self._none_asks = asyncio.Event()
-        self._none_asks.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._leaving: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def request_pending(self) -> Iterator[None]:
         """Somebody waits for a first byte."""
         self._asking += 1
-        self._none_asks.clear()
+        self._idle.clear()
         try:
             yield
         finally:
             self._asking -= 1
             if not self._asking:
-                self._none_asks.set()
+                self._idle.set()
 
-    async def turn(self, begun: asyncio.Event) -> None:
+    async def acquire(self, begun: asyncio.Event) -> None:
         """Wait for a place, and keep it until the run has `begun`."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLITE_S):
-                await self._none_asks.wait()
+            async with asyncio.timeout(MAX_YIELD_S):
+                await self._idle.wait()
         await self._places.acquire()
         leaving = asyncio.create_task(self._leave(begun))
         self._leaving.add(leaving)

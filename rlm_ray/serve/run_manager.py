@@ -22,17 +22,39 @@ from typing import Any, assert_never
 
 from rlm_ray.core.context import Context
 from rlm_ray.errors import ClusterError, RLMError
-from rlm_ray.events.records import Record, RunEnded, from_line
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.events.records import Record, RunFinished, from_line
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.run import Result, Run
-from rlm_ray.serve.api_keys import Key
-from rlm_ray.serve.record_buffer import Feed
-from rlm_ray.serve.registry_actor import DeskClient
-from rlm_ray.serve.run_launcher import LOST, Lives, Starts, end_of_result, put_on_record, spent_of
-from rlm_ray.serve.run_registry import Admitted, Answer, Ask, Known, News, Refused, Spent
-from rlm_ray.serve.run_store import Noted, end_of, failed, is_run_id, note, noted_in
+from rlm_ray.serve.api_keys import ApiKey
+from rlm_ray.serve.record_buffer import RecordBroadcast
+from rlm_ray.serve.registry_actor import RunRegistryClient
+from rlm_ray.serve.run_launcher import (
+    REPLICA_LOST_MESSAGE,
+    RunLauncher,
+    StartThrottle,
+    end_of_result,
+    record_failure,
+    to_key_usage,
+)
+from rlm_ray.serve.run_registry import (
+    AdmissionDecision,
+    AdmissionRequest,
+    Admitted,
+    Duplicate,
+    KeySpending,
+    Rejected,
+    ReplicaCommands,
+)
+from rlm_ray.serve.run_store import (
+    StoredRequest,
+    end_from_error,
+    end_of,
+    is_run_id,
+    load_request,
+    save_request,
+)
 
-LOOK_S = 0.5
+JOURNAL_POLL_S = 0.5
 """How often the journal of another replica's run is looked at."""
 THREADS = 64
 UNATTENDED_S = 10.0
@@ -40,47 +62,47 @@ UNATTENDED_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class TurnedAway(Exception):  # noqa: N818 - an answer of the desk
+class AdmissionRejected(Exception):  # noqa: N818 - an answer of the desk
     """The desk refuses the request."""
 
-    def __init__(self, refused: Refused) -> None:
+    def __init__(self, refused: Rejected) -> None:
         super().__init__(refused.why)
         self.refused = refused
 
 
 @dataclass(slots=True)
-class _Own:
+class _LocalRun:
     """A run this replica has."""
 
-    feed: Feed
+    feed: RecordBroadcast
     background: bool
-    noted: Noted | None = None
+    noted: StoredRequest | None = None
     """What was asked; None where another replica was asked it."""
     task: asyncio.Task[None] | None = None
-    attending: int = 0
+    waiters: int = 0
     """Clients that wait for it."""
-    born: float = field(default_factory=time.monotonic)
+    created_at: float = field(default_factory=time.monotonic)
 
     @property
-    def is_forgotten(self) -> bool:
+    def is_orphaned(self) -> bool:
         """Its client went away before it began to wait."""
-        return not self.background and not self.attending and time.monotonic() - self.born > UNATTENDED_S
+        return not self.background and not self.waiters and time.monotonic() - self.created_at > UNATTENDED_S
 
 
-class Runs:
+class RunManager:
     """Use it within `kept()`."""
 
-    def __init__(self, lives: Lives, desk: DeskClient, max_runs: int) -> None:
+    def __init__(self, lives: RunLauncher, desk: RunRegistryClient, max_runs: int) -> None:
         self._lives = lives
         self._desk = desk
         self._max_runs = max_runs
         self._replica = secrets.token_hex(8)
-        self._own: dict[str, _Own] = {}
-        self._chores: set[asyncio.Task[None]] = set()
-        self._starts = Starts()
+        self._own: dict[str, _LocalRun] = {}
+        self._background_tasks: set[asyncio.Task[None]] = set()
+        self._starts = StartThrottle()
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncIterator[None]:
         """Listen to the desk meanwhile. Runs that are under way at the end are left to another replica."""
         # storage is slow and many runs wait for it at once, so more threads than cores
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "rlm_ray"))
@@ -92,19 +114,19 @@ class Runs:
             with contextlib.suppress(RLMError):
                 await self._desk.leave(self._replica)
 
-    async def begin(self, order: Order) -> str:
+    async def start(self, order: SubmittedRun) -> str:
         """Start a run; its id. Of a request that was made before, the id of then. Raises `TurnedAway`."""
-        with self._starts.asking():
+        with self._starts.request_pending():
             match await self._admitted(order):
-                case Refused() as refused:
-                    raise TurnedAway(refused)
-                case Known(run_id):
+                case Rejected() as refused:
+                    raise AdmissionRejected(refused)
+                case Duplicate(run_id):
                     return run_id
                 case Admitted(cost_usd):
                     noted = replace(order.noted, cost_usd=cost_usd)
                     if order.lasting:  # another replica may have to go on with it
                         await self._note(noted)
-                    self._have(noted.run_id, noted.background, self._first(noted, order), noted)
+                    self._register(noted.run_id, noted.background, self._first(noted, order), noted)
                     return noted.run_id
                 case other:
                     assert_never(other)
@@ -115,18 +137,18 @@ class Runs:
         return own.feed.follow() if own is not None else self._follow_journal(run_id)
 
     @asynccontextmanager
-    async def attended(self, run_id: str) -> AsyncIterator[None]:
+    async def client_attached(self, run_id: str) -> AsyncIterator[None]:
         """A client waits for the run: when the last one goes away before its end, it is cancelled."""
         own = self._own.get(run_id)
         if own is None or own.background:
             yield
             return
-        own.attending += 1
+        own.waiters += 1
         try:
             yield
         finally:
-            own.attending -= 1
-            if not own.attending and own.task is not None:
+            own.waiters -= 1
+            if not own.waiters and own.task is not None:
                 own.task.cancel()
 
     async def cancel(self, run_id: str) -> None:
@@ -139,17 +161,17 @@ class Runs:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(own.task)
 
-    async def noted(self, run_id: str, key: Key) -> Noted | None:
+    async def noted(self, run_id: str, key: ApiKey) -> StoredRequest | None:
         """The request of a run; None where this key has no such run."""
         if not is_run_id(run_id):
             return None
         own = self._own.get(run_id)
         found = own.noted if own is not None else None
         if found is None:
-            found = await asyncio.to_thread(noted_in, self.folder(run_id))
+            found = await asyncio.to_thread(load_request, self.folder(run_id))
         return found if found is not None and found.key == key.name else None
 
-    async def end(self, run_id: str) -> tuple[RunEnded | None, bool]:
+    async def end(self, run_id: str) -> tuple[RunFinished | None, bool]:
         """How it ended, and whether it is under way."""
         end = await asyncio.to_thread(end_of, self.folder(run_id))
         if end is None and (run_id in self._own or await self._desk.is_open(run_id)):
@@ -157,66 +179,70 @@ class Runs:
         # it may have ended meanwhile: what has left the desk has its end on record
         return end or await asyncio.to_thread(end_of, self.folder(run_id)), False
 
-    def folder(self, run_id: str) -> RunFolder:
+    def folder(self, run_id: str) -> RunStore:
         return self._lives.folder(run_id)
 
-    async def _admitted(self, order: Order) -> Answer:
+    async def _admitted(self, order: SubmittedRun) -> AdmissionDecision:
         noted = order.noted
-        ask = Ask(
+        ask = AdmissionRequest(
             noted.run_id, order.key, self._replica, self._max_runs,
             self._lives.settings(noted).limits.cost_usd, order.lasting, order.idempotency, order.digest,
         )  # fmt: skip
         try:
             return await self._desk.admit(ask)
         except asyncio.CancelledError:  # its client has gone: nobody else would give the ticket back
-            self._do(self._desk.settle(noted.run_id, Spent(), repeatable=True))
+            self._spawn(self._desk.settle(noted.run_id, KeySpending(), repeatable=True))
             raise
 
-    async def _first(self, noted: Noted, order: Order) -> Run:
-        run = await self._lives.first(noted, order.load, order.traceparent, lasting=order.lasting)
-        await self._starts.turn(self._own[noted.run_id].feed.begun)
+    async def _first(self, noted: StoredRequest, order: SubmittedRun) -> Run:
+        run = await self._lives.start(noted, order.load, order.traceparent, lasting=order.lasting)
+        await self._starts.acquire(self._own[noted.run_id].feed.started)
         if not order.lasting:
-            await asyncio.to_thread(note, self.folder(noted.run_id), noted)
+            await asyncio.to_thread(save_request, self.folder(noted.run_id), noted)
         return run
 
-    def _have(
+    def _register(
         self,
         run_id: str,
         background: bool,
         begun: Coroutine[Any, Any, Run | Result],
-        noted: Noted | None = None,
+        noted: StoredRequest | None = None,
     ) -> None:
-        own = self._own[run_id] = _Own(Feed(), background, noted)
+        own = self._own[run_id] = _LocalRun(RecordBroadcast(), background, noted)
         # in a context of its own: Ray cancels what was submitted in that of a request when its client goes away
         own.task = asyncio.create_task(
-            self._carry(run_id, own.feed, begun), name=run_id, context=contextvars.Context()
+            self._execute(run_id, own.feed, begun), name=run_id, context=contextvars.Context()
         )
 
-    async def _carry(self, run_id: str, feed: Feed, begun: Coroutine[Any, Any, Run | Result]) -> None:
+    async def _execute(
+        self, run_id: str, feed: RecordBroadcast, begun: Coroutine[Any, Any, Run | Result]
+    ) -> None:
         """A run to its end, whatever that is."""
-        end = failed(asyncio.CancelledError())
+        end = end_from_error(asyncio.CancelledError())
         spent = None
         try:
             run = await begun
             if isinstance(run, Run):
-                run.watch(feed)
+                run.add_observer(feed)
                 await run.start()
                 run = await run.result()
-            end, spent = end_of_result(run), spent_of(run.usage)
+            end, spent = end_of_result(run), to_key_usage(run.usage)
         except RLMError as error:
-            end = failed(error)
+            end = end_from_error(error)
         except Exception as error:  # noqa: BLE001 - whatever it was, its client must hear of an end
             _log.exception("run %s failed", run_id)
-            end = failed(error)
+            end = end_from_error(error)
         finally:
             begun.close()
-            await asyncio.shield(self._do(self._close(run_id, feed, end, spent)))
+            await asyncio.shield(self._spawn(self._close(run_id, feed, end, spent)))
 
-    async def _close(self, run_id: str, feed: Feed, end: RunEnded, spent: Spent | None) -> None:
+    async def _close(
+        self, run_id: str, feed: RecordBroadcast, end: RunFinished, spent: KeySpending | None
+    ) -> None:
         try:
             if spent is None:
                 noted = self._own[run_id].noted
-                spent = await asyncio.to_thread(put_on_record, self.folder(run_id), noted, end)
+                spent = await asyncio.to_thread(record_failure, self.folder(run_id), noted, end)
             await self._desk.settle(
                 run_id, spent, repeatable=bool(end.error_kind), out_of_money=end.stop_reason == "cost_usd"
             )
@@ -226,43 +252,43 @@ class Runs:
             self._own.pop(run_id, None)
             feed.close(end)
 
-    def _do(self, chore: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, chore: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """To its end, whoever waits for it."""
         task = asyncio.create_task(chore)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+        self._background_tasks.add(task)
+        task.add_done_callback(self._background_tasks.discard)
         return task
 
-    async def _note(self, noted: Noted) -> None:
+    async def _note(self, noted: StoredRequest) -> None:
         try:
-            await asyncio.to_thread(note, self.folder(noted.run_id), noted)
+            await asyncio.to_thread(save_request, self.folder(noted.run_id), noted)
         except BaseException:
-            await self._desk.settle(noted.run_id, Spent(), repeatable=True)
+            await self._desk.settle(noted.run_id, KeySpending(), repeatable=True)
             raise
 
     async def _listen(self) -> None:
         while True:
             try:
                 news = await self._desk.listen(self._replica, tuple(self._own))
-                self._obey(news)
+                self._apply_commands(news)
                 self._cancel_forgotten()
             except (RLMError, OSError) as error:
                 _log.warning("the desk of the service: %s", error)
                 await asyncio.sleep(1)
 
-    def _obey(self, news: News) -> None:
+    def _apply_commands(self, news: ReplicaCommands) -> None:
         for run_id in news.cancel:
             own = self._own.get(run_id)
             if own is not None and own.task is not None:
                 own.task.cancel()
         for run_id in news.take_up:
-            self._have(run_id, True, self._lives.next(run_id))
+            self._register(run_id, True, self._lives.adopt(run_id))
         for run_id in news.account_for:
-            self._have(run_id, True, self._lives.none())
+            self._register(run_id, True, self._lives.abandon())
 
     def _cancel_forgotten(self) -> None:
         for own in self._own.values():
-            if own.is_forgotten and own.task is not None:
+            if own.is_orphaned and own.task is not None:
                 own.task.cancel()
 
     async def _follow_journal(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
@@ -277,20 +303,20 @@ class Runs:
             )
             offset += len(data)
             records = [from_line(line) for line in data.splitlines()]
-            if news := [record for record in records if not isinstance(record, RunEnded)]:
+            if news := [record for record in records if not isinstance(record, RunFinished)]:
                 yield news
             if not is_open:
-                yield [end or failed(ClusterError(LOST))]
+                yield [end or end_from_error(ClusterError(REPLICA_LOST_MESSAGE))]
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(JOURNAL_POLL_S)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SubmittedRun:
     """What was asked, by whom, and how to get what it is about."""
 
-    noted: Noted
-    key: Key
+    noted: StoredRequest
+    key: ApiKey
     load: Callable[[], Awaitable[Context]]
     """Its context."""
     traceparent: str = ""

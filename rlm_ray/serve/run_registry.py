@@ -16,25 +16,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
-from rlm_ray.serve.api_keys import Key
+from rlm_ray.serve.api_keys import ApiKey
 
-SILENT_S = 12.0
+REPLICA_TIMEOUT_S = 12.0
 REMEMBERED_S = 24 * 3600.0
 """So long an idempotency key names its run."""
-SHARE = 20
+DEFAULT_RUN_BUDGET_FRACTION = 20
 """A run may use this part of its key's budget, where nothing else is said."""
 BURST_S = 10.0
 """A key that was quiet may ask for so many seconds of its rate at once."""
-BUSY_S = 5.0
+RETRY_AFTER_S = 5.0
 """What is said to one who is told to come again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AdmissionRequest:
     """To start a run."""
 
     run_id: str
-    key: Key
+    key: ApiKey
     replica: str
     max_runs: int
     cost_usd: float | None = None
@@ -53,25 +53,25 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Duplicate:
     """The same request was made before."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     status: int
     code: str
     why: str
     retry_after_s: float | None = None
 
 
-Answer: TypeAlias = Admitted | Known | Refused
+AdmissionDecision: TypeAlias = Admitted | Duplicate | Rejected
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class RunLease:
     """A run that is under way."""
 
     run_id: str
@@ -80,12 +80,12 @@ class Ticket:
     held_usd: float = 0.0
     """Of the key's budget."""
     lasting: bool = False
-    rest_of: float | None = None
+    final_remainder_of: float | None = None
     """The budget of its key, where the run holds all that is left of it, and that is less than a run wants."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class KeySpending:
     """By a run, or a key so far."""
 
     runs: int = 0
@@ -93,8 +93,8 @@ class Spent:
     output_tokens: int = 0
     cost_usd: float = 0.0
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(
+    def __add__(self, other: KeySpending) -> KeySpending:
+        return KeySpending(
             self.runs + other.runs,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
@@ -103,7 +103,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class ReplicaCommands:
     """For a replica."""
 
     cancel: tuple[str, ...] = ()
@@ -122,20 +122,20 @@ class _Bucket:
 
 
 @dataclass(slots=True)
-class Desk:
+class RunRegistry:
     """One for a run store."""
 
-    tickets: dict[str, Ticket] = field(default_factory=dict)
-    spent: dict[str, Spent] = field(default_factory=dict)
-    remembered: dict[str, tuple[str, str, float]] = field(default_factory=dict)
+    tickets: dict[str, RunLease] = field(default_factory=dict)
+    spent: dict[str, KeySpending] = field(default_factory=dict)
+    idempotency_cache: dict[str, tuple[str, str, float]] = field(default_factory=dict)
     """By key and idempotency key: run, digest and when."""
-    exhausted: dict[str, float] = field(default_factory=dict)
+    exhausted_budgets: dict[str, float] = field(default_factory=dict)
     """Budgets of which too little is left for one more call, by key."""
     _seen: dict[str, float] = field(default_factory=dict)
     _cancelled: set[str] = field(default_factory=set)
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
-    def admit(self, ask: Ask, now: float, unix_time: float | None = None) -> Answer:
+    def admit(self, ask: AdmissionRequest, now: float, unix_time: float | None = None) -> AdmissionDecision:
         """A ticket, or why not. `unix_time` dates what outlives this process; None: it is `now`."""
         if (
             given := self.tickets.get(ask.run_id)
@@ -144,19 +144,19 @@ class Desk:
         if (known := self._known(ask, dated := now if unix_time is None else unix_time)) is not None:
             return known
         self._seen[ask.replica] = now
-        refused = self._full(ask) or self._poor(ask.key) or self._too_fast(ask.key, now)
+        refused = self._check_capacity(ask) or self._check_budget(ask.key) or self._check_rate(ask.key, now)
         if refused is not None:
             return refused
-        held, rest_of = self._holdback(ask)
-        self.tickets[ask.run_id] = Ticket(
+        held, rest_of = self._reserve(ask)
+        self.tickets[ask.run_id] = RunLease(
             ask.run_id, ask.key.name, ask.replica, held or 0.0, ask.lasting, rest_of
         )
         if ask.idempotency:
-            self.remembered[f"{ask.key.name}/{ask.idempotency}"] = (ask.run_id, ask.digest, dated)
+            self.idempotency_cache[f"{ask.key.name}/{ask.idempotency}"] = (ask.run_id, ask.digest, dated)
         return Admitted(held if held is not None else ask.cost_usd)
 
     def settle(
-        self, run_id: str, spent: Spent, *, repeatable: bool = False, out_of_money: bool = False
+        self, run_id: str, spent: KeySpending, *, repeatable: bool = False, out_of_money: bool = False
     ) -> None:
         """The run is over. `repeatable`: it has no answer, and the same request may start another one.
 
@@ -165,11 +165,13 @@ class Desk:
         self._cancelled.discard(run_id)
         if (ticket := self.tickets.pop(run_id, None)) is None:
             return
-        self.spent[ticket.key] = self.spent.get(ticket.key, Spent()) + spent
-        if out_of_money and ticket.rest_of is not None:
-            self.exhausted[ticket.key] = ticket.rest_of
+        self.spent[ticket.key] = self.spent.get(ticket.key, KeySpending()) + spent
+        if out_of_money and ticket.final_remainder_of is not None:
+            self.exhausted_budgets[ticket.key] = ticket.final_remainder_of
         if repeatable:
-            self.remembered = {name: value for name, value in self.remembered.items() if value[0] != run_id}
+            self.idempotency_cache = {
+                name: value for name, value in self.idempotency_cache.items() if value[0] != run_id
+            }
 
     def cancel(self, run_id: str) -> bool:
         """Have it cancelled by whoever has it; False where it is over."""
@@ -178,7 +180,7 @@ class Desk:
         self._cancelled.add(run_id)
         return True
 
-    def listen(self, replica: str, running: tuple[str, ...], now: float) -> News:
+    def listen(self, replica: str, running: tuple[str, ...], now: float) -> ReplicaCommands:
         """What a replica has to do; `running` are the runs it has."""
         self._seen[replica] = now
         for run_id in running:
@@ -189,7 +191,7 @@ class Desk:
         for ticket in lost:
             self.tickets[ticket.run_id] = replace(ticket, replica=replica)
         cancel = tuple(run_id for run_id in running if run_id in self._cancelled)
-        return News(
+        return ReplicaCommands(
             cancel,
             tuple(ticket.run_id for ticket in lost if self._goes_on(ticket)),
             tuple(ticket.run_id for ticket in lost if not self._goes_on(ticket)),
@@ -200,49 +202,51 @@ class Desk:
         return {
             "runs": len(self.tickets),
             "keys": len(self.spent),
-            "remembered": len(self.remembered),
+            "remembered": len(self.idempotency_cache),
             "replicas": len(self._seen),
             "cancelled": len(self._cancelled),
         }
 
     def leave(self, replica: str) -> None:
         """It shuts down: its runs are free for others at once."""
-        self._seen[replica] = -SILENT_S
+        self._seen[replica] = -REPLICA_TIMEOUT_S
 
     def state(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
             "tickets": [asdict(ticket) for ticket in self.tickets.values()],
             "spent": {name: asdict(spent) for name, spent in self.spent.items()},
-            "exhausted": self.exhausted,
-            "remembered": {name: list(value) for name, value in self.remembered.items()},
+            "exhausted": self.exhausted_budgets,
+            "remembered": {name: list(value) for name, value in self.idempotency_cache.items()},
         }
 
-    def _known(self, ask: Ask, unix_time: float) -> Answer | None:
+    def _known(self, ask: AdmissionRequest, unix_time: float) -> AdmissionDecision | None:
         if not ask.idempotency:
             return None
-        self.remembered = {
-            name: value for name, value in self.remembered.items() if unix_time - value[2] < REMEMBERED_S
+        self.idempotency_cache = {
+            name: value
+            for name, value in self.idempotency_cache.items()
+            if unix_time - value[2] < REMEMBERED_S
         }
-        found = self.remembered.get(f"{ask.key.name}/{ask.idempotency}")
+        found = self.idempotency_cache.get(f"{ask.key.name}/{ask.idempotency}")
         if found is None:
             return None
         if found[1] != ask.digest:
             why = "this Idempotency-Key was used for another request; use a new one for each request"
-            return Refused(422, "idempotency_key_reused", why)
-        return Known(found[0])
+            return Rejected(422, "idempotency_key_reused", why)
+        return Duplicate(found[0])
 
-    def _full(self, ask: Ask) -> Refused | None:
+    def _check_capacity(self, ask: AdmissionRequest) -> Rejected | None:
         if len(self.tickets) >= ask.max_runs:
             why = f"the service has {len(self.tickets)} runs under way, as many as it takes; try again"
-            return Refused(429, "service_busy", why, BUSY_S)
+            return Rejected(429, "service_busy", why, RETRY_AFTER_S)
         own = sum(ticket.key == ask.key.name for ticket in self.tickets.values())
         if ask.key.concurrency is not None and own >= ask.key.concurrency:
             why = f"this key has {own} runs under way, as many as it may; wait for one of them"
-            return Refused(429, "concurrency_exceeded", why, BUSY_S)
+            return Rejected(429, "concurrency_exceeded", why, RETRY_AFTER_S)
         return None
 
-    def _too_fast(self, key: Key, now: float) -> Refused | None:
+    def _check_rate(self, key: ApiKey, now: float) -> Rejected | None:
         if key.rpm is None:
             return None
         rate = key.rpm / 60
@@ -251,54 +255,54 @@ class Desk:
         bucket.level, bucket.at = min(most, bucket.level + (now - bucket.at) * rate), now
         if bucket.level < 1:
             why = f"this key may start {key.rpm:g} runs a minute; slow down"
-            return Refused(429, "rate_limit_exceeded", why, (1 - bucket.level) / rate)
+            return Rejected(429, "rate_limit_exceeded", why, (1 - bucket.level) / rate)
         bucket.level -= 1
         return None
 
-    def _poor(self, key: Key) -> Refused | None:
+    def _check_budget(self, key: ApiKey) -> Rejected | None:
         if key.budget_usd is None:
             return None
-        left = key.budget_usd - self.spent.get(key.name, Spent()).cost_usd
-        if left <= 0 or self.exhausted.get(key.name, 0.0) >= key.budget_usd:
+        left = key.budget_usd - self.spent.get(key.name, KeySpending()).cost_usd
+        if left <= 0 or self.exhausted_budgets.get(key.name, 0.0) >= key.budget_usd:
             why = f"this key has spent its budget of ${key.budget_usd:g}; ask whoever runs this service for more"
-            return Refused(429, "insufficient_quota", why)
-        if left <= self._held(key.name):
+            return Rejected(429, "insufficient_quota", why)
+        if left <= self._reserved(key.name):
             why = "runs under way hold what is left of this key's budget; wait for one of them"
-            return Refused(429, "budget_held", why, BUSY_S)
+            return Rejected(429, "budget_held", why, RETRY_AFTER_S)
         return None
 
-    def _holdback(self, ask: Ask) -> tuple[float | None, float | None]:
+    def _reserve(self, ask: AdmissionRequest) -> tuple[float | None, float | None]:
         """What of the budget the run gets, and the budget where that is its whole rest; None without a budget."""
         budget = ask.key.budget_usd
         if budget is None:
             return None, None
-        held = self._held(ask.key.name)
-        left = budget - self.spent.get(ask.key.name, Spent()).cost_usd - held
-        wanted = ask.key.run_usd or budget / SHARE
+        held = self._reserved(ask.key.name)
+        left = budget - self.spent.get(ask.key.name, KeySpending()).cost_usd - held
+        wanted = ask.key.run_usd or budget / DEFAULT_RUN_BUDGET_FRACTION
         if ask.cost_usd is not None:
             wanted = min(wanted, ask.cost_usd)
         return min(wanted, left), budget if left < wanted and not held else None
 
-    def _held(self, key: str) -> float:
+    def _reserved(self, key: str) -> float:
         return sum(ticket.held_usd for ticket in self.tickets.values() if ticket.key == key)
 
     def _is_dead(self, replica: str, now: float) -> bool:
-        return now - self._seen.setdefault(replica, now) >= SILENT_S
+        return now - self._seen.setdefault(replica, now) >= REPLICA_TIMEOUT_S
 
     def _forget_replicas(self, now: float) -> None:
         """Those that are long dead and have no run left; each has a name of its own."""
         busy = {ticket.replica for ticket in self.tickets.values()}
         self._seen = {name: at for name, at in self._seen.items() if now - at < REMEMBERED_S or name in busy}
 
-    def _goes_on(self, ticket: Ticket) -> bool:
+    def _goes_on(self, ticket: RunLease) -> bool:
         return ticket.lasting and ticket.run_id not in self._cancelled
 
 
-def desk_of(state: Mapping[str, Any]) -> Desk:
+def registry_from_state(state: Mapping[str, Any]) -> RunRegistry:
     """The desk whose `state()` this was."""
-    return Desk(
-        {row["run_id"]: Ticket(**row) for row in state.get("tickets", ())},
-        {name: Spent(**row) for name, row in state.get("spent", {}).items()},
+    return RunRegistry(
+        {row["run_id"]: RunLease(**row) for row in state.get("tickets", ())},
+        {name: KeySpending(**row) for name, row in state.get("spent", {}).items()},
         {name: (run_id, digest, at) for name, (run_id, digest, at) in state.get("remembered", {}).items()},
         dict(state.get("exhausted", {})),
     )

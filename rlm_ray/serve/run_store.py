@@ -11,21 +11,21 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from rlm_ray.core.llm import Message
-from rlm_ray.events.records import RunEnded, from_line, to_line
+from rlm_ray.events.records import RunFinished, from_line, to_line
 from rlm_ray.events.usage import CANCELLED
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.run import new_run_id
 
 Kind: TypeAlias = Literal["chat", "response", "run"]
 State: TypeAlias = Literal["running", "answered", "stopped", "cancelled", "failed"]
 
-_BLOB = "request.json"
+REQUEST_FILE = "request.json"
 _FAILURE = "failure.json"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,40}")
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class StoredRequest:
     """A request."""
 
     run_id: str
@@ -49,7 +49,7 @@ class Noted:
     """The `x-request-id`."""
 
 
-def messages_of(noted: Noted) -> tuple[Message, ...]:
+def messages_of(noted: StoredRequest) -> tuple[Message, ...]:
     """Those of a conversation that is one plain call."""
     return tuple(Message(role, text) for role, text in noted.messages)
 
@@ -64,42 +64,42 @@ def is_run_id(text: str) -> bool:
     return bool(_RUN_ID.fullmatch(text))
 
 
-def note(folder: RunFolder, noted: Noted) -> None:
-    folder.save(_BLOB, json.dumps(asdict(noted)).encode())
+def save_request(folder: RunStore, noted: StoredRequest) -> None:
+    folder.save(REQUEST_FILE, json.dumps(asdict(noted)).encode())
 
 
-def noted_in(folder: RunFolder) -> Noted | None:
+def load_request(folder: RunStore) -> StoredRequest | None:
     """None where the run was not asked of a service."""
-    blob = folder.load(_BLOB)
+    blob = folder.load(REQUEST_FILE)
     if blob is None:
         return None
     table = json.loads(blob)
     messages = tuple((role, text) for role, text in table.pop("messages", ()))
-    return Noted(**table, messages=messages)
+    return StoredRequest(**table, messages=messages)
 
 
-def note_failure(folder: RunFolder, end: RunEnded) -> None:
+def save_failure(folder: RunStore, end: RunFinished) -> None:
     """How a run ended that could not say so in its journal."""
     folder.save(_FAILURE, to_line(end))
 
 
-def end_of(folder: RunFolder) -> RunEnded | None:
+def end_of(folder: RunStore) -> RunFinished | None:
     """None while it goes on, and where it was killed."""
-    end = folder.tail() if folder.exists() else None
+    end = folder.last_end() if folder.exists() else None
     if end is None and (blob := folder.load(_FAILURE)) is not None:
         failure = from_line(blob)
-        assert isinstance(failure, RunEnded)
+        assert isinstance(failure, RunFinished)
         return failure
     return end
 
 
-def failed(error: BaseException) -> RunEnded:
+def end_from_error(error: BaseException) -> RunFinished:
     """The end of a run that has none on record."""
     kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
-    return RunEnded(time.time(), "error", str(error), error_kind=kind)
+    return RunFinished(time.time(), "error", str(error), error_kind=kind)
 
 
-def state_of(end: RunEnded | None, *, is_open: bool) -> State:
+def state_of(end: RunFinished | None, *, is_open: bool) -> State:
     """How a run stands, by its end and by whether the desk has it still."""
     if end is None:
         return "running" if is_open else "failed"

@@ -20,18 +20,18 @@ from typing import Protocol, Self, assert_never
 
 from rlm_ray.config import Settings
 from rlm_ray.core import prompts
-from rlm_ray.core.context import Context, Docs, Part, Span
+from rlm_ray.core.context import ByteRange, Context, ContextPart, DocumentRange
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest
 from rlm_ray.core.parsing import parse
-from rlm_ray.core.repl_types import Answered, CellResult, Failed, Outcome, SubCalls
+from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallOutcome, SubCallRequest
 from rlm_ray.core.reply import judge, marked
 from rlm_ray.core.state_machine import Execute, Finish, Generate, Stop, Task, Trajectory, next_step
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ContextWindowError, LimitReached, ReplyError, RLMError
-from rlm_ray.events.records import Path
-from rlm_ray.journal.call_recorder import Place
-from rlm_ray.journal.cell_replay import Cell, History
-from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.events.records import NodePath
+from rlm_ray.journal.call_recorder import CallSite
+from rlm_ray.journal.cell_replay import CellExecution, CellReplay
+from rlm_ray.llm.gateway import CallContext, Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class SubCall:
     """One question to be sent out: to a child session, or to a model directly."""
 
     query: str
-    part: Part
-    as_session: bool
+    part: ContextPart
+    is_session: bool
 
 
 PARSED_ON_THE_LOOP = 50_000
@@ -50,7 +50,7 @@ CUT = "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class SessionResult:
     """How a session ended."""
 
     answer: str | None
@@ -65,14 +65,14 @@ class Completion:
     """Of the whole tree; a root's only."""
 
 
-class Spawn(Protocol):
+class Dispatch(Protocol):
     """Sends sub-calls out and puts each outcome in its slot of `slots` as it comes.
 
     `first` is the ordinal of the first one in the session.
     """
 
     async def __call__(
-        self, calls: Sequence[SubCall], slots: list[Outcome | None], *, first: int, stop_on_error: bool
+        self, calls: Sequence[SubCall], slots: list[SubCallOutcome | None], *, first: int, stop_on_error: bool
     ) -> None: ...
 
 
@@ -83,28 +83,28 @@ class Session:
     With `follow_ups` it is a conversation: the `Completion` is that of the last question, the others come before it.
     """
 
-    path: Path
-    caller: Caller
+    path: NodePath
+    caller: CallContext
     query: str
     context: Context
     settings: Settings
     gateway: Gateway
     open_repl: OpenRepl
-    spawn: Spawn
+    spawn: Dispatch
     observe: Callable[[Trajectory], None] = lambda _: None
     """Told of every new state."""
     follow_ups: Sequence[str] = ()
     messages: tuple[Message, ...] = ()
     """What a direct answer is asked with, word by word; none: the question over the context."""
 
-    _slots: list[Outcome | None] = field(default_factory=list, init=False)
-    _work: asyncio.Task[Completion] | None = field(default=None, init=False)
+    _slots: list[SubCallOutcome | None] = field(default_factory=list, init=False)
+    _work: asyncio.Task[SessionResult] | None = field(default=None, init=False)
     _stopped: Stop | None = field(default=None, init=False)
     _trajectory: Trajectory = field(init=False)
-    _history: History = field(init=False)
+    _history: CellReplay = field(init=False)
 
     def __post_init__(self) -> None:
-        self._history = History(self.caller.scribe, self.path)
+        self._history = CellReplay(self.caller.scribe, self.path)
         self._trajectory = Trajectory(
             Task(
                 query=self.query,
@@ -119,9 +119,9 @@ class Session:
 
     @property
     def depth(self) -> int:
-        return len(self.path) - self.caller.trunk
+        return len(self.path) - self.caller.root_path_length
 
-    async def run(self) -> Completion:
+    async def run(self) -> SessionResult:
         """Work until there is an answer or a reason to stop. Cancelling it leaves nothing behind."""
         direct = self.depth == 0 and self.settings.answers_directly(self.context.info.chars)
         work = self._answer_directly() if direct else self._loop()
@@ -131,11 +131,11 @@ class Session:
         except asyncio.CancelledError:
             if self._stopped is None:
                 raise
-            return await self._give_best(self._stopped)
+            return await self._best_effort_answer(self._stopped)
         except LimitReached as limit:
             if self.path:
                 raise  # the whole tree is out of means: its root decides
-            return await self._give_best(Stop(limit.reason, limit.why))
+            return await self._best_effort_answer(Stop(limit.reason, limit.why))
 
     def stop(self, reason: str, why: str) -> None:
         """End the session early: what runs below it is cancelled, then it gives what it knows."""
@@ -148,24 +148,24 @@ class Session:
         return self._trajectory
 
     @property
-    def slots(self) -> Sequence[Outcome | None]:
+    def slots(self) -> Sequence[SubCallOutcome | None]:
         """The outcomes of the sub-calls that run now, None where there is none yet."""
         return self._slots
 
-    def known(self) -> str | None:
+    def partial_answer(self) -> str | None:
         """What is known so far, without asking anybody: the last output and the answers of running sub-calls."""
-        answers = [slot.text for slot in self._slots if isinstance(slot, Answered)]
+        answers = [slot.text for slot in self._slots if isinstance(slot, SubCallAnswer)]
         outputs = [
             turn.result.output for turn in self._trajectory.turns if turn.result and turn.result.output
         ]
-        parts = [f"Last output:\n{prompts.bounded(outputs[-1], 4_000)}"] if outputs else []
+        parts = [f"Last output:\n{prompts.truncate_middle(outputs[-1], 4_000)}"] if outputs else []
         if answers:
-            shown = "\n".join(f"- {prompts.bounded(answer, 500)}" for answer in answers[:10])
+            shown = "\n".join(f"- {prompts.truncate_middle(answer, 500)}" for answer in answers[:10])
             parts.append(f"{len(answers)} of {len(self._slots)} sub-calls had answered, such as:\n{shown}")
         return "\n\n".join(parts) or None
 
-    async def _loop(self) -> Completion:
-        async with LazyRepl(self.open_repl, self.context, self.query) as repl:
+    async def _loop(self) -> SessionResult:
+        async with PrefetchedRepl(self.open_repl, self.context, self.query) as repl:
             while True:
                 self.observe(self._trajectory)
                 match next_step(self._trajectory):
@@ -173,20 +173,22 @@ class Session:
                         try:
                             await self._generate()
                         except ContextWindowError as error:
-                            return await self._give_best(_outgrown(self._trajectory, error))
+                            return await self._best_effort_answer(
+                                _context_window_stop(self._trajectory, error)
+                            )
                     case Execute(blocks):
                         result = self._history.result(self._trajectory) or await self._execute(repl, blocks)
                         self._trajectory = self._trajectory.with_result(result)
-                    case Finish() | Stop() if self._goes_on():
+                    case Finish() | Stop() if self._take_next_question():
                         continue
                     case Finish(answer):
-                        return Completion(answer, "answered", trajectory=self._trajectory)
+                        return SessionResult(answer, "answered", trajectory=self._trajectory)
                     case Stop() as stop:
-                        return await self._give_best(stop)
+                        return await self._best_effort_answer(stop)
                     case never:
                         assert_never(never)
 
-    def _goes_on(self) -> bool:
+    def _take_next_question(self) -> bool:
         """There is a further question, and it is the one to be answered now."""
         asked = len(self._trajectory.follow_ups)
         if asked < len(self.follow_ups):
@@ -197,132 +199,140 @@ class Session:
     async def _generate(self) -> None:
         trajectory, turn = self._trajectory, len(self._trajectory.turns) + 1
         status = self._history.status(turn) or prompts.status_line(
-            trajectory.task, turn - trajectory.turns_before, self.gateway.budget_left(self.caller.run_id)
+            trajectory.task,
+            turn - trajectory.turns_of_earlier_questions,
+            self.gateway.budget_left(self.caller.run_id),
         )
         messages = prompts.session_messages(self._trajectory, status)
-        reply = await self._ask(messages, Place(self.path, turn, "turn", status))
+        reply = await self._ask(messages, CallSite(self.path, turn, "turn", status))
         if len(reply.text) > PARSED_ON_THE_LOOP:
             self._trajectory = await asyncio.to_thread(trajectory.with_reply, reply, status)
         else:
             self._trajectory = trajectory.with_reply(reply, status)
 
-    async def _execute(self, repl: LazyRepl, blocks: Sequence[str]) -> CellResult:
+    async def _execute(self, repl: PrefetchedRepl, blocks: Sequence[str]) -> CellResult:
         """Run the code of the last turn, once more where its REPL was lost through no fault of it."""
         cell = await self._run_cells(repl, blocks)
-        if cell.result.killed_from_outside and await self._history.lost(cell):
+        if cell.result.killed_externally and await self._history.on_repl_lost(cell):
             cell = await self._run_cells(repl, blocks)
-        self._history.write(cell)
+        self._history.record(cell)
         self._slots = []
         return cell.result
 
-    async def _run_cells(self, repl: LazyRepl, blocks: Sequence[str]) -> Cell:
+    async def _run_cells(self, repl: PrefetchedRepl, blocks: Sequence[str]) -> CellExecution:
         """The code of the last turn, after that whose variables the REPL does not have."""
         trajectory = self._trajectory
-        for number in self._history.to_run_again():
-            again = replace(trajectory.upto(number - 1), turns=trajectory.turns[:number])
+        for number in self._history.turns_to_rerun():
+            again = replace(trajectory.truncated_to(number - 1), turns=trajectory.turns[:number])
             await self._run_cell(repl, again, again.turns[-1].parsed.blocks, again=True)
         return await self._run_cell(repl, trajectory, blocks)
 
     async def _run_cell(
-        self, repl: LazyRepl, trajectory: Trajectory, blocks: Sequence[str], *, again: bool = False
-    ) -> Cell:
+        self, repl: PrefetchedRepl, trajectory: Trajectory, blocks: Sequence[str], *, again: bool = False
+    ) -> CellExecution:
         """The code of the last turn of `trajectory`."""
-        cell = self._history.begin(len(trajectory.turns), blocks, again=again)
+        cell = self._history.start(len(trajectory.turns), blocks, again=again)
         now = trajectory.turns[-1].reply.at or None
         opened = await repl.get()
-        result = await opened.run(blocks, partial(self._serve, cell), now=now, query=trajectory.query)
+        result = await opened.run(
+            blocks, partial(self._dispatch_subcalls, cell), now=now, query=trajectory.query
+        )
         cell.result = replace(result, notes=(*result.notes, *prompts.cut_note(cell.cut)))
         return cell
 
-    async def _ask(self, messages: tuple[Message, ...], place: Place) -> ModelReply:
+    async def _ask(self, messages: tuple[Message, ...], place: CallSite) -> ModelReply:
         model, params = self.settings.model_at(self.depth)
         request = ModelRequest(model, messages, self.settings.max_tokens, params)
         return await self.gateway.complete(request, self.caller, place)
 
-    async def _answer_directly(self) -> Completion:
+    async def _answer_directly(self) -> SessionResult:
         """One plain call over the whole context, without a REPL."""
         questions = (self.query, *self.follow_ups)
         messages = self.messages or prompts.leaf_messages(questions[-1], self.context.text())
-        reply = await self._ask(messages, Place(self.path, len(questions), "direct"))
+        reply = await self._ask(messages, CallSite(self.path, len(questions), "direct"))
         judged = judge(reply)
         reason = CUT if judged.kind == "truncated" else "answered"
-        return Completion(reply.text, reason, judged.why, trajectory=self._trajectory)
+        return SessionResult(reply.text, reason, judged.why, trajectory=self._trajectory)
 
-    async def _give_best(self, stop: Stop) -> Completion:
+    async def _best_effort_answer(self, stop: Stop) -> SessionResult:
         """One last call for the best answer from what is known; what was printed if even that fails."""
         if stop.reason == "interrupted":
-            return Completion(self.known(), stop.reason, stop.why, self._trajectory)
+            return SessionResult(self.partial_answer(), stop.reason, stop.message, self._trajectory)
         tries = [prompts.last_call_messages, prompts.short_last_call_messages]
         number = len(self._trajectory.turns)
         for messages_of in tries[stop.reason == "context_window" :]:
             number += 1
             try:
-                messages = messages_of(self._trajectory, stop.why)
-                reply = await self._ask(messages, Place(self.path, number, "last"))
+                messages = messages_of(self._trajectory, stop.message)
+                reply = await self._ask(messages, CallSite(self.path, number, "last"))
             except (ContextWindowError, ReplyError):
                 continue
             except RLMError:
                 break
             judged = judge(reply)
-            why = f"{stop.why}; of the answer, {judged.why}" if judged.why else stop.why
-            answer = _plain(reply.text) or self.known()
-            return Completion(answer, stop.reason, why, self._trajectory)
+            why = f"{stop.message}; of the answer, {judged.why}" if judged.why else stop.message
+            answer = _strip_final(reply.text) or self.partial_answer()
+            return SessionResult(answer, stop.reason, why, self._trajectory)
         # For a user, bits are better than nothing; in a parent's code they would look like an answer.
-        known = self.known() if self.depth == 0 else None
-        return Completion(known, stop.reason, stop.why, self._trajectory)
+        known = self.partial_answer() if self.depth == 0 else None
+        return SessionResult(known, stop.reason, stop.message, self._trajectory)
 
-    async def _serve(self, cell: Cell, calls: SubCalls) -> Sequence[Outcome]:
+    async def _dispatch_subcalls(
+        self, cell: CellExecution, calls: SubCallRequest
+    ) -> Sequence[SubCallOutcome]:
         """Answer a cell's sub-calls, in order."""
         planned = [
             SubCall(query, part, self._as_session(calls, part))
             for query, part in zip(calls.queries, calls.contexts, strict=True)
         ]
         self._slots = [None] * len(planned)
-        sessions = sum(call.as_session for call in planned)
-        with self._history.sending(cell, calls.queries, sessions, self._slots) as first:
+        sessions = sum(call.is_session for call in planned)
+        with self._history.record_map(cell, calls.queries, sessions, self._slots) as first:
             await self.spawn(planned, self._slots, first=first, stop_on_error=calls.stop_on_error)
         outcomes = [
             slot or Failed("Cancelled", "another sub-call of the same map failed") for slot in self._slots
         ]
         for outcome in outcomes:
-            if isinstance(outcome, Failed) and outcome.fatal is not None:
-                raise outcome.fatal
-        cell.cut += sum(isinstance(outcome, Answered) and bool(outcome.cut) for outcome in outcomes)
+            if isinstance(outcome, Failed) and outcome.fatal_error is not None:
+                raise outcome.fatal_error
+        cell.cut += sum(isinstance(outcome, SubCallAnswer) and bool(outcome.cut) for outcome in outcomes)
         return [_shown(outcome) for outcome in outcomes]
 
-    def _as_session(self, calls: SubCalls, part: Part) -> bool:
+    def _as_session(self, calls: SubCallRequest, part: ContextPart) -> bool:
         match calls.kind:
             case "llm":
                 return False
             case "rlm":
-                return self._trajectory.task.children_have_repls
+                return self._trajectory.task.children_are_sessions
             case "recursive":
-                size = part_size(part, self.context)
-                return self._trajectory.task.children_have_repls and size > self.settings.leaf_chars
+                size = part_length(part, self.context)
+                return self._trajectory.task.children_are_sessions and size > self.settings.leaf_chars
             case never:
                 assert_never(never)
 
 
-def part_size(part: Part, context: Context) -> int:
+def part_length(part: ContextPart, context: Context) -> int:
     """How long a part is: characters of a text, bytes of what travels by reference (never less)."""
     match part:
         case str():
             return len(part)
-        case Span(start, stop):
+        case ByteRange(start, stop):
             return stop - start
-        case Docs(start, stop):
+        case DocumentRange(start, stop):
             offsets = context.offsets
             return offsets[stop] - offsets[start] if offsets is not None else context.nbytes
         case _:
             return sum(len(item) if isinstance(item, str) else len(item["text"]) for item in part)
 
 
-def _shown(outcome: Outcome) -> Outcome:
+def _shown(outcome: SubCallOutcome) -> SubCallOutcome:
     """As code gets it: what was cut off says so itself, wherever it goes from there."""
-    return Answered(marked(outcome.text)) if isinstance(outcome, Answered) and outcome.cut else outcome
+    return (
+        SubCallAnswer(marked(outcome.text)) if isinstance(outcome, SubCallAnswer) and outcome.cut else outcome
+    )
 
 
-def _outgrown(trajectory: Trajectory, error: ContextWindowError) -> Stop:
+def _context_window_stop(trajectory: Trajectory, error: ContextWindowError) -> Stop:
     """The conversation no longer fits the model's window; if it never did, that is an error."""
     if not trajectory.turns:
         raise error
@@ -331,7 +341,7 @@ def _outgrown(trajectory: Trajectory, error: ContextWindowError) -> Stop:
     )
 
 
-def _plain(text: str) -> str:
+def _strip_final(text: str) -> str:
     """A last answer without a FINAL around it."""
     parsed = parse(text)
     answer = parsed.unresolved if parsed.is_word else parsed.answer
@@ -344,7 +354,7 @@ class Repl(Protocol):
     async def run(
         self,
         blocks: Sequence[str],
-        serve: Callable[[SubCalls], Awaitable[Sequence[Outcome]]],
+        serve: Callable[[SubCallRequest], Awaitable[Sequence[SubCallOutcome]]],
         *,
         now: float | None = None,
         query: str | None = None,
@@ -358,7 +368,7 @@ class Repl(Protocol):
 OpenRepl = Callable[[Context, str], Awaitable[Repl]]
 
 
-class LazyRepl:
+class PrefetchedRepl:
     """Opens the REPL at once, for whoever asks for it later, and closes it whatever happens."""
 
     def __init__(self, open_repl: OpenRepl, context: Context, query: str) -> None:

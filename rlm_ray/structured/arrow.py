@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 
-from rlm_ray.structured.schema import referred, root_of
+from rlm_ray.structured.schema import resolve_ref, resolve_root
 
 _PLAIN = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 _OF_VALUES = ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64()), (str, pa.string()))
@@ -17,17 +17,17 @@ _TEXT = pa.string()
 
 def columns_of(table: Mapping[str, Any]) -> Any:
     """The `pyarrow.Schema` of a JSON Schema whose values are objects. Every column may be null."""
-    return pa.schema(list(_Types(table).of(root_of(table))))
+    return pa.schema(list(ArrowTypeBuilder(table).of(resolve_root(table))))
 
 
-def cell_of(kind: Any, value: Any) -> Any:
+def to_arrow_value(kind: Any, value: Any) -> Any:
     """The value as its column's type holds it; in a text column what is not a text becomes JSON."""
     if value is None:
         return None
     if pa.types.is_struct(kind):
-        return {field.name: cell_of(field.type, value.get(field.name)) for field in kind}
+        return {field.name: to_arrow_value(field.type, value.get(field.name)) for field in kind}
     if pa.types.is_list(kind):
-        return [cell_of(kind.value_type, item) for item in value]
+        return [to_arrow_value(kind.value_type, item) for item in value]
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return int(value) if pa.types.is_integer(kind) else float(value)
     if pa.types.is_boolean(kind) or isinstance(value, str):
@@ -35,7 +35,7 @@ def cell_of(kind: Any, value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False)
 
 
-class _Types:
+class ArrowTypeBuilder:
     """The types of one schema's parts; `$ref`s are looked up in it."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
@@ -64,7 +64,7 @@ class _Types:
         if reference in self._open:
             return _TEXT
         self._open.append(reference)
-        kind = self.of(referred(self._root, reference))
+        kind = self.of(resolve_ref(self._root, reference))
         self._open.pop()
         return kind
 

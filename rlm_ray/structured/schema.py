@@ -21,8 +21,8 @@ from jsonschema.exceptions import SchemaError, relevance  # type: ignore[import-
 from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # ships no types
 from pydantic import BaseModel, ValidationError
 
-from rlm_ray.core.json_extraction import objects_in, why_none
-from rlm_ray.core.prompts import bounded
+from rlm_ray.core.json_extraction import explain_no_json, find_json_objects
+from rlm_ray.core.prompts import truncate_middle
 from rlm_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _ONLY_JSON = "Answer with one JSON object and nothing else: no sentences, no cod
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ParsedAnswer:
     """The object an answer holds, or why it cannot be used."""
 
     value: dict[str, Any] | None
@@ -56,7 +56,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Schema:
+class AnswerSchema:
     """What an answer shall look like."""
 
     table: Mapping[str, Any]
@@ -65,9 +65,9 @@ class Schema:
     """The pydantic model it was made of."""
 
     @classmethod
-    def of(cls, source: Any) -> Schema:
+    def of(cls, source: Any) -> AnswerSchema:
         """From a pydantic model class, a JSON Schema as a dict, or the path of a file with one."""
-        if isinstance(source, Schema):
+        if isinstance(source, AnswerSchema):
             return source
         if isinstance(source, type) and issubclass(source, BaseModel):
             return cls(_checked_table(source.model_json_schema(), source.__name__), source)
@@ -81,33 +81,35 @@ class Schema:
     @property
     def required(self) -> tuple[str, ...]:
         """The fields that every answer has."""
-        return tuple(root_of(self.table).get("required", ()))
+        return tuple(resolve_root(self.table).get("required", ()))
 
     def ask(self, query: str) -> str:
         """The question, and exactly what is wanted."""
         return f"{query}\n\n{_ONLY_JSON} It must match this JSON Schema:\n{self._compact()}"
 
-    def check(self, answer: str) -> Checked:
+    def check(self, answer: str) -> ParsedAnswer:
         """The object the answer holds, also inside a fence or prose, if it is as it shall be."""
         why = ""
-        for value in objects_in(answer):
+        for value in find_json_objects(answer):
             checked = self._validated(value)
             if checked.value is not None:
                 return checked
             why = why or checked.why
-        return Checked(None, why or why_none(answer))
+        return ParsedAnswer(None, why or explain_no_json(answer))
 
-    def check_value(self, value: Any) -> Checked:
+    def check_value(self, value: Any) -> ParsedAnswer:
         """The object itself, if it is as it shall be."""
-        return self._validated(value) if isinstance(value, dict) else Checked(None, "it is no JSON object")
+        return (
+            self._validated(value) if isinstance(value, dict) else ParsedAnswer(None, "it is no JSON object")
+        )
 
-    def for_part(self) -> Schema:
+    def for_part(self) -> AnswerSchema:
         """The schema of an answer about a part of a document: each field may be missing or null."""
-        root = root_of(self.table)
+        root = resolve_root(self.table)
         fields = {name: {"anyOf": [field, {"type": "null"}]} for name, field in root["properties"].items()}
         whole = {keyword: inner for keyword, inner in self.table.items() if keyword != "$ref"}
         table = {keyword: inner for keyword, inner in {**whole, **root}.items() if keyword not in _CONDITIONS}
-        return Schema({**table, "properties": fields})
+        return AnswerSchema({**table, "properties": fields})
 
     def described(self) -> str:
         """One answer, in words."""
@@ -117,7 +119,7 @@ class Schema:
         """A question that gives the model its answer back to be put right."""
         return (
             f"An answer had to be one JSON object that matches a JSON Schema, but {why}.\n\n"
-            f"The answer was:\n{bounded(answer, _REPAIR_CHARS)}\n\nThe schema:\n{self._compact()}\n\n"
+            f"The answer was:\n{truncate_middle(answer, _REPAIR_CHARS)}\n\nThe schema:\n{self._compact()}\n\n"
             f"Put right what is wrong, change nothing else and invent nothing. {_ONLY_JSON}"
         )
 
@@ -129,27 +131,29 @@ class Schema:
 
     def row(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """The value as the columns of `arrow()` hold it."""
-        from rlm_ray.structured.arrow import cell_of
+        from rlm_ray.structured.arrow import to_arrow_value
 
-        return {column.name: cell_of(column.type, value.get(column.name)) for column in self.arrow()}
+        return {column.name: to_arrow_value(column.type, value.get(column.name)) for column in self.arrow()}
 
     def _compact(self) -> str:
-        return json.dumps(bare(self.table), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(strip_annotations(self.table), ensure_ascii=False, separators=(",", ":"))
 
-    def _validated(self, value: dict[str, Any]) -> Checked:
+    def _validated(self, value: dict[str, Any]) -> ParsedAnswer:
         if self.model is not None:
             return _by_model(self.model, value)
         errors = sorted(validator_for(self.table)(self.table).iter_errors(value), key=relevance)
         if not errors:
-            return Checked(value)
-        return Checked(None, _why((error.absolute_path, error.message) for error in reversed(errors)))
+            return ParsedAnswer(value)
+        return ParsedAnswer(None, _why((error.absolute_path, error.message) for error in reversed(errors)))
 
 
-def _by_model(model: type[BaseModel], value: dict[str, Any]) -> Checked:
+def _by_model(model: type[BaseModel], value: dict[str, Any]) -> ParsedAnswer:
     try:
-        return Checked(model.model_validate(value).model_dump(mode="json", by_alias=True))
+        return ParsedAnswer(model.model_validate(value).model_dump(mode="json", by_alias=True))
     except ValidationError as error:
-        return Checked(None, _why((item["loc"], item["msg"]) for item in error.errors(include_url=False)))
+        return ParsedAnswer(
+            None, _why((item["loc"], item["msg"]) for item in error.errors(include_url=False))
+        )
 
 
 def _why(errors: Iterator[tuple[Any, str]]) -> str:
@@ -182,13 +186,13 @@ def _checked_table(table: dict[str, Any], name: str) -> dict[str, Any]:
         validator_for(table).check_schema(table)
     except SchemaError as error:
         raise InputError(name, f"is no valid JSON Schema: {error.message[:_WHY_CHARS]}") from error
-    for reference in references(table):
+    for reference in iter_refs(table):
         try:
-            referred(table, reference)
+            resolve_ref(table, reference)
         except KeyError:
             why = f"refers to {reference!r}, which it does not hold; put what it means under $defs"
             raise InputError(name, why) from None
-    root = root_of(table)
+    root = resolve_root(table)
     if root.get("type") != "object" or not root.get("properties"):
         why = 'must describe an object with properties: {"type": "object", "properties": {...}}'
         raise InputError(name, why)
@@ -203,17 +207,17 @@ _DECORATION = ("title", "$schema", "$id", "$comment")
 _MOST_HOPS = 10
 
 
-def root_of(table: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema its own reference leads to; pydantic writes one for a model that holds itself."""
     part: Mapping[str, Any] = table
     for _ in range(_MOST_HOPS):
         if "$ref" not in part:
             break
-        part = referred(table, part["$ref"])
+        part = resolve_ref(table, part["$ref"])
     return part
 
 
-def referred(table: Mapping[str, Any], reference: str) -> Any:
+def resolve_ref(table: Mapping[str, Any], reference: str) -> Any:
     """What a reference names. Raises `KeyError` where the schema does not hold it."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         raise KeyError(reference)
@@ -225,11 +229,11 @@ def referred(table: Mapping[str, Any], reference: str) -> Any:
     return found
 
 
-def references(part: Any) -> Iterator[Any]:
+def iter_refs(part: Any) -> Iterator[Any]:
     """Every `$ref` in a schema."""
     if isinstance(part, list):
         for item in part:
-            yield from references(item)
+            yield from iter_refs(item)
     if not isinstance(part, Mapping):
         return
     if "$ref" in part:
@@ -237,15 +241,15 @@ def references(part: Any) -> Iterator[Any]:
     for keyword, inner in part.items():
         if keyword in _MAPS and isinstance(inner, Mapping):
             for schema in inner.values():
-                yield from references(schema)
+                yield from iter_refs(schema)
         elif keyword not in _VALUES:
-            yield from references(inner)
+            yield from iter_refs(inner)
 
 
-def bare(part: Any) -> Any:
+def strip_annotations(part: Any) -> Any:
     """The schema without what only people read."""
     if isinstance(part, list):
-        return [bare(item) for item in part]
+        return [strip_annotations(item) for item in part]
     if not isinstance(part, Mapping):
         return part
     return {keyword: _bare(keyword, inner) for keyword, inner in part.items() if keyword not in _DECORATION}
@@ -255,8 +259,8 @@ def _bare(keyword: str, inner: Any) -> Any:
     if keyword in _VALUES:
         return inner
     if keyword in _MAPS and isinstance(inner, Mapping):
-        return {name: bare(schema) for name, schema in inner.items()}
-    return bare(inner)
+        return {name: strip_annotations(schema) for name, schema in inner.items()}
+    return strip_annotations(inner)
 
 
 _TEXT_CHARS = 40
@@ -267,16 +271,16 @@ _PLAIN = {"boolean": 5, "integer": 4, "number": 6, "null": 4}
 _DEEPEST = 8
 
 
-def answer_chars(table: Mapping[str, Any]) -> int:
+def estimate_answer_chars(table: Mapping[str, Any]) -> int:
     """The characters of an answer: enumerated values as long as they are on average, free texts 40, lists 3 items."""
-    return round(_chars(table, root_of(table), 0))
+    return round(_chars(table, resolve_root(table), 0))
 
 
 def _chars(root: Mapping[str, Any], part: Any, depth: int) -> float:
     if not isinstance(part, Mapping) or depth > _DEEPEST:
         return _TEXT_CHARS
     if "$ref" in part:
-        return _chars(root, referred(root, part["$ref"]), depth + 1)
+        return _chars(root, resolve_ref(root, part["$ref"]), depth + 1)
     if options := part.get("anyOf") or part.get("oneOf") or part.get("allOf"):
         return _chars(root, options[0], depth + 1)
     if values := part.get("enum"):

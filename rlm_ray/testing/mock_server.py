@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 
 from rlm_ray.core.llm import Usage
 from rlm_ray.testing.http1 import HttpRequest, ProtocolError, RequestParser
-from rlm_ray.testing.openai_wire import Play, failure, json_response, play
+from rlm_ray.testing.openai_wire import TimedResponse, failure, json_response, to_timed_response
 from rlm_ray.testing.responses import Failure, Outcome, Request, Script, in_order
 
 _logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class ModelServer:
         port: int = 0,
     ) -> None:
         call = script if callable(script) else in_order(script)
-        self._service = _Service(call, latency_s, Counters(record=record), tuple(models))
+        self._service = _Service(call, latency_s, RequestStats(record=record), tuple(models))
         self._host = host
         self._port = port
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -144,14 +144,16 @@ class ModelServer:
 class _Service:
     """From a parsed HTTP request to what the connection shall do."""
 
-    def __init__(self, script: Script, latency_s: float, counters: Counters, models: tuple[str, ...]) -> None:
+    def __init__(
+        self, script: Script, latency_s: float, counters: RequestStats, models: tuple[str, ...]
+    ) -> None:
         self.counters = counters
         self._script = script
         self._latency_s = latency_s
         self._models = models
         self._ordinal = 0
 
-    def answer(self, http: HttpRequest) -> tuple[Play, Request | None]:
+    def answer(self, http: HttpRequest) -> tuple[TimedResponse, Request | None]:
         """The play, and the completion request if it was one."""
         match http.method, http.path.rstrip("/"):
             case "POST", "/v1/chat/completions":
@@ -166,7 +168,7 @@ class _Service:
             case method, path:
                 return _at_once(404, {"error": {"message": f"there is no {method} {path} here"}})
 
-    def _complete(self, http: HttpRequest) -> tuple[Play, Request | None]:
+    def _complete(self, http: HttpRequest) -> tuple[TimedResponse, Request | None]:
         try:
             body = json.loads(http.body)
         except ValueError:
@@ -176,7 +178,7 @@ class _Service:
         request = Request(body, http.headers, self._ordinal)
         self._ordinal += 1
         self.counters.began(request)
-        return play(self._outcome(request), request, self._latency_s), request
+        return to_timed_response(self._outcome(request), request, self._latency_s), request
 
     def _outcome(self, request: Request) -> Outcome:
         try:
@@ -192,8 +194,8 @@ class _Service:
         return stats | {"provider": asdict(ledger())} if callable(ledger) else stats
 
 
-def _at_once(status: int, value: dict[str, Any]) -> tuple[Play, None]:
-    return Play(((0.0, json_response(status, value)),), label=str(status)), None
+def _at_once(status: int, value: dict[str, Any]) -> tuple[TimedResponse, None]:
+    return TimedResponse(((0.0, json_response(status, value)),), label=str(status)), None
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -210,7 +212,7 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._now: tuple[Play, Request | None, bool] | None = None
+        self._now: tuple[TimedResponse, Request | None, bool] | None = None
         """What is being answered, and whether the connection stays open after it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -304,7 +306,7 @@ class Stats:
     output_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
-class Counters:
+class RequestStats:
     """Counts requests as they come and go, and keeps the last 10,000 of them if asked to."""
 
     def __init__(self, *, record: bool) -> None:

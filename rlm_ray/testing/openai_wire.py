@@ -21,7 +21,7 @@ _JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
+class TimedResponse:
     """Bytes to write, each piece so many seconds after the piece before it; at least one piece."""
 
     steps: tuple[tuple[float, bytes], ...]
@@ -31,31 +31,31 @@ class Play:
     usage: Usage | None = None
 
 
-def play(outcome: Outcome, request: Request, latency_s: float) -> Play:  # noqa: PLR0911 - one for each outcome
+def to_timed_response(outcome: Outcome, request: Request, latency_s: float) -> TimedResponse:  # noqa: PLR0911 - one for each outcome
     """How to carry out an outcome."""
     match outcome:
         case str():
-            return play(Reply(outcome), request, latency_s)
+            return to_timed_response(Reply(outcome), request, latency_s)
         case Reply():
             wait_s = latency_s if outcome.latency_s is None else outcome.latency_s
-            return Play(((wait_s, completion(request, outcome)),), usage=outcome.usage(request))
+            return TimedResponse(((wait_s, completion(request, outcome)),), usage=outcome.usage(request))
         case Failure():
             wait_s = latency_s if outcome.latency_s is None else outcome.latency_s
-            return Play(((wait_s, failure(outcome)),), label=str(outcome.status))
+            return TimedResponse(((wait_s, failure(outcome)),), label=str(outcome.status))
         case Raw(body, status, content_type):
             data = response(status, {"content-type": content_type}, body)
-            return Play(((latency_s, data),), label=str(status))
+            return TimedResponse(((latency_s, data),), label=str(status))
         case Slow(reply, seconds, pieces):
             whole = as_reply(reply)
             data = completion(request, whole)
-            return Play(_dribble(data, seconds, pieces), usage=whole.usage(request))
+            return TimedResponse(_dribble(data, seconds, pieces), usage=whole.usage(request))
         case Hang(seconds):
-            return Play(((seconds, b""),), close=True, label="hung")
+            return TimedResponse(((seconds, b""),), close=True, label="hung")
         case Drop(None, after_s):
-            return Play(((after_s, b""),), close=True, label="dropped")
+            return TimedResponse(((after_s, b""),), close=True, label="dropped")
         case Drop(reply, after_s):
             data = completion(request, as_reply(reply or ""))
-            return Play(((after_s, data[: -len(data) // 4]),), close=True, label="dropped")
+            return TimedResponse(((after_s, data[: -len(data) // 4]),), close=True, label="dropped")
         case _:
             assert_never(outcome)
 

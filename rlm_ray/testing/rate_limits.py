@@ -85,7 +85,7 @@ class StrictProvider:
         self._quota = quota or Quota()
         self._faults = faults or Faults()
         self._clock = clock
-        self._lots = random.Random(self._faults.seed)  # noqa: S311 - lots that can be drawn again, not secrets
+        self._rng = random.Random(self._faults.seed)  # noqa: S311 - lots that can be drawn again, not secrets
         self._start: float | None = None
         self._windows: dict[str, SlidingWindow] = {}
         self._refused: Counter[str] = Counter()
@@ -121,10 +121,10 @@ class StrictProvider:
         for burst in self._faults.bursts:
             if burst.start_s <= since_start_s < burst.stop_s and self._draw(burst.share):
                 return burst.status
-        return self._lots.choice(self._faults.errors) if self._draw(self._faults.error_rate) else None
+        return self._rng.choice(self._faults.errors) if self._draw(self._faults.error_rate) else None
 
     def _draw(self, share: float) -> bool:
-        return share > 0 and self._lots.random() < share
+        return share > 0 and self._rng.random() < share
 
     def _asked(self, request: Request) -> int:
         if not self._quota.reserve_max_tokens:
@@ -143,7 +143,7 @@ class StrictProvider:
         self._peak_tokens = max(self._peak_tokens, tokens)
         if not isinstance(reply, Reply):
             return reply
-        return self._carried(self._reported(reply, request, window.headers(now)))
+        return self._apply_network_faults(self._reported(reply, request, window.headers(now)))
 
     def _reported(self, reply: Reply, request: Request, headers: Mapping[str, str]) -> Reply:
         usage, factor = reply.usage(request), self._faults.usage_factor
@@ -154,7 +154,7 @@ class StrictProvider:
             headers={**headers, **reply.headers},
         )
 
-    def _carried(self, reply: Reply) -> Outcome:
+    def _apply_network_faults(self, reply: Reply) -> Outcome:
         """The answer as the network lets it through."""
         faults = self._faults
         for name, rate, outcome in (

@@ -11,26 +11,28 @@ from collections.abc import Iterator
 from itertools import count
 from random import Random
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
+    FailedAttempt,
     MapEnded,
     MapOpened,
-    Path,
+    NodePath,
     Record,
     Role,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
-    Try,
 )
 
-HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=2'>\u2028\x00 &lt;b&gt;"
+XSS_PAYLOAD = (
+    "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=2'>\u2028\x00 &lt;b&gt;"
+)
 QUESTION = "Which of the parties changed their position between the first reading and the vote, and why?"
 BEGAN = 1_790_000_000.0
 BYTES_PER_NODE = 40_000
@@ -46,12 +48,12 @@ def example_run(
     nodes: int = 300, *, seed: int = 7, run_id: str = "example", ended: bool = True
 ) -> list[Record]:
     """About so many nodes; the same for the same seed."""
-    maker = _Maker(nodes, Random(seed), run_id)  # noqa: S311 - nothing here is secret
+    maker = SampleRunBuilder(nodes, Random(seed), run_id)  # noqa: S311 - nothing here is secret
     records = sorted(maker.run(), key=lambda record: record.at)
     return records if ended else records[: len(records) * 2 // 3]
 
 
-class _Maker:
+class SampleRunBuilder:
     def __init__(self, nodes: int, random: Random, run_id: str) -> None:
         self._nodes = nodes
         self._random = random
@@ -60,17 +62,19 @@ class _Maker:
         self._ids = count(1)
 
     def run(self) -> list[Record]:
-        whole = Input(
+        whole = InputSummary(
             "text", self._nodes * BYTES_PER_NODE, 1, 0, self._nodes * BYTES_PER_NODE, self._text(40)
         )
         settings = {"model": "big/model", "recursive_model": "small/model", "max_depth": 3}
-        self._add(RunOpened(BEGAN, self._run_id, QUESTION, settings, whole, "0.1.0", id=self._id()))
+        self._add(RunStarted(BEGAN, self._run_id, QUESTION, settings, whole, "0.1.0", id=self._id()))
         end = self._session((), QUESTION, whole, BEGAN + 0.1, self._nodes - 1)
-        answer = f"Three of them did. {self._text(60)} {HOSTILE}"
-        self._add(RunEnded(end + 0.1, "answered", answer=answer, turns=3, seconds=end - BEGAN, id=self._id()))
+        answer = f"Three of them did. {self._text(60)} {XSS_PAYLOAD}"
+        self._add(
+            RunFinished(end + 0.1, "answered", answer=answer, turns=3, seconds=end - BEGAN, id=self._id())
+        )
         return self._records
 
-    def _session(self, path: Path, query: str, given: Input, at: float, below: int) -> float:
+    def _session(self, path: NodePath, query: str, given: InputSummary, at: float, below: int) -> float:
         """A session with so many nodes below it; when it ends."""
         model = "small/model" if path else "big/model"
         attempt = 1
@@ -85,21 +89,21 @@ class _Maker:
         self._add(self._session_end(at, path, attempt, failed=failed))
         return at
 
-    def _lost(self, path: Path, query: str, given: Input, at: float, model: str) -> float:
+    def _lost(self, path: NodePath, query: str, given: InputSummary, at: float, model: str) -> float:
         self._add(SessionOpened(at, path, query, given, model, "actor-0", id=self._id()))
         at = self._turn(path, 1, at, given, 0)
         why = "the actor of the session died"
         self._add(SessionEnded(at + 1, path, "lost", why, error_kind="ClusterError", id=self._id()))
         return at + 1.5
 
-    def _session_end(self, at: float, path: Path, attempt: int, *, failed: bool) -> SessionEnded:
+    def _session_end(self, at: float, path: NodePath, attempt: int, *, failed: bool) -> SessionEnded:
         if failed:
             why = "the reply had no code three times"
             return SessionEnded(at, path, "error", why, None, 3, "SubCallError", attempt, id=self._id())
         return SessionEnded(at, path, "answered", "", self._text(30), 3, "", attempt, id=self._id())
 
     def _turn(  # noqa: PLR0913 - the facts of one turn
-        self, path: Path, turn: int, at: float, given: Input, below: int, *, last: bool = False
+        self, path: NodePath, turn: int, at: float, given: InputSummary, below: int, *, last: bool = False
     ) -> float:
         code = f"parts = split(context, {max(below, 1)})\nnotes = recursive_map('What is said?', parts)\nprint(len(notes))"
         at = self._call(path, turn, "turn", at, f"I look at it.\n```python\n{code}\n```", None)
@@ -115,7 +119,7 @@ class _Maker:
             started,
             at - started - 0.01 if below else 0.0,
             code,
-            f"{self._text(20)}\n{HOSTILE}",
+            f"{self._text(20)}\n{XSS_PAYLOAD}",
             5_000,
             error,
             final="the notes say so" if last else None,
@@ -126,7 +130,7 @@ class _Maker:
         self._add(done)
         return at + 0.01
 
-    def _map(self, path: Path, turn: int, at: float, given: Input, below: int) -> float:
+    def _map(self, path: NodePath, turn: int, at: float, given: InputSummary, below: int) -> float:
         shares = list(self._shares(len(path), below))
         sessions = sum(share > 1 for share in shares)
         query = self._text(10)
@@ -155,13 +159,24 @@ class _Maker:
             below -= share
 
     def _call(  # noqa: PLR0913, PLR0917 - the facts of one call
-        self, path: Path, number: int, role: Role, at: float, text: str, given: Input | None, query: str = ""
+        self,
+        path: NodePath,
+        number: int,
+        role: Role,
+        at: float,
+        text: str,
+        given: InputSummary | None,
+        query: str = "",
     ) -> float:
         queue = self._random.choice((0.0, 0.0, 0.05, 0.4))
         rate = self._random.choice((0.0, 0.0, 0.0, 0.8))
         sent = at + queue + rate
         model = "small/model" if path else "big/model"
-        tries = (Try(sent + 0.3, "rate_limited", f"429 {HOSTILE}"),) if self._random.random() < 0.06 else ()
+        tries = (
+            (FailedAttempt(sent + 0.3, "rate_limited", f"429 {XSS_PAYLOAD}"),)
+            if self._random.random() < 0.06
+            else ()
+        )
         end = sent + len(tries) + self._random.uniform(0.4, 2.5)
         failed = role == "leaf" and self._random.random() < 0.02
         usage = (
@@ -194,9 +209,9 @@ class _Maker:
         return f"r{next(self._ids)}"
 
 
-def _pieces(given: Input, pieces: int) -> Iterator[Input]:
+def _pieces(given: InputSummary, pieces: int) -> Iterator[InputSummary]:
     """Nine tenths of the input in equal pieces: the rest nobody reads."""
     first, last = given.start or 0, given.stop or 0
     size = max(1, (last - first) * 9 // 10 // pieces)
     for start in range(first, first + size * pieces, size):
-        yield Input("text", size, 1, start, start + size, "The council met on Monday.")
+        yield InputSummary("text", size, 1, start, start + size, "The council met on Monday.")

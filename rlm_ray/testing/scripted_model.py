@@ -49,7 +49,7 @@ class ScriptedModel(FunctionModel):
         self._rest = list(replies)
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """How many replies were not asked for."""
         return len(self._rest)
 

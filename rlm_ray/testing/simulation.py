@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.policy.rate_headers import RateFacts
-from rlm_ray.admission.protocol import Ask, Granted, Outcome, RunTerms, Settle
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
+from rlm_ray.admission.protocol import AttemptOutcome, Granted, PermitRequest, RunPolicy, Settle
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 
@@ -131,8 +131,8 @@ class Simulation:
 
     def __init__(self, provider: Provider, workload: Workload, rates: Rates, draw: random.Random) -> None:
         self.provider, self.workload, self.draw = provider, workload, draw
-        self.admission = Admission(jitter=draw.random)
-        self.admission.open_run(RunTerms("run", Limits(), rates), 0.0)
+        self.admission = AdmissionController(jitter=draw.random)
+        self.admission.open_run(RunPolicy("run", Limits(), rates), 0.0)
         self.record = Record()
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -143,9 +143,9 @@ class Simulation:
         for _ in range(self.workload.backlog):
             self._ask()
         while self.now < seconds:
-            for verdict in self.admission.poll(self.now):
+            for verdict in self.admission.decisions(self.now):
                 assert isinstance(verdict, Granted)
-                self._send(verdict.ticket)
+                self._send(verdict.request_id)
             wakeup = self.admission.next_wakeup(self.now)
             upcoming = self._events[0][0] if self._events else math.inf
             self.now = min(upcoming, math.inf if wakeup is None else max(wakeup, self.now + 0.001))
@@ -165,8 +165,10 @@ class Simulation:
         ticket = f"t{len(self._truth)}"
         self._truth[ticket] = usage
         estimate = int(usage.input_tokens * work.estimate)
-        ask = Ask("run", "key", "model", estimate, work.max_tokens, ticket=ticket, holder="holder")
-        self.admission.ask(ask, self.now)
+        ask = PermitRequest(
+            "run", "key", "model", estimate, work.max_tokens, request_id=ticket, client_id="holder"
+        )
+        self.admission.request(ask, self.now)
 
     def _send(self, ticket: str) -> None:
         self.record.sent.append(self.now)
@@ -180,7 +182,7 @@ class Simulation:
             self._later(self.workload.latency_s * self.draw.uniform(0.7, 1.3), lambda: self._leave(ticket))
         else:
             self.record.refused.append(self.now)
-            facts = None if wait_s == math.inf else RateFacts({}, None, wait_s)
+            facts = None if wait_s == math.inf else RateLimitHeaders({}, None, wait_s)
             self._later(self._way(), lambda: self._again(ticket, facts))
 
     def _leave(self, ticket: str) -> None:
@@ -188,9 +190,9 @@ class Simulation:
         self._later(self._way(), lambda: self._settle(ticket))
 
     def _settle(self, ticket: str) -> None:
-        self.admission.settle(Settle(ticket, Outcome.OK, self._truth[ticket]), self.now)
+        self.admission.release(Settle(ticket, AttemptOutcome.OK, self._truth[ticket]), self.now)
         self._ask()
 
-    def _again(self, ticket: str, facts: RateFacts | None) -> None:
-        self.admission.settle(Settle(ticket, Outcome.RATE_LIMITED, facts=facts), self.now)
+    def _again(self, ticket: str, facts: RateLimitHeaders | None) -> None:
+        self.admission.release(Settle(ticket, AttemptOutcome.RATE_LIMITED, rate_headers=facts), self.now)
         self._ask(self._truth[ticket])

@@ -12,24 +12,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from rlm_ray.core.context import Input
-from rlm_ray.events.metrics import cell_error, model_name, provider_name
+from rlm_ray.core.context import InputSummary
+from rlm_ray.events.metrics import cell_error_type, model_name, provider_name
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
+    FailedAttempt,
     MapEnded,
     MapOpened,
-    Path,
-    RunEnded,
-    RunOpened,
+    NodePath,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
-    Try,
 )
 from rlm_ray.tracing import conventions as names
 
-LONGEST = 4096
+MAX_ATTRIBUTE_BYTES = 4096
 """Bytes of one attribute: collectors drop requests that are too large."""
 _CUT = "…"
 _SHORTEST = 16
@@ -47,13 +47,13 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Describe:
+class SpanAttributes:
     """The attributes of the spans of one run."""
 
     run_id: str
     content: bool = False
 
-    def run(self, record: RunOpened | None) -> Attributes:
+    def run(self, record: RunStarted | None) -> Attributes:
         found: Attributes = {
             names.OPERATION: names.WORKFLOW,
             names.WORKFLOW_NAME: "rlm",
@@ -62,9 +62,9 @@ class Describe:
         if record is None:
             return found
         found |= _input(record.input) | {names.AGENT_VERSION: record.version, names.LIFE: record.life}
-        return bounded(found | self._said(names.INPUT_MESSAGES, "user", record.query))
+        return truncate_all(found | self._said(names.INPUT_MESSAGES, "user", record.query))
 
-    def run_end(self, record: RunEnded) -> Attributes:
+    def run_end(self, record: RunFinished) -> Attributes:
         found: Attributes = {names.STOP_REASON: record.stop_reason, names.TURNS: record.turns}
         sums = record.usage.get("total", {})
         for name in ("calls", "retries", "input_tokens", "output_tokens", "cached_tokens", "cost_usd"):
@@ -73,7 +73,7 @@ class Describe:
         for name in ("sessions", "cache_hits"):
             if name in record.usage:
                 found[f"{names.TOTAL}.{name}"] = record.usage[name]
-        return bounded(found | self._said(names.OUTPUT_MESSAGES, "assistant", record.answer))
+        return truncate_all(found | self._said(names.OUTPUT_MESSAGES, "assistant", record.answer))
 
     def session(self, record: SessionOpened, *, incomplete: bool = False) -> Attributes:
         found: Attributes = {
@@ -91,11 +91,11 @@ class Describe:
             }
         if incomplete:
             found[names.INCOMPLETE] = True
-        return bounded(found | self._said(names.INPUT_MESSAGES, "user", record.query))
+        return truncate_all(found | self._said(names.INPUT_MESSAGES, "user", record.query))
 
     def session_end(self, record: SessionEnded) -> Attributes:
         found: Attributes = {names.STOP_REASON: record.stop_reason, names.TURNS: record.turns}
-        return bounded(found | self._said(names.OUTPUT_MESSAGES, "assistant", record.answer))
+        return truncate_all(found | self._said(names.OUTPUT_MESSAGES, "assistant", record.answer))
 
     def call(self, record: CallEnded) -> Attributes:
         usage = record.usage
@@ -112,26 +112,26 @@ class Describe:
             names.CACHED_TOKENS: usage.cached_tokens,
             names.REASONING_TOKENS: usage.reasoning_tokens,
             names.TOOL_CALL: record.tool_call,
-            names.FINISH_REASONS: (cut(record.finish_reason, 100),) if record.finish_reason else (),
+            names.FINISH_REASONS: (truncate_utf8(record.finish_reason, 100),) if record.finish_reason else (),
         }
         found |= {name: value for name, value in optional.items() if value}
         if record.cost_usd is not None:
             found[names.COST] = record.cost_usd
         found |= _input(record.input) if record.input is not None else {}
         asked = record.query or record.status
-        finish = cut(record.finish_reason, 100)
+        finish = truncate_utf8(record.finish_reason, 100)
         found |= self._said(names.INPUT_MESSAGES, "user", asked)
-        return bounded(
+        return truncate_all(
             found | self._said(names.OUTPUT_MESSAGES, "assistant", record.text, finish_reason=finish)
         )
 
     def sent(self, record: CallSent) -> Attributes:
         """Of a call that never ended."""
-        return bounded(self._asked(record.model, "", record.path, record.role, record.call))
+        return truncate_all(self._asked(record.model, "", record.path, record.role, record.call))
 
-    def attempt(self, record: Try) -> Attributes:
+    def attempt(self, record: FailedAttempt) -> Attributes:
         found: Attributes = {names.ERROR_TYPE: record.kind}
-        return bounded(found | ({"error.message": record.why} if self.content else {}))
+        return truncate_all(found | ({"error.message": record.why} if self.content else {}))
 
     def cell(self, record: CellEnded) -> Attributes:
         found: Attributes = {
@@ -149,7 +149,7 @@ class Describe:
         if self.content:
             found[names.TOOL_ARGUMENTS] = _json(lambda text: {"code": text}, record.code)
             found[names.TOOL_RESULT] = record.output
-        return bounded(found)
+        return truncate_all(found)
 
     def map(self, record: MapOpened) -> Attributes:
         found: Attributes = {
@@ -164,16 +164,16 @@ class Describe:
             found[f"{names.MAP}.query"] = (
                 record.query
             )  # as messages, viewers would take the map for a model call
-        return bounded(found)
+        return truncate_all(found)
 
-    def failure(self, record: CallEnded | SessionEnded | CellEnded | RunEnded) -> Failure | None:
+    def failure(self, record: CallEnded | SessionEnded | CellEnded | RunFinished) -> Failure | None:
         """None where it did not fail."""
         match record:
             case CellEnded():
                 if record.killed is None and record.error is None:
                     return None
                 why = record.killed or record.error or ""
-                return Failure(cell_error(record), why if self.content else "")
+                return Failure(cell_error_type(record), why if self.content else "")
             case _:
                 return (
                     Failure(record.error_kind, record.why if self.content else "")
@@ -181,7 +181,7 @@ class Describe:
                     else None
                 )
 
-    def _asked(self, model: str, provider: str, path: Path, role: str, call: int) -> Attributes:
+    def _asked(self, model: str, provider: str, path: NodePath, role: str, call: int) -> Attributes:
         found: Attributes = {
             names.OPERATION: names.CHAT,
             names.CONVERSATION_ID: self.run_id,
@@ -203,7 +203,7 @@ class Describe:
 
 
 @dataclass(slots=True)
-class Sums:
+class CallTotals:
     """Counts over calls that may have no span of their own."""
 
     calls: int = 0
@@ -236,7 +236,7 @@ class Sums:
         return found
 
 
-def map_end(record: MapEnded | None, sums: Sums, kept: int) -> Attributes:
+def map_end_attributes(record: MapEnded | None, sums: CallTotals, kept: int) -> Attributes:
     """The counts of a map that is over; `kept` of its calls have spans of their own."""
     found = sums.attributes(names.MAP) | {f"{names.MAP}.kept": kept}
     if record is not None:
@@ -244,12 +244,12 @@ def map_end(record: MapEnded | None, sums: Sums, kept: int) -> Attributes:
     return found
 
 
-def bounded(found: Mapping[str, Any]) -> Attributes:
+def truncate_all(found: Mapping[str, Any]) -> Attributes:
     """The attributes with every text cut to `LONGEST` bytes."""
-    return {name: cut(value) if isinstance(value, str) else value for name, value in found.items()}
+    return {name: truncate_utf8(value) if isinstance(value, str) else value for name, value in found.items()}
 
 
-def cut(text: str, most: int = LONGEST) -> str:
+def truncate_utf8(text: str, most: int = MAX_ATTRIBUTE_BYTES) -> str:
     """The text in at most so many bytes of UTF-8; half characters, which no exporter can send, are replaced."""
     if len(text) <= most and text.isascii():
         return text
@@ -261,14 +261,14 @@ def cut(text: str, most: int = LONGEST) -> str:
 
 def _json(shape: Any, text: str) -> str:
     """The JSON of `shape(text)`, with the text cut so that the JSON is whole and not too long."""
-    most = LONGEST
+    most = MAX_ATTRIBUTE_BYTES
     while True:
-        written = json.dumps(shape(cut(text, most)), ensure_ascii=False)
+        written = json.dumps(shape(truncate_utf8(text, most)), ensure_ascii=False)
         size = len(written.encode())
-        if size <= LONGEST or most <= _SHORTEST:
+        if size <= MAX_ATTRIBUTE_BYTES or most <= _SHORTEST:
             return written
         most = max(
-            _SHORTEST, min(most - 1, most * LONGEST // size)
+            _SHORTEST, min(most - 1, most * MAX_ATTRIBUTE_BYTES // size)
         )  # escapes make some texts longer than others
 
 
@@ -277,7 +277,7 @@ def _place(path: Iterable[int]) -> Attributes:
     return {names.PATH: "/".join(map(str, ordinals)), names.DEPTH: len(ordinals)}
 
 
-def _input(given: Input) -> Attributes:
+def _input(given: InputSummary) -> Attributes:
     return {names.CONTEXT_CHARS: given.chars, names.CONTEXT_KIND: given.kind}
 
 

@@ -19,7 +19,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-REST_S = 30.0
+COOLDOWN_S = 30.0
 PROBE_S = 1.0
 _LOUD = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
@@ -31,7 +31,7 @@ _ours = threading.local()
 _Result = TypeVar("_Result")
 
 
-class _Hush(logging.Filter):
+class _SuppressExporterLogs(logging.Filter):
     """Keeps what is logged while a batch of ours is sent; others' exporters speak as before."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -41,7 +41,7 @@ class _Hush(logging.Filter):
         return False
 
 
-_HUSH = _Hush()
+_HUSH = _SuppressExporterLogs()
 
 
 class Breaker:
@@ -58,11 +58,11 @@ class Breaker:
         for name in _LOUD:
             logging.getLogger(name).addFilter(_HUSH)  # the same one again changes nothing
 
-    def send(self, work: Callable[[], _Result], good: _Result, bad: _Result) -> _Result:
+    def call(self, work: Callable[[], _Result], good: _Result, bad: _Result) -> _Result:
         """Do the work unless the collector has a rest; `bad` without trying then."""
         if self._clock() < self._rest_until:
             return bad
-        if not self._trusted and not listens(self._endpoint):
+        if not self._trusted and not port_is_open(self._endpoint):
             return self._failed(bad, "nobody listens there")
         _ours.sending = True
         try:
@@ -78,14 +78,14 @@ class Breaker:
 
     def _failed(self, bad: _Result, why: str) -> _Result:
         self._trusted = False
-        self._rest_until = self._clock() + REST_S
+        self._rest_until = self._clock() + COOLDOWN_S
         if not self._warned:
             self._warned = True
             _log.warning("%s cannot be sent to %s: %s; runs go on without", self._what, self._endpoint, why)
         return bad
 
 
-def listens(endpoint: str) -> bool:
+def port_is_open(endpoint: str) -> bool:
     """False where a connection is refused; True where that cannot be told, as behind a proxy."""
     parts = urlsplit(endpoint)
     if parts.hostname is None or requests.utils.get_environ_proxies(endpoint):
@@ -100,7 +100,7 @@ def listens(endpoint: str) -> bool:
     return True
 
 
-class QuietSpans(SpanExporter):
+class CircuitBreakerSpanExporter(SpanExporter):
     """Spans through a breaker."""
 
     def __init__(self, inner: SpanExporter, endpoint: str) -> None:
@@ -109,7 +109,7 @@ class QuietSpans(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         good, bad = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
-        return self._breaker.send(lambda: self._inner.export(spans), good, bad)
+        return self._breaker.call(lambda: self._inner.export(spans), good, bad)
 
     def shutdown(self) -> None:
         self._inner.shutdown()
@@ -118,7 +118,7 @@ class QuietSpans(SpanExporter):
         return self._inner.force_flush(timeout_millis)
 
 
-class QuietMetrics(MetricExporter):
+class CircuitBreakerMetricExporter(MetricExporter):
     """Metrics through a breaker."""
 
     def __init__(self, inner: MetricExporter, endpoint: str) -> None:
@@ -133,7 +133,7 @@ class QuietMetrics(MetricExporter):
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> MetricExportResult:
         good, bad = MetricExportResult.SUCCESS, MetricExportResult.FAILURE
-        return self._breaker.send(
+        return self._breaker.call(
             lambda: self._inner.export(metrics_data, timeout_millis, **kwargs), good, bad
         )
 

@@ -26,7 +26,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider as OwnTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from rlm_ray.tracing.circuit_breaker import QuietMetrics, QuietSpans
+from rlm_ray.tracing.circuit_breaker import CircuitBreakerMetricExporter, CircuitBreakerSpanExporter
 
 SERVICE = "rlm_ray"
 QUEUE = 65_536
@@ -91,7 +91,7 @@ def _tracer_provider(variables: _Variables) -> OwnTracerProvider:
     environment = dict(variables)
     endpoint = endpoint_of("TRACES", environment)
     assert endpoint is not None
-    exporter = QuietSpans(OTLPSpanExporter(endpoint=endpoint), endpoint)
+    exporter = CircuitBreakerSpanExporter(OTLPSpanExporter(endpoint=endpoint), endpoint)
     chosen: dict[str, Any] = {
         "max_queue_size": None if "OTEL_BSP_MAX_QUEUE_SIZE" in environment else QUEUE,
         "max_export_batch_size": None if "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" in environment else BATCH,
@@ -107,7 +107,9 @@ def _meter_provider(variables: _Variables) -> OwnMeterProvider:
     environment = dict(variables)
     endpoint = endpoint_of("METRICS", environment)
     assert endpoint is not None
-    reader = PeriodicExportingMetricReader(QuietMetrics(OTLPMetricExporter(endpoint=endpoint), endpoint))
+    reader = PeriodicExportingMetricReader(
+        CircuitBreakerMetricExporter(OTLPMetricExporter(endpoint=endpoint), endpoint)
+    )
     return OwnMeterProvider([reader], resource=resource(environment), shutdown_on_exit=False)
 
 
@@ -121,11 +123,11 @@ def resource(environment: Mapping[str, str]) -> Resource:
 
 _log = logging.getLogger(__name__)
 
-_all: dict[Any, _Sending] = {}
+_all: dict[Any, BackgroundFlusher] = {}
 _last_deadline = 0.0
 
 
-class _Sending:
+class BackgroundFlusher:
     """Flushes one provider in a thread of its own, which ends with the work; asked meanwhile, once more."""
 
     def __init__(self, provider: Any) -> None:
@@ -165,17 +167,17 @@ class _Sending:
                 self._changed.notify_all()
 
 
-def flush_behind(flush_s: float, *providers: Any) -> None:
+def flush_async(flush_s: float, *providers: Any) -> None:
     """Have providers send what they hold, without waiting; the end of the process waits until `flush_s` from now."""
     global _last_deadline  # noqa: PLW0603 - the process has one end
     _last_deadline = max(_last_deadline, time.monotonic() + flush_s)
     for provider in providers:
-        _all.setdefault(provider, _Sending(provider)).ask()
+        _all.setdefault(provider, BackgroundFlusher(provider)).ask()
 
 
 def flush(flush_s: float, *providers: Any) -> bool:
     """Have providers send what they hold (none named: wait for all asked before); False when not done in time."""
-    flush_behind(0.0, *providers)
+    flush_async(0.0, *providers)
     deadline = time.monotonic() + flush_s
     waited = [_all[provider] for provider in providers] or list(_all.values())
     in_time = all(sending.wait(deadline) for sending in waited)

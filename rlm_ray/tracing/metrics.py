@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
 
-from rlm_ray.events.metrics import INSTRUMENTS, Instrument, Measurement, Measures
+from rlm_ray.events.metrics import INSTRUMENTS, Instrument, Measurement, MetricsReducer
 from rlm_ray.events.records import Record
 from rlm_ray.tracing import conventions as names
 
@@ -19,7 +19,7 @@ class Metrics:
 
     def __init__(self, provider: MeterProvider) -> None:
         self._counts = _counts_of(provider)
-        self._measures = Measures()
+        self._measures = MetricsReducer()
         self._ids: set[str] = set()
 
     def add(self, record: Record) -> None:

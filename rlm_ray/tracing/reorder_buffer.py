@@ -16,19 +16,19 @@ from rlm_ray.events.records import (
     MapEnded,
     MapOpened,
     Record,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
 
-HOLD_S = 5.0
+REORDER_WINDOW_S = 5.0
 
 _RANK = {
     kind: place
     for place, kind in enumerate(
         (
-            RunOpened,
+            RunStarted,
             SessionOpened,
             MapOpened,
             CallSent,
@@ -36,17 +36,17 @@ _RANK = {
             CellEnded,
             MapEnded,
             SessionEnded,
-            RunEnded,
+            RunFinished,
         )
     )
 }
 """Beginnings before ends where the times are the same."""
 
 
-class Order:
+class ReorderBuffer:
     """Holds records back for a little, and gives them out in order."""
 
-    def __init__(self, hold_s: float = HOLD_S) -> None:
+    def __init__(self, hold_s: float = REORDER_WINDOW_S) -> None:
         self._hold_s = hold_s
         self._heap: list[tuple[tuple[object, ...], Record]] = []
         self._latest = 0.0
@@ -62,7 +62,7 @@ class Order:
         while self._heap and self._heap[0][1].at <= self._latest - self._hold_s:
             yield heapq.heappop(self._heap)[1]
 
-    def rest(self) -> Iterator[Record]:
+    def flush(self) -> Iterator[Record]:
         """All that is still held."""
         while self._heap:
             yield heapq.heappop(self._heap)[1]

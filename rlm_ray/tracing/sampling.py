@@ -17,17 +17,17 @@ _Key: TypeAlias = "tuple[int, int, float]"
 """A leaf that was sent again after its actor died has two ends."""
 
 
-class LeafSample:
+class CallSampler:
     """The leaves worth a span, of `count` with ordinals from `first`."""
 
     def __init__(self, first: int, count: int, bound: int) -> None:
         self._first = first
         self._bound = bound
         self._stride = max(1, math.ceil(count / bound)) if bound else 0
-        self._errors = _Top(bound)
-        self._slowest = _Top(bound // 4)
-        self._costliest = _Top(bound // 4)
-        self._even = _Top(bound)
+        self._errors = TopK(bound)
+        self._slowest = TopK(bound // 4)
+        self._costliest = TopK(bound // 4)
+        self._even = TopK(bound)
 
     def add(self, call: CallEnded) -> None:
         ordinal = call.path[-1]
@@ -39,7 +39,7 @@ class LeafSample:
         if self._stride and (ordinal - self._first) % self._stride == 0:
             self._even.add((-ordinal,), call)
 
-    def chosen(self) -> list[CallEnded]:
+    def selected(self) -> list[CallEnded]:
         """By ordinal."""
         kept: dict[_Key, CallEnded] = {}
         for group in (self._errors, self._slowest, self._costliest):
@@ -55,7 +55,7 @@ class LeafSample:
             kept.setdefault(_key(call), call)
 
 
-class _Top:
+class TopK:
     """The few with the largest keys."""
 
     def __init__(self, most: int) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from rlm_ray.config import Tracing
 from rlm_ray.events.records import Record
 from rlm_ray.tracing import conventions
-from rlm_ray.tracing.exporters import flush_behind, meter_provider_from_environment, provider_from_environment
+from rlm_ray.tracing.exporters import flush_async, meter_provider_from_environment, provider_from_environment
 from rlm_ray.tracing.metrics import Metrics
 from rlm_ray.tracing.spans import parent_context, traceparent_of
 from rlm_ray.tracing.tracer import Tracer
 
 
-class TracedRun:
+class RunTelemetry:
     """Makes spans and metrics of the records it is told, where they are wanted."""
 
     def __init__(
@@ -46,10 +46,10 @@ class TracedRun:
         """No more records come. What is left is sent behind the run."""
         if self._tracer is not None:
             self._tracer.finish()
-        flush_behind(self._options.flush_s, *self._to_flush)
+        flush_async(self._options.flush_s, *self._to_flush)
 
 
-def traced_run(run_id: str, options: Tracing, traceparent: str = "") -> TracedRun | None:
+def start_run_telemetry(run_id: str, options: Tracing, traceparent: str = "") -> RunTelemetry | None:
     """None where nobody asks for spans or metrics."""
     spans, meters = provider_from_environment(), meter_provider_from_environment()
     if spans is None and meters is None:
@@ -66,4 +66,4 @@ def traced_run(run_id: str, options: Tracing, traceparent: str = "") -> TracedRu
             capture_content=conventions.asks_for_content(os.environ.get(conventions.CAPTURE_VARIABLE)),
         )
     metrics = Metrics(meters[0]) if meters is not None else None
-    return TracedRun(tracer, metrics, ours, options, traceparent_of(parent))
+    return RunTelemetry(tracer, metrics, ours, options, traceparent_of(parent))

@@ -10,50 +10,50 @@ from dataclasses import dataclass, field
 
 from opentelemetry.context import Context
 
-from rlm_ray.events.records import CallEnded, CallSent, MapEnded, MapOpened, Path, SessionEnded
+from rlm_ray.events.records import CallEnded, CallSent, MapEnded, MapOpened, NodePath, SessionEnded
 from rlm_ray.tracing import conventions as names
-from rlm_ray.tracing.attributes import Attributes, Failure, Sums, map_end
-from rlm_ray.tracing.sampling import LeafSample
-from rlm_ray.tracing.spans import Open, Spans
+from rlm_ray.tracing.attributes import Attributes, CallTotals, Failure, map_end_attributes
+from rlm_ray.tracing.sampling import CallSampler
+from rlm_ray.tracing.spans import ActiveSpan, Spans
 
 
 @dataclass(eq=False, slots=True)
 class Attempt:
     """A session in one actor."""
 
-    path: Path
+    path: NodePath
     number: int
-    span: Open
-    part: Part
+    span: ActiveSpan
+    part: TraceShard
     parent: Attempt | None
     end: SessionEnded | None = None
     maps: list[MapSpan] = field(default_factory=list)
-    sent: dict[tuple[Path, int], CallSent] = field(default_factory=dict)
+    pending_calls: dict[tuple[NodePath, int], CallSent] = field(default_factory=dict)
     """Calls of itself and its leaves that have no end yet."""
-    held: list[CallEnded | MapEnded] = field(default_factory=list)
+    deferred: list[CallEnded | MapEnded] = field(default_factory=list)
     """What waits for its map to be heard of."""
 
     def map_of(self, ordinal: int) -> MapSpan | None:
         return next((found for found in reversed(self.maps) if found.covers(ordinal)), None)
 
     @property
-    def fate(self) -> tuple[float | None, str]:
+    def final_state(self) -> tuple[float | None, str]:
         """When it ended, or what it ran below did, and what became of all that was open then."""
         if self.end is not None:
             return self.span.ended, names.LOST if self.end.error_kind else names.NOT_FINISHED
-        return (None, names.NOT_FINISHED) if self.parent is None else self.parent.fate
+        return (None, names.NOT_FINISHED) if self.parent is None else self.parent.final_state
 
 
 class Attempts:
     """All of a run, those of one session by the time they began."""
 
     def __init__(self) -> None:
-        self._of: dict[Path, list[Attempt]] = {}
+        self._of: dict[NodePath, list[Attempt]] = {}
 
     def __iter__(self) -> Iterator[Attempt]:
         return (attempt for attempts in self._of.values() for attempt in attempts)
 
-    def of(self, path: Path) -> Sequence[Attempt]:
+    def for_path(self, path: NodePath) -> Sequence[Attempt]:
         return self._of.get(path, ())
 
     def add(self, attempt: Attempt) -> None:
@@ -61,65 +61,65 @@ class Attempts:
         attempts.append(attempt)
         attempts.sort(key=lambda attempt: attempt.span.started)
 
-    def at(self, path: Path, moment: float) -> Attempt | None:
+    def active_at(self, path: NodePath, moment: float) -> Attempt | None:
         """The one of a session that was under way then."""
-        known = self.of(path)
+        known = self.for_path(path)
         return next(
             (attempt for attempt in reversed(known) if attempt.span.started <= moment),
             known[0] if known else None,
         )
 
-    def above(self, path: Path, moment: float) -> Attempt | None:
+    def nearest_ancestor(self, path: NodePath, moment: float) -> Attempt | None:
         """The one of the nearest session above that is known."""
         while path:
             path = path[:-1]
-            if (found := self.at(path, moment)) is not None:
+            if (found := self.active_at(path, moment)) is not None:
                 return found
         return None
 
-    def unended(self, path: Path, number: int) -> Attempt | None:
+    def open_attempts(self, path: NodePath, number: int) -> Attempt | None:
         return next(
             (
                 found
-                for found in reversed(self.of(path))
+                for found in reversed(self.for_path(path))
                 if found.number == number and found.span.ended is None
             ),
             None,
         )
 
 
-class Part:
+class TraceShard:
     """One trace of a run: the main one, or a linked one with sessions that found no room before."""
 
-    def __init__(self, number: int, root: Open, summary: Open | None = None) -> None:
+    def __init__(self, number: int, root: ActiveSpan, summary: ActiveSpan | None = None) -> None:
         self.number = number
         """0 for the main trace."""
         self.root = root
-        self.summary = summary
+        self.link_span = summary
         """Stands for it in the main trace."""
         self.sessions = 0
-        self.sums = Sums()
+        self.sums = CallTotals()
 
     def end(self, at: float) -> None:
         """Of a linked one."""
         counts = self.sums.attributes(names.TOTAL) | {f"{names.TOTAL}.sessions": self.sessions}
         self.root.end(at, counts)
-        if self.summary is not None:
-            self.summary.end(at, counts)
+        if self.link_span is not None:
+            self.link_span.end(at, counts)
 
 
-class Parts:
+class TraceShards:
     """The traces of a run, each with at most `limit` sessions."""
 
-    def __init__(self, spans: Spans, run_id: str, main: Open, limit: int) -> None:
+    def __init__(self, spans: Spans, run_id: str, main: ActiveSpan, limit: int) -> None:
         self._spans = spans
         self._run_id = run_id
         self._limit = limit
-        self.main = Part(0, main)
-        self._filling = self.main
-        self._linked: list[Part] = []
+        self.primary = TraceShard(0, main)
+        self._filling = self.primary
+        self._linked: list[TraceShard] = []
 
-    def place(self, parent: Part, at: float) -> Part:
+    def assign(self, parent: TraceShard, at: float) -> TraceShard:
         """Where a new session goes: to its parent's trace while that has room, else to the one that is being filled."""
         part = parent if parent.sessions < self._limit else self._filling
         if part.sessions >= self._limit:
@@ -131,20 +131,20 @@ class Parts:
         for part in self._linked:
             part.end(at)
 
-    def _open(self, at: float) -> Part:
+    def _open(self, at: float) -> TraceShard:
         number = len(self._linked) + 1
         said: Attributes = {names.CONVERSATION_ID: self._run_id, names.PART: number}
         title = f"part {number}"
-        main = self.main.root
+        main = self.primary.root
         root = self._spans.start(
             f"{names.WORKFLOW} rlm {title}",
             at,
             said | {names.OPERATION: names.WORKFLOW, names.WORKFLOW_NAME: "rlm"},
             Context(),
-            links=[main.identity],
+            links=[main.span_context],
         )
-        summary = self._spans.start(title, at, said, main.context, links=[root.identity])
-        part = Part(number, root, summary)
+        summary = self._spans.start(title, at, said, main.context, links=[root.span_context])
+        part = TraceShard(number, root, summary)
         self._linked.append(part)
         return part
 
@@ -152,16 +152,16 @@ class Parts:
 class MapSpan:
     """A map that goes on; counts its plain calls and chooses those that get spans."""
 
-    def __init__(self, record: MapOpened, span: Open, bound: int) -> None:
+    def __init__(self, record: MapOpened, span: ActiveSpan, bound: int) -> None:
         self.record = record
         self.span = span
         self.end: MapEnded | None = None
-        self.sums = Sums()
+        self.sums = CallTotals()
         self._leaves = record.count - record.sessions
         self._bound = bound
         self._heard = 0
         self._kept = 0
-        self._sample = LeafSample(record.first, record.count, bound) if self._leaves > bound else None
+        self._sample = CallSampler(record.first, record.count, bound) if self._leaves > bound else None
 
     def covers(self, ordinal: int) -> bool:
         return self.record.first <= ordinal < self.record.first + self.record.count
@@ -182,8 +182,10 @@ class MapSpan:
 
     def close(self, at: float, failure: Failure | None = None) -> list[CallEnded]:
         """End its span; the leaves that shall have spans."""
-        chosen = self._sample.chosen() if self._sample is not None else []
+        chosen = self._sample.selected() if self._sample is not None else []
         kept = len(chosen) if self._sample is not None else min(self._kept, self._bound)
         self._sample = None
-        self.span.end(at if self.end is None else self.end.at, map_end(self.end, self.sums, kept), failure)
+        self.span.end(
+            at if self.end is None else self.end.at, map_end_attributes(self.end, self.sums, kept), failure
+        )
         return chosen

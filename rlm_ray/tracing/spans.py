@@ -23,12 +23,12 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rlm_ray.tracing import conventions as names
-from rlm_ray.tracing.attributes import Attributes, Failure, bounded, cut
+from rlm_ray.tracing.attributes import Attributes, Failure, truncate_all, truncate_utf8
 
 LONGEST_NAME = 256
 
 
-class Open:
+class ActiveSpan:
     """A span that was started; once ended only its place in the tree is kept."""
 
     __slots__ = ("_span", "context", "ended", "started")
@@ -42,7 +42,7 @@ class Open:
         """Unix time; None while it goes on."""
 
     @property
-    def identity(self) -> SpanContext:
+    def span_context(self) -> SpanContext:
         return self._span.get_span_context()
 
     def set(self, attributes: Attributes) -> None:
@@ -58,12 +58,12 @@ class Open:
         if attributes:
             self._span.set_attributes(attributes)
         if failure is not None:
-            self._span.set_attributes(bounded({names.ERROR_TYPE: failure.kind}))
+            self._span.set_attributes(truncate_all({names.ERROR_TYPE: failure.kind}))
             said = f"{failure.kind}: {failure.why}" if failure.why else failure.kind
-            self._span.set_status(Status(StatusCode.ERROR, cut(said)))
+            self._span.set_status(Status(StatusCode.ERROR, truncate_utf8(said)))
         self.ended = max(at, self.started)
         self._span.end(nanoseconds(self.ended))
-        self._span = NonRecordingSpan(self.identity)  # the other one would keep all it said in memory
+        self._span = NonRecordingSpan(self.span_context)  # the other one would keep all it said in memory
         self.context = set_span_in_context(self._span, Context())
 
 
@@ -82,16 +82,16 @@ class Spans:
         *,
         kind: SpanKind = SpanKind.INTERNAL,
         links: Sequence[SpanContext] = (),
-    ) -> Open:
+    ) -> ActiveSpan:
         span = self._tracer.start_span(
-            cut(name, LONGEST_NAME),
+            truncate_utf8(name, LONGEST_NAME),
             context=parent,
             kind=kind,
             attributes=attributes,
             links=[Link(to) for to in links],
             start_time=nanoseconds(at),
         )
-        return Open(span, at)
+        return ActiveSpan(span, at)
 
 
 def nanoseconds(at: float) -> int:
@@ -116,7 +116,7 @@ def parent_context(traceparent: str | None = None, environment: Mapping[str, str
     return get_current()
 
 
-def span_named(traceparent: str) -> SpanContext | None:
+def parse_traceparent(traceparent: str) -> SpanContext | None:
     """The span a W3C `traceparent` names; None where it is not valid."""
     context = TraceContextTextMapPropagator().extract({"traceparent": traceparent.strip()}, context=Context())
     found = get_current_span(context).get_span_context()

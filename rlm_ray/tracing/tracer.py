@@ -23,7 +23,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, TracerProvider, format_trace_id
 
 from rlm_ray.config import Tracing
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.events.metrics import model_name
 from rlm_ray.events.records import (
     CallEnded,
@@ -31,18 +31,18 @@ from rlm_ray.events.records import (
     CellEnded,
     MapEnded,
     MapOpened,
-    Path,
+    NodePath,
     Record,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
 from rlm_ray.tracing import conventions as names
-from rlm_ray.tracing.attributes import Describe, Failure
-from rlm_ray.tracing.reorder_buffer import Order
-from rlm_ray.tracing.span_state import Attempt, Attempts, MapSpan, Parts
-from rlm_ray.tracing.spans import Open, Spans, span_named
+from rlm_ray.tracing.attributes import Failure, SpanAttributes
+from rlm_ray.tracing.reorder_buffer import ReorderBuffer
+from rlm_ray.tracing.span_state import Attempt, Attempts, MapSpan, TraceShards
+from rlm_ray.tracing.spans import ActiveSpan, Spans, parse_traceparent
 
 
 class Tracer:
@@ -59,22 +59,22 @@ class Tracer:
     ) -> None:
         self._options = options or Tracing()
         self._parent = parent or Context()
-        self._describe = Describe(run_id, capture_content)
+        self._describe = SpanAttributes(run_id, capture_content)
         self._spans = Spans(provider)
-        self._order = Order()
+        self._order = ReorderBuffer()
         self._ids: set[str] = set()
-        self._run: Open | None = None
-        self._parts: Parts | None = None
-        self._ended: RunEnded | None = None
+        self._run: ActiveSpan | None = None
+        self._parts: TraceShards | None = None
+        self._ended: RunFinished | None = None
         self._last = 0.0
         self._attempts = Attempts()
-        self._waiting: dict[Path, list[Record]] = {}
+        self._waiting: dict[NodePath, list[Record]] = {}
         """Records of sessions that nobody has heard of yet, by the session's path."""
 
     @property
     def trace_id(self) -> str:
         """In hexadecimal; empty until the first record."""
-        return "" if self._run is None else format_trace_id(self._run.identity.trace_id)
+        return "" if self._run is None else format_trace_id(self._run.span_context.trace_id)
 
     def add(self, record: Record) -> None:
         """Take a record in; spans that need not wait for others are made."""
@@ -82,23 +82,23 @@ class Tracer:
             if record.id in self._ids:
                 return
             self._ids.add(record.id)
-        if isinstance(record, RunOpened) and self._run is None:
+        if isinstance(record, RunStarted) and self._run is None:
             self._open_run(record.at, record)  # at once: the trace has its name
             return
         for ready in self._order.add(record):
-            self._take(ready)
+            self._handle(ready)
 
-    def finish(self, record: RunEnded | None = None) -> None:
+    def finish(self, record: RunFinished | None = None) -> None:
         """No more records come: all that is open ends."""
         if record is not None:
             self.add(record)
-        for ready in self._order.rest():
-            self._take(ready)
+        for ready in self._order.flush():
+            self._handle(ready)
         if self._run is None:
             return
-        self._place_waiting()
+        self._attach_orphans()
         at = self._last if self._ended is None else self._ended.at
-        self._settle(at)
+        self._close_open_spans(at)
         assert self._parts is not None
         self._parts.end(at)
         if self._ended is None:
@@ -106,21 +106,21 @@ class Tracer:
         else:
             self._run.end(at, self._describe.run_end(self._ended), self._describe.failure(self._ended))
 
-    def _open_run(self, at: float, record: RunOpened | None) -> None:
-        caller = span_named(record.traceparent) if record is not None and not self._parent else None
+    def _open_run(self, at: float, record: RunStarted | None) -> None:
+        caller = parse_traceparent(record.traceparent) if record is not None and not self._parent else None
         said, links = self._describe.run(record), [] if caller is None else [caller]
         self._run = self._spans.start(f"{names.WORKFLOW} rlm", at, said, self._parent, links=links)
         limit = self._options.sessions_per_trace
-        self._parts = Parts(self._spans, self._describe.run_id, self._run, limit)
+        self._parts = TraceShards(self._spans, self._describe.run_id, self._run, limit)
         self._last = max(self._last, at)
 
-    def _take(self, record: Record) -> None:
+    def _handle(self, record: Record) -> None:
         if self._run is None:
-            self._open_run(record.at, record if isinstance(record, RunOpened) else None)
+            self._open_run(record.at, record if isinstance(record, RunStarted) else None)
         match record:
-            case RunOpened():
+            case RunStarted():
                 self._resume(record)
-            case RunEnded():
+            case RunFinished():
                 self._ended = record
             case SessionOpened(path=()):
                 self._open_session(record, None)
@@ -128,22 +128,22 @@ class Tracer:
                 self._end_session(record)
             case _:
                 owner = _owner(record)
-                attempt = self._attempts.at(owner, _beginning(record))
+                attempt = self._attempts.active_at(owner, _beginning(record))
                 if attempt is None:
                     self._waiting.setdefault(owner, []).append(record)
                 else:
-                    self._take_below(attempt, record)
+                    self._handle_child(attempt, record)
         self._last = max(self._last, record.at)
 
-    def _take_below(self, attempt: Attempt, record: Record) -> None:
+    def _handle_child(self, attempt: Attempt, record: Record) -> None:
         match record:
             case SessionOpened():
                 self._open_session(record, attempt)
             case CallSent():
-                before = attempt.sent.get((record.path, record.call))
-                attempt.sent[record.path, record.call] = record
+                before = attempt.pending_calls.get((record.path, record.call))
+                attempt.pending_calls[record.path, record.call] = record
                 if before is not None:
-                    self._lose_call(attempt, before, record.at, names.LOST)
+                    self._end_lost_call(attempt, before, record.at, names.LOST)
             case CallEnded():
                 self._forget_sent(record)
                 self._call(attempt, record)
@@ -156,10 +156,10 @@ class Tracer:
             case _:
                 raise AssertionError(record)
 
-    def _resume(self, record: RunOpened) -> None:
+    def _resume(self, record: RunStarted) -> None:
         """The run was taken up again: what the life before left open is over."""
         assert self._run is not None
-        self._settle(self._last)
+        self._close_open_spans(self._last)
         self._ended = None
         self._run.event(names.RESUMED, record.at, {names.LIFE: record.life})
 
@@ -168,21 +168,21 @@ class Tracer:
     ) -> None:
         assert self._run is not None
         assert self._parts is not None
-        above, before = self._run, self._parts.main
+        above, before = self._run, self._parts.primary
         if parent is not None:
             around = parent.map_of(record.path[-1]) if record.path[:-1] == parent.path else None
             above, before = (around or parent).span, parent.part
-        part = self._parts.place(before, record.at)
+        part = self._parts.assign(before, record.at)
         apart = part is not before
-        context, links = (part.root.context, [above.identity]) if apart else (above.context, [])
+        context, links = (part.root.context, [above.span_context]) if apart else (above.context, [])
         said = self._describe.session(record, incomplete=incomplete)
         span = self._spans.start(f"{names.AGENT} rlm", record.at, said, context, links=links)
         self._attempts.add(Attempt(record.path, record.attempt, span, part, parent))
         for waiting in self._waiting.pop(record.path, []):
-            self._take(waiting)
+            self._handle(waiting)
 
     def _end_session(self, record: SessionEnded) -> None:
-        attempt = self._attempts.unended(record.path, record.attempt)
+        attempt = self._attempts.open_attempts(record.path, record.attempt)
         if attempt is None:
             self._waiting.setdefault(record.path, []).append(record)
             return
@@ -196,7 +196,7 @@ class Tracer:
             return
         around = attempt.map_of(record.path[-1])
         if around is None:
-            attempt.held.append(record)
+            attempt.deferred.append(record)
             return
         attempt.part.sums.add(record)
         if around.add(record):
@@ -204,7 +204,7 @@ class Tracer:
         if around.complete:
             self._close_map(around, record.at)
 
-    def _chat(self, record: CallEnded, below: Open) -> None:
+    def _chat(self, record: CallEnded, below: ActiveSpan) -> None:
         name = f"{names.CHAT} {model_name(record.model, record.provider)}"
         said = self._describe.call(record)
         span = self._spans.start(name, record.started, said, below.context, kind=SpanKind.CLIENT)
@@ -220,14 +220,14 @@ class Tracer:
     def _open_map(self, attempt: Attempt, record: MapOpened) -> None:
         span = self._spans.start("map", record.at, self._describe.map(record), attempt.span.context)
         attempt.maps.append(MapSpan(record, span, self._options.leaves_per_map))
-        held, attempt.held = attempt.held, []
+        held, attempt.deferred = attempt.deferred, []
         for waiting in held:
-            self._take_below(attempt, waiting)
+            self._handle_child(attempt, waiting)
 
     def _end_map(self, attempt: Attempt, record: MapEnded) -> None:
         around = next((found for found in attempt.maps if found.record.first == record.first), None)
         if around is None:
-            attempt.held.append(record)
+            attempt.deferred.append(record)
             return
         around.end = record
         if around.complete:
@@ -240,12 +240,12 @@ class Tracer:
 
     def _forget_sent(self, record: CallEnded) -> None:
         key = (record.path, record.call)
-        for attempt in self._attempts.of(_owner(record)):
-            sent = attempt.sent.get(key)
+        for attempt in self._attempts.for_path(_owner(record)):
+            sent = attempt.pending_calls.get(key)
             if sent is not None and record.started <= sent.at <= record.at:
-                del attempt.sent[key]
+                del attempt.pending_calls[key]
 
-    def _lose_call(self, attempt: Attempt, sent: CallSent, at: float, kind: str) -> None:
+    def _end_lost_call(self, attempt: Attempt, sent: CallSent, at: float, kind: str) -> None:
         """A call that was sent and never ended becomes an error."""
         common = {name: getattr(sent, name) for name in ("path", "call", "role", "model", "key")}
         record = CallEnded(at=max(at, sent.at), started=sent.at, error_kind=kind, **common)
@@ -254,27 +254,27 @@ class Tracer:
         if around is None or around.add(record, lost=True):
             self._chat(record, (around or attempt).span)
 
-    def _place_waiting(self) -> None:
+    def _attach_orphans(self) -> None:
         """Sessions whose beginning never came get spans from their first sign of life, below what is known."""
         while self._waiting:
             path = min(self._waiting, key=lambda path: (len(path), path))
             records = self._waiting[path]
             at = min(_beginning(record) for record in records)
             numbers = [record.attempt for record in records if isinstance(record, SessionEnded)]
-            opened = SessionOpened(at, path, "", Input(), "", "", attempt=numbers[0] if numbers else 1)
-            self._open_session(opened, self._attempts.above(path, at), incomplete=True)
+            opened = SessionOpened(at, path, "", InputSummary(), "", "", attempt=numbers[0] if numbers else 1)
+            self._open_session(opened, self._attempts.nearest_ancestor(path, at), incomplete=True)
 
-    def _settle(self, at: float) -> None:
+    def _close_open_spans(self, at: float) -> None:
         """All that is open ends as an error: when the session it ran below ended, or now."""
         for attempt in self._attempts:
-            ended, kind = attempt.fate
+            ended, kind = attempt.final_state
             self._settle_below(attempt, at if ended is None else ended, kind)
         for attempt in self._attempts:
-            ended, kind = attempt.fate
+            ended, kind = attempt.final_state
             attempt.span.end(at if ended is None else ended, failure=Failure(kind))
 
     def _settle_below(self, attempt: Attempt, at: float, kind: str) -> None:
-        held, attempt.held = attempt.held, []
+        held, attempt.deferred = attempt.deferred, []
         for record in held:
             match record:
                 case MapEnded():
@@ -284,9 +284,9 @@ class Tracer:
                 case CallEnded():
                     attempt.part.sums.add(record)
                     self._chat(record, attempt.span)
-        sent, attempt.sent = attempt.sent, {}
+        sent, attempt.pending_calls = attempt.pending_calls, {}
         for call in sent.values():
-            self._lose_call(attempt, call, at, kind)
+            self._end_lost_call(attempt, call, at, kind)
         for around in attempt.maps:
             self._close_map(around, at, Failure(kind) if around.end is None else None)
 
@@ -298,9 +298,9 @@ def trace(tracer: Tracer, records: Iterable[Record]) -> None:
     tracer.finish()
 
 
-def _owner(record: Record) -> Path:
+def _owner(record: Record) -> NodePath:
     """The session a record belongs to: a leaf's and a session's parent, else its own."""
-    path: Path = getattr(record, "path", ())
+    path: NodePath = getattr(record, "path", ())
     match record:
         case SessionOpened() | CallSent(role="leaf") | CallEnded(role="leaf"):
             return path[:-1]

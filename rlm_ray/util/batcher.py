@@ -13,27 +13,27 @@ from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-Asked = TypeVar("Asked")
-Told = TypeVar("Told")
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
 
-WAIT_S = 0.005
-MOST_SIZE = 8_000_000
+LINGER_S = 0.005
+MAX_BATCH_BYTES = 8_000_000
 
 
-class Together(Generic[Asked, Told]):
+class Batcher(Generic[RequestT, ResponseT]):
     """Inside a `with` block; its end cancels what is under way and whoever waits."""
 
     def __init__(
         self,
-        send: Callable[[Sequence[Asked]], Awaitable[Sequence[Told | Exception]]],
+        send: Callable[[Sequence[RequestT]], Awaitable[Sequence[ResponseT | Exception]]],
         *,
         most: int,
         room: Callable[[], int],
-        size: Callable[[Asked], int],
+        size: Callable[[RequestT], int],
     ) -> None:
         """`send` takes up to `most` of them, and answers in order; `room` is how many may be under way."""
         self._send, self._most, self._room, self._size = send, most, room, size
-        self._waiting: deque[tuple[Asked, asyncio.Future[Told]]] = deque()
+        self._waiting: deque[tuple[RequestT, asyncio.Future[ResponseT]]] = deque()
         self._under_way = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -53,39 +53,39 @@ class Together(Generic[Asked, Told]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def ask(self, asked: Asked) -> Told:
+    async def submit(self, asked: RequestT) -> ResponseT:
         """What it is told; raises the exception that stands in the place of an answer."""
-        future: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ResponseT] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))
-        self._leave_soon()
+        self._schedule_flush()
         return await future
 
-    def _leave_soon(self) -> None:
+    def _schedule_flush(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(WAIT_S, self._leave)
+            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._flush)
 
-    def _leave(self) -> None:
+    def _flush(self) -> None:
         self._timer = None
-        while batch := self._next():
+        while batch := self._take_batch():
             self._under_way += len(batch)
-            task = asyncio.create_task(self._carry(batch))
+            task = asyncio.create_task(self._send_batch(batch))
             self._tasks.add(task)
-            task.add_done_callback(partial(self._over, batch))
+            task.add_done_callback(partial(self._on_done, batch))
             for _, future in batch:
-                future.add_done_callback(partial(_forget, batch, task))
+                future.add_done_callback(partial(_cancel_if_abandoned, batch, task))
 
-    def _next(self) -> list[tuple[Asked, asyncio.Future[Told]]]:
-        batch: list[tuple[Asked, asyncio.Future[Told]]] = []
+    def _take_batch(self) -> list[tuple[RequestT, asyncio.Future[ResponseT]]]:
+        batch: list[tuple[RequestT, asyncio.Future[ResponseT]]] = []
         room, size = min(self._most, self._room() - self._under_way), 0
-        while self._waiting and len(batch) < room and size < MOST_SIZE:
+        while self._waiting and len(batch) < room and size < MAX_BATCH_BYTES:
             asked, future = self._waiting.popleft()
             if not future.done():
                 batch.append((asked, future))
                 size += self._size(asked)
         return batch
 
-    async def _carry(self, batch: list[tuple[Asked, asyncio.Future[Told]]]) -> None:
-        told: Sequence[Told | Exception]
+    async def _send_batch(self, batch: list[tuple[RequestT, asyncio.Future[ResponseT]]]) -> None:
+        told: Sequence[ResponseT | Exception]
         try:
             told = await self._send([asked for asked, _ in batch])
         except Exception as error:  # noqa: BLE001 - whoever waits hears of it
@@ -100,18 +100,22 @@ class Together(Generic[Asked, Told]):
             else:
                 future.set_result(each)
 
-    def _over(self, batch: Sequence[tuple[Asked, asyncio.Future[Told]]], task: asyncio.Task[None]) -> None:
+    def _on_done(
+        self, batch: Sequence[tuple[RequestT, asyncio.Future[ResponseT]]], task: asyncio.Task[None]
+    ) -> None:
         """Whatever became of it; it may have been cancelled before it began."""
         self._tasks.discard(task)
         self._under_way -= len(batch)
         for _, future in batch:
             future.cancel()
         if self._waiting:
-            self._leave_soon()
+            self._schedule_flush()
 
 
-def _forget(
-    batch: Sequence[tuple[object, asyncio.Future[Told]]], task: asyncio.Task[None], _: asyncio.Future[Told]
+def _cancel_if_abandoned(
+    batch: Sequence[tuple[object, asyncio.Future[ResponseT]]],
+    task: asyncio.Task[None],
+    _: asyncio.Future[ResponseT],
 ) -> None:
     if all(future.cancelled() for _, future in batch):
         task.cancel()

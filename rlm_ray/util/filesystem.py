@@ -40,7 +40,7 @@ def local_path(address: str) -> Path | None:
 
 
 @contextmanager
-def errors_of(address: str) -> Iterator[None]:
+def map_storage_errors(address: str) -> Iterator[None]:
     """Whatever a storage raises becomes an `InputError`; drivers raise anything."""
     try:
         yield
@@ -56,12 +56,12 @@ def filesystem(address: str) -> tuple[Any, str]:
     import fsspec
 
     local = local_path(address)
-    with errors_of(address):
+    with map_storage_errors(address):
         fs, path = fsspec.core.url_to_fs(str(local) if local is not None else address)
     return fs, path.rstrip("/") or "/"
 
 
-class Folder:
+class AtomicFolder:
     """A folder whose files are written whole or not at all."""
 
     def __init__(self, address: str) -> None:
@@ -71,7 +71,7 @@ class Folder:
 
     def names(self) -> list[str]:
         """In order; a folder that is not there holds none."""
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             self.fs.invalidate_cache()
             try:
                 found = self.fs.ls(self.path, detail=False)
@@ -81,7 +81,7 @@ class Folder:
 
     def read(self, name: str) -> bytes | None:
         """None where there is no such file."""
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             try:
                 data: bytes = self.fs.cat_file(f"{self.path}/{name}")
             except FileNotFoundError:
@@ -90,18 +90,18 @@ class Folder:
 
     def write(self, name: str, data: bytes) -> None:
         """After a crash it is the old file, the new one or none; an object store does so by itself."""
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             if self._local is None:
                 self.fs.pipe_file(f"{self.path}/{name}", data)
             else:
-                _replace(self._local / name, data)
+                _atomic_write(self._local / name, data)
 
     def delete(self, name: str) -> None:
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             self.fs.rm_file(f"{self.path}/{name}")
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _atomic_write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     with beside.open("wb") as file:

@@ -38,7 +38,7 @@ from rlm_ray.util.frames import MAX_MESSAGE_BYTES, Channel, Kind, Message
 
 PROTOCOL = 2
 """Of all lasting actors, in their names as well: raise it where an older version would misread what is sent."""
-HELLO_S = 5.0
+HANDSHAKE_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
 """Longer than anything an actor holds a call for (a long poll: 10 s)."""
 MAX_CALLS = 10_000
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class RpcAddress:
     """Where a line can be had, and what to show there."""
 
     host: str
@@ -59,7 +59,7 @@ class Address:
     token: bytes
 
 
-class Line:
+class RpcServer:
     """The end at the actor. `close` it when the shell goes."""
 
     def __init__(self, shell: object, methods: frozenset[str], token: bytes, codec: Codec = PLAIN) -> None:
@@ -70,10 +70,10 @@ class Line:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def listen(self, host: str) -> Address:
+    async def listen(self, host: str) -> RpcAddress:
         """Open it at `host`, an address of this machine; the answer is for the clients."""
         self._server = await asyncio.start_server(self._serve, host, 0)
-        return Address(host, self._server.sockets[0].getsockname()[1], self._token)
+        return RpcAddress(host, self._server.sockets[0].getsockname()[1], self._token)
 
     async def close(self) -> None:
         if self._server is not None:
@@ -89,7 +89,7 @@ class Line:
             task.add_done_callback(self._tasks.discard)
         channel = Channel(reader, writer)
         try:
-            async with asyncio.timeout(HELLO_S):
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 is_same = await self._greet(reader, writer)
             if is_same:
                 await self._answer_all(channel)
@@ -155,16 +155,16 @@ class Line:
         return call
 
 
-class LineTransport:
+class RpcClient:
     """The end at a client. `find` asks the actor for the address of its line; `codec` is the actor's."""
 
-    def __init__(self, find: Callable[[], Awaitable[Address]], codec: Codec = PLAIN) -> None:
-        self._find = find
+    def __init__(self, find: Callable[[], Awaitable[RpcAddress]], codec: Codec = PLAIN) -> None:
+        self._resolve = find
         self._codec = codec
-        self._numbers = itertools.count()
+        self._request_ids = itertools.count()
         self._channel: Channel | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._reader_task: asyncio.Task[None] | None = None
+        self._pending: dict[int, asyncio.Future[Message]] = {}
         self._connecting = asyncio.Lock()
 
     async def call(self, method: str, *arguments: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
@@ -186,16 +186,16 @@ class LineTransport:
             raise
 
     async def aclose(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        if self._reader_task is not None:
+            self._reader_task.cancel()
+            await asyncio.gather(self._reader_task, return_exceptions=True)
 
     async def _exchange(self, body: bytes) -> Message:
         """Send a call; the message that answers it."""
         channel = self._channel or await self._connected()
-        number = next(self._numbers)
+        number = next(self._request_ids)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
+        self._pending[number] = future
         try:
             await channel.send(number, Kind.CALL, body)
             return await future
@@ -203,15 +203,15 @@ class LineTransport:
             channel.cancel(number)
             raise
         finally:
-            self._waiting.pop(number, None)
+            self._pending.pop(number, None)
 
     async def _connected(self) -> Channel:
         async with self._connecting:
             if self._channel is None:
-                address = await self._find()
+                address = await self._resolve()
                 reader, writer = await asyncio.open_connection(address.host, address.port)
                 try:
-                    async with asyncio.timeout(HELLO_S):
+                    async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                         await self._greet(reader, writer, address)
                 except asyncio.IncompleteReadError as error:
                     writer.close()
@@ -220,11 +220,11 @@ class LineTransport:
                     writer.close()
                     raise
                 self._channel = Channel(reader, writer)
-                self._reading = asyncio.create_task(self._read_on(self._channel))
+                self._reader_task = asyncio.create_task(self._read_loop(self._channel))
             return self._channel
 
     async def _greet(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: RpcAddress
     ) -> None:
         writer.write(_hello(self._codec) + address.token)
         magic, protocol, fingerprint = _HELLO.unpack(await reader.readexactly(_HELLO.size))
@@ -239,18 +239,18 @@ class LineTransport:
                 "everywhere, then end the old actors with `rlm-ray shutdown --all-versions`"
             )
 
-    async def _read_on(self, channel: Channel) -> None:
+    async def _read_loop(self, channel: Channel) -> None:
         """Lives as long as the connection; `aclose` ends it."""
         try:
             while True:
                 message = await channel.receive()
-                future = self._waiting.get(message.number)
+                future = self._pending.get(message.number)
                 if future is not None and not future.done():
                     future.set_result(message)
         except (OSError, asyncio.IncompleteReadError) as error:
-            self._break(ConnectionError(f"the line broke: {error}"))
+            self._fail_pending(ConnectionError(f"the line broke: {error}"))
         except asyncio.CancelledError:
-            self._break(ConnectionError("the line was closed"))
+            self._fail_pending(ConnectionError("the line was closed"))
             raise
         finally:
             self._channel = None
@@ -268,8 +268,8 @@ class LineTransport:
         except CodecError as error:
             raise RemoteCallError(f"the reply to {method} {error}") from error
 
-    def _break(self, error: ConnectionError) -> None:
-        for future in self._waiting.values():
+    def _fail_pending(self, error: ConnectionError) -> None:
+        for future in self._pending.values():
             if not future.done():
                 future.set_exception(error)
 

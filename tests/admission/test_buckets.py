@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.admission.policy.token_bucket import Meter
+from rlm_ray.admission.policy.token_bucket import TokenBucket
 
 
 def meter_of(limit):
-    meter = Meter()
+    meter = TokenBucket()
     meter.declare(limit)
     return meter
 
@@ -34,7 +34,7 @@ def most_in_a_minute(moments, amounts, span=60.0):
 
 
 def test_without_a_limit_nothing_waits():
-    assert Meter().wait_s(10**9, 0.0) == 0
+    assert TokenBucket().wait_s(10**9, 0.0) == 0
 
 
 def test_a_second_of_the_rate_goes_at_once_and_the_rest_is_paced():
@@ -66,9 +66,9 @@ def test_a_refund_frees_room_and_a_debt_takes_it():
     meter = meter_of(60_000)
     slot = meter.take(1000, 0.0)
     assert meter.wait_s(1000, 0.0) == pytest.approx(1)
-    meter.correct(slot, -900, 0.0)
+    meter.reconcile(slot, -900, 0.0)
     assert meter.wait_s(1000, 0.0) == pytest.approx(0.1)
-    meter.correct(slot, 1900, 0.0)
+    meter.reconcile(slot, 1900, 0.0)
     assert meter.wait_s(1000, 0.0) == pytest.approx(2)
 
 
@@ -79,7 +79,7 @@ def test_a_pause_is_not_followed_by_a_burst():
 
 
 def test_what_got_through_before_a_long_wait_is_the_limit():
-    meter = Meter()
+    meter = TokenBucket()
     for turn in range(300):
         meter.take(1, turn / 100)
     meter.refused(57, 2.9, 3.0)
@@ -87,7 +87,7 @@ def test_what_got_through_before_a_long_wait_is_the_limit():
 
 
 def test_a_provider_that_refills_is_known_by_its_short_wait():
-    meter = Meter()
+    meter = TokenBucket()
     for turn in range(500):
         meter.take(1, turn / 50)
     meter.refused(1, 9.9, 10.0)
@@ -95,22 +95,22 @@ def test_a_provider_that_refills_is_known_by_its_short_wait():
 
 
 def test_a_found_limit_is_tried_again_only_when_it_is_used():
-    meter = Meter()
+    meter = TokenBucket()
     for turn in range(300):
         meter.take(1, turn / 100)
     meter.refused(57, 2.9, 3.0)
-    meter.grow(1000.0)
+    meter.probe_up(1000.0)
     assert meter.limit == 300
     moments = send_all(meter, [1] * 900, now=60.0)
-    meter.grow(moments[-1])
+    meter.probe_up(moments[-1])
     assert meter.limit == pytest.approx(306)
 
 
 def test_the_declared_limit_is_never_exceeded_by_what_is_heard():
     meter = meter_of(100)
-    meter.hear(1000)
+    meter.on_header_limit(1000)
     assert meter.limit == 100
-    meter.hear(50)
+    meter.on_header_limit(50)
     assert meter.limit == 50
     meter.declare(None)
     assert meter.limit == 50

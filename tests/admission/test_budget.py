@@ -5,8 +5,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import Ask, Granted, Outcome, RunTerms, Settle
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import AttemptOutcome, Granted, PermitRequest, RunPolicy, Settle
 from rlm_ray.core.budget import NANO
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Usage
@@ -21,8 +21,8 @@ class Tree:
     def __init__(self, draw, calls, limits):
         self.draw = draw
         self.calls = calls
-        self.admission = Admission()
-        self.admission.open_run(RunTerms("run", limits), 0.0)
+        self.admission = AdmissionController()
+        self.admission.open_run(RunPolicy("run", limits), 0.0)
         self.under_way = {}
         self.spent = Usage()
         self.refused = set()
@@ -34,23 +34,23 @@ class Tree:
         for child in range(64):
             self.ask(f"{child}.0", 1, self.calls[child][0])
         self.play()
-        self.ask("last", 0, (350, 100), last_call=True)
+        self.ask("last", 0, (350, 100), is_final_call=True)
         self.play()
 
-    def ask(self, ticket, depth, tokens, *, last_call=False):
-        wish = Ask(
+    def ask(self, ticket, depth, tokens, *, is_final_call=False):
+        wish = PermitRequest(
             "run", "key", "model", *tokens, sum(tokens) * PRICE_USD,
-            depth=depth, last_call=last_call, ticket=ticket, holder="h",
+            depth=depth, is_final_call=is_final_call, request_id=ticket, client_id="h",
         )  # fmt: skip
-        self.admission.ask(wish, self.now)
+        self.admission.request(wish, self.now)
 
     def play(self):
         while True:
-            for verdict in self.admission.poll(self.now):
+            for verdict in self.admission.decisions(self.now):
                 if isinstance(verdict, Granted):
-                    self.under_way[verdict.ticket] = self.admission._permits[verdict.ticket].ask
+                    self.under_way[verdict.request_id] = self.admission._permits[verdict.request_id].ask
                 else:
-                    self.refused.add(verdict.ticket)
+                    self.refused.add(verdict.request_id)
             if not self.under_way:
                 return
             ticket = self.draw.choice(sorted(self.under_way))
@@ -60,14 +60,22 @@ class Tree:
         self.now += 0.1
         share = self.draw.uniform(0.6, 1)
         usage = Usage(int(ask.input_tokens * share), int(ask.output_tokens * share))
-        outcome = self.draw.choice([Outcome.OK, Outcome.OK, Outcome.OK, Outcome.SERVER_ERROR, Outcome.LOST])
-        if outcome is not Outcome.SERVER_ERROR:
+        outcome = self.draw.choice(
+            [
+                AttemptOutcome.OK,
+                AttemptOutcome.OK,
+                AttemptOutcome.OK,
+                AttemptOutcome.SERVER_ERROR,
+                AttemptOutcome.UNKNOWN,
+            ]
+        )
+        if outcome is not AttemptOutcome.SERVER_ERROR:
             self.spent = Usage(
                 self.spent.input_tokens + usage.input_tokens, self.spent.output_tokens + usage.output_tokens
             )
-        known = (usage, usage.tokens * PRICE_USD) if outcome is Outcome.OK else (None, None)
-        self.admission.settle(Settle(ask.ticket, outcome, *known), self.now)
-        child, _, number = ask.ticket.partition(".")
+        known = (usage, usage.tokens * PRICE_USD) if outcome is AttemptOutcome.OK else (None, None)
+        self.admission.release(Settle(ask.request_id, outcome, *known), self.now)
+        child, _, number = ask.request_id.partition(".")
         if number and int(number) + 1 < len(self.calls[int(child)]):
             self.ask(f"{child}.{int(number) + 1}", 1, self.calls[int(child)][int(number) + 1])
 
@@ -86,7 +94,7 @@ def test_a_tree_that_wants_ten_times_its_limit_never_spends_more(seed, limited):
     tree = Tree(draw, calls, limits)
     tree.run()
     assert tree.spent.tokens <= tokens
-    room = tree.admission.room("run")
+    room = tree.admission.budget_share("run")
     assert (
         room.spent.tokens if limited == "tokens" else room.spent.nano_usd / NANO / PRICE_USD
     ) <= tokens + 1e-6

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import Ask, Outcome, RunTerms
-from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest, RunPolicy
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import LimitReached, QuotaError
@@ -39,13 +39,13 @@ class Line:
 
 
 def ask(**more):
-    return Ask("run", "key", "model", 10, 10, **{"depth": 1} | more)
+    return PermitRequest("run", "key", "model", 10, 10, **{"depth": 1} | more)
 
 
 @asynccontextmanager
 async def connected(rates=None, name="client", **limits):
-    shell = AdmissionShell(Admission(), "first")
-    await shell.open_run(RunTerms("run", Limits(**limits), rates or Rates()))
+    shell = AdmissionServer(AdmissionController(), "first")
+    await shell.open_run(RunPolicy("run", Limits(**limits), rates or Rates()))
     line = Line(shell)
     client = AdmissionClient(name, line, coalesce_s=0.002, retry_s=0.01)
     try:
@@ -57,7 +57,7 @@ async def connected(rates=None, name="client", **limits):
 async def call(client, **more):
     async with client.permit(ask(**more)) as permit:
         await asyncio.sleep(0)
-        permit.settle(Outcome.OK, Usage(7, 3), 0.25)
+        permit.release(AttemptOutcome.OK, Usage(7, 3), 0.25)
     return permit
 
 
@@ -87,7 +87,7 @@ async def test_a_refusal_is_an_exception_with_its_reason():
 async def test_quota_is_an_error_of_the_model():
     async with connected() as (client, _):
         async with client.permit(ask()) as permit:
-            permit.settle(Outcome.QUOTA, why="pay your bill")
+            permit.release(AttemptOutcome.QUOTA_EXHAUSTED, why="pay your bill")
         with pytest.raises(QuotaError, match="pay your bill"):
             await call(client)
 
@@ -110,9 +110,9 @@ async def test_a_cancelled_wait_leaves_the_queue():
         for task in waiting[:2]:
             task.cancel()
         await asyncio.sleep(0.02)
-        first.settle(Outcome.OK, Usage(1, 1))
+        first.release(AttemptOutcome.OK, Usage(1, 1))
         last = await asyncio.wait_for(waiting[2], 1)
-        last.settle(Outcome.OK, Usage(1, 1))
+        last.release(AttemptOutcome.OK, Usage(1, 1))
         await client.flush()
         assert (await line.shell.usage("run")).total.attempts == 2
 
@@ -141,7 +141,9 @@ async def test_two_clients_share_one_rate():
 async def test_headers_reach_the_account():
     async with connected() as (client, _):
         async with client.permit(ask()) as permit:
-            permit.settle(Outcome.OK, Usage(1, 1), headers={"llm_provider-x-ratelimit-limit-requests": "60"})
+            permit.release(
+                AttemptOutcome.OK, Usage(1, 1), headers={"llm_provider-x-ratelimit-limit-requests": "60"}
+            )
         await client.flush()
         await call(client)
         with pytest.raises(TimeoutError):
@@ -154,7 +156,7 @@ async def test_a_lost_answer_loses_nothing_and_counts_nothing_twice():
         await client.flush()
         permit = await client.acquire(ask())
         line.lose_next = True
-        permit.settle(Outcome.OK, Usage(7, 3), 0.25)
+        permit.release(AttemptOutcome.OK, Usage(7, 3), 0.25)
         await asyncio.wait_for(client.flush(), 2)
         line.lose_next = True
         await asyncio.wait_for(call(client), 5)
@@ -202,11 +204,11 @@ async def test_a_new_admission_is_told_what_was_spent_and_what_is_under_way():
         await asyncio.sleep(0.05)
         await client.flush()
         line.up = False
-        second = AdmissionShell(Admission(), "second")
+        second = AdmissionServer(AdmissionController(), "second")
         await asyncio.sleep(0.05)
         line.replace(second)
         await asyncio.wait_for(asyncio.gather(*waiting), 5)
-        held.settle(Outcome.OK, Usage(7, 3), 0.25)
+        held.release(AttemptOutcome.OK, Usage(7, 3), 0.25)
         await asyncio.wait_for(client.flush(), 2)
         total = (await second.usage("run")).total
         assert (total.calls, total.tokens, total.cost_usd) == (8, 80, 2.0)
@@ -214,11 +216,11 @@ async def test_a_new_admission_is_told_what_was_spent_and_what_is_under_way():
 
 
 async def test_a_restart_that_nobody_noticed_is_noticed_by_the_epoch(monkeypatch):
-    monkeypatch.setattr("rlm_ray.admission.controller.COMING_BACK_S", 0.05)
+    monkeypatch.setattr("rlm_ray.admission.controller.RECOVERY_GRACE_S", 0.05)
     async with connected(tokens=1000) as (client, line):
         await call(client)
         await client.flush()
-        line.replace(AdmissionShell(Admission(), "second"))
+        line.replace(AdmissionServer(AdmissionController(), "second"))
         await asyncio.wait_for(asyncio.gather(*(call(client) for _ in range(5))), 2)
         await asyncio.wait_for(client.flush(), 2)
         assert (await line.shell.usage("run")).total.calls == 6
@@ -228,18 +230,18 @@ async def test_a_restart_is_noticed_while_there_is_nothing_to_say_but_permits_ar
     monkeypatch.setattr("rlm_ray.admission.client.HEARTBEAT_S", 0.02)
     async with connected(tokens=1000) as (client, line):
         permit = await client.acquire(ask())
-        admission = Admission()
-        line.replace(AdmissionShell(admission, "second"))
+        admission = AdmissionController()
+        line.replace(AdmissionServer(admission, "second"))
         async with asyncio.timeout(2):
-            while permit.ask.ticket not in admission._permits:  # noqa: ASYNC110 - nothing there tells of it
+            while permit.ask.request_id not in admission._permits:  # noqa: ASYNC110 - nothing there tells of it
                 await asyncio.sleep(0.01)
-        permit.settle(Outcome.OK, Usage(7, 3))
+        permit.release(AttemptOutcome.OK, Usage(7, 3))
         await client.flush()
         assert (await line.shell.usage("run")).total.tokens == 10
 
 
 async def test_who_was_taken_for_dead_asks_again(monkeypatch):
-    monkeypatch.setattr("rlm_ray.admission.client.ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr("rlm_ray.admission.client.RESEND_AFTER_S", 0.05)
     async with connected(Rates(in_flight=1)) as (client, line):
         line.shell._hold_s = 0.06
         first = await client.acquire(ask())
@@ -247,7 +249,7 @@ async def test_who_was_taken_for_dead_asks_again(monkeypatch):
         await asyncio.sleep(0.03)
         await line.shell.forget_holder("client")
         await asyncio.wait_for(waiting, 2)
-        first.settle(Outcome.OK, Usage(7, 3))
+        first.release(AttemptOutcome.OK, Usage(7, 3))
         await client.flush()
         total = (await line.shell.usage("run")).total
         assert (total.calls, total.tokens, total.unknown) == (2, 20, 0)

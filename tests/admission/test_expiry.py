@@ -2,9 +2,9 @@
 
 import asyncio
 
-from rlm_ray.admission.controller import IDLE_ACCOUNT_S, SPARE_DEADLINES, Admission
-from rlm_ray.admission.protocol import Ask, Batch, RunTerms
-from rlm_ray.admission.server import SILENT_S, UNHELD_S, AdmissionShell
+from rlm_ray.admission.controller import IDLE_ACCOUNT_S, SPARE_DEADLINES, AdmissionController
+from rlm_ray.admission.protocol import ClientMessage, PermitRequest, RunPolicy
+from rlm_ray.admission.server import SILENT_S, UNHELD_S, AdmissionServer
 from rlm_ray.core.limits import Limits, Rates
 
 
@@ -18,47 +18,49 @@ class Clock:
 
 def shell_and_clock():
     clock = Clock()
-    return AdmissionShell(Admission(), "epoch", clock=clock, hold_s=0.01), clock
+    return AdmissionServer(AdmissionController(), "epoch", clock=clock, hold_s=0.01), clock
 
 
-def ask(holder, ticket="t", account="account", run="run"):
-    return Batch(holder, "epoch", (Ask(run, account, "m", 1, 1, ticket=ticket, holder=holder),))
+def ask(holder, request_id="t", account="account", run="run"):
+    return ClientMessage(
+        holder, "epoch", (PermitRequest(run, account, "m", 1, 1, request_id=request_id, client_id=holder),)
+    )
 
 
 async def test_a_client_that_fell_silent_gives_its_permits_back_to_the_others():
     shell, clock = shell_and_clock()
-    await shell.open_run(RunTerms("run", rates=Rates(in_flight=1)))
+    await shell.open_run(RunPolicy("run", rates=Rates(in_flight=1)))
     assert (await shell.exchange(ask("dead", "a"))).verdicts
     assert not (await shell.exchange(ask("alive", "b"))).verdicts
     for _ in range(8):
         clock.now += SILENT_S / 8
-        verdicts = (await shell.exchange(Batch("alive", "epoch"))).verdicts
+        verdicts = (await shell.exchange(ClientMessage("alive", "epoch"))).verdicts
         if verdicts:
             break
     clock.now += 0.5
-    assert verdicts or (await shell.exchange(Batch("alive", "epoch"))).verdicts
+    assert verdicts or (await shell.exchange(ClientMessage("alive", "epoch"))).verdicts
     assert (await shell.census())["holders"] == 1
 
 
 async def test_a_client_that_waits_at_the_admission_is_not_silent():
     shell, clock = shell_and_clock()
     shell._hold_s = 60
-    await shell.open_run(RunTerms("run", rates=Rates(in_flight=1)))
+    await shell.open_run(RunPolicy("run", rates=Rates(in_flight=1)))
     await shell.exchange(ask("first", "a"))
     waiting = asyncio.create_task(
-        shell.exchange(Batch("second", "epoch", ask("second", "b").asks, hold=True))
+        shell.exchange(ClientMessage("second", "epoch", ask("second", "b").asks, long_poll=True))
     )
     await asyncio.sleep(0)
     for _ in range(10):
         clock.now += SILENT_S / 2
-        await shell.exchange(Batch("first", "epoch"))
+        await shell.exchange(ClientMessage("first", "epoch"))
     assert (await shell.census())["holders"] == 2
     waiting.cancel()
 
 
 async def test_the_clients_of_many_drivers_that_were_killed_are_forgotten():
     shell, clock = shell_and_clock()
-    await shell.open_run(RunTerms("run"))
+    await shell.open_run(RunPolicy("run"))
     for number in range(500):
         await shell.exchange(ask(f"actor {number}", f"t{number}"))
         clock.now += 20
@@ -70,7 +72,7 @@ async def test_the_run_of_a_driver_that_is_gone_is_closed():
     shell, clock = shell_and_clock()
     driver = asyncio.create_task(shell.hold_run("run"))
     await asyncio.sleep(0)
-    await shell.open_run(RunTerms("run"))
+    await shell.open_run(RunPolicy("run"))
     clock.now += 10 * UNHELD_S
     assert (await shell.census())["runs"] == 1
     driver.cancel()
@@ -84,7 +86,7 @@ async def test_the_run_of_a_driver_that_is_gone_is_closed():
 
 async def test_a_driver_whose_connection_only_broke_keeps_its_run():
     shell, clock = shell_and_clock()
-    await shell.open_run(RunTerms("run"))
+    await shell.open_run(RunPolicy("run"))
     for _ in range(3):
         driver = asyncio.create_task(shell.hold_run("run"))
         await asyncio.sleep(0)
@@ -98,9 +100,9 @@ async def test_a_driver_whose_connection_only_broke_keeps_its_run():
 async def test_an_account_that_no_run_uses_is_forgotten_after_a_while():
     shell, clock = shell_and_clock()
     for number in range(100):
-        await shell.open_run(RunTerms(f"run {number}"))
+        await shell.open_run(RunPolicy(f"run {number}"))
         await shell.exchange(ask("holder", f"t{number}", f"account {number}", f"run {number}"))
-        await shell.exchange(Batch("holder", "epoch", withdrawn=(f"t{number}",)))
+        await shell.exchange(ClientMessage("holder", "epoch", cancelled=(f"t{number}",)))
         await shell.close_run(f"run {number}")
     assert (await shell.census())["accounts"] == 100
     clock.now += IDLE_ACCOUNT_S
@@ -109,15 +111,15 @@ async def test_an_account_that_no_run_uses_is_forgotten_after_a_while():
 
 async def test_an_account_in_use_is_kept_however_long():
     shell, clock = shell_and_clock()
-    await shell.open_run(RunTerms("run"))
+    await shell.open_run(RunPolicy("run"))
     await shell.exchange(ask("holder"))
     clock.now += 10 * IDLE_ACCOUNT_S
     assert (await shell.census())["accounts"] == 1
 
 
 def test_the_deadlines_of_closed_runs_are_cleared_away():
-    admission = Admission()
+    admission = AdmissionController()
     for number in range(5_000):
-        admission.open_run(RunTerms(str(number), Limits(time_s=1e7)), 0.0)
+        admission.open_run(RunPolicy(str(number), Limits(time_s=1e7)), 0.0)
         admission.close_run(str(number))
     assert admission.census()["deadlines"] <= SPARE_DEADLINES + 1

@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.policy.rate_headers import RateFacts
-from rlm_ray.admission.protocol import Ask, Granted, Outcome, RunTerms, Settle
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
+from rlm_ray.admission.protocol import AttemptOutcome, Granted, PermitRequest, RunPolicy, Settle
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 
@@ -22,40 +22,40 @@ class AdmissionMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.count = 0
-        self.admission = Admission()
+        self.admission = AdmissionController()
         rates = Rates(rpm=RPM, in_flight=IN_FLIGHT)
-        self.admission.open_run(RunTerms("tight", Limits(tokens=TOKENS, calls=CALLS), rates), 0.0)
-        self.admission.open_run(RunTerms("wide", rates=rates, weight=2.0), 0.0)
-        self.admission.open_run(RunTerms("batch", rates=rates, interactive=False), 0.0)
-        self.asked: dict[str, Ask] = {}
-        self.out: dict[str, Ask] = {}
+        self.admission.open_run(RunPolicy("tight", Limits(tokens=TOKENS, calls=CALLS), rates), 0.0)
+        self.admission.open_run(RunPolicy("wide", rates=rates, weight=2.0), 0.0)
+        self.admission.open_run(RunPolicy("batch", rates=rates, interactive=False), 0.0)
+        self.asked: dict[str, PermitRequest] = {}
+        self.out: dict[str, PermitRequest] = {}
         self.sent: dict[str, float] = {}
         self.spent = defaultdict(int)
         self.answered = defaultdict(int)
 
     def poll(self):
-        for verdict in self.admission.poll(self.now):
-            ask = self.asked.pop(verdict.ticket)
+        for verdict in self.admission.decisions(self.now):
+            ask = self.asked.pop(verdict.request_id)
             if isinstance(verdict, Granted):
-                assert verdict.ticket not in self.out
-                self.out[verdict.ticket] = ask
-                self.sent[verdict.ticket] = self.now
+                assert verdict.request_id not in self.out
+                self.out[verdict.request_id] = ask
+                self.sent[verdict.request_id] = self.now
             else:
                 assert ask.run_id == "tight"
                 assert verdict.reason in {"tokens", "calls"}
 
     @rule(
-        run=st.sampled_from(RUNS), holder=st.sampled_from(HOLDERS), depth=st.integers(0, 3),
+        run=st.sampled_from(RUNS), client_id=st.sampled_from(HOLDERS), depth=st.integers(0, 3),
         tokens=st.integers(1, 900), root=st.integers(0, 2), last=st.booleans(),
     )  # fmt: skip
     def ask(self, run, holder, depth, tokens, root, last):  # noqa: PLR0917 - drawn by name
         self.count += 1
-        ask = Ask(
+        ask = PermitRequest(
             run, "key", "model", tokens, 50, None, float(root), depth,
-            last_call=last, ticket=f"t{self.count}", holder=holder,
+            is_final_call=last, request_id=f"t{self.count}", client_id=holder,
         )  # fmt: skip
-        self.asked[ask.ticket] = ask
-        self.admission.ask(ask, self.now)
+        self.asked[ask.request_id] = ask
+        self.admission.request(ask, self.now)
         self.poll()
 
     def pick(self, number):
@@ -67,7 +67,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         ask = self.out.pop(self.pick(number))
         usage = Usage(int(ask.input_tokens * share), int(ask.output_tokens * share))
         for _ in range(1 + twice):
-            self.admission.settle(Settle(ask.ticket, Outcome.OK, usage), self.now)
+            self.admission.release(Settle(ask.request_id, AttemptOutcome.OK, usage), self.now)
         self.spent[ask.run_id] += usage.tokens
         self.answered[ask.run_id] += 1
         self.poll()
@@ -77,15 +77,18 @@ class AdmissionMachine(RuleBasedStateMachine):
     def refuse(self, number, wait_s):
         ticket = self.pick(number)
         del self.out[ticket], self.sent[ticket]
-        facts = None if wait_s is None else RateFacts({}, None, wait_s)
-        self.admission.settle(Settle(ticket, Outcome.RATE_LIMITED, facts=facts), self.now)
+        facts = None if wait_s is None else RateLimitHeaders({}, None, wait_s)
+        self.admission.release(Settle(ticket, AttemptOutcome.RATE_LIMITED, rate_headers=facts), self.now)
         self.poll()
 
     @precondition(lambda self: self.out)
-    @rule(number=st.integers(0, 100), outcome=st.sampled_from([Outcome.TIMEOUT, Outcome.CANCELLED]))
+    @rule(
+        number=st.integers(0, 100),
+        outcome=st.sampled_from([AttemptOutcome.TIMEOUT, AttemptOutcome.CANCELLED]),
+    )
     def break_off(self, number, outcome):
         ask = self.out.pop(self.pick(number))
-        self.admission.settle(Settle(ask.ticket, outcome), self.now)
+        self.admission.release(Settle(ask.request_id, outcome), self.now)
         self.spent[ask.run_id] += ask.input_tokens + ask.output_tokens
         self.poll()
 
@@ -94,17 +97,17 @@ class AdmissionMachine(RuleBasedStateMachine):
     def withdraw(self, number):
         ticket = sorted(self.asked)[number % len(self.asked)]
         del self.asked[ticket]
-        self.admission.withdraw(ticket, self.now)
+        self.admission.cancel(ticket, self.now)
         self.poll()
 
-    @rule(holder=st.sampled_from(HOLDERS))
+    @rule(client_id=st.sampled_from(HOLDERS))
     def die(self, holder):
-        self.admission.forget_holder(holder, self.now)
-        for ask in [ask for ask in self.out.values() if ask.holder == holder]:
-            del self.out[ask.ticket]
+        self.admission.drop_client(holder, self.now)
+        for ask in [ask for ask in self.out.values() if ask.client_id == holder]:
+            del self.out[ask.request_id]
             self.spent[ask.run_id] += ask.input_tokens + ask.output_tokens
             self.answered[ask.run_id] += 1
-        self.asked = {ticket: ask for ticket, ask in self.asked.items() if ask.holder != holder}
+        self.asked = {ticket: ask for ticket, ask in self.asked.items() if ask.client_id != holder}
         self.poll()
 
     @rule(pass_s=st.floats(0.01, 30))
@@ -127,7 +130,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_budget_holds_and_is_told_as_it_is(self):
-        room = self.admission.room("tight")
+        room = self.admission.budget_share("tight")
         assert room.spent.tokens == self.spent["tight"] <= TOKENS
         assert room.spent.calls == self.answered["tight"] <= CALLS
         reserved = sum(
@@ -140,7 +143,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         for _ in range(20 * (len(self.asked) + len(self.out) + 1)):
             for ticket in list(self.out):
                 del self.out[ticket]
-                self.admission.settle(Settle(ticket, Outcome.OK, Usage()), self.now)
+                self.admission.release(Settle(ticket, AttemptOutcome.OK, Usage()), self.now)
             self.poll()
             if not self.asked and not self.out:
                 return

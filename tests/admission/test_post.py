@@ -6,14 +6,14 @@ from itertools import pairwise
 import pytest
 from virtual_time import in_virtual_time
 
-from rlm_ray.admission.client import COALESCE_S, LONGEST_TRIP_S, Post
+from rlm_ray.admission.client import COALESCE_S, MAX_RTT_S, FlushTimer
 
 
 class Sent(list):
     """The moments at which a post sent."""
 
     def __init__(self):
-        self.post = Post(self._send)
+        self.post = FlushTimer(self._send)
 
     def _send(self):
         self.append(asyncio.get_running_loop().time())
@@ -34,9 +34,9 @@ def sent(script):
 
 def test_the_first_after_a_pause_goes_at_once():
     async def script(post):
-        post.send_soon()
+        post.schedule()
         await asyncio.sleep(5)
-        post.send_soon()
+        post.schedule()
 
     assert sent(script) == [0, 5]
 
@@ -44,7 +44,7 @@ def test_the_first_after_a_pause_goes_at_once():
 def test_what_comes_within_a_few_milliseconds_travels_together():
     async def script(post):
         for _ in range(100):
-            post.send_soon()
+            post.schedule()
             await asyncio.sleep(0.0002)
 
     moments = sent(script)
@@ -55,24 +55,24 @@ def test_what_comes_within_a_few_milliseconds_travels_together():
 
 def test_who_can_wait_waits_for_company():
     async def script(post):
-        post.send_soon(0.5)
+        post.schedule(0.5)
 
     assert sent(script) == [0.5]
 
 
 def test_who_is_in_a_hurry_takes_the_patient_along():
     async def script(post):
-        post.send_soon(0.5)
+        post.schedule(0.5)
         await asyncio.sleep(0.1)
-        post.send_soon()
+        post.schedule()
 
     assert sent(script) == [0.1]
 
 
 def test_who_can_wait_delays_nobody():
     async def script(post):
-        post.send_soon(0.1)
-        post.send_soon(0.5)
+        post.schedule(0.1)
+        post.schedule(0.5)
 
     assert sent(script) == [0.1]
 
@@ -80,29 +80,29 @@ def test_who_can_wait_delays_nobody():
 def test_the_longer_the_trips_the_longer_it_collects():
     async def script(post):
         for _ in range(100):
-            post.learn_trip(0.04)
-        post.send_soon()
+            post.record_rtt(0.04)
+        post.schedule()
         await asyncio.sleep(0.001)
-        post.send_soon()
+        post.schedule()
 
     assert sent(script) == [0, pytest.approx(0.04)]
 
 
 def test_a_trip_that_was_held_says_nothing_about_the_way():
     async def script(post):
-        post.learn_trip(LONGEST_TRIP_S + 1)
-        post.send_soon()
+        post.record_rtt(MAX_RTT_S + 1)
+        post.schedule()
         await asyncio.sleep(0.001)
-        post.send_soon()
+        post.schedule()
 
     assert sent(script) == [0, COALESCE_S]
 
 
 def test_nothing_goes_while_it_is_shut_not_even_what_was_due():
     async def script(post):
-        post.send_soon(0.1)
+        post.schedule(0.1)
         post.close()
-        post.send_soon()
+        post.schedule()
 
     assert sent(script) == []
 
@@ -111,14 +111,14 @@ def test_once_reopened_it_sends_at_once():
     async def script(post):
         post.close()
         await asyncio.sleep(1)
-        post.reopen()
+        post.unpause()
 
     assert sent(script) == [1]
 
 
 def test_what_was_to_go_does_not_after_a_stop():
     async def script(post):
-        post.send_soon()
+        post.schedule()
         post.stop()
 
     assert sent(script) == []

@@ -5,9 +5,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.admission.policy.fair_queue import Lane, Place, Queue
+from rlm_ray.admission.policy.fair_queue import FlowKey, Queue, QueueEntry
 
-LANE = Lane("run")
+LANE = FlowKey("run")
 
 
 def filled(*places):
@@ -26,16 +26,16 @@ def drain(queue, count=None):
 
 def test_oldest_root_first_then_deepest_then_first_come():
     queue = filled(
-        Place(2, -3, 1, "young-deep", LANE),
-        Place(1, 0, 2, "old-shallow", LANE),
-        Place(1, -1, 3, "old-deep-late", LANE),
-        Place(1, -1, 0, "old-deep", LANE),
+        QueueEntry(2, -3, 1, "young-deep", LANE),
+        QueueEntry(1, 0, 2, "old-shallow", LANE),
+        QueueEntry(1, -1, 3, "old-deep-late", LANE),
+        QueueEntry(1, -1, 0, "old-deep", LANE),
     )
     assert drain(queue) == ["old-deep", "old-deep-late", "old-shallow", "young-deep"]
 
 
 def test_removed_ones_are_skipped():
-    queue = filled(*(Place(0, 0, turn, f"t{turn}", LANE) for turn in range(4)))
+    queue = filled(*(QueueEntry(0, 0, turn, f"t{turn}", LANE) for turn in range(4)))
     queue.remove("t0")
     queue.remove("t2")
     queue.remove("unknown")
@@ -46,8 +46,8 @@ def test_removed_ones_are_skipped():
 def test_lanes_share_by_weight():
     queue = Queue()
     for turn in range(300):
-        queue.add(Place(0, 0, turn, f"heavy{turn}", Lane("heavy", weight=3)))
-        queue.add(Place(0, 0, turn, f"light{turn}", Lane("light", weight=1)))
+        queue.add(QueueEntry(0, 0, turn, f"heavy{turn}", FlowKey("heavy", weight=3)))
+        queue.add(QueueEntry(0, 0, turn, f"light{turn}", FlowKey("light", weight=1)))
     shares = Counter(ticket[:5] for ticket in drain(queue, 100))
     assert 73 <= shares["heavy"] <= 77
 
@@ -55,18 +55,18 @@ def test_lanes_share_by_weight():
 def test_batch_gets_its_tenth_beside_interactive():
     queue = Queue()
     for turn in range(300):
-        queue.add(Place(0, 0, turn, f"i{turn}", Lane("person")))
-        queue.add(Place(0, 0, turn, f"b{turn}", Lane("job", interactive=False)))
+        queue.add(QueueEntry(0, 0, turn, f"i{turn}", FlowKey("person")))
+        queue.add(QueueEntry(0, 0, turn, f"b{turn}", FlowKey("job", interactive=False)))
     shares = Counter(ticket[0] for ticket in drain(queue, 100))
     assert 9 <= shares["b"] <= 11
 
 
 def test_asking_one_at_a_time_earns_no_more_than_queueing_at_once():
-    queue = filled(*(Place(0, 0, turn, f"crowd{turn}", Lane("crowd")) for turn in range(100)))
+    queue = filled(*(QueueEntry(0, 0, turn, f"crowd{turn}", FlowKey("crowd")) for turn in range(100)))
     served = Counter()
     for turn in range(50):
         if not any(f"single{number}" in queue for number in range(turn)):
-            queue.add(Place(0, 0, 0, f"single{turn}", Lane("single")))
+            queue.add(QueueEntry(0, 0, 0, f"single{turn}", FlowKey("single")))
         place = queue.first()
         served[place.lane.name] += 1
         queue.grant(place.ticket)
@@ -74,15 +74,15 @@ def test_asking_one_at_a_time_earns_no_more_than_queueing_at_once():
 
 
 def test_what_was_held_is_not_overtaken():
-    queue = filled(Place(1, 0, 0, "large", LANE))
-    queue.hold("large")
-    queue.add(Place(0, -5, 1, "first in order", LANE))
+    queue = filled(QueueEntry(1, 0, 0, "large", LANE))
+    queue.pin("large")
+    queue.add(QueueEntry(0, -5, 1, "first in order", LANE))
     assert drain(queue) == ["large", "first in order"]
 
 
 def test_a_held_one_that_goes_away_holds_nothing():
-    queue = filled(Place(1, 0, 0, "large", LANE), Place(2, 0, 1, "other", LANE))
-    queue.hold("large")
+    queue = filled(QueueEntry(1, 0, 0, "large", LANE), QueueEntry(2, 0, 1, "other", LANE))
+    queue.pin("large")
     queue.remove("large")
     assert drain(queue) == ["other"]
 
@@ -93,7 +93,7 @@ def test_a_held_one_that_goes_away_holds_nothing():
 def test_everyone_is_served_exactly_once(asks):
     queue = filled(
         *(
-            Place(root, -depth, turn, f"t{turn}", Lane(f"lane{lane}", interactive=interactive))
+            QueueEntry(root, -depth, turn, f"t{turn}", FlowKey(f"lane{lane}", interactive=interactive))
             for turn, (root, depth, lane, interactive) in enumerate(asks)
         )
     )

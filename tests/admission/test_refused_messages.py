@@ -5,21 +5,21 @@ import asyncio
 import pytest
 
 from rlm_ray.admission.client import AdmissionClient
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import Ask, Outcome, RunTerms
-from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest, RunPolicy
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import RemoteCallError
 
 
-class Failing(Admission):
+class Failing(AdmissionController):
     """Cannot judge asks for the model `poison`, nor take in their settles."""
 
-    def ask(self, ask, now):
+    def request(self, ask, now):
         if ask.model == "poison":
             raise ZeroDivisionError("no")
-        super().ask(ask, now)
+        super().request(ask, now)
 
 
 class Refusing:
@@ -35,15 +35,15 @@ class Refusing:
 
 
 async def answered(client, model):
-    async with client.permit(Ask("run", "key", model, 10, 10)) as permit:
-        permit.settle(Outcome.OK, Usage(7, 3))
+    async with client.permit(PermitRequest("run", "key", model, 10, 10)) as permit:
+        permit.release(AttemptOutcome.OK, Usage(7, 3))
     return model
 
 
 @pytest.mark.parametrize("where", ["at the admission", "on the way"])
 async def test_one_ask_that_fails_fails_alone_and_the_others_of_its_batch_are_granted(where):
-    shell = AdmissionShell(Failing() if where == "at the admission" else Admission(), "epoch")
-    await shell.open_run(RunTerms("run", rates=Rates(in_flight=100)))
+    shell = AdmissionServer(Failing() if where == "at the admission" else AdmissionController(), "epoch")
+    await shell.open_run(RunPolicy("run", rates=Rates(in_flight=100)))
     client = AdmissionClient("client", shell if where == "at the admission" else Refusing(shell))
     models = ["a", "poison", "b", "poison", "c"]
     async with asyncio.timeout(5):

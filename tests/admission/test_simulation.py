@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import Resume, RunRecord
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import Resume, RunSnapshot
 from rlm_ray.core.limits import Rates
 from rlm_ray.testing.simulation import (
     CrowdedProvider,
@@ -79,12 +79,12 @@ class Restarting(Simulation):
     """The admission dies at t=90 and another one starts, empty; the holder tells it what is under way."""
 
     def restart(self):
-        old, self.admission = self.admission, Admission()
+        old, self.admission = self.admission, AdmissionController()
         asks = [permit.ask for permit in old._permits._out.values()]
-        record = RunRecord(old.terms("run", self.now))
-        self.admission.resume("holder", Resume((record,), tuple(asks)), self.now)
+        record = RunSnapshot(old.run_policy("run", self.now))
+        self.admission.restore("holder", Resume((record,), tuple(asks)), self.now)
         for waiting in old._waiting.values():
-            self.admission.ask(waiting.ask, self.now)
+            self.admission.request(waiting.ask, self.now)
 
 
 def test_a_restart_passes_the_quota_by_no_more_than_its_burst():

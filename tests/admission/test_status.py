@@ -7,31 +7,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.admission.controller import COMING_BACK_S, Admission
-from rlm_ray.admission.policy.rate_headers import RateFacts
-from rlm_ray.admission.protocol import Ask, Granted, Outcome, Resume, RunRecord, RunTerms, Settle
-from rlm_ray.admission.server import AdmissionShell
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionTransport
+from rlm_ray.admission.controller import RECOVERY_GRACE_S, AdmissionController
+from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
+from rlm_ray.admission.protocol import (
+    AttemptOutcome,
+    Granted,
+    PermitRequest,
+    Resume,
+    RunPolicy,
+    RunSnapshot,
+    Settle,
+)
+from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionRpcClient
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
-from rlm_ray.util.rpc import Line
+from rlm_ray.util.rpc import RpcServer
 
 
 def opened(*, rates=None, **limits):
-    admission = Admission()
-    admission.open_run(RunTerms("run", Limits(**limits), rates or Rates()), 0.0)
+    admission = AdmissionController()
+    admission.open_run(RunPolicy("run", Limits(**limits), rates or Rates()), 0.0)
     return admission
 
 
 def wish(admission, *tickets, account="account", run_id="run", now=0.0, poll=True):
     for ticket in tickets:
-        admission.ask(Ask(run_id, account, "model", 10, 10, depth=1, ticket=ticket, holder="h"), now)
-    return admission.poll(now) if poll else []
+        admission.request(
+            PermitRequest(run_id, account, "model", 10, 10, depth=1, request_id=ticket, client_id="h"), now
+        )
+    return admission.decisions(now) if poll else []
 
 
 def test_a_run_nobody_opened_has_no_status():
-    assert Admission().status("run", 0.0) is None
+    assert AdmissionController().status("run", 0.0) is None
 
 
 def test_a_fresh_run_has_nothing_under_way():
@@ -57,10 +67,12 @@ def test_what_may_not_go_for_the_rate_waits_for_the_rate():
 def test_what_a_provider_asked_to_wait_for_waits_for_the_pause_and_then_no_more():
     admission = opened(rates=Rates(in_flight=1))
     wish(admission, "a", "b")
-    admission.settle(Settle("a", Outcome.RATE_LIMITED, facts=RateFacts({}, retry_after_s=5.0)), 1.0)
-    admission.poll(1.0)
+    admission.release(
+        Settle("a", AttemptOutcome.RATE_LIMITED, rate_headers=RateLimitHeaders({}, retry_after_s=5.0)), 1.0
+    )
+    admission.decisions(1.0)
     assert admission.status("run", 2.0).waiting == {"pause": 1}
-    admission.poll(20.0)
+    admission.decisions(20.0)
     assert admission.status("run", 20.0).waiting == {}
 
 
@@ -70,23 +82,23 @@ def test_what_does_not_fit_the_budget_now_waits_for_the_budget():
     status = admission.status("run", 0.0)
     assert (status.in_flight, status.waiting) == (2, {"budget": 1})
     assert (status.reserved.tokens, status.spent.tokens) == (40, 0)
-    admission.settle(Settle("a", Outcome.OK, Usage(5, 5)), 1.0)
-    admission.poll(1.0)
+    admission.release(Settle("a", AttemptOutcome.OK, Usage(5, 5)), 1.0)
+    admission.decisions(1.0)
     status = admission.status("run", 1.0)
     assert (status.in_flight, status.waiting, status.spent.tokens) == (2, {}, 10)
     assert status.usage.total.calls == 1
 
 
 def test_a_run_that_comes_from_another_life_waits_for_the_others_to_come_back():
-    admission = Admission()
-    admission.resume("h", Resume((RunRecord(RunTerms("run", Limits(calls=10))),)), 0.0)
+    admission = AdmissionController()
+    admission.restore("h", Resume((RunSnapshot(RunPolicy("run", Limits(calls=10))),)), 0.0)
     wish(admission, "a")
-    assert admission.status("run", COMING_BACK_S / 2).waiting == {"pause": 1}
+    assert admission.status("run", RECOVERY_GRACE_S / 2).waiting == {"pause": 1}
 
 
 def test_each_account_keeps_its_own_and_runs_are_told_apart():
     admission = opened(rates=Rates(in_flight=1))
-    admission.open_run(RunTerms("other", rates=Rates(in_flight=1)), 0.0)
+    admission.open_run(RunPolicy("other", rates=Rates(in_flight=1)), 0.0)
     wish(admission, "a", "b", account="one")
     wish(admission, "c", account="two")
     wish(admission, "d", "e", run_id="other", account="one")
@@ -102,11 +114,11 @@ def test_what_is_not_wanted_any_more_waits_no_more(after):
     wish(admission, "a", "b", "c")
     match after:
         case "withdrawn":
-            admission.withdraw("c", 1.0)
+            admission.cancel("c", 1.0)
         case "forgotten":
-            admission.forget_holder("h", 1.0)
+            admission.drop_client("h", 1.0)
         case "timed out":
-            admission.poll(101.0)
+            admission.decisions(101.0)
     assert admission.status("run", 101.0).waiting == {}
 
 
@@ -131,18 +143,18 @@ def _seconds(admission):
 
 async def test_the_shell_answers_by_its_own_clock():
     now = 5.0
-    shell = AdmissionShell(Admission(), "epoch", clock=lambda: now)
-    await shell.open_run(RunTerms("run"))
+    shell = AdmissionServer(AdmissionController(), "epoch", clock=lambda: now)
+    await shell.open_run(RunPolicy("run"))
     now = 8.0
     assert (await shell.status("run")).age_s == 3.0
     assert await shell.status("other") is None
 
 
 async def test_it_can_be_asked_for_over_the_line():
-    shell = AdmissionShell(opened(rates=Rates(in_flight=1)), "epoch", clock=lambda: 4.0)
-    line = Line(shell, METHODS, b"token", CODEC)
+    shell = AdmissionServer(opened(rates=Rates(in_flight=1)), "epoch", clock=lambda: 4.0)
+    line = RpcServer(shell, METHODS, b"token", CODEC)
     address = await line.listen("127.0.0.1")
-    transport = AdmissionTransport(lambda: asyncio.sleep(0, address))
+    transport = AdmissionRpcClient(lambda: asyncio.sleep(0, address))
     status = await transport.call("status", "run")
     assert (status.in_flight, status.waiting, status.age_s) == (0, {}, 4.0)
     await transport.aclose()
@@ -171,17 +183,19 @@ def test_every_ask_without_a_verdict_waits_for_one_thing_and_every_permit_is_in_
                 waiting.add(f"{now}")
             case "answer" | "refuse" if out:
                 permit = sorted(out)[number % len(out)]
-                outcome = Outcome.OK if action == "answer" else Outcome.RATE_LIMITED
-                admission.settle(Settle(permit, outcome, Usage(5, 5) if action == "answer" else None), moment)
+                outcome = AttemptOutcome.OK if action == "answer" else AttemptOutcome.RATE_LIMITED
+                admission.release(
+                    Settle(permit, outcome, Usage(5, 5) if action == "answer" else None), moment
+                )
                 out.discard(permit)
             case "withdraw" if waiting:
                 unwanted = sorted(waiting)[number % len(waiting)]
-                admission.withdraw(unwanted, moment)
+                admission.cancel(unwanted, moment)
                 waiting.discard(unwanted)
-        for verdict in admission.poll(moment):
-            waiting.discard(verdict.ticket)
+        for verdict in admission.decisions(moment):
+            waiting.discard(verdict.request_id)
             if isinstance(verdict, Granted):
-                out.add(verdict.ticket)
+                out.add(verdict.request_id)
         status = admission.status("run", moment)
         assert (sum(status.waiting.values()), status.in_flight) == (len(waiting), len(out))
         assert all(status.waiting.values())

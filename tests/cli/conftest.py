@@ -18,7 +18,7 @@ ANSWERED = Result("the answer", "answered", "", "run-1", 2, 0.5)
 class FakeRun:
     """Stands in for `Run`: keeps what it was asked and ends as it was told to."""
 
-    is_recorded = False
+    is_resumable = False
     outcome: Result | BaseException = ANSWERED
     asked: list
 

@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from rlm_ray.cli import batch
-from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import AuthenticationError, LimitReached, ModelError
-from rlm_ray.session.session import Completion
+from rlm_ray.session.session import SessionResult
 
 app = typer.Typer()
 app.command()(batch.batch)
@@ -36,11 +36,11 @@ class EchoJob:
     async def ask(self, row, query, context):
         self.asked.append(row)
         answer = self.reply(row, query, context.text())
-        usage = RunUsage({("m", 0): Tally(calls=1, input_tokens=10, output_tokens=1, cost_usd=0.5)})
-        return Completion(answer, "answered", turns=1, usage=usage)
+        usage = RunUsage({("m", 0): CallStats(calls=1, input_tokens=10, output_tokens=1, cost_usd=0.5)})
+        return SessionResult(answer, "answered", turns=1, usage=usage)
 
     async def usage(self):
-        return RunUsage({("m", 0): Tally(calls=len(self.asked), cost_usd=0.5 * len(self.asked))})
+        return RunUsage({("m", 0): CallStats(calls=len(self.asked), cost_usd=0.5 * len(self.asked))})
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def job(monkeypatch):
         echo.run_id, echo.settings = run_id, settings
         yield echo
 
-    monkeypatch.setattr(batch, "open_job", opened)
+    monkeypatch.setattr(batch, "open_batch_run", opened)
     return echo
 
 

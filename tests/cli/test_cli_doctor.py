@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.cli import doctor
-from rlm_ray.cli.doctor import Finding
-from rlm_ray.sandbox.host.kernel_features import Layer
+from rlm_ray.cli.doctor import Check
+from rlm_ray.sandbox.host.kernel_features import KernelFeature
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import echo
 
@@ -16,16 +16,16 @@ def well(monkeypatch):
     """Ray and the sandbox answer at once that all is well."""
 
     async def sandbox(_):
-        return Finding("sandbox", ok=True, said="taken as well")
+        return Check("sandbox", ok=True, message="taken as well")
 
     monkeypatch.setattr(doctor, "_sandbox", sandbox)
-    monkeypatch.setattr(doctor, "_ray", lambda _: Finding("Ray", ok=True, said="taken as well"))
+    monkeypatch.setattr(doctor, "_ray", lambda _: Check("Ray", ok=True, message="taken as well"))
 
 
 @pytest.fixture
 def layers(monkeypatch):
     """Set what the kernel offers."""
-    return lambda *found: monkeypatch.setattr(doctor, "layers", lambda: found)
+    return lambda *found: monkeypatch.setattr(doctor, "probe_features", lambda: found)
 
 
 def failures(done):
@@ -66,7 +66,7 @@ def test_both_models_are_asked(invoke):
 
 @pytest.mark.usefixtures("well")
 def test_a_kernel_without_landlock_may_be_done_without(invoke, layers):
-    layers(Layer("seccomp"), Layer("Landlock", "not enabled at boot"))
+    layers(KernelFeature("seccomp"), KernelFeature("Landlock", "not enabled at boot"))
     done = invoke("doctor")
     assert done.exit_code == 5
     (line,) = failures(done)
@@ -77,7 +77,7 @@ def test_a_kernel_without_landlock_may_be_done_without(invoke, layers):
 
 @pytest.mark.usefixtures("well")
 def test_a_kernel_without_seccomp_cannot_be_done_without(invoke, layers):
-    layers(Layer("seccomp", "Function not implemented"))
+    layers(KernelFeature("seccomp", "Function not implemented"))
     done = invoke("doctor", "--set", "sandbox.allow_degraded=true")
     assert done.exit_code == 5
     (line,) = failures(done)

@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 
 from rlm_ray.cli import console as exits
-from rlm_ray.cli.run_display import result_of
-from rlm_ray.core.context import Input
+from rlm_ray.cli.run_display import run_with_display
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Usage
-from rlm_ray.events.records import CallEnded, RunOpened
+from rlm_ray.events.records import CallEnded, RunStarted
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def stderr(monkeypatch):
 
 
 def tell(observer):
-    observer.add(RunOpened(1.0, "run", "Who is to blame?", {}, Input(), "1"))
+    observer.add(RunStarted(1.0, "run", "Who is to blame?", {}, InputSummary(), "1"))
     observer.add(CallEnded(2.0, (), 1, "turn", "m", "k", 1.5, usage=Usage(900, 100), cost_usd=0.5))
 
 
@@ -45,7 +45,7 @@ async def test_a_run_is_shown_with_its_limits_and_nothing_of_it_stays(stderr):
     async def start(progress):
         return ShortRun(progress)
 
-    assert await result_of(start, Limits(cost_usd=2.0)) == "the result"
+    assert await run_with_display(start, Limits(cost_usd=2.0)) == "the result"
     written = stderr.getvalue()
     assert "Who is to blame?" in written
     assert "$0.50 of $2.00" in written

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from rlm_ray.cli import console
 from rlm_ray.cli.map_reduce import map_reduce
-from rlm_ray.core.repl_types import Answered, Failed
-from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.core.repl_types import Failed, SubCallAnswer
+from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import LimitReached
 
 app = typer.Typer()
@@ -27,15 +27,15 @@ class FakeJob:
 
     asked = 0
 
-    async def plain_many(self, calls):
+    async def llm_calls(self, calls):
         self.asked += len(calls)
-        return [self._outcome(context.part(part).text()) for *_, part, context in calls]
+        return [self._outcome(context.slice(part).text()) for *_, part, context in calls]
 
     def _outcome(self, text):
-        return Answered(json.dumps({"status": text.rpartition(": ")[2]}))
+        return SubCallAnswer(json.dumps({"status": text.rpartition(": ")[2]}))
 
     async def usage(self):
-        return RunUsage({("m", 1): Tally(5, 5, input_tokens=500, output_tokens=50, unpriced=5)})
+        return RunUsage({("m", 1): CallStats(5, 5, input_tokens=500, output_tokens=50, unpriced=5)})
 
 
 class Bounded(FakeJob):
@@ -66,7 +66,7 @@ def jobs(monkeypatch):
         opened.append(job)
         yield job
 
-    monkeypatch.setattr("rlm_ray.mapreduce.execute.open_job", open_job)
+    monkeypatch.setattr("rlm_ray.mapreduce.execute.open_batch_run", open_job)
     return opened
 
 

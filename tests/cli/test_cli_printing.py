@@ -17,7 +17,7 @@ from rich.console import Console
 from rlm_ray import cli
 from rlm_ray.cli import console
 from rlm_ray.core.printable import printable
-from rlm_ray.progress.live_state import shown
+from rlm_ray.progress.live_state import one_line
 
 HOSTILE = {
     "colour": "\x1b[31mred\x1b[0m",
@@ -51,8 +51,8 @@ def test_a_terminal_is_sent_nothing_that_it_obeys(kind, monkeypatch):
     console.write(HOSTILE[kind])
     errors = io.StringIO()
     monkeypatch.setattr(console, "stderr", Console(file=errors, highlight=False, emoji=False, width=200))
-    console.say(f"error: {HOSTILE[kind]}")
-    for sent in (terminal.getvalue(), errors.getvalue(), shown(HOSTILE[kind])):
+    console.print_status(f"error: {HOSTILE[kind]}")
+    for sent in (terminal.getvalue(), errors.getvalue(), one_line(HOSTILE[kind])):
         assert not any(
             unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in sent.strip("\n")
         )

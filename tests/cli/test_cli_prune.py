@@ -12,7 +12,7 @@ from rlm_ray.cli.prune import seconds_of
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import to_line
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.journal.storage.local import JOURNAL
 from rlm_ray.llm.response_cache import ResponseCache
 from rlm_ray.testing.sample_run import example_run
@@ -59,7 +59,7 @@ def test_what_is_younger_stays(run_dir):
 
 
 def test_a_run_under_way_stays_and_is_said(run_dir):
-    writer = RunFolder(str(run_dir), NAMES[2]).writer("a driver")
+    writer = RunStore(str(run_dir), NAMES[2]).writer("a driver")
     done = prune(run_dir, "--older-than", "0s")
     writer.close()
     assert done.exit_code == 1

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from rlm_ray.cli.runs import runs
 from rlm_ray.cli.view import view
-from rlm_ray.events.records import RunEnded, RunOpened, to_line
+from rlm_ray.events.records import RunFinished, RunStarted, to_line
 from rlm_ray.journal.storage.local import JOURNAL
 from rlm_ray.testing.sample_run import QUESTION, example_run
 
@@ -78,7 +78,10 @@ def test_compare_puts_another_run_into_the_page(command, tmp_path):
 
 
 def test_a_run_id_cannot_lead_out_of_the_folder(command, tmp_path):
-    records = [RunOpened(1.0, "../../evil", "q", {}, example_run(2)[0].input, "1"), RunEnded(2.0, "answered")]
+    records = [
+        RunStarted(1.0, "../../evil", "q", {}, example_run(2)[0].input, "1"),
+        RunFinished(2.0, "answered"),
+    ]
     done = command("view", "-", stdin=b"".join(map(to_line, records)))
     assert done.stdout == "_.._evil.html\n"
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["_.._evil.html"]
@@ -173,7 +176,7 @@ def test_runs_as_json_have_the_figures(command):
 
 
 def test_the_question_is_cut_to_the_width_of_a_terminal_and_cannot_steer_it(command, run_dir, monkeypatch):
-    records = [RunOpened(1.0, OLD, f"a\x1b[2J\n{'long ' * 100}", {}, example_run(2)[0].input, "1")]
+    records = [RunStarted(1.0, OLD, f"a\x1b[2J\n{'long ' * 100}", {}, example_run(2)[0].input, "1")]
     (run_dir / OLD / JOURNAL).write_bytes(b"".join(map(to_line, records)))
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr("rlm_ray.cli.runs._at_a_terminal", lambda: True)

@@ -15,13 +15,13 @@ from scripts import tell
 
 from rlm_ray import Cluster
 from rlm_ray.batch.formats import Jsonl
-from rlm_ray.batch.job import Task
-from rlm_ray.batch.runner import Work
+from rlm_ray.batch.job import BatchJob
+from rlm_ray.batch.runner import BatchSpec
 from rlm_ray.batch.source import open_corpus
 from rlm_ray.batch.template import Template
-from rlm_ray.batch.writer import Output
+from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Settings
-from rlm_ray.runs.batch_run import open_job
+from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.testing import ModelServer
 
 FILES, ROWS = 4, 100
@@ -59,13 +59,13 @@ async def batch(folder, settings, name):
     dataset = ray.data.read_parquet([str(file) for file in sorted(folder.glob("*.parquet"))]).map(
         lambda row: row
     )
-    output = Output(str(folder / f"{name}.jsonl"), Jsonl())
-    task = Task(settings, open_corpus(dataset), Work(Template.parse("Q")), output, _open)
+    output = BatchOutput(str(folder / f"{name}.jsonl"), Jsonl())
+    task = BatchJob(settings, open_corpus(dataset), BatchSpec(Template.parse("Q")), output, _open)
     return await task.run(name)
 
 
 def _open(settings, run_id, query):
-    return open_job(settings, query, run_id=run_id)
+    return open_batch_run(settings, query, run_id=run_id)
 
 
 asyncio.run(main(Path(sys.argv[1])))

@@ -24,7 +24,7 @@ class Nodes:
     cluster: Cluster
     workers: list[Any]
 
-    def lose(self, node: Any) -> None:
+    def expire(self, node: Any) -> None:
         """As if its machine had lost power."""
         self.cluster.remove_node(node, allow_graceful=False)
 

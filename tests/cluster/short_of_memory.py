@@ -14,7 +14,7 @@ from ray._private.utils import get_used_memory
 from scripts import tell
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -31,9 +31,9 @@ async def main() -> None:
             run_dir=sys.argv[1],
         )  # fmt: skip
         await rlm.awarm(2)
-        engine = await Engine.connect(cluster)
+        engine = await ClusterDriver.connect(cluster)
         run = await rlm.astart(QUERY, "some text " * 100)
-        handles = await engine.carry_out(handles_of(engine))
+        handles = await engine.run_on_ray_thread(handles_of(engine))
         while server.calls < 6:  # noqa: ASYNC110 - for what happens in other processes
             await asyncio.sleep(0.02)
         eating = handles[run.actor].__ray_call__.remote(eat)
@@ -46,7 +46,7 @@ async def main() -> None:
         tell({"answer": result.answer, "killed_by": kind, "calls": server.calls})
 
 
-async def handles_of(engine: Engine) -> dict:
+async def handles_of(engine: ClusterDriver) -> dict:
     return await engine._pool.handles.remote()
 
 

@@ -13,7 +13,7 @@ from nodes import Nodes, worker_nodes
 from scripts import tell
 
 from rlm_ray import RLM
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -46,8 +46,8 @@ async def main(nodes: Nodes) -> None:
 
 async def ran(rlm: RLM, children: int) -> dict[str, Any]:
     result = await rlm.arun(fan(children), "some text " * 100)
-    census = await (await Engine.connect(rlm.settings.cluster)).census()
-    actors = Counter(opened.actor for node in result.tree.nodes.values() for opened in node.opened)
+    census = await (await ClusterDriver.connect(rlm.settings.cluster)).stats()
+    actors = Counter(opened.actor for node in result.tree.nodes.values() for opened in node.session_starts)
     by_node = Counter({census[actor]["node"]: 0 for actor in actors})
     for actor, sessions in actors.items():
         by_node[census[actor]["node"]] += sessions

@@ -8,14 +8,14 @@ import pytest
 from scripts import run_script
 
 from rlm_ray.batch.formats import Jsonl
-from rlm_ray.batch.job import Task
-from rlm_ray.batch.runner import Work
+from rlm_ray.batch.job import BatchJob
+from rlm_ray.batch.runner import BatchSpec
 from rlm_ray.batch.source import open_corpus
 from rlm_ray.batch.template import Template
-from rlm_ray.batch.writer import Output
+from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
-from rlm_ray.runs.batch_run import open_job
+from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
 from rlm_ray.testing.responses import text_of
@@ -49,15 +49,15 @@ def batch(cluster, provider, tmp_path):
             limits=Limits(**limits),
         )
         corpus = open_corpus([{"id": str(n), "text": text} for n, text in enumerate(texts)])
-        work = Work(Template.parse("What of {id}?"))
-        task = Task(settings, corpus, work, Output(str(tmp_path / "out"), Jsonl()), _open)
+        work = BatchSpec(Template.parse("What of {id}?"))
+        task = BatchJob(settings, corpus, work, BatchOutput(str(tmp_path / "out"), Jsonl()), _open)
         return await task.run(new_run_id(), retry_failed=retry_failed)
 
     return run
 
 
 def _open(settings, run_id, query):
-    return open_job(settings, query, run_id=run_id)
+    return open_batch_run(settings, query, run_id=run_id)
 
 
 def rows(tmp_path):

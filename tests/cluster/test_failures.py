@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from rlm_ray import LimitReached, Limits
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import is_session, recursion, run_query
 
@@ -23,7 +23,7 @@ TEXT = "some words here " * 1_000
 
 
 async def census(cluster):
-    counts = await (await Engine.connect(cluster)).census()
+    counts = await (await ClusterDriver.connect(cluster)).stats()
     return sum(c["sessions"] for c in counts.values()), sum(c["sandboxes"] for c in counts.values())
 
 
@@ -121,12 +121,12 @@ async def test_a_killed_session_actor_costs_its_children_a_second_run_and_nothin
     with ModelServer(recursion, latency_s=0.3) as server:
         run = await ask(server, max_depth=2, leaf_chars=0).astart(query, TEXT)
         await until(lambda: server.calls > 20)
-        handles = await (await Engine.connect(cluster))._pool.handles.remote()
+        handles = await (await ClusterDriver.connect(cluster))._pool.handles.remote()
         root = run.actor
         ray.kill(next(handle for name, handle in handles.items() if name != root))
         result = await run.result()
     assert result.answer == "session done"
-    await (await Engine.connect(cluster)).grow_to(2)
+    await (await ClusterDriver.connect(cluster)).grow_to(2)
 
 
 async def test_code_whose_sandbox_was_killed_runs_again_with_its_variables(ask, cluster):
@@ -138,7 +138,7 @@ async def test_code_whose_sandbox_was_killed_runs_again_with_its_variables(ask, 
     with ModelServer(recursion, latency_s=0.4) as server:
         run = await ask(server).astart(query, TEXT)
         await until(lambda: server.calls == 2 + 4)
-        actors = {str(c["pid"]) for c in (await (await Engine.connect(cluster)).census()).values()}
+        actors = {str(c["pid"]) for c in (await (await ClusterDriver.connect(cluster)).stats()).values()}
         for pid in _descendants(actors) - _children(actors):  # below an actor: zygotes; below them: REPLs
             os.kill(int(pid), signal.SIGKILL)
         result = await run.result()
@@ -156,7 +156,7 @@ async def test_a_sandbox_killed_twice_is_an_observation_and_the_session_goes_on(
         run = await ask(server).astart("q", TEXT)
         await until(lambda: server.calls == 1)
 
-        actors = {str(c["pid"]) for c in (await (await Engine.connect(cluster)).census()).values()}
+        actors = {str(c["pid"]) for c in (await (await ClusterDriver.connect(cluster)).stats()).values()}
 
         def kill_spinning():
             spinning = [pid for pid in _descendants(actors) if _cpu_seconds(pid) > 0.3]

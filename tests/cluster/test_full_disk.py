@@ -10,8 +10,8 @@ import pytest
 from deep_tree import ANSWER, CALLS, TEXT, TREE
 
 from rlm_ray import RLM
-from rlm_ray.cluster.driver import Engine
-from rlm_ray.cluster.services.journal import home, journal_actor
+from rlm_ray.cluster.driver import ClusterDriver
+from rlm_ray.cluster.services.journal import current_node_id, journal_actor
 from rlm_ray.errors import JournalError
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion
@@ -29,8 +29,8 @@ def server():
 @pytest.fixture
 async def disk(cluster):
     """Files of the journal's process cannot grow beyond `ROOM`; `disk(None)` makes room again."""
-    await Engine.connect(cluster)
-    pid = await journal_actor(home()).__ray_call__.remote(lambda _: os.getpid())
+    await ClusterDriver.connect(cluster)
+    pid = await journal_actor(current_node_id()).__ray_call__.remote(lambda _: os.getpid())
 
     def limit(size):
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)

@@ -24,7 +24,7 @@ import pytest
 
 from rlm_ray import Limits, Sandbox
 from rlm_ray.cli import console
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.environment import provider_environment
 from rlm_ray.testing import ModelServer, Reply
 from rlm_ray.testing.scripts import is_session
@@ -131,7 +131,7 @@ def canaries(tmp_path, monkeypatch):
 @pytest.fixture
 async def actors(cluster, canaries):
     """The session actors, with the secret planted in each; it is dug up again afterwards."""
-    engine = await Engine.connect(cluster)
+    engine = await ClusterDriver.connect(cluster)
     await engine.grow_to(2)
     await engine._pool.set_environment.remote(provider_environment())
     handles = list((await engine._pool.handles.remote()).values())
@@ -200,16 +200,16 @@ def set_filter():
     def patch(_, filtered):
         from functools import partialmethod
 
-        from rlm_ray.sandbox.host.sandbox import SandboxHost
+        from rlm_ray.sandbox.host.sandbox import SandboxManager
 
         if not filtered:
-            SandboxHost.open_filtered, SandboxHost.open = (
-                SandboxHost.open,
-                partialmethod(SandboxHost.open, filtered=False),
+            SandboxManager.open_filtered, SandboxManager.open = (
+                SandboxManager.open,
+                partialmethod(SandboxManager.open, filtered=False),
             )
-        elif hasattr(SandboxHost, "open_filtered"):
-            SandboxHost.open = SandboxHost.open_filtered
-            del SandboxHost.open_filtered
+        elif hasattr(SandboxManager, "open_filtered"):
+            SandboxManager.open = SandboxManager.open_filtered
+            del SandboxManager.open_filtered
 
     return patch
 
@@ -342,14 +342,14 @@ async def test_what_is_planted_can_be_reached_from_an_actor(actors, canaries):
 @pytest.mark.parametrize("filtered", [True, False], ids=["whole sandbox", "kernel alone"])
 async def test_no_hostile_cell_reaches_anything_but_its_own_session(ask, cluster, actors, canaries, filtered):
     """All 106: no secret is shown or answered, no host changes, every session goes on, no process is left."""
-    engine = await Engine.connect(cluster)
+    engine = await ClusterDriver.connect(cluster)
     with ModelServer(script_for(canaries)) as server:
         rlm = ask(server, sandbox=LIMITS, limits=Limits(time_s=SESSION_S), api_key=canaries.secret)
         calm = ask(server, sandbox=LIMITS)
         await asyncio.gather(*(calm.arun("CELL<calm> fine?", "nothing to see") for _ in range(4)))
         assert await corrupted(actors, canaries) == []
         await in_all(actors, set_filter(), filtered)
-        census, processes = await engine.census(), await processes_below(actors)
+        census, processes = await engine.stats(), await processes_below(actors)
         async with neighbours(calm, server, actors, canaries):
             ended = await attack(rlm, server, canaries)
         show(ended)
@@ -372,5 +372,5 @@ async def test_no_hostile_cell_reaches_anything_but_its_own_session(ask, cluster
             return await processes_below(actors) == processes
 
         await until(as_before)
-        assert await engine.census() == census
+        assert await engine.stats() == census
         assert [count["sandboxes"] + count["sessions"] for count in census.values()] == [0, 0]

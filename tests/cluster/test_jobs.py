@@ -8,10 +8,10 @@ import pytest
 import ray
 
 from rlm_ray import Limits, Rates
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.core.context import make_context
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.runs.batch_run import open_job
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
 from rlm_ray.testing.scripts import is_session
@@ -57,7 +57,7 @@ async def test_rows_outlive_the_actors_they_run_in(ask, cluster):
     with ModelServer(lengths, latency_s=0.1) as server:
         asking = asyncio.ensure_future(ask(server).amap("how long?", TEXTS))
         await first_calls(server, 10)
-        engine = await Engine.connect(cluster)
+        engine = await ClusterDriver.connect(cluster)
         handles = await engine._pool.handles.remote()
         ray.kill(next(iter(handles.values())))
         results = await asking
@@ -73,7 +73,7 @@ async def test_rows_of_one_call_each_travel_together_and_outlive_their_actor(ask
     with ModelServer(length, latency_s=0.2) as server:
         asking = asyncio.ensure_future(ask(server, max_depth=0).amap("how long?", TEXTS))
         await first_calls(server, 4)
-        engine = await Engine.connect(cluster)
+        engine = await ClusterDriver.connect(cluster)
         handles = await engine._pool.handles.remote()
         ray.kill(next(iter(handles.values())))
         results = await asking
@@ -90,7 +90,7 @@ async def test_a_job_that_is_taken_up_pays_for_no_row_twice(ask, depth):
     with ModelServer(lengths) as server:
         settings, run_id = ask(server, max_depth=depth).settings, new_run_id()
         for rows in (15, 40):
-            async with open_job(settings, "how long?", run_id=run_id) as job:
+            async with open_batch_run(settings, "how long?", run_id=run_id) as job:
                 done = [
                     await job.ask(row, "how long?", make_context(TEXTS[row])) for row in range(0, rows, 5)
                 ]
@@ -98,7 +98,7 @@ async def test_a_job_that_is_taken_up_pays_for_no_row_twice(ask, depth):
         assert [each.answer for each in done] == [str(len(text)) if depth else "plain" for text in TEXTS[::5]]
         assert [each.usage.total.calls for each in done] == [calls] * 8
         assert server.calls == calls * 8
-    assert RunFolder(settings.run_dir, run_id).tail().usage["total"]["calls"] == calls * 8
+    assert RunStore(settings.run_dir, run_id).last_end().usage["total"]["calls"] == calls * 8
 
 
 async def test_a_question_asked_while_a_job_runs_does_not_wait_for_its_rows(ask):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import Failure, ModelServer
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.testing.scripts import recursion, run_query
@@ -56,7 +56,7 @@ def test_no_key_is_in_the_journal_the_spans_the_report_or_the_logs(
     assert result.answered
     assert flush(20.0)
     report = result.report(tmp_path / "report.html").read_text()
-    journal = RunFolder(result.run_dir, result.run_id).read().decode()
+    journal = RunStore(result.run_dir, result.run_id).read().decode()
     left = {"journal": journal, "report": report, "spans": repr(traced.spans), "logs": caplog.text}
     assert "your key is ***" in journal
     assert traced.spans

@@ -12,9 +12,9 @@ import pytest
 from deep_tree import ANSWER, CALLS, LEAVES, TEXT, TREE
 from scripts import run_script
 
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.events.records import SessionOpened
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -29,7 +29,7 @@ def slow():
 @pytest.fixture
 async def engine(cluster):
     """Both actors are there again afterwards."""
-    engine = await Engine.connect(cluster)
+    engine = await ClusterDriver.connect(cluster)
     yield engine
     await engine.grow_to(2)
 
@@ -80,7 +80,7 @@ async def test_a_child_that_kills_its_actors_again_and_again_is_given_up_and_its
         "FINAL('|'.join(map(str, r)))",
     )
     run = await ask(slow, max_depth=2, leaf_chars=200).astart(query, TEXT)
-    folder = RunFolder(run.settings.run_dir, run.run_id)
+    folder = RunStore(run.settings.run_dir, run.run_id)
     killing = asyncio.create_task(kill_its_actors(engine, folder, (3,)))
     result = await run.result()
     killing.cancel()

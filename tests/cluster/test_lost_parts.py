@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import ray
 
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.responses import Reply
 from rlm_ray.testing.scripts import recursion, run_query
@@ -48,7 +48,7 @@ def keepers(monkeypatch):
             return [ray.put(data)], os.getpid()
 
     kept = []
-    pack = Engine.pack
+    pack = ClusterDriver.pack
 
     async def packed(engine, context):
         parcel = await pack(engine, context)
@@ -59,7 +59,7 @@ def keepers(monkeypatch):
             parcel = replace(parcel, index=index)
         return parcel
 
-    monkeypatch.setattr(Engine, "pack", packed)
+    monkeypatch.setattr(ClusterDriver, "put_context", packed)
     return kept
 
 
@@ -113,7 +113,7 @@ async def test_rows_whose_contexts_are_lost_pack_them_again(ask, server, keepers
 
 
 async def test_pieces_of_a_job_whose_context_is_lost_pack_it_again(ask, server, keepers, monkeypatch):
-    leaves = Engine.leaves
+    leaves = ClusterDriver.run_leaf_calls
 
     async def leaves_after_a_loss(engine, batch, beside=0):
         if len(keepers) == 1:
@@ -121,7 +121,7 @@ async def test_pieces_of_a_job_whose_context_is_lost_pack_it_again(ask, server, 
             await until_lost(batch.context.index)
         return await leaves(engine, batch, beside)
 
-    monkeypatch.setattr(Engine, "leaves", leaves_after_a_loss)
+    monkeypatch.setattr(ClusterDriver, "leaves", leaves_after_a_loss)
     found = await ask(server).amap_reduce(
         "what?", DOCUMENTS, split_by="documents", size=40_000, reduce="collect"
     )

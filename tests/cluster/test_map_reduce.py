@@ -12,8 +12,8 @@ import pytest
 from rlm_ray.config import settings_from
 from rlm_ray.core.context import make_context
 from rlm_ray.errors import AuthenticationError
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.mapreduce.execute import carry_out, planned
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.mapreduce.execute import build_plan, execute_plan
 from rlm_ray.mapreduce.input import read_documents
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
@@ -41,8 +41,8 @@ def settings(cluster, tmp_path):
 
 
 async def asked(settings, context, **options):
-    plan = planned(settings, "Which status?", context, reduce="count:status", pack=False, **options)
-    return await carry_out(settings, plan, context)
+    plan = build_plan(settings, "Which status?", context, reduce="count:status", pack=False, **options)
+    return await execute_plan(settings, plan, context)
 
 
 async def test_counting_over_both_actors_is_exact(settings):
@@ -66,16 +66,16 @@ async def test_a_run_goes_on_from_its_record(settings):
     context, run_id = make_context(DOCUMENTS), new_run_id()
     with ModelServer(failing) as server:
         chosen = settings(server)
-        plan = planned(chosen, "Which status?", context, reduce="count:status", pack=False)
+        plan = build_plan(chosen, "Which status?", context, reduce="count:status", pack=False)
         with pytest.raises(AuthenticationError):
-            await carry_out(chosen, plan, context, run_id=run_id)
+            await execute_plan(chosen, plan, context, run_id=run_id)
         left = 1_000
         answered = Counter(
             record.error_kind == ""
-            for record in RunFolder(chosen.run_dir, run_id).records()
+            for record in RunStore(chosen.run_dir, run_id).records()
             if type(record).__name__ == "CallEnded"
         )[True]
-        found = await carry_out(chosen, plan, context, run_id=run_id)
+        found = await execute_plan(chosen, plan, context, run_id=run_id)
     assert answered == 100
     assert found.value == {"status": COUNTS}
     assert left == 1_000 - (200 - answered)
@@ -97,10 +97,10 @@ async def test_a_model_puts_answers_together_over_the_cluster(settings):
     with ModelServer(adding) as server:
         chosen = settings(server, leaf_chars=10_000)
         context = make_context(DOCUMENTS)
-        plan = planned(chosen, "How many are final?", context)
-        found = await carry_out(chosen, plan, context)
+        plan = build_plan(chosen, "How many are final?", context)
+        found = await execute_plan(chosen, plan, context)
     assert found.answer == "67 are final"
-    assert len(plan.loads) > 1
+    assert len(plan.levels) > 1
 
 
 @pytest.mark.skipif(
@@ -116,8 +116,8 @@ async def test_the_status_of_every_pep_is_counted(settings):
 
     with ModelServer(listed) as server:
         chosen = settings(server)
-        plan = planned(chosen, "Which status?", context, reduce="count:status")
-        found = await carry_out(chosen, plan, context)
+        plan = build_plan(chosen, "Which status?", context, reduce="count:status")
+        found = await execute_plan(chosen, plan, context)
     assert found.value["status"] == {
         "Final": 361, "Rejected": 125, "Withdrawn": 64, "Draft": 48,
         "Active": 38, "Deferred": 33, "Superseded": 24, "Accepted": 10,

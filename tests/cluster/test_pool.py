@@ -11,7 +11,7 @@ import pytest
 from scripts import run_script
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -19,7 +19,7 @@ WIDE = run_query("print(len(context)); r = recursive_map('q', [context[i:i+9] fo
 
 
 async def actors(cluster):
-    return await (await Engine.connect(cluster)).census()
+    return await (await ClusterDriver.connect(cluster)).stats()
 
 
 async def until_there_are(count, cluster):
@@ -72,7 +72,7 @@ async def test_an_actor_that_dies_while_it_is_given_back_does_not_end_the_giving
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)  # asked to end, they do not answer
     shrinking = Cluster(min_actors=1, max_actors=2, idle_s=1)
-    await Engine.connect(shrinking)
+    await ClusterDriver.connect(shrinking)
     await asyncio.sleep(3)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)

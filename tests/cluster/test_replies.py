@@ -10,7 +10,7 @@ from rlm_ray import RLM
 from rlm_ray.core.reply import CUT_MARK
 from rlm_ray.errors import LimitReached, ReplyError, SubCallError
 from rlm_ray.events.records import CallEnded
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import ModelServer, Raw
 from rlm_ray.testing.scripts import is_session
 
@@ -114,7 +114,7 @@ def test_what_may_pass_is_asked_once_more_and_all_of_it_is_counted(play, reply, 
     rlm, script = play(leaves=[reply, "good"], max_depth=0, run_dir=str(tmp_path))
     result = rlm.run("q?", "text")
     assert (result.answer, script.asked) == ("good", 2)
-    (end,) = [r for r in RunFolder(str(tmp_path), result.run_id).records() if isinstance(r, CallEnded)]
+    (end,) = [r for r in RunStore(str(tmp_path), result.run_id).records() if isinstance(r, CallEnded)]
     total = result.usage.total
     assert end.usage.output_tokens == total.output_tokens > 500
     assert len(end.tries) == total.retries == 1
@@ -204,7 +204,7 @@ def test_a_cut_object_is_not_put_right_by_invention(play):
 def test_thinking_is_kept_in_the_record_only(play, tmp_path):
     rlm, _ = play(leaves=["hm, 2 + 2\n</think>\n\n4"], max_depth=0, run_dir=str(tmp_path))
     result = rlm.run("q?", "text")
-    (end,) = [r for r in RunFolder(str(tmp_path), result.run_id).records() if isinstance(r, CallEnded)]
+    (end,) = [r for r in RunStore(str(tmp_path), result.run_id).records() if isinstance(r, CallEnded)]
     assert (result.answer, end.text, end.reasoning) == ("4", "4", "hm, 2 + 2")
 
 

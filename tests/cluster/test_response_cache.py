@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.responses import Hang
 
@@ -33,7 +33,7 @@ def hanging():
 @pytest.fixture
 async def engine(cluster):
     """Both actors are there again afterwards."""
-    engine = await Engine.connect(cluster)
+    engine = await ClusterDriver.connect(cluster)
     yield engine
     await engine.grow_to(2)
 

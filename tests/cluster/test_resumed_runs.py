@@ -12,12 +12,12 @@ import ray
 from deep_tree import CALLS, TEXT, TREE
 
 from rlm_ray import RLM, Limits
-from rlm_ray.cluster.driver import Engine
-from rlm_ray.cluster.services.journal import home, journal_actor
+from rlm_ray.cluster.driver import ClusterDriver
+from rlm_ray.cluster.services.journal import current_node_id, journal_actor
 from rlm_ray.errors import InputError, JournalError
 from rlm_ray.events.records import CallEnded
-from rlm_ray.journal.run_store import RunFolder, find_run
-from rlm_ray.runs.resume import PATIENCE_S
+from rlm_ray.journal.run_store import RunStore, find_run
+from rlm_ray.runs.resume import RELEASE_TIMEOUT_S
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -57,7 +57,7 @@ async def struck(run, server, calls, strike):
 @pytest.mark.parametrize("calls", [3, 20, 50])
 async def test_a_run_whose_root_loses_its_actor_goes_on_from_its_record(ask, slow, cluster, answer, calls):
     run = await ask(slow, max_depth=2, leaf_chars=200).astart(TREE, TEXT)
-    engine = await Engine.connect(cluster)
+    engine = await ClusterDriver.connect(cluster)
 
     async def strike():
         handles = await engine._pool.handles.remote()
@@ -74,12 +74,12 @@ async def test_a_killed_journal_comes_back_and_nothing_is_missing_in_it(ask, slo
 
     async def strike():
         for _ in range(2):
-            ray.kill(journal_actor(home()), no_restart=False)
+            ray.kill(journal_actor(current_node_id()), no_restart=False)
             await asyncio.sleep(0.3)
 
     result, _ = await struck(run, slow, 10, strike)
     assert (result.answer, slow.calls) == (answer, CALLS)
-    records = RunFolder(result.run_dir, result.run_id).records()
+    records = RunStore(result.run_dir, result.run_id).records()
     assert sum(isinstance(record, CallEnded) for record in records) == CALLS
 
 
@@ -125,14 +125,14 @@ def test_a_run_that_is_going_on_cannot_be_taken_up(ask):
         return await run.result()
 
     with ModelServer(
-        lambda _: "```python\nFINAL(str(len(context)))\n```", latency_s=PATIENCE_S + 1
+        lambda _: "```python\nFINAL(str(len(context)))\n```", latency_s=RELEASE_TIMEOUT_S + 1
     ) as server:
         assert asyncio.run(twice(server)).answered
 
 
 def test_who_keeps_no_content_must_ask_again(ask, server):
     result = ask(server, record_content=False).run(run_query("print(len(context))"), TEXT)
-    assert b"session done" not in RunFolder(result.run_dir, result.run_id).read()
+    assert b"session done" not in RunStore(result.run_dir, result.run_id).read()
     with pytest.raises((JournalError, InputError), match="without content"):
         RLM.resume(result.run_id)
 

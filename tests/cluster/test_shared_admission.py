@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from rlm_ray import LimitReached, Limits, Price, Rates
-from rlm_ray.cluster.driver import Engine
-from rlm_ray.cluster.services.admission import RemoteAdmission, admission_actor
+from rlm_ray.cluster.driver import ClusterDriver
+from rlm_ray.cluster.services.admission import AdmissionStub, admission_actor
 from rlm_ray.errors import ConfigError
 from rlm_ray.testing import Faults, ModelServer, Quota, StrictProvider
 from rlm_ray.testing.scripts import is_session, recursion, run_query
@@ -163,7 +163,7 @@ async def test_two_runs_at_once_share_the_rate(ask):
 async def test_a_dead_actors_permits_come_back(ask, cluster):
     """Its places in flight are free again long before their time to live is over."""
     with ModelServer(spending, latency_s=1.0) as server:
-        engine = await Engine.connect(cluster)
+        engine = await ClusterDriver.connect(cluster)
         run = await ask(server, max_depth=2, leaf_chars=0, rates=Rates(in_flight=8)).astart(TREE, TEXT)
         await until(lambda: server.calls >= 9 and server.in_flight == 8)
         handles = await engine._pool.handles.remote()
@@ -180,4 +180,4 @@ async def test_a_run_that_is_over_leaves_nothing_at_the_admission(ask, cluster):
     with ModelServer(spending) as server:
         result = await ask(server).arun(LEAVES, TEXT)
     assert result.usage.total.calls == 162
-    assert (await RemoteAdmission().usage(result.run_id)).rows == {}
+    assert (await AdmissionStub().usage(result.run_id)).rows == {}

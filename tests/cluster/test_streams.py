@@ -8,7 +8,7 @@ import pytest
 
 from rlm_ray import Result
 from rlm_ray.errors import InputError
-from rlm_ray.events.records import CallEnded, RunEnded, RunOpened
+from rlm_ray.events.records import CallEnded, RunFinished, RunStarted
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -19,8 +19,8 @@ def test_every_record_comes_once_and_the_result_last(ask, server):
     *records, result = ask(server).stream(QUERY, "some text")
     assert isinstance(result, Result)
     assert result.answer == "3"
-    assert isinstance(records[0], RunOpened)
-    assert isinstance(records[-1], RunEnded)
+    assert isinstance(records[0], RunStarted)
+    assert isinstance(records[-1], RunFinished)
     assert [type(record) for record in records].count(CallEnded) == server.calls == 5
     assert len({record.id for record in records}) == len(records)
 
@@ -37,7 +37,7 @@ async def test_records_come_while_the_run_goes_on(ask):
 def test_a_stream_left_early_cancels_its_run(ask):
     with ModelServer(recursion, latency_s=0.5) as server:
         events = ask(server).stream(QUERY, "some text")
-        assert isinstance(next(events), RunOpened)
+        assert isinstance(next(events), RunStarted)
         events.close()
         assert server.calls <= 1
 

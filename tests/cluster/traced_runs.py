@@ -12,9 +12,9 @@ from pathlib import Path
 import ray
 
 from rlm_ray import RLM
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapOpened, SessionOpened
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.testing.scripts import recursion, run_query
@@ -36,12 +36,12 @@ async def strike_at(kind, run, cluster, server):
     """Kill one in the middle of the run."""
     while server.calls < 12:
         await asyncio.sleep(0.01)
-    engine = await Engine.connect(cluster)
+    engine = await ClusterDriver.connect(cluster)
     if kind == "actor":
-        handles = await engine.carry_out(_handles(engine))
+        handles = await engine.run_on_ray_thread(_handles(engine))
         ray.kill(next(handle for name, handle in handles.items() if name != run.actor))
     if kind == "sandbox":
-        census = await engine.census()
+        census = await engine.stats()
         for repl in [
             pid for counts in census.values() for zygote in below(counts["pid"]) for pid in below(zygote)
         ]:
@@ -62,7 +62,7 @@ def below(pid):
 
 def findings(result, spans):
     """What the collector got, against what the journal says."""
-    records = RunFolder(result.run_dir, result.run_id).records()
+    records = RunStore(result.run_dir, result.run_id).records()
     ids = {span.span_id: span for span in spans}
     names = Counter(span.name.split()[0] for span in spans)
     ended = {(record.path, record.call) for record in records if isinstance(record, CallEnded)}
@@ -111,7 +111,7 @@ async def traced(kind, cluster):
             model="openai/m", api_base=server.url, api_key="k", max_depth=3, leaf_chars=100, cluster=cluster
         )
         await rlm.awarm(2)
-        census = await (await Engine.connect(cluster)).census()
+        census = await (await ClusterDriver.connect(cluster)).stats()
         run = await rlm.astart(TREE, "some text " * 1000)
         await strike_at(kind, run, cluster, server)
         result = await run.result()

@@ -12,7 +12,7 @@ from scripts import tell
 from traced_runs import traced
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.driver import Engine
+from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -35,12 +35,12 @@ async def lost_node(nodes: Nodes, cluster: Cluster) -> dict[str, Any]:
             model="openai/m", api_base=server.url, api_key="k", max_depth=2, leaf_chars=0, cluster=cluster
         )
         await rlm.awarm(2)
-        census = await (await Engine.connect(cluster)).census()
+        census = await (await ClusterDriver.connect(cluster)).stats()
         places = {name: counts["node"] for name, counts in census.items()}
         run = await rlm.astart(QUERY, "some text " * 100)
         while server.calls < 10:
             await asyncio.sleep(0.02)
-        nodes.lose(next(node for node in nodes.workers if node.node_id != places[run.actor]))
+        nodes.expire(next(node for node in nodes.workers if node.node_id != places[run.actor]))
         result = await run.result()
     return {"nodes": len(set(places.values())), "answer": result.answer, "sessions": result.usage.sessions}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import Docs, Span, make_context
+from rlm_ray.core.context import ByteRange, DocumentRange, make_context
 from rlm_ray.errors import InputError
 
 TEXTS = st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), max_size=6)
@@ -32,7 +32,7 @@ def test_documents_come_back_whole(texts):
 def test_a_range_of_documents_is_the_same_documents(texts, data):
     start = data.draw(st.integers(0, len(texts)))
     stop = data.draw(st.integers(start, len(texts)))
-    part = make_context(texts).part(Docs(start, stop))
+    part = make_context(texts).slice(DocumentRange(start, stop))
     assert part.documents() == texts[start:stop]
     assert part.info.chars == sum(map(len, texts[start:stop]))
 
@@ -42,7 +42,7 @@ def test_a_span_is_the_text_between_its_bytes(before, middle, after):
     before, middle, after = (text.encode("utf-8", "ignore").decode() for text in (before, middle, after))
     context = make_context(before + middle + after)
     start = len(before.encode())
-    part = context.part(Span(start, start + len(middle.encode())))
+    part = context.slice(ByteRange(start, start + len(middle.encode())))
     assert part.text() == middle
     assert part.info.chars == len(middle)
 
@@ -51,29 +51,29 @@ def test_documents_keep_their_ids():
     documents = [{"id": "a", "text": "x"}, {"id": 2, "text": "ü"}]
     context = make_context(documents)
     assert context.documents() == [{"id": "a", "text": "x"}, {"id": "2", "text": "ü"}]
-    assert context.part(Docs(1, 2)).documents() == [{"id": "2", "text": "ü"}]
+    assert context.slice(DocumentRange(1, 2)).documents() == [{"id": "2", "text": "ü"}]
     assert context.text() == "[a]\nx\n\n[2]\nü"
 
 
 def test_pieces_share_the_bytes_of_the_whole():
     data = b"x" * 1000
-    piece = make_context(data).part(Span(10, 20))
+    piece = make_context(data).slice(ByteRange(10, 20))
     assert piece.data.obj is data
 
 
 def test_a_piece_of_a_named_context_has_a_name_of_its_own():
     context = make_context("abcdef", key="k")
-    assert len({context.key, context.part(Span(0, 3)).key, context.part(Span(3, 6)).key}) == 3
-    assert context.part(Span(0, 6)) is context
-    assert make_context("abc").part(Span(0, 1)).key == ""
+    assert len({context.key, context.slice(ByteRange(0, 3)).key, context.slice(ByteRange(3, 6)).key}) == 3
+    assert context.slice(ByteRange(0, 6)) is context
+    assert make_context("abc").slice(ByteRange(0, 1)).key == ""
 
 
 def test_a_short_context_is_shown_whole_and_an_empty_one_too():
-    assert make_context("short").info.shown_whole
-    assert make_context("").info.shown_whole
-    assert make_context([]).info.shown_whole
-    assert not make_context("x" * 2_000).info.shown_whole
-    assert not make_context(["a", "b"]).info.shown_whole
+    assert make_context("short").info.fits_in_prompt
+    assert make_context("").info.fits_in_prompt
+    assert make_context([]).info.fits_in_prompt
+    assert not make_context("x" * 2_000).info.fits_in_prompt
+    assert not make_context(["a", "b"]).info.fits_in_prompt
 
 
 @pytest.mark.parametrize(

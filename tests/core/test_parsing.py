@@ -57,7 +57,7 @@ FORMS = {
 def test_code_is_taken_from_every_form_models_write_it_in(form):
     parsed = parse(FORMS[form])
     assert [block.strip() for block in parsed.blocks] == [LINES]
-    assert parsed.cut == (form == "not closed")
+    assert parsed.truncated == (form == "not closed")
 
 
 CODE = [
@@ -207,7 +207,7 @@ def test_final_of_an_f_string_is_code():
 
 
 def test_a_block_that_was_not_closed_is_marked_as_cut():
-    assert parse("```python\nx = 1\ny = ") == Parsed(("x = 1\ny = ",), cut=True)
+    assert parse("```python\nx = 1\ny = ") == Parsed(("x = 1\ny = ",), truncated=True)
 
 
 REPEATED = [

@@ -59,7 +59,7 @@ def test_output_is_shown_as_head_and_tail_with_its_true_length():
 def test_an_error_a_kill_notes_and_variables_are_shown():
     result = CellResult(
         error="ValueError: no (line 3)",
-        killed="it ran for 60 s; all variables are lost",
+        kill_reason="it ran for 60 s; all variables are lost",
         notes=("`context` was put back",),
         variables=(Variable("chunks", "list", 1_200), Variable("f", "function", None)),
     )
@@ -143,7 +143,7 @@ def test_profiles_change_advice_and_size():
 
 @given(st.text(max_size=300), st.integers(3, 100))
 def test_bounded_text_keeps_head_and_tail_and_counts_the_rest(text, limit):
-    shown = prompts.bounded(text, limit)
+    shown = prompts.truncate_middle(text, limit)
     if len(text) <= limit:
         assert shown == text
     else:
@@ -154,14 +154,16 @@ def test_bounded_text_keeps_head_and_tail_and_counts_the_rest(text, limit):
 
 def test_a_further_question_follows_what_came_of_the_one_before():
     talk = Trajectory(Task("Who?", INFO)).with_reply(ModelReply("```python\nFINAL('a')\n```"), "s1")
-    talk = talk.with_result(CellResult(final="a", looked=True, variables=(Variable("names", "list", 3),)))
+    talk = talk.with_result(
+        CellResult(final_answer="a", context_was_read=True, variables=(Variable("names", "list", 3),))
+    )
     asked = talk.with_question("And where?")
     text = last(asked)
     assert text.startswith(
         "Your answer was taken.\nVariables: names (list, 3)\n\nNext question: And where?\n"
     )
     later = asked.with_reply(ModelReply("```python\nx\n```"), "s2").with_result(
-        CellResult(output="1", looked=True)
+        CellResult(output="1", context_was_read=True)
     )
     assert prompts.session_messages(later, "")[: len(prompts.session_messages(asked, "s2"))] == (
         prompts.session_messages(asked, "s2")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.errors import InputError
@@ -19,14 +19,14 @@ from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
+    FailedAttempt,
     MapEnded,
     MapOpened,
     Role,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
-    Try,
     from_line,
     to_line,
     without_content,
@@ -41,8 +41,8 @@ BY_NAME = {
     "path": PATH,
     "role": st.sampled_from(get_args(Role)),
     "settings": PLAIN,
-    "input": st.builds(Input, TEXT, COUNT, COUNT, st.none() | COUNT, st.none() | COUNT, TEXT),
-    "tries": st.lists(st.builds(Try, TIME, TEXT, TEXT), max_size=3).map(tuple),
+    "input": st.builds(InputSummary, TEXT, COUNT, COUNT, st.none() | COUNT, st.none() | COUNT, TEXT),
+    "tries": st.lists(st.builds(FailedAttempt, TIME, TEXT, TEXT), max_size=3).map(tuple),
     "variables": st.lists(st.builds(Variable, TEXT, TEXT, st.none() | COUNT), max_size=3).map(tuple),
     "notes": st.lists(TEXT, max_size=3).map(tuple),
     "follow_ups": st.lists(TEXT, max_size=3).map(tuple),
@@ -92,7 +92,7 @@ def test_what_has_its_default_is_left_out():
 
 
 def test_a_lone_surrogate_does_not_stop_the_journal():
-    assert from_line(to_line(SessionOpened(1, (), "a\ud800b", Input(), "m", "a"))).query == "a?b"
+    assert from_line(to_line(SessionOpened(1, (), "a\ud800b", InputSummary(), "m", "a"))).query == "a?b"
 
 
 def test_fields_of_a_later_version_are_passed_over():
@@ -136,7 +136,7 @@ def loud(cls):
     """A record with a canary in every text of users, models and their code."""
     values = {
         "path": (0,), "role": "turn", "settings": {}, "usage": Usage() if cls is CallEnded else {},
-        "input": Input(sample=CANARY), "tries": (Try(1.0, "timeout", CANARY),),
+        "input": InputSummary(sample=CANARY), "tries": (FailedAttempt(1.0, "timeout", CANARY),),
         "variables": (Variable(CANARY, "str", 1),), "notes": (), "follow_ups": (CANARY,),
     }  # fmt: skip
     plain = {"str": CANARY, "str | None": CANARY, "int": 1, "float": 1.0, "float | None": 1.0, "bool": True}
@@ -161,7 +161,7 @@ def test_without_content_nothing_of_anybody_is_left(cls):
 
 def test_the_canary_sings_wherever_there_is_content():
     singing = {cls for cls in KINDS.values() if CANARY.encode() in to_line(loud(cls))}
-    assert singing == {RunOpened, SessionOpened, SessionEnded, CallEnded, CellEnded, MapOpened, RunEnded}
+    assert singing == {RunStarted, SessionOpened, SessionEnded, CallEnded, CellEnded, MapOpened, RunFinished}
     assert CallSent not in singing
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.secrets import HIDDEN, LEAST_CHARS, Scrubber, is_secret, secret_values, without_secrets
+from rlm_ray.core.secrets import LEAST_CHARS, REDACTED, Scrubber, is_secret, redact, secret_values
 
 KEY = "sk-0123456789"
 
@@ -49,26 +49,26 @@ PARAMS = {
 
 
 def test_secrets_are_hidden_however_deep_and_nothing_else_is():
-    assert without_secrets(PARAMS) == {
+    assert redact(PARAMS) == {
         **PARAMS,
-        "api_key": HIDDEN,
-        "extra_headers": {"Authorization": HIDDEN, "X-Title": HIDDEN},
-        "fallbacks": [{"model": "m", "api_key": HIDDEN}, "plain"],
-        "secrets": [HIDDEN, {"inner": "shown"}],
+        "api_key": REDACTED,
+        "extra_headers": {"Authorization": REDACTED, "X-Title": REDACTED},
+        "fallbacks": [{"model": "m", "api_key": REDACTED}, "plain"],
+        "secrets": [REDACTED, {"inner": "shown"}],
     }
 
 
 @pytest.mark.parametrize("secret", [b"bytes of a key", ("a tuple",), {"a set"}])
 def test_a_secret_of_any_shape_is_hidden(secret):
-    assert KEY not in repr(without_secrets({"api_key": secret}))
-    assert without_secrets({"api_key": secret}) == {"api_key": HIDDEN}
+    assert KEY not in repr(redact({"api_key": secret}))
+    assert redact({"api_key": secret}) == {"api_key": REDACTED}
 
 
 def test_the_values_of_secrets_however_deep_and_without_their_scheme():
     assert secret_values(PARAMS) == {KEY, f"Bearer {KEY}-2", f"{KEY}-2", f"{KEY}-3", f"{KEY}-4"}
 
 
-@pytest.mark.parametrize("value", ["", "short", "x" * (LEAST_CHARS - 1), HIDDEN, None, 12345678, True])
+@pytest.mark.parametrize("value", ["", "short", "x" * (LEAST_CHARS - 1), REDACTED, None, 12345678, True])
 def test_short_values_and_what_is_no_text_are_no_secrets(value):
     assert secret_values({"api_key": value}) == set()
 
@@ -84,7 +84,7 @@ def test_a_line_without_secrets_is_left_as_it_is():
 
 def test_a_key_inside_another_key_leaves_nothing_of_either():
     scrub = Scrubber([KEY, KEY + "-and-more"])
-    assert json.loads(scrub(line_of(text=f"{KEY}-and-more {KEY}")))["text"] == f"{HIDDEN} {HIDDEN}"
+    assert json.loads(scrub(line_of(text=f"{KEY}-and-more {KEY}")))["text"] == f"{REDACTED} {REDACTED}"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_key_inside_another_key_leaves_nothing_of_either():
 )
 def test_a_key_that_json_spells_differently_is_found(secret):
     line = Scrubber([secret])(line_of(text=f"before {secret} after", deep=[{"inner": secret}]))
-    assert json.loads(line) == {"kind": "call", "text": "before *** after", "deep": [{"inner": HIDDEN}]}
+    assert json.loads(line) == {"kind": "call", "text": "before *** after", "deep": [{"inner": REDACTED}]}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_only_looks_like_a_key_in_the_line_is_left_alone(secret, values):
 def test_a_key_with_bytes_that_are_no_text_does_no_harm():
     broken = b"key-\xff-of-the-environment".decode("utf-8", "surrogateescape")
     line = Scrubber([broken, KEY])(line_of(text=KEY))
-    assert json.loads(line)["text"] == HIDDEN
+    assert json.loads(line)["text"] == REDACTED
 
 
 JSON = st.recursive(
@@ -127,7 +127,7 @@ SECRET = st.text('ab"\\\nn0é', min_size=LEAST_CHARS, max_size=12)
 @given(st.lists(SECRET, min_size=1, max_size=3), JSON, st.data())
 def test_scrubbed_lines_are_json_without_any_secret(secrets, value, data):
     told = data.draw(st.sampled_from(secrets))
-    assume(all(secret not in HIDDEN for secret in secrets))
+    assume(all(secret not in REDACTED for secret in secrets))
     line = Scrubber(secrets)(line_of(text=f"x{told}y", value=value))
     assert line.endswith(b"\n")
     plain = json.loads(line)
@@ -144,7 +144,7 @@ def texts_of(value):
 
 def test_a_password_in_a_url_is_a_secret():
     params = {"api_base": "https://me:pass:word-9@host:8080/v1", "plain": "https://host:8080/v1@2"}
-    assert without_secrets(params) == {"api_base": HIDDEN, "plain": params["plain"]}
+    assert redact(params) == {"api_base": REDACTED, "plain": params["plain"]}
     assert secret_values(params) == {"pass:word-9"}
 
 
@@ -163,13 +163,13 @@ SENT = {
 
 
 def test_every_header_and_query_parameter_is_hidden_whatever_its_name():
-    shown = without_secrets({"params": SENT})["params"]
-    assert shown["extra_headers"] == dict.fromkeys(SENT["extra_headers"], HIDDEN)
-    assert shown["extra_query"] == {"sig": [HIDDEN], "api-version": HIDDEN, "n": HIDDEN}
-    assert {name: value for name, value in shown.items() if value != HIDDEN} == {
+    shown = redact({"params": SENT})["params"]
+    assert shown["extra_headers"] == dict.fromkeys(SENT["extra_headers"], REDACTED)
+    assert shown["extra_query"] == {"sig": [REDACTED], "api-version": REDACTED, "n": REDACTED}
+    assert {name: value for name, value in shown.items() if value != REDACTED} == {
         "extra_headers": shown["extra_headers"],
         "extra_query": shown["extra_query"],
-        "default_query": {"code": HIDDEN},
+        "default_query": {"code": REDACTED},
         "temperature": 0.5,
         "seed": 7,
     }
@@ -188,7 +188,7 @@ def test_their_values_are_secrets_in_any_text_but_for_those_that_everybody_knows
     "url", ["http://[half", "://", "http://", "a question: is http://x/?q=1 a URL?", "s3://bucket/runs"]
 )
 def test_what_is_hardly_a_url_does_no_harm(url):
-    assert without_secrets({"api_base": url}) == {"api_base": url}
+    assert redact({"api_base": url}) == {"api_base": url}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def session(*events, info=LARGE, **rules):
 
 
 CODE = "```python\nprint(len(context))\n```"
-LOOKED = CellResult(output="1000000", looked=True)
+LOOKED = CellResult(output="1000000", context_was_read=True)
 
 
 def test_a_new_session_asks_the_model():
@@ -51,12 +51,12 @@ def test_after_code_the_model_is_asked_again():
 
 
 def test_final_in_code_finishes():
-    assert next_step(session(CODE, CellResult(final="x", looked=True))) == Finish("x")
+    assert next_step(session(CODE, CellResult(final_answer="x", context_was_read=True))) == Finish("x")
 
 
 def test_an_answer_on_turn_one_without_a_look_is_refused():
     assert next_step(session("FINAL('guess')")) == Generate()
-    assert next_step(session('```python\nFINAL("g")\n```', CellResult(final="g"))) == Generate()
+    assert next_step(session('```python\nFINAL("g")\n```', CellResult(final_answer="g"))) == Generate()
 
 
 def test_an_answer_on_turn_one_counts_when_the_context_is_empty_or_shown_whole():
@@ -69,7 +69,7 @@ def test_an_answer_on_turn_two_counts():
 
 
 def test_an_empty_answer_is_an_answer():
-    assert next_step(session(CODE, CellResult(final="", looked=True))) == Finish("")
+    assert next_step(session(CODE, CellResult(final_answer="", context_was_read=True))) == Finish("")
 
 
 def test_code_cut_at_the_token_limit_is_not_run():
@@ -87,7 +87,9 @@ def test_the_last_iteration_stops():
 
 
 def test_an_answer_on_the_last_iteration_finishes():
-    assert next_step(session(CODE, CellResult(final="x", looked=True), max_iterations=1)) == Finish("x")
+    assert next_step(
+        session(CODE, CellResult(final_answer="x", context_was_read=True), max_iterations=1)
+    ) == Finish("x")
 
 
 def test_a_model_that_writes_only_prose_is_stopped_after_three_messages():
@@ -103,16 +105,16 @@ def test_an_empty_message_or_a_tool_call_is_asked_again():
 
 
 def test_final_of_a_variable_in_prose_runs_as_code():
-    result = CellResult(looked=True, variables=(Variable("found", "str", 3),))
+    result = CellResult(context_was_read=True, variables=(Variable("found", "str", 3),))
     assert next_step(session(CODE, result, "FINAL(found)")) == Execute(("FINAL(found)",))
 
 
-ANSWERED = CellResult(final="x", looked=True)
+ANSWERED = CellResult(final_answer="x", context_was_read=True)
 
 
 def test_a_further_question_asks_the_model_again():
     assert next_step(session(CODE, ANSWERED, Then("and?"))) == Generate()
-    assert next_step(session(CODE, ANSWERED, Then("and?"), CODE, CellResult(final="y"))) == Finish("y")
+    assert next_step(session(CODE, ANSWERED, Then("and?"), CODE, CellResult(final_answer="y"))) == Finish("y")
 
 
 def test_turns_and_idle_messages_are_counted_for_each_question():
@@ -139,7 +141,7 @@ def test_a_session_that_only_thinks_says_so_in_the_end():
     thought = ModelReply("", "length", Usage(5, 900, 0, 900))
     stop = next_step(session(thought, thought, thought))
     assert stop.reason == "no_code"
-    assert "3 messages; all 900 output tokens went into reasoning; raise max_tokens" in stop.why
+    assert "3 messages; all 900 output tokens went into reasoning; raise max_tokens" in stop.message
 
 
 def test_a_word_that_is_no_variable_is_an_answer_once_the_model_insists():

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
     MapEnded,
     MapOpened,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
@@ -24,7 +24,7 @@ from rlm_ray.events.tree import RunTree
 
 
 def session(path, at, attempt=1, query="q"):
-    return SessionOpened(at, path, query, Input(chars=attempt), "m", f"actor-{attempt}", attempt)
+    return SessionOpened(at, path, query, InputSummary(chars=attempt), "m", f"actor-{attempt}", attempt)
 
 
 def call(path, at, number=1, role="turn", **rest):
@@ -32,7 +32,7 @@ def call(path, at, number=1, role="turn", **rest):
 
 
 RUN = [
-    RunOpened(1, "run", "q", {}, Input(), "0"),
+    RunStarted(1, "run", "q", {}, InputSummary(), "0"),
     session((), 2),
     CallSent(2.6, (), 1, "turn", "m", "k"),
     call((), 3),
@@ -58,8 +58,8 @@ def shape(tree):
     return {
         path: (
             node.state, node.started, node.ended, node.answer, node.query, node.model, node.input, node.error,
-            node.is_leaf, node.depth, node.sent, node.calls, node.cells, node.maps, node.map_ends,
-            {child.path for child in node.children}, {opened.attempt for opened in node.opened},
+            node.is_leaf, node.depth, node.calls_sent, node.calls, node.cells, node.maps, node.map_ends,
+            {child.path for child in node.children}, {start.attempt for start in node.session_starts},
         )
         for path, node in tree.nodes.items()
     }  # fmt: skip
@@ -136,7 +136,7 @@ def test_a_node_known_only_by_its_child_stands_there_bare():
     tree = RunTree([call((4, 1), 2, role="leaf")])
     bare = tree.nodes[4,]
     assert (bare.state, bare.started, bare.query, bare.model, bare.input, bare.error) == (
-        "running", None, "", "", Input(), "",
+        "running", None, "", "", InputSummary(), "",
     )  # fmt: skip
     assert [child.path for child in tree.root.children] == [(4,)]
 
@@ -158,9 +158,9 @@ def test_a_direct_answer_is_a_session_and_no_leaf():
 
 
 def test_a_run_taken_up_again_has_not_ended():
-    tree = RunTree([RunOpened(1, "r", "q", {}, Input(), "0"), RunEnded(2, "interrupted")])
+    tree = RunTree([RunStarted(1, "r", "q", {}, InputSummary(), "0"), RunFinished(2, "interrupted")])
     assert tree.ended.stop_reason == "interrupted"
-    tree.add(RunOpened(3, "r", "q", {}, Input(), "0", life=2))
+    tree.add(RunStarted(3, "r", "q", {}, InputSummary(), "0", life=2))
     assert (tree.ended, len(tree.opened)) == (None, 2)
 
 

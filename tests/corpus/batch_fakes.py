@@ -8,18 +8,18 @@ from collections import Counter
 from contextlib import asynccontextmanager
 
 from rlm_ray.batch.formats import format_of
-from rlm_ray.batch.job import Task
-from rlm_ray.batch.runner import Work
+from rlm_ray.batch.job import BatchJob
+from rlm_ray.batch.runner import BatchSpec
 from rlm_ray.batch.source import open_corpus
 from rlm_ray.batch.template import Template
-from rlm_ray.batch.writer import Output
+from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Settings
-from rlm_ray.core.usage import RunUsage, Tally
-from rlm_ray.session.session import Completion
+from rlm_ray.core.usage import CallStats, RunUsage
+from rlm_ray.session.session import SessionResult
 
 
 def used(calls=1, cost_usd=0.01):
-    return RunUsage({("m", 0): Tally(calls=calls, input_tokens=100, output_tokens=10, cost_usd=cost_usd)})
+    return RunUsage({("m", 0): CallStats(calls=calls, input_tokens=100, output_tokens=10, cost_usd=cost_usd)})
 
 
 class FakeJob:
@@ -49,11 +49,11 @@ class FakeJob:
             self.under_way -= 1
         return (
             answer
-            if isinstance(answer, Completion)
-            else Completion(answer, "answered", turns=2, usage=used())
+            if isinstance(answer, SessionResult)
+            else SessionResult(answer, "answered", turns=2, usage=used())
         )
 
-    async def plain(self, row, number, query, text):
+    async def llm_call(self, row, number, query, text):
         self.repairs.append((row, number, query))
         return self.repaired
 
@@ -82,10 +82,10 @@ def task_of(
 ):
     """A batch over `source` whose job is `job`."""
     corpus = open_corpus(source, **columns)
-    work = Work(Template.parse(query), schema, limit, on_limit)
+    work = BatchSpec(Template.parse(query), schema, limit, on_limit)
     further = schema.arrow() if schema is not None else None
-    output = Output(str(out), format_of(str(out), form, further))
-    return Task(settings or Settings(), corpus, work, output, job.open)
+    output = BatchOutput(str(out), format_of(str(out), form, further))
+    return BatchJob(settings or Settings(), corpus, work, output, job.open)
 
 
 def rows_of(out):

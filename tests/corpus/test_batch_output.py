@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray.batch.formats import Jsonl, Parquet, format_of
-from rlm_ray.batch.results import Marks, Outcome, key_of
-from rlm_ray.batch.writer import Output
+from rlm_ray.batch.results import CompletedRows, RowResult, key_of
+from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.errors import InputError
 
 FURTHER = pa.schema([pa.field("pages", pa.int64()), pa.field("row", pa.string())])
@@ -20,7 +20,7 @@ FORMATS = {"jsonl": Jsonl, "parquet": lambda: Parquet(FURTHER)}
 
 
 def outcome(row, **changes):
-    return Outcome(row, f"d{row}", f"answer {row}", key=key_of("q", str(row), ""), **changes).as_dict()
+    return RowResult(row, f"d{row}", f"answer {row}", key=key_of("q", str(row), ""), **changes).as_dict()
 
 
 @pytest.fixture(params=FORMATS)
@@ -31,7 +31,7 @@ def form(request):
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.text(), st.one_of(st.none(), st.text())), max_size=20))
 def test_whatever_stands_in_a_row_comes_back(texts):
-    rows = [Outcome(n, ident, answer).as_dict() for n, (ident, answer) in enumerate(texts)]
+    rows = [RowResult(n, ident, answer).as_dict() for n, (ident, answer) in enumerate(texts)]
     for form in (Jsonl(), Parquet()):
         back = list(form.unpacked(form.packed(rows)))
         assert [(row["row"], row["id"], row["answer"]) for row in back] == [
@@ -60,32 +60,32 @@ def test_parquet_has_types_and_nulls(tmp_path):
 
 
 def test_a_part_is_there_whole_or_not_at_all(tmp_path, form, monkeypatch):
-    output = Output(str(tmp_path / "out"), form)
+    output = BatchOutput(str(tmp_path / "out"), form)
     output.write([outcome(0)])
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(InputError, match="the disk is full"):
         output.write([outcome(1)])
-    marks, _ = Output(str(tmp_path / "out"), form).done()
+    marks, _ = BatchOutput(str(tmp_path / "out"), form).load_completed()
     assert (0 in marks, 1 in marks, marks.count) == (True, False, 1)
 
 
 def test_what_is_done_is_known_from_the_parts(tmp_path, form):
-    output = Output(str(tmp_path / "out"), form)
+    output = BatchOutput(str(tmp_path / "out"), form)
     output.write([outcome(5), outcome(2, error="bad")])
     output.write([outcome(9)])
-    marks, failed = Output(str(tmp_path / "out"), form).done()
+    marks, failed = BatchOutput(str(tmp_path / "out"), form).load_completed()
     assert [row for row in range(12) if row in marks] == [2, 5, 9]
     assert failed == 1
-    assert marks.differs(5, key_of("another", "5", ""))
-    assert not marks.differs(5, key_of("q", "5", ""))
+    assert marks.key_mismatch(5, key_of("another", "5", ""))
+    assert not marks.key_mismatch(5, key_of("q", "5", ""))
 
 
 def test_failed_rows_can_be_taken_out(tmp_path, form):
-    output = Output(str(tmp_path / "out"), form)
+    output = BatchOutput(str(tmp_path / "out"), form)
     output.write([outcome(0), outcome(1, error="bad")])
     output.write([outcome(2, error="bad")])
-    output.forget_failed()
-    marks, failed = output.done()
+    output.drop_failed_rows()
+    marks, failed = output.load_completed()
     assert ([row for row in range(3) if row in marks], failed) == ([0], 0)
 
 
@@ -94,7 +94,7 @@ def test_failed_rows_can_be_taken_out(tmp_path, form):
 def test_one_file_has_all_rows_in_the_order_of_the_input(tmp_path_factory, order, size):
     for suffix, form in ((".jsonl", Jsonl()), (".parquet", Parquet())):
         out = tmp_path_factory.mktemp("out") / f"all{suffix}"
-        output = Output(str(out), form)
+        output = BatchOutput(str(out), form)
         for start in range(0, 30, size):
             output.write([outcome(row) for row in order[start : start + size]])
         assert output.finish() == str(out)
@@ -105,12 +105,12 @@ def test_one_file_has_all_rows_in_the_order_of_the_input(tmp_path_factory, order
 def test_a_file_of_no_rows_is_a_file(tmp_path):
     for suffix, form in ((".jsonl", Jsonl()), (".parquet", Parquet())):
         out = tmp_path / f"none{suffix}"
-        Output(str(out), form).finish()
+        BatchOutput(str(out), form).finish()
         assert list(form.unpacked(out.read_bytes())) == []
 
 
 def test_only_parts_that_overlap_are_open_at_once(tmp_path, monkeypatch):
-    output = Output(str(tmp_path / "all.jsonl"), Jsonl())
+    output = BatchOutput(str(tmp_path / "all.jsonl"), Jsonl())
     for part in range(50):
         output.write([outcome(row) for row in range(10 * part, 10 * part + 10)])
     held = []
@@ -130,21 +130,21 @@ def test_only_parts_that_overlap_are_open_at_once(tmp_path, monkeypatch):
 
 
 def test_the_output_may_be_any_fsspec_url(form):
-    output = Output("memory://batches/out", form)
+    output = BatchOutput("memory://batches/out", form)
     output.clear()
-    output.begin({"run_id": "r", "asked": {}})
+    output.write_manifest({"run_id": "r", "asked": {}})
     output.write([outcome(0)])
-    again = Output("memory://batches/out", form)
-    assert again.job() == {"run_id": "r", "asked": {}}
-    assert again.done()[0].count == 1
+    again = BatchOutput("memory://batches/out", form)
+    assert again.read_manifest() == {"run_id": "r", "asked": {}}
+    assert again.load_completed()[0].count == 1
     again.clear()
-    assert (again.job(), again.done()[0].count) == (None, 0)
+    assert (again.read_manifest(), again.load_completed()[0].count) == (None, 0)
 
 
 def test_a_broken_job_file_says_what_to_do(tmp_path):
     (tmp_path / "job.json").write_text("{")
     with pytest.raises(InputError, match="start anew with --restart"):
-        Output(str(tmp_path), Jsonl()).job()
+        BatchOutput(str(tmp_path), Jsonl()).read_manifest()
 
 
 @pytest.mark.parametrize(
@@ -163,20 +163,20 @@ def test_the_format_is_named_or_that_of_the_suffix(out, named, suffix):
 @settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.integers(0, 5000), st.integers(1, 2**64 - 1)))
 def test_marks_know_exactly_what_was_added(rows):
-    marks = Marks()
+    marks = CompletedRows()
     for row, key in rows.items():
         marks.add(row, f"{key:016x}")
     assert marks.count == len(rows)
     assert all((row in marks) == (row in rows) for row in range(5100))
-    assert all(marks.differs(row, f"{key ^ 1:016x}") for row, key in rows.items() if key != 1)
-    assert not any(marks.differs(row, f"{key:016x}") for row, key in rows.items())
-    assert not any(marks.differs(row, "") for row in rows)
+    assert all(marks.key_mismatch(row, f"{key ^ 1:016x}") for row, key in rows.items() if key != 1)
+    assert not any(marks.key_mismatch(row, f"{key:016x}") for row, key in rows.items())
+    assert not any(marks.key_mismatch(row, "") for row in rows)
 
 
 def test_a_row_that_could_not_be_read_has_no_key_to_differ():
-    marks = Marks()
+    marks = CompletedRows()
     marks.add(3, "")
-    assert not marks.differs(3, "0" * 15 + "1")
+    assert not marks.key_mismatch(3, "0" * 15 + "1")
 
 
 @settings(deadline=None, max_examples=50)

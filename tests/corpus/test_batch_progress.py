@@ -9,26 +9,29 @@ import pytest
 from rich.console import Console
 
 from rlm_ray.batch.formats import Jsonl
-from rlm_ray.batch.progress import BatchProgress, Speed, line
-from rlm_ray.batch.results import Figures, Outcome
-from rlm_ray.batch.runner import ahead
-from rlm_ray.batch.writer import PART_ROWS, Output, Saver
+from rlm_ray.batch.progress import BatchProgress, Speed, format_status
+from rlm_ray.batch.results import BatchStats, RowResult
+from rlm_ray.batch.runner import prefetch
+from rlm_ray.batch.writer import PART_ROWS, BatchOutput, Saver
 
-HALF = Figures(
-    earlier=100, answered=380, failed=20, under_way=64, input_tokens=1_500_000, output_tokens=0, cost_usd=1.5,
+HALF = BatchStats(
+    previously_completed=100, answered=380, failed=20, under_way=64, input_tokens=1_500_000, output_tokens=0, cost_usd=1.5,
     read=564, share=0.5,
 )  # fmt: skip
 
 
 def test_one_line_says_all_there_is_to_know():
-    assert line(HALF, 8.0, 21_000.0, 65) == (
+    assert format_status(HALF, 8.0, 21_000.0, 65) == (
         "500 of about 1,128 rows · 20 failed · 64 under way · 8.0 rows/s · 21.0k tokens/s · $1.50 · 1:05 · about 1:18 left"
     )
 
 
 def test_what_is_not_known_is_not_said():
-    assert line(Figures(answered=3), 0, 0, 2) == "3 rows · 2s"
-    assert line(Figures(answered=3, cost_usd=0.5, unpriced=1), 0, 0, 2) == "3 rows · $0.50 and more · 2s"
+    assert format_status(BatchStats(answered=3), 0, 0, 2) == "3 rows · 2s"
+    assert (
+        format_status(BatchStats(answered=3, cost_usd=0.5, unpriced=1), 0, 0, 2)
+        == "3 rows · $0.50 and more · 2s"
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,11 +39,11 @@ def test_what_is_not_known_is_not_said():
     [(None, None, None), (0.5, None, 20), (0.5, 15, 15), (None, 15, 15), (1, 50, 10)],
 )
 def test_how_many_rows_there_will_be(share, limit, expected):
-    assert Figures(read=10, share=share, limit=limit).expected == expected
+    assert BatchStats(read=10, share=share, limit=limit).expected == expected
 
 
 def test_speed_is_that_of_the_last_seconds():
-    speed, figures = Speed(), Figures()
+    speed, figures = Speed(), BatchStats()
     assert speed.look(figures, 0.0) == (0.0, 0.0)
     for second in range(1, 101):
         figures.answered += 1 if second <= 60 else 10
@@ -56,7 +59,7 @@ def console_of(**options):
 def test_a_log_gets_a_line_now_and_then_and_only_news():
     now = [0.0]
     console = console_of()
-    figures = Figures(answered=1)
+    figures = BatchStats(answered=1)
     progress = BatchProgress(figures, console, clock=lambda: now[0])
     for second in (1, 2, 3, 4, 8, 9):
         now[0] = float(second)
@@ -91,7 +94,7 @@ async def test_items_come_in_order_and_no_more_than_two_chunks_ahead():
             yield number
 
     got = []
-    async for item in ahead(items(), lambda _: 1, rows=10):
+    async for item in prefetch(items(), lambda _: 1, rows=10):
         got.append(item)
         assert len(read) <= len(got) + 20
     assert got == list(range(1000))
@@ -105,7 +108,7 @@ async def test_large_items_are_read_one_by_one():
             read.append(number)
             yield number
 
-    async for item in ahead(items(), lambda _: 100, rows=10, most=100):
+    async for item in prefetch(items(), lambda _: 100, rows=10, most=100):
         assert len(read) <= item + 2
 
 
@@ -115,7 +118,7 @@ async def test_what_the_source_raises_arrives_after_what_it_gave():
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        async for _ in ahead(items(), lambda _: 1):
+        async for _ in prefetch(items(), lambda _: 1):
             pass
 
 
@@ -124,7 +127,7 @@ def saver(tmp_path):
     """A saver with a clock to turn, and its output."""
 
     def make(now=(0.0,)):
-        output = Output(str(tmp_path / "out"), Jsonl())
+        output = BatchOutput(str(tmp_path / "out"), Jsonl())
         times = list(now)
         return Saver(output, lambda: times[0]), output, times
 
@@ -137,7 +140,7 @@ async def test_a_full_part_is_written_at_once(saver, monkeypatch):
     monkeypatch.setattr(output, "write", lambda rows: loop.call_soon_threadsafe(written.set))
     saving = asyncio.create_task(keeper.keep_saving())
     for row in range(PART_ROWS):
-        keeper.put(Outcome(row, str(row), "a"))
+        keeper.put(RowResult(row, str(row), "a"))
     async with asyncio.timeout(10):
         await written.wait()
     saving.cancel()
@@ -150,7 +153,7 @@ async def test_a_full_part_is_written_at_once(saver, monkeypatch):
 def test_the_longer_a_job_runs_the_longer_its_rows_may_wait(saver, waited, elapsed, late):
     keeper, _, times = saver()
     times[0] = float(elapsed - waited)
-    keeper.put(Outcome(0, "0"))
+    keeper.put(RowResult(0, "0"))
     times[0] = float(elapsed)
     assert keeper._late() == late
 
@@ -158,8 +161,8 @@ def test_the_longer_a_job_runs_the_longer_its_rows_may_wait(saver, waited, elaps
 async def test_rows_wait_while_the_storage_is_behind(saver):
     keeper, _, _ = saver()
     for row in range(4 * PART_ROWS):
-        keeper.put(Outcome(row, str(row)))
-    waiting = asyncio.create_task(keeper.room())
+        keeper.put(RowResult(row, str(row)))
+    waiting = asyncio.create_task(keeper.wait_for_capacity())
     await asyncio.sleep(0)
     assert not waiting.done()
     await keeper.save()
@@ -168,10 +171,10 @@ async def test_rows_wait_while_the_storage_is_behind(saver):
 
 async def test_a_part_under_way_is_finished_before_the_saving_ends(saver):
     keeper, output, _ = saver()
-    keeper.put(Outcome(0, "0"))
+    keeper.put(RowResult(0, "0"))
     saving = asyncio.create_task(keeper.save())
     await asyncio.sleep(0)
     saving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await saving
-    assert output.done()[0].count == 1
+    assert output.load_completed()[0].count == 1

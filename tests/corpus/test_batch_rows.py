@@ -20,9 +20,9 @@ from rlm_ray.errors import (
     ModelError,
     QuotaError,
 )
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.session.session import Completion
-from rlm_ray.structured.schema import Schema
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.session.session import SessionResult
+from rlm_ray.structured.schema import AnswerSchema
 
 DOCUMENTS = [{"id": f"d{n}", "title": f"t{n}", "text": f"text {n}"} for n in range(20)]
 
@@ -268,7 +268,7 @@ async def test_at_a_limit_a_batch_may_write_the_rest_down_as_failed(out):
 
 async def test_an_answer_given_for_want_of_budget_is_left_for_later(out):
     def reply(row, query, context):
-        return Completion("a guess", "tokens", "tokens are used up", usage=used()) if row == 4 else "fine"
+        return SessionResult("a guess", "tokens", "tokens are used up", usage=used()) if row == 4 else "fine"
 
     summary = await task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1)).run("run")
     assert summary.stop_reason == "tokens"
@@ -277,7 +277,7 @@ async def test_an_answer_given_for_want_of_budget_is_left_for_later(out):
 
 async def test_the_best_answer_of_a_session_that_ran_out_of_turns_is_an_answer(out):
     def reply(row, query, context):
-        return Completion("nearly", "max_iterations", "20 turns", usage=used())
+        return SessionResult("nearly", "max_iterations", "20 turns", usage=used())
 
     await task_of(DOCUMENTS[:1], out, FakeJob(reply)).run("run")
     row = rows_of(out)[0]
@@ -288,7 +288,7 @@ async def test_an_unknown_price_is_null_and_not_zero(out):
     def reply(row, query, context):
         usage = used()
         unpriced = {key: tally + type(tally)(unpriced=1) for key, tally in usage.rows.items()}
-        return Completion("x", "answered", usage=type(usage)(unpriced))
+        return SessionResult("x", "answered", usage=type(usage)(unpriced))
 
     await task_of(DOCUMENTS[:1], out, FakeJob(reply)).run("run")
     assert rows_of(out)[0]["cost_usd"] is None
@@ -326,7 +326,7 @@ SCHEMA = {
 
 async def test_answers_are_checked_and_put_in_columns(out):
     job = FakeJob(lambda row, query, context: '{"status": "Final", "pages": 3, "row": 1.5}')
-    await task_of(DOCUMENTS[:1], out, job, schema=Schema.of(SCHEMA)).run("run")
+    await task_of(DOCUMENTS[:1], out, job, schema=AnswerSchema.of(SCHEMA)).run("run")
     row = rows_of(out)[0]
     assert (row["status"], row["pages"], row["answer_row"], row["row"]) == ("Final", 3, 1.5, 0)
     assert not job.repairs
@@ -335,11 +335,11 @@ async def test_answers_are_checked_and_put_in_columns(out):
 async def test_an_answer_that_does_not_fit_is_repaired_once_and_then_is_an_error(out):
     job = FakeJob(lambda row, query, context: "prose")
     job.repaired = '{"status": "Final"}'
-    await task_of(DOCUMENTS[:1], out, job, schema=Schema.of(SCHEMA)).run("run")
+    await task_of(DOCUMENTS[:1], out, job, schema=AnswerSchema.of(SCHEMA)).run("run")
     assert rows_of(out)[0]["status"] == "Final"
     assert rows_of(out)[0]["error"] is None
     job.repaired = "prose again"
-    await task_of(DOCUMENTS[:1], out, job, schema=Schema.of(SCHEMA)).run("run", restart=True)
+    await task_of(DOCUMENTS[:1], out, job, schema=AnswerSchema.of(SCHEMA)).run("run", restart=True)
     row = rows_of(out)[0]
     assert row["error"].startswith("the answer does not fit the schema")
     assert row["answer"] == "prose again"
@@ -410,7 +410,7 @@ async def test_a_restart_drops_nothing_of_a_job_that_is_still_under_way(out, tmp
     settings = Settings(run_dir=str(tmp_path / "runs"))
     await task_of(DOCUMENTS, out, FakeJob(), settings=settings).run("first")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    writer = RunFolder(settings.run_dir, "first").writer("another process")
+    writer = RunStore(settings.run_dir, "first").writer("another process")
     try:
         with pytest.raises(JournalError, match="another process"):
             await task_of(DOCUMENTS, out, FakeJob(), settings=settings).run("second", restart=True)

@@ -10,13 +10,13 @@ import pytest
 
 from rlm_ray.core.context import make_context
 from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.core.repl_types import Answered, Failed
-from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.core.repl_types import Failed, SubCallAnswer
+from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import AuthenticationError, InputError, LimitReached, SubCallError
 from rlm_ray.mapreduce.execute import map_reduce
 from rlm_ray.mapreduce.input import read_documents
-from rlm_ray.mapreduce.plan import Reader, plan
-from rlm_ray.mapreduce.spec import spec_of
+from rlm_ray.mapreduce.plan import ModelInfo, plan
+from rlm_ray.mapreduce.spec import parse_spec
 
 STATUSES = ["Final", "Draft", "Active"]
 DOCUMENTS = [
@@ -38,9 +38,9 @@ class Model:
     def __init__(self, answer):
         self._answer = answer
         self.numbers, self.questions, self.texts = [], [], []
-        self._tally = Tally()
+        self._tally = CallStats()
 
-    async def plain_many(self, calls):
+    async def llm_calls(self, calls):
         return [self._one(*call) for call in calls]
 
     def _one(self, row, number, question, part, context):
@@ -52,11 +52,11 @@ class Model:
         if isinstance(said, Failed):
             return said
         asked = sum(len(message.content) for message in leaf_messages(question, text))
-        self._tally += Tally(1, 1, input_tokens=asked // 4, output_tokens=len(said) // 4, unpriced=1)
-        return Answered(said)
+        self._tally += CallStats(1, 1, input_tokens=asked // 4, output_tokens=len(said) // 4, unpriced=1)
+        return SubCallAnswer(said)
 
     def _read(self, part, context):
-        return (make_context(part) if isinstance(part, list) else context.part(part)).text()
+        return (make_context(part) if isinstance(part, list) else context.slice(part)).text()
 
     async def usage(self):
         return RunUsage({("fake", 1): self._tally})
@@ -68,7 +68,7 @@ def statuses(question, text):
 
 async def run(model, query, source, leaf_chars=2_000, **options):
     context = make_context(source)
-    planned = plan(spec_of(query, **options), context, Reader("fake"), leaf_chars)
+    planned = plan(parse_spec(query, **options), context, ModelInfo("fake"), leaf_chars)
     return await map_reduce(model, planned, context)
 
 
@@ -260,7 +260,7 @@ async def test_a_long_answer_is_cut_to_fit_beside_another():
 async def test_the_examples_are_counted_from_their_folder():
     folder = Path(__file__).parents[2] / "examples" / "peps"
     context, unread = read_documents([str(folder)])
-    planned = plan(spec_of("Which?", reduce="count:status"), context, Reader("fake"), 20_000)
+    planned = plan(parse_spec("Which?", reduce="count:status"), context, ModelInfo("fake"), 20_000)
     found = await map_reduce(Model(statuses), planned, context)
     assert unread == []
     assert found.value["status"] == EXAMPLES

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray.core.context import make_context
-from rlm_ray.core.repl_types import Answered, Failed
+from rlm_ray.core.repl_types import Failed, SubCallAnswer
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, SubCallError
 from rlm_ray.mapreduce.execute import map_reduce
 from rlm_ray.mapreduce.input import read_documents
-from rlm_ray.mapreduce.plan import Reader, plan
-from rlm_ray.mapreduce.spec import spec_of
+from rlm_ray.mapreduce.plan import ModelInfo, plan
+from rlm_ray.mapreduce.spec import parse_spec
 
 PEPS = Path(__file__).parents[2] / "examples" / "peps"
 STATUSES = ["Final", "Draft", "Active"]
@@ -66,7 +66,7 @@ class Model:
     def __init__(self, answer):
         self._answer, self.questions, self.numbers = answer, [], []
 
-    async def plain_many(self, calls):
+    async def llm_calls(self, calls):
         return [self._one(*call) for call in calls]
 
     def _one(self, _, number, question, part, context):
@@ -74,10 +74,10 @@ class Model:
         self.questions.append(question)
         self.numbers.append(number)
         said = self._answer(question, text)
-        return said if isinstance(said, Failed) else Answered(said)
+        return said if isinstance(said, Failed) else SubCallAnswer(said)
 
     def _read(self, part, context):
-        return (make_context(part) if isinstance(part, list) else context.part(part)).text()
+        return (make_context(part) if isinstance(part, list) else context.slice(part)).text()
 
     async def usage(self):
         return RunUsage({})
@@ -86,7 +86,7 @@ class Model:
 async def run(model, source=DOCUMENTS, leaf_chars=2_000, **options):
     context = make_context(source)
     options = {"reduce": "count:status", "schema": STATUS} | options
-    planned = plan(spec_of("What status has it?", **options), context, Reader("fake"), leaf_chars)
+    planned = plan(parse_spec("What status has it?", **options), context, ModelInfo("fake"), leaf_chars)
     return await map_reduce(model, planned, context)
 
 
@@ -195,8 +195,8 @@ async def test_the_count_is_exact_at_any_size(size, packed, by):
 @pytest.mark.parametrize("packed", [True, False])
 async def test_the_examples_are_counted_one_by_one(packed):
     context, unread = read_documents([str(PEPS)])
-    spec = spec_of("What status has it?", reduce="count:status", pack=packed)
-    planned = plan(spec, context, Reader("fake"), 20_000)
+    spec = parse_spec("What status has it?", reduce="count:status", pack=packed)
+    planned = plan(spec, context, ModelInfo("fake"), 20_000)
     model = Model(truthful)
     found = await map_reduce(model, planned, context)
     truth = Counter(status_of(path.read_text())["status"] for path in PEPS.iterdir())

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import Price
-from rlm_ray.core.map_reduce_prompts import cited
-from rlm_ray.core.reduce import groups, planned_levels
-from rlm_ray.core.usage import Tally
-from rlm_ray.mapreduce.plan import Reader, plan, reader_of
-from rlm_ray.mapreduce.spec import spec_of
-from rlm_ray.structured.schema import answer_chars
+from rlm_ray.core.map_reduce_prompts import cited_parts
+from rlm_ray.core.reduce import plan_levels, reduce_groups
+from rlm_ray.core.usage import CallStats
+from rlm_ray.mapreduce.plan import ModelInfo, get_model_info, plan
+from rlm_ray.mapreduce.spec import parse_spec
+from rlm_ray.structured.schema import estimate_answer_chars
 
-PRICED = Reader("m", cost=Price(1.0, 10.0).of)
+PRICED = ModelInfo("m", cost=Price(1.0, 10.0).cost)
 
 
 def test_a_plan_counts_calls_tokens_and_cost():
     context = make_context(["x" * 4_000] * 10)
-    planned = plan(spec_of("Why?", reduce="collect"), context, PRICED, 8_500)
+    planned = plan(parse_spec("Why?", reduce="collect"), context, PRICED, 8_500)
     assert [piece.documents for piece in planned.pieces] == [(n, n + 2) for n in range(0, 10, 2)]
-    (load,) = planned.loads
+    (load,) = planned.levels
     assert load.calls == 5
     assert 10_000 < load.input_tokens < 10_700
     assert load.output_tokens == 1_562  # ten answers beside their ids
@@ -31,8 +31,8 @@ def test_a_plan_counts_calls_tokens_and_cost():
 
 
 def test_a_model_that_reduces_has_its_levels_in_the_plan():
-    planned = plan(spec_of("Why?"), make_context(["x" * 900] * 16), PRICED, 2_600)
-    assert [(load.name, load.calls) for load in planned.loads] == [
+    planned = plan(parse_spec("Why?"), make_context(["x" * 900] * 16), PRICED, 2_600)
+    assert [(load.name, load.calls) for load in planned.levels] == [
         ("map", 8),
         ("reduce 1", 2),
         ("reduce 2", 1),
@@ -41,8 +41,8 @@ def test_a_model_that_reduces_has_its_levels_in_the_plan():
 
 
 def test_the_table_shows_plan_and_truth():
-    planned = plan(spec_of("Why?", overlap=5, reduce="count"), make_context("x" * 100), PRICED, 50)
-    lines = planned.lines(Tally(calls=3, input_tokens=1_234, output_tokens=5, cost_usd=0.5))
+    planned = plan(parse_spec("Why?", overlap=5, reduce="count"), make_context("x" * 100), PRICED, 50)
+    lines = planned.lines(CallStats(calls=3, input_tokens=1_234, output_tokens=5, cost_usd=0.5))
     assert lines[0] == "1 document(s), 100 characters → 3 piece(s) of up to 50 characters, read by m"
     assert lines[1].split() == ["calls", "tokens", "in", "tokens", "out", "cost"]
     assert lines[3].split() == ["used", "3", "1,234", "5", "$0.5000"]
@@ -53,10 +53,10 @@ def test_the_table_shows_plan_and_truth():
 
 
 def test_a_price_nobody_knows_is_not_zero():
-    planned = plan(spec_of("Why?"), make_context("x"), Reader("m"), 50)
+    planned = plan(parse_spec("Why?"), make_context("x"), ModelInfo("m"), 50)
     assert planned.total.cost_usd is None
     assert "unknown" in planned.lines()[2]
-    assert "unknown" in planned.lines(Tally(calls=1, unpriced=1))[3]
+    assert "unknown" in planned.lines(CallStats(calls=1, unpriced=1))[3]
 
 
 @pytest.mark.parametrize(
@@ -64,21 +64,21 @@ def test_a_price_nobody_knows_is_not_zero():
     [(None, 0, 100_000), (None, 500, 500), (16_384, 0, 24_576), (1_000_000, 0, 100_000)],
 )
 def test_a_piece_fits_the_window_of_its_model(window, leaf_chars, size):
-    assert Reader("m", window).piece_chars(leaf_chars) == size
+    assert ModelInfo("m", window).piece_chars(leaf_chars) == size
 
 
 def test_by_tokens_the_size_is_in_tokens():
-    planned = plan(spec_of("Why?", split_by="tokens"), make_context("x" * 1_000), Reader("m"), 400)
+    planned = plan(parse_spec("Why?", split_by="tokens"), make_context("x" * 1_000), ModelInfo("m"), 400)
     assert (planned.size, len(planned.pieces)) == (100, 4)
     assert "of up to 100 tokens" in planned.lines()[0]
 
 
 @pytest.mark.filterwarnings("default")
 def test_the_model_is_looked_up():
-    known = reader_of(Settings(model="gpt-4o-mini"), "Some English words, and more of them. " * 50)
+    known = get_model_info(Settings(model="gpt-4o-mini"), "Some English words, and more of them. " * 50)
     assert known.window_tokens == 128_000
     assert 3 < known.chars_per_token < 6
-    own = reader_of(Settings(model="openai/nobody", prices={"openai/nobody": Price(1, 1)}), "words")
+    own = get_model_info(Settings(model="openai/nobody", prices={"openai/nobody": Price(1, 1)}), "words")
     assert (own.window_tokens, own.chars_per_token) == (None, 4.0)
 
 
@@ -96,17 +96,17 @@ def test_the_model_is_looked_up():
 )
 def test_the_length_of_an_answer_follows_from_the_schema(part, chars):
     table = {"type": "object", "properties": {"a": part}, "$defs": {"s": {"const": "abcd"}}}
-    assert answer_chars(table) == 7 + chars
+    assert estimate_answer_chars(table) == 7 + chars
 
 
 def test_a_schema_that_holds_itself_has_some_length():
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}
-    assert 0 < answer_chars({"$ref": "#/$defs/node", "$defs": {"node": node}}) < 1_000
+    assert 0 < estimate_answer_chars({"$ref": "#/$defs/node", "$defs": {"node": node}}) < 1_000
 
 
 @given(st.lists(st.integers(0, 300), min_size=2, max_size=60), st.integers(20, 500))
 def test_groups_are_all_answers_in_order_and_fewer_than_them(lengths, size):
-    found = groups(lengths, size)
+    found = reduce_groups(lengths, size)
     assert [at for group in found for at in group] == list(range(len(lengths)))
     assert len(found) < len(lengths)
     assert all(len(group) > 1 for group in found[:-1])
@@ -117,7 +117,7 @@ def test_groups_are_all_answers_in_order_and_fewer_than_them(lengths, size):
 
 @given(st.integers(0, 5_000), st.integers(1, 2_000), st.integers(50, 10_000))
 def test_planned_levels_end_with_one(answers, chars, size):
-    levels = planned_levels(answers, chars, size)
+    levels = plan_levels(answers, chars, size)
     left = answers
     for level in levels:
         assert sum(level) == left
@@ -136,4 +136,4 @@ def test_planned_levels_end_with_one(answers, chars, size):
     ],
 )
 def test_cited_parts_are_read_from_the_answer(answer, parts):
-    assert cited(answer, 5) == parts
+    assert cited_parts(answer, 5) == parts

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.reduce import WAYS, reduction
+from rlm_ray.core.reduce import OPERATIONS, parse_reduction
 from rlm_ray.errors import InputError
 
 NUMBER = st.integers(-50, 50) | st.floats(-1e6, 1e6)
@@ -39,46 +39,50 @@ def grouped(reduction_, states, shape):
     return states[0] if states else {}
 
 
-@given(st.sampled_from(WAYS).flatmap(lambda way: st.tuples(st.just(way), answers_of(way))), st.integers())
+@given(
+    st.sampled_from(OPERATIONS).flatmap(lambda way: st.tuples(st.just(way), answers_of(way))), st.integers()
+)
 def test_any_grouping_and_order_gives_the_same(way_and_answers, seed):
     way, answers = way_and_answers
-    found = reduction(f"{way}:x")
-    states = [found.lift(piece, answer) for piece, answer in enumerate(answers)]
+    found = parse_reduction(f"{way}:x")
+    states = [found.map_piece(piece, answer) for piece, answer in enumerate(answers)]
     at_once, shaped = found.merge(states), grouped(found, states, random.Random(seed))
     assert found.value(at_once) == found.value(shaped)
     assert list(found.value(at_once)["x"] if way != "sum" else []) == list(
         found.value(shaped)["x"] if way != "sum" else []
     )
-    assert found.origins(at_once) == found.origins(shaped)
+    assert found.provenance(at_once) == found.provenance(shaped)
 
 
 @given(st.lists(st.lists(TEXT, max_size=4), max_size=6))
 def test_counts_are_those_of_a_counter(lists):
-    found = reduction("count:x")
-    state = found.merge(found.lift(piece, {"x": items}) for piece, items in enumerate(lists))
+    found = parse_reduction("count:x")
+    state = found.merge(found.map_piece(piece, {"x": items}) for piece, items in enumerate(lists))
     assert found.value(state)["x"] == Counter(item.strip() for items in lists for item in items)
 
 
 @given(st.lists(st.lists(TEXT, max_size=4), max_size=6))
 def test_collecting_keeps_all_in_the_order_of_the_pieces(lists):
-    found = reduction("collect:x")
-    state = found.merge(found.lift(piece, {"x": items}) for piece, items in reversed(list(enumerate(lists))))
+    found = parse_reduction("collect:x")
+    state = found.merge(
+        found.map_piece(piece, {"x": items}) for piece, items in reversed(list(enumerate(lists)))
+    )
     assert found.value(state)["x"] == [item.strip() for items in lists for item in items]
 
 
 @given(st.lists(st.lists(TEXT, max_size=4), max_size=6))
 def test_each_result_knows_the_pieces_it_comes_from(lists):
     for way in ("count", "union", "collect"):
-        found = reduction(f"{way}:x")
-        state = found.merge(found.lift(piece, {"x": items}) for piece, items in enumerate(lists))
-        for value, pieces in found.origins(state).get("x", {}).items():
+        found = parse_reduction(f"{way}:x")
+        state = found.merge(found.map_piece(piece, {"x": items}) for piece, items in enumerate(lists))
+        for value, pieces in found.provenance(state).get("x", {}).items():
             expected = [n for n, items in enumerate(lists) if value in [item.strip() for item in items]]
             assert list(pieces) == expected
 
 
 def reduce(spec, *answers):
-    found = reduction(spec)
-    return found.value(found.merge(found.lift(piece, answer) for piece, answer in enumerate(answers)))
+    found = parse_reduction(spec)
+    return found.value(found.merge(found.map_piece(piece, answer) for piece, answer in enumerate(answers)))
 
 
 @pytest.mark.parametrize(
@@ -131,10 +135,10 @@ def test_whole_answers_and_several_fields_are_reduced(spec, answers, value):
 @pytest.mark.parametrize("spec", ["", "median", "count:", "count:a,sum:a", "count,sum:a", "status:count", {}])
 def test_a_way_that_does_not_exist_is_refused(spec):
     if spec == "count:":
-        assert reduction(spec) == reduction("count")
+        assert parse_reduction(spec) == parse_reduction("count")
         return
     with pytest.raises(InputError, match="reduce"):
-        reduction(spec)
+        parse_reduction(spec)
 
 
 def test_adding_up_texts_is_refused_with_the_field():

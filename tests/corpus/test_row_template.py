@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.batch.template import Column, Template
+from rlm_ray.batch.template import QueryColumn, Template
 from rlm_ray.errors import InputError
 
 NAMES = st.from_regex(r"[a-zA-Z_äß][a-zA-Z0-9_ü]{0,8}", fullmatch=True).filter(str.isidentifier)
@@ -35,14 +35,14 @@ def test_names_are_replaced_and_everything_else_is_what_it_was(parts, data):
     assert set(template.names) == set(values)
     filled = "".join(values[text] if is_name else text for is_name, text in parts)
     if any(map(str.isalnum, filled)):
-        assert template.of(values) == filled
+        assert template.render(values) == filled
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(alphabet="{}ab .!0", min_size=1).filter(lambda source: any(map(str.isalnum, source))))
 def test_any_text_is_filled_without_surprises(source):
     template = Template.parse(source)
-    filled = template.of(dict.fromkeys(template.names, "V"))
+    filled = template.render(dict.fromkeys(template.names, "V"))
     assert len(filled) <= len(source)
 
 
@@ -50,7 +50,7 @@ def test_any_text_is_filled_without_surprises(source):
 @given(st.dictionaries(NAMES, st.text(), min_size=1))
 def test_a_value_is_never_taken_for_a_template(values):
     name = next(iter(values))
-    assert Template.parse(f"{{{name}}}").of(dict.fromkeys(values, "{other} {{x}}")) == "{other} {{x}}"
+    assert Template.parse(f"{{{name}}}").render(dict.fromkeys(values, "{other} {{x}}")) == "{other} {{x}}"
 
 
 COLUMNS = {
@@ -81,7 +81,7 @@ COLUMNS = {
 def test_only_columns_in_braces_are_replaced(source, filled):
     template = Template.parse(source)
     template.check(COLUMNS)
-    assert template.of(COLUMNS) == filled
+    assert template.render(COLUMNS) == filled
 
 
 @pytest.mark.parametrize(
@@ -109,27 +109,27 @@ def test_an_empty_question_is_refused(source):
 
 def test_values_that_are_no_text_are_shown_as_json():
     values = {"n": 3, "tags": ["ä"], "flag": True}
-    assert Template.parse("{n} {tags} {flag}").of(values) == '3 ["ä"] true'
+    assert Template.parse("{n} {tags} {flag}").render(values) == '3 ["ä"] true'
 
 
 @pytest.mark.parametrize("values", [{}, {"a": None}, {"a": ""}])
 def test_a_row_without_the_value_has_nothing_in_its_place(values):
-    assert Template.parse("Is {a} nice?").of(values) == "Is  nice?"
-    for question in (Template.parse("{a}?"), Column("a")):
+    assert Template.parse("Is {a} nice?").render(values) == "Is  nice?"
+    for question in (Template.parse("{a}?"), QueryColumn("a")):
         with pytest.raises(InputError, match="empty"):
-            question.of(values)
+            question.render(values)
 
 
 def test_unknown_columns_are_refused_with_those_there_are():
     with pytest.raises(InputError, match=r"\{b\} is no column; there are a, c"):
         Template.parse("{a} {b}").check(["a", "c"])
     with pytest.raises(InputError, match="'b' is no column; there are a, c"):
-        Column("b").check(["a", "c"])
+        QueryColumn("b").check(["a", "c"])
     Template.parse("{a}").check([])
 
 
 def test_a_row_may_bring_its_own_question():
-    assert Column("q").of({"q": "What of {title}?"}) == "What of {title}?"
-    assert json.loads(Column("q").of({"q": [1]})) == [1]
+    assert QueryColumn("q").render({"q": "What of {title}?"}) == "What of {title}?"
+    assert json.loads(QueryColumn("q").render({"q": [1]})) == [1]
     with pytest.raises(InputError, match="is missing or empty, and it is the question"):
-        Column("q").of({"q": " "})
+        QueryColumn("q").render({"q": " "})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
 
 from rlm_ray.errors import InputError
-from rlm_ray.structured.schema import Schema
+from rlm_ray.structured.schema import AnswerSchema
 
 STATUS = {
     "type": "object",
@@ -24,7 +24,7 @@ STATUS = {
     "required": ["status"],
     "additionalProperties": False,
 }
-SCHEMA = Schema.of(STATUS)
+SCHEMA = AnswerSchema.of(STATUS)
 
 
 class Author(BaseModel):
@@ -123,7 +123,7 @@ def test_a_repair_shows_the_answer_and_what_is_wrong():
 
 
 def test_a_pydantic_model_checks_with_its_own_validators():
-    schema = Schema.of(Paper)
+    schema = AnswerSchema.of(Paper)
     assert "before printing" in schema.check('{"title": "x", "year": 1449}').why
     value = schema.check('{"title": "x", "year": "1991", "authors": [{"name": "A"}]}').value
     assert value is not None
@@ -134,8 +134,8 @@ def test_a_pydantic_model_checks_with_its_own_validators():
 def test_a_schema_file_is_read(tmp_path):
     file = tmp_path / "status.json"
     file.write_text(json.dumps(STATUS))
-    assert Schema.of(file) == SCHEMA
-    assert Schema.of(str(file)) == SCHEMA
+    assert AnswerSchema.of(file) == SCHEMA
+    assert AnswerSchema.of(str(file)) == SCHEMA
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_a_schema_file_is_read(tmp_path):
 )
 def test_a_schema_that_cannot_work_is_refused_at_once(source, why):
     with pytest.raises(InputError, match=why.replace("(", r"\(")):
-        Schema.of(source)
+        AnswerSchema.of(source)
 
 
 def test_columns_have_types():
-    columns = Schema.of(Paper).arrow()
+    columns = AnswerSchema.of(Paper).arrow()
     assert columns.field("title").type == pa.string()
     assert columns.field("year").type == pa.int64()
     assert columns.field("share").type == pa.float64()
@@ -169,7 +169,7 @@ def test_columns_have_types():
 
 
 def test_a_checked_value_becomes_a_row_of_its_columns():
-    schema = Schema.of(Paper)
+    schema = AnswerSchema.of(Paper)
     value = schema.check(
         '{"title": "x", "year": 1991, "share": 1, "note": 7, "extra": {"a": 1}, "authors": [{"name": "Ä"}]}'
     ).value
@@ -188,7 +188,7 @@ def test_a_checked_value_becomes_a_row_of_its_columns():
 
 
 def test_a_schema_that_holds_itself_ends_in_json_text():
-    schema = Schema.of(Node)
+    schema = AnswerSchema.of(Node)
     value = schema.check('{"name": "a", "children": [{"name": "b", "children": [{"name": "c"}]}]}').value
     table = pa.Table.from_pylist([schema.row(value)], schema=schema.arrow())
     assert json.loads(table["children"][0][0]["children"].as_py()[0])["name"] == "c"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.core.chunking import WAYS, Source, pack, sources, split, stretches
-from rlm_ray.core.context import Docs, Span, make_context
+from rlm_ray.core.chunking import SPLIT_UNITS, PieceOrigin, origins, pack, split, text_chunks
+from rlm_ray.core.context import ByteRange, DocumentRange, make_context
 from rlm_ray.errors import InputError
 
 TEXT = st.text(alphabet="ab .\n\r\tÄ漢😀", max_size=200)
@@ -17,7 +17,7 @@ WORD = st.text(alphabet="abcÄ漢", min_size=1, max_size=8)
 PARAGRAPH = st.lists(WORD, min_size=1, max_size=6).map(" ".join)
 
 
-@given(TEXT | st.lists(TEXT, max_size=5), st.sampled_from(WAYS), st.integers(1, 60), st.data())
+@given(TEXT | st.lists(TEXT, max_size=5), st.sampled_from(SPLIT_UNITS), st.integers(1, 60), st.data())
 def test_pieces_are_all_of_the_context_in_order_and_fit(source, by, size, data):
     overlap = data.draw(st.integers(0, size - 1))
     context = make_context(source)
@@ -85,12 +85,12 @@ def test_by_documents_one_that_fits_is_one_piece(texts, size):
     assert whole == {(n, n + 1) for n, text in enumerate(texts) if 0 < len(text) <= size}
 
 
-@given(st.lists(TEXT, max_size=6), st.sampled_from(WAYS), st.integers(1, 60))
+@given(st.lists(TEXT, max_size=6), st.sampled_from(SPLIT_UNITS), st.integers(1, 60))
 @example(["a" * 8], "documents", 10)  # fits, but not with its name above
 def test_what_is_read_of_named_documents_fits_with_their_names(texts, by, size):
     context = make_context([{"id": f"Ä{n}", "text": text} for n, text in enumerate(texts)])
     for piece in split(context, by, size):
-        read = context.part(piece.part).text()
+        read = context.slice(piece.as_part).text()
         if by == "tokens":
             assert len(read.encode()) <= 3 * size or len(read) == 1
         else:
@@ -103,35 +103,40 @@ def test_packed_pieces_are_the_same_text_and_fit(texts, size, named):
     pieces = split(context, "documents", size)
     packed = pack(context, pieces, size)
     single = {(piece.start, piece.stop) for piece in pieces}
-    assert [source for piece in packed for source in sources(context, piece)] == [
-        source for piece in pieces for source in sources(context, piece)
+    assert [source for piece in packed for source in origins(context, piece)] == [
+        source for piece in pieces for source in origins(context, piece)
     ]
     for piece in packed:
-        read = context.part(piece.part).text()
+        read = context.slice(piece.as_part).text()
         assert len(read.encode()) <= size or (piece.start, piece.stop) in single
 
 
 def test_small_documents_share_a_piece_and_a_large_one_has_several():
     context = make_context(["a" * 10, "b" * 10, "c " * 50, "d" * 10])
     packed = pack(context, split(context, "documents", 60), 60)
-    assert [piece.part for piece in packed] == [Docs(0, 2), Span(20, 80), Span(80, 120), Docs(3, 4)]
+    assert [piece.as_part for piece in packed] == [
+        DocumentRange(0, 2),
+        ByteRange(20, 80),
+        ByteRange(80, 120),
+        DocumentRange(3, 4),
+    ]
 
 
 def test_a_place_is_named_by_document_and_bytes():
     context = make_context([{"id": "x", "text": "ä" * 3}, {"id": "y", "text": "abc def"}])
     pieces = split(context, "documents", 4)
-    places = [str(source) for piece in pieces for source in sources(context, piece)]
+    places = [str(source) for piece in pieces for source in origins(context, piece)]
     assert places == ["x:0-6", "y:0-4", "y:4-7"]
     text = make_context("abc")
-    assert list(sources(text, split(text, "paragraphs", 9)[0])) == [Source("", 0, 3)]
+    assert list(origins(text, split(text, "paragraphs", 9)[0])) == [PieceOrigin("", 0, 3)]
 
 
 def test_a_line_or_a_word_is_whole_where_there_is_nothing_better():
     lines = "one 11\ntwo 22\nthree 33\n"
-    assert [lines[a:b] for a, b in stretches(lines, 15)] == ["one 11\ntwo 22\n", "three 33\n"]
+    assert [lines[a:b] for a, b in text_chunks(lines, 15)] == ["one 11\ntwo 22\n", "three 33\n"]
     words = "alpha beta gamma"
-    assert [words[a:b] for a, b in stretches(words, 8)] == ["alpha ", "beta ", "gamma"]
-    assert [b - a for a, b in stretches("x" * 20, 8)] == [8, 8, 4]
+    assert [words[a:b] for a, b in text_chunks(words, 8)] == ["alpha ", "beta ", "gamma"]
+    assert [b - a for a, b in text_chunks("x" * 20, 8)] == [8, 8, 4]
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def test_an_odd_value_that_is_asked_for_costs_at_most_its_row(tmp_path, kind):
     rows = list(open_files([str(tmp_path / "t.parquet")], further=question.columns))
     assert len(rows) == 3
     assert sum(bool(row.error) for row in rows) <= 1
-    assert all(question.of(row.values) for row in rows if not row.error)
+    assert all(question.render(row.values) for row in rows if not row.error)
 
 
 def test_times_beyond_python_are_shown_as_arrow_shows_them(tmp_path):

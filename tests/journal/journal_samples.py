@@ -6,13 +6,13 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-from rlm_ray.core.context import Input
-from rlm_ray.events.records import MapEnded, RunEnded, RunOpened, SessionOpened, to_line
+from rlm_ray.core.context import InputSummary
+from rlm_ray.events.records import MapEnded, RunFinished, RunStarted, SessionOpened, to_line
 
 RUN = "20260102-030405-abcdef"
-OPENED = RunOpened(1.0, RUN, "Who?", {"model": "m"}, Input(chars=4, sample="text"), "0.1.0", id="a")
-SESSION = SessionOpened(2.0, (), "Who?", Input(chars=4), "m", "actor-1", id="b")
-ENDED = RunEnded(3.0, "answered", answer="Nobody — “ü”", turns=1, id="c")
+OPENED = RunStarted(1.0, RUN, "Who?", {"model": "m"}, InputSummary(chars=4, sample="text"), "0.1.0", id="a")
+SESSION = SessionOpened(2.0, (), "Who?", InputSummary(chars=4), "m", "actor-1", id="b")
+ENDED = RunFinished(3.0, "answered", answer="Nobody — “ü”", turns=1, id="c")
 RECORDS = [OPENED, SESSION, ENDED]
 LINES = [to_line(record) for record in RECORDS]
 JOURNAL = b"".join(LINES)

@@ -9,15 +9,15 @@ from itertools import count
 import pytest
 from memory_journal import FULL, REF, MemoryJournal, turns
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import ModelReply, Usage
 from rlm_ray.errors import JournalError, LimitReached, ModelUnavailableError, QuotaError, TransientModelError
-from rlm_ray.events.records import CallEnded, CallSent, Try, to_line
-from rlm_ray.journal.call_recorder import CallLog, Place
-from rlm_ray.journal.recorder import JournalScribe
+from rlm_ray.events.records import CallEnded, CallSent, FailedAttempt, to_line
+from rlm_ray.journal.call_recorder import CallRecorder, CallSite
+from rlm_ray.journal.recorder import JournalRecorder
 from rlm_ray.journal.replay import CANCELLED
 
-PLACE = Place((0, 3), 1, "leaf", "Turn 1 of 9.", "who?", Input(chars=4, sample="text"))
+PLACE = CallSite((0, 3), 1, "leaf", "Turn 1 of 9.", "who?", InputSummary(chars=4, sample="text"))
 REPLY = ModelReply("yes", "length", Usage(10, 5, 2, 1), 0.5, tool_call=True)
 SENT = CallSent(11.0, (0, 3), 1, "leaf", "m", "key")
 END = CallEnded(
@@ -30,16 +30,16 @@ class Bench:
 
     def __init__(self, *earlier):
         self.journal = MemoryJournal(b"".join(to_line(record, f"e:{n}") for n, record in enumerate(earlier)))
-        self.scribe = JournalScribe(REF, self.journal, "process")
+        self.scribe = JournalRecorder(REF, self.journal, "process")
         self.before = len(earlier)
 
     async def log(self, key="key"):
-        await self.scribe.recall()
+        await self.scribe.load_history()
         seconds = count(10.0)
-        return CallLog(self.scribe, PLACE, "m", key, clock=lambda: next(seconds))
+        return CallRecorder(self.scribe, PLACE, "m", key, clock=lambda: next(seconds))
 
     async def records(self):
-        await self.scribe.written()
+        await self.scribe.flush()
         return [replace(record, id="") for record in self.journal.records[self.before :]]
 
 
@@ -47,8 +47,8 @@ async def test_an_answered_call_has_its_waits_and_its_usage_on_record():
     bench = Bench()
     log = await bench.log()
     log.provider = "scripted"
-    log.sending(1.0, 2.0)
-    reply = await log.answered(REPLY, cache_hit=False)
+    log.on_sent(1.0, 2.0)
+    reply = await log.on_reply(REPLY, cache_hit=False)
     assert reply == replace(REPLY, at=12.0)
     assert await bench.records() == [
         SENT,
@@ -62,21 +62,21 @@ async def test_an_answered_call_has_its_waits_and_its_usage_on_record():
 async def test_attempts_that_failed_are_told_with_the_call_and_it_is_sent_once():
     bench = Bench()
     log = await bench.log()
-    log.sending(1.0, 0.5)
-    log.tried(TransientModelError("m", "slow down", 429, "rate_limited"))
-    log.sending(2.0, 0.25)
-    await log.answered(REPLY, cache_hit=False)
+    log.on_sent(1.0, 0.5)
+    log.on_attempt_failed(TransientModelError("m", "slow down", 429, "rate_limited"))
+    log.on_sent(2.0, 0.25)
+    await log.on_reply(REPLY, cache_hit=False)
     sent, end = await bench.records()
     assert sent == SENT
     assert (end.queue_wait_s, end.rate_wait_s) == (3.0, 0.75)
-    assert end.tries == (Try(12.0, "rate_limited", "slow down"),)
+    assert end.tries == (FailedAttempt(12.0, "rate_limited", "slow down"),)
 
 
 async def test_an_answer_is_used_only_when_it_is_on_record():
     bench = Bench()
     log = await bench.log()
     bench.journal.gate.clear()
-    answered = asyncio.create_task(log.answered(REPLY, cache_hit=True))
+    answered = asyncio.create_task(log.on_reply(REPLY, cache_hit=True))
     await turns(10)
     assert not answered.done()
     bench.journal.gate.set()
@@ -89,7 +89,7 @@ async def test_an_answer_that_cannot_be_kept_is_no_answer():
     log = await bench.log()
     bench.journal.error = FULL
     with pytest.raises(JournalError, match="disk is full"):
-        await log.answered(REPLY, cache_hit=False)
+        await log.on_reply(REPLY, cache_hit=False)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_an_answer_that_cannot_be_kept_is_no_answer():
 async def test_a_call_that_failed_says_why(error, kind, why):
     bench = Bench()
     log = await bench.log()
-    log.failed(error)
+    log.on_failure(error)
     (end,) = await bench.records()
     assert (end.error_kind, end.why, end.at) == (kind, why, 11.0)
 
@@ -112,30 +112,30 @@ async def test_a_call_that_failed_says_why(error, kind, why):
 async def test_the_reply_of_an_earlier_life_comes_back_with_its_time():
     bench = Bench(SENT, replace(END, usage=REPLY.usage, cost_usd=0.5, text="yes"))
     expected = replace(REPLY, finish_reason="stop", tool_call=False, at=12.0, recorded=True)
-    assert (await bench.log()).recorded() == expected
-    assert (await bench.log("another request")).recorded() is None
+    assert (await bench.log()).replayed_reply() == expected
+    assert (await bench.log("another request")).replayed_reply() is None
 
 
 async def test_a_call_that_was_under_way_is_told_as_maybe_paid_twice_once_it_goes_out_again():
     bench = Bench(SENT)
     log = await bench.log()
-    assert log.repaid
-    log.sending(0, 0)
-    await log.answered(REPLY, cache_hit=False)
+    assert log.possibly_double_billed
+    log.on_sent(0, 0)
+    await log.on_reply(REPLY, cache_hit=False)
     assert [record.repaid for record in await bench.records() if isinstance(record, CallEnded)] == [True]
 
 
 async def test_from_a_cache_nothing_is_paid_twice():
     bench = Bench(SENT)
-    await (await bench.log()).answered(REPLY, cache_hit=True)
+    await (await bench.log()).on_reply(REPLY, cache_hit=True)
     assert [record.repaid for record in await bench.records()] == [False]
 
 
 async def test_that_this_very_attempt_is_read_back_does_not_make_it_a_second_one():
     bench = Bench()
     log = await bench.log()
-    log.sending(0, 0)
-    await bench.scribe.recall()  # for another session of the run in the same process
-    assert not log.repaid
-    await log.answered(REPLY, cache_hit=False)
+    log.on_sent(0, 0)
+    await bench.scribe.load_history()  # for another session of the run in the same process
+    assert not log.possibly_double_billed
+    await log.on_reply(REPLY, cache_hit=False)
     assert [record.repaid for record in await bench.records() if isinstance(record, CallEnded)] == [False]

@@ -9,11 +9,11 @@ from memory_journal import REF, MemoryJournal
 
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import ModelReply
-from rlm_ray.core.repl_types import Answered, CellResult, Failed, Variable
+from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, Variable
 from rlm_ray.core.state_machine import Task, Trajectory
 from rlm_ray.events.records import CallEnded, CellEnded, MapEnded, MapOpened, to_line
-from rlm_ray.journal.cell_replay import History
-from rlm_ray.journal.recorder import JournalScribe
+from rlm_ray.journal.cell_replay import CellReplay
+from rlm_ray.journal.recorder import JournalRecorder
 
 PATH = (4,)
 TASK = Task("q", make_context("x").info)
@@ -41,10 +41,10 @@ def after(*recorded):
 
 async def history(*records):
     journal = MemoryJournal(b"".join(to_line(record, f"e:{n}") for n, record in enumerate(records)))
-    scribe = JournalScribe(REF, journal, "process")
-    await scribe.recall()
+    scribe = JournalRecorder(REF, journal, "process")
+    await scribe.load_history()
     seconds = count(100.0)
-    return History(scribe, PATH, clock=lambda: next(seconds)), scribe, journal
+    return CellReplay(scribe, PATH, clock=lambda: next(seconds)), scribe, journal
 
 
 TWO_TURNS = [reply(1), map_(1, 0, 3), map_(1, 3, 1), cell(1), reply(2), map_(2, 4, 2), cell(2), reply(3)]
@@ -55,9 +55,9 @@ async def test_results_come_from_the_record_and_the_first_new_cell_runs_after_th
     assert past.result(after(True)).output == "out 1"
     assert past.result(after(True, True)).output == "out 2"
     assert past.result(after(True, True, True)) is None
-    assert past.to_run_again() == [1, 2]
-    assert past.to_run_again() == []
-    firsts = [past.begin(turn, ["x"], again=turn < 3).first for turn in (1, 2, 3)]
+    assert past.turns_to_rerun() == [1, 2]
+    assert past.turns_to_rerun() == []
+    firsts = [past.start(turn, ["x"], again=turn < 3).first for turn in (1, 2, 3)]
     assert firsts == [0, 4, 6]
 
 
@@ -78,20 +78,20 @@ async def test_a_cell_that_killed_its_repl_and_those_before_it_are_not_run_again
     past, _, _ = await history(reply(1), cell(1), reply(2), cell(2, killed="too slow"), reply(3), cell(3))
     for turn in (1, 2, 3):
         assert past.result(after(*[True] * turn)) is not None
-    assert past.to_run_again() == [3]
+    assert past.turns_to_rerun() == [3]
 
 
 async def test_what_a_cell_did_is_on_record_with_its_sub_calls():
     past, scribe, journal = await history()
-    work = past.begin(1, ["a = 1", "b = 2"], again=False)
-    slots = [Answered("yes"), Failed("QuotaError", "no"), None]
-    with past.sending(work, ("who?", "what?", "when?"), 2, slots) as first:
+    work = past.start(1, ["a = 1", "b = 2"], again=False)
+    slots = [SubCallAnswer("yes"), Failed("QuotaError", "no"), None]
+    with past.record_map(work, ("who?", "what?", "when?"), 2, slots) as first:
         assert first == 0
-    with past.sending(work, ("again?",), 0, [Answered("yes")]) as first:
+    with past.record_map(work, ("again?",), 0, [SubCallAnswer("yes")]) as first:
         assert first == 3
     work.result = CellResult("out", 3, "error", "final", True, None, (Variable("a", "int", None),), ("note",))
-    past.write(work)
-    await scribe.written()
+    past.record(work)
+    await scribe.flush()
     assert journal.records == [
         MapOpened(101.0, PATH, 1, 0, 3, 2, "who?", id="process:1"),
         MapEnded(102.0, PATH, 0, 1, 2, id="process:2"),
@@ -106,10 +106,10 @@ async def test_what_a_cell_did_is_on_record_with_its_sub_calls():
 
 async def test_sub_calls_that_are_given_up_are_over_too():
     past, scribe, journal = await history()
-    work = past.begin(1, ["x"], again=False)
-    with pytest.raises(KeyboardInterrupt), past.sending(work, ("q", "q"), 0, [Answered("yes"), None]):
+    work = past.start(1, ["x"], again=False)
+    with pytest.raises(KeyboardInterrupt), past.record_map(work, ("q", "q"), 0, [SubCallAnswer("yes"), None]):
         raise KeyboardInterrupt
-    await scribe.written()
+    await scribe.flush()
     assert journal.records[-1] == MapEnded(102.0, PATH, 0, 1, 1, id="process:2")
 
 
@@ -119,13 +119,13 @@ async def test_a_cell_that_is_run_again_writes_nothing_and_has_its_ordinals():
     past.result(after(True))
     past.result(after(True, True))
     past.result(after(True, True, False))
-    again = past.begin(2, ["x"], again=True)
-    with past.sending(again, ("q", "q"), 0, [None, None]) as first:
+    again = past.start(2, ["x"], again=True)
+    with past.record_map(again, ("q", "q"), 0, [None, None]) as first:
         assert first == 4
-    fresh = past.begin(3, ["x"], again=False)
-    with past.sending(fresh, (), 0, []) as first:
+    fresh = past.start(3, ["x"], again=False)
+    with past.record_map(fresh, (), 0, []) as first:
         assert first == 6
-    await scribe.written()
+    await scribe.flush()
     assert [type(record) for record in journal.records[len(TWO_TURNS) :]] == [MapOpened, MapEnded]
     assert len(journal.data) > size
 
@@ -134,10 +134,10 @@ async def test_when_a_repl_is_lost_all_code_that_made_its_variables_is_run_again
     past, scribe, _ = await history(reply(1), cell(1))
     past.result(after(True))
     past.result(after(True, False))
-    assert past.to_run_again() == [1]
-    past.write(past.begin(2, ["x"], again=False))
-    killed = past.begin(3, ["x"], again=False)
-    assert past.to_run_again() == []
-    assert await past.lost(killed)
-    assert past.to_run_again() == [1, 2]
+    assert past.turns_to_rerun() == [1]
+    past.record(past.start(2, ["x"], again=False))
+    killed = past.start(3, ["x"], again=False)
+    assert past.turns_to_rerun() == []
+    assert await past.on_repl_lost(killed)
+    assert past.turns_to_rerun() == [1, 2]
     assert scribe.replay.cell(PATH, 1).output == "out 1"

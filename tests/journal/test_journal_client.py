@@ -11,8 +11,8 @@ from memory_journal import FULL, REF, MemoryJournal
 from rlm_ray.config import Settings
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import CellEnded, MapEnded
-from rlm_ray.journal.client import KEPT, JournalClient
-from rlm_ray.journal.recorder import JournalScribe
+from rlm_ray.journal.client import MAX_IDLE_RECORDERS, JournalClient
+from rlm_ray.journal.recorder import JournalRecorder
 
 SETTINGS = Settings()
 FACT = MapEnded(1.0, (), 0, 1, 0)
@@ -37,9 +37,9 @@ async def test_all_sessions_of_a_run_share_a_scribe_and_other_runs_have_their_ow
 async def test_a_run_without_a_record_has_a_silent_scribe():
     journal = MemoryJournal()
     async with JournalClient("process", journal).scribe(None, SETTINGS) as silent:
-        silent.put(FACT)
-        await silent.written()
-        assert not isinstance(silent, JournalScribe)
+        silent.append(FACT)
+        await silent.flush()
+        assert not isinstance(silent, JournalRecorder)
     assert journal.times == []
 
 
@@ -48,19 +48,19 @@ async def test_the_ids_of_records_name_the_process_and_never_come_twice():
     client = JournalClient("process", journal)
     for _ in range(3):
         async with client.scribe(REF, SETTINGS) as scribe:
-            scribe.put(FACT)
-            await scribe.written()
+            scribe.append(FACT)
+            await scribe.flush()
     assert [record.id for record in journal.records] == ["process.1:1", "process.1:2", "process.1:3"]
 
 
 async def test_a_run_that_was_forgotten_meanwhile_gets_no_id_twice():
     journal = MemoryJournal()
     client = JournalClient("process", journal)
-    for ref in (REF, *refs(KEPT + 1), REF):
+    for ref in (REF, *refs(MAX_IDLE_RECORDERS + 1), REF):
         async with client.scribe(ref, SETTINGS) as scribe:
-            scribe.put(FACT)
-            await scribe.written()
-    assert len({record.id for record in journal.records}) == KEPT + 3
+            scribe.append(FACT)
+            await scribe.flush()
+    assert len({record.id for record in journal.records}) == MAX_IDLE_RECORDERS + 3
 
 
 async def test_keys_of_the_settings_and_of_the_environment_are_never_written(monkeypatch):
@@ -69,8 +69,8 @@ async def test_keys_of_the_settings_and_of_the_environment_are_never_written(mon
     journal = MemoryJournal()
     settings = replace(SETTINGS, params={"api_key": "from-the-settings"})
     async with JournalClient("process", journal).scribe(REF, settings) as scribe:
-        scribe.put(CellEnded(1, (), 1, 0, output="from-the-environment from-the-settings harmless-value"))
-        await scribe.written()
+        scribe.append(CellEnded(1, (), 1, 0, output="from-the-environment from-the-settings harmless-value"))
+        await scribe.flush()
     assert journal.records[0].output == "*** *** harmless-value"
 
 
@@ -79,17 +79,17 @@ async def test_settings_say_whether_content_is_kept_and_what_a_full_disk_means()
     client = JournalClient("process", journal)
     quiet = replace(SETTINGS, record_content=False, on_journal_error="go_on")
     async with client.scribe(REF, quiet) as scribe:
-        scribe.put(CellEnded(1, (), 1, 0, output="printed"))
-        await scribe.written()
+        scribe.append(CellEnded(1, (), 1, 0, output="printed"))
+        await scribe.flush()
         assert journal.records[0].output == ""
         journal.error = FULL
-        scribe.put(FACT)
-        await scribe.written()
+        scribe.append(FACT)
+        await scribe.flush()
     strict = replace(REF, run_id="strict")
     async with client.scribe(strict, SETTINGS) as scribe:
-        scribe.put(FACT)
+        scribe.append(FACT)
         with pytest.raises(JournalError):
-            await scribe.written()
+            await scribe.flush()
 
 
 async def test_each_run_is_seen_by_an_observer_of_its_own():
@@ -102,15 +102,19 @@ async def test_each_run_is_seen_by_an_observer_of_its_own():
     client = JournalClient("process", MemoryJournal(), observer=observer)
     for ref in (*refs(2), *refs(2)):
         async with client.scribe(ref, SETTINGS) as scribe:
-            scribe.put(FACT)
-            await scribe.written()
+            scribe.append(FACT)
+            await scribe.flush()
     assert made == [[FACT, FACT], [FACT, FACT]]
 
 
 async def test_what_was_read_for_the_latest_runs_is_kept_and_older_ones_are_forgotten():
     client = JournalClient("process", MemoryJournal())
-    runs, scribes = refs(KEPT + 3), {}
-    for ref in (*runs[:KEPT], runs[0], *runs[KEPT:]):  # the first one is used again
+    runs, scribes = refs(MAX_IDLE_RECORDERS + 3), {}
+    for ref in (
+        *runs[:MAX_IDLE_RECORDERS],
+        runs[0],
+        *runs[MAX_IDLE_RECORDERS:],
+    ):  # the first one is used again
         async with client.scribe(ref, SETTINGS) as scribes[ref]:
             pass
     kept = set()
@@ -125,7 +129,7 @@ async def test_a_run_that_something_works_on_is_never_forgotten():
     client = JournalClient("process", MemoryJournal())
     async with AsyncExitStack() as stack:
         busy = await stack.enter_async_context(client.scribe(REF, SETTINGS))
-        for ref in refs(3 * KEPT):
+        for ref in refs(3 * MAX_IDLE_RECORDERS):
             async with client.scribe(ref, SETTINGS):
                 pass
         async with client.scribe(REF, SETTINGS) as again:
@@ -137,10 +141,10 @@ async def test_a_run_whose_records_are_under_way_is_not_forgotten():
     client = JournalClient("process", journal)
     journal.gate.clear()
     async with client.scribe(REF, SETTINGS) as writing:
-        writing.put(FACT)
-    for ref in refs(3 * KEPT):
+        writing.append(FACT)
+    for ref in refs(3 * MAX_IDLE_RECORDERS):
         async with client.scribe(ref, SETTINGS):
             pass
     assert client._scribes[REF] is writing
     journal.gate.set()
-    await writing.written()
+    await writing.flush()

@@ -15,8 +15,8 @@ from rlm_ray.errors import JournalError
 from rlm_ray.events.records import MapEnded, SessionOpened, from_line, to_line
 from rlm_ray.journal import server
 from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.journal.server import KEPT_BYTES, MOST_BYTES, UNHELD_S, JournalShell
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.journal.server import KEPT_BYTES, MOST_BYTES, ORPHAN_TIMEOUT_S, JournalServer
 from rlm_ray.journal.storage import local
 
 
@@ -32,11 +32,11 @@ def far(memory_url):
 
 
 def other(ref):
-    return replace(ref, owner="second")
+    return replace(ref, attempt_id="second")
 
 
 def folder(ref):
-    return RunFolder(ref.run_dir, ref.run_id)
+    return RunStore(ref.run_dir, ref.run_id)
 
 
 def die(keeper):
@@ -56,7 +56,7 @@ async def all_of(keeper, ref, *, at_most=None):
 
 
 async def test_what_is_appended_is_in_the_folder(ref):
-    keeper = JournalShell()
+    keeper = JournalServer()
     assert await keeper.open(ref) == 0
     sizes = [await keeper.append(ref, line) for line in LINES]
     assert sizes[-1] == len(JOURNAL)
@@ -65,7 +65,7 @@ async def test_what_is_appended_is_in_the_folder(ref):
 
 
 async def test_a_second_owner_is_refused_while_the_run_is_held(ref):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.open(ref)
     holding = asyncio.create_task(keeper.hold(ref))
     await turns()
@@ -78,7 +78,7 @@ async def test_a_second_owner_is_refused_while_the_run_is_held(ref):
 
 
 async def test_a_run_nobody_holds_is_taken_over_and_its_owner_is_refused_from_then_on(ref):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.open(ref)
     holding = asyncio.create_task(keeper.hold(ref))
     await keeper.append(ref, LINES[0])
@@ -103,21 +103,21 @@ async def test_a_run_nobody_holds_is_taken_over_and_its_owner_is_refused_from_th
 
 async def test_another_writer_of_the_folder_is_named(ref):
     writer = folder(ref).writer("somebody else")
-    refused = await JournalShell().open(ref)
+    refused = await JournalServer().open(ref)
     writer.close()
     assert isinstance(refused, JournalError)
     assert "somebody else" in refused.why
-    assert await JournalShell().open(ref) == 0
+    assert await JournalServer().open(ref) == 0
 
 
 @pytest.mark.parametrize("place", ["ref", "far"])
 async def test_after_a_restart_the_next_message_opens_the_run_again(place, request):
     ref = request.getfixturevalue(place)
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.open(ref)
     await keeper.append(ref, LINES[0])
     die(keeper)
-    keeper = JournalShell()
+    keeper = JournalServer()
     assert await keeper.append(ref, LINES[1]) == len(LINES[0] + LINES[1])
     assert await keeper.read(ref, len(LINES[0]), 0.0) == LINES[1]
     assert await all_of(keeper, ref) == LINES[0] + LINES[1]
@@ -125,7 +125,7 @@ async def test_after_a_restart_the_next_message_opens_the_run_again(place, reque
 
 
 async def test_who_waits_for_news_gets_them_at_once(ref):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.append(ref, LINES[0])
     waiting = [asyncio.create_task(keeper.read(ref, len(LINES[0]), 60.0)) for _ in range(3)]
     await turns()
@@ -136,7 +136,7 @@ async def test_who_waits_for_news_gets_them_at_once(ref):
 
 def test_without_news_a_wait_ends_empty_in_time(ref):
     async def work():
-        keeper = JournalShell()
+        keeper = JournalServer()
         assert await keeper.read(ref, 0, 7.0) == b""
         assert asyncio.get_running_loop().time() == 7.0
 
@@ -144,7 +144,7 @@ def test_without_news_a_wait_ends_empty_in_time(ref):
 
 
 async def test_the_end_of_a_run_wakes_who_waits_for_news(ref):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.open(ref)
     waiting = asyncio.create_task(keeper.read(ref, 0, 60.0))
     await turns()
@@ -153,14 +153,14 @@ async def test_the_end_of_a_run_wakes_who_waits_for_news(ref):
 
 
 async def test_many_megabytes_come_in_whole_lines_from_memory_and_from_the_folder(ref):
-    keeper = JournalShell()
+    keeper = JournalServer()
     line = to_line(replace(OPENED, query="é" * 100_000))
     data = line * (3 * KEPT_BYTES // len(line))
     for start in range(0, len(data), 7 * len(line)):
         await keeper.append(ref, data[start : start + 7 * len(line)])
     assert await all_of(keeper, ref, at_most=MOST_BYTES) == data
     die(keeper)
-    assert await all_of(JournalShell(), ref, at_most=MOST_BYTES) == data
+    assert await all_of(JournalServer(), ref, at_most=MOST_BYTES) == data
 
 
 @pytest.mark.parametrize("kept_bytes", [900, 9_000])
@@ -171,24 +171,24 @@ async def test_a_line_longer_than_an_answer_comes_whole(place, kept_bytes, reque
     monkeypatch.setattr(server, "KEPT_BYTES", kept_bytes)
     long = to_line(SessionOpened(1, (), "x" * 2_000, OPENED.input, "m", "a"))
     lines = [*LINES, long, *LINES, long + long, *LINES]
-    keeper = JournalShell()
+    keeper = JournalServer()
     for line in lines:
         await keeper.append(ref, line)
     assert await all_of(keeper, ref) == b"".join(lines)
     die(keeper)
-    assert await all_of(JournalShell(), ref) == b"".join(lines)
+    assert await all_of(JournalServer(), ref) == b"".join(lines)
 
 
 def test_a_run_without_its_driver_and_without_news_is_closed_after_a_while(ref):
     async def work():
-        keeper = JournalShell()
+        keeper = JournalServer()
         await keeper.open(ref)
-        await asyncio.sleep(UNHELD_S - 1)
+        await asyncio.sleep(ORPHAN_TIMEOUT_S - 1)
         await keeper.append(ref, LINES[0])
-        await asyncio.sleep(UNHELD_S - 1)
-        assert folder(ref).holder() is not None
+        await asyncio.sleep(ORPHAN_TIMEOUT_S - 1)
+        assert folder(ref).current_writer() is not None
         await asyncio.sleep(2)
-        assert folder(ref).holder() is None
+        assert folder(ref).current_writer() is None
         assert keeper._logs == {}
 
     in_virtual_time(work())
@@ -196,39 +196,39 @@ def test_a_run_without_its_driver_and_without_news_is_closed_after_a_while(ref):
 
 def test_a_driver_that_died_before_its_first_record_does_not_keep_its_run(ref):
     async def work():
-        await JournalShell().open(ref)
-        await asyncio.sleep(UNHELD_S + 1)
-        assert folder(ref).holder() is None
+        await JournalServer().open(ref)
+        await asyncio.sleep(ORPHAN_TIMEOUT_S + 1)
+        assert folder(ref).current_writer() is None
 
     in_virtual_time(work())
 
 
 def test_a_run_is_kept_open_for_as_long_as_its_driver_holds_it(ref):
     async def work():
-        keeper = JournalShell()
+        keeper = JournalServer()
         await keeper.open(ref)
         holding = asyncio.create_task(keeper.hold(ref))
-        await asyncio.sleep(100 * UNHELD_S)
-        assert folder(ref).holder() is not None
+        await asyncio.sleep(100 * ORPHAN_TIMEOUT_S)
+        assert folder(ref).current_writer() is not None
         holding.cancel()
-        await asyncio.sleep(UNHELD_S + 1)
-        assert folder(ref).holder() is None
+        await asyncio.sleep(ORPHAN_TIMEOUT_S + 1)
+        assert folder(ref).current_writer() is None
 
     in_virtual_time(work())
 
 
 async def test_closing_gives_the_folder_back_at_once_and_a_later_news_opens_it_again(ref):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.append(ref, LINES[0])
     await keeper.close(ref)
     await keeper.close(ref)
-    assert folder(ref).holder() is None
+    assert folder(ref).current_writer() is None
     assert await keeper.append(ref, LINES[1]) == len(LINES[0] + LINES[1])
 
 
 async def test_a_place_that_cannot_be_written_is_an_answer_and_no_exception(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    keeper = JournalShell()
+    keeper = JournalServer()
     for run_dir in (str(tmp_path / "file"), "nonsense://bucket/runs"):
         ref = JournalRef(run_dir, RUN, "owner", "home")
         for answer in (
@@ -242,7 +242,7 @@ async def test_a_place_that_cannot_be_written_is_an_answer_and_no_exception(tmp_
 
 
 async def test_a_full_disk_is_an_answer_and_leaves_no_half_line(ref, monkeypatch):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.append(ref, LINES[0])
 
     def full(fd, data):
@@ -260,7 +260,7 @@ async def test_a_full_disk_is_an_answer_and_leaves_no_half_line(ref, monkeypatch
 
 
 async def test_a_storage_that_fails_at_the_close_does_not_keep_the_next_owner_out(ref, monkeypatch):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.append(ref, LINES[0])
     writer = keeper._logs[ref.run_dir, ref.run_id]._writer
     close = writer.close
@@ -282,7 +282,7 @@ def numbers(data):
 
 
 async def test_lines_that_come_together_are_all_kept_in_an_object_store(far):
-    keeper = JournalShell()
+    keeper = JournalServer()
     sizes = await asyncio.gather(*(keeper.append(far, line(number)) for number in range(200)))
     assert all(isinstance(size, int) for size in sizes)
     assert numbers(folder(far).read()) == list(range(200))
@@ -291,7 +291,7 @@ async def test_lines_that_come_together_are_all_kept_in_an_object_store(far):
 
 
 async def test_all_lines_of_a_batch_that_failed_are_refused_and_none_of_them_is_kept(far, monkeypatch):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.open(far)
     writer = keeper._logs[far.run_dir, far.run_id]._writer
     append, batches = writer.append, []
@@ -318,7 +318,7 @@ async def test_all_lines_of_a_batch_that_failed_are_refused_and_none_of_them_is_
 
 
 async def test_one_who_no_longer_waits_for_an_object_store_takes_nothing_from_the_others(far):
-    keeper = JournalShell()
+    keeper = JournalServer()
     await keeper.open(far)
     tasks = [asyncio.create_task(keeper.append(far, line(number))) for number in range(10)]
     await turns(1)
@@ -333,7 +333,7 @@ async def test_one_who_no_longer_waits_for_an_object_store_takes_nothing_from_th
 
 
 async def test_runs_do_not_mix(ref):
-    keeper = JournalShell()
+    keeper = JournalServer()
     second = replace(ref, run_id="20260102-030405-bbbbbb")
     await asyncio.gather(keeper.append(ref, many(3)), keeper.append(second, LINES[0]))
     assert folder(ref).read() == many(3)

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from journal_samples import JOURNAL, LINES, RECORDS, RUN, another_process
 
 from rlm_ray.errors import JournalError
-from rlm_ray.events.records import RunEnded, to_line
-from rlm_ray.journal.run_store import RunFolder, find_run
+from rlm_ray.events.records import RunFinished, to_line
+from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.journal.storage import local
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder(str(tmp_path), RUN)
+    return RunStore(str(tmp_path), RUN)
 
 
 @pytest.fixture
@@ -67,13 +67,13 @@ def test_garbage_in_the_middle_is_named_by_its_line(tmp_path_factory, garbage, l
     lines = [*LINES[:line], garbage + b"\n", *LINES[line:]]
     (run_dir / RUN / "journal.jsonl").write_bytes(b"".join(lines))
     with pytest.raises(JournalError, match=rf"line {line + 1} of the journal is broken"):
-        RunFolder(str(run_dir), RUN).records()
+        RunStore(str(run_dir), RUN).records()
 
 
 @given(cuts=st.lists(st.integers(0, len(JOURNAL)), max_size=8), most=st.integers(1, len(JOURNAL)))
 def test_a_reader_beside_the_writer_sees_every_line_once(tmp_path_factory, cuts, most):
     run_dir = tmp_path_factory.mktemp("runs")
-    folder = RunFolder(str(run_dir), RUN)
+    folder = RunStore(str(run_dir), RUN)
     (run_dir / RUN).mkdir()
     seen = b""
     for cut in [*sorted(cuts), len(JOURNAL)]:
@@ -86,7 +86,7 @@ def test_a_reader_beside_the_writer_sees_every_line_once(tmp_path_factory, cuts,
 
 def test_a_write_the_kernel_does_in_pieces_is_finished(folder, monkeypatch):
     whole = os.write
-    monkeypatch.setattr(local.os, "write", lambda fd, data: whole(fd, bytes(data[:7])))
+    monkeypatch.setattr(local.os, "guard_write", lambda fd, data: whole(fd, bytes(data[:7])))
     assert append(folder, JOURNAL)[0] == len(JOURNAL)
     assert folder.read() == JOURNAL
 
@@ -106,7 +106,7 @@ def test_a_disk_that_fills_up_leaves_no_half_line_and_a_later_append_goes_on(
             raise OSError(number, os.strerror(number))
         return whole(fd, bytes(data[:9]))
 
-    monkeypatch.setattr(local.os, "write", fills_up)
+    monkeypatch.setattr(local.os, "guard_write", fills_up)
     with pytest.raises(JournalError, match=sentence):
         writer.append(LINES[1])
     monkeypatch.undo()
@@ -128,7 +128,7 @@ def test_half_a_line_that_could_not_be_taken_back_at_once_is_taken_back_later(fo
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr(local.os, "write", fails)
+        broken.setattr(local.os, "guard_write", fails)
         broken.setattr(local.os, "ftruncate", fails)
         with pytest.raises(JournalError, match="Input/output error"):
             writer.append(LINES[1])
@@ -177,7 +177,7 @@ def test_a_writer_killed_while_it_writes_loses_nothing_it_was_told_is_written(fo
         acknowledged = [int(process.said), *(int(process.stdout.readline()) for _ in range(told))]
         os.kill(process.pid, signal.SIGKILL)
         acknowledged += [int(size) for size in process.stdout]
-    end = RunEnded(2.0, "answered", id="end")
+    end = RunFinished(2.0, "answered", id="end")
     size, _ = append(folder, to_line(end))
     numbers = [int(record.id) for record in folder.records()[:-1]]
     assert numbers == list(range(len(numbers)))
@@ -196,7 +196,7 @@ def test_asking_who_writes_never_turns_a_writer_away(folder, monkeypatch):
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="a file stands where a folder is needed"):
-        RunFolder(str(tmp_path / "file"), RUN).writer("test")
+        RunStore(str(tmp_path / "file"), RUN).writer("test")
 
 
 def test_a_full_device_is_told_as_a_full_disk(folder, journal):
@@ -209,7 +209,7 @@ def test_a_full_device_is_told_as_a_full_disk(folder, journal):
 def test_a_folder_without_permission_is_a_clear_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(JournalError, match="permission is refused"):
-        RunFolder(str(tmp_path), RUN).writer("test")
+        RunStore(str(tmp_path), RUN).writer("test")
 
 
 def test_a_blob_that_could_not_be_written_leaves_the_old_one_and_nothing_else(folder, monkeypatch):

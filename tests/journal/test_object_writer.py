@@ -11,19 +11,19 @@ import pytest
 from journal_samples import JOURNAL, LINES, RECORDS, RUN
 
 from rlm_ray.errors import JournalError
-from rlm_ray.journal.run_store import RunFolder, find_run, list_runs
+from rlm_ray.journal.run_store import RunStore, find_run, list_runs
 from rlm_ray.journal.storage import base, object_store
-from rlm_ray.journal.storage.base import Claim
+from rlm_ray.journal.storage.base import WriterIdentity
 
 
 @pytest.fixture(params=["memory", "s3"])
 def folder(request):
-    return RunFolder(request.getfixturevalue(f"{request.param}_url"), RUN)
+    return RunStore(request.getfixturevalue(f"{request.param}_url"), RUN)
 
 
 def leave_claim(folder, **changes):
     """As if another writer had opened the journal and never closed it."""
-    claim = replace(Claim.of_this_process("the other"), **changes)
+    claim = replace(WriterIdentity.of_this_process("the other"), **changes)
     folder.save("lock", claim.to_bytes())
     return claim
 
@@ -120,7 +120,7 @@ def test_a_storage_without_conditions_is_asked_before_each_segment(memory_url, m
         whole(path, data)
 
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", pipe_file)
-    folder = RunFolder(memory_url, RUN)
+    folder = RunStore(memory_url, RUN)
     with caplog.at_level(logging.WARNING):
         old = folder.writer("run")
     assert "cannot hold two writers apart" in caplog.text
@@ -165,7 +165,7 @@ def test_a_segment_leads_to_its_run(folder):
 
 def test_a_bucket_that_is_not_there_is_a_clear_error(s3_bucket):
     with pytest.raises(JournalError, match="no such folder or bucket"):
-        RunFolder("s3://no-such-bucket/runs", RUN).writer("me")
+        RunStore("s3://no-such-bucket/runs", RUN).writer("me")
     assert list_runs("s3://no-such-bucket/runs") == []
 
 
@@ -175,14 +175,14 @@ def test_a_storage_without_its_driver_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     with pytest.raises(JournalError, match=r"s3:// needs a driver; pip install s3fs"):
-        RunFolder("s3://bucket/runs", RUN)
+        RunStore("s3://bucket/runs", RUN)
     with pytest.raises(JournalError, match=r"box:// needs a driver; pip install .*Install s3fs"):
         list_runs("box://runs")
 
 
 def test_an_unknown_storage_is_a_clear_error():
     with pytest.raises(JournalError, match="nonsense:// is no storage fsspec knows"):
-        RunFolder("nonsense://runs", RUN)
+        RunStore("nonsense://runs", RUN)
 
 
 class NoCredentialsError(Exception):
@@ -200,7 +200,7 @@ class NoCredentialsError(Exception):
     ],
 )
 def test_failures_of_a_storage_become_one_sentence(error, sentence):
-    with pytest.raises(JournalError, match=sentence) as caught, base.errors_of("s3://bucket/runs/1"):
+    with pytest.raises(JournalError, match=sentence) as caught, base.map_storage_errors("s3://bucket/runs/1"):
         raise error
     assert "\n" not in str(caught.value)
     assert caught.value.what == "s3://bucket/runs/1"

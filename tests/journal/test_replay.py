@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import ModelReply, Usage
-from rlm_ray.core.repl_types import Answered, CellResult, Failed, Variable
+from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, Variable
 from rlm_ray.errors import InputError, LimitReached, ModelUnavailableError, QuotaError
 from rlm_ray.events.records import (
     CallEnded,
@@ -20,14 +20,14 @@ from rlm_ray.events.records import (
     SessionOpened,
     to_line,
 )
-from rlm_ray.journal.call_recorder import CallLog, Place
-from rlm_ray.journal.recorder import Scribe
-from rlm_ray.journal.replay import CANCELLED, Replay, outcome_of, reply_of, result_of
+from rlm_ray.journal.call_recorder import CallRecorder, CallSite
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.replay import CANCELLED, ReplayIndex, outcome_from_record, to_cell_result, to_reply
 
 
 def replay_of(*records):
-    replay = Replay()
-    replay.feed(b"".join(to_line(record, f"w:{number}") for number, record in enumerate(records)))
+    replay = ReplayIndex()
+    replay.ingest(b"".join(to_line(record, f"w:{number}") for number, record in enumerate(records)))
     return replay
 
 
@@ -72,7 +72,7 @@ def test_a_call_that_failed_has_no_reply_and_no_status(kind):
 
 def test_a_turn_is_asked_again_under_its_recorded_status_whatever_its_key():
     assert replay_of(ended(2, status="Turn 1 of 9.")).status((), 1) == "Turn 1 of 9."
-    assert Replay().status((), 1) is None
+    assert ReplayIndex().status((), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_turn_is_asked_again_under_its_recorded_status_whatever_its_key():
     ],
 )
 def test_a_call_that_went_out_and_never_came_back_is_under_way(records, is_under_way):
-    assert replay_of(*records).was_under_way((), 1, "k") is is_under_way
+    assert replay_of(*records).was_in_flight((), 1, "k") is is_under_way
 
 
 def test_a_later_life_overrides():
@@ -107,7 +107,7 @@ def test_a_cell_holds_with_the_reply_it_came_from_and_with_no_later_one():
     assert replay_of(*life_one).cell((), 1).output == "old"
     assert replay_of(*life_one, ended(5, key="new", text="new")).cell((), 1) is None
     assert replay_of(cell(3)).cell((), 1) is None
-    assert Replay().cell((), 1) is None
+    assert ReplayIndex().cell((), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -163,16 +163,16 @@ NEXT_TURN = ended(20, number=2, text="I see")
     ],
 )
 def test_a_failure_holds_once_the_model_has_heard_of_it(records, is_seen):
-    failure = replay_of(*records, FAILED_LEAF).failure((0,))
+    failure = replay_of(*records, FAILED_LEAF).seen_failure((0,))
     assert failure == (Failed("QuotaError", "m: empty") if is_seen else None)
 
 
 def test_a_failure_is_that_of_its_call_and_an_answer_is_none():
     seen = [map_(1, 1, 0, 2), cell(3), NEXT_TURN]
-    assert replay_of(*seen, FAILED_LEAF).failure((0,), "k") is not None
-    assert replay_of(*seen, FAILED_LEAF).failure((0,), "another question") is None
-    assert replay_of(*seen, ended(2, (0,), text="fine")).failure((0,)) is None
-    assert replay_of(*seen).failure((1,)) is None
+    assert replay_of(*seen, FAILED_LEAF).seen_failure((0,), "k") is not None
+    assert replay_of(*seen, FAILED_LEAF).seen_failure((0,), "another question") is None
+    assert replay_of(*seen, ended(2, (0,), text="fine")).seen_failure((0,)) is None
+    assert replay_of(*seen).seen_failure((1,)) is None
 
 
 @pytest.mark.parametrize(
@@ -182,18 +182,18 @@ def test_a_failure_is_that_of_its_call_and_an_answer_is_none():
 )  # fmt: skip
 def test_a_failure_reads_as_it_did_the_first_time(error):
     scribe = Collected()
-    CallLog(scribe, Place((0,), 1, "leaf"), "m", "k", clock=lambda: 2.0).failed(error)
-    failure = replay_of(map_(1, 1, 0, 1), cell(3), NEXT_TURN, *scribe.records).failure((0,))
+    CallRecorder(scribe, CallSite((0,), 1, "leaf"), "m", "k", clock=lambda: 2.0).on_failure(error)
+    failure = replay_of(map_(1, 1, 0, 1), cell(3), NEXT_TURN, *scribe.records).seen_failure((0,))
     assert failure == Failed(type(error).__name__, str(error))
 
 
-class Collected(Scribe):
+class Collected(NullRecorder):
     """Keeps what is put."""
 
     def __init__(self):
         self.records = []
 
-    def put(self, record):
+    def append(self, record):
         self.records.append(record)
 
 
@@ -208,35 +208,35 @@ LOST = child("lost", error_kind="ActorLostError")
     ("ends", "unseen", "seen"),
     [
         ([], None, None),
-        ([child("answered", answer="a")], Answered("a"), Answered("a")),
-        ([child("answered", answer="")], Answered(""), Answered("")),
+        ([child("answered", answer="a")], SubCallAnswer("a"), SubCallAnswer("a")),
+        ([child("answered", answer="")], SubCallAnswer(""), SubCallAnswer("")),
         ([child("answered", answer="a", key="another question")], None, None),
-        ([child("max_iterations", answer="a")], Answered("a"), Answered("a")),
-        ([child("cost_usd", "spent", answer="half")], None, Answered("half")),
+        ([child("max_iterations", answer="a")], SubCallAnswer("a"), SubCallAnswer("a")),
+        ([child("cost_usd", "spent", answer="half")], None, SubCallAnswer("half")),
         ([child("max_iterations", why="no")], None, Failed("max_iterations", "no")),
         ([child("error", why="no", error_kind="QuotaError")], None, Failed("QuotaError", "no")),
-        ([LOST, child("answered", 2, answer="a")], Answered("a"), Answered("a")),
-        ([child("answered", answer="a"), child("answered", 2, "another question", answer="b")], *[Answered("a")] * 2),
-        ([child("answered", answer="old"), child("answered", 2, answer="new")], *[Answered("new")] * 2),
+        ([LOST, child("answered", 2, answer="a")], SubCallAnswer("a"), SubCallAnswer("a")),
+        ([child("answered", answer="a"), child("answered", 2, "another question", answer="b")], *[SubCallAnswer("a")] * 2),
+        ([child("answered", answer="old"), child("answered", 2, answer="new")], *[SubCallAnswer("new")] * 2),
     ],
 )  # fmt: skip
 def test_a_childs_end_holds_for_the_same_question_if_it_is_final_or_was_seen(ends, unseen, seen):
     for records, outcome in (([], unseen), ([map_(1, 1, 0, 1), cell(9), NEXT_TURN], seen)):
         end = replay_of(*records, *ends).end((0,), "k")
-        assert (end and outcome_of(end)) == outcome
+        assert (end and outcome_from_record(end)) == outcome
 
 
 def test_attempts_are_counted_over_all_lives():
-    opened = [SessionOpened(at, (0,), "q", Input(), "m", "a", at) for at in (1, 2, 3)]
+    opened = [SessionOpened(at, (0,), "q", InputSummary(), "m", "a", at) for at in (1, 2, 3)]
     assert replay_of(*opened).attempts((0,)) == 3
-    assert Replay().attempts((0,)) == 0
+    assert ReplayIndex().attempts((0,)) == 0
 
 
 def test_what_is_on_record_twice_counts_once():
-    line = to_line(SessionOpened(1, (0,), "q", Input(), "m", "a"), "w:1")
-    replay = Replay()
-    replay.feed(line + line)
-    replay.feed(line)
+    line = to_line(SessionOpened(1, (0,), "q", InputSummary(), "m", "a"), "w:1")
+    replay = ReplayIndex()
+    replay.ingest(line + line)
+    replay.ingest(line)
     assert replay.attempts((0,)) == 1
     assert replay.offset == 3 * len(line)
 
@@ -248,14 +248,14 @@ def test_line_breaks_of_all_kinds_in_texts_are_no_ends_of_lines():
 
 def test_what_is_no_record_is_refused():
     with pytest.raises(InputError, match="no record"):
-        Replay().feed(b"nonsense\n")
+        ReplayIndex().ingest(b"nonsense\n")
 
 
 def test_a_recorded_reply_is_the_reply():
     usage = Usage(10, 5, 3, 2)
     call = ended(7.5, usage=usage, cost_usd=0.25, finish_reason="length", text="yes", tool_call=True)
-    assert reply_of(call) == ModelReply("yes", "length", usage, 0.25, tool_call=True, at=7.5, recorded=True)
-    assert reply_of(ended(1)).finish_reason == "stop"
+    assert to_reply(call) == ModelReply("yes", "length", usage, 0.25, tool_call=True, at=7.5, recorded=True)
+    assert to_reply(ended(1)).finish_reason == "stop"
 
 
 def test_a_recorded_result_is_the_result():
@@ -264,7 +264,7 @@ def test_a_recorded_result_is_the_result():
         2, (), 1, 1, output="out", output_chars=3, error="error", killed="killed", final="final", looked=True,
         variables=result.variables, notes=result.notes,
     )  # fmt: skip
-    assert result_of(record) == result
+    assert to_cell_result(record) == result
 
 
 UNUSABLE = [
@@ -296,5 +296,5 @@ def test_a_cut_answer_of_a_sub_call_is_history_once_the_model_has_seen_it():
 
 
 def test_a_reply_that_an_older_version_recorded_comes_without_its_thinking():
-    reply = reply_of(ended(2.0, text="<think>hm</think>4"))
+    reply = to_reply(ended(2.0, text="<think>hm</think>4"))
     assert reply.text == "4"

@@ -8,13 +8,13 @@ import pytest
 from journal_samples import ENDED, JOURNAL, LINES, OPENED, RECORDS, RUN, SESSION, another_process, many
 
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.events.records import RunEnded, RunOpened, to_line
-from rlm_ray.journal.run_store import RunFolder, find_run, list_runs
+from rlm_ray.events.records import RunFinished, RunStarted, to_line
+from rlm_ray.journal.run_store import RunStore, find_run, list_runs
 
 
 @pytest.fixture
 def folder(run_dir):
-    return RunFolder(run_dir, RUN)
+    return RunStore(run_dir, RUN)
 
 
 def write(folder, *batches):
@@ -74,13 +74,13 @@ def test_head_and_tail_tell_how_it_began_and_ended(folder):
 
 def test_a_run_that_was_taken_up_again_has_no_end_yet(folder):
     write(folder, JOURNAL, to_line(replace(OPENED, life=2, id="d")))
-    assert isinstance(folder.head(), RunOpened)
+    assert isinstance(folder.head(), RunStarted)
     assert folder.tail() is None
 
 
 def test_an_end_follows_the_end_of_an_earlier_life(folder):
     write(folder, JOURNAL, to_line(replace(OPENED, life=2, id="d")), to_line(replace(ENDED, turns=7, id="e")))
-    assert isinstance(folder.tail(), RunEnded)
+    assert isinstance(folder.tail(), RunFinished)
     assert folder.tail().turns == 7
 
 
@@ -172,11 +172,11 @@ def test_a_run_that_goes_on_is_not_deleted(folder):
 def test_runs_are_listed_the_newest_first_and_found_by_what_is_known_of_them(run_dir):
     ids = ["20260101-000000-aaaaaa", "20260102-000000-bbbbbb", "20260102-000000-bbcccc"]
     for run_id in ids:
-        write(RunFolder(run_dir, run_id), LINES[0])
+        write(RunStore(run_dir, run_id), LINES[0])
     assert [run.run_id for run in list_runs(run_dir)] == ids[::-1]
     for known, run_id in {"last": ids[2], "20260101": ids[0], ids[1][:-3]: ids[1], ids[2]: ids[2]}.items():
         assert find_run(known, run_dir).run_id == run_id
-    address = RunFolder(run_dir, ids[0]).address
+    address = RunStore(run_dir, ids[0]).address
     for place in (address, f"{address}/"):
         assert find_run(place, "").address == address
     with pytest.raises(InputError, match=r"3 begin with '2026': 20260102-000000-bbcccc, .*give more"):
@@ -196,7 +196,7 @@ def test_looking_for_a_run_where_none_ever_was_is_an_input_error(run_dir):
 @pytest.mark.parametrize("place", ["local", "s3"])
 def test_a_writer_in_another_process_is_respected_while_it_lives(place, tmp_path, request):
     run_dir = str(tmp_path) if place == "local" else request.getfixturevalue("s3_url")
-    folder = RunFolder(run_dir, RUN)
+    folder = RunStore(run_dir, RUN)
     code = "w = folder.writer('the other'); w.append(sys.argv[3].encode() + b'\\n'); print('up', flush=True); input()"
     with another_process(code, run_dir, RUN, LINES[0].decode().strip()) as other:
         with pytest.raises(JournalError, match=rf"the other \(process {other.pid} "):

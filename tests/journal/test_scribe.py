@@ -8,14 +8,14 @@ import pytest
 from memory_journal import FULL, REF, MemoryJournal, turns
 from virtual_time import in_virtual_time
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapEnded, SessionOpened, to_line
-from rlm_ray.journal.recorder import COALESCE_S, JournalScribe, Scribe
+from rlm_ray.journal.recorder import COALESCE_S, JournalRecorder, NullRecorder
 
 
 def scribe(journal, **options):
-    return JournalScribe(REF, journal, "process", **options)
+    return JournalRecorder(REF, journal, "process", **options)
 
 
 def fact(number):
@@ -30,8 +30,8 @@ async def test_written_returns_only_when_what_was_put_is_there():
     journal = MemoryJournal()
     journal.gate.clear()
     writer = scribe(journal)
-    writer.put(fact(1))
-    waiting = asyncio.create_task(writer.written())
+    writer.append(fact(1))
+    waiting = asyncio.create_task(writer.flush())
     await turns(10)
     assert not waiting.done()
     journal.gate.set()
@@ -43,11 +43,11 @@ async def test_written_waits_for_all_that_was_put_before_and_for_nothing_after()
     journal = MemoryJournal()
     journal.gate.clear()
     writer = scribe(journal)
-    writer.put(fact(1))
-    first = asyncio.create_task(writer.written())
+    writer.append(fact(1))
+    first = asyncio.create_task(writer.flush())
     await turns()
-    writer.put(fact(2))
-    second = asyncio.create_task(writer.written())
+    writer.append(fact(2))
+    second = asyncio.create_task(writer.flush())
     await turns()
     journal.gate.set()
     await first
@@ -60,7 +60,7 @@ async def test_written_waits_for_all_that_was_put_before_and_for_nothing_after()
 async def test_with_nothing_put_there_is_nothing_to_wait_for():
     journal = MemoryJournal()
     journal.gate.clear()
-    await scribe(journal).written()
+    await scribe(journal).flush()
     assert journal.times == []
 
 
@@ -69,9 +69,9 @@ def test_records_of_a_few_milliseconds_travel_together_and_the_first_at_once():
         journal = MemoryJournal()
         writer = scribe(journal)
         for number in range(100):
-            writer.put(fact(number))
+            writer.append(fact(number))
             await asyncio.sleep(0.0002)
-        await writer.written()
+        await writer.flush()
         assert firsts(journal) == list(range(100))
         assert journal.times[0] == 0.0
         gaps = [after - before for before, after in zip(journal.times, journal.times[1:], strict=False)]
@@ -87,8 +87,8 @@ def test_after_a_pause_a_record_goes_at_once():
         writer = scribe(journal)
         for at in (0.0, 1.0, 2.0):
             await asyncio.sleep(at - asyncio.get_running_loop().time())
-            writer.put(fact(1))
-            await writer.written()
+            writer.append(fact(1))
+            await writer.flush()
         assert journal.times == [0.0, 1.0, 2.0]
 
     in_virtual_time(work())
@@ -98,8 +98,8 @@ async def test_a_thousand_at_once_are_one_message_in_order():
     journal = MemoryJournal()
     writer = scribe(journal)
     for number in range(1000):
-        writer.put(fact(number))
-    await writer.written()
+        writer.append(fact(number))
+    await writer.flush()
     assert len(journal.appends) == 1
     assert firsts(journal) == list(range(1000))
     assert len({record.id for record in journal.records}) == 1000
@@ -112,8 +112,8 @@ def test_a_hundred_who_wait_are_all_told():
 
         async def one(number):
             await asyncio.sleep(number * 0.0003)
-            writer.put(fact(number))
-            await writer.written()
+            writer.append(fact(number))
+            await writer.flush()
             assert number in firsts(journal)
 
         async with asyncio.TaskGroup() as group:
@@ -130,8 +130,8 @@ async def test_one_who_no_longer_waits_harms_nobody():
     writer = scribe(journal)
     tasks = []
     for number in range(5):
-        writer.put(fact(number))
-        tasks.append(asyncio.create_task(writer.written()))
+        writer.append(fact(number))
+        tasks.append(asyncio.create_task(writer.flush()))
         await turns()
     for gone in (tasks[0], tasks[2]):
         gone.cancel()
@@ -147,14 +147,14 @@ async def test_a_record_that_cannot_be_kept_stops_whoever_waits_now_and_later(ca
     journal = MemoryJournal()
     journal.error = FULL
     writer = scribe(journal)
-    writer.put(fact(1))
-    waiting = [asyncio.create_task(writer.written()) for _ in range(3)]
+    writer.append(fact(1))
+    waiting = [asyncio.create_task(writer.flush()) for _ in range(3)]
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert results == [FULL] * 3
     journal.error = None
-    writer.put(fact(2))
+    writer.append(fact(2))
     with pytest.raises(JournalError, match="disk is full"):
-        await writer.written()
+        await writer.flush()
     assert journal.data == b""
     assert caplog.text.count("the disk is full") == 1
 
@@ -162,15 +162,15 @@ async def test_a_record_that_cannot_be_kept_stops_whoever_waits_now_and_later(ca
 async def test_a_run_that_goes_on_without_its_record_goes_on():
     journal = MemoryJournal()
     writer = scribe(journal, go_on=True)
-    writer.put(fact(1))
-    await writer.written()
+    writer.append(fact(1))
+    await writer.flush()
     journal.error = FULL
-    writer.put(fact(2))
-    await writer.written()
+    writer.append(fact(2))
+    await writer.flush()
     journal.error = None
-    writer.put(fact(3))
-    await writer.written()
-    assert not await writer.recall()
+    writer.append(fact(3))
+    await writer.flush()
+    assert not await writer.load_history()
     assert firsts(journal) == [1]
     assert writer.idle
 
@@ -179,17 +179,17 @@ async def test_whatever_goes_wrong_nobody_waits_for_ever():
     journal = MemoryJournal()
     journal.error = RuntimeError("a broken line")
     writer = scribe(journal)
-    writer.put(fact(1))
+    writer.append(fact(1))
     with pytest.raises(JournalError, match=r"cannot be recorded.*a broken line"):
-        await writer.written()
+        await writer.flush()
 
 
 async def test_secrets_are_scrubbed_and_observers_see_each_record_as_it_was_put():
     journal, seen = MemoryJournal(), []
     writer = scribe(journal, secrets={"sk-0123456789"}, observe=seen.append)
     record = CellEnded(1, (), 1, 0, code="print('sk-0123456789')")
-    writer.put(record)
-    await writer.written()
+    writer.append(record)
+    await writer.flush()
     assert journal.records[0].code == "print('***')"
     assert seen == [record]
 
@@ -197,8 +197,8 @@ async def test_secrets_are_scrubbed_and_observers_see_each_record_as_it_was_put(
 async def test_content_that_shall_not_be_kept_is_not_sent():
     journal = MemoryJournal()
     writer = scribe(journal, content=False)
-    writer.put(SessionOpened(1, (), "a question", Input(sample="head"), "m", "a"))
-    await writer.written()
+    writer.append(SessionOpened(1, (), "a question", InputSummary(sample="head"), "m", "a"))
+    await writer.flush()
     assert (journal.records[0].query, journal.records[0].input.sample) == ("", "")
 
 
@@ -206,15 +206,15 @@ async def test_recall_has_all_that_was_put_and_what_others_wrote_and_reads_it_on
     journal = MemoryJournal(b"".join(to_line(fact(number), f"other:{number}") for number in range(50)))
     journal.most = 200  # bytes in one message
     writer = scribe(journal)
-    writer.put(fact(50))
-    assert await writer.recall()
+    writer.append(fact(50))
+    assert await writer.load_history()
     assert sorted(writer.replay.tree.root.map_ends) == list(range(51))
     assert writer.replay.offset == len(journal.data)
     assert journal.reads > 10
 
     journal.reads = 0
     journal.data += to_line(fact(51), "other:51")
-    await asyncio.gather(*(writer.recall() for _ in range(20)))
+    await asyncio.gather(*(writer.load_history() for _ in range(20)))
     assert sorted(writer.replay.tree.root.map_ends) == list(range(52))
     assert journal.reads == 21
 
@@ -225,18 +225,18 @@ CALL = CallEnded(2, (), 1, "turn", "m", "key", 1, text="an answer")
 async def test_without_content_nothing_is_used_again_but_what_was_under_way_is_known():
     journal = MemoryJournal()
     writer = scribe(journal, content=False)
-    writer.put(CallSent(1, (), 1, "turn", "m", "key"))
-    writer.put(CALL)
-    writer.put(SessionOpened(3, (0,), "q", Input(), "m", "a"))
-    assert not await writer.recall()
+    writer.append(CallSent(1, (), 1, "turn", "m", "key"))
+    writer.append(CALL)
+    writer.append(SessionOpened(3, (0,), "q", InputSummary(), "m", "a"))
+    assert not await writer.load_history()
     assert writer.replay.call((), 1, "key") is None
-    assert writer.replay.was_under_way((), 1, "key")
+    assert writer.replay.was_in_flight((), 1, "key")
     assert writer.replay.attempts((0,)) == 1
 
 
 async def test_one_that_keeps_no_record_wants_nothing():
-    silent = Scribe()
-    silent.put(CALL)
-    await silent.written()
-    assert not await silent.recall()
+    silent = NullRecorder()
+    silent.append(CALL)
+    await silent.flush()
+    assert not await silent.load_history()
     assert silent.replay.call((), 1, "key") is None

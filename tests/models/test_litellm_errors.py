@@ -18,7 +18,7 @@ from rlm_ray.errors import (
     RLMError,
     TransientModelError,
 )
-from rlm_ray.llm.litellm_client import LitellmModel
+from rlm_ray.llm.litellm_client import LitellmProvider
 
 ANTHROPIC = {
     "type": "error",
@@ -58,7 +58,7 @@ async def failure(provider: _Server, model: str, status: int, body: object, **pa
     provider.body = (body if isinstance(body, str) else json.dumps(body)).encode()
     params = {"api_base": f"http://127.0.0.1:{provider.server_port}", "api_key": "k", "timeout": 20, **params}
     with pytest.raises(RLMError) as raised:
-        await LitellmModel().complete(ModelRequest(model, (Message("user", "hi"),), 100, params))
+        await LitellmProvider().complete(ModelRequest(model, (Message("user", "hi"),), 100, params))
     return raised.value
 
 

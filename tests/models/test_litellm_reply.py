@@ -9,7 +9,7 @@ import pytest
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.reply import judge, without_thinking
 from rlm_ray.errors import AuthenticationError, ConfigError, ModelError, QuotaError, TransientModelError
-from rlm_ray.llm.litellm_client import LitellmModel
+from rlm_ray.llm.litellm_client import LitellmProvider
 from rlm_ray.testing import ModelServer, Raw
 
 pytestmark = [
@@ -40,7 +40,7 @@ async def ask(answer):
         request = ModelRequest(
             "openai/any", (Message("user", "hi"),), None, {"api_base": server.url, "api_key": "k"}
         )
-        return await LitellmModel().complete(request)
+        return await LitellmProvider().complete(request)
 
 
 CALL = {"id": "1", "type": "function", "function": {"name": "python", "arguments": '{"code": "print(1)"}'}}

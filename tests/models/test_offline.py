@@ -12,7 +12,7 @@ from rlm_ray.core.parsing import parse
 from rlm_ray.core.prompts import last_call_messages, leaf_messages, session_messages
 from rlm_ray.core.repl_types import CellResult
 from rlm_ray.core.state_machine import Task, Trajectory
-from rlm_ray.llm.offline.provider import HEADLINE, MODEL, NOTHING, answer, register
+from rlm_ray.llm.offline.provider import MODEL, NO_MATCH, PREFIX, answer, register
 
 # litellm's types, built when the first stream begins, make pydantic warn about `ReadOnly`.
 pytestmark = pytest.mark.filterwarnings("ignore:Item '.*' on TypedDict class:UserWarning")
@@ -56,7 +56,7 @@ def run(query, context, recursive_map=None, depth=1):
         except Final as ended:
             return ended.args[0], turn
         except Exception as error:  # noqa: BLE001 - a cell may raise anything
-            trajectory = trajectory.with_result(CellResult(error=repr(error), looked=True))
+            trajectory = trajectory.with_result(CellResult(error=repr(error), context_was_read=True))
     raise AssertionError("the session did not end")
 
 
@@ -74,12 +74,12 @@ def test_a_leaf_quotes_with_offsets():
 
 @pytest.mark.parametrize(
     ("context", "expected"),
-    [("The cat sat on the mat.", NOTHING), ("   ", "There is no context to quote from.")],
+    [("The cat sat on the mat.", NO_MATCH), ("   ", "There is no context to quote from.")],
 )
 def test_a_leaf_is_honest(context, expected):
     """Nothing found and nothing given are said."""
     text = leaf("Where is the whale?", context)
-    assert text.startswith(HEADLINE)
+    assert text.startswith(PREFIX)
     assert expected in text
 
 
@@ -104,7 +104,7 @@ def test_a_session_answers_from_a_book():
     text, turns = run(QUESTION, BOOK)
     found = quotes(text)
     assert turns == 1
-    assert text.startswith(HEADLINE)
+    assert text.startswith(PREFIX)
     assert 3 <= len(found) <= 5
     for start, stop, _, rest in found:
         assert rest.startswith(BOOK[start:stop] + '"')
@@ -207,7 +207,9 @@ def test_in_the_end_it_says_what_went_wrong():
     trajectory = Trajectory(task)
     for _ in range(2):
         trajectory = trajectory.with_reply(ModelReply(said(session_messages(trajectory, ""))), "")
-        trajectory = trajectory.with_result(CellResult(error='MemoryError: it\'s "full"', looked=True))
+        trajectory = trajectory.with_result(
+            CellResult(error='MemoryError: it\'s "full"', context_was_read=True)
+        )
     (code,) = parse(said(session_messages(trajectory, "Turn 3 of 20."))).blocks
     with pytest.raises(Final, match='MemoryError: it\'s "full"') as ended:
         exec(code, {"FINAL": lambda value: (_ for _ in ()).throw(Final(value))})
@@ -220,7 +222,7 @@ def test_a_last_call_is_answered_in_prose():
     trajectory = Trajectory(Task("What colour was the whale?", make_context(context).info))
     trajectory = trajectory.with_reply(ModelReply("```python\nprint(1)\n```"), "")
     trajectory = trajectory.with_result(
-        CellResult(output="The whale grew grey.", output_chars=20, looked=True)
+        CellResult(output="The whale grew grey.", output_chars=20, context_was_read=True)
     )
     text = said(last_call_messages(trajectory, "the budget is spent"))
     assert "The whale was white." in text

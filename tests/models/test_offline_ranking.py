@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.llm.offline.english import alike, cues, stem
+from rlm_ray.llm.offline.english import answer_type_words, stem, synonyms
 from rlm_ray.llm.offline.ranking import SPAN_CHARS, WINDOW_CHARS, rank, score, split, terms_of
 
 PROSE = st.text(
@@ -50,9 +50,9 @@ def test_different_words_stay_different(other):
 
 def test_words_that_may_stand_for_others():
     """A dance may be a ball, and a word does not stand for itself."""
-    assert stem("dancing") in alike(stem("ball"))
-    assert stem("ball") not in alike(stem("ball"))
-    assert alike("xyzzy") == frozenset()
+    assert stem("dancing") in synonyms(stem("ball"))
+    assert stem("ball") not in synonyms(stem("ball"))
+    assert synonyms("xyzzy") == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_terms(question, terms):
 )
 def test_questions_hint_at_their_answers(question, kind):
     """The kind of question tells words that answers hold."""
-    assert kind in cues(question)
+    assert kind in answer_type_words(question)
 
 
 @given(st.text(max_size=40), PROSE)

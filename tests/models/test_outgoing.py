@@ -10,7 +10,7 @@ from rlm_ray.core.llm import Message, ModelRequest, Usage
 from rlm_ray.errors import ConfigError, ContextWindowError, InputError
 from rlm_ray.llm.ollama import check_read, parameters
 from rlm_ray.llm.outgoing import check_request
-from rlm_ray.runs.run import checked_query
+from rlm_ray.runs.run import validate_query
 
 FAULTY_KEYS = [
     "sk-1\n",
@@ -45,7 +45,7 @@ def test_other_keys_are_sent(key):
 
 
 @pytest.mark.parametrize(
-    "make", [make_context, lambda text: make_context([text]), lambda text: make_context([{"id": text, "text": "x"}]), checked_query]
+    "make", [make_context, lambda text: make_context([text]), lambda text: make_context([{"id": text, "text": "x"}]), validate_query]
 )  # fmt: skip
 def test_half_a_surrogate_pair_is_refused_with_its_place(make):
     with pytest.raises(InputError, match=r"half of a surrogate pair \('\\ud83d' at character 3\)"):

@@ -17,7 +17,7 @@ async def test_replies_come_in_order():
     model = ScriptedModel(["four", cut, ModelError("any", "broken", 500)])
     assert await model.complete(asked()) == ModelReply("four", usage=Usage(3, 1), cost_usd=0.0)
     assert await model.complete(asked()) is cut
-    assert model.left == 1
+    assert model.remaining == 1
     with pytest.raises(ModelError, match="broken"):
         await model.complete(asked())
     assert len(model.requests) == 3

@@ -17,7 +17,7 @@ from rlm_ray.core.llm import (
     request_tokens,
     text_tokens,
 )
-from rlm_ray.llm.litellm_client import LitellmModel
+from rlm_ray.llm.litellm_client import LitellmProvider
 from rlm_ray.llm.usage_counts import usage_in
 from rlm_ray.testing import ModelServer, Raw
 
@@ -69,7 +69,7 @@ async def test_a_reply_is_settled_by_its_counts_or_by_our_estimate(said, settled
     }
     with ModelServer([Raw(json.dumps(body).encode())]) as server:
         params = {"api_base": server.url, "api_key": "x"}
-        reply = await LitellmModel().complete(ModelRequest(REQUEST.model, REQUEST.messages, params=params))
+        reply = await LitellmProvider().complete(ModelRequest(REQUEST.model, REQUEST.messages, params=params))
     usage = credible_usage(REQUEST, reply)
     assert (usage.input_tokens, usage.output_tokens, usage.estimated) == settled
 

@@ -4,21 +4,25 @@ import os
 import sys
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Usage
-from rlm_ray.events.records import CallEnded, MapOpened, RunOpened, SessionEnded, SessionOpened
+from rlm_ray.events.records import CallEnded, MapOpened, RunStarted, SessionEnded, SessionOpened
 from rlm_ray.progress import Progress
 
 
 def records():
     """A root with 40 children, most of them under way."""
-    yield RunOpened(0.0, "run", "Which of the chapters blames whom, and for what reason?", {}, Input(), "1")
-    yield SessionOpened(0.0, (), "Which of the chapters blames whom, and for what reason?", Input(), "m", "a")
+    yield RunStarted(
+        0.0, "run", "Which of the chapters blames whom, and for what reason?", {}, InputSummary(), "1"
+    )
+    yield SessionOpened(
+        0.0, (), "Which of the chapters blames whom, and for what reason?", InputSummary(), "m", "a"
+    )
     yield MapOpened(1.0, (), 1, 0, 40, 40)
     for child in range(40):
         yield SessionOpened(
-            2.0, (child,), f"Who is blamed in chapter {child}, by whom? Quote.", Input(), "m", "a"
+            2.0, (child,), f"Who is blamed in chapter {child}, by whom? Quote.", InputSummary(), "m", "a"
         )
         yield MapOpened(3.0, (child,), 1, 0, 50, 0)
         yield from (

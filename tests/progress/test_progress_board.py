@@ -9,34 +9,34 @@ from hypothesis import strategies as st
 
 from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.core.budget import Amount
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.usage import RunUsage, Tally
+from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
+    FailedAttempt,
     MapEnded,
     MapOpened,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
-    Try,
 )
-from rlm_ray.progress import Board, Gauge
+from rlm_ray.progress import LimitUsage, LiveRunState
 
 
 def board(*records, limits=None):
-    made = Board(limits)
+    made = LiveRunState(limits)
     for record in records:
         made.add(record)
     return made
 
 
 def opened(path=(), at=100.0, query="Who?", **more):
-    return SessionOpened(at, path, query, Input(), "model", "actor", **more)
+    return SessionOpened(at, path, query, InputSummary(), "model", "actor", **more)
 
 
 def ended(path=(), at=110.0, reason="answered", **more):
@@ -56,13 +56,13 @@ def row(made, path=(), now=120.0):
 
 
 def test_nothing_is_known_at_first_and_that_can_be_shown():
-    view = Board().view(0.0)
+    view = LiveRunState().view(0.0)
     assert [shown.path for shown in view.rows] == [()]
     assert (view.calls, view.sessions_open, view.elapsed_s, view.ended) == (0, 0, 0.0, "")
 
 
 def test_the_question_of_the_run_is_the_roots_before_it_has_a_session():
-    made = board(RunOpened(90.0, "run", "Who\ndid \x1b[31mit?", {}, Input(), "1"))
+    made = board(RunStarted(90.0, "run", "Who\ndid \x1b[31mit?", {}, InputSummary(), "1"))
     assert row(made).query == "Who did [31mit?"
     assert made.view(95.0).elapsed_s == 5.0
 
@@ -112,7 +112,7 @@ def test_leaves_and_children_are_counted_where_they_were_asked_for():
 
 
 def test_calls_are_added_up_and_what_was_not_paid_is_not():
-    refused = (Try(1.0, "rate_limited", ""), Try(2.0, "server_error", ""))
+    refused = (FailedAttempt(1.0, "rate_limited", ""), FailedAttempt(2.0, "server_error", ""))
     made = board(
         call(cost_usd=0.25, tries=refused),
         call((0,), role="leaf"),
@@ -129,7 +129,7 @@ def test_a_record_that_comes_twice_counts_once():
 
 
 def test_speed_is_a_mean_over_the_last_seconds():
-    made = board(RunOpened(0.0, "run", "", {}, Input(), "1"), call(at=95.0), call(at=5.0))
+    made = board(RunStarted(0.0, "run", "", {}, InputSummary(), "1"), call(at=95.0), call(at=5.0))
     assert made.view(100.0).tokens_per_s == 11.0
     assert made.view(200.0).tokens_per_s == 0.0
 
@@ -157,7 +157,7 @@ def test_a_session_whose_actor_died_begins_anew_with_all_below_it():
     made.add(ended((4,), attempt=2))
     assert (row(made).failed, row(made).answered) == (0, 1)
     view = made.view(120.0)
-    assert (view.more_running, view.more_over, view.more_failed, view.sessions_open) == (0, 1, 0, 1)
+    assert (view.more_running, view.hidden_finished, view.more_failed, view.sessions_open) == (0, 1, 0, 1)
 
 
 def test_what_is_below_an_ended_session_does_not_go_on():
@@ -166,10 +166,10 @@ def test_what_is_below_an_ended_session_does_not_go_on():
 
 
 def test_the_end_of_a_run_stops_its_clock_and_a_resume_starts_it_again():
-    made = board(RunOpened(0.0, "run", "", {}, Input(), "1"), opened(), RunEnded(60.0, "answered"))
+    made = board(RunStarted(0.0, "run", "", {}, InputSummary(), "1"), opened(), RunFinished(60.0, "answered"))
     view = made.view(500.0)
     assert (view.elapsed_s, view.ended, view.sessions_open) == (60.0, "answered", 0)
-    made.add(RunOpened(600.0, "run", "", {}, Input(), "1", life=2))
+    made.add(RunStarted(600.0, "run", "", {}, InputSummary(), "1", life=2))
     assert (made.view(610.0).elapsed_s, made.view(610.0).ended) == (10.0, "")
 
 
@@ -182,7 +182,7 @@ def test_the_widest_and_slowest_have_rows_behind_their_parents_and_the_rest_is_c
     made.add(MapOpened(200.0, (88, 3), 1, 0, 40, 0))
     view = made.view(300.0, rows=6)
     assert [shown.path for shown in view.rows] == [(), (0,), (1,), (77,), (88,), (88, 3)]
-    assert (view.more_running, view.more_over, view.more_failed) == (102 - 6, 0, 0)
+    assert (view.more_running, view.hidden_finished, view.more_failed) == (102 - 6, 0, 0)
 
 
 def test_the_last_failures_have_rows_too():
@@ -197,7 +197,7 @@ def test_the_last_failures_have_rows_too():
 
 
 def test_the_admission_knows_what_waits_and_what_others_never_told():
-    tally = Tally(calls=5, input_tokens=900, retries=3, cost_usd=0.5)
+    tally = CallStats(calls=5, input_tokens=900, retries=3, cost_usd=0.5)
     status = RunStatus(7, {"rate": 2}, RunUsage({("model", 0): tally}, sessions=4), Amount(6 * 10**8))
     made = board(call(cost_usd=0.1), limits=Limits(cost_usd=1.0, calls=1_000))
     made.status(status)
@@ -210,7 +210,7 @@ def test_the_admission_knows_what_waits_and_what_others_never_told():
         3,
     )
     assert (view.cost_usd, view.sessions) == (0.5, 4)
-    assert view.gauge == Gauge("cost_usd", 0.6, 1.0)
+    assert view.gauge == LimitUsage("cost_usd", 0.6, 1.0)
 
 
 def test_without_the_admission_what_was_sent_and_not_answered_is_in_flight():
@@ -223,26 +223,26 @@ def test_without_the_admission_what_was_sent_and_not_answered_is_in_flight():
 def test_the_admission_also_knows_the_limits():
     made = board(call())
     made.status(RunStatus(limits=Limits(calls=10)))
-    assert made.view(103.0).gauge == Gauge("calls", 1, 10)
+    assert made.view(103.0).gauge == LimitUsage("calls", 1, 10)
 
 
 def test_its_clock_starts_when_it_was_asked_for():
-    made = Board(began=90.0)
+    made = LiveRunState(began=90.0)
     assert made.view(95.0).elapsed_s == 5.0
-    made.add(RunOpened(94.0, "run", "", {}, Input(), "1"))
+    made.add(RunStarted(94.0, "run", "", {}, InputSummary(), "1"))
     assert made.view(95.0).elapsed_s == 5.0
 
 
 def test_the_limit_that_is_nearest_to_its_end_is_the_one_to_show():
     made = board(call(), limits=Limits(tokens=200, calls=100))
-    assert made.view(103.0).gauge == Gauge("tokens", 110, 200)
+    assert made.view(103.0).gauge == LimitUsage("tokens", 110, 200)
     assert board().view(0.0).gauge is None
 
 
 @st.composite
 def trees(draw):
     """The records of a whole run: sessions, leaves and their ends."""
-    records, paths = [RunOpened(0.0, "run", "Who?", {}, Input(), "1"), opened()], [()]
+    records, paths = [RunStarted(0.0, "run", "Who?", {}, InputSummary(), "1"), opened()], [()]
     for number, _ in enumerate(range(draw(st.integers(0, 25)))):
         parent = draw(st.sampled_from(paths))
         path = (*parent, number)
@@ -269,7 +269,7 @@ def test_any_order_adds_up_to_the_same(records, chance):
 
 
 def _over(view):
-    return view.more_over + sum(1 for shown in view.rows if shown.state != "running")
+    return view.hidden_finished + sum(1 for shown in view.rows if shown.state != "running")
 
 
 def test_a_hundred_thousand_records_are_taken_in_within_seconds_and_drawn_from_at_once():

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.events.records import SessionOpened
-from rlm_ray.progress import Board, Gauge, Row, View
-from rlm_ray.progress.render import ASCII, Signs, lines
+from rlm_ray.progress import LimitUsage, LiveRunState, Row, Snapshot
+from rlm_ray.progress.render import ASCII, Glyphs, lines
 
 ROOT = Row((), "Which chapter blames whom?", "running", "waits for sub-calls", 3, 500, 40, 2, 65.0)
 CHILD = Row((4, 1), "Who is blamed here?", "error", "SandboxError", 1, 0, 0, 0, 7.0)
-VIEW = View(
+VIEW = Snapshot(
     (ROOT, CHILD), 3, 2, 1, 812, in_flight=45, waiting={"rate": 12}, sessions=9, sessions_open=4, tokens=1_200_000,
-    tokens_per_s=3_512, cost_usd=0.31, gauge=Gauge("cost_usd", 0.31, 5.0), retries=5, refused=3, elapsed_s=83.0,
+    tokens_per_s=3_512, cost_usd=0.31, gauge=LimitUsage("cost_usd", 0.31, 5.0), retries=5, refused=3, elapsed_s=83.0,
 )  # fmt: skip
 
 
@@ -48,31 +48,33 @@ def test_a_narrow_screen_shows_what_tells_most():
 
 
 def test_what_runs_turns():
-    frames = {drawn(VIEW, 80, Signs(), now)[0][0] for now in (0.0, 0.25, 0.5)}
+    frames = {drawn(VIEW, 80, Glyphs(), now)[0][0] for now in (0.0, 0.25, 0.5)}
     assert len(frames) == 3
 
 
 def test_a_run_of_one_session_without_limits_needs_two_lines_of_figures():
-    view = View((ROOT,), calls=1, tokens=10, sessions=1, sessions_open=1)
+    view = Snapshot((ROOT,), calls=1, tokens=10, sessions=1, sessions_open=1)
     assert drawn(view, 80)[1:] == ["1 call - 0 in flight", "10 tokens - 0s"]
 
 
 def test_before_anything_has_begun_it_says_what_is_waited_for():
     root = Row((), "", "running", "starts", 0, 0, 0, 0, 0.0)
-    assert drawn(View((root,), elapsed_s=7), 80) == ["| waiting for Ray - 7s"]
-    assert drawn(View((replace(root, query="Who?"),), elapsed_s=9), 80) == ["| waiting for a session - 9s"]
+    assert drawn(Snapshot((root,), elapsed_s=7), 80) == ["| waiting for Ray - 7s"]
+    assert drawn(Snapshot((replace(root, query="Who?"),), elapsed_s=9), 80) == [
+        "| waiting for a session - 9s"
+    ]
 
 
 @pytest.mark.parametrize(("used", "full"), [(0.0, 0), (2.5, 10), (5.0, 20), (9.0, 20)])
 def test_the_bar_is_as_full_as_the_limit_is_used(used, full):
-    view = View((ROOT,), sessions=1, gauge=Gauge("cost_usd", used, 5.0))
+    view = Snapshot((ROOT,), sessions=1, gauge=LimitUsage("cost_usd", used, 5.0))
     assert drawn(view, 80)[-1].startswith("#" * full + "." * (20 - full) + " $")
 
 
 @given(st.text(max_size=300), st.integers(1, 250), st.lists(st.integers(0, 9_999), max_size=9))
 def test_no_line_is_wider_than_the_screen_or_more_than_one(query, width, path):
-    board = Board()
-    board.add(SessionOpened(0.0, tuple(path), query, Input(), "model", "actor"))
-    for line in lines(board.view(1e5), width, 0.0, Signs()):
+    board = LiveRunState()
+    board.add(SessionOpened(0.0, tuple(path), query, InputSummary(), "model", "actor"))
+    for line in lines(board.view(1e5), width, 0.0, Glyphs()):
         assert line.cell_len <= width
         assert line.plain.isprintable()

@@ -5,12 +5,20 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from rlm_ray.progress import Row, View
-from rlm_ray.progress.targets import FIRST_S, NEWS_S, QUIET_S, Lines, Notebook, Screen, face_of
+from rlm_ray.progress import Row, Snapshot
+from rlm_ray.progress.targets import (
+    FIRST_S,
+    NEWS_S,
+    QUIET_S,
+    LogDisplay,
+    NotebookDisplay,
+    TerminalDisplay,
+    select_target,
+)
 
 
 def view(turn=1, calls=0, **more):
-    return View(
+    return Snapshot(
         (Row((), "Who <b>?", "running", "runs code", turn, 0, 0, 0, 1.0),), calls=calls, sessions=1, **more
     )
 
@@ -18,7 +26,7 @@ def view(turn=1, calls=0, **more):
 class Log:
     def __init__(self):
         self.file = io.StringIO()
-        self.face = Lines(Console(file=self.file, width=20))
+        self.face = LogDisplay(Console(file=self.file, width=20))
         self.face.start()
 
     @property
@@ -80,7 +88,7 @@ class Cell:
 
 def test_a_notebook_gets_one_output_that_is_replaced():
     cell = Cell()
-    face = Notebook(cell.display)
+    face = NotebookDisplay(cell.display)
     face.start()
     face.show(view(calls=3), 1.0)
     face.stop()
@@ -92,8 +100,9 @@ def test_a_notebook_gets_one_output_that_is_replaced():
 
 def test_each_console_gets_the_face_that_suits_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "IPython.display", SimpleNamespace(display=print))
-    assert isinstance(face_of(Console(file=io.StringIO())), Lines)
+    assert isinstance(select_target(Console(file=io.StringIO())), LogDisplay)
     assert isinstance(
-        face_of(Console(file=io.StringIO(), force_terminal=True, force_interactive=True)), Screen
+        select_target(Console(file=io.StringIO(), force_terminal=True, force_interactive=True)),
+        TerminalDisplay,
     )
-    assert isinstance(face_of(Console(file=io.StringIO(), force_jupyter=True)), Notebook)
+    assert isinstance(select_target(Console(file=io.StringIO(), force_jupyter=True)), NotebookDisplay)

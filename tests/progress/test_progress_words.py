@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlm_ray.progress import Gauge, Row, View, formatting
+from rlm_ray.progress import LimitUsage, Row, Snapshot, formatting
 
 ROOT = Row((), "Who?", "running", "waits for sub-calls", 3, 500, 40, 2, 65.0)
 
@@ -15,7 +15,7 @@ ROOT = Row((), "Who?", "running", "waits for sub-calls", 3, 500, 40, 2, 65.0)
     ],
 )  # fmt: skip
 def test_numbers(value, said):
-    assert formatting.number(value) == said
+    assert formatting.format_count(value) == said
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_numbers(value, said):
     [(0, "0s"), (59.9, "59s"), (60, "1:00"), (83, "1:23"), (3_600, "1:00:00"), (7_384, "2:03:04")],
 )
 def test_spans(seconds, said):
-    assert formatting.span(seconds) == said
+    assert formatting.format_duration(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_spans(seconds, said):
     [(0, "$0.00"), (0.0042, "$0.0042"), (0.31, "$0.31"), (12.3, "$12.30"), (1_234.5, "$1,234.50")],
 )
 def test_money(usd, said):
-    assert formatting.money(usd) == said
+    assert formatting.format_usd(usd) == said
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_money(usd, said):
     ],
 )
 def test_waits(waiting, said):
-    assert formatting.waits(waiting) == said
+    assert formatting.format_waits(waiting) == said
 
 
 @pytest.mark.parametrize(
     ("view", "said"),
     [
-        (View(), ""),
-        (View(retries=1), "1 retry"),
-        (View(retries=5, refused=3), "5 retries (3 x 429)"),
+        (Snapshot(), ""),
+        (Snapshot(retries=1), "1 retry"),
+        (Snapshot(retries=5, refused=3), "5 retries (3 x 429)"),
     ],
 )
 def test_retries(view, said):
@@ -64,35 +64,38 @@ def test_retries(view, said):
 @pytest.mark.parametrize(
     ("view", "said"),
     [
-        (View(), ""),
-        (View(more_running=3), "and 3 running"),
-        (View(more_running=1_200, more_over=12, more_failed=2), "and 1,200 running, 10 done, 2 failed"),
+        (Snapshot(), ""),
+        (Snapshot(more_running=3), "and 3 running"),
+        (
+            Snapshot(more_running=1_200, hidden_finished=12, more_failed=2),
+            "and 1,200 running, 10 done, 2 failed",
+        ),
     ],
 )
 def test_more(view, said):
-    assert formatting.more(view) == said
+    assert formatting.format_hidden_rows(view) == said
 
 
 def test_a_cost_that_is_not_the_whole_cost_says_so():
-    assert formatting.cost(View(cost_usd=0.5)) == "$0.50"
-    assert formatting.cost(View(cost_usd=0.5, unpriced=1)) == "$0.50 and more"
+    assert formatting.cost(Snapshot(cost_usd=0.5)) == "$0.50"
+    assert formatting.cost(Snapshot(cost_usd=0.5, unpriced=1)) == "$0.50 and more"
 
 
 def test_a_limit_is_named_in_its_own_unit():
-    assert formatting.used(Gauge("cost_usd", 0.31, 5)) == "$0.31 of $5.00"
-    assert formatting.used(Gauge("tokens", 1_200_000, 2_000_000)) == "1.2M of 2.0M tokens"
+    assert formatting.format_limit(LimitUsage("cost_usd", 0.31, 5)) == "$0.31 of $5.00"
+    assert formatting.format_limit(LimitUsage("tokens", 1_200_000, 2_000_000)) == "1.2M of 2.0M tokens"
 
 
 def test_a_run_in_one_line():
-    view = View((ROOT,), calls=812, tokens=1_200_000, cost_usd=0.31, in_flight=45, waiting={"rate": 12})
+    view = Snapshot((ROOT,), calls=812, tokens=1_200_000, cost_usd=0.31, in_flight=45, waiting={"rate": 12})
     assert formatting.line(view) == (
         "turn 3 · sub-calls 40/500, 2 failed · 812 calls · 1.2M tokens · $0.31 · 45 in flight, 12 wait for the rate"
     )
 
 
 def test_a_run_that_has_not_begun_in_one_line():
-    assert formatting.line(View()) == "waiting for Ray"
+    assert formatting.line(Snapshot()) == "waiting for Ray"
 
 
 def test_a_run_that_is_over_has_nothing_in_flight():
-    assert formatting.line(View(calls=1, in_flight=3, ended="answered")) == "1 call · 0 tokens · answered"
+    assert formatting.line(Snapshot(calls=1, in_flight=3, ended="answered")) == "1 call · 0 tokens · answered"

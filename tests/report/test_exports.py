@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import (
@@ -18,15 +18,15 @@ from rlm_ray.events.records import (
     CellEnded,
     MapEnded,
     MapOpened,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
     from_line,
 )
 from rlm_ray.report.export.formats import FORMATS, export, send_otlp
 from rlm_ray.report.export.otlp import spans_of, traces_url
-from rlm_ray.report.export.trace_layout import slices_of
+from rlm_ray.report.export.trace_layout import layout_spans
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
 
 BEGIN = 1_800_000_000.0
@@ -46,14 +46,14 @@ def run(leaves):
     ]  # fmt: skip
     over = max((call.at for call in calls), default=BEGIN) + 1
     return [
-        RunOpened(BEGIN, "run-1", "the question", {}, Input(), "1"),
-        SessionOpened(BEGIN + 0.5, (), "the question", Input(), MODEL, "a"),
+        RunStarted(BEGIN, "run-1", "the question", {}, InputSummary(), "1"),
+        SessionOpened(BEGIN + 0.5, (), "the question", InputSummary(), MODEL, "a"),
         MapOpened(BEGIN + 0.9, (), 1, 0, count, 0),
         *calls,
         MapEnded(over, (), 0, count, 0),
         CellEnded(over + 1, (), 1, BEGIN + 0.8, 1.0, "code", "output"),
         SessionEnded(over + 2, (), "answered"),
-        RunEnded(over + 3, "answered"),
+        RunFinished(over + 3, "answered"),
     ]
 
 
@@ -143,9 +143,9 @@ def test_waits_are_slices_of_their_own_and_failures_are_marked():
 def test_work_without_parallelism_is_one_lane_and_parallel_calls_get_more():
     serial = run([(1.0, 0.4, 0.0, False), (1.5, 0.4, 0.0, False)])
     without_cell = [record for record in serial if not isinstance(record, CellEnded)]
-    assert {one.lane for one in slices_of(spans_of(without_cell))} == {0}
+    assert {one.lane for one in layout_spans(spans_of(without_cell))} == {0}
     beside = run([(1.0, 1.0, 0.0, False)] * 4)
-    calls = [one.lane for one in slices_of(spans_of(beside)) if one.name == "chat gpt-5"]
+    calls = [one.lane for one in layout_spans(spans_of(beside)) if one.name == "chat gpt-5"]
     assert len(set(calls)) == 4
 
 
@@ -154,7 +154,7 @@ def test_a_call_on_a_machine_whose_clock_is_ahead_gets_a_lane_of_its_own():
     ahead = [
         replace(record, at=record.at + 9) if isinstance(record, CallEnded) else record for record in records
     ]
-    lanes = {one.name: one.lane for one in slices_of(spans_of(ahead))}
+    lanes = {one.name: one.lane for one in layout_spans(spans_of(ahead))}
     assert lanes["chat gpt-5"] != lanes["map"]
     assert json.loads(export(ahead, "speedscope"))["profiles"]
 
@@ -169,7 +169,7 @@ def test_speedscope_profiles_open_and_close_in_order_and_weigh_all_time(facts):
     opened = 0
     for profile in found["profiles"][1:]:
         opened += check_profile(profile, frames)
-    slices = slices_of(spans_of(records))
+    slices = layout_spans(spans_of(records))
     assert opened == len(slices)
     added = found["profiles"][0]
     assert len(added["samples"]) == len(added["weights"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError
-from rlm_ray.events.records import CallEnded, RunEnded, RunOpened, from_line, to_line
+from rlm_ray.events.records import CallEnded, RunFinished, RunStarted, from_line, to_line
 from rlm_ray.events.tree import RunTree
 from rlm_ray.report.importers.rlm_log import read, recognises
 
@@ -90,7 +90,7 @@ def test_turns_cells_and_the_answer_of_a_plain_run(log):
     )
     records = read(path)
     opened, tree, ended = records[0], RunTree(records), records[-1]
-    assert isinstance(opened, RunOpened)
+    assert isinstance(opened, RunStarted)
     assert (opened.run_id, opened.query, opened.at) == (path.stem, 'Who said "yes"?', at(38))
     assert (opened.input.kind, opened.input.chars, opened.input.documents) == ("documents", 4200, 3)
     assert opened.settings["model"] == "gpt-4o"
@@ -109,7 +109,7 @@ def test_turns_cells_and_the_answer_of_a_plain_run(log):
         None,
     )
     assert list(root.cells) == [1]
-    assert isinstance(ended, RunEnded)
+    assert isinstance(ended, RunFinished)
     assert (ended.stop_reason, ended.answer, ended.turns, ended.seconds) == ("answered", "Nobody", 2, 7.0)
 
 

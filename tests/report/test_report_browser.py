@@ -7,9 +7,16 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
-from rlm_ray.events.records import CallEnded, CallSent, RunEnded, RunOpened, SessionOpened, without_content
+from rlm_ray.events.records import (
+    CallEnded,
+    CallSent,
+    RunFinished,
+    RunStarted,
+    SessionOpened,
+    without_content,
+)
 from rlm_ray.report import write_report
 from rlm_ray.testing.sample_run import example_run
 
@@ -268,21 +275,21 @@ def test_the_browser_refuses_markup_scripts_and_requests_that_are_not_the_page_s
 
 
 def deep_chain():
-    given = Input("text", 10, 1, 0, 10)
+    given = InputSummary("text", 10, 1, 0, 10)
     paths = [tuple([0] * depth) for depth in range(101)]
     sessions = [SessionOpened(1.0 + len(path), path, f"level {len(path)}", given, "m", "a") for path in paths]
     call = CallEnded(300.0, paths[-1], 1, "turn", "m", "k", 200.0, usage=Usage(5, 5), cost_usd=1.0)
-    return [RunOpened(1.0, "deep", "how deep?", {}, given, "1"), *sessions, call]
+    return [RunStarted(1.0, "deep", "how deep?", {}, given, "1"), *sessions, call]
 
 
 DIRECT = [
-    RunOpened(1.0, "direct", "why?", {}, Input("text", 9, 1, 0, 9), "1"),
+    RunStarted(1.0, "direct", "why?", {}, InputSummary("text", 9, 1, 0, 9), "1"),
     CallEnded(3.0, (), 1, "direct", "m", "k", 1.5, usage=Usage(9, 9), text="because"),
-    RunEnded(3.0, "answered", answer="because"),
+    RunFinished(3.0, "answered", answer="because"),
 ]
 UNFINISHED = [
     *DIRECT[:1],
-    SessionOpened(1.5, (), "why?", Input(), "m", "a"),
+    SessionOpened(1.5, (), "why?", InputSummary(), "m", "a"),
     CallSent(2.0, (), 1, "turn", "m", "k"),
 ]
 SHAPES = {

@@ -10,39 +10,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.usage import Tally
+from rlm_ray.core.usage import CallStats
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
     without_content,
 )
 from rlm_ray.report.page_data import (
-    Texts,
-    changes,
-    columns_of,
+    StringTable,
+    build_page_data,
+    columnar,
     coverage_of,
     covered,
-    longest,
+    diff_words,
     merged,
-    table,
     totals_of,
+    truncation_length,
     usage_of,
 )
-from rlm_ray.report.run_data import Clock, facts_of
+from rlm_ray.report.run_data import RunClock, run_data_from_records
 from rlm_ray.testing.sample_run import example_run
 
 RECORDS = example_run(200)
-OPENED = RunOpened(100.0, "r", "why?", {"model": "m"}, Input("text", 1000, 1, 0, 1000), "1")
+OPENED = RunStarted(100.0, "r", "why?", {"model": "m"}, InputSummary("text", 1000, 1, 0, 1000), "1")
 
 
 def leaf(path, start, stop, **more):
-    given = Input("text", stop - start, 1, start, stop)
+    given = InputSummary("text", stop - start, 1, start, stop)
     return CallEnded(109.0, path, 1, "leaf", "m", "k", 105.0, input=given, query="q", **more)
 
 
@@ -54,7 +54,7 @@ def texts_of(data, name):
 
 def test_totals_are_the_sums_of_the_calls_in_the_records():
     calls = [record for record in RECORDS if isinstance(record, CallEnded)]
-    total = usage_of(facts_of(RECORDS)).total
+    total = usage_of(run_data_from_records(RECORDS)).total
     assert total.calls == sum(not call.error_kind for call in calls)
     assert total.tokens == sum(call.usage.tokens for call in calls)
     assert total.cost_usd == pytest.approx(sum(call.cost_usd or 0 for call in calls))
@@ -64,20 +64,20 @@ def test_totals_are_the_sums_of_the_calls_in_the_records():
 
 @pytest.mark.parametrize("by", ["by_model", "by_depth"])
 def test_totals_by_model_and_by_depth_add_up_to_the_whole(by):
-    usage = usage_of(facts_of(RECORDS))
-    parts = sum(getattr(usage, by).values(), Tally())
+    usage = usage_of(run_data_from_records(RECORDS))
+    parts = sum(getattr(usage, by).values(), CallStats())
     assert parts.tokens == usage.total.tokens
     assert parts.cost_usd == pytest.approx(usage.total.cost_usd)
 
 
 def test_a_record_written_twice_counts_once():
-    assert totals_of(facts_of([*RECORDS, *RECORDS])) == totals_of(facts_of(RECORDS))
+    assert totals_of(run_data_from_records([*RECORDS, *RECORDS])) == totals_of(run_data_from_records(RECORDS))
 
 
 def test_an_answer_out_of_the_cache_counts_as_a_hit_and_costs_nothing():
     paid = leaf((0,), 0, 10, usage=Usage(100, 10), cost_usd=1.0)
     hit = replace(paid, path=(1,), cache_hit=True)
-    totals = totals_of(facts_of([OPENED, paid, hit]))
+    totals = totals_of(run_data_from_records([OPENED, paid, hit]))
     assert (totals["cache_hits"], totals["total"]["calls"], totals["total"]["cost_usd"]) == (1, 1, 1.0)
 
 
@@ -85,14 +85,14 @@ def test_what_a_lost_attempt_spent_is_counted_and_marked_as_old():
     first = CallEnded(103.0, (0,), 1, "turn", "m", "k", 102.0, usage=Usage(5, 5), id="a")
     records = [
         OPENED,
-        SessionOpened(101.0, (0,), "q", Input(), "m", "one"),
+        SessionOpened(101.0, (0,), "q", InputSummary(), "m", "one"),
         first,
         SessionEnded(104.0, (0,), "lost", "its actor died", error_kind="ClusterError"),
-        SessionOpened(105.0, (0,), "q", Input(), "m", "two", attempt=2),
+        SessionOpened(105.0, (0,), "q", InputSummary(), "m", "two", attempt=2),
         replace(first, at=107.0, started=106.0, id="b"),
         SessionEnded(108.0, (0,), "answered", answer="yes", attempt=2),
     ]
-    data = columns_of(facts_of(records))
+    data = build_page_data(run_data_from_records(records))
     assert data["totals"]["total"]["input_tokens"] == 10
     assert list(data["calls"]["old"]) == [1, 0]
     assert data["totals"]["lost_sessions"] == 1
@@ -110,17 +110,17 @@ def test_merged_ranges_hold_the_same_bytes_apart_and_in_order(ranges):
 
 def test_coverage_counts_bytes_once_and_as_read_only_where_a_plain_call_answered():
     calls = [leaf((0,), 0, 300), leaf((1,), 200, 400), leaf((2,), 900, 1000, error_kind="ModelError")]
-    found = coverage_of(facts_of([OPENED, *calls]))
+    found = coverage_of(run_data_from_records([OPENED, *calls]))
     assert (found.total, found.given, found.read, found.by_depth) == (1000, 500, 400, {1: 500})
 
 
 def test_nodes_stand_behind_their_parents_in_the_order_of_their_ordinals():
-    nodes = facts_of(list(reversed(RECORDS))).nodes
+    nodes = run_data_from_records(list(reversed(RECORDS))).nodes
     assert [node.path for node in nodes] == sorted(node.path for node in nodes)
 
 
 def test_every_node_call_and_cell_of_the_records_is_in_the_columns():
-    data = columns_of(facts_of(RECORDS))
+    data = build_page_data(run_data_from_records(RECORDS))
     kinds = [type(record).__name__ for record in RECORDS]
     assert data["nodes"]["n"] == 200
     assert data["calls"]["n"] == kinds.count("CallEnded")
@@ -130,7 +130,7 @@ def test_every_node_call_and_cell_of_the_records_is_in_the_columns():
 
 @given(st.lists(st.tuples(st.integers(), st.sampled_from([0, 1])), min_size=1))
 def test_columns_hold_what_the_rows_held(rows):
-    packed = table(("a", "b"), rows)
+    packed = columnar(("a", "b"), rows)
     columns = [
         packed[name] if isinstance(packed[name], tuple) else (packed[name],) * packed["n"] for name in "ab"
     ]
@@ -139,64 +139,66 @@ def test_columns_hold_what_the_rows_held(rows):
 
 @given(st.lists(st.integers(0, 100)), st.integers(1, 50), st.integers(0, 500))
 def test_texts_are_cut_at_the_greatest_length_that_fits(lengths, each, most):
-    kept = longest(lengths, each, most)
+    kept = truncation_length(lengths, each, most)
     assert sum(min(length, kept) for length in lengths) <= most or kept == 0
     more = sum(min(length, kept + 1) for length in lengths)
     assert kept == each or more > most
 
 
 def test_a_text_that_had_to_be_cut_says_how_long_it_is():
-    texts = Texts()
-    places = [texts.place("a" * 30), texts.place("short"), texts.place("a" * 30), texts.place(None)]
+    texts = StringTable()
+    places = [texts.intern("a" * 30), texts.intern("short"), texts.intern("a" * 30), texts.intern(None)]
     assert places == [1, 2, 1, 0]
-    assert texts.table(each=10) == ["", ["a" * 10, 30], "short"]
+    assert texts.export(each=10) == ["", ["a" * 10, 30], "short"]
 
 
 def test_the_clock_leaves_out_the_pause_before_a_resume():
-    clock = Clock([100, 110, 1000, 1005], [100, 1000])
+    clock = RunClock([100, 110, 1000, 1005], [100, 1000])
     assert [clock(at) for at in (100, 110, 1000, 1005)] == [0, 10, 10, 15]
     assert (clock.last, clock.paused, clock.resumes) == (15, 890, [10])
 
 
 def test_a_run_without_an_end_is_unfinished_and_so_are_its_open_nodes_and_calls():
-    session = SessionOpened(101.0, (), "why?", Input(), "m", "one")
-    data = columns_of(facts_of([OPENED, session, CallSent(102.0, (), 1, "turn", "m", "k")]))
+    session = SessionOpened(101.0, (), "why?", InputSummary(), "m", "one")
+    data = build_page_data(run_data_from_records([OPENED, session, CallSent(102.0, (), 1, "turn", "m", "k")]))
     assert (data["head"]["state"], texts_of(data, "state")) == ("unfinished", ["unfinished"])
     assert (data["calls"]["n"], data["calls"]["end"]) == (1, None)
 
 
 def test_a_single_direct_call_is_the_root_with_the_answer_of_the_run():
     call = CallEnded(102.0, (), 1, "direct", "m", "k", 101.0, usage=Usage(10, 2), text="because")
-    data = columns_of(facts_of([OPENED, call, RunEnded(103.0, "answered", answer="because")]))
+    data = build_page_data(
+        run_data_from_records([OPENED, call, RunFinished(103.0, "answered", answer="because")])
+    )
     assert (texts_of(data, "kind"), texts_of(data, "state")) == (["direct"], ["ok"])
     assert (data["head"]["answer"], data["coverage"]["read"]) == ("because", 1000)
 
 
 def test_no_records_make_an_empty_run():
-    data = columns_of(facts_of([]))
+    data = build_page_data(run_data_from_records([]))
     assert (data["head"]["state"], data["totals"]["nodes"], data["calls"]["n"]) == ("unfinished", 0, 0)
 
 
 def test_a_run_without_content_has_its_figures_and_no_texts():
-    data = columns_of(facts_of([without_content(record) for record in RECORDS]))
-    assert data["totals"]["total"] == totals_of(facts_of(RECORDS))["total"]
+    data = build_page_data(run_data_from_records([without_content(record) for record in RECORDS]))
+    assert data["totals"]["total"] == totals_of(run_data_from_records(RECORDS))["total"]
     assert "motion" not in json.dumps(data["texts"])
 
 
 def test_figures_that_json_does_not_know_become_none():
-    data = columns_of(facts_of([OPENED, leaf((0,), 0, 5, cost_usd=float("nan"))]))
+    data = build_page_data(run_data_from_records([OPENED, leaf((0,), 0, 5, cost_usd=float("nan"))]))
     assert data["calls"]["cost"] is None
 
 
 @given(st.text("ab \n", max_size=60), st.text("ab \n", max_size=60))
 def test_changes_tell_both_answers(before, after):
-    found = changes(before, after)
+    found = diff_words(before, after)
     assert "".join(piece for kind, piece in found if kind != "new") == before
     assert "".join(piece for kind, piece in found if kind != "gone") == after
 
 
 def test_equal_words_are_the_same_in_both_answers():
-    assert changes("the cat sat", "the dog sat") == [
+    assert diff_words("the cat sat", "the dog sat") == [
         ("same", "the "),
         ("gone", "cat "),
         ("new", "dog "),

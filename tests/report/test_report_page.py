@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.events.records import RunEnded, RunOpened
+from rlm_ray.events.records import RunFinished, RunStarted
 from rlm_ray.report import make_report, write_report
 from rlm_ray.report.html import data_block
-from rlm_ray.testing.sample_run import HOSTILE, example_run
+from rlm_ray.testing.sample_run import XSS_PAYLOAD, example_run
 
 PAGE = make_report(example_run(60), other=example_run(40, seed=2))
 OPENED = example_run(2)[0]
@@ -49,7 +49,7 @@ def data_of(page):
     return json.loads(found)
 
 
-@given(st.text() | st.sampled_from([HOSTILE, "<!--", "-->", "]]>", "</SCRIPT >", "\ud800", "\u2028"]))
+@given(st.text() | st.sampled_from([XSS_PAYLOAD, "<!--", "-->", "]]>", "</SCRIPT >", "\ud800", "\u2028"]))
 def test_any_text_comes_out_of_the_data_block_as_it_went_in(text):
     block = data_block({"text": text})
     assert json.loads(block) == {"text": text}
@@ -59,19 +59,19 @@ def test_any_text_comes_out_of_the_data_block_as_it_went_in(text):
 
 def test_a_hostile_journal_adds_no_element():
     harmless = make_report(
-        [RunOpened(1.0, "r", "q", {}, OPENED.input, "1"), RunEnded(2.0, "answered", answer="a")]
+        [RunStarted(1.0, "r", "q", {}, OPENED.input, "1"), RunFinished(2.0, "answered", answer="a")]
     )
     hostile = make_report(
         [
-            RunOpened(1.0, HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, OPENED.input, HOSTILE),
-            RunEnded(2.0, HOSTILE, HOSTILE),
+            RunStarted(1.0, XSS_PAYLOAD, XSS_PAYLOAD, {XSS_PAYLOAD: XSS_PAYLOAD}, OPENED.input, XSS_PAYLOAD),
+            RunFinished(2.0, XSS_PAYLOAD, XSS_PAYLOAD),
         ]
     )
     assert [tag for tag, *_ in Elements(hostile).found] == [tag for tag, *_ in Elements(harmless).found]
 
 
 def test_slots_of_the_page_that_stand_in_a_journal_are_not_filled():
-    page = make_report([RunOpened(1.0, "r", "{{script}} {{data}}", {}, OPENED.input, "1")])
+    page = make_report([RunStarted(1.0, "r", "{{script}} {{data}}", {}, OPENED.input, "1")])
     assert data_of(page)["run"]["head"]["query"] == "{{script}} {{data}}"
     assert "<title>{{script}} {{data}}" in page
 
@@ -113,7 +113,7 @@ def test_a_comparison_has_the_figures_of_the_other_run_and_what_changed():
 
 
 def test_a_report_is_written_as_utf_8(tmp_path):
-    write_report([RunOpened(1.0, "r", "où? 東京 \ud800", {}, OPENED.input, "1")], tmp_path / "r.html")
+    write_report([RunStarted(1.0, "r", "où? 東京 \ud800", {}, OPENED.input, "1")], tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert data_of(page)["run"]["head"]["query"] == "où? 東京 \ud800"
 

@@ -6,7 +6,7 @@ import pytest
 from sandbox_fakes import QUICK, Cells, Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 
 @pytest.fixture
@@ -15,12 +15,12 @@ def served() -> Served:
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[SandboxHost]:
-    async with SandboxHost(QUICK) as host:
+async def host() -> AsyncIterator[SandboxManager]:
+    async with SandboxManager(QUICK) as host:
         yield host
-    assert host.children == 0
+    assert host.live_children == 0
 
 
 @pytest.fixture
-async def cells(host: SandboxHost, served: Served) -> Cells:
+async def cells(host: SandboxManager, served: Served) -> Cells:
     return Cells(await host.open(make_context("the quick brown fox " * 50), "what jumps?"), served)

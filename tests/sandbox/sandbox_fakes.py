@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlm_ray.core.repl_types import Answered, CellResult, Outcome, SubCalls
-from rlm_ray.sandbox.host.sandbox import Repl, Sandbox
+from rlm_ray.core.repl_types import CellResult, SubCallAnswer, SubCallOutcome, SubCallRequest
+from rlm_ray.sandbox.host.sandbox import ReplProcess, Sandbox
 
 DATA = Path(__file__).parent / "data"
 
@@ -22,11 +22,11 @@ def corpus(name: str) -> list[dict[str, Any]]:
 class Served:
     """Answers every sub-call with its query in capitals, and keeps what was asked."""
 
-    def __init__(self, answer: Callable[[str], Outcome] | None = None) -> None:
-        self.calls: list[SubCalls] = []
-        self._answer = answer or (lambda query: Answered(query.upper()))
+    def __init__(self, answer: Callable[[str], SubCallOutcome] | None = None) -> None:
+        self.calls: list[SubCallRequest] = []
+        self._answer = answer or (lambda query: SubCallAnswer(query.upper()))
 
-    async def __call__(self, calls: SubCalls) -> Sequence[Outcome]:
+    async def __call__(self, calls: SubCallRequest) -> Sequence[SubCallOutcome]:
         self.calls.append(calls)
         return [self._answer(query) for query in calls.queries]
 
@@ -34,14 +34,14 @@ class Served:
 class Cells:
     """A REPL and its fake session, so that a test is code in and result out."""
 
-    def __init__(self, repl: Repl, served: Served) -> None:
+    def __init__(self, repl: ReplProcess, served: Served) -> None:
         self.repl = repl
-        self.served = served
+        self.on_success = served
 
     async def __call__(self, *blocks: str) -> CellResult:
-        return await self.repl.run(blocks, self.served)
+        return await self.repl.run(blocks, self.on_success)
 
     async def prints(self, *blocks: str) -> str:
         result = await self(*blocks)
-        assert (result.error, result.killed) == (None, None)
+        assert (result.error, result.kill_reason) == (None, None)
         return result.output

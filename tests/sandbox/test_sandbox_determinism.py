@@ -10,7 +10,7 @@ from sandbox_fakes import QUICK, Cells, Served
 
 from rlm_ray.core.context import make_context
 from rlm_ray.sandbox.host import context_zygotes
-from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 NOW = 1_767_323_045.25  # 2026-01-02 03:04:05.25 UTC
 SMALL = "a small context"
@@ -19,10 +19,10 @@ LARGE = "x" * (context_zygotes.SMALL_BYTES + 1)
 
 async def life(cells, *, context=SMALL, seed=7, now=NOW):
     """What the cells print in a fresh REPL of a fresh zygote, an hour between two of them."""
-    async with SandboxHost(QUICK) as host:
+    async with SandboxManager(QUICK) as host:
         repl = await host.open(make_context(context), "what?", seed=seed)
         results = [await repl.run([cell], Served(), now=now + 3600 * n) for n, cell in enumerate(cells)]
-    assert [(result.error, result.killed) for result in results] == [(None, None)] * len(cells)
+    assert [(result.error, result.kill_reason) for result in results] == [(None, None)] * len(cells)
     return [result.output for result in results]
 
 
@@ -101,7 +101,7 @@ async def test_each_cell_is_told_the_time_it_is_given():
         ("time.ctime(0)", "Thu Jan  1 00:00:00 1970"),
     ],
 )
-async def test_all_that_tells_the_time_tells_that_of_the_cell(host: SandboxHost, code, shown):
+async def test_all_that_tells_the_time_tells_that_of_the_cell(host: SandboxManager, code, shown):
     repl = await host.open(make_context(SMALL), "what?")
     result = await repl.run([f"import time, datetime\nprint({code})"], Served(), now=NOW)
     assert (result.output, result.error) == (f"{shown}\n", None)
@@ -129,7 +129,7 @@ print(sorted([date(2024, 2, 1), date.fromordinal(700_000)])[0], min(D.fromtimest
 """
 
 
-async def test_dates_are_what_they_are_elsewhere(host: SandboxHost):
+async def test_dates_are_what_they_are_elsewhere(host: SandboxManager):
     repl = await host.open(make_context(SMALL), "what?")
     result = await repl.run([DATES], Served(), now=NOW)
     assert result.error is None

@@ -11,13 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sandbox_fakes import QUICK, Cells, Served
 
-from rlm_ray.core.context import ContextInfo, Docs, Span, make_context
+from rlm_ray.core.context import ByteRange, ContextInfo, DocumentRange, make_context
 from rlm_ray.core.prompts import session_messages
-from rlm_ray.core.repl_types import Answered, Failed
+from rlm_ray.core.repl_types import Failed, SubCallAnswer
 from rlm_ray.core.state_machine import Task, Trajectory
 from rlm_ray.sandbox.guest.context_parts import parts_of
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
-from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 PAPERS = [
     {"id": f"p{n}", "text": f"Paper {n}\nStatus: {'Final' if n % 2 else 'Draft'}\n" + "filler ä " * (100 * n)}
@@ -26,7 +26,7 @@ PAPERS = [
 
 
 @pytest.fixture
-async def papers(host: SandboxHost, served: Served) -> Cells:
+async def papers(host: SandboxManager, served: Served) -> Cells:
     return Cells(await host.open(make_context(PAPERS), "q"), served)
 
 
@@ -64,15 +64,15 @@ async def test_what_is_found_is_handed_on_by_reference(papers):
     context = make_context(PAPERS)
     offsets = context.offsets
     assert offsets is not None
-    assert papers.served.calls[0].contexts[2:] == tuple(
-        Span(offsets[n], offsets[n + 1]) for n in (5, 7, 9, 11)
+    assert papers.on_success.calls[0].contexts[2:] == tuple(
+        ByteRange(offsets[n], offsets[n + 1]) for n in (5, 7, 9, 11)
     )
-    assert papers.served.calls[1].contexts == ([PAPERS[n] for n in range(1, 12, 2)],)
+    assert papers.on_success.calls[1].contexts == ([PAPERS[n] for n in range(1, 12, 2)],)
 
 
 async def test_neighbours_that_are_found_are_a_range_of_documents(papers):
     await papers.prints("recursive_llm('q', search('Paper'))")
-    assert papers.served.calls[0].contexts == (Docs(0, 12),)
+    assert papers.on_success.calls[0].contexts == (DocumentRange(0, 12),)
 
 
 async def test_a_stretch_of_a_long_document_is_handed_on_by_reference(host, served):
@@ -83,7 +83,7 @@ async def test_a_stretch_of_a_long_document_is_handed_on_by_reference(host, serv
         "hits = bm25('needle')\nprint(len(hits))\nrecursive_map('q', hits)\nrecursive_llm('q', hits)"
     )
     (span,) = served.calls[0].contexts
-    read = context.part(span).text()
+    read = context.slice(span).text()
     assert "needle" in read
     assert len(read) <= 50_000
     assert read in texts[1]
@@ -94,7 +94,7 @@ async def test_documents_are_the_context_and_count_as_looking(papers):
     assert (await papers("documents is context and len(documents)")).looked
     for code in ("search('x')", "bm25('x')", "map_reduce('x', reduce='collect')"):
         fresh = Cells(papers.repl, Served())
-        assert (await fresh(code)).looked
+        assert (await fresh(code)).context_was_read
 
 
 async def test_the_helpers_names_may_be_used_otherwise(papers):
@@ -115,7 +115,7 @@ async def test_a_text_has_no_documents(host, served):
 
 
 async def test_ten_thousand_documents_are_searched_within_a_cell(served):
-    host = SandboxHost(QUICK)
+    host = SandboxManager(QUICK)
     try:
         texts = [f"Document {n} is about topic {n % 100}. " * 20 for n in range(10_000)]
         cells = Cells(await host.open(make_context(texts), "q"), served)
@@ -140,7 +140,7 @@ class Asked:
         self._answer = answer
 
     def __call__(self, query, contexts, on_error):
-        parts = [self.parts.part(item) for item in contexts]
+        parts = [self.parts.to_part(item) for item in contexts]
         texts = [part if isinstance(part, str) else self._text(part) for part in parts]
         self.kinds += [type(part).__name__ for part in parts]
         self.read += texts
@@ -148,7 +148,7 @@ class Asked:
         return [self._answer(*each) for each in zip(queries, texts, strict=True)]
 
     def _text(self, part):
-        return (make_context(part) if isinstance(part, list) else self.context.part(part)).text()
+        return (make_context(part) if isinstance(part, list) else self.context.slice(part)).text()
 
     def map_reduce(self, query, **options):
         return MapReduce(self, self.parts).map_reduce(query, **options)
@@ -263,18 +263,18 @@ def test_parts_of_a_document_that_contradict_each_other_are_settled_once():
 
 
 async def test_failures_are_raised_or_skipped(papers):
-    def half(query: str) -> Answered:
-        return Answered('{"n": 1}')
+    def half(query: str) -> SubCallAnswer:
+        return SubCallAnswer('{"n": 1}')
 
-    papers.served = Served(half)
+    papers.on_success = Served(half)
     assert (
         ast.literal_eval(await papers.prints("print(map_reduce('q', reduce='sum:n', size=4_000))"))["n"] > 2
     )
-    papers.served = Served(lambda _: Answered("none"))
+    papers.on_success = Served(lambda _: SubCallAnswer("none"))
     result = await papers("map_reduce('q', reduce='sum:n')")
     assert "the answer about piece 1 holds no JSON object: 'none'" in (result.error or "")
     assert await papers.prints("print(map_reduce('q', reduce='sum:n', on_error='skip'))") == "{'n': 0}\n"
-    papers.served = Served(lambda _: Failed("ModelError", "is down"))
+    papers.on_success = Served(lambda _: Failed("ModelError", "is down"))
     result = await papers("map_reduce('q', on_error='skip')")
     assert "pieces failed, the first with CallError(ModelError: is down)" in (result.error or "")
     for code, why in (("reduce='median'", "reduce"), ("on_error='x'", "on_error")):

@@ -19,7 +19,7 @@ from sandbox_fakes import Served, corpus
 
 from rlm_ray.core.context import make_context
 from rlm_ray.core.repl_types import CellResult
-from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxHost
+from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxManager
 
 ESCAPES = corpus("escape_corpus.jsonl")
 LIMITS = Sandbox(cell_timeout_s=4.0, cell_cpu_s=0.7, memory_mb=96)
@@ -80,7 +80,7 @@ class Attempt:
 
 
 async def attempt(
-    host: SandboxHost, escape: dict[str, Any], canaries: Canaries, *, filtered: bool
+    host: SandboxManager, escape: dict[str, Any], canaries: Canaries, *, filtered: bool
 ) -> Attempt:
     repl = await host.open(make_context("nothing to see"), "q", filtered=filtered)
     started = time.monotonic()
@@ -97,14 +97,14 @@ def runs(pid: int | None) -> bool:
 
 async def attempt_all(canaries: Canaries, *, filtered: bool) -> list[Attempt]:
     gate = asyncio.Semaphore(AT_ONCE)
-    async with SandboxHost(LIMITS) as host:
+    async with SandboxManager(LIMITS) as host:
 
         async def one(escape: dict[str, Any]) -> Attempt:
             async with gate:
                 return await attempt(host, escape, canaries, filtered=filtered)
 
         attempts = await asyncio.gather(*map(one, ESCAPES))
-        assert host.children == 0
+        assert host.live_children == 0
         zygote = host.zygote_pid
     assert not runs(zygote)
     return attempts
@@ -121,13 +121,13 @@ def succeeded(attempt: Attempt, canaries: Canaries) -> bool:  # noqa: PLR0911 - 
             check = signature["check"].replace("_ncallbacks()>0", f"_ncallbacks()>{canaries.exit_callbacks}")
             return bool(eval(check, {"documents": canaries.documents}))
         case "final":
-            return result.final == signature["value"]
+            return result.final_answer == signature["value"]
         case "wall" | "host_hang":
             return attempt.seconds > LIMITS.cell_timeout_s + 2
         case "output":
             return len(seen) > signature["gt_bytes"]
         case "rss":
-            return result.error is None and result.killed is None
+            return result.error is None and result.kill_reason is None
         case "next_cell":
             return signature["stdout_contains"] in attempt.next_output
         case _:
@@ -136,8 +136,10 @@ def succeeded(attempt: Attempt, canaries: Canaries) -> bool:  # noqa: PLR0911 - 
 
 def stopped_by(result: CellResult) -> str:
     error = (result.error or "").splitlines()[-1:] or [""]
-    if result.killed:
-        return "limit" if "time" in result.killed or "longer" in result.killed else "only itself hurt"
+    if result.kill_reason:
+        return (
+            "limit" if "time" in result.kill_reason or "longer" in result.kill_reason else "only itself hurt"
+        )
     if "MemoryError" in error[0] or "RecursionError" in error[0]:
         return "limit"
     if "PermissionError" in error[0] or "can't start new thread" in error[0]:
@@ -149,7 +151,7 @@ def show(attempts: list[Attempt]) -> None:
     layers = {item.escape["id"]: stopped_by(item.result) for item in attempts}
     for name, layer in sorted(layers.items(), key=lambda pair: (pair[1], pair[0])):
         result = next(item.result for item in attempts if item.escape["id"] == name)
-        why = (result.killed or result.error or result.output or "-").strip().splitlines()
+        why = (result.kill_reason or result.error or result.output or "-").strip().splitlines()
         print(f"{layer:16} {name:34} {why[-1][:110] if why else '-'}")  # noqa: T201
     print(Counter(layers.values()))  # noqa: T201 - the table by layer, shown with -s
 

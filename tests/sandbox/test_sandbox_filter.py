@@ -13,7 +13,7 @@ import pytest
 from sandbox_fakes import Cells, Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 WAYS = {
     # super() with arguments begins among the bases of anything
@@ -412,7 +412,7 @@ WAYS = {
 async def test_ways_around_the_words_are_refused(cells: Cells, name: str) -> None:
     result = await cells(textwrap.dedent(WAYS[name]))
     assert "LEAK" not in result.output, result.output
-    assert result.killed is None
+    assert result.kill_reason is None
     assert "json.loads is whole" in await cells.prints("print('json.loads is whole', json.loads('[1]'))")
 
 
@@ -619,7 +619,7 @@ async def test_honest_code_of_the_same_kinds_prints_what_python_prints(cells: Ce
     assert await cells.prints(code) == plain(code)
 
 
-async def test_no_value_of_datetime_leads_to_the_real_clock(host: SandboxHost) -> None:
+async def test_no_value_of_datetime_leads_to_the_real_clock(host: SandboxManager) -> None:
     """Whatever the stand-ins make is one of theirs, or has no clock."""
     repl = await host.open(make_context("x"), "q")
     code = textwrap.dedent("""

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import Context, Docs, Span, make_context
-from rlm_ray.core.repl_types import Answered, Failed, SubCalls, Variable
+from rlm_ray.core.context import ByteRange, Context, DocumentRange, make_context
+from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallRequest, Variable
 from rlm_ray.sandbox.wire import messages
-from rlm_ray.sandbox.wire.frames import BadFrame, Decoder, Frame, encode
+from rlm_ray.sandbox.wire.frames import Decoder, Frame, FrameError, encode
 
 TEXT = make_context("0123456789" * 10)
 DOCUMENTS = make_context([{"id": str(n), "text": "x" * n} for n in range(5)])
@@ -90,7 +90,7 @@ def test_any_texts_come_back_in_any_pieces(texts: list[str], piece: int) -> None
 def test_what_is_not_a_frame_is_refused(data: bytes) -> None:
     decoder = Decoder()
     decoder.feed(data)
-    with pytest.raises(BadFrame):
+    with pytest.raises(FrameError):
         decoder.next()
 
 
@@ -101,23 +101,23 @@ def test_garbage_never_raises_anything_else(data: bytes) -> None:
     try:
         frame = decoder.next()
         if frame is not None:
-            messages.read(frame, TEXT)
-    except BadFrame:
+            messages.decode_message(frame, TEXT)
+    except FrameError:
         pass
 
 
 def test_calls_come_back_as_they_were_made() -> None:
-    parts = ("text", Span(3, 9), Docs(1, 3), ["a", "b"], [{"id": "i", "text": "t"}])
-    calls = SubCalls("recursive", ("q", "q", "p", "q", "p"), parts, True)
+    parts = ("text", ByteRange(3, 9), DocumentRange(1, 3), ["a", "b"], [{"id": "i", "text": "t"}])
+    calls = SubCallRequest("recursive", ("q", "q", "p", "q", "p"), parts, True)
     data = messages.write_calls(calls)
-    assert messages.read(decode(data), DOCUMENTS) == calls
+    assert messages.decode_message(decode(data), DOCUMENTS) == calls
     assert data.count(b"q") < 4  # "queries", "kind" and the like aside, a query travels once
 
 
 def test_done_and_outcomes_come_back() -> None:
-    done = messages.Done("out", 3, "bad", (Variable("x", "int", None),), ("note",), True)
-    assert messages.read(decode(messages.write_done(done)), TEXT) == done
-    outcomes = [Answered("a"), Failed("Kind", "why"), Answered("")]
+    done = messages.CellDone("out", 3, "bad", (Variable("x", "int", None),), ("note",), True)
+    assert messages.decode_message(decode(messages.write_done(done)), TEXT) == done
+    outcomes = [SubCallAnswer("a"), Failed("Kind", "why"), SubCallAnswer("")]
     assert messages.read_outcomes(decode(messages.write_outcomes(outcomes))) == outcomes
 
 
@@ -153,8 +153,8 @@ def calls_frame(part: Any, texts: tuple[str, ...] = ("q",), **fields: Any) -> Fr
     ],
 )
 def test_a_child_that_lies_is_refused(frame: Frame, context: Context) -> None:
-    with pytest.raises(BadFrame):
-        messages.read(frame, context)
+    with pytest.raises(FrameError):
+        messages.decode_message(frame, context)
 
 
 BOUNDS = messages.bounds_of(output_chars=1000)
@@ -190,33 +190,33 @@ def test_a_frame_out_of_the_bounds_of_its_kind_is_refused_before_it_is_whole(hea
     encoded = head if isinstance(head, bytes) else json.dumps(head).encode()
     blob_bytes = sum(head["sizes"]) if isinstance(head, dict) else 0
     data = struct.pack("<II", len(encoded), blob_bytes) + encoded
-    with pytest.raises(BadFrame):
+    with pytest.raises(FrameError):
         bounded(data + bytes(min(blob_bytes, 1)))
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_no_frame_of_a_child(data: bytes) -> None:
-    with contextlib.suppress(BadFrame):
+    with contextlib.suppress(FrameError):
         assert bounded(data) is None
 
 
 def test_what_an_honest_child_writes_is_within_the_bounds() -> None:
     marked = "😀" * 1000 + "\n… 123,456,789 characters left out …\n"
     names = tuple(Variable("😀" * 5000, "😀" * 5000, 1 << 60) for _ in range(200))
-    done = messages.Done(marked, 10**9, "😀" * 50_000, names, ("😀" * 2000,) * 200, True)
+    done = messages.CellDone(marked, 10**9, "😀" * 50_000, names, ("😀" * 2000,) * 200, True)
     frame = bounded(messages.write_done(done))
     assert frame is not None
-    read = messages.read(frame, TEXT)
-    assert isinstance(read, messages.Done)
+    read = messages.decode_message(frame, TEXT)
+    assert isinstance(read, messages.CellDone)
     assert read.output == marked
     assert len(read.notes) == messages.MAX_NOTES
     assert {len(name.name) for name in read.variables} == {messages.MAX_NAME_CHARS}
     assert bounded(encode("printed", [marked], chars=10**9)) is not None
     assert bounded(encode("final", ["😀" * messages.MAX_ANSWER_CHARS])) is not None
-    calls = SubCalls("llm", ("q",) * messages.MAX_CALLS, ("",) * messages.MAX_CALLS, True)
+    calls = SubCallRequest("llm", ("q",) * messages.MAX_CALLS, ("",) * messages.MAX_CALLS, True)
     frame = bounded(messages.write_calls(calls))
     assert frame is not None
-    assert messages.read(frame, TEXT) == calls
+    assert messages.decode_message(frame, TEXT) == calls
 
 
 @pytest.mark.parametrize(
@@ -232,8 +232,8 @@ def test_what_an_honest_child_writes_is_within_the_bounds() -> None:
     ],
 )
 def test_more_than_is_said_or_allowed_is_refused(frame: Frame) -> None:
-    with pytest.raises(BadFrame):
-        messages.read(frame, TEXT)
+    with pytest.raises(FrameError):
+        messages.decode_message(frame, TEXT)
 
 
 def test_a_variable_s_name_can_always_be_sent_to_a_model():

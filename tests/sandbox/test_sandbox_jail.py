@@ -12,7 +12,7 @@ import pytest
 from sandbox_fakes import Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxManager
 from rlm_ray.sandbox.jail import seccomp
 
 # Each must fail with EPERM.
@@ -57,15 +57,15 @@ def call(number, *args):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the calls are x86_64's")
-async def test_the_kernel_refuses_whatever_leads_out(host: SandboxHost) -> None:
+async def test_the_kernel_refuses_whatever_leads_out(host: SandboxManager) -> None:
     repl = await host.open(make_context("x"), "q", filtered=False)
     assert (await repl.run([PRELUDE], Served())).error is None
     for name, attempt in ATTEMPTS.items():
         result = await repl.run([f"try: {attempt}\nexcept OSError as e: print(e.errno)"], Served())
-        assert (name, result.output, result.error, result.killed) == (name, "1\n", None, None)
+        assert (name, result.output, result.error, result.kill_reason) == (name, "1\n", None, None)
 
 
-async def test_a_child_has_its_channel_and_nothing_else_open(host: SandboxHost) -> None:
+async def test_a_child_has_its_channel_and_nothing_else_open(host: SandboxManager) -> None:
     repl = await host.open(make_context("x"), "q", filtered=False)
     code = "import os\nfor n in range(64):\n    try: os.lseek(n, 0, 1)\n    except OSError as e: e.errno == 9 or print(n, end=' ')\n    else: print(n, end=' ')"
     assert (await repl.run([code], Served())).output == "0 1 2 3 "
@@ -76,7 +76,7 @@ def status_of(pid: int) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in lines)
 
 
-async def test_a_child_has_no_capabilities_and_both_filters(host: SandboxHost) -> None:
+async def test_a_child_has_no_capabilities_and_both_filters(host: SandboxManager) -> None:
     await host.open(make_context("x"), "q")
     (child,) = descendants(host)
     status = status_of(child)
@@ -116,7 +116,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def descendants(host: SandboxHost) -> list[int]:
+def descendants(host: SandboxManager) -> list[int]:
     assert host.zygote_pid is not None
     found, unseen = [], [host.zygote_pid]
     while unseen:
@@ -140,7 +140,7 @@ def holds(pid: int, marker: bytes) -> bool:
     return False
 
 
-async def test_a_child_never_has_another_sessions_context_in_memory(host: SandboxHost) -> None:
+async def test_a_child_never_has_another_sessions_context_in_memory(host: SandboxManager) -> None:
     """Large text, small text, large documents, a question: none is in a process it is not for."""
     secrets = ["alpha-8c1f", "beta-77d2", "gamma-e09a", "delta-5b41"]
     contexts = [
@@ -160,7 +160,7 @@ async def test_a_child_never_has_another_sessions_context_in_memory(host: Sandbo
     assert not any(holds(host.zygote_pid, secret.encode()) for secret in secrets)
 
 
-async def test_sessions_over_one_key_share_one_decoded_context(host: SandboxHost) -> None:
+async def test_sessions_over_one_key_share_one_decoded_context(host: SandboxManager) -> None:
     context = make_context("é" * 1_000_000, key="shared")
     repls = [await host.open(context, "q") for _ in range(4)]
     assert len(descendants(host)) == 4 + 1
@@ -169,18 +169,18 @@ async def test_sessions_over_one_key_share_one_decoded_context(host: SandboxHost
         assert result.output == "1000000 é\n"
 
 
-async def test_the_last_two_unused_contexts_are_kept_and_older_ones_dropped(host: SandboxHost) -> None:
+async def test_the_last_two_unused_contexts_are_kept_and_older_ones_dropped(host: SandboxManager) -> None:
     for number in range(4):
         repl = await host.open(make_context(f"{number}" * 300_000, key=f"key {number}"), "q")
         await repl.aclose()
-    assert host.contexts == ["key 2", "key 3"]
+    assert host.held_contexts == ["key 2", "key 3"]
     await host.open(make_context("2" * 300_000, key="key 2"), "q")
-    assert host.contexts == ["key 3", "key 2"]
+    assert host.held_contexts == ["key 3", "key 2"]
 
 
 @pytest.mark.parametrize("size", [1, 20_000], ids=["small", "large"])
 @pytest.mark.parametrize("with_ids", [False, True])
-async def test_documents_are_shown_as_they_are(host: SandboxHost, size: int, *, with_ids: bool) -> None:
+async def test_documents_are_shown_as_they_are(host: SandboxManager, size: int, *, with_ids: bool) -> None:
     texts = [f"{n}é" * size for n in range(20)]
     documents = [{"id": f"d{n}", "text": text} for n, text in enumerate(texts)] if with_ids else texts
     repl = await host.open(make_context(documents), "q")

@@ -308,7 +308,7 @@ async def test_one_namespace_serves_functions_and_comprehensions(cells: Cells) -
 
 async def test_the_last_line_runs_once_and_is_not_echoed(cells: Cells) -> None:
     assert await cells.prints("recursive_llm('q')") == ""
-    assert len(cells.served.calls) == 1
+    assert len(cells.on_success.calls) == 1
 
 
 async def test_random_is_reproducible_by_seed(cells: Cells) -> None:

@@ -13,42 +13,42 @@ import pytest
 from sandbox_fakes import QUICK, Cells, Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.core.repl_types import Answered, Outcome, SubCalls
+from rlm_ray.core.repl_types import SubCallAnswer, SubCallOutcome, SubCallRequest
 from rlm_ray.errors import ConfigError, SandboxError
-from rlm_ray.sandbox.host.kernel_features import Layer, layers
-from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxHost
+from rlm_ray.sandbox.host.kernel_features import KernelFeature, probe_features
+from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxManager
 
 BRIEF = Sandbox(cell_timeout_s=0.6, cell_cpu_s=20)
 
 
 async def test_a_cell_that_runs_too_long_is_stopped_and_the_next_is_fresh() -> None:
-    async with SandboxHost(BRIEF) as host:
+    async with SandboxManager(BRIEF) as host:
         repl = await host.open(make_context("x"), "q")
         result = await repl.run(["x = 1\nprint('before')\nwhile True: pass"], Served())
-        assert "the cell ran longer than 0.6 s" in (result.killed or "")
-        assert "All variables are lost" in (result.killed or "")
+        assert "the cell ran longer than 0.6 s" in (result.kill_reason or "")
+        assert "All variables are lost" in (result.kill_reason or "")
         assert result.output == "before\n"
         assert "NameError" in ((await repl.run(["x"], Served())).error or "")
 
 
 async def test_waiting_for_sub_calls_is_not_charged() -> None:
-    async def slow(calls: SubCalls) -> Sequence[Outcome]:
+    async def slow(calls: SubCallRequest) -> Sequence[SubCallOutcome]:
         await asyncio.sleep(0.4)
-        return [Answered("slow")]
+        return [SubCallAnswer("slow")]
 
-    async with SandboxHost(BRIEF) as host:
+    async with SandboxManager(BRIEF) as host:
         repl = await host.open(make_context("x"), "q")
         result = await repl.run(["for i in range(3): print(recursive_llm('q'))"], slow)
-        assert (result.killed, result.output) == (None, "slow\n" * 3)
+        assert (result.kill_reason, result.output) == (None, "slow\n" * 3)
 
 
 async def test_processor_time_has_a_limit_of_its_own() -> None:
-    async with SandboxHost(Sandbox(cell_timeout_s=30, cell_cpu_s=0.2)) as host:
+    async with SandboxManager(Sandbox(cell_timeout_s=30, cell_cpu_s=0.2)) as host:
         repl = await host.open(make_context("x"), "q")
         result = await repl.run(["sum(range(10**12))"], Served())
-        assert "more than 0.2 s of processor time" in (result.killed or "")
+        assert "more than 0.2 s of processor time" in (result.kill_reason or "")
         for _ in range(4):
-            assert (await repl.run(["sum(range(10**6))"], Served())).killed is None
+            assert (await repl.run(["sum(range(10**6))"], Served())).kill_reason is None
 
 
 async def test_memory_has_a_limit_and_the_error_says_what_to_do(cells: Cells) -> None:
@@ -58,17 +58,17 @@ async def test_memory_has_a_limit_and_the_error_says_what_to_do(cells: Cells) ->
     assert await cells.prints("print(x)") == "kept\n"
 
 
-async def test_honest_work_on_a_large_context_fits(host: SandboxHost) -> None:
+async def test_honest_work_on_a_large_context_fits(host: SandboxManager) -> None:
     cells = Cells(await host.open(make_context("word " * 4_000_000), "q"), Served())
     assert await cells.prints("t = context.upper(); u = t[::-1]; print(len(u))") == "20000000\n"
 
 
-async def test_a_crash_of_the_interpreter_costs_only_its_own_session(host: SandboxHost) -> None:
+async def test_a_crash_of_the_interpreter_costs_only_its_own_session(host: SandboxManager) -> None:
     crashing = await host.open(make_context("x"), "q", filtered=False)
     other = Cells(await host.open(make_context("x"), "q"), Served())
     await other("kept = 1")
     result = await crashing.run(["import ctypes; ctypes.string_at(0)"], Served())
-    assert "it crashed (SIGSEGV)" in (result.killed or "")
+    assert "it crashed (SIGSEGV)" in (result.kill_reason or "")
     assert await other.prints("print(kept)") == "1\n"
 
 
@@ -115,16 +115,16 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_a_child_that_breaks_the_protocol_is_killed(host: SandboxHost, name: str) -> None:
+async def test_a_child_that_breaks_the_protocol_is_killed(host: SandboxManager, name: str) -> None:
     repl = await host.open(make_context("x"), "q", filtered=False)
     result = await repl.run([MALFORMED[name]], Served())
-    assert "it broke the protocol" in (result.killed or "")
+    assert "it broke the protocol" in (result.kill_reason or "")
 
 
-async def test_a_child_that_dies_during_a_sub_call_cancels_it(host: SandboxHost) -> None:
+async def test_a_child_that_dies_during_a_sub_call_cancels_it(host: SandboxManager) -> None:
     cancelled = asyncio.Event()
 
-    async def endless(calls: SubCalls) -> Sequence[Outcome]:
+    async def endless(calls: SubCallRequest) -> Sequence[SubCallOutcome]:
         (pid,) = child_pids(host)
         os.kill(pid, signal.SIGKILL)
         try:
@@ -135,16 +135,16 @@ async def test_a_child_that_dies_during_a_sub_call_cancels_it(host: SandboxHost)
 
     repl = await host.open(make_context("x"), "q")
     result = await repl.run(["recursive_llm('q')"], endless)
-    assert "ran out of memory" in (result.killed or "")
+    assert "ran out of memory" in (result.kill_reason or "")
     assert cancelled.is_set()
 
 
 async def test_cancelling_a_run_in_a_sub_call_cancels_the_sub_call_and_kills_the_child(
-    host: SandboxHost,
+    host: SandboxManager,
 ) -> None:
     inside, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def endless(calls: SubCalls) -> Sequence[Outcome]:
+    async def endless(calls: SubCallRequest) -> Sequence[SubCallOutcome]:
         inside.set()
         try:
             await asyncio.Event().wait()
@@ -159,15 +159,15 @@ async def test_cancelling_a_run_in_a_sub_call_cancels_the_sub_call_and_kills_the
     with pytest.raises(asyncio.CancelledError):
         await run
     assert cancelled.is_set()
-    assert host.children == 0
+    assert host.live_children == 0
 
 
-async def test_cancelling_a_run_in_the_middle_of_a_cell_kills_the_child(host: SandboxHost) -> None:
+async def test_cancelling_a_run_in_the_middle_of_a_cell_kills_the_child(host: SandboxManager) -> None:
     reached = asyncio.Event()
 
-    async def once(calls: SubCalls) -> Sequence[Outcome]:
+    async def once(calls: SubCallRequest) -> Sequence[SubCallOutcome]:
         asyncio.get_running_loop().call_later(0.05, reached.set)
-        return [Answered("go")]
+        return [SubCallAnswer("go")]
 
     repl = await host.open(make_context("x"), "q")
     run = asyncio.create_task(repl.run(["recursive_llm('q')\nwhile True: pass"], once))
@@ -175,22 +175,24 @@ async def test_cancelling_a_run_in_the_middle_of_a_cell_kills_the_child(host: Sa
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-    assert host.children == 0
+    assert host.live_children == 0
     assert (await repl.run(["print(1)"], once)).output == "1\n"
 
 
-async def test_closing_a_repl_in_the_middle_of_a_cell_ends_the_cell(host: SandboxHost) -> None:
+async def test_closing_a_repl_in_the_middle_of_a_cell_ends_the_cell(host: SandboxManager) -> None:
     repl = await host.open(make_context("x"), "q")
     run = asyncio.create_task(repl.run(["while True: pass"], Served()))
     await asyncio.sleep(0.05)
     await repl.aclose()
-    assert (await run).killed
+    assert (await run).kill_reason
     with pytest.raises(SandboxError):
         await repl.run(["1"], Served())
 
 
 @pytest.mark.parametrize("size", [10, 400_000], ids=["small context", "large context"])
-async def test_a_zygote_that_dies_is_replaced_and_its_sessions_are_told(host: SandboxHost, size: int) -> None:
+async def test_a_zygote_that_dies_is_replaced_and_its_sessions_are_told(
+    host: SandboxManager, size: int
+) -> None:
     repl = await host.open(make_context("x" * size), "q")
     assert (await repl.run(["y = 1"], Served())).error is None
     before = host.zygote_pid
@@ -199,12 +201,12 @@ async def test_a_zygote_that_dies_is_replaced_and_its_sessions_are_told(host: Sa
     os.kill(before, signal.SIGKILL)
     await repl._child.exited
     result = await repl.run(["print(y)"], Served())
-    assert "its supervising process died" in (result.killed or "")
+    assert "its supervising process died" in (result.kill_reason or "")
     assert (await repl.run(["print(len(context))"], Served())).output == f"{size}\n"
     assert host.zygote_pid != before
 
 
-async def test_a_dead_zygote_does_not_keep_new_sessions_out(host: SandboxHost) -> None:
+async def test_a_dead_zygote_does_not_keep_new_sessions_out(host: SandboxManager) -> None:
     assert host.zygote_pid is not None
     os.kill(host.zygote_pid, signal.SIGKILL)
     repl = await host.open(make_context("x"), "q")
@@ -231,12 +233,15 @@ def test_absurd_settings_are_refused_by_name(wrong: dict[str, float]) -> None:
         Sandbox(**wrong)
 
 
-def without(name: str) -> list[Layer]:
-    return [layer if layer.name != name else Layer(name, "Function not implemented") for layer in layers()]
+def without(name: str) -> list[KernelFeature]:
+    return [
+        layer if layer.name != name else KernelFeature(name, "Function not implemented")
+        for layer in probe_features()
+    ]
 
 
 async def test_a_kernel_without_landlock_is_refused_by_name() -> None:
-    host = SandboxHost(QUICK, probe=lambda: without("Landlock"))
+    host = SandboxManager(QUICK, probe=lambda: without("Landlock"))
     with pytest.raises(
         SandboxError, match=r"no Landlock \(Function not implemented\): pass Sandbox\(allow_degraded=True\)"
     ):
@@ -246,12 +251,12 @@ async def test_a_kernel_without_landlock_is_refused_by_name() -> None:
 
 async def test_degraded_runs_without_landlock_but_never_without_seccomp() -> None:
     degraded = Sandbox(allow_degraded=True)
-    async with SandboxHost(degraded, probe=lambda: without("Landlock")) as host:
+    async with SandboxManager(degraded, probe=lambda: without("Landlock")) as host:
         repl = await host.open(make_context("x"), "q", filtered=False)
         result = await repl.run(["open('/etc/passwd')"], Served())
         assert "PermissionError" in (result.error or "")
     with pytest.raises(SandboxError, match="seccomp"):
-        await SandboxHost(degraded, probe=lambda: without("seccomp")).start()
+        await SandboxManager(degraded, probe=lambda: without("seccomp")).start()
 
 
 # Nothing stays behind
@@ -265,13 +270,13 @@ def runs(pid: int | None) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def child_pids(host: SandboxHost) -> list[int]:
+def child_pids(host: SandboxManager) -> list[int]:
     children = Path(f"/proc/{host.zygote_pid}/task/{host.zygote_pid}/children").read_text().split()
     return [int(pid) for pid in children]
 
 
 async def test_two_hundred_sessions_leave_nothing_behind() -> None:
-    host = SandboxHost(QUICK)
+    host = SandboxManager(QUICK)
     await host.start()
     await (await host.open(make_context("x"), "q")).aclose()
     descriptors = open_descriptors()
@@ -285,7 +290,7 @@ async def test_two_hundred_sessions_leave_nothing_behind() -> None:
             await repl.aclose()
 
     await asyncio.gather(*map(session, range(200)))
-    assert host.children == 0
+    assert host.live_children == 0
     # One control socket for the keyed context that is kept for whoever asks next.
     assert open_descriptors() <= descriptors + 1
     zygote = host.zygote_pid
@@ -297,13 +302,13 @@ async def test_two_hundred_sessions_leave_nothing_behind() -> None:
 
 
 async def test_the_zygote_ends_when_its_host_does() -> None:
-    host = SandboxHost(QUICK)
+    host = SandboxManager(QUICK)
     await host.start()
     repl = await host.open(make_context("x" * 300_000), "q")
     assert repl
-    assert host._root is not None
-    process = host._root._process
-    host._root.nursery.close()
+    assert host._zygote is not None
+    process = host._zygote._process
+    host._zygote.nursery.close()
     deadline = time.monotonic() + 10
     while process.poll() is None:
         assert time.monotonic() < deadline
@@ -321,22 +326,22 @@ signal.setitimer(signal.ITIMER_REAL, {after})
 """
 
 
-async def test_a_child_that_uses_the_processor_between_cells_is_killed(host: SandboxHost) -> None:
+async def test_a_child_that_uses_the_processor_between_cells_is_killed(host: SandboxManager) -> None:
     """Without the filter, so that only the process outside can end it."""
     repl = await host.open(make_context("x"), "q", filtered=False)
     await repl.run([BURN.format(after=0.05)], Served())
     async with asyncio.timeout(20):
-        while host.children:  # noqa: ASYNC110 - the host tells nobody of an exit
+        while host.live_children:  # noqa: ASYNC110 - the host tells nobody of an exit
             await asyncio.sleep(0.05)
     result = await repl.run(["print('again')"], Served())
-    assert "processor time while no cell ran" in (result.killed or "")
-    assert not result.killed_from_outside
+    assert "processor time while no cell ran" in (result.kill_reason or "")
+    assert not result.killed_externally
     assert (await repl.run(["print('again')"], Served())).output == "again\n"
 
 
 async def test_a_cell_may_compute_for_longer_than_a_child_may_between_cells() -> None:
-    async with SandboxHost(Sandbox(cell_timeout_s=50, cell_cpu_s=20)) as host:
+    async with SandboxManager(Sandbox(cell_timeout_s=50, cell_cpu_s=20)) as host:
         repl = await host.open(make_context("x"), "q")
         for _ in range(2):
             result = await repl.run(["print(sum(1 for _ in range(30_000_000)))"], Served())
-            assert (result.killed, result.output) == (None, "30000000\n")
+            assert (result.kill_reason, result.output) == (None, "30000000\n")

@@ -8,13 +8,13 @@ import pytest
 from sandbox_fakes import QUICK, Served
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 uvloop = pytest.importorskip("uvloop")
 
 
 async def _session() -> None:
-    async with SandboxHost(QUICK) as host:
+    async with SandboxManager(QUICK) as host:
         for size in (10, 400_000):
             repl = await host.open(make_context("x" * size), "q")
             result = await repl.run(["print(len(context), recursive_llm('q', context))"], Served())
@@ -24,7 +24,7 @@ async def _session() -> None:
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
-        assert host.children == 1
+        assert host.live_children == 1
 
 
 def test_a_session_runs_on_uvloop() -> None:

@@ -9,7 +9,7 @@ import pytest
 from sandbox_fakes import Cells, Served, corpus
 
 from rlm_ray.core.context import make_context
-from rlm_ray.sandbox.host.sandbox import SandboxHost
+from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 CONTEXT = "\n".join(f"2024 ERROR 2024-01-{day % 28 + 1:02d} user=u{day}" for day in range(500))
 
@@ -41,7 +41,7 @@ REALISTIC = [
 ]
 
 
-async def test_realistic_cells_print_what_python_prints_or_get_advice(host: SandboxHost) -> None:
+async def test_realistic_cells_print_what_python_prints_or_get_advice(host: SandboxManager) -> None:
     """One REPL each, all in one zygote."""
     for parameters in REALISTIC:
         code, advice = parameters.values

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from rlm_ray.serve.config import AppArgs
-from rlm_ray.serve.replica import catalogue_of
+from rlm_ray.serve.config import ServerConfig
+from rlm_ray.serve.replica import load_models
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -108,7 +108,7 @@ def test_the_service_of_kubernetes_is_the_one_of_the_serve_config():
 def test_the_serve_config_is_one_the_service_takes():
     config = yaml.safe_load((DEPLOY / "serve.yaml").read_text())
     [application] = config["applications"]
-    catalogue = catalogue_of(AppArgs(**application["args"]))
+    catalogue = load_models(ServerConfig(**application["args"]))
     assert catalogue.ids() == ["careful", "quick", "rlm/openai/gpt-5"]
     assert catalogue.aliases["careful"].limits.cost_usd == 20
     assert catalogue.aliases["quick"].limits.cost_usd == 5

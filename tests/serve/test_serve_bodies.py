@@ -11,11 +11,11 @@ from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.serve.api_keys import Keys
-from rlm_ray.serve.http.auth import Guard
+from rlm_ray.serve.api_keys import KeyStore
+from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.bounds import MAX_DEPTH, MAX_VALUES, JsonBounds, OutOfBoundsError
-from rlm_ray.serve.http.errors import answer_errors
-from rlm_ray.serve.http.middleware import Bodies
+from rlm_ray.serve.http.errors import register_error_handlers
+from rlm_ray.serve.http.middleware import AuthAndBodyLimitMiddleware
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('ab"\\{}[],é'), max_size=8),
@@ -76,7 +76,7 @@ def test_a_long_text_is_one_value_whatever_stands_in_it():
 
 def asking(**limits):
     api = FastAPI()
-    answer_errors(api)
+    register_error_handlers(api)
 
     @api.post("/v1/responses")
     async def respond(body: dict[str, Any]) -> int:
@@ -91,7 +91,9 @@ def asking(**limits):
         return len(await request.body())
 
     api.add_middleware(
-        Bodies, guard=Guard(Keys()), **({"body_bytes": 64 << 20, "file_bytes": 64 << 20} | limits)
+        AuthAndBodyLimitMiddleware,
+        guard=BearerAuth(KeyStore()),
+        **({"body_bytes": 64 << 20, "file_bytes": 64 << 20} | limits),
     )
     transport = httpx.ASGITransport(api, client=("127.0.0.1", 5))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")

@@ -8,40 +8,51 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.serve.api_keys import Key
-from rlm_ray.serve.registry_actor import FOLDER, STATE, DeskActor
-from rlm_ray.serve.run_registry import SILENT_S, Admitted, Ask, Desk, Known, Refused, Spent, desk_of
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.serve.api_keys import ApiKey
+from rlm_ray.serve.registry_actor import FOLDER, STATE, RunRegistryActor
+from rlm_ray.serve.run_registry import (
+    REPLICA_TIMEOUT_S,
+    AdmissionRequest,
+    Admitted,
+    Duplicate,
+    KeySpending,
+    Rejected,
+    RunRegistry,
+    registry_from_state,
+)
 
 HASH = "0" * 64
 
 
 def ask(run_id="r1", replica="a", max_runs=100, cost_usd=None, *, lasting=False, again=("", ""), **rights):
-    return Ask(run_id, Key("ann", HASH, **rights), replica, max_runs, cost_usd, lasting, *again)
+    return AdmissionRequest(
+        run_id, ApiKey("ann", HASH, **rights), replica, max_runs, cost_usd, lasting, *again
+    )
 
 
 def code_of(answer):
-    return answer.code if isinstance(answer, Refused) else type(answer).__name__
+    return answer.code if isinstance(answer, Rejected) else type(answer).__name__
 
 
 def test_runs_are_counted_over_all_replicas_until_they_are_settled():
-    desk = Desk()
+    desk = RunRegistry()
     assert code_of(desk.admit(ask("r1", "a", concurrency=2), 0)) == "Admitted"
     assert code_of(desk.admit(ask("r2", "b", concurrency=2), 0)) == "Admitted"
     assert code_of(desk.admit(ask("r3", "b", concurrency=2), 0)) == "concurrency_exceeded"
-    desk.settle("r1", Spent(1))
+    desk.settle("r1", KeySpending(1))
     assert code_of(desk.admit(ask("r4", "b", concurrency=2), 0)) == "Admitted"
 
 
 def test_who_asks_again_because_the_answer_was_lost_has_its_ticket_still():
-    desk = Desk()
+    desk = RunRegistry()
     asked = ask("r1", concurrency=1, budget_usd=1.0, lasting=True, again=("k", "d"))
     assert desk.admit(asked, 0) == desk.admit(asked, 1) == Admitted(0.05)
     assert len(desk.tickets) == 1
 
 
 def test_a_full_service_says_so():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", max_runs=1), 0)
     refused = desk.admit(ask("r2", max_runs=1), 0)
     assert (refused.code, refused.status) == ("service_busy", 429)
@@ -49,7 +60,7 @@ def test_a_full_service_says_so():
 
 
 def test_a_rate_allows_a_burst_and_then_its_pace():
-    desk = Desk()
+    desk = RunRegistry()
     codes = [code_of(desk.admit(ask(f"r{n}", rpm=30), 0)) for n in range(7)]
     assert codes == ["Admitted"] * 5 + ["rate_limit_exceeded"] * 2
     refused = desk.admit(ask("x", rpm=30), 1.0)
@@ -58,7 +69,7 @@ def test_a_rate_allows_a_burst_and_then_its_pace():
 
 
 def test_a_run_gets_a_share_of_its_keys_budget_or_its_own_limit_if_that_is_less():
-    desk = Desk()
+    desk = RunRegistry()
     assert desk.admit(ask("r1", budget_usd=10.0), 0) == Admitted(0.5)
     assert desk.admit(ask("r2", budget_usd=10.0, cost_usd=0.2), 0) == Admitted(0.2)
     assert desk.admit(ask("r3", budget_usd=10.0, run_usd=4.0), 0) == Admitted(4.0)
@@ -67,23 +78,23 @@ def test_a_run_gets_a_share_of_its_keys_budget_or_its_own_limit_if_that_is_less(
 
 
 def test_what_runs_hold_is_not_given_twice_and_a_spent_budget_is_said_to_be_spent():
-    desk = Desk()
+    desk = RunRegistry()
     rights = {"budget_usd": 1.0, "run_usd": 0.6}
     assert desk.admit(ask("r1", **rights), 0) == Admitted(0.6)
     assert desk.admit(ask("r2", **rights), 0) == Admitted(pytest.approx(0.4))
     assert code_of(desk.admit(ask("r3", **rights), 0)) == "budget_held"
-    desk.settle("r1", Spent(1, cost_usd=0.6))
-    desk.settle("r2", Spent(1, cost_usd=0.4))
+    desk.settle("r1", KeySpending(1, cost_usd=0.6))
+    desk.settle("r2", KeySpending(1, cost_usd=0.4))
     refused = desk.admit(ask("r4", **rights), 0)
     assert (refused.code, refused.status, refused.retry_after_s) == ("insufficient_quota", 429, None)
     assert code_of(desk.admit(ask("r5", budget_usd=2.0), 0)) == "Admitted"
 
 
 def test_a_rest_too_small_for_a_call_is_a_spent_budget_until_there_is_more():
-    desk = Desk()
-    desk.spent["ann"] = Spent(cost_usd=0.99)
+    desk = RunRegistry()
+    desk.spent["ann"] = KeySpending(cost_usd=0.99)
     assert desk.admit(ask("r1", budget_usd=1.0), 0) == Admitted(pytest.approx(0.01))
-    desk.settle("r1", Spent(1), out_of_money=True)
+    desk.settle("r1", KeySpending(1), out_of_money=True)
     assert code_of(desk.admit(ask("r2", budget_usd=1.0), 0)) == "insufficient_quota"
     assert code_of(desk.admit(ask("r3", budget_usd=2.0), 0)) == "Admitted"
 
@@ -93,115 +104,115 @@ COSTS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40)
 
 @given(st.floats(0.01, 5), st.floats(0.01, 5), COSTS)
 def test_however_runs_come_and_go_a_key_never_spends_more_than_its_budget(budget, share, runs):
-    desk, held = Desk(), {}
+    desk, held = RunRegistry(), {}
     for number, (part, settles) in enumerate(runs):
         answer = desk.admit(ask(f"r{number}", budget_usd=budget, run_usd=share), 0)
         if isinstance(answer, Admitted):
             held[f"r{number}"] = answer.cost_usd * part
         if settles and held:
             run_id = next(iter(held))
-            desk.settle(run_id, Spent(1, cost_usd=held.pop(run_id)))
+            desk.settle(run_id, KeySpending(1, cost_usd=held.pop(run_id)))
     for run_id, cost in held.items():
-        desk.settle(run_id, Spent(1, cost_usd=cost))
-    assert desk.spent.get("ann", Spent()).cost_usd <= budget * (1 + 1e-9)
+        desk.settle(run_id, KeySpending(1, cost_usd=cost))
+    assert desk.spent.get("ann", KeySpending()).cost_usd <= budget * (1 + 1e-9)
 
 
 def test_the_same_request_is_the_same_run_and_another_one_is_refused():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", again=("key-1", "digest")), 0)
-    assert desk.admit(ask("r2", again=("key-1", "digest")), 1) == Known("r1")
+    assert desk.admit(ask("r2", again=("key-1", "digest")), 1) == Duplicate("r1")
     assert code_of(desk.admit(ask("r3", again=("key-1", "other")), 1)) == "idempotency_key_reused"
-    desk.settle("r1", Spent(1))
-    assert desk.admit(ask("r4", again=("key-1", "digest")), 2) == Known("r1")
+    desk.settle("r1", KeySpending(1))
+    assert desk.admit(ask("r4", again=("key-1", "digest")), 2) == Duplicate("r1")
     assert code_of(desk.admit(ask("r5", again=("key-1", "digest")), 1e6)) == "Admitted"
 
 
 def test_a_request_whose_run_failed_may_start_another_one():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", again=("key-1", "digest")), 0)
-    desk.settle("r1", Spent(1), repeatable=True)
+    desk.settle("r1", KeySpending(1), repeatable=True)
     assert code_of(desk.admit(ask("r2", again=("key-1", "digest")), 1)) == "Admitted"
 
 
 def test_a_replica_hears_of_its_cancelled_runs_only():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", "a"), 0)
     desk.admit(ask("r2", "b"), 0)
     assert desk.cancel("r1")
     assert not desk.cancel("r9")
     assert desk.listen("b", ("r2",), 1).cancel == ()
     assert desk.listen("a", ("r1",), 1).cancel == ("r1",)
-    desk.settle("r1", Spent(1))
+    desk.settle("r1", KeySpending(1))
     assert not desk.listen("a", (), 2)
 
 
 def test_the_lasting_runs_of_a_silent_replica_are_taken_up_once_and_the_others_accounted_for():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", "a", lasting=True), 0)
     desk.admit(ask("r2", "a"), 0)
-    assert not desk.listen("b", (), SILENT_S - 0.1)
-    news = desk.listen("b", (), SILENT_S)
+    assert not desk.listen("b", (), REPLICA_TIMEOUT_S - 0.1)
+    news = desk.listen("b", (), REPLICA_TIMEOUT_S)
     assert (news.take_up, news.account_for) == (("r1",), ("r2",))
-    assert not desk.listen("c", (), SILENT_S)
+    assert not desk.listen("c", (), REPLICA_TIMEOUT_S)
 
 
 def test_a_jump_of_the_wall_clock_ends_no_replica_and_fills_no_rate():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", "a", lasting=True, rpm=6, again=("k", "d")), 0, 1e9)
     assert code_of(desk.admit(ask("r2", "b", rpm=6), 1, 2e9)) == "rate_limit_exceeded"
     assert not desk.listen("b", (), 2)
-    assert code_of(desk.admit(ask("r3", "b", again=("k", "d")), 3, 1e9 + 3)) == "Known"
+    assert code_of(desk.admit(ask("r3", "b", again=("k", "d")), 3, 1e9 + 3)) == "Duplicate"
     assert code_of(desk.admit(ask("r4", "b", again=("k", "d")), 4, 2e9)) == "Admitted"
 
 
 def test_a_replica_that_leaves_hands_over_at_once():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", "a", lasting=True), 5)
     desk.leave("a")
     assert desk.listen("b", (), 5).take_up == ("r1",)
 
 
 def test_a_cancelled_run_of_a_dead_replica_is_not_taken_up():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", "a", lasting=True), 0)
     desk.cancel("r1")
-    assert desk.listen("b", (), SILENT_S).account_for == ("r1",)
+    assert desk.listen("b", (), REPLICA_TIMEOUT_S).account_for == ("r1",)
 
 
 def test_a_desk_goes_on_from_its_state_and_waits_for_the_replicas_it_knew():
-    desk = Desk()
+    desk = RunRegistry()
     desk.admit(ask("r1", "a", lasting=True, again=("k", "d"), budget_usd=1.0), 0)
     desk.admit(ask("r2", "a"), 0)
-    desk.settle("r2", Spent(1, 10, 20, 0.25))
-    again = desk_of(json.loads(json.dumps(desk.state())))
-    assert again.spent == {"ann": Spent(1, 10, 20, 0.25)}
-    assert again.admit(ask("r3", again=("k", "d")), 1) == Known("r1")
+    desk.settle("r2", KeySpending(1, 10, 20, 0.25))
+    again = registry_from_state(json.loads(json.dumps(desk.state())))
+    assert again.spent == {"ann": KeySpending(1, 10, 20, 0.25)}
+    assert again.admit(ask("r3", again=("k", "d")), 1) == Duplicate("r1")
     assert not again.listen("b", (), 100)
-    assert not again.listen("a", ("r1",), 100 + SILENT_S)
-    assert again.listen("b", (), 100 + 3 * SILENT_S).take_up == ("r1",)
+    assert not again.listen("a", ("r1",), 100 + REPLICA_TIMEOUT_S)
+    assert again.listen("b", (), 100 + 3 * REPLICA_TIMEOUT_S).take_up == ("r1",)
 
 
 async def test_what_the_desk_has_answered_is_in_the_run_store(tmp_path):
-    desk = DeskActor(str(tmp_path))
+    desk = RunRegistryActor(str(tmp_path))
     await desk.admit(ask("r1"))
-    await desk.settle("r1", Spent(1, 1, 2, 0.5))
-    assert (await DeskActor(str(tmp_path)).spent("ann")).cost_usd == 0.5
-    assert json.loads(RunFolder(str(tmp_path), FOLDER).load(STATE))["tickets"] == []
+    await desk.settle("r1", KeySpending(1, 1, 2, 0.5))
+    assert (await RunRegistryActor(str(tmp_path)).spent("ann")).cost_usd == 0.5
+    assert json.loads(RunStore(str(tmp_path), FOLDER).load(STATE))["tickets"] == []
 
 
 async def test_many_changes_at_once_are_all_saved(tmp_path):
     import asyncio
 
-    desk = DeskActor(str(tmp_path))
+    desk = RunRegistryActor(str(tmp_path))
     await asyncio.gather(*(desk.admit(ask(f"r{n}", lasting=True)) for n in range(50)))
-    state = json.loads(RunFolder(str(tmp_path), FOLDER).load(STATE))
+    state = json.loads(RunStore(str(tmp_path), FOLDER).load(STATE))
     assert len(state["tickets"]) == 50
 
 
 async def test_a_listener_hears_of_a_cancellation_at_once(tmp_path):
     import asyncio
 
-    desk = DeskActor(str(tmp_path))
+    desk = RunRegistryActor(str(tmp_path))
     await desk.admit(ask("r1", "a"))
     listening = asyncio.create_task(desk.listen("a", ("r1",)))
     await asyncio.sleep(0)
@@ -212,8 +223,8 @@ async def test_a_listener_hears_of_a_cancellation_at_once(tmp_path):
 async def test_the_secret_of_links_is_made_once_for_a_run_store(tmp_path):
     import asyncio
 
-    desk = DeskActor(str(tmp_path / "a"))
+    desk = RunRegistryActor(str(tmp_path / "a"))
     found = set(await asyncio.gather(*(desk.link_secret() for _ in range(5))))
-    found.add(await DeskActor(str(tmp_path / "a")).link_secret())
+    found.add(await RunRegistryActor(str(tmp_path / "a")).link_secret())
     assert [len(secret) for secret in found] == [32]
-    assert await DeskActor(str(tmp_path / "b")).link_secret() not in found
+    assert await RunRegistryActor(str(tmp_path / "b")).link_secret() not in found

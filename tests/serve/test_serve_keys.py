@@ -7,21 +7,21 @@ from starlette.requests import Request
 
 from rlm_ray.errors import ConfigError
 from rlm_ray.serve.api_keys import (
-    LOCAL,
+    LOCAL_KEY,
     VALID_S,
-    Key,
-    Keys,
-    hash_of,
+    ApiKey,
+    KeyStore,
+    generate_key,
+    hash_key,
     holder_of,
     make_ticket,
-    new_key,
     read_keys,
 )
-from rlm_ray.serve.http.auth import Guard, is_local
-from rlm_ray.serve.http.errors import Refusal
+from rlm_ray.serve.http.auth import BearerAuth, is_local
+from rlm_ray.serve.http.errors import ApiError
 
-ANN, BOB = Key("ann", hash_of("sk-ann")), Key("bob", hash_of("sk-bob"), models=("quick", "rlm/*"))
-KEYS = Keys([ANN, BOB])
+ANN, BOB = ApiKey("ann", hash_key("sk-ann")), ApiKey("bob", hash_key("sk-bob"), models=("quick", "rlm/*"))
+KEYS = KeyStore([ANN, BOB])
 SECRET = b"s" * 32
 
 
@@ -40,15 +40,15 @@ SECRET = b"s" * 32
     ],
 )
 def test_a_key_is_known_by_its_hash_alone(header, key):
-    assert KEYS.who(header) is key
+    assert KEYS.authenticate(header) is key
 
 
 def test_a_new_key_works_with_its_entry_and_is_not_in_it():
-    key, entry = new_key("team")
+    key, entry = generate_key("team")
     keys = read_keys("keys:\n" + entry, "file")
-    assert keys.who(f"Bearer {key}").name == "team"
+    assert keys.authenticate(f"Bearer {key}").name == "team"
     assert key not in entry
-    assert new_key("team")[0] != key
+    assert generate_key("team")[0] != key
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_who_has_read_the_file_of_keys_cannot_make_a_ticket():
 
 
 def test_a_replaced_key_opens_nothing_with_its_old_links():
-    renewed = Keys([Key("ann", hash_of("sk-new"))])
+    renewed = KeyStore([ApiKey("ann", hash_key("sk-new"))])
     assert holder_of(SECRET, renewed, make_ticket(SECRET, ANN, "run-1", 1000.0), "run-1", 1000.0) is None
 
 
@@ -136,21 +136,21 @@ def request(client="127.0.0.1", host="localhost:8000", **headers):
 
 
 def test_without_keys_only_this_machine_may_ask_and_no_page_of_the_web_through_it():
-    guard = Guard(Keys())
-    assert guard.who(request()) is LOCAL
-    assert guard.who(request(origin="http://localhost:8000")) is LOCAL
+    guard = BearerAuth(KeyStore())
+    assert guard.authenticate(request()) is LOCAL_KEY
+    assert guard.authenticate(request(origin="http://localhost:8000")) is LOCAL_KEY
     for stranger in (
         request(client="10.0.0.5"),
         request(host="rebound.example.org"),
         request(origin="https://example.org"),
         request(origin="null"),
     ):
-        with pytest.raises(Refusal, match="no keys"):
-            guard.who(stranger)
+        with pytest.raises(ApiError, match="no keys"):
+            guard.authenticate(stranger)
 
 
 def test_with_keys_the_place_does_not_matter_but_the_key_does():
-    guard = Guard(KEYS)
-    assert guard.who(request(client="10.0.0.5", authorization="Bearer sk-ann")) is ANN
-    with pytest.raises(Refusal, match="API key"):
-        guard.who(request())
+    guard = BearerAuth(KEYS)
+    assert guard.authenticate(request(client="10.0.0.5", authorization="Bearer sk-ann")) is ANN
+    with pytest.raises(ApiError, match="API key"):
+        guard.authenticate(request())

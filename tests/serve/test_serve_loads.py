@@ -13,11 +13,11 @@ import fsspec
 import pytest
 
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.serve.context_loader import Loader, Loads
+from rlm_ray.serve.context_loader import ContextLoader, Loads
 from rlm_ray.serve.context_uris import locate
 from rlm_ray.serve.fetching import fetch
-from rlm_ray.serve.file_store import FileStore, TooLargeError
-from rlm_ray.serve.prompt import Named, Uri
+from rlm_ray.serve.file_store import FileStore, PayloadTooLargeError
+from rlm_ray.serve.prompt import NamedContext, Uri
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -106,7 +106,7 @@ def test_a_page_that_is_not_there_whole_is_an_error_in_a_sentence(reply, said):
     ],
 )
 def test_a_page_is_read_up_to_a_size_and_no_further(reply):
-    with serving(reply, stalls=True) as (url, _), pytest.raises(TooLargeError):
+    with serving(reply, stalls=True) as (url, _), pytest.raises(PayloadTooLargeError):
         read(f"{url}/a", f"{url}/")
 
 
@@ -138,7 +138,7 @@ def test_a_file_is_read_through_no_link_out_of_its_folder(tmp_path):
     ]:  # fmt: skip
         with pytest.raises(InputError, match=said):
             read(prefix + name, prefix)
-    with pytest.raises(TooLargeError):
+    with pytest.raises(PayloadTooLargeError):
         read(prefix + "good", prefix, max_bytes=5)
 
 
@@ -154,7 +154,7 @@ def test_a_storage_is_read_by_its_driver_up_to_a_size():
     with fsspec.open("memory://team/a", "wb") as file:
         file.write(b"stored")
     assert read("memory://team/a", "memory://team/") == b"stored"
-    with pytest.raises(TooLargeError):
+    with pytest.raises(PayloadTooLargeError):
         read("memory://team/a", "memory://team/", max_bytes=5)
     with pytest.raises(JournalError, match="no such"):
         read("memory://team/none", "memory://team/")
@@ -164,10 +164,10 @@ def test_a_loader_reads_only_what_is_allowed(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a").write_text("inside")
     (tmp_path / "b").write_text("outside")
-    loader = Loader(FileStore(str(tmp_path / "runs"), 1000, 1), (f"file://{tmp_path}/texts/",), 1000)
-    assert loader.load("ann", [Named("a", Uri(f"file://{tmp_path}/texts/a"))]).text() == "inside"
+    loader = ContextLoader(FileStore(str(tmp_path / "runs"), 1000, 1), (f"file://{tmp_path}/texts/",), 1000)
+    assert loader.load("ann", [NamedContext("a", Uri(f"file://{tmp_path}/texts/a"))]).text() == "inside"
     with pytest.raises(InputError, match="not among"):
-        loader.load("ann", [Named("b", Uri(f"file://{tmp_path}/b"))])
+        loader.load("ann", [NamedContext("b", Uri(f"file://{tmp_path}/b"))])
 
 
 async def test_loads_that_stall_keep_the_places_of_their_key_only():

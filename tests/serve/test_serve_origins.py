@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from rlm_ray.errors import ConfigError
-from rlm_ray.serve.api_keys import Key, Keys, hash_of
-from rlm_ray.serve.config import AppArgs
-from rlm_ray.serve.http.api import make_api
+from rlm_ray.serve.api_keys import ApiKey, KeyStore, hash_key
+from rlm_ray.serve.config import ServerConfig
+from rlm_ray.serve.http.api import create_app
 from rlm_ray.serve.http.cors import Origins
-from rlm_ray.serve.replica import catalogue_of
+from rlm_ray.serve.replica import load_models
 
 CHAT = "/v1/chat/completions"
 HEADERS = {
@@ -27,9 +27,9 @@ def client(tmp_path, *origins, keys=()):
     async def kept():
         yield
 
-    args = AppArgs(run_dir=str(tmp_path), cors_origins=list(origins))
-    service = SimpleNamespace(catalogue=catalogue_of(args), files=None)
-    api = make_api(service, Keys([Key(name, hash_of(name)) for name in keys]), args, kept)
+    args = ServerConfig(run_dir=str(tmp_path), cors_origins=list(origins))
+    service = SimpleNamespace(catalogue=load_models(args), files=None)
+    api = create_app(service, KeyStore([ApiKey(name, hash_key(name)) for name in keys]), args, kept)
     transport = httpx.ASGITransport(api, client=("127.0.0.1", 5))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8000")
 

@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from rlm_ray.errors import InputError
 from rlm_ray.serve.prompt import (
+    CONTEXT_THRESHOLD_CHARS,
     DIRECT_CHARS,
-    LONG_CHARS,
     FileData,
     FileRef,
     Message,
-    Named,
+    NamedContext,
     Text,
     direct_messages,
-    question_of,
+    split_messages,
 )
 
-LONG = "long " * LONG_CHARS
+LONG = "long " * CONTEXT_THRESHOLD_CHARS
 
 
 def user(*texts):
@@ -27,18 +27,18 @@ def user(*texts):
 
 
 def test_one_short_message_is_the_question_and_nothing_else():
-    assert question_of([user("Who?")]).query == "Who?"
-    assert question_of([user("Who?")]).context == ()
+    assert split_messages([user("Who?")]).query == "Who?"
+    assert split_messages([user("Who?")]).context == ()
 
 
 def test_a_long_message_is_context_and_the_last_of_the_user_the_question():
-    found = question_of([user(LONG), user("Who?")])
+    found = split_messages([user(LONG), user("Who?")])
     assert found.query == "Who?"
-    assert found.context == (Named("message 1 (user), part 1", Text(LONG)),)
+    assert found.context == (NamedContext("message 1 (user), part 1", Text(LONG)),)
 
 
 def test_instructions_and_talk_stay_with_the_question():
-    found = question_of(
+    found = split_messages(
         [
             Message("system", (Text("Be brief."),)),
             user("Hi"),
@@ -52,17 +52,17 @@ def test_instructions_and_talk_stay_with_the_question():
 
 
 def test_a_question_that_is_itself_too_long_is_context_and_shown_by_its_edges():
-    found = question_of([user("Beginning. " + LONG + " What is the end?")])
+    found = split_messages([user("Beginning. " + LONG + " What is the end?")])
     assert "Beginning." in found.query
     assert "What is the end?" in found.query
-    assert len(found.query) < LONG_CHARS
+    assert len(found.query) < CONTEXT_THRESHOLD_CHARS
     [piece] = found.context
     assert piece.source.text.startswith("Beginning.")
 
 
 def test_a_long_talk_of_short_messages_is_context_but_its_instructions_are_not():
     talk = [user(f"remark {number} " * 50) for number in range(40)]
-    found = question_of([Message("system", (Text("Be brief."),)), *talk, user("Who?")])
+    found = split_messages([Message("system", (Text("Be brief."),)), *talk, user("Who?")])
     assert found.query == "Instructions:\nBe brief.\n\nThe question now:\nWho?"
     [piece] = found.context
     assert piece.name == "conversation"
@@ -71,7 +71,7 @@ def test_a_long_talk_of_short_messages_is_context_but_its_instructions_are_not()
 
 def test_files_are_context_by_name():
     message = Message("user", (FileRef("file-1"), FileData("a.txt", b"a"), FileData("", b"b"), Text("Who?")))
-    found = question_of([message], [Named("given", Text("x"))])
+    found = split_messages([message], [NamedContext("given", Text("x"))])
     assert [piece.name for piece in found.context] == [
         "given",
         "message 1 (user), part 1",
@@ -83,7 +83,7 @@ def test_files_are_context_by_name():
 @pytest.mark.parametrize("messages", [[Message("system", (Text("x"),))], [user("  ")], [user()]])
 def test_a_user_who_says_nothing_is_told(messages):
     with pytest.raises(InputError, match="ask a question"):
-        question_of(messages)
+        split_messages(messages)
 
 
 ROLES = st.sampled_from(["system", "user", "assistant", "tool"])
@@ -93,12 +93,12 @@ TEXTS = st.one_of(st.text(max_size=30), st.integers(1, 4).map(lambda n: f"{n} wo
 @given(st.lists(st.tuples(ROLES, TEXTS), max_size=8))
 def test_nothing_that_is_said_is_lost_and_the_question_stays_short(said):
     messages = [Message(role, (Text(text),)) for role, text in said] + [user("What now?")]
-    found = question_of(messages)
+    found = split_messages(messages)
     everywhere = [found.query, *(piece.source.text for piece in found.context)]
     for _, text in said:
         assert any(text in place for place in everywhere)
     assert found.query.endswith("What now?")
-    assert len(found.query) <= 2 * LONG_CHARS + 200 * len(said)
+    assert len(found.query) <= 2 * CONTEXT_THRESHOLD_CHARS + 200 * len(said)
 
 
 def test_a_short_conversation_is_one_plain_call_with_its_roles():
@@ -127,7 +127,7 @@ def test_a_short_conversation_is_one_plain_call_with_its_roles():
         [user(LONG), user("Who?")],
         [Message("user", (FileRef("file-1"), Text("Who?")))],
         [Message("user", (FileData("a", b"a"),)), user("Who?")],
-        [user("x" * (LONG_CHARS + 1))],
+        [user("x" * (CONTEXT_THRESHOLD_CHARS + 1))],
         [user("remark " * 500) for _ in range(DIRECT_CHARS // 3000)],
     ],
 )

@@ -26,7 +26,7 @@ applications:
 def site_of(text, tmp_path):
     path = tmp_path / "serve.yaml"
     path.write_text(text)
-    return local.read_site(path)
+    return local.load_serve_config(path)
 
 
 def test_a_serve_config_says_what_is_served_and_where(tmp_path):
@@ -38,7 +38,7 @@ def test_a_serve_config_says_what_is_served_and_where(tmp_path):
 
 
 def test_the_config_of_the_deployment_is_read(monkeypatch):
-    site = local.read_site(Path(__file__).parents[2] / "deploy" / "serve.yaml")
+    site = local.load_serve_config(Path(__file__).parents[2] / "deploy" / "serve.yaml")
     assert site.host == "0.0.0.0"
     assert site.options["graceful_shutdown_timeout_s"] == 300
 
@@ -74,4 +74,4 @@ def test_a_new_key_is_shown_once_beside_its_entry():
     assert ran.exit_code == 0
     keys = read_keys("keys:\n" + ran.stdout, "stdout")
     key = next(word for word in ran.stderr.split() if word.startswith("sk-rlm-"))
-    assert keys.who(f"Bearer {key}").name == "team"
+    assert keys.authenticate(f"Bearer {key}").name == "team"

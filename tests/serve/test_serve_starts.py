@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from rlm_ray.serve import run_launcher
-from rlm_ray.serve.run_launcher import Starts
+from rlm_ray.serve.run_launcher import StartThrottle
 
 
 async def settled():
@@ -15,9 +15,9 @@ async def settled():
 
 
 async def test_a_place_is_free_when_its_run_has_begun():
-    few = Starts(places=2)
+    few = StartThrottle(places=2)
     begun = [asyncio.Event() for _ in range(3)]
-    turns = [asyncio.create_task(few.turn(each)) for each in begun]
+    turns = [asyncio.create_task(few.acquire(each)) for each in begun]
     await settled()
     assert [turn.done() for turn in turns] == [True, True, False]
     begun[1].set()
@@ -29,16 +29,16 @@ async def test_a_place_is_free_when_its_run_has_begun():
 
 async def test_a_run_that_is_slow_to_begin_gives_its_place_to_the_next(monkeypatch):
     monkeypatch.setattr(run_launcher, "PLACE_S", 0.01)
-    few = Starts(places=1)
-    await few.turn(asyncio.Event())
-    await asyncio.wait_for(few.turn(asyncio.Event()), 5)
+    few = StartThrottle(places=1)
+    await few.acquire(asyncio.Event())
+    await asyncio.wait_for(few.acquire(asyncio.Event()), 5)
 
 
 async def test_requests_go_first():
-    few = Starts()
+    few = StartThrottle()
     begun = asyncio.Event()
-    with few.asking():
-        turn = asyncio.create_task(few.turn(begun))
+    with few.request_pending():
+        turn = asyncio.create_task(few.acquire(begun))
         await settled()
         assert not turn.done()
     await turn
@@ -47,10 +47,10 @@ async def test_requests_go_first():
 
 
 async def test_requests_without_end_do_not_hold_runs_back_for_ever(monkeypatch):
-    monkeypatch.setattr(run_launcher, "POLITE_S", 0.01)
-    few = Starts()
+    monkeypatch.setattr(run_launcher, "MAX_YIELD_S", 0.01)
+    few = StartThrottle()
     begun = asyncio.Event()
     begun.set()
-    with few.asking():
-        await asyncio.wait_for(few.turn(begun), 5)
+    with few.request_pending():
+        await asyncio.wait_for(few.acquire(begun), 5)
     await settled()

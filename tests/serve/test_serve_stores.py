@@ -8,22 +8,22 @@ from dataclasses import replace
 import pytest
 
 from rlm_ray.errors import ConfigError, InputError
-from rlm_ray.events.records import RunEnded
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.serve.config import AppArgs
-from rlm_ray.serve.context_loader import Loader
-from rlm_ray.serve.file_store import DAY_S, FileStore, TooLargeError
-from rlm_ray.serve.model_registry import make_catalogue, with_options
-from rlm_ray.serve.prompt import FileData, FileRef, Named, Text, Uri
+from rlm_ray.events.records import RunFinished
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.serve.config import ServerConfig
+from rlm_ray.serve.context_loader import ContextLoader
+from rlm_ray.serve.file_store import DAY_S, FileStore, PayloadTooLargeError
+from rlm_ray.serve.model_registry import apply_request_options, make_model_registry
+from rlm_ray.serve.prompt import FileData, FileRef, NamedContext, Text, Uri
 from rlm_ray.serve.run_store import (
-    Noted,
+    StoredRequest,
+    end_from_error,
     end_of,
-    failed,
     is_run_id,
-    note,
-    note_failure,
-    noted_in,
+    load_request,
     request_run_id,
+    save_failure,
+    save_request,
     state_of,
 )
 
@@ -43,19 +43,19 @@ def test_a_file_is_kept_for_its_key_until_it_expires(files):
     assert files.find("bob", stored.id, 101.0) is None
     assert files.read("ann", stored.id) == b"".join(files.chunks("ann", stored.id)) == b"text"
     assert files.find("ann", stored.id, 100.0 + 2 * DAY_S) is None
-    assert files.files_of("ann", 101.0) == []
+    assert files.list_files("ann", 101.0) == []
 
 
 def test_files_are_listed_newest_first_and_swept_when_they_expire(files, tmp_path):
     first, second = save(files), save(files, now=200.0)
-    assert files.files_of("ann", 201.0) == [second, first]
-    files.sweep(150.0 + 2 * DAY_S)
-    assert files.files_of("ann", 201.0) == [second]
+    assert files.list_files("ann", 201.0) == [second, first]
+    files.delete_expired(150.0 + 2 * DAY_S)
+    assert files.list_files("ann", 201.0) == [second]
     assert len(list((tmp_path / "runs" / "serve" / "files" / "ann").iterdir())) == 2
 
 
 def test_a_file_that_is_too_large_leaves_nothing_behind(files, tmp_path):
-    with pytest.raises(TooLargeError, match="1,000 bytes"):
+    with pytest.raises(PayloadTooLargeError, match="1,000 bytes"):
         save(files, b"x" * 1001)
     assert list((tmp_path / "runs" / "serve" / "files" / "ann").iterdir()) == []
 
@@ -66,17 +66,18 @@ def test_what_is_no_file_is_not_found(files, file_id):
 
 
 def test_one_piece_is_a_text_and_several_are_documents_with_names_of_their_own(files):
-    loader = Loader(files, (), 1000)
+    loader = ContextLoader(files, (), 1000)
     stored = save(files, "\ufeffé".encode())
     assert loader.load("ann", []).nbytes == 0
-    one = loader.load("ann", [Named("a", FileRef(stored.id))])
+    one = loader.load("ann", [NamedContext("a", FileRef(stored.id))])
     assert bytes(one.data).decode() == "é"
     several = loader.load(
-        "ann", [Named("a", Text("1")), Named("a", FileData("", b"2")), Named("b", Text("3"))]
+        "ann",
+        [NamedContext("a", Text("1")), NamedContext("a", FileData("", b"2")), NamedContext("b", Text("3"))],
     )
     assert several.ids == ("a", "a (2)", "b")
     with pytest.raises(InputError, match="UTF-8"):
-        loader.load("ann", [Named("a", FileData("", b"\xff"))])
+        loader.load("ann", [NamedContext("a", FileData("", b"\xff"))])
 
 
 @pytest.mark.parametrize(
@@ -92,19 +93,22 @@ def test_one_piece_is_a_text_and_several_are_documents_with_names_of_their_own(f
     ],
 )
 def test_uris_are_read_only_below_what_is_allowed(files, uri, allowed):
-    assert Loader(files, ("s3://team/",), 1000).allows(uri) is allowed
+    assert ContextLoader(files, ("s3://team/",), 1000).allows(uri) is allowed
 
 
 def test_a_uri_is_read_up_to_a_size(files, tmp_path):
     (tmp_path / "a.txt").write_text("x" * 20)
     uri = f"file://{tmp_path}/a.txt"
-    assert Loader(files, (f"file://{tmp_path}/",), 20).load("ann", [Named("a", Uri(uri))]).nbytes == 20
-    with pytest.raises(TooLargeError):
-        Loader(files, (f"file://{tmp_path}/",), 19).load("ann", [Named("a", Uri(uri))])
+    assert (
+        ContextLoader(files, (f"file://{tmp_path}/",), 20).load("ann", [NamedContext("a", Uri(uri))]).nbytes
+        == 20
+    )
+    with pytest.raises(PayloadTooLargeError):
+        ContextLoader(files, (f"file://{tmp_path}/",), 19).load("ann", [NamedContext("a", Uri(uri))])
 
 
 def test_models_are_aliases_and_allowed_names_with_settings_of_their_own(tmp_path):
-    catalogue = make_catalogue(
+    catalogue = make_model_registry(
         {"model": "openai/big", "recursive_model": "openai/small", "limits": {"cost_usd": 2}},
         {"deep": {"max_depth": 3, "limits": {"calls": 9}}},
         ["anthropic/*", "openai/mini"],
@@ -138,7 +142,7 @@ def test_another_provider_gets_neither_key_nor_address_of_the_first(base, other,
     params = {"api_key": "k", "api_base": "http://x", "extra_headers": {"x": "y"}, "temperature": 0}
     unsafe = dict.fromkeys(["base_model"], "gpt-4")
     settings = {"model": base, "recursive_model": "openai/small", "params": params | unsafe}
-    catalogue = make_catalogue(settings, {}, ["*"], str(tmp_path))
+    catalogue = make_model_registry(settings, {}, ["*"], str(tmp_path))
     assert set(catalogue.settings(f"rlm/{other}").params) == kept
     assert catalogue.settings(f"rlm/{base}").params == params | unsafe
 
@@ -180,7 +184,7 @@ UNKNOWN_TO_OTHERS = [
 
 @pytest.mark.parametrize("name", UNKNOWN_TO_OTHERS)
 def test_whatever_may_be_a_credential_stays_with_its_provider(name, tmp_path):
-    catalogue = make_catalogue({"model": "openai/a", "params": {name: "x"}}, {}, ["*"], str(tmp_path))
+    catalogue = make_model_registry({"model": "openai/a", "params": {name: "x"}}, {}, ["*"], str(tmp_path))
     assert catalogue.settings("rlm/groq/b").params == {}
 
 
@@ -189,12 +193,12 @@ def test_whatever_may_be_a_credential_stays_with_its_provider(name, tmp_path):
 def test_prices_of_models_with_dots_slashes_and_colons_hold(model, where, tmp_path):
     table = {"prices": {model: {"input_usd": 1.5, "output_usd": 2}}}
     settings, models = (table, {"deep": {}}) if where == "settings" else ({}, {"deep": table})
-    catalogue = make_catalogue(settings, models, [], str(tmp_path))
+    catalogue = make_model_registry(settings, models, [], str(tmp_path))
     assert catalogue.settings("deep").prices[model].input_usd == 1.5
 
 
 def test_parameters_whose_names_have_dots_are_one_parameter(tmp_path):
-    catalogue = make_catalogue({"params": {"extra.x.y": 1}}, {}, [], str(tmp_path))
+    catalogue = make_model_registry({"params": {"extra.x.y": 1}}, {}, [], str(tmp_path))
     assert catalogue.base.params == {"extra.x.y": 1}
 
 
@@ -203,24 +207,24 @@ def test_a_sweep_goes_on_after_a_file_that_cannot_be_looked_at(files, tmp_path, 
     other = save(files, key="bob")
     folder = tmp_path / "runs" / "serve" / "files" / "ann"
     (folder / f"{bad.id}.json").write_text("{")
-    files.sweep(101.0 + 2 * DAY_S)
+    files.delete_expired(101.0 + 2 * DAY_S)
     assert not (folder / f"{old.id}.json").exists()
-    assert files.files_of("bob", 101.0) == []
+    assert files.list_files("bob", 101.0) == []
     assert other.id not in caplog.text
     assert bad.id in caplog.text
 
 
 def test_wishes_may_lower_what_a_model_allows_and_never_raise_it(tmp_path):
-    catalogue = make_catalogue(
+    catalogue = make_model_registry(
         {"max_depth": 2, "limits": {"cost_usd": 2, "calls": 10}}, {}, [], str(tmp_path)
     )
-    wanted = with_options(
+    wanted = apply_request_options(
         catalogue.base, {"max_depth": 9, "limits": {"cost_usd": 5, "calls": 3, "tokens": 7}}
     )
     assert wanted.max_depth == 2
     assert (wanted.limits.cost_usd, wanted.limits.calls, wanted.limits.tokens) == (2, 3, 7)
-    assert with_options(catalogue.base, {"max_depth": 0, "leaf_chars": 5}).max_depth == 0
-    assert with_options(catalogue.base, {}) == catalogue.base
+    assert apply_request_options(catalogue.base, {"max_depth": 0, "leaf_chars": 5}).max_depth == 0
+    assert apply_request_options(catalogue.base, {}) == catalogue.base
 
 
 @pytest.mark.parametrize(
@@ -234,25 +238,25 @@ def test_wishes_may_lower_what_a_model_allows_and_never_raise_it(tmp_path):
 )
 def test_settings_that_are_none_are_refused_before_anything_starts(settings, models, tmp_path):
     with pytest.raises(ConfigError):
-        make_catalogue(settings, models, [], str(tmp_path))
+        make_model_registry(settings, models, [], str(tmp_path))
 
 
 def test_arguments_have_defaults_and_no_strangers():
-    assert AppArgs().keys_file == ""
+    assert ServerConfig().keys_file == ""
     with pytest.raises(ValueError, match="extra"):
-        AppArgs(modles={})
+        ServerConfig(modles={})
 
 
-NOTED = Noted("20260101-000000-abcdef", "ann", "chat", "deep", 1.0, "Who?\udcff", {"max_depth": 1})
+NOTED = StoredRequest("20260101-000000-abcdef", "ann", "chat", "deep", 1.0, "Who?\udcff", {"max_depth": 1})
 
 
 def test_a_request_is_noted_with_its_run_and_its_end_found_again(tmp_path):
-    folder = RunFolder(str(tmp_path), NOTED.run_id)
-    assert noted_in(folder) is None
-    note(folder, NOTED)
-    assert noted_in(folder) == NOTED
+    folder = RunStore(str(tmp_path), NOTED.run_id)
+    assert load_request(folder) is None
+    save_request(folder, NOTED)
+    assert load_request(folder) == NOTED
     assert end_of(folder) is None
-    note_failure(folder, replace(failed(InputError("file", "is no text")), at=1.0))
+    save_failure(folder, replace(end_from_error(InputError("file", "is no text")), at=1.0))
     assert end_of(folder).error_kind == "InputError"
     assert "is no text" in end_of(folder).why
 
@@ -268,11 +272,11 @@ def test_run_ids_are_told_from_paths():
     [
         (None, True, "running"),
         (None, False, "failed"),
-        (RunEnded(1.0, "answered", answer="x"), False, "answered"),
-        (RunEnded(1.0, "calls", answer="x"), False, "stopped"),
-        (RunEnded(1.0, "calls"), False, "failed"),
-        (RunEnded(1.0, "error", error_kind="ModelError"), False, "failed"),
-        (RunEnded(1.0, "error", error_kind="cancelled"), False, "cancelled"),
+        (RunFinished(1.0, "answered", answer="x"), False, "answered"),
+        (RunFinished(1.0, "calls", answer="x"), False, "stopped"),
+        (RunFinished(1.0, "calls"), False, "failed"),
+        (RunFinished(1.0, "error", error_kind="ModelError"), False, "failed"),
+        (RunFinished(1.0, "error", error_kind="cancelled"), False, "cancelled"),
     ],
 )
 def test_how_a_run_stands_is_read_from_its_end(end, is_open, state):

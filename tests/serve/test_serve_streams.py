@@ -8,25 +8,25 @@ import threading
 
 import pytest
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.errors import ClusterError, ConfigError, InputError
-from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, RunEnded, RunOpened, SessionOpened
-from rlm_ray.serve.file_store import TooLargeError
+from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, RunFinished, RunStarted, SessionOpened
+from rlm_ray.serve.file_store import PayloadTooLargeError
 from rlm_ray.serve.http import sse
-from rlm_ray.serve.http.errors import refusal_of, refusal_of_end
-from rlm_ray.serve.http.progress_text import told
-from rlm_ray.serve.http.routers.chat import ChatRequest, pieces_of
+from rlm_ray.serve.http.errors import error_from_exception, error_from_run_end
+from rlm_ray.serve.http.progress_text import format_progress
+from rlm_ray.serve.http.routers.chat import ChatRequest, chunk_text
 from rlm_ray.serve.http.routers.responses import ResponseRequest
-from rlm_ray.serve.http.schemas import FilePart, RunOptions, json_wish
+from rlm_ray.serve.http.schemas import FilePart, RunOptions, response_format_instruction
 from rlm_ray.serve.prompt import FileData, FileRef, Text
-from rlm_ray.serve.record_buffer import Feed
+from rlm_ray.serve.record_buffer import RecordBroadcast
 
-RECORD = RunOpened(1.0, "r", "q", {}, Input(), "0")
-END = RunEnded(2.0, "answered", answer="x")
+RECORD = RunStarted(1.0, "r", "q", {}, InputSummary(), "0")
+END = RunFinished(2.0, "answered", answer="x")
 
 
 async def test_a_feed_gives_everyone_everything_and_the_end_last():
-    feed = Feed()
+    feed = RecordBroadcast()
     early = asyncio.create_task(collected(feed))
     thread = threading.Thread(target=lambda: [feed.add(RECORD), feed.add(END), feed.add(RECORD)])
     thread.start()
@@ -49,7 +49,7 @@ async def test_a_pause_is_told_and_nothing_lost():
         yield 2
 
     seen = []
-    async for item in sse.with_pauses(items(), 0.005):
+    async for item in sse.with_heartbeats(items(), 0.005):
         seen.append(item)
         if seen.count(None) == 2:
             gate.set()
@@ -68,7 +68,7 @@ async def test_closing_a_stream_closes_what_it_reads():
         finally:
             closed.set()
 
-    stream = sse.with_pauses(items(), 10)
+    stream = sse.with_heartbeats(items(), 10)
     assert await anext(stream) == 1
     waiting = asyncio.create_task(anext(stream))
     await asyncio.sleep(0)
@@ -88,18 +88,18 @@ def test_an_event_is_one_line_whatever_it_holds():
 
 @pytest.mark.parametrize("answer", ["", "x", "long " * 1000])
 def test_the_pieces_of_an_answer_are_the_answer(answer):
-    assert "".join(pieces_of(answer)) == answer
+    assert "".join(chunk_text(answer)) == answer
 
 
 @pytest.mark.parametrize(
     ("record", "line"),
     [
-        (SessionOpened(1.0, (), "q", Input(chars=5000), "m", "a"), "Reading 5,000 characters.\n"),
+        (SessionOpened(1.0, (), "q", InputSummary(chars=5000), "m", "a"), "Reading 5,000 characters.\n"),
         (
-            SessionOpened(1.0, (), "q", Input(), "m", "a", 2),
+            SessionOpened(1.0, (), "q", InputSummary(), "m", "a", 2),
             "Its process was lost; it goes on from its record.\n",
         ),
-        (SessionOpened(1.0, (1,), "q", Input(), "m", "a"), ""),
+        (SessionOpened(1.0, (1,), "q", InputSummary(), "m", "a"), ""),
         (MapOpened(1.0, (), 2, 0, 1, 0), "turn 2: asks 1 sub-call\n"),
         (MapEnded(1.0, (4,), 0, 1000, 2), "sub-call 5: 1,000 answered, 2 failed\n"),
         (MapOpened(1.0, (4, 5), 2, 0, 1, 0), ""),
@@ -113,24 +113,24 @@ def test_the_pieces_of_an_answer_are_the_answer(answer):
     ],
 )
 def test_progress_is_told_in_a_line_and_not_below_the_first_children(record, line):
-    assert told(record) == line
+    assert format_progress(record) == line
 
 
 @pytest.mark.parametrize(
     ("end", "status", "code"),
     [
         (END, None, None),
-        (RunEnded(1.0, "calls", answer="partial"), None, None),
-        (RunEnded(1.0, "tokens", "the limit is reached"), 400, "tokens"),
-        (RunEnded(1.0, "error", "x", error_kind="ContextWindowError"), 400, "context_length_exceeded"),
-        (RunEnded(1.0, "error", "x", error_kind="AuthenticationError"), 502, "model_error"),
-        (RunEnded(1.0, "error", "x", error_kind="ActorLostError"), 503, "unavailable"),
-        (RunEnded(1.0, "error", "", error_kind="cancelled"), 400, "cancelled"),
-        (RunEnded(1.0, "error", "x", error_kind="ZeroDivisionError"), 500, "ZeroDivisionError"),
+        (RunFinished(1.0, "calls", answer="partial"), None, None),
+        (RunFinished(1.0, "tokens", "the limit is reached"), 400, "tokens"),
+        (RunFinished(1.0, "error", "x", error_kind="ContextWindowError"), 400, "context_length_exceeded"),
+        (RunFinished(1.0, "error", "x", error_kind="AuthenticationError"), 502, "model_error"),
+        (RunFinished(1.0, "error", "x", error_kind="ActorLostError"), 503, "unavailable"),
+        (RunFinished(1.0, "error", "", error_kind="cancelled"), 400, "cancelled"),
+        (RunFinished(1.0, "error", "x", error_kind="ZeroDivisionError"), 500, "ZeroDivisionError"),
     ],
 )
 def test_a_run_without_an_answer_is_an_error_with_a_status(end, status, code):
-    refusal = refusal_of_end(end)
+    refusal = error_from_run_end(end)
     assert (refusal and refusal.status) == status
     assert (refusal and refusal.error.code) == code
 
@@ -140,12 +140,12 @@ def test_a_run_without_an_answer_is_an_error_with_a_status(end, status, code):
     [
         (InputError("query", "is empty"), 400, None),
         (ConfigError("model", "is none"), 400, None),
-        (TooLargeError("file", "is too large"), 413, None),
+        (PayloadTooLargeError("file", "is too large"), 413, None),
         (ClusterError("no desk"), 503, "5"),
     ],
 )
 def test_our_errors_have_a_status_and_say_when_to_come_again(error, status, retry):
-    reply = refusal_of(error).reply()
+    reply = error_from_exception(error).reply()
     assert reply.status_code == status
     assert reply.headers.get("retry-after") == retry
     assert set(json.loads(reply.body)["error"]) == {"message", "type", "param", "code"}
@@ -165,8 +165,8 @@ def test_wishes_are_settings_or_pieces_of_context():
         context=["a", "b"], file_ids=["file-1"], context_uri="s3://x", max_depth=0, limits={"calls": 3}
     )
     assert options.settings() == {"max_depth": 0, "limits": {"calls": 3}}
-    assert [piece.name for piece in options.named()] == ["context 1", "context 2", "file-1", "s3://x"]
-    assert RunOptions().named() == []
+    assert [piece.name for piece in options.context_parts()] == ["context 1", "context 2", "file-1", "s3://x"]
+    assert RunOptions().context_parts() == []
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_wishes_are_settings_or_pieces_of_context():
     ],
 )
 def test_a_wish_for_json_is_put_into_words(form, said):
-    assert said in json_wish(form)
-    assert bool(json_wish(form)) == bool(said)
+    assert said in response_format_instruction(form)
+    assert bool(response_format_instruction(form)) == bool(said)
 
 
 IMAGES = [

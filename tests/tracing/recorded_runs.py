@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rlm_ray.config import Tracing
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.events.records import (
     CallEnded,
@@ -19,8 +19,8 @@ from rlm_ray.events.records import (
     CellEnded,
     MapEnded,
     MapOpened,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
@@ -75,10 +75,10 @@ class Played:
 
     def run(self, root: Child) -> Played:
         start = self._at
-        self.write(RunOpened(start, "run-1", "why?", {}, Input(chars=9), "1.0", id="run"))
+        self.write(RunStarted(start, "run-1", "why?", {}, InputSummary(chars=9), "1.0", id="run"))
         self.session((), root, start)
         self.spans.add((RUN, start, None, False))
-        self.write(RunEnded(self.tick(), "answered", answer="because", id="end"))
+        self.write(RunFinished(self.tick(), "answered", answer="because", id="end"))
         return self
 
     def session(self, path: tuple[int, ...], child: Child, parent: float) -> None:
@@ -108,7 +108,9 @@ class Played:
     def opened(self, path, attempt: int) -> float:
         start = self.tick()
         self.write(
-            SessionOpened(start, path, "why?", Input(), MODEL, "actor", attempt, id=f"o{path}{attempt}")
+            SessionOpened(
+                start, path, "why?", InputSummary(), MODEL, "actor", attempt, id=f"o{path}{attempt}"
+            )
         )
         return start
 

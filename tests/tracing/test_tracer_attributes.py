@@ -11,39 +11,39 @@ from opentelemetry.semconv._incubating.attributes import error_attributes, gen_a
 from opentelemetry.trace import SpanKind
 from recorded_runs import BEGIN, CELL, CHAT, RUN, SESSION, Child, Leaf, Played, named, spans_of
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.events.metrics import model_name, provider_name
 from rlm_ray.events.records import (
     CallEnded,
     CellEnded,
+    FailedAttempt,
     MapOpened,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
-    Try,
 )
 from rlm_ray.tracing import conventions
-from rlm_ray.tracing.attributes import LONGEST, Describe, cut
+from rlm_ray.tracing.attributes import MAX_ATTRIBUTE_BYTES, SpanAttributes, truncate_utf8
 from rlm_ray.tracing.spans import parent_context, traceparent_of
 from rlm_ray.tracing.tracer import Tracer
 
 SECRET = "confidential words"
 CALL = CallEnded(
     BEGIN + 2, (), 1, "turn", "azure/gpt-5", "k", BEGIN + 1, "azure", 0.25, 0.5,
-    (Try(BEGIN + 1.5, "rate_limited", SECRET),), Usage(100, 20, 40, 5), 0.01, "stop", SECRET, status=SECRET,
+    (FailedAttempt(BEGIN + 1.5, "rate_limited", SECRET),), Usage(100, 20, 40, 5), 0.01, "stop", SECRET, status=SECRET,
     query=SECRET,
 )  # fmt: skip
 CELL_RECORD = CellEnded(BEGIN + 3, (), 1, BEGIN + 2, 0.5, SECRET, SECRET, 18, error=f"ValueError: {SECRET}")
 RECORDS = [
-    RunOpened(BEGIN, "run-1", SECRET, {}, Input("text", 500, sample=SECRET), "1.0"),
-    SessionOpened(BEGIN, (), SECRET, Input("text", 500, sample=SECRET), "azure/gpt-5", "actor"),
+    RunStarted(BEGIN, "run-1", SECRET, {}, InputSummary("text", 500, sample=SECRET), "1.0"),
+    SessionOpened(BEGIN, (), SECRET, InputSummary("text", 500, sample=SECRET), "azure/gpt-5", "actor"),
     CALL,
     MapOpened(BEGIN + 2.1, (), 1, 0, 0, 0, SECRET),
     CELL_RECORD,
     SessionEnded(BEGIN + 4, (), "error", SECRET, SECRET, 1, "QuotaError"),
-    RunEnded(BEGIN + 5, "error", SECRET, SECRET, 1, 5.0, {"total": {"calls": 1, "cost_usd": 0.01}}, "QuotaError"),
+    RunFinished(BEGIN + 5, "error", SECRET, SECRET, 1, 5.0, {"total": {"calls": 1, "cost_usd": 0.01}}, "QuotaError"),
 ]  # fmt: skip
 
 
@@ -173,16 +173,16 @@ def test_long_texts_are_cut_and_json_stays_whole(text):
         BEGIN + 2, (), 1, "turn", text, "k", BEGIN + 1, text=text, query=text, error_kind=text, why=text
     )
     spans = spans_of([*RECORDS[:2], record], content=True)
-    assert longest(spans) <= LONGEST
+    assert longest(spans) <= MAX_ATTRIBUTE_BYTES
     (call,) = [span for span in spans if span.kind is SpanKind.CLIENT]
     said = json.loads(call.attributes["gen_ai.output.messages"])[0]["parts"][0]["content"]
     assert len(said) > 500
-    assert len(call.status.description.encode()) <= LONGEST
+    assert len(call.status.description.encode()) <= MAX_ATTRIBUTE_BYTES
 
 
 @given(st.text(alphabet=st.characters(codec=None), max_size=50), st.integers(3, 40))
 def test_a_cut_text_fits_and_begins_as_the_whole(text, most):
-    found = cut(text, most)
+    found = truncate_utf8(text, most)
     clean = text.encode("utf-8", "replace").decode()
     assert len(found.encode()) <= most
     assert found == clean or clean.startswith(found.removesuffix("…"))
@@ -228,7 +228,7 @@ def test_without_any_parent_there_is_none():
 
 
 def test_a_killed_cell_and_one_in_order():
-    describe = Describe("run-1")
+    describe = SpanAttributes("run-1")
     killed = CellEnded(BEGIN, (), 1, BEGIN, killed="it took too long", code=SECRET)
     assert describe.cell(killed)["rlm.cell.killed"] is True
     assert describe.failure(killed).kind == "killed"

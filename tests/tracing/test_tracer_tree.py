@@ -22,18 +22,18 @@ from recorded_runs import (
     spans_of,
 )
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
     MapEnded,
     MapOpened,
-    RunOpened,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.tracing.reorder_buffer import HOLD_S
+from rlm_ray.tracing.reorder_buffer import REORDER_WINDOW_S
 from rlm_ray.tracing.tracer import Tracer
 
 TREE = Child(((Leaf(), Leaf(fails=True), Child(((Leaf(),),), dies=True)), ()))
@@ -66,7 +66,7 @@ def test_any_order_of_arrival_gives_the_same_tree(root, random):
 @settings(deadline=None, max_examples=30)
 def test_records_of_a_long_run_that_come_a_little_late_are_in_their_place(root, random):
     played = Played(step_s=0.9).run(root)
-    arrived = sorted(played.records, key=lambda record: record.at + random.uniform(0, HOLD_S))
+    arrived = sorted(played.records, key=lambda record: record.at + random.uniform(0, REORDER_WINDOW_S))
     assert facts(spans_of(arrived)) == expected(played)
 
 
@@ -94,15 +94,15 @@ def test_what_runs_below_a_session_whose_actor_died_ends_with_it_as_an_error():
     at = BEGIN
     lost = at + 0.5
     records = [
-        RunOpened(at, "run-1", "", {}, Input(), "1"),
-        SessionOpened(at + 0.1, (), "", Input(), MODEL, "a"),
+        RunStarted(at, "run-1", "", {}, InputSummary(), "1"),
+        SessionOpened(at + 0.1, (), "", InputSummary(), MODEL, "a"),
         MapOpened(at + 0.2, (), 1, 0, 2, 1),
-        SessionOpened(at + 0.3, (0,), "", Input(), MODEL, "b"),
+        SessionOpened(at + 0.3, (0,), "", InputSummary(), MODEL, "b"),
         CallSent(at + 0.35, (0,), 1, "turn", MODEL, "k"),
         CallSent(at + 0.36, (1,), 1, "leaf", MODEL, "k"),
         SessionEnded(lost, (), "lost", "its actor died", error_kind="ClusterError"),
-        SessionOpened(at + 0.6, (), "", Input(), MODEL, "c", attempt=2),
-        SessionOpened(at + 0.7, (0,), "", Input(), MODEL, "d"),
+        SessionOpened(at + 0.6, (), "", InputSummary(), MODEL, "c", attempt=2),
+        SessionOpened(at + 0.7, (0,), "", InputSummary(), MODEL, "d"),
         SessionEnded(at + 0.8, (0,), "answered"),
         SessionEnded(at + 0.9, (), "answered", attempt=2),
     ]
@@ -121,8 +121,8 @@ def test_what_runs_below_a_session_whose_actor_died_ends_with_it_as_an_error():
 def test_a_reply_that_comes_after_its_session_was_lost_is_no_error():
     at = BEGIN
     records = [
-        RunOpened(at, "run-1", "", {}, Input(), "1"),
-        SessionOpened(at + 0.1, (), "", Input(), MODEL, "a"),
+        RunStarted(at, "run-1", "", {}, InputSummary(), "1"),
+        SessionOpened(at + 0.1, (), "", InputSummary(), MODEL, "a"),
         CallSent(at + 0.2, (), 1, "turn", MODEL, "k"),
         SessionEnded(at + 0.3, (), "lost", error_kind="ClusterError"),
         CallEnded(at + 0.4, (), 1, "turn", MODEL, "k", at + 0.2, "openai"),
@@ -135,8 +135,8 @@ def test_a_reply_that_comes_after_its_session_was_lost_is_no_error():
 def test_a_call_sent_again_for_its_actor_died_is_two_spans():
     at = BEGIN
     records = [
-        RunOpened(at, "run-1", "", {}, Input(), "1"),
-        SessionOpened(at + 0.1, (), "", Input(), MODEL, "a"),
+        RunStarted(at, "run-1", "", {}, InputSummary(), "1"),
+        SessionOpened(at + 0.1, (), "", InputSummary(), MODEL, "a"),
         MapOpened(at + 0.2, (), 1, 0, 1, 0),
         CallSent(at + 0.3, (0,), 1, "leaf", MODEL, "k"),
         CallSent(at + 0.5, (0,), 1, "leaf", MODEL, "k"),
@@ -155,11 +155,11 @@ def test_a_call_sent_again_for_its_actor_died_is_two_spans():
 def test_a_leaf_that_outlives_its_session_s_first_actor_stays_with_the_first_map():
     at = BEGIN
     records = [
-        RunOpened(at, "run-1", "", {}, Input(), "1"),
-        SessionOpened(at + 0.1, (), "", Input(), MODEL, "a"),
+        RunStarted(at, "run-1", "", {}, InputSummary(), "1"),
+        SessionOpened(at + 0.1, (), "", InputSummary(), MODEL, "a"),
         MapOpened(at + 0.2, (), 1, 0, 1, 0),
         SessionEnded(at + 0.4, (), "lost", error_kind="ClusterError"),
-        SessionOpened(at + 0.5, (), "", Input(), MODEL, "b", attempt=2),
+        SessionOpened(at + 0.5, (), "", InputSummary(), MODEL, "b", attempt=2),
         MapOpened(at + 0.6, (), 1, 0, 1, 0),
         CallEnded(at + 0.8, (0,), 1, "leaf", MODEL, "k", at + 0.3, "openai"),
         CallEnded(at + 0.9, (0,), 1, "leaf", MODEL, "k", at + 0.7, "openai"),
@@ -230,11 +230,11 @@ def test_a_session_whose_beginning_never_came_is_made_from_what_did():
 def test_a_run_taken_up_again_closes_what_its_last_life_left_open():
     at = BEGIN
     records = [
-        RunOpened(at, "run-1", "", {}, Input(), "1"),
-        SessionOpened(at + 1, (), "", Input(), MODEL, "a"),
+        RunStarted(at, "run-1", "", {}, InputSummary(), "1"),
+        SessionOpened(at + 1, (), "", InputSummary(), MODEL, "a"),
         CallSent(at + 2, (), 1, "turn", MODEL, "k"),
-        RunOpened(at + 100, "run-1", "", {}, Input(), "1", life=2),
-        SessionOpened(at + 101, (), "", Input(), MODEL, "b"),
+        RunStarted(at + 100, "run-1", "", {}, InputSummary(), "1", life=2),
+        SessionOpened(at + 101, (), "", InputSummary(), MODEL, "b"),
         SessionEnded(at + 102, (), "answered"),
     ]
     spans = spans_of(records)

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from recorded_runs import BEGIN, CHAT, MODEL, RUN, SESSION, Child, Leaf, Played, named, spans_of
 
 from rlm_ray.config import Tracing
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.events.records import (
     CallEnded,
     MapEnded,
     MapOpened,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.tracing.sampling import LeafSample
+from rlm_ray.tracing.sampling import CallSampler
 
 
 def leaf(ordinal, *, seconds=1.0, cost=0.0, error=""):
@@ -33,13 +33,13 @@ def leaf(ordinal, *, seconds=1.0, cost=0.0, error=""):
 def wide(leaves):
     count = len(leaves)
     return [
-        RunOpened(BEGIN, "run-1", "", {}, Input(), "1"),
-        SessionOpened(BEGIN, (), "", Input(), MODEL, "a"),
+        RunStarted(BEGIN, "run-1", "", {}, InputSummary(), "1"),
+        SessionOpened(BEGIN, (), "", InputSummary(), MODEL, "a"),
         MapOpened(BEGIN + 1, (), 1, 0, count, 0),
         *leaves,
         MapEnded(BEGIN + 4, (), 0, count, 0),
         SessionEnded(BEGIN + 4, (), "answered"),
-        RunEnded(BEGIN + 4, "answered"),
+        RunFinished(BEGIN + 4, "answered"),
     ]
 
 
@@ -91,10 +91,10 @@ def test_the_sample_does_not_depend_on_the_order_and_keeps_its_bound(facts, boun
     ]
 
     def chosen(order):
-        sample = LeafSample(0, len(calls), bound)
+        sample = CallSampler(0, len(calls), bound)
         for call in order:
             sample.add(call)
-        return sample.chosen()
+        return sample.selected()
 
     first = chosen(calls)
     assert first == chosen(random.sample(calls, len(calls)))

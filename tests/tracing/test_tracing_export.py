@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from recorded_runs import CHAT, RUN, Child, Leaf, Played, expected, in_memory, named
 
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
-from rlm_ray.tracing.circuit_breaker import REST_S, Breaker, listens
+from rlm_ray.tracing.circuit_breaker import COOLDOWN_S, Breaker, port_is_open
 from rlm_ray.tracing.exporters import (
     endpoint_of,
     flush,
@@ -202,18 +202,18 @@ def test_a_collector_has_a_rest_after_a_failure_and_is_tried_again():
     now = [0.0]
     results = iter(["bad", "good", "bad"])
     breaker = Breaker("spans", "nowhere", clock=lambda: now[0])
-    assert breaker.send(lambda: next(results), "good", "bad") == "bad"
-    assert breaker.send(lambda: pytest.fail("it has a rest"), "good", "bad") == "bad"
-    now[0] = REST_S + 1
-    assert breaker.send(lambda: next(results), "good", "bad") == "good"
-    assert breaker.send(lambda: next(results), "good", "bad") == "bad"
+    assert breaker.call(lambda: next(results), "good", "bad") == "bad"
+    assert breaker.call(lambda: pytest.fail("it has a rest"), "good", "bad") == "bad"
+    now[0] = COOLDOWN_S + 1
+    assert breaker.call(lambda: next(results), "good", "bad") == "good"
+    assert breaker.call(lambda: next(results), "good", "bad") == "bad"
 
 
 def test_an_exporter_that_raises_is_a_collector_that_fails(caplog):
     def broken():
         raise ValueError("no such thing")
 
-    assert Breaker("spans", "nowhere").send(broken, "good", "bad") == "bad"
+    assert Breaker("spans", "nowhere").call(broken, "good", "bad") == "bad"
     assert "no such thing" in caplog.text
 
 
@@ -225,10 +225,10 @@ def test_others_exporters_log_as_before(caplog):
 
 def test_a_proxy_is_not_probed(monkeypatch):
     port = dead_port()
-    assert not listens(f"http://127.0.0.1:{port}/v1/traces")
+    assert not port_is_open(f"http://127.0.0.1:{port}/v1/traces")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
-    assert listens(f"http://127.0.0.1:{port}/v1/traces")
+    assert port_is_open(f"http://127.0.0.1:{port}/v1/traces")
 
 
 def test_a_flush_that_fails_is_over(caplog):

@@ -8,18 +8,26 @@ from hypothesis import strategies as st
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from recorded_runs import BEGIN, MODEL, Child, Leaf, Played, children
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.events import metrics as measures
-from rlm_ray.events.metrics import INSTRUMENTS, Measures, measurements
-from rlm_ray.events.records import CallEnded, CallSent, CellEnded, RunEnded, SessionEnded, SessionOpened, Try
+from rlm_ray.events.metrics import INSTRUMENTS, MetricsReducer, measure_record
+from rlm_ray.events.records import (
+    CallEnded,
+    CallSent,
+    CellEnded,
+    FailedAttempt,
+    RunFinished,
+    SessionEnded,
+    SessionOpened,
+)
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.tracing.exporters import flush, meter_provider_from_environment
 from rlm_ray.tracing.metrics import Metrics
 
 CALL = CallEnded(
     BEGIN + 4, (0,), 1, "leaf", MODEL, "k", BEGIN, "openai", 1.0, 0.5,
-    (Try(BEGIN, "rate_limited", ""), Try(BEGIN, "timeout", ""), Try(BEGIN, "rate_limited", "")), Usage(100, 20), 0.25,
+    (FailedAttempt(BEGIN, "rate_limited", ""), FailedAttempt(BEGIN, "timeout", ""), FailedAttempt(BEGIN, "rate_limited", "")), Usage(100, 20), 0.25,
 )  # fmt: skip
 SHARED = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5"}
 
@@ -29,7 +37,7 @@ def plain(found):
 
 
 def test_a_call_measures_its_tokens_duration_waits_refusals_and_cost():
-    assert plain(measurements(CALL)) == {
+    assert plain(measure_record(CALL)) == {
         ("gen_ai.client.operation.duration", None): 2.5,
         ("gen_ai.client.token.usage", "input"): 100,
         ("gen_ai.client.token.usage", "output"): 20,
@@ -38,7 +46,7 @@ def test_a_call_measures_its_tokens_duration_waits_refusals_and_cost():
         ("rlm.rate_limited", None): 2,
         ("rlm.cost", None): 0.25,
     }
-    labels = {one.name: dict(one.attributes) for one in measurements(CALL)}
+    labels = {one.name: dict(one.attributes) for one in measure_record(CALL)}
     for name, found in labels.items():
         assert (
             found.items() >= SHARED.items() if name.startswith("gen_ai.") else found["gen_ai.request.model"]
@@ -48,29 +56,29 @@ def test_a_call_measures_its_tokens_duration_waits_refusals_and_cost():
 
 def test_a_failed_call_says_with_what():
     failed = CallEnded(BEGIN + 1, (), 1, "turn", MODEL, "k", BEGIN, "openai", error_kind="QuotaError")
-    (duration,) = [one for one in measurements(failed) if one.name == measures.OPERATION_DURATION]
+    (duration,) = [one for one in measure_record(failed) if one.name == measures.OPERATION_DURATION]
     assert duration.attributes == {**SHARED, "error.type": "QuotaError"}
-    assert not [one for one in measurements(failed) if one.name == measures.TOKEN_USAGE]
+    assert not [one for one in measure_record(failed) if one.name == measures.TOKEN_USAGE]
 
 
 def test_a_reply_from_the_cache_measures_nothing():
     assert (
-        measurements(CallEnded(BEGIN, (), 1, "turn", MODEL, "k", BEGIN, usage=Usage(9, 9), cache_hit=True))
+        measure_record(CallEnded(BEGIN, (), 1, "turn", MODEL, "k", BEGIN, usage=Usage(9, 9), cache_hit=True))
         == []
     )
 
 
 def test_a_cell_measures_its_duration():
-    (ok,) = measurements(CellEnded(BEGIN + 2, (), 1, BEGIN))
-    (killed,) = measurements(CellEnded(BEGIN + 2, (1,), 1, BEGIN, killed="too long"))
+    (ok,) = measure_record(CellEnded(BEGIN + 2, (), 1, BEGIN))
+    (killed,) = measure_record(CellEnded(BEGIN + 2, (1,), 1, BEGIN, killed="too long"))
     assert (ok.name, ok.value, dict(ok.attributes)) == ("rlm.cell.duration", 2.0, {"rlm.depth": 0})
     assert dict(killed.attributes) == {"rlm.depth": 1, "error.type": "killed"}
 
 
 def test_a_session_s_duration_is_measured_once_for_each_attempt():
-    counted = Measures()
+    counted = MetricsReducer()
     for attempt in (1, 2):
-        counted.add(SessionOpened(BEGIN + attempt, (0,), "", Input(), MODEL, "a", attempt))
+        counted.add(SessionOpened(BEGIN + attempt, (0,), "", InputSummary(), MODEL, "a", attempt))
     (lost,) = counted.add(SessionEnded(BEGIN + 2, (0,), "lost", error_kind="ClusterError"))
     (answered,) = counted.add(SessionEnded(BEGIN + 9, (0,), "answered", attempt=2))
     assert (lost.value, lost.attributes["error.type"]) == (1.0, "ClusterError")
@@ -83,20 +91,20 @@ def in_flight(counted, record):
 
 
 def test_calls_in_flight_go_up_and_down_and_a_lost_session_takes_its_own_with_it():
-    counted = Measures()
+    counted = MetricsReducer()
     assert in_flight(counted, CallSent(BEGIN, (0, 1), 1, "leaf", MODEL, "k")) == 1
     assert in_flight(counted, CallSent(BEGIN, (1,), 1, "turn", MODEL, "k")) == 1
     assert in_flight(counted, CallSent(BEGIN, (1,), 1, "turn", MODEL, "k")) == 0
     assert in_flight(counted, SessionEnded(BEGIN, (0,), "lost", error_kind="ClusterError")) == -1
     assert in_flight(counted, CallEnded(BEGIN, (0, 1), 1, "leaf", MODEL, "k", BEGIN)) == 0
-    assert in_flight(counted, RunEnded(BEGIN, "answered")) == -1
+    assert in_flight(counted, RunFinished(BEGIN, "answered")) == -1
 
 
 @given(children(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=40)
 def test_after_a_run_nothing_is_in_flight_and_all_tokens_are_counted(root, random):
     records = Played().run(root).records
-    counted = Measures()
+    counted = MetricsReducer()
     found = [one for record in records for one in counted.add(record)]
     assert sum(one.value for one in found if one.name == measures.CALLS_IN_FLIGHT) == 0
     tokens = sum(one.value for one in found if one.name == measures.TOKEN_USAGE)

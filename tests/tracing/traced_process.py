@@ -5,7 +5,7 @@ import time
 
 from recorded_runs import Child, Leaf, Played
 
-from rlm_ray.tracing.exporters import flush_behind, meter_provider_from_environment, provider_from_environment
+from rlm_ray.tracing.exporters import flush_async, meter_provider_from_environment, provider_from_environment
 from rlm_ray.tracing.metrics import Metrics
 from rlm_ray.tracing.tracer import Tracer
 
@@ -18,5 +18,5 @@ for record in Played().run(Child(((Leaf(),),))).records:
     counted.add(record)
 tracer.finish()
 started = time.monotonic()
-flush_behind(float(sys.argv[2]), provider, meters)
+flush_async(float(sys.argv[2]), provider, meters)
 sys.stdout.write(f"{time.monotonic() - started}\n")

@@ -17,14 +17,14 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from rlm_ray.admission.policy.concurrency_limit import MOST, START, Window
-from rlm_ray.admission.policy.rate_headers import RateFacts
-from rlm_ray.admission.policy.token_bucket import Forecast, Meter
+from rlm_ray.admission.policy.concurrency_limit import MOST, START, ConcurrencyLimit
+from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
+from rlm_ray.admission.policy.token_bucket import EstimateCalibrator, TokenBucket
 from rlm_ray.core.limits import Rates
 from rlm_ray.core.retry_after import RESOURCES
 
-NEARLY_FULL = 0.9
-EVIDENCE = 10
+NEAR_LIMIT = 0.9
+MIN_REQUESTS_TO_INFER = 10
 """Requests that got through in the last minute, for a refusal to tell a rate: after one request it tells nothing."""
 FIRST_HOLD_S, MOST_HOLD_S = 1.0, 30.0
 
@@ -36,7 +36,7 @@ def account_key(provider: str, api_base: str | None, api_key: str | None, group:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RateReservation:
     """What one request took of an account, wanted back when it is answered."""
 
     amounts: tuple[float, float, float, float]
@@ -51,14 +51,14 @@ class Account:
     """The rate of one account."""
 
     def __init__(self, rates: Rates) -> None:
-        self.meters = tuple(Meter() for _ in RESOURCES)
+        self.meters = tuple(TokenBucket() for _ in RESOURCES)
         start = START if rates.rpm is None else max(START, min(int(rates.rpm / 60), MOST))
-        self.window = Window(None, start)
+        self.window = ConcurrencyLimit(None, start)
         self.not_before = -math.inf
         self.rate_blocked_s = 0.0
         """Seconds in which a request waited for the rate, not for a free place."""
         self._blocked_since: float | None = None
-        self._input, self._output = Forecast(), Forecast()
+        self._input, self._output = EstimateCalibrator(), EstimateCalibrator()
         self._hold_s, self._held_at = 0.0, -math.inf
         self.declare(rates)
 
@@ -69,15 +69,15 @@ class Account:
         ):
             meter.declare(limit)
         most = MOST if rates.in_flight is None else rates.in_flight
-        if most != self.window.most:
-            self.window.most = most
+        if most != self.window.max_limit:
+            self.window.max_limit = most
             if rates.in_flight is not None:
                 self.window.size = float(most)  # a user's word needs no slow start
 
     def wait_s(self, input_tokens: int, output_tokens: int, now: float) -> float:
         """Seconds until this request may go; 0: now; infinity: when another one is answered."""
         if not self.window.open:
-            self._unblock(now)
+            self._stop_throttle_timer(now)
             return math.inf
         wait = self.not_before - now
         if wait <= 0:
@@ -86,69 +86,71 @@ class Account:
         if wait > 0 and self._blocked_since is None:
             self._blocked_since = now
         elif wait <= 0:
-            self._unblock(now)
+            self._stop_throttle_timer(now)
         return max(wait, 0.0)
 
-    def rate_waited_s(self, now: float) -> float:
+    def throttled_s(self, now: float) -> float:
         return self.rate_blocked_s + (0.0 if self._blocked_since is None else now - self._blocked_since)
 
-    def _unblock(self, now: float) -> None:
-        self.rate_blocked_s = self.rate_waited_s(now)
+    def _stop_throttle_timer(self, now: float) -> None:
+        self.rate_blocked_s = self.throttled_s(now)
         self._blocked_since = None
 
-    def take(self, input_tokens: int, output_tokens: int, now: float) -> Taken:
+    def take(self, input_tokens: int, output_tokens: int, now: float) -> RateReservation:
         amounts = self._amounts(input_tokens, output_tokens)
         requests, tokens, inputs, outputs = (
             meter.take(amount, now) for meter, amount in zip(self.meters, amounts, strict=True)
         )
         estimates = (float(input_tokens), float(output_tokens))
-        self.window.enter()
-        return Taken(amounts, estimates, (requests, tokens, inputs, outputs), now)
+        self.window.acquire()
+        return RateReservation(amounts, estimates, (requests, tokens, inputs, outputs), now)
 
-    def served(self, taken: Taken, tokens: tuple[int, int] | None, now: float) -> None:
+    def on_success(self, taken: RateReservation, tokens: tuple[int, int] | None, now: float) -> None:
         """An answer; `tokens` are its true input and output, None where they are not known."""
-        self.window.leave()
-        self.window.answered(now, taken.at)
+        self.window.release()
+        self.window.on_success(now, taken.at)
         if taken.at > self._held_at:
             self._hold_s = 0.0
         if tokens is not None:
             self._input.learn(taken.estimates[0], tokens[0])
             self._output.learn(taken.estimates[1], tokens[1])
-            self._correct(taken, (1.0, sum(tokens), *tokens), now)
+            self._reconcile(taken, (1.0, sum(tokens), *tokens), now)
         for meter in self.meters:
-            meter.grow(now)
+            meter.probe_up(now)
 
-    def failed(self, now: float) -> None:
+    def on_error(self, now: float) -> None:
         """The server stumbled, or nobody knows; what it took stays taken."""
-        self.window.leave()
+        self.window.release()
         self.window.failed(now)
 
-    def unsent(self, taken: Taken, now: float) -> None:
+    def on_not_sent(self, taken: RateReservation, now: float) -> None:
         """It never left: all is given back."""
-        self.window.leave()
-        self._correct(taken, (0.0, 0.0, 0.0, 0.0), now)
+        self.window.release()
+        self._reconcile(taken, (0.0, 0.0, 0.0, 0.0), now)
 
-    def refused(self, taken: Taken, facts: RateFacts | None, jitter: float, now: float) -> None:
+    def on_rate_limited(
+        self, taken: RateReservation, facts: RateLimitHeaders | None, jitter: float, now: float
+    ) -> None:
         """The provider answered 429; `jitter` is a random number from 0 to 1."""
-        self.unsent(taken, now)
+        self.on_not_sent(taken, now)
         wait_s = facts.retry_after_s if facts else None
-        resource = facts.exhausted if facts else None
-        fullest = max(self.meters, key=lambda meter: meter.fullness(now))
-        full = fullest.fullness(now) >= NEARLY_FULL
+        resource = facts.exhausted_resource if facts else None
+        fullest = max(self.meters, key=lambda meter: meter.utilization(now))
+        full = fullest.utilization(now) >= NEAR_LIMIT
         unexplained = wait_s is None and resource is None and not full
-        if unexplained and self.window.refused(taken.at, now):
+        if unexplained and self.window.on_rejected(taken.at, now):
             return
-        wait_s = self._next_hold_s(taken.at, now) if wait_s is None else wait_s
+        wait_s = self._next_pause_s(taken.at, now) if wait_s is None else wait_s
         meter = self.meters[RESOURCES.index(resource)] if resource else fullest if full else self.meters[0]
-        if self.meters[0].sent(now) >= EVIDENCE:
+        if self.meters[0].used_last_minute(now) >= MIN_REQUESTS_TO_INFER:
             meter.refused(wait_s, taken.at, now, in_vain=unexplained and self._hold_s > FIRST_HOLD_S)
-        self._hold(now + wait_s + jitter * min(0.1 * wait_s, 1.0))
+        self._pause_until(now + wait_s + jitter * min(0.1 * wait_s, 1.0))
 
-    def heard(self, facts: RateFacts) -> None:
+    def on_headers(self, facts: RateLimitHeaders) -> None:
         for resource, limit in facts.limits.items():
-            self.meters[RESOURCES.index(resource)].hear(limit)
+            self.meters[RESOURCES.index(resource)].on_header_limit(limit)
 
-    def _next_hold_s(self, granted_at: float, now: float) -> float:
+    def _next_pause_s(self, granted_at: float, now: float) -> float:
         """Refusals that were under way together make one hold; each one after a hold doubles it."""
         if granted_at <= self._held_at:
             return max(self._held_at + self._hold_s - now, 0.0)
@@ -156,16 +158,16 @@ class Account:
         self._held_at = now
         return self._hold_s
 
-    def _hold(self, until: float) -> None:
+    def _pause_until(self, until: float) -> None:
         self.not_before = max(self.not_before, until)
         for meter in self.meters:
             meter.pause(self.not_before)
 
     def _amounts(self, input_tokens: int, output_tokens: int) -> tuple[float, float, float, float]:
-        inputs = input_tokens * self._input.factor(self.window.in_flight)
-        outputs = output_tokens * self._output.factor(self.window.in_flight)
+        inputs = input_tokens * self._input.multiplier(self.window.in_flight)
+        outputs = output_tokens * self._output.multiplier(self.window.in_flight)
         return 1.0, inputs + outputs, inputs, outputs
 
-    def _correct(self, taken: Taken, true: tuple[float, float, float, float], now: float) -> None:
+    def _reconcile(self, taken: RateReservation, true: tuple[float, float, float, float], now: float) -> None:
         for meter, slot, amount, truth in zip(self.meters, taken.slots, taken.amounts, true, strict=True):
-            meter.correct(slot, truth - amount, now)
+            meter.reconcile(slot, truth - amount, now)

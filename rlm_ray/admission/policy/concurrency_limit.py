@@ -25,8 +25,8 @@ CUT = 0.8
 STEP = 0.02
 GROW = 0.05
 MOST_GROW = 0.2
-USED = 0.8
-UNEXPLAINED = 0.6
+MIN_UTILIZATION = 0.8
+UNEXPLAINED_RATIO = 0.6
 IN_VAIN = 5
 COOLDOWN_S = 15.0
 PAUSE_S = 2.0
@@ -34,50 +34,63 @@ LOOK_AFTER_ANSWERS = 50
 MOST_LOOK_AFTER = 1600
 
 
-class Window:
+class ConcurrencyLimit:
     """The in-flight limit of one account; `most` is the user's own."""
 
     __slots__ = (
-        "_answers", "_ceiling", "_cut_at", "_cut_level", "_grow", "_highest", "_in_vain", "_look_after", "_paused_until",
-        "_reacted_at", "_since_refused", "_uncut", "in_flight", "most", "size",
+        "_answers",
+        "_cut_at",
+        "_cut_level",
+        "_grow",
+        "_highest",
+        "_known_limit",
+        "_limit_before_cut",
+        "_paused_until",
+        "_probe_after",
+        "_reacted_at",
+        "_rejections_in_a_row",
+        "_since_refused",
+        "in_flight",
+        "max_limit",
+        "size",
     )  # fmt: skip
 
     def __init__(self, most: int | None = None, start: int = START) -> None:
-        self.most = MOST if most is None else most
+        self.max_limit = MOST if most is None else most
         self.size = float(start)
         self.in_flight = 0
         self._grow = 1.0
-        self._ceiling = self._cut_level = math.inf
+        self._known_limit = self._cut_level = math.inf
         self._cut_at = self._reacted_at = self._paused_until = -math.inf
         self._answers = self._since_refused = self._highest = 0
-        self._look_after = LOOK_AFTER_ANSWERS
-        self._in_vain = 0
-        self._uncut = self.size
+        self._probe_after = LOOK_AFTER_ANSWERS
+        self._rejections_in_a_row = 0
+        self._limit_before_cut = self.size
 
     @property
     def limit(self) -> int:
-        return max(int(min(self.size, self.most)), 1)
+        return max(int(min(self.size, self.max_limit)), 1)
 
     @property
     def open(self) -> bool:
         return self.in_flight < self.limit
 
-    def enter(self) -> None:
+    def acquire(self) -> None:
         """One more under way."""
         self.in_flight += 1
         self._highest = max(self._highest, self.in_flight)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self.in_flight -= 1
 
-    def answered(self, now: float, granted_at: float = math.inf) -> None:
+    def on_success(self, now: float, granted_at: float = math.inf) -> None:
         """A request was served: a step towards the end of a clean round."""
         if granted_at > self._cut_at:
-            self._in_vain = 0
+            self._rejections_in_a_row = 0
         self._answers += 1
         self._since_refused += 1
         if self._answers >= self.limit:
-            if self._highest >= USED * self.limit and now >= self._paused_until:
+            if self._highest >= MIN_UTILIZATION * self.limit and now >= self._paused_until:
                 self._widen(now)
             self._start_round()
 
@@ -86,7 +99,7 @@ class Window:
         self._paused_until = max(self._paused_until, now + PAUSE_S)
         self._start_round()
 
-    def refused(self, granted_at: float, now: float) -> bool:
+    def on_rejected(self, granted_at: float, now: float) -> bool:
         """The provider refused a request, which has left: it found those still under way there, more or less,
         and had no place for one more. False where the window does not explain that: far fewer are under way
         than it was just cut to, so something else is short."""
@@ -96,49 +109,49 @@ class Window:
                 self._cut(min(level, self._cut_level))
             return True
         cooling = now - self._cut_at < COOLDOWN_S
-        self._in_vain += 1
-        if cooling and level < UNEXPLAINED * self._cut_level:
+        self._rejections_in_a_row += 1
+        if cooling and level < UNEXPLAINED_RATIO * self._cut_level:
             return False
-        if self._in_vain > IN_VAIN:
+        if self._rejections_in_a_row > IN_VAIN:
             self._undo(now)
             return False
         self._reacted_at, self._since_refused = now, 0
-        if self.size >= self._ceiling:
-            self._look_after = min(self._look_after * 2, MOST_LOOK_AFTER)
+        if self.size >= self._known_limit:
+            self._probe_after = min(self._probe_after * 2, MOST_LOOK_AFTER)
             self._step_down(level)
         elif cooling:
             self._step_down(level)
         else:
-            self._cut_at, self._uncut = now, self.size
+            self._cut_at, self._limit_before_cut = now, self.size
             self._cut(min(level, self.size))
         self._grow = GROW
         self._start_round()
         return True
 
     def _cut(self, level: float) -> None:
-        self._ceiling = self._cut_level = max(level, 2.0)
-        self.size = max(min(self.size, CUT * self._ceiling), 1.0)
+        self._known_limit = self._cut_level = max(level, 2.0)
+        self.size = max(min(self.size, CUT * self._known_limit), 1.0)
 
     def _undo(self, now: float) -> None:
-        self.size, self._reacted_at = max(self.size, self._uncut), now
-        self._ceiling, self._look_after = math.inf, LOOK_AFTER_ANSWERS
+        self.size, self._reacted_at = max(self.size, self._limit_before_cut), now
+        self._known_limit, self._probe_after = math.inf, LOOK_AFTER_ANSWERS
         self._start_round()
 
     def _step_down(self, level: float) -> None:
-        self._ceiling = max(min(level, self.size, self._ceiling), 2.0)
-        self.size = max(min(self.size - 1, self._ceiling - 1, (1 - STEP) * self.size), 1.0)
+        self._known_limit = max(min(level, self.size, self._known_limit), 2.0)
+        self.size = max(min(self.size - 1, self._known_limit - 1, (1 - STEP) * self.size), 1.0)
 
     def _widen(self, now: float) -> None:
-        if self._highest >= self._ceiling <= self.size:
-            self._ceiling, self._look_after = math.inf, max(self._look_after // 2, LOOK_AFTER_ANSWERS)
-        if self._ceiling == math.inf:
+        if self._highest >= self._known_limit <= self.size:
+            self._known_limit, self._probe_after = math.inf, max(self._probe_after // 2, LOOK_AFTER_ANSWERS)
+        if self._known_limit == math.inf:
             self.size = max(self.size * (1 + self._grow), self.size + 1)
             self._grow = self._grow if self._grow == 1 else min(self._grow * 2, MOST_GROW)
-        elif self.size < self._ceiling - 1:
-            self.size = min(max(self.size * (1 + GROW), self.size + 1), self._ceiling - 1)
-        elif now - self._reacted_at >= COOLDOWN_S and self._since_refused >= self._look_after:
-            self.size, self._since_refused = max(self._ceiling, (1 + STEP) * (self._ceiling - 1)), 0
-        self.size = min(self.size, float(self.most))
+        elif self.size < self._known_limit - 1:
+            self.size = min(max(self.size * (1 + GROW), self.size + 1), self._known_limit - 1)
+        elif now - self._reacted_at >= COOLDOWN_S and self._since_refused >= self._probe_after:
+            self.size, self._since_refused = max(self._known_limit, (1 + STEP) * (self._known_limit - 1)), 0
+        self.size = min(self.size, float(self.max_limit))
 
     def _start_round(self) -> None:
         self._answers, self._highest = 0, self.in_flight

@@ -24,7 +24,7 @@ CLASS_WEIGHTS = {"interactive": 9.0, "batch": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class FlowKey:
     """Requests that share fairly as one party."""
 
     name: str
@@ -32,21 +32,21 @@ class Lane:
     interactive: bool = True
 
     @property
-    def rank(self) -> str:
+    def priority_class(self) -> str:
         return "interactive" if self.interactive else "batch"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class QueueEntry:
     """Where a request stands in its lane; the smaller goes first."""
 
     root_order: float
     """The age of its root, as the number or the moment the root came with."""
-    height: int
+    neg_depth: int
     """Minus the depth, so that the deeper goes first."""
     arrival: int
     ticket: str = field(compare=False)
-    lane: Lane = field(compare=False)
+    lane: FlowKey = field(compare=False)
     work: float = field(compare=False, default=1.0)
     """What a grant costs its lane."""
 
@@ -57,10 +57,10 @@ class Queue:
     __slots__ = ("_classes", "_heaps", "_held", "_lanes", "_places")
 
     def __init__(self) -> None:
-        self._places: dict[str, Place] = {}
-        self._heaps: dict[tuple[str, str], list[Place]] = {}
-        self._classes = Fair()
-        self._lanes = {rank: Fair() for rank in CLASS_WEIGHTS}
+        self._places: dict[str, QueueEntry] = {}
+        self._heaps: dict[tuple[str, str], list[QueueEntry]] = {}
+        self._classes = FairScheduler()
+        self._lanes = {rank: FairScheduler() for rank in CLASS_WEIGHTS}
         self._held: str | None = None
 
     def __len__(self) -> int:
@@ -69,87 +69,87 @@ class Queue:
     def __contains__(self, ticket: object) -> bool:
         return ticket in self._places
 
-    def add(self, place: Place) -> None:
+    def add(self, place: QueueEntry) -> None:
         lane = place.lane
         self._places[place.ticket] = place
-        heapq.heappush(self._heaps.setdefault((lane.rank, lane.name), []), place)
-        self._lanes[lane.rank].ask(lane.name, lane.weight)
-        self._classes.ask(lane.rank, CLASS_WEIGHTS[lane.rank])
+        heapq.heappush(self._heaps.setdefault((lane.priority_class, lane.name), []), place)
+        self._lanes[lane.priority_class].activate(lane.name, lane.weight)
+        self._classes.activate(lane.priority_class, CLASS_WEIGHTS[lane.priority_class])
 
-    def remove(self, ticket: str) -> Place | None:
+    def remove(self, ticket: str) -> QueueEntry | None:
         """Take it out for nothing; None where it does not wait here."""
         if self._held == ticket:
             self._held = None
         return self._places.pop(ticket, None)
 
-    def first(self) -> Place | None:
+    def first(self) -> QueueEntry | None:
         """Whose turn it is."""
         if self._held is not None:
             return self._places[self._held]
-        while (rank := self._classes.first()) is not None:
+        while (rank := self._classes.peek()) is not None:
             place = self._first_of(rank)
             if place is not None:
                 return place
-            self._classes.rest(rank)
+            self._classes.deactivate(rank)
         return None
 
-    def hold(self, ticket: str) -> None:
+    def pin(self, ticket: str) -> None:
         """This one stays first until it goes or is removed."""
         self._held = ticket
 
-    def grant(self, ticket: str) -> Place:
+    def grant(self, ticket: str) -> QueueEntry:
         """Take it out and charge its lane."""
         place = self._places[ticket]
         self.remove(ticket)
-        self._classes.charge(place.lane.rank, place.work)
-        self._lanes[place.lane.rank].charge(place.lane.name, place.work)
+        self._classes.charge(place.lane.priority_class, place.work)
+        self._lanes[place.lane.priority_class].charge(place.lane.name, place.work)
         return place
 
-    def _first_of(self, rank: str) -> Place | None:
+    def _first_of(self, rank: str) -> QueueEntry | None:
         lanes = self._lanes[rank]
-        while (name := lanes.first()) is not None:
+        while (name := lanes.peek()) is not None:
             heap = self._heaps[rank, name]
             while heap and self._places.get(heap[0].ticket) is not heap[0]:
                 heapq.heappop(heap)
             if heap:
                 return heap[0]
             del self._heaps[rank, name]
-            lanes.rest(name)
+            lanes.deactivate(name)
         return None
 
 
 @dataclass(slots=True)
-class _Party:
+class _Flow:
     weight: float
-    had: float
+    virtual_time: float
     """Work done, divided by weight."""
-    turn: int = 0
+    version: int = 0
     """The entry of the heap that counts; 0 while it asks for nothing."""
 
 
-class Fair:
+class FairScheduler:
     """Who is next."""
 
-    __slots__ = ("_heap", "_level", "_parties", "_turn")
+    __slots__ = ("_heap", "_parties", "_turn", "_virtual_clock")
 
     def __init__(self) -> None:
-        self._parties: dict[str, _Party] = {}
+        self._parties: dict[str, _Flow] = {}
         self._heap: list[tuple[float, int, str]] = []
-        self._level = 0.0
+        self._virtual_clock = 0.0
         self._turn = 0
 
-    def ask(self, name: str, weight: float) -> None:
+    def activate(self, name: str, weight: float) -> None:
         """From now on `name` wants something."""
-        party = self._parties.setdefault(name, _Party(weight, self._level))
+        party = self._parties.setdefault(name, _Flow(weight, self._virtual_clock))
         party.weight = weight
-        if not party.turn:
-            party.had = max(party.had, self._level)
+        if not party.version:
+            party.virtual_time = max(party.virtual_time, self._virtual_clock)
             self._line_up(name, party)
 
-    def first(self) -> str | None:
+    def peek(self) -> str | None:
         while self._heap:
             _, turn, name = self._heap[0]
-            if name in self._parties and self._parties[name].turn == turn:
+            if name in self._parties and self._parties[name].version == turn:
                 return name
             heapq.heappop(self._heap)
         return None
@@ -157,20 +157,22 @@ class Fair:
     def charge(self, name: str, work: float) -> None:
         """`name` was given `work`."""
         party = self._parties[name]
-        self._level = max(self._level, party.had)
-        party.had += work / party.weight
-        if party.turn:
+        self._virtual_clock = max(self._virtual_clock, party.virtual_time)
+        party.virtual_time += work / party.weight
+        if party.version:
             self._line_up(name, party)
 
-    def rest(self, name: str) -> None:
+    def deactivate(self, name: str) -> None:
         """`name` wants nothing for now. What it had is remembered as long as it matters."""
-        self._parties[name].turn = 0
+        self._parties[name].version = 0
         if len(self._parties) > 100 + 2 * len(self._heap):
             self._parties = {
-                name: party for name, party in self._parties.items() if party.turn or party.had > self._level
+                name: party
+                for name, party in self._parties.items()
+                if party.version or party.virtual_time > self._virtual_clock
             }
 
-    def _line_up(self, name: str, party: _Party) -> None:
+    def _line_up(self, name: str, party: _Flow) -> None:
         self._turn += 1
-        party.turn = self._turn
-        heapq.heappush(self._heap, (party.had, self._turn, name))
+        party.version = self._turn
+        heapq.heappush(self._heap, (party.virtual_time, self._turn, name))

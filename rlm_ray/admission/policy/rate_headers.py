@@ -13,18 +13,18 @@ from rlm_ray.core.retry_after import RESOURCES, about, asked_s, moment_s, number
 
 
 @dataclass(frozen=True, slots=True)
-class RateFacts:
+class RateLimitHeaders:
     """All per minute, None where the provider did not say."""
 
     limits: Mapping[str, float]
     """By resource: `requests`, `tokens`, `input_tokens`, `output_tokens`."""
-    exhausted: str | None = None
+    exhausted_resource: str | None = None
     """The resource of which nothing remains, the slowest to come back first."""
     retry_after_s: float | None = None
     """How long to wait; from now."""
 
 
-def rate_facts(headers: Mapping[str, str], wall_s: float) -> RateFacts | None:
+def parse_rate_limit_headers(headers: Mapping[str, str], wall_s: float) -> RateLimitHeaders | None:
     """Read `headers`; `wall_s` is the time of day as a POSIX timestamp. None where they say nothing."""
     said = plain_names(headers)
     limits: dict[str, float] = {}
@@ -38,4 +38,4 @@ def rate_facts(headers: Mapping[str, str], wall_s: float) -> RateFacts | None:
     retry_after_s = asked_s(said, wall_s)
     if not limits and not resets and retry_after_s is None:
         return None
-    return RateFacts(limits, max(resets, key=resets.__getitem__, default=None), retry_after_s)
+    return RateLimitHeaders(limits, max(resets, key=resets.__getitem__, default=None), retry_after_s)

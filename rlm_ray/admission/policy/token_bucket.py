@@ -31,32 +31,49 @@ from __future__ import annotations
 
 import math
 
-SPAN_S = 60.5
-SLOT_S = 0.1
+WINDOW_S = 60.5
+BIN_S = 0.1
 BURST_S = 1.0
-LATELY_S = 10.0
-LOWER_MOST, LOWER_LEAST = 0.7, 0.98
+RECENT_S = 10.0
+MIN_BACKOFF_FACTOR, MAX_BACKOFF_FACTOR = 0.7, 0.98
 PROBE_AFTER_S = 60.0
 PROBE_AFTER_TAKEN = 200
-MOST_PATIENCE_S = 480.0
+MAX_PROBE_INTERVAL_S = 480.0
 PROBE_STEP = 1.02
 GROW_AFTER_S = 5.0
 GROW_STEP = 1.2
 
 
-class Meter:
+class TokenBucket:
     """One quota per minute."""
 
     __slots__ = (
-        "_before", "_bucket", "_bucket_at", "_ceiling", "_counts_minutes", "_declared", "_found", "_grown_at", "_heard", "_lately_from",
-        "_patience_s", "_refused_at", "_resumed_at", "_slots", "_started_at", "_taken_since", "_total", "_waiting", "limit",
+        "_bucket",
+        "_bucket_at",
+        "_ceiling",
+        "_declared",
+        "_fixed_window",
+        "_found",
+        "_grown_at",
+        "_heard",
+        "_lately_from",
+        "_limit_before_429",
+        "_patience_s",
+        "_refused_at",
+        "_resumed_at",
+        "_slots",
+        "_started_at",
+        "_taken_since",
+        "_total",
+        "_waiting",
+        "limit",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.limit = math.inf
         """Per minute, in force now."""
         self._declared = self._heard = self._found = math.inf
-        self._ceiling = self._before = math.inf
+        self._ceiling = self._limit_before_429 = math.inf
         self._refused_at = -math.inf
         self._patience_s = PROBE_AFTER_S / 2
         self._bucket = math.inf
@@ -66,7 +83,7 @@ class Meter:
         self._total = 0.0
         self._started_at: float | None = None
         self._resumed_at = self._lately_from = 0.0
-        self._counts_minutes = False
+        self._fixed_window = False
         self._grown_at = 0.0
         self._taken_since = 0
 
@@ -77,20 +94,20 @@ class Meter:
             self._declared, self._found, self._ceiling = declared, math.inf, math.inf
             self._set_limit()
 
-    def hear(self, per_minute: float) -> None:
+    def on_header_limit(self, per_minute: float) -> None:
         """The provider's word, from its headers."""
         if per_minute != self._heard:
             self._heard = per_minute
             self._set_limit()
 
-    def sent(self, now: float) -> float:
+    def used_last_minute(self, now: float) -> float:
         """What went out in the last minute, by the best knowledge there is."""
         self._forget(now)
         return self._total
 
-    def fullness(self, now: float) -> float:
+    def utilization(self, now: float) -> float:
         """The share of the limit that is used, 0 where there is no limit."""
-        return self.sent(now) / self.limit
+        return self.used_last_minute(now) / self.limit
 
     def wait_s(self, amount: float, now: float) -> float:
         """Seconds until `amount` may go: 0 for now, a lower bound otherwise. Asking marks it as the next to go."""
@@ -102,8 +119,8 @@ class Meter:
         wait = (min(amount, self._burst) - self._bucket) / self._rate
         if self._total + min(amount, self.limit) > self.limit * (1 + 1e-9):
             oldest = next(iter(self._slots), None)
-            freed_at = now if oldest is None else (oldest + 1) * SLOT_S + SPAN_S
-            wait = max(wait, freed_at - now, SLOT_S / 10)
+            freed_at = now if oldest is None else (oldest + 1) * BIN_S + WINDOW_S
+            wait = max(wait, freed_at - now, BIN_S / 10)
         return max(wait, 0.0) if wait > 1e-9 else 0.0
 
     def take(self, amount: float, now: float) -> int:
@@ -112,7 +129,7 @@ class Meter:
         self._fill(now)
         if self._started_at is None:
             self._started_at = self._resumed_at = self._lately_from = now
-        slot = int(now / SLOT_S)
+        slot = int(now / BIN_S)
         self._slots[slot] = self._slots.get(slot, 0.0) + amount
         self._total += amount
         self._bucket -= amount
@@ -120,7 +137,7 @@ class Meter:
         self._taken_since += 1
         return slot
 
-    def correct(self, slot: int, difference: float, now: float) -> None:
+    def reconcile(self, slot: int, difference: float, now: float) -> None:
         """True minus estimate of something taken before: below 0 a refund, above a debt."""
         self._fill(now)
         self._bucket -= difference
@@ -137,26 +154,29 @@ class Meter:
         """A request was refused for this quota and should wait: what got through is the limit. The refusals that
         were under way with the first one belong to it, and make the count of what got through exact. `in_vain`:
         a pause before did not help, so nothing refills here: it is a minute that is counted."""
-        turned = in_vain and not self._counts_minutes
-        self._counts_minutes |= in_vain
+        turned = in_vain and not self._fixed_window
+        self._fixed_window |= in_vain
         first = granted_at > self._refused_at
         if first:
-            self._before, self._refused_at, self._lately_from = self.limit, now, self._resumed_at
-            self._patience_s = min(self._patience_s * 2, MOST_PATIENCE_S)
+            self._limit_before_429, self._refused_at, self._lately_from = self.limit, now, self._resumed_at
+            self._patience_s = min(self._patience_s * 2, MAX_PROBE_INTERVAL_S)
             if self.limit == math.inf:
-                self._counts_minutes = self._seems_to_count_minutes(wait_s, now)
-        through = self.sent(now)
-        if not self._counts_minutes:
+                self._fixed_window = self._seems_to_count_minutes(wait_s, now)
+        through = self.used_last_minute(now)
+        if not self._fixed_window:
             through = max(through, self._lately_per_minute(now))
-        if self._before < math.inf and not turned:
-            through = min(max(through, LOWER_MOST * self._before), LOWER_LEAST * self._before)
+        if self._limit_before_429 < math.inf and not turned:
+            through = min(
+                max(through, MIN_BACKOFF_FACTOR * self._limit_before_429),
+                MAX_BACKOFF_FACTOR * self._limit_before_429,
+            )
         self._found = max(through if first else min(self._found, through), 1.0)
-        self._ceiling = self._found if self._counts_minutes else self._before
+        self._ceiling = self._found if self._fixed_window else self._limit_before_429
         self._resumed_at, self._taken_since = now + wait_s, 0
         self._grown_at = self._resumed_at
         self._set_limit()
 
-    def grow(self, now: float) -> None:
+    def probe_up(self, now: float) -> None:
         """Try a little more, where a found limit was kept to and fully used for long enough."""
         if self._found >= min(self._declared, self._heard):
             return
@@ -172,7 +192,7 @@ class Meter:
 
     def _busy(self, now: float) -> bool:
         recent = self._lately_per_minute(now)
-        return recent >= 0.8 * self.limit or self.fullness(now) >= 0.95
+        return recent >= 0.8 * self.limit or self.utilization(now) >= 0.95
 
     def _seems_to_count_minutes(self, wait_s: float, now: float) -> bool:
         """Two kinds of providers. One counts a minute: what went out in it *is* the limit, and it asks to wait
@@ -183,8 +203,8 @@ class Meter:
 
     def _lately_per_minute(self, now: float) -> float:
         """The rate since sending last resumed, of at most 10 s."""
-        started_at = max(now - LATELY_S, min(self._lately_from, now))
-        first = int(started_at / SLOT_S)
+        started_at = max(now - RECENT_S, min(self._lately_from, now))
+        first = int(started_at / BIN_S)
         amount = 0.0
         for slot in reversed(self._slots):
             if slot < first:
@@ -211,7 +231,7 @@ class Meter:
             self._bucket_at = now
 
     def _forget(self, now: float) -> None:
-        last = int((now - SPAN_S) / SLOT_S) - 1
+        last = int((now - WINDOW_S) / BIN_S) - 1
         while self._slots:
             slot = next(iter(self._slots))
             if slot > last:
@@ -220,11 +240,11 @@ class Meter:
         self._total = 0.0  # whatever rounding left
 
 
-MEMORY = 0.98
+DECAY = 0.98
 LEAST, MOST = 0.02, 4.0
 
 
-class Forecast:
+class EstimateCalibrator:
     """True divided by estimated, as a mean that forgets, with its spread. Starts by believing the estimate."""
 
     __slots__ = ("_estimated", "_seen", "_true", "_variance")
@@ -238,12 +258,12 @@ class Forecast:
         if estimated <= 0:
             return
         self._seen += 1
-        self._estimated = MEMORY * self._estimated + estimated
-        self._true = MEMORY * self._true + true
+        self._estimated = DECAY * self._estimated + estimated
+        self._true = DECAY * self._true + true
         off = true / estimated - self._true / self._estimated
-        self._variance = MEMORY * self._variance + (1 - MEMORY) * off * off
+        self._variance = DECAY * self._variance + (1 - DECAY) * off * off
 
-    def factor(self, under_way: int) -> float:
+    def multiplier(self, under_way: int) -> float:
         """What to multiply an estimate by, so that `under_way` of them together are rarely too small."""
         if self._seen < 10:
             return 1.0

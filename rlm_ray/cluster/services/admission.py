@@ -15,49 +15,55 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from rlm_ray.admission.controller import Admission
-from rlm_ray.admission.protocol import Batch, Refused, Replies, RunStatus, RunTerms
-from rlm_ray.admission.server import AdmissionShell
+from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.protocol import ClientMessage, Refused, RunPolicy, RunStatus, ServerMessage
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.cluster.job_config import forget_driver_folders
-from rlm_ray.cluster.services.detached_actor import RETRY_S, Finder, LineOpener, insist, lasting_actor
+from rlm_ray.cluster.services.detached_actor import (
+    RETRY_S,
+    RpcEndpoint,
+    RpcResolver,
+    call_with_retry,
+    get_or_create_detached_actor,
+)
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ClusterError
 from rlm_ray.util.codec import Codec
-from rlm_ray.util.rpc import Address, LineTransport
+from rlm_ray.util.rpc import RpcAddress, RpcClient
 
 NAME = "rlm_ray.admission"
 
 
-class AdmissionActor(AdmissionShell):
+class AdmissionActor(AdmissionServer):
     """A new life of it has a new epoch."""
 
     def __init__(self) -> None:
         forget_driver_folders()
-        super().__init__(Admission(random.random), uuid.uuid4().hex)
-        self._opener = LineOpener(self, METHODS, CODEC)
+        super().__init__(AdmissionController(random.random), uuid.uuid4().hex)
+        self._opener = RpcEndpoint(self, METHODS, CODEC)
 
-    async def address(self) -> Address:
+    async def address(self) -> RpcAddress:
         """Where its line is."""
         return await self._opener.address()
 
 
-class RemoteAdmission:
+class AdmissionStub:
     """The way to the admission actor from any process of the cluster.
 
     Raises `ConnectionError`, or what Ray raises, when the actor is gone.
     """
 
     def __init__(self) -> None:
-        self._line = AdmissionTransport(Finder(admission_actor))
+        self._line = AdmissionRpcClient(RpcResolver(admission_actor))
 
-    async def exchange(self, batch: Batch) -> Replies:
+    async def exchange(self, batch: ClientMessage) -> ServerMessage:
         return await self._line.exchange(batch)
 
-    async def open_run(self, terms: RunTerms) -> None:
+    async def open_run(self, terms: RunPolicy) -> None:
         """Tell it of a run: its budget and its rates."""
         await self._insist("open_run", terms)
 
-    async def open_sessions(self, terms: RunTerms, count: int) -> Refused | None:
+    async def open_sessions(self, terms: RunPolicy, count: int) -> Refused | None:
         """Count more sessions; the refusal where the run may not have so many."""
         refused: Refused | None = await self._insist("open_sessions", terms, count)
         return refused
@@ -76,7 +82,7 @@ class RemoteAdmission:
         """Be the driver of a run, until this is cancelled: where this process is gone the run is closed."""
         while True:
             with contextlib.suppress(ClusterError):
-                await insist("admission", self._line, "hold_run", run_id, timeout_s=None)
+                await call_with_retry("admission", self._line, "hold_run", run_id, timeout_s=None)
             await asyncio.sleep(RETRY_S)
 
     async def close_run(self, run_id: str) -> RunUsage:
@@ -89,28 +95,28 @@ class RemoteAdmission:
         await self._insist("forget_holder", holder)
 
     async def _insist(self, method: str, *arguments: Any) -> Any:
-        return await insist("admission", self._line, method, *arguments)
+        return await call_with_retry("admission", self._line, method, *arguments)
 
 
 def admission_actor() -> Any:
     """The handle of the cluster's admission, made if there is none."""
-    return lasting_actor(AdmissionActor, NAME)
+    return get_or_create_detached_actor(AdmissionActor, NAME)
 
 
 METHODS = frozenset(
     {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "hold_run", "forget_holder"}
 )
 """What the admission may be asked for over a line."""
-CODEC = Codec(Batch, Replies, RunTerms, Refused, RunUsage, RunStatus)
+CODEC = Codec(ClientMessage, ServerMessage, RunPolicy, Refused, RunUsage, RunStatus)
 """Of what is said there."""
 
 
-class AdmissionTransport(LineTransport):
+class AdmissionRpcClient(RpcClient):
     """Carries the batches of an `AdmissionClient`."""
 
-    def __init__(self, find: Callable[[], Awaitable[Address]]) -> None:
+    def __init__(self, find: Callable[[], Awaitable[RpcAddress]]) -> None:
         super().__init__(find, CODEC)
 
-    async def exchange(self, batch: Batch) -> Replies:
-        replies: Replies = await self.call("exchange", batch)
+    async def exchange(self, batch: ClientMessage) -> ServerMessage:
+        replies: ServerMessage = await self.call("exchange", batch)
         return replies

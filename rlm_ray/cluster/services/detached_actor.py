@@ -17,12 +17,12 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rlm_ray.cluster.ray_calls import ACTOR_GONE
-from rlm_ray.cluster.ray_init import LOCAL, connect_ray, find_address
-from rlm_ray.cluster.ray_thread import ray_thread
+from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS
+from rlm_ray.cluster.ray_init import LOCAL, connect_ray, resolve_address
+from rlm_ray.cluster.ray_thread import current_ray_thread
 from rlm_ray.errors import ClusterError, VersionMismatchError
 from rlm_ray.util.codec import Codec
-from rlm_ray.util.rpc import CALL_TIMEOUT_S, PROTOCOL, Address, Line, LineTransport
+from rlm_ray.util.rpc import CALL_TIMEOUT_S, PROTOCOL, RpcAddress, RpcClient, RpcServer
 
 NAMESPACE = "rlm_ray"
 ATTEMPTS = 40
@@ -34,14 +34,14 @@ UNKNOWN = -1
 _VERSION = re.compile(r"\.v(\d+)$")
 
 
-def here(*, soft: bool) -> NodeAffinitySchedulingStrategy:
+def node_affinity(*, soft: bool) -> NodeAffinitySchedulingStrategy:
     """The node of this process; `soft`: rather than others, but others if need be."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=soft)
 
 
-def lasting_actor(cls: type[Any], name: str, *arguments: Any, node: str = "") -> Any:
+def get_or_create_detached_actor(cls: type[Any], name: str, *arguments: Any, node: str = "") -> Any:
     """The handle of the one actor of this name, on `node` or here. It takes no CPU from the scheduler."""
-    place = NodeAffinitySchedulingStrategy(node, soft=True) if node else here(soft=True)
+    place = NodeAffinitySchedulingStrategy(node, soft=True) if node else node_affinity(soft=True)
     return (
         ray.remote(cls)
         .options(
@@ -105,11 +105,13 @@ async def census() -> dict[str, dict[str, int]]:
 
 async def end_lasting_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
     """End those of a running cluster; their names. Raises `ClusterError` where runs are under way, unless `force`."""
-    return await ray_thread().run(_end_lasting_actors(address, force=force, all_versions=all_versions))
+    return await current_ray_thread().run(
+        _end_lasting_actors(address, force=force, all_versions=all_versions)
+    )
 
 
 async def _end_lasting_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
-    if not ray.is_initialized() and find_address(address or os.environ.get("RAY_ADDRESS", "")) == LOCAL:
+    if not ray.is_initialized() and resolve_address(address or os.environ.get("RAY_ADDRESS", "")) == LOCAL:
         raise ClusterError("no Ray cluster runs here; set RAY_ADDRESS to the one whose actors shall end")
     connect_ray(address)
     actors = [actor for actor in lasting_actors() if actor.is_ours or all_versions]
@@ -138,29 +140,29 @@ def _runs_in_words(runs: int) -> str:
 async def _census_of(name: str) -> dict[str, int]:
     try:
         async with asyncio.timeout(CENSUS_S):
-            rows: dict[str, int] = await ray.get_actor(name, namespace=NAMESPACE).census.remote()
+            rows: dict[str, int] = await ray.get_actor(name, namespace=NAMESPACE).stats.remote()
     except (TimeoutError, ValueError, ray.exceptions.RayError):
         return {"runs": UNKNOWN}
     return rows
 
 
-class LineOpener:
+class RpcEndpoint:
     """An actor's own end of its line, opened when somebody first asks for the address.
 
     A Ray call for every message would cost ten times the CPU.
     """
 
     def __init__(self, shell: object, methods: frozenset[str], codec: Codec) -> None:
-        self._line = Line(shell, methods, secrets.token_bytes(32), codec)
-        self._opening: asyncio.Task[Address] | None = None
+        self._line = RpcServer(shell, methods, secrets.token_bytes(32), codec)
+        self._opening: asyncio.Task[RpcAddress] | None = None
 
-    async def address(self) -> Address:
+    async def address(self) -> RpcAddress:
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._line.listen(ray.util.get_node_ip_address()))
         return await asyncio.shield(self._opening)
 
 
-class Finder:
+class RpcResolver:
     """Finds the line of a lasting actor, through whatever `make` answers: its handle, made if there is none."""
 
     def __init__(self, make: Callable[[], Any], tell: Callable[[], tuple[Any, ...]] = tuple) -> None:
@@ -168,19 +170,19 @@ class Finder:
         self._make, self._tell = make, tell
         self._handle: Any = None
 
-    async def __call__(self) -> Address:
+    async def __call__(self) -> RpcAddress:
         if self._handle is None:
             self._handle = self._make()
         try:
-            address: Address = await self._handle.address.remote(*self._tell())
-        except ACTOR_GONE:
+            address: RpcAddress = await self._handle.address.remote(*self._tell())
+        except ACTOR_DIED_ERRORS:
             self._handle = None  # the next call finds the new one, or makes it
             raise
         return address
 
 
-async def insist(
-    name: str, line: LineTransport, method: str, *arguments: Any, timeout_s: float | None = CALL_TIMEOUT_S
+async def call_with_retry(
+    name: str, line: RpcClient, method: str, *arguments: Any, timeout_s: float | None = CALL_TIMEOUT_S
 ) -> Any:
     """Ask; one that died is replaced meanwhile, so ask again. Raises `ClusterError`."""
     for _ in range(ATTEMPTS):
@@ -188,7 +190,7 @@ async def insist(
             return await line.call(method, *arguments, timeout_s=timeout_s)
         except TimeoutError as error:
             raise ClusterError(f"the {name} of the cluster does not answer: {error}") from error
-        except (OSError, *ACTOR_GONE) as error:
+        except (OSError, *ACTOR_DIED_ERRORS) as error:
             lost = error
             await asyncio.sleep(RETRY_S)
     raise ClusterError(f"the {name} of the cluster does not answer: {lost}") from lost

@@ -9,35 +9,40 @@ import ray
 
 from rlm_ray.cluster.environment import storage_environment, take_storage_environment
 from rlm_ray.cluster.job_config import forget_driver_folders
-from rlm_ray.cluster.services.detached_actor import Finder, LineOpener, insist, lasting_actor
+from rlm_ray.cluster.services.detached_actor import (
+    RpcEndpoint,
+    RpcResolver,
+    call_with_retry,
+    get_or_create_detached_actor,
+)
 from rlm_ray.errors import ClusterError, JournalError
 from rlm_ray.journal.protocol import CODEC, METHODS, JournalRef
-from rlm_ray.journal.server import JournalShell
-from rlm_ray.util.rpc import Address, LineTransport
+from rlm_ray.journal.server import JournalServer
+from rlm_ray.util.rpc import RpcAddress, RpcClient
 
 STORAGE_TIMEOUT_S = 300.0
 """For a slow object store, which tries again by itself."""
 
 
-class JournalActor(JournalShell):
+class JournalActor(JournalServer):
     """It comes back when it dies, and opens the runs again that it is told of."""
 
     def __init__(self) -> None:
         forget_driver_folders()
         super().__init__()
-        self._opener = LineOpener(self, METHODS, CODEC)
+        self._opener = RpcEndpoint(self, METHODS, CODEC)
 
-    async def address(self, environment: dict[str, str]) -> Address:
+    async def address(self, environment: dict[str, str]) -> RpcAddress:
         """Where its line is. Storages are reached with the credentials of whoever asked last."""
         take_storage_environment(environment)
         return await self._opener.address()
 
 
-class RemoteJournal:
+class JournalStub:
     """The way to the journal actors from any process of the cluster. Raises `JournalError`."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, LineTransport] = {}
+        self._lines: dict[str, RpcClient] = {}
 
     async def open(self, ref: JournalRef) -> int:
         """Take the run over for this owner; the size of the journal so far."""
@@ -65,11 +70,11 @@ class RemoteJournal:
     async def _ask(
         self, method: str, ref: JournalRef, *arguments: Any, timeout_s: float | None = STORAGE_TIMEOUT_S
     ) -> Any:
-        line = self._lines.get(ref.home)
+        line = self._lines.get(ref.node_id)
         if line is None:
-            line = self._lines[ref.home] = LineTransport(_finder(ref.home), CODEC)
+            line = self._lines[ref.node_id] = RpcClient(_finder(ref.node_id), CODEC)
         try:
-            answer = await insist("journal", line, method, ref, *arguments, timeout_s=timeout_s)
+            answer = await call_with_retry("journal", line, method, ref, *arguments, timeout_s=timeout_s)
         except ClusterError as error:
             raise JournalError(ref.run_id, f"cannot be recorded: {error}") from error
         if isinstance(answer, JournalError):
@@ -79,13 +84,13 @@ class RemoteJournal:
 
 def journal_actor(home: str) -> Any:
     """The handle of this node's journal, made if there is none."""
-    return lasting_actor(JournalActor, f"rlm_ray.journal.{home}", node=home)
+    return get_or_create_detached_actor(JournalActor, f"rlm_ray.journal.{home}", node=home)
 
 
-def _finder(home: str) -> Finder:
-    return Finder(partial(journal_actor, home), lambda: (storage_environment(),))
+def _finder(home: str) -> RpcResolver:
+    return RpcResolver(partial(journal_actor, home), lambda: (storage_environment(),))
 
 
-def home() -> str:
+def current_node_id() -> str:
     """The node of this process."""
     return str(ray.get_runtime_context().get_node_id())

@@ -11,12 +11,12 @@ from functools import cache, partial
 from typing import Any
 
 from rlm_ray.cluster.job_config import forget_driver_folders
-from rlm_ray.cluster.ray_calls import ACTOR_GONE
-from rlm_ray.cluster.services.detached_actor import Finder, LineOpener, lasting_actor
+from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS
+from rlm_ray.cluster.services.detached_actor import RpcEndpoint, RpcResolver, get_or_create_detached_actor
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.errors import ClusterError
 from rlm_ray.llm.response_cache import CODEC, METHODS, ResponseCache
-from rlm_ray.util.rpc import Address, LineTransport
+from rlm_ray.util.rpc import RpcAddress, RpcClient
 
 ATTEMPTS = 2
 """Of a call: the first may find the actor gone."""
@@ -34,9 +34,9 @@ class CacheActor(ResponseCache):
     def __init__(self, folder: str) -> None:
         forget_driver_folders()
         super().__init__(folder)
-        self._opener = LineOpener(self, METHODS, CODEC)
+        self._opener = RpcEndpoint(self, METHODS, CODEC)
 
-    async def address(self) -> Address:
+    async def address(self) -> RpcAddress:
         """Where its line is."""
         return await self._opener.address()
 
@@ -44,7 +44,7 @@ class CacheActor(ResponseCache):
 class RemoteReservation:
     """The right of this process to make a call."""
 
-    def __init__(self, remote: RemoteCache, key: str, token: str) -> None:
+    def __init__(self, remote: CacheStub, key: str, token: str) -> None:
         self.token = token
         self._remote, self._key = remote, key
         self._is_over = False
@@ -61,12 +61,12 @@ class RemoteReservation:
             self._remote.spawn(self._remote.ask("release", self._key, self.token))
 
 
-class RemoteCache:
+class CacheStub:
     """The way to the cache actor of a folder. A cache that is gone is a cache without the answer."""
 
     def __init__(self, folder: str) -> None:
         self._owner = uuid.uuid4().hex
-        self._line = LineTransport(Finder(partial(cache_actor, folder)), CODEC)
+        self._line = RpcClient(RpcResolver(partial(cache_actor, folder)), CODEC)
         self._tasks: set[asyncio.Task[None]] = set()
         self._attending: asyncio.Task[None] | None = None
 
@@ -100,7 +100,7 @@ class RemoteCache:
         for left in reversed(range(ATTEMPTS)):
             try:
                 return await self._line.call(method, *arguments, timeout_s=timeout_s)
-            except (OSError, ClusterError, *ACTOR_GONE) as error:
+            except (OSError, ClusterError, *ACTOR_DIED_ERRORS) as error:
                 if not left or isinstance(error, ClusterError):
                     _log.warning("the response cache does not answer, calls are made without it: %s", error)
                     break
@@ -118,19 +118,19 @@ class RemoteCache:
         while True:
             try:
                 await self._line.call("attend", self._owner, timeout_s=None)
-            except (OSError, ClusterError, *ACTOR_GONE) as error:
+            except (OSError, ClusterError, *ACTOR_DIED_ERRORS) as error:
                 _log.debug("the response cache is gone: %s", error)
             await asyncio.sleep(RETRY_S)
 
 
 @cache
-def remote_cache(folder: str) -> RemoteCache:
+def remote_cache(folder: str) -> CacheStub:
     """The one of this process for a folder."""
-    return RemoteCache(folder)
+    return CacheStub(folder)
 
 
 def cache_actor(folder: str) -> Any:
     """The handle of the folder's cache, made here if there is none."""
-    return lasting_actor(
+    return get_or_create_detached_actor(
         CacheActor, f"rlm_ray.llm.response_cache.{hashlib.sha256(folder.encode()).hexdigest()[:12]}", folder
     )

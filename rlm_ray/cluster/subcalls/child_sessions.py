@@ -15,26 +15,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from rlm_ray.cluster.context_ref import pack_part
+from rlm_ray.cluster.context_ref import ref_of_part
 from rlm_ray.cluster.messages import SessionSpec
-from rlm_ray.cluster.ray_calls import ACTOR_GONE, kept, owned
+from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, await_or_undo
 from rlm_ray.cluster.session_records import (
-    SessionEntry,
-    failed,
-    identity_of,
-    outcome_of_session,
+    SessionOutcome,
+    failure_of,
+    input_identity,
+    record_session,
     session_key,
-    under_way,
+    to_outcome,
 )
 from rlm_ray.cluster.slots import Outlook
-from rlm_ray.cluster.subcalls.parent import Map, Parent
-from rlm_ray.core.context import Input, input_of_part
+from rlm_ray.cluster.subcalls.parent import MapCall, ParentSession
+from rlm_ray.core.context import InputSummary, summarize_part
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.errors import LimitReached, RLMError
-from rlm_ray.journal.replay import outcome_of
-from rlm_ray.session.session import Completion, SubCall
+from rlm_ray.journal.replay import outcome_from_record
+from rlm_ray.session.session import SessionResult, SubCall
 
-TOP_UP_S = 0.1
+SLOT_POLL_S = 0.1
 """How often a map that still has children to place asks for more seats."""
 ATTEMPTS = 3
 """How often a child is started when its actors die."""
@@ -61,64 +61,64 @@ class _Wave:
         return len(self.pending) - held
 
 
-class Children:
+class ChildSessions:
     """Runs the child sessions of one session."""
 
-    def __init__(self, parent: Parent) -> None:
+    def __init__(self, parent: ParentSession) -> None:
         self._parent = parent
         self._host = parent.host
-        self._alone = asyncio.Lock()
+        self._quarantine = asyncio.Lock()
 
-    async def __call__(self, map_: Map, indexes: list[int]) -> None:
+    async def __call__(self, map_: MapCall, indexes: list[int]) -> None:
         """Fill the slots of these calls."""
-        pending = deque(self._not_on_record(map_, indexes))
+        pending = deque(self._unrecorded(map_, indexes))
         if not pending:
             return
         pool, name, per_actor = self._host.pool, self._host.name, self._parent.seats_per_actor
         try:
             await self._host.open_sessions(self._parent.spec.run, len(pending))
         except LimitReached as limit:
-            map_.put(pending[0], failed(limit))
-        leave = partial(_leave, self._parent)
+            map_.set_outcome(pending[0], failure_of(limit))
+        leave = partial(_return_slots, self._parent)
         wave = _Wave(pending, len(pending))
-        first = pool.lease.remote(len(pending), per_actor, name, waiting=True)
+        first = pool.lease_slots.remote(len(pending), per_actor, name, waiting=True)
         try:
             async with asyncio.TaskGroup() as group:
-                self._seat(group, map_, wave, await kept(first, leave))
+                self._start_workers(group, map_, wave, await await_or_undo(first, leave))
                 while pending:
-                    await asyncio.sleep(TOP_UP_S)
+                    await asyncio.sleep(SLOT_POLL_S)
                     if pending:
-                        more = pool.lease.remote(wave.wanted, per_actor, name)
-                        self._seat(group, map_, wave, await kept(more, leave))
+                        more = pool.lease_slots.remote(wave.wanted, per_actor, name)
+                        self._start_workers(group, map_, wave, await await_or_undo(more, leave))
         finally:
-            pool.resume.remote(name)
+            pool.reacquire_slot.remote(name)
 
-    def _not_on_record(self, map_: Map, indexes: list[int]) -> list[int]:
+    def _unrecorded(self, map_: MapCall, indexes: list[int]) -> list[int]:
         """Children whose answers an earlier life of the session has not got."""
         missing, replay = [], self._parent.replay
         for index in indexes:
-            path, call = self._parent.path_of(map_.first + index), map_.calls[index]
+            path, call = self._parent.path_of(map_.first_ordinal + index), map_.calls[index]
             end = replay.end(path, self._key(call, self._input(call))) if replay.attempts(path) else None
             if end is None:
                 missing.append(index)
             else:
-                map_.put(index, outcome_of(end))
+                map_.set_outcome(index, outcome_from_record(end))
         return missing
 
-    def _seat(
+    def _start_workers(
         self,
         group: asyncio.TaskGroup,
-        map_: Map,
+        map_: MapCall,
         wave: _Wave,
         leased: tuple[dict[str, tuple[int, Any]], Outlook],
     ) -> None:
         seats, wave.outlook = leased
         for name, (count, handle) in seats.items():
             for _ in range(count):
-                seat = LeasedSeat(self._parent, name, handle)
-                group.create_task(self._work_in(seat, map_, wave))
+                seat = LeasedSlot(self._parent, name, handle)
+                group.create_task(self._drain_in_slot(seat, map_, wave))
 
-    async def _work_in(self, seat: LeasedSeat, map_: Map, wave: _Wave) -> None:
+    async def _drain_in_slot(self, seat: LeasedSlot, map_: MapCall, wave: _Wave) -> None:
         """Run children in one leased seat until none is left for it, then give the seat back."""
         loop = asyncio.get_running_loop()
         wave.seats += 1
@@ -126,37 +126,37 @@ class Children:
             # One seat goes on whatever is held back: a parent never waits for nothing.
             while wave.wanted or (wave.seats == 1 and wave.pending):
                 started = loop.time()
-                await self._child(map_, wave.pending.popleft(), seat)
+                await self._run_with_retries(map_, wave.pending.popleft(), seat)
                 wave.session_s = loop.time() - started
         finally:
             wave.seats -= 1
-            seat.leave()
+            seat.release()
 
-    async def _child(self, map_: Map, index: int, seat: LeasedSeat) -> None:
+    async def _run_with_retries(self, map_: MapCall, index: int, seat: LeasedSlot) -> None:
         """Run a child; elsewhere where its actor dies. Its last chance it has alone: it may be what kills the actors."""
-        path = self._parent.path_of(map_.first + index)
-        if seat.at_home and self._is_suspect(path):
-            await seat.move()
+        path = self._parent.path_of(map_.first_ordinal + index)
+        if seat.is_local and self._is_suspected_killer(path):
+            await seat.migrate()
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1
             try:
-                async with self._alone if last else nullcontext():
+                async with self._quarantine if last else nullcontext():
                     if attempt:
-                        await seat.move()
-                    result = await self._once(path, attempt, map_.calls[index], seat)
-            except ACTOR_GONE:
+                        await seat.migrate()
+                    result = await self._attempt(path, attempt, map_.calls[index], seat)
+            except ACTOR_DIED_ERRORS:
                 _log.warning("%s died under a child of session %s", seat.name, self._parent.spec.path)
-                await self._host.pool.lost.remote(seat.name)
+                await self._host.pool.on_actor_died.remote(seat.name)
             else:
-                map_.put(index, outcome_of_session(result))
+                map_.set_outcome(index, to_outcome(result))
                 return
         why = f"the actors of this child died {ATTEMPTS} times; it may need more memory than a node has"
-        map_.put(index, Failed("ClusterError", why))
-        await seat.move()
+        map_.set_outcome(index, Failed("ClusterError", why))
+        await seat.migrate()
 
-    async def _once(
-        self, path: tuple[int, ...], attempt: int, call: SubCall, seat: LeasedSeat
-    ) -> Completion | RLMError:
+    async def _attempt(
+        self, path: tuple[int, ...], attempt: int, call: SubCall, seat: LeasedSlot
+    ) -> SessionResult | RLMError:
         spec = self._spec(path, attempt, call)
         with self._under_way(spec, call, seat.name) as entry:
             entry.result = await seat.run(spec)
@@ -170,69 +170,69 @@ class Children:
             path=path,
             parent=self._host.name,
             query=call.query,
-            context=pack_part(parent.spec.context, call.part),
+            context=ref_of_part(parent.spec.context, call.part),
             attempt=parent.replay.attempts(path) + attempt + 1,
         )
 
-    def _is_suspect(self, path: tuple[int, ...]) -> bool:
+    def _is_suspected_killer(self, path: tuple[int, ...]) -> bool:
         """It was under way more than once in this life of the run when the actor of its parent died."""
         node = self._parent.replay.tree.nodes.get(path)
         since = self._parent.spec.run.started
-        begun = (opened.at >= since for opened in node.opened) if node is not None else ()
+        begun = (opened.at >= since for opened in node.session_starts) if node is not None else ()
         return sum(begun) > 1
 
     def _under_way(
         self, spec: SessionSpec, call: SubCall, actor: str
-    ) -> AbstractContextManager[SessionEntry]:
+    ) -> AbstractContextManager[SessionOutcome]:
         given = self._input(call)
-        return under_way(self._parent.scribe, spec, given, self._key(call, given), actor)
+        return record_session(self._parent.scribe, spec, given, self._key(call, given), actor)
 
-    def _input(self, call: SubCall) -> Input:
-        return input_of_part(call.part, self._parent.context)
+    def _input(self, call: SubCall) -> InputSummary:
+        return summarize_part(call.part, self._parent.context)
 
-    def _key(self, call: SubCall, given: Input) -> str:
+    def _key(self, call: SubCall, given: InputSummary) -> str:
         spec = self._parent.spec
-        identity = identity_of(given, call.part, self._parent.context)
+        identity = input_identity(given, call.part, self._parent.context)
         return session_key(spec.run, spec.depth + 1, call.query, identity)
 
 
-def _leave(parent: Parent, leased: tuple[dict[str, tuple[int, Any]], Outlook]) -> None:
+def _return_slots(parent: ParentSession, leased: tuple[dict[str, tuple[int, Any]], Outlook]) -> None:
     seats, _ = leased
     for name, (count, _) in seats.items():
         for _ in range(count):
-            parent.host.leave_seat(name)
+            parent.host.return_slot(name)
 
 
-class LeasedSeat:
+class LeasedSlot:
     """One of those that a parent leased from the pool."""
 
-    def __init__(self, parent: Parent, name: str, handle: Any) -> None:
+    def __init__(self, parent: ParentSession, name: str, handle: Any) -> None:
         self.name = name
         """Of the actor."""
         self._parent = parent
         self._handle = handle
 
     @property
-    def at_home(self) -> bool:
+    def is_local(self) -> bool:
         """In the parent's own actor."""
         return self.name == self._parent.host.name
 
-    async def run(self, spec: SessionSpec) -> Completion | RLMError:
+    async def run(self, spec: SessionSpec) -> SessionResult | RLMError:
         """Run a child here. Raises one of `ACTOR_GONE` where the actor dies."""
-        result: Completion | RLMError
-        if self.at_home:
+        result: SessionResult | RLMError
+        if self.is_local:
             result = await self._parent.host.run(spec)
         else:
-            result = await owned(self._handle.run.remote(spec))
+            result = await await_or_cancel(self._handle.run.remote(spec))
         return result
 
-    async def move(self) -> None:
+    async def migrate(self) -> None:
         """Take another seat instead, and not at home: a child that brings its actor down would take its parent along."""
         host, left = self._parent.host, self.name
-        there = host.pool.lease_elsewhere.remote(self._parent.seats_per_actor, host.name)
-        self.name, self._handle = await owned(there, lambda late: host.leave_seat(late[0]))
-        host.leave_seat(left)
+        there = host.pool.lease_remote_slot.remote(self._parent.seats_per_actor, host.name)
+        self.name, self._handle = await await_or_cancel(there, lambda late: host.return_slot(late[0]))
+        host.return_slot(left)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give it back."""
-        self._parent.host.leave_seat(self.name)
+        self._parent.host.return_slot(self.name)

@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from rlm_ray.cluster.subcalls.child_sessions import Children
-from rlm_ray.cluster.subcalls.leaf_calls import Leaves
-from rlm_ray.cluster.subcalls.parent import Map, Parent, raise_unless_sibling
-from rlm_ray.core.repl_types import Outcome
+from rlm_ray.cluster.subcalls.child_sessions import ChildSessions
+from rlm_ray.cluster.subcalls.leaf_calls import LeafCalls
+from rlm_ray.cluster.subcalls.parent import MapCall, ParentSession, reraise_other_errors
+from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.session.session import SubCall
 
 
-class Spawner:
+class SubcallDispatcher:
     """The `spawn` of one session."""
 
-    def __init__(self, parent: Parent) -> None:
+    def __init__(self, parent: ParentSession) -> None:
         self._parent = parent
-        self._leaves = Leaves(parent)
-        self._children = Children(parent)
+        self._leaves = LeafCalls(parent)
+        self._children = ChildSessions(parent)
 
     async def __call__(
-        self, calls: Sequence[SubCall], slots: list[Outcome | None], *, first: int, stop_on_error: bool
+        self, calls: Sequence[SubCall], slots: list[SubCallOutcome | None], *, first: int, stop_on_error: bool
     ) -> None:
         """Fill `slots`, which stand for `calls`; leaves slots empty only where a sibling's failure ended the map."""
-        map_ = Map(calls, slots, first, stop_on_error=stop_on_error)
-        wanted = [index for index in range(len(calls)) if not self._given_up(first + index)]
-        leaves = [index for index in wanted if not calls[index].as_session]
-        children = [index for index in wanted if calls[index].as_session]
+        map_ = MapCall(calls, slots, first, stop_on_error=stop_on_error)
+        wanted = [index for index in range(len(calls)) if not self._was_cancelled_before(first + index)]
+        leaves = [index for index in wanted if not calls[index].is_session]
+        children = [index for index in wanted if calls[index].is_session]
         try:
             async with asyncio.TaskGroup() as group:
                 if leaves:
@@ -35,7 +35,7 @@ class Spawner:
                 if children:
                     group.create_task(self._children(map_, children))
         except ExceptionGroup as group:
-            raise_unless_sibling(group)
+            reraise_other_errors(group)
 
-    def _given_up(self, ordinal: int) -> bool:
-        return self._parent.replay.given_up(self._parent.path_of(ordinal))
+    def _was_cancelled_before(self, ordinal: int) -> bool:
+        return self._parent.replay.seen_cancelled(self._parent.path_of(ordinal))

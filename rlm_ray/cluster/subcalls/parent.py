@@ -12,33 +12,33 @@ from typing import TYPE_CHECKING
 from rlm_ray.cluster.messages import SessionSpec
 from rlm_ray.core.context import Context
 from rlm_ray.core.refusals import Refusals
-from rlm_ray.core.repl_types import Answered, Failed, Outcome
+from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.errors import AuthenticationError, ConfigError
-from rlm_ray.journal.recorder import Scribe
-from rlm_ray.journal.replay import Replay
-from rlm_ray.llm.gateway import Caller, Gateway
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.replay import ReplayIndex
+from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.session.session import SubCall
 
 if TYPE_CHECKING:
-    from rlm_ray.cluster.session_actor import SessionHost
+    from rlm_ray.cluster.session_actor import SessionActor
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
+class ParentSession:
     """A session at work in the actor of `host`."""
 
-    host: SessionHost
+    host: SessionActor
     spec: SessionSpec
     context: Context
     gateway: Gateway
-    caller: Caller
+    caller: CallContext
 
     @property
-    def scribe(self) -> Scribe:
+    def scribe(self) -> NullRecorder:
         return self.caller.scribe
 
     @property
-    def replay(self) -> Replay:
+    def replay(self) -> ReplayIndex:
         return self.caller.scribe.replay
 
     @property
@@ -54,31 +54,36 @@ class SiblingFailed(Exception):  # noqa: N818 - a signal to cancel the others of
     """A sub-call of a map failed, and the map wants to hear of the first failure only."""
 
 
-class Map:
+class MapCall:
     """The calls of one map, and a slot for each outcome."""
 
     def __init__(
-        self, calls: Sequence[SubCall], slots: list[Outcome | None], first: int, *, stop_on_error: bool
+        self, calls: Sequence[SubCall], slots: list[SubCallOutcome | None], first: int, *, stop_on_error: bool
     ) -> None:
         self.calls = calls
-        self.first = first
+        self.first_ordinal = first
         """The ordinal of its first sub-call in the session."""
         self._slots = slots
         self._stop_on_error = stop_on_error
         self._refusals = Refusals()
 
-    def put(self, index: int, outcome: Outcome) -> None:
+    def set_outcome(self, index: int, outcome: SubCallOutcome) -> None:
         """Raises `SiblingFailed` where this outcome ends the map."""
-        if isinstance(outcome, Answered):
+        if isinstance(outcome, SubCallAnswer):
             self._refusals.answered()
-        elif isinstance(outcome.fatal, AuthenticationError | ConfigError) and not self._refusals.refused():
-            outcome = replace(outcome, fatal=None)  # others of the map were answered: it is about this one
+        elif (
+            isinstance(outcome.fatal_error, AuthenticationError | ConfigError)
+            and not self._refusals.refused()
+        ):
+            outcome = replace(
+                outcome, fatal_error=None
+            )  # others of the map were answered: it is about this one
         self._slots[index] = outcome
-        if isinstance(outcome, Failed) and (self._stop_on_error or outcome.fatal is not None):
+        if isinstance(outcome, Failed) and (self._stop_on_error or outcome.fatal_error is not None):
             raise SiblingFailed
 
 
-def raise_unless_sibling(group: ExceptionGroup[Exception]) -> None:
+def reraise_other_errors(group: ExceptionGroup[Exception]) -> None:
     """A failed sibling is told by its slot; anything else goes up, as itself and not as a group."""
     _, others = group.split(SiblingFailed)
     while others is not None:

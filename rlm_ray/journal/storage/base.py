@@ -61,7 +61,7 @@ class Store(Protocol):
 
     def delete(self) -> None: ...
 
-    def holder(self) -> Claim | None:
+    def holder(self) -> WriterIdentity | None:
         """Who writes, as far as can be known."""
         ...
 
@@ -72,13 +72,13 @@ def filesystem(address: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it."""
     import fsspec
 
-    with errors_of(address):
+    with map_storage_errors(address):
         fs, path = fsspec.core.url_to_fs(address)
     return fs, path.rstrip("/")
 
 
 @contextmanager
-def errors_of(address: str) -> Iterator[None]:
+def map_storage_errors(address: str) -> Iterator[None]:
     """Whatever a storage raises becomes a `JournalError`; drivers raise anything."""
     try:
         yield
@@ -111,7 +111,7 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class WriterIdentity:
     """Who writes, for those who are refused."""
 
     owner: str
@@ -124,7 +124,7 @@ class Claim:
     """Tells it from every other claim."""
 
     @classmethod
-    def of_this_process(cls, owner: str) -> Claim:
+    def of_this_process(cls, owner: str) -> WriterIdentity:
         pid = os.getpid()
         return cls(owner, socket.gethostname(), pid, _own_birth(pid), time.time(), secrets.token_hex(8))
 
@@ -145,7 +145,7 @@ class Claim:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes | None) -> Claim | None:
+    def from_bytes(cls, data: bytes | None) -> WriterIdentity | None:
         """None where nobody is named."""
         try:
             return cls(**json.loads(data or b""))
@@ -153,7 +153,7 @@ class Claim:
             return None
 
 
-def refused(address: str, holder: Claim | None, what_to_do: str) -> JournalError:
+def writer_busy(address: str, holder: WriterIdentity | None, what_to_do: str) -> JournalError:
     """A second writer is turned away."""
     return JournalError(address, f"{holder or 'another process'} writes this journal; {what_to_do}")
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from rlm_ray.errors import JournalError
-from rlm_ray.journal.storage.base import Claim, Writer, check_lines, errors_of, refused
+from rlm_ray.journal.storage.base import Writer, WriterIdentity, check_lines, map_storage_errors, writer_busy
 from rlm_ray.util.private_files import make_private_folder, open_private
 
 JOURNAL = "journal.jsonl"
@@ -38,35 +38,35 @@ class LocalStore:
         return self._journal.is_file()
 
     def size(self) -> int:
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             return self._journal.stat().st_size if self.exists() else 0
 
     def read(self, start: int, stop: int | None) -> bytes:
         if not self.exists():
             return b""
-        with errors_of(self.address), self._journal.open("rb") as file:
+        with map_storage_errors(self.address), self._journal.open("rb") as file:
             file.seek(start)
             return file.read(-1 if stop is None else max(0, stop - start))
 
     def save(self, name: str, data: bytes | bytearray | memoryview) -> None:
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             make_private_folder(self._folder)
             _replace(self._folder / name, data)
 
     def load(self, name: str) -> bytes | None:
-        with errors_of(self.address), contextlib.suppress(FileNotFoundError):
+        with map_storage_errors(self.address), contextlib.suppress(FileNotFoundError):
             return (self._folder / name).read_bytes()
         return None
 
     def discard(self, name: str) -> None:
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             (self._folder / name).unlink(missing_ok=True)
 
     def delete(self) -> None:
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             shutil.rmtree(self._folder)
 
-    def holder(self) -> Claim | None:
+    def holder(self) -> WriterIdentity | None:
         """Asked by taking the lock for a moment, beside others who ask."""
         try:
             fd = os.open(self._folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
@@ -75,13 +75,13 @@ class LocalStore:
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return Claim.from_bytes(os.read(fd, _BLOCK))
+            return WriterIdentity.from_bytes(os.read(fd, _BLOCK))
         finally:
             os.close(fd)
         return None
 
     def writer(self, owner: str) -> Writer:
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             make_private_folder(self._folder)
             return LocalWriter(self._journal, owner)
 
@@ -96,11 +96,11 @@ class LocalWriter:
         self._fd = -1
         try:
             self._fd = open_private(journal, os.O_RDWR | os.O_APPEND)
-            self._size = self._cut_torn_line()
+            self._size = self._truncate_partial_line()
         except BaseException:
             self._release()
             raise
-        self._is_torn = False
+        self._dirty = False
 
     @property
     def size(self) -> int:
@@ -110,37 +110,37 @@ class LocalWriter:
         check_lines(data)
         if self._fd < 0:
             raise JournalError(self._address, "this writer is closed")
-        with errors_of(self._address):
-            if self._is_torn:
-                self._take_back()
-            self._is_torn = True
+        with map_storage_errors(self._address):
+            if self._dirty:
+                self._rollback()
+            self._dirty = True
             try:
                 _write(self._fd, data)
             except OSError:
                 with contextlib.suppress(OSError):  # the next append tries again
-                    self._take_back()
+                    self._rollback()
                 raise
-            self._is_torn = False
+            self._dirty = False
             self._size += len(data)
         return self._size
 
     def sync(self) -> None:
-        with errors_of(self._address):
+        with map_storage_errors(self._address):
             os.fsync(self._fd)
 
     def close(self) -> None:
         try:
-            if self._fd >= 0 and self._is_torn:
-                with errors_of(self._address):
-                    self._take_back()
+            if self._fd >= 0 and self._dirty:
+                with map_storage_errors(self._address):
+                    self._rollback()
         finally:
             self._release()
 
-    def _take_back(self) -> None:
+    def _rollback(self) -> None:
         os.ftruncate(self._fd, self._size)
-        self._is_torn = False
+        self._dirty = False
 
-    def _cut_torn_line(self) -> int:
+    def _truncate_partial_line(self) -> int:
         size = os.fstat(self._fd).st_size
         whole = _end_of_last_line(self._fd, size)
         if whole < size:
@@ -160,7 +160,7 @@ def _lock(path: Path, owner: str) -> int:
     try:
         _flock(fd, str(path.parent))
         os.ftruncate(fd, 0)
-        os.pwrite(fd, Claim.of_this_process(owner).to_bytes(), 0)
+        os.pwrite(fd, WriterIdentity.of_this_process(owner).to_bytes(), 0)
     except BaseException:
         os.close(fd)
         raise
@@ -174,7 +174,9 @@ def _flock(fd: int, address: str) -> None:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(_PAUSE_S)
-    raise refused(address, Claim.from_bytes(os.pread(fd, _BLOCK, 0)), "wait for its end, or stop it first")
+    raise writer_busy(
+        address, WriterIdentity.from_bytes(os.pread(fd, _BLOCK, 0)), "wait for its end, or stop it first"
+    )
 
 
 def _write(fd: int, data: bytes) -> None:

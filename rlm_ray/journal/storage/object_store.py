@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm_ray.errors import JournalError
-from rlm_ray.journal.storage.base import Claim, Writer, check_lines, errors_of, refused
+from rlm_ray.journal.storage.base import Writer, WriterIdentity, check_lines, map_storage_errors, writer_busy
 
 SEGMENTS = "journal"
 LOCK = "lock"
-SILENCE_S = 60.0
+WRITER_TIMEOUT_S = 60.0
 """A writer on another host that wrote nothing for so long may be dead: its right can be taken over."""
 
 log = logging.getLogger(__name__)
@@ -65,36 +65,38 @@ class ObjectStore:
         ]
         if not wanted:
             return b""
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             found = self.fs.cat([segment.path for segment in wanted])
         data = b"".join(found[segment.path] for segment in wanted)
         first = wanted[0].start
         return data[max(0, start - first) : None if stop is None else stop - first]
 
     def save(self, name: str, data: bytes | bytearray | memoryview) -> None:
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             self.fs.pipe_file(f"{self._root}/{name}", bytes(data))
 
     def load(self, name: str) -> bytes | None:
-        with errors_of(self.address), contextlib.suppress(FileNotFoundError):
+        with map_storage_errors(self.address), contextlib.suppress(FileNotFoundError):
             data: bytes = self.fs.cat_file(f"{self._root}/{name}")
             return data
         return None
 
     def discard(self, name: str) -> None:
-        with errors_of(self.address), contextlib.suppress(FileNotFoundError):
+        with map_storage_errors(self.address), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(f"{self._root}/{name}")
 
     def delete(self) -> None:
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             self.fs.rm(self._root, recursive=True)
 
-    def holder(self) -> Claim | None:
+    def holder(self) -> WriterIdentity | None:
         """Of another host it is only known that it wrote not long ago."""
-        claim = Claim.from_bytes(self.load(LOCK))
+        claim = WriterIdentity.from_bytes(self.load(LOCK))
         if claim is None:
             return None
-        lives = claim.lives if claim.is_of_this_host else time.time() - self._last_sign(claim) < SILENCE_S
+        lives = (
+            claim.lives if claim.is_of_this_host else time.time() - self._last_seen(claim) < WRITER_TIMEOUT_S
+        )
         return claim if lives else None
 
     def writer(self, owner: str) -> Writer:
@@ -102,7 +104,7 @@ class ObjectStore:
 
     def segments(self) -> list[Segment]:
         """In order, as they are now."""
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             found = sorted((item["name"], item["size"]) for item in self._listing())
         segments: list[Segment] = []
         for number, (path, size) in enumerate(found, 1):
@@ -134,11 +136,11 @@ class ObjectStore:
             return [item for item in self.fs.ls(folder, detail=True) if item["name"].endswith(".jsonl")]
         return []
 
-    def _last_sign(self, claim: Claim) -> float:
+    def _last_seen(self, claim: WriterIdentity) -> float:
         segments = self.segments()
         if not segments:
             return claim.since
-        with errors_of(self.address):
+        with map_storage_errors(self.address):
             modified: float = self.fs.modified(segments[-1].path).timestamp()
         return max(modified, claim.since)
 
@@ -149,15 +151,15 @@ class ObjectWriter:
     def __init__(self, store: ObjectStore, owner: str) -> None:
         self.warnings: list[str] = []
         self._store = store
-        self._claim = Claim.of_this_process(owner)
-        self._turn_away_from(store.holder())
+        self._claim = WriterIdentity.of_this_process(owner)
+        self._check_free(store.holder())
         segments = store.segments()
         self._size = segments[-1].stop if segments else 0
         self._number = len(segments) + 1
         self._is_open = True
-        self._in_doubt: deque[bytes] = deque(maxlen=8)
-        with errors_of(store.address):
-            self._is_conditional = self._take_number()
+        self._unconfirmed: deque[bytes] = deque(maxlen=8)
+        with map_storage_errors(store.address):
+            self._is_conditional = self._fence()
         if not self._is_conditional:
             log.warning("%s: this storage cannot hold two writers apart by itself", store.address)
         self._number += 1
@@ -172,12 +174,12 @@ class ObjectWriter:
         if not self._is_open:
             raise JournalError(self._store.address, "this writer is closed")
         # A request whose reply was lost may have made the segment: what then stands there is our own.
-        self._in_doubt.append(data)
+        self._unconfirmed.append(data)
         written = b""
         while written != data:
-            with errors_of(self._store.address):
+            with map_storage_errors(self._store.address):
                 written = self._put(data)
-            self._in_doubt = deque([data] if written != data else [], maxlen=8)
+            self._unconfirmed = deque([data] if written != data else [], maxlen=8)
             self._size += len(written)
             self._number += 1
         return self._size
@@ -186,26 +188,26 @@ class ObjectWriter:
         """An object that was written is on disk."""
 
     def close(self) -> None:
-        holder = Claim.from_bytes(self._store.load(LOCK)) if self._is_open else None
+        holder = WriterIdentity.from_bytes(self._store.load(LOCK)) if self._is_open else None
         self._is_open = False
         if holder is not None and holder.token == self._claim.token:
             self._store.save(LOCK, b"")
 
-    def _turn_away_from(self, holder: Claim | None) -> None:
+    def _check_free(self, holder: WriterIdentity | None) -> None:
         if holder is None or (not holder.is_of_this_host and holder.owner == self._claim.owner):
             return
         what = "wait for its end, or stop it first"
         if not holder.is_of_this_host:
-            what += f"; if it is dead, try again when it has been silent for {SILENCE_S:.0f} s"
-        raise refused(self._store.address, holder, what)
+            what += f"; if it is dead, try again when it has been silent for {WRITER_TIMEOUT_S:.0f} s"
+        raise writer_busy(self._store.address, holder, what)
 
-    def _take_number(self) -> bool:
+    def _fence(self) -> bool:
         """Shut the writer before out. Whether the storage can hold two writers apart by itself."""
         path = self._store.segment_path(self._number)
         try:
             knows = self._create_first(path)
         except FileExistsError as error:
-            raise self._shut_out() from error
+            raise self._fenced_error() from error
         if not knows:
             return False
         try:  # some storages accept a condition and ignore it
@@ -231,14 +233,14 @@ class ObjectWriter:
             self._store.create(path, data, is_conditional=self._is_conditional)
         except FileExistsError as error:
             found: bytes = self._store.fs.cat_file(path)
-            if found not in self._in_doubt:
-                raise self._shut_out() from error
+            if found not in self._unconfirmed:
+                raise self._fenced_error() from error
             return found
         return data
 
-    def _shut_out(self) -> JournalError:
-        holder = Claim.from_bytes(self._store.load(LOCK))
-        return refused(self._store.address, holder, "this writer was shut out and writes no more")
+    def _fenced_error(self) -> JournalError:
+        holder = WriterIdentity.from_bytes(self._store.load(LOCK))
+        return writer_busy(self._store.address, holder, "this writer was shut out and writes no more")
 
 
 def _name(number: int) -> str:

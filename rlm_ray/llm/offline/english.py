@@ -128,7 +128,7 @@ EARLY_WORDS = r"\b(?:first|opening|beginning|begins?|initially|introduced)\b"
 """A question with such a word is about what comes first, so earlier passages are likelier to answer it."""
 
 
-def cues(question: str) -> dict[str, frozenset[str]]:
+def answer_type_words(question: str) -> dict[str, frozenset[str]]:
     """What an answer to such a question often holds, by kind: numbers for "how many", a material for "made of"."""
     return {kind: words for kind, asked, words in _CUES if asked.search(question)}
 
@@ -145,11 +145,11 @@ def stem(word: str) -> str:
     word = _IRREGULAR.get(word, word)
     if len(word) <= 3 or not word.isascii():
         return word
-    return _bare(_singular(word))
+    return _strip_suffix(_singular(word))
 
 
 @lru_cache(maxsize=4_096)
-def alike(stemmed: str) -> frozenset[str]:
+def synonyms(stemmed: str) -> frozenset[str]:
     """Stems of words that may stand for this one."""
     groups = [frozenset(map(stem, group)) for group in _ALIKE]
     near = frozenset().union(*(group for group in groups if stemmed in group))
@@ -166,16 +166,16 @@ def _singular(word: str) -> str:
     return word
 
 
-def _bare(word: str) -> str:
+def _strip_suffix(word: str) -> str:
     for ending in ("ingly", "edly", "ing", "ed", "ly"):
         body = word.removesuffix(ending)
         if body != word and len(body) >= 3 and re.search("[aeiouy]", body):
-            word = _undoubled(body)
+            word = _undouble(body)
             break
     word = word[:-1] + "i" if word.endswith("y") and len(word) > 3 else word
     return word.removesuffix("e") if len(word) > 3 else word
 
 
-def _undoubled(body: str) -> str:
+def _undouble(body: str) -> str:
     doubled = len(body) > 3 and body[-1] == body[-2] and body[-1] not in "lsz"
     return body[:-1] if doubled else body

@@ -20,15 +20,15 @@ from collections.abc import Mapping
 from string import Template
 
 from rlm_ray.llm.offline.english import EARLY_WORDS
-from rlm_ray.llm.offline.ranking import EARLY, SAME_SHARE, SATURATION, SESSION_PASSAGES, Ranking
+from rlm_ray.llm.offline.ranking import POSITION_DECAY, SAME_SHARE, SATURATION, SESSION_PASSAGES, Ranking
 
-HEADLINE = "Extractive answer (offline model: it quotes, it does not reason)."
-NOTHING = "No passage speaks to the question: its words do not stand in the context."
+PREFIX = "Extractive answer (offline model: it quotes, it does not reason)."
+NO_MATCH = "No passage speaks to the question: its words do not stand in the context."
 PLAN = (
     "The context may be long, so I cut it at paragraph borders, let a sub-call extract scored passages from each "
     "piece, rank all of them by how rare their words are in the whole context, and quote the best."
 )
-SECOND_PLAN = (
+FALLBACK_PLAN = (
     "That did not work. I look for the words of the question with plain code instead, without sub-calls."
 )
 
@@ -40,26 +40,26 @@ def extract(text: str, ranking: Ranking) -> str:
         for p in ranking.passages
     ]
     counted = ", ".join(f"{term} {count}" for term, count in ranking.counts.items())
-    return "\n\n".join([HEADLINE, *(quotes or [NOTHING]), f"Counted in {ranking.windows} windows: {counted}"])
+    return "\n\n".join([PREFIX, *(quotes or [NO_MATCH]), f"Counted in {ranking.windows} windows: {counted}"])
 
 
 def program() -> str:
     """The first turn's code."""
     return _PROGRAM.substitute(
-        headline=repr(HEADLINE), nothing=repr(NOTHING), early_words=repr(EARLY_WORDS), early=EARLY,
+        headline=repr(PREFIX), nothing=repr(NO_MATCH), early_words=repr(EARLY_WORDS), early=POSITION_DECAY,
         saturation=SATURATION, same_share=SAME_SHARE, quoted=SESSION_PASSAGES,
     ).strip()  # fmt: skip
 
 
-def second_program() -> str:
+def fallback_program() -> str:
     """The second turn's code, after the first failed."""
-    return _SECOND_PROGRAM.substitute(headline=repr(HEADLINE), nothing=repr(NOTHING)).strip()
+    return _SECOND_PROGRAM.substitute(headline=repr(PREFIX), nothing=repr(NO_MATCH)).strip()
 
 
-def surrender(observation: str) -> str:
+def failure_program(observation: str) -> str:
     """The last turn's code: an answer that says what went wrong."""
     why = re.split(r"\n\nTurn \d+ of ", observation)[0][:600]
-    text = f"{HEADLINE}\n\nNo passage could be extracted. What went wrong:\n{why}"
+    text = f"{PREFIX}\n\nNo passage could be extracted. What went wrong:\n{why}"
     return f"FINAL({text!r})"
 
 

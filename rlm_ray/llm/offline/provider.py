@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlm_ray.llm.offline.programs import (
-    HEADLINE,
-    NOTHING,
+    FALLBACK_PLAN,
+    NO_MATCH,
     PLAN,
-    SECOND_PLAN,
+    PREFIX,
     extract,
+    failure_program,
+    fallback_program,
     program,
-    second_program,
-    surrender,
 )
 from rlm_ray.llm.offline.ranking import LEAF_PASSAGES, rank
 
@@ -61,21 +61,21 @@ def answer(messages: Sequence[Mapping[str, Any]]) -> str:
         return _leaf(last)
     observations = [text for role, text in texts if role == "user"]
     if "Do not write code" in last:
-        return _last_words(observations)
+        return _final_call_answer(observations)
     since = max((at for at, (_, text) in enumerate(texts) if _NEXT_QUESTION.search(text)), default=0)
     match 1 + sum(role == "assistant" for role, _ in texts[since:]):
         case 1:
             return f"{PLAN}\n\n```python\n{program()}\n```"
         case 2:
-            return f"{SECOND_PLAN}\n\n```python\n{second_program()}\n```"
+            return f"{FALLBACK_PLAN}\n\n```python\n{fallback_program()}\n```"
         case _:
-            return f"```python\n{surrender(last)}\n```"
+            return f"```python\n{failure_program(last)}\n```"
 
 
 def _leaf(prompt: str) -> str:
     question, context = _question_and_context(prompt)
     if not context.strip():
-        return f"{HEADLINE}\n\nThere is no context to quote from."
+        return f"{PREFIX}\n\nThere is no context to quote from."
     return extract(context, rank(question, context, LEAF_PASSAGES))
 
 
@@ -87,7 +87,7 @@ def _question_and_context(prompt: str) -> tuple[str, str]:
     return question, context
 
 
-def _last_words(observations: Sequence[str]) -> str:
+def _final_call_answer(observations: Sequence[str]) -> str:
     """The best answer without code: passages out of what the session has seen."""
     first = observations[0]
     later = [found for text in observations if (found := _NEXT_QUESTION.search(text))]
@@ -99,7 +99,7 @@ def _last_words(observations: Sequence[str]) -> str:
     text = "\f".join(seen)
     quotes = [f'"{text[p.start : p.stop]}"' for p in rank(question, text, 3).passages]
     note = "The session ended early, so this is out of what was seen of the context and not out of all of it."
-    return "\n\n".join([HEADLINE, note, *(quotes or [NOTHING])])
+    return "\n\n".join([PREFIX, note, *(quotes or [NO_MATCH])])
 
 
 def _text(message: Mapping[str, Any]) -> str:

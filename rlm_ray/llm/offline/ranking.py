@@ -18,7 +18,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from rlm_ray.llm.offline.english import EARLY_WORDS, STOP_WORDS, WORD, alike, cues, plain, stem
+from rlm_ray.llm.offline.english import (
+    EARLY_WORDS,
+    STOP_WORDS,
+    WORD,
+    answer_type_words,
+    plain,
+    stem,
+    synonyms,
+)
 
 LEAF_PASSAGES = 8
 """How many a leaf quotes."""
@@ -35,7 +43,7 @@ ECHO_WEIGHT = 0.5
 ECHO_CHARS = 1_500
 PAIR_CHARS = 60
 SATURATION = 1.5
-EARLY = 2.5
+POSITION_DECAY = 2.5
 """Where a question asks for what comes first, the end of the text counts exp(-EARLY) of its beginning."""
 SAME_SHARE = 0.6
 """Two passages are near duplicates if they share more of their words than this."""
@@ -78,7 +86,7 @@ class _Hit:
 def rank(question: str, text: str, limit: int = 5) -> Ranking:
     """The passages that speak best to the question; none if no word of it is in the text."""
     terms = terms_of(question)
-    hits = list(_hits(_meanings(question, terms, text), text))
+    hits = list(_matches(_query_expansion(question, terms, text), text))
     spans = list(split(text))
     windows = max(1, len(text) // WINDOW_CHARS)
     if not hits:
@@ -86,7 +94,7 @@ def rank(question: str, text: str, limit: int = 5) -> Ranking:
     pairs = [f"{a}+{b}" for a, b in pairwise(terms)]
     candidates = list(_candidates(spans, hits, pairs))
     counts = _counts(hits, windows)
-    fade = EARLY / len(text) if re.search(EARLY_WORDS, question, re.IGNORECASE) else 0.0
+    fade = POSITION_DECAY / len(text) if re.search(EARLY_WORDS, question, re.IGNORECASE) else 0.0
     scored = [_scored(candidate, windows, counts, fade) for candidate in candidates]
     return Ranking(tuple(_distinct(scored, text, limit)), windows, counts)
 
@@ -157,7 +165,7 @@ def _unspaced_terms(question: str) -> list[str]:
     return [run[at : at + 2] for run in runs for at in range(max(1, len(run) - 1))]
 
 
-def _hits(meanings: Mapping[str, Sequence[tuple[str, float]]], text: str) -> Iterator[_Hit]:
+def _matches(meanings: Mapping[str, Sequence[tuple[str, float]]], text: str) -> Iterator[_Hit]:
     """Where words that mean something stand in the text, in order."""
     spaced: list[str] = []
     bare: list[str] = []
@@ -171,17 +179,17 @@ def _hits(meanings: Mapping[str, Sequence[tuple[str, float]]], text: str) -> Ite
             yield _Hit(match.start(), term, weight)
 
 
-def _meanings(question: str, terms: Sequence[str], text: str) -> dict[str, list[tuple[str, float]]]:
+def _query_expansion(question: str, terms: Sequence[str], text: str) -> dict[str, list[tuple[str, float]]]:
     """The words that stand for a term of the question, whole or at a lower weight."""
     stems = {stem(term): term for term in terms}
     wanted: dict[str, list[tuple[str, float]]] = {}
     for stemmed, term in stems.items():
         wanted.setdefault(stemmed, []).append((term, 1.0))
-        for near in sorted(alike(stemmed) - set(stems)):
+        for near in sorted(synonyms(stemmed) - set(stems)):
             wanted.setdefault(near, []).append((term, ALIKE_WEIGHT))
     words = {word.lower() for word in set(WORD.findall(text))}
     found = {word: list(wanted[stem(word)]) for word in sorted(words) if stem(word) in wanted}
-    for kind, cue_words in cues(question).items():
+    for kind, cue_words in answer_type_words(question).items():
         for word in sorted(cue_words):
             found.setdefault(word, []).append((f"({kind})", CUE_WEIGHT))
     return found | {term: wanted[term] for term in terms if _UNSPACED.search(term)}

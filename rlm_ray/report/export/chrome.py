@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rlm_ray.report.export.trace_layout import Slice
+from rlm_ray.report.export.trace_layout import TraceSlice
 
 _PROCESS = 1
 
 
-def chrome_json(slices: Sequence[Slice]) -> bytes:
+def chrome_json(slices: Sequence[TraceSlice]) -> bytes:
     """Complete events, one row for each lane; times in microseconds from the run's start."""
     first = min((one.start for one in slices), default=0)
     events = [_row(lane) for lane in sorted({one.lane for one in slices})]
@@ -34,7 +34,7 @@ def _row(lane: int) -> dict[str, Any]:
     }
 
 
-def _event(one: Slice, first: int) -> dict[str, Any]:
+def _event(one: TraceSlice, first: int) -> dict[str, Any]:
     event = {
         "ph": "X",
         "name": one.name,

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from typing import Literal, TypeAlias, get_args
 
 from rlm_ray.errors import InputError
-from rlm_ray.events.records import Record, RunOpened, to_line
+from rlm_ray.events.records import Record, RunStarted, to_line
 from rlm_ray.report.export.chrome import chrome_json
 from rlm_ray.report.export.otlp import otlp_json, send_otlp, spans_of
 from rlm_ray.report.export.speedscope import speedscope_json
-from rlm_ray.report.export.trace_layout import slices_of
+from rlm_ray.report.export.trace_layout import layout_spans
 
 Format: TypeAlias = Literal["otlp", "chrome", "speedscope", "jsonl"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -31,10 +31,10 @@ def export(records: Iterable[Record], to: str, *, content: bool = False) -> byte
         case "otlp":
             return otlp_json(spans_of(known, content=content))
         case "chrome":
-            return chrome_json(slices_of(spans_of(known, content=content)))
+            return chrome_json(layout_spans(spans_of(known, content=content)))
         case "speedscope":
-            run_id = next((record.run_id for record in known if isinstance(record, RunOpened)), "run")
-            return speedscope_json(slices_of(spans_of(known, content=content)), run_id)
+            run_id = next((record.run_id for record in known if isinstance(record, RunStarted)), "run")
+            return speedscope_json(layout_spans(spans_of(known, content=content)), run_id)
         case _:
             raise InputError("format", f"must be one of {', '.join(FORMATS)}; got {to!r}")
 

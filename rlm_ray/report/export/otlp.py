@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from rlm_ray.config import Tracing
 from rlm_ray.errors import InputError
-from rlm_ray.events.records import Record, RunOpened
+from rlm_ray.events.records import Record, RunStarted
 from rlm_ray.tracing.exporters import BATCH, SERVICE
 from rlm_ray.tracing.tracer import Tracer
 
@@ -31,7 +31,7 @@ def spans_of(
 ) -> tuple[ReadableSpan, ...]:
     """The spans of a run; `content` puts questions, replies and code on them, where they were recorded."""
     known = list(records)
-    run_id = next((record.run_id for record in known if isinstance(record, RunOpened)), "")
+    run_id = next((record.run_id for record in known if isinstance(record, RunStarted)), "")
     kept = InMemorySpanExporter()
     provider = TracerProvider(ALWAYS_ON, Resource.create({"service.name": SERVICE}), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rlm_ray.report.export.trace_layout import Slice
+from rlm_ray.report.export.trace_layout import TraceSlice
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
@@ -22,7 +22,7 @@ class _Frames:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
-    def __getitem__(self, one: Slice) -> int:
+    def __getitem__(self, one: TraceSlice) -> int:
         return self._numbers.setdefault(
             f"{one.name} (failed)" if one.failed else one.name, len(self._numbers)
         )
@@ -31,15 +31,15 @@ class _Frames:
         return [{"name": name} for name in self._numbers]
 
 
-def speedscope_json(slices: Sequence[Slice], name: str) -> bytes:
+def speedscope_json(slices: Sequence[TraceSlice], name: str) -> bytes:
     """A file of speedscope's own format."""
     frames = _Frames()
     first = min((one.start for one in slices), default=0)
-    lanes: dict[int, list[Slice]] = defaultdict(list)
+    lanes: dict[int, list[TraceSlice]] = defaultdict(list)
     for one in slices:
         lanes[one.lane].append(one)
     profiles = [
-        _added_up(slices, frames),
+        _aggregate_profile(slices, frames),
         *(_lane(number, lanes[number], frames, first) for number in sorted(lanes)),
     ]
     whole = {
@@ -53,7 +53,7 @@ def speedscope_json(slices: Sequence[Slice], name: str) -> bytes:
     return json.dumps(whole, ensure_ascii=False).encode() + b"\n"
 
 
-def _added_up(slices: Sequence[Slice], frames: _Frames) -> dict[str, Any]:
+def _aggregate_profile(slices: Sequence[TraceSlice], frames: _Frames) -> dict[str, Any]:
     """One sample for each place in the tree, weighed by the time that nothing below it ran."""
     below: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for one in slices:
@@ -73,9 +73,9 @@ def _added_up(slices: Sequence[Slice], frames: _Frames) -> dict[str, Any]:
     }
 
 
-def _lane(number: int, slices: Iterable[Slice], frames: _Frames, first: int) -> dict[str, Any]:
+def _lane(number: int, slices: Iterable[TraceSlice], frames: _Frames, first: int) -> dict[str, Any]:
     events: list[dict[str, Any]] = []
-    opened: list[Slice] = []
+    opened: list[TraceSlice] = []
 
     def close(until: int) -> None:
         while opened and opened[-1].end <= until:
@@ -97,9 +97,9 @@ def _lane(number: int, slices: Iterable[Slice], frames: _Frames, first: int) -> 
     }
 
 
-def _stack(one: Slice, frames: _Frames) -> tuple[int, ...]:
+def _stack(one: TraceSlice, frames: _Frames) -> tuple[int, ...]:
     found = []
-    at: Slice | None = one
+    at: TraceSlice | None = one
     while at is not None:
         found.append(frames[at])
         at = at.parent

@@ -17,13 +17,13 @@ from rlm_ray.tracing import conventions as names
 
 
 @dataclass(eq=False, slots=True)
-class Slice:
+class TraceSlice:
     """Something that took time; times in nanoseconds."""
 
     name: str
     start: int
     end: int
-    parent: Slice | None
+    parent: TraceSlice | None
     failed: bool = False
     attributes: Mapping[str, Any] = field(default_factory=dict)
     lane: int = 0
@@ -33,9 +33,9 @@ class Slice:
         return 0 if self.parent is None else 1 + self.parent.depth
 
 
-def slices_of(spans: Sequence[ReadableSpan]) -> list[Slice]:
+def layout_spans(spans: Sequence[ReadableSpan]) -> list[TraceSlice]:
     """The spans with the waits of model calls as slices of their own, in lanes, by start."""
-    made: dict[int, Slice] = {}
+    made: dict[int, TraceSlice] = {}
     parents: dict[int, int] = {}
     for span in spans:
         identity = span.get_span_context()
@@ -43,7 +43,7 @@ def slices_of(spans: Sequence[ReadableSpan]) -> list[Slice]:
         assert span.start_time is not None
         assert span.end_time is not None
         failed = not span.status.is_unset and not span.status.is_ok
-        made[identity.span_id] = Slice(
+        made[identity.span_id] = TraceSlice(
             span.name, span.start_time, span.end_time, None, failed, dict(span.attributes or {})
         )
         if span.parent is not None:
@@ -54,21 +54,21 @@ def slices_of(spans: Sequence[ReadableSpan]) -> list[Slice]:
     return _laid_out([*made.values(), *waits])
 
 
-def _waits(call: Slice) -> list[Slice]:
+def _waits(call: TraceSlice) -> list[TraceSlice]:
     """What a model call waited for, one after the other, at its beginning."""
     found, at = [], call.start
     for name, attribute in (("wait: queue", names.QUEUE_WAIT_S), ("wait: rate", names.RATE_WAIT_S)):
         end = min(call.end, at + int(call.attributes.get(attribute, 0.0) * 1e9))
         if end > at:
-            found.append(Slice(name, at, end, call))
+            found.append(TraceSlice(name, at, end, call))
             at = end
     return found
 
 
-def _laid_out(slices: list[Slice]) -> list[Slice]:
+def _laid_out(slices: list[TraceSlice]) -> list[TraceSlice]:
     """Each slice in a lane, in linear-logarithmic time however many lanes there are."""
     slices.sort(key=lambda one: (one.start, -one.end, one.depth))
-    open_: list[list[Slice]] = []
+    open_: list[list[TraceSlice]] = []
     busy: list[tuple[int, int]] = []
     free: list[int] = []
     for one in slices:
@@ -88,7 +88,7 @@ def _laid_out(slices: list[Slice]) -> list[Slice]:
     return slices
 
 
-def _nests(one: Slice, opened: list[Slice]) -> bool:
+def _nests(one: TraceSlice, opened: list[TraceSlice]) -> bool:
     """Whether a slice lies inside its parent, which is the innermost that is open in its lane."""
     while opened and opened[-1] is not one.parent and opened[-1].end <= one.start:
         opened.pop()

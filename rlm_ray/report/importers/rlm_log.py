@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import (
@@ -21,8 +21,8 @@ from rlm_ray.events.records import (
     MapEnded,
     MapOpened,
     Record,
-    RunEnded,
-    RunOpened,
+    RunFinished,
+    RunStarted,
     SessionEnded,
     SessionOpened,
 )
@@ -57,8 +57,8 @@ def read(path: Path) -> list[Record]:
     settings = {"model": first.model} | {
         name: first.config[name] for name in _SETTINGS if name in first.config
     }
-    opened = RunOpened(began, path.stem, root.query, settings, root.input, VERSION)
-    ended = RunEnded(last, over.stop_reason, over.why, over.answer, over.turns, last - began)
+    opened = RunStarted(began, path.stem, root.query, settings, root.input, VERSION)
+    ended = RunFinished(last, over.stop_reason, over.why, over.answer, over.turns, last - began)
     return [opened, *records, ended]
 
 
@@ -72,7 +72,9 @@ class _Writer:
         """A root that stands for the log itself."""
         count, query = len(completions), f"{len(completions)} completions of one log"
         began = _began(completions[0])
-        self.records.append(SessionOpened(began, (), query, Input(documents=count), completions[0].model, ""))
+        self.records.append(
+            SessionOpened(began, (), query, InputSummary(documents=count), completions[0].model, "")
+        )
         self.records.append(MapOpened(began, (), 1, 0, count, count, completions[0].query))
         ends = [self.completion((place,), one) for place, one in enumerate(completions)]
         answered = sum(1 for end in ends if end.stop_reason == "answered")

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rlm_ray.core.context import Input
+from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.errors import InputError
@@ -40,7 +40,7 @@ class Call:
     model: str
     query: str
     """The head of its prompt."""
-    input: Input
+    input: InputSummary
     answer: str
     error: str
     """Empty where it did not fail."""
@@ -84,7 +84,7 @@ class Completion:
     began: float | None = None
     """Unix time of the line before its iterations."""
     query: str = ""
-    input: Input = field(default_factory=Input)
+    input: InputSummary = field(default_factory=InputSummary)
     iterations: list[Iteration] = field(default_factory=list)
 
     @property
@@ -175,14 +175,14 @@ def _begun(config: Mapping[str, Any], opening: Mapping[str, Any], first: Mapping
     return Completion(config, _moment(opening), query, read)
 
 
-def _input(given: Any, messages: list[str]) -> Input:
+def _input(given: Any, messages: list[str]) -> InputSummary:
     sample = given[:SAMPLE_CHARS] if isinstance(given, str) else ""
     found = next(filter(None, map(_CONTEXT.search, messages)), None)
     if found is None:
-        return Input(chars=len(text_of(given)), sample=sample)
+        return InputSummary(chars=len(text_of(given)), sample=sample)
     kind, chars, lengths, others = found.groups()
     documents = len(lengths.split(",")) + int(others or 0)
-    return Input("documents" if kind == "list" else "text", int(chars), documents, sample=sample)
+    return InputSummary("documents" if kind == "list" else "text", int(chars), documents, sample=sample)
 
 
 def _iteration(entry: Mapping[str, Any]) -> Iteration:
@@ -222,7 +222,7 @@ def _call(entry: dict[str, Any]) -> Call:
     usage, cost_usd = _usage(entry)
     model = text_of(entry.get("root_model"))
     seconds = _number(entry.get("execution_time")) or 0.0
-    read = Input(chars=len(told), sample=told[:SAMPLE_CHARS])
+    read = InputSummary(chars=len(told), sample=told[:SAMPLE_CHARS])
     return Call(
         model, told[:QUERY_CHARS], read, answer, failed, seconds, usage, cost_usd, _child(entry, model)
     )

@@ -12,19 +12,19 @@ import signal
 from typing import NoReturn
 
 from rlm_ray.core.context import Document
-from rlm_ray.core.repl_types import Outcome, SubCalls
-from rlm_ray.sandbox.guest.context_parts import Content, Parts, parts_of
-from rlm_ray.sandbox.guest.interpreter import Repl, Terms
+from rlm_ray.core.repl_types import SubCallOutcome, SubCallRequest
+from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
+from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
 from rlm_ray.sandbox.guest.output import Output
 from rlm_ray.sandbox.jail import jail
 from rlm_ray.sandbox.language import copies, guards
 from rlm_ray.sandbox.wire import messages
-from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES, Decoder, Frame, encode, fits
+from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES, Decoder, Frame, encode, is_within_limits
 
 _READ_BYTES = 65_536
 
 
-class Channel:
+class ReplChannel:
     """The child's end of its socket: blocking, one frame at a time."""
 
     def __init__(self, descriptor: int) -> None:
@@ -45,10 +45,10 @@ class Channel:
             self._decoder.feed(data)
         return frame
 
-    def call(self, calls: SubCalls) -> list[Outcome]:
+    def call(self, calls: SubCallRequest) -> list[SubCallOutcome]:
         """Blocks until the host has the answers. `ValueError` when the texts are too much for a frame."""
         data = messages.write_calls(calls)
-        if not fits(data):
+        if not is_within_limits(data):
             raise ValueError(
                 f"these sub-calls make {len(data):,} bytes, more than {MAX_FRAME_BYTES:,}: make fewer at a time"
             )
@@ -62,28 +62,30 @@ class Channel:
         self.send(encode("printed", [text], chars=chars))
 
 
-def run(descriptor: int, walls: jail.Walls, parts: Parts | None, *, filtered: bool) -> NoReturn:
+def run_child(
+    descriptor: int, walls: jail.JailLimits, parts: ContextReferences | None, *, filtered: bool
+) -> NoReturn:
     """Everything this process does from the fork to its end."""
     try:
-        jail.enter(walls, descriptor)
+        jail.enter_jail(walls, descriptor)
     except OSError as error:
-        Channel(jail.CHANNEL).send(encode("broken", [f"a wall of the jail cannot be put up: {error}"]))
+        ReplChannel(jail.CHANNEL_FD).send(encode("broken", [f"a wall of the jail cannot be put up: {error}"]))
         os._exit(messages.EXIT_BROKEN)
     try:
         gc.enable()
-        _serve(Channel(jail.CHANNEL), parts, filtered=filtered)
+        _serve(ReplChannel(jail.CHANNEL_FD), parts, filtered=filtered)
     except MemoryError:
         os._exit(messages.EXIT_MEMORY)
     except BrokenPipeError:
         os._exit(0)
 
 
-def _serve(channel: Channel, parts: Parts | None, *, filtered: bool) -> NoReturn:
+def _serve(channel: ReplChannel, parts: ContextReferences | None, *, filtered: bool) -> NoReturn:
     frame = channel.receive()
     facts = frame.fields
-    repl = Repl(
-        parts_of(_content(frame)) if parts is None else parts,
-        Terms(frame.texts[0], facts["seed"], facts["memory_mb"], filtered),
+    repl = Interpreter(
+        parts_of(_decode_context(frame)) if parts is None else parts,
+        InterpreterConfig(frame.texts[0], facts["seed"], facts["memory_mb"], filtered),
         channel,
         Output(facts["output_chars"], channel.printed),
     )
@@ -101,7 +103,7 @@ def _serve(channel: Channel, parts: Parts | None, *, filtered: bool) -> NoReturn
         channel.send(done)
 
 
-def _content(frame: Frame) -> Content:
+def _decode_context(frame: Frame) -> Content:
     texts = frame.texts[1:]
     if not frame.fields["documents"]:
         return texts[0]

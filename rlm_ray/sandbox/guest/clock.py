@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-_LOOK_S = 1e-6
+_TICK_S = 1e-6
 
 
 class Clock:
@@ -22,17 +22,17 @@ class Clock:
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._looks = 0
+        self._reads = 0
 
     def start(self, now: float) -> None:
         """A cell begins at this Unix time."""
         self._now = now
-        self._looks = 0
+        self._reads = 0
 
     def process_time(self) -> float:
         """Seconds since the cell began."""
-        self._looks += 1
-        return (self._looks - 1) * _LOOK_S
+        self._reads += 1
+        return (self._reads - 1) * _TICK_S
 
     def time(self) -> float:
         return self._now + self.process_time()
@@ -65,7 +65,7 @@ def time_names(clock: Clock) -> dict[str, Any]:
     }
 
 
-class _StandsFor(type):
+class _SubstituteMeta(type):
     """Makes a class answer for the original: C code makes instances of that."""
 
     def __instancecheck__(cls, value: object) -> bool:
@@ -81,7 +81,7 @@ _originals: dict[type, type] = {}
 def datetime_names(clock: Clock) -> dict[str, Any]:
     """What `datetime` has instead of the classes that look at the real clock."""
 
-    class Date(dt.date, metaclass=_StandsFor):
+    class Date(dt.date, metaclass=_SubstituteMeta):
         @classmethod
         def today(cls) -> Self:
             return cls.fromtimestamp(clock.time())
@@ -89,7 +89,7 @@ def datetime_names(clock: Clock) -> dict[str, Any]:
         def __repr__(self) -> str:
             return _repr(self, super().__repr__())
 
-    class Datetime(dt.datetime, metaclass=_StandsFor):
+    class Datetime(dt.datetime, metaclass=_SubstituteMeta):
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> Self:
             return cls.fromtimestamp(clock.time(), tz)
@@ -108,10 +108,10 @@ def datetime_names(clock: Clock) -> dict[str, Any]:
         def __repr__(self) -> str:
             return _repr(self, super().__repr__())
 
-    return {"date": _named(Date, dt.date), "datetime": _named(Datetime, dt.datetime)}
+    return {"date": _disguise(Date, dt.date), "datetime": _disguise(Datetime, dt.datetime)}
 
 
-def _named(stand_in: Any, original: Any) -> type:
+def _disguise(stand_in: Any, original: Any) -> type:
     """As if it were the original, in what it is called and what it holds."""
     stand_in.__name__ = stand_in.__qualname__ = original.__name__
     stand_in.__module__ = original.__module__

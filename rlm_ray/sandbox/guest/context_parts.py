@@ -11,8 +11,8 @@ import json
 from array import array
 from typing import Any, TypeAlias
 
-from rlm_ray.core.context import Docs, Document, Part, Span
-from rlm_ray.sandbox.guest.search import Finder, Hit
+from rlm_ray.core.context import ByteRange, ContextPart, Document, DocumentRange
+from rlm_ray.sandbox.guest.search import DocumentSearch, SearchHit
 
 Content: TypeAlias = "str | list[Document]"
 """The context as the REPL shows it."""
@@ -23,7 +23,7 @@ _PROBE_CHARS = 256
 _STEP_CHARS = 1 << 20
 
 
-def plain(value: object) -> str:
+def to_text(value: object) -> str:
     """Any value as a text: a str as it is, lists and dicts as JSON where that is possible."""
     if isinstance(value, str):
         return str.__str__(value)
@@ -35,7 +35,7 @@ def plain(value: object) -> str:
     return str(value)
 
 
-class TextParts:
+class TextReferences:
     """Pieces of a context that is one text."""
 
     def __init__(self, context: str) -> None:
@@ -45,19 +45,19 @@ class TextParts:
         self._known = (0, 0)
         """A position in characters and the same in bytes."""
 
-    def whole(self) -> Content:
+    def original(self) -> Content:
         """The context as it was given."""
         return self.content
 
-    def part(self, value: object) -> Part:
+    def to_part(self, value: object) -> ContextPart:
         if value is self.content:
-            return Span(0, self._bytes_before(len(self.content)))
+            return ByteRange(0, self._bytes_before(len(self.content)))
         if type(value) is str and len(value) >= _SLICE_CHARS:
             start = self._find(value)
             if start >= 0:
                 self._next = start + len(value)
-                return Span(self._bytes_before(start), self._bytes_before(self._next))
-        return as_part(value)
+                return ByteRange(self._bytes_before(start), self._bytes_before(self._next))
+        return by_value(value)
 
     def _find(self, piece: str) -> int:
         context, probe = self.content, piece[:_PROBE_CHARS]
@@ -82,7 +82,7 @@ class TextParts:
         return size
 
 
-class DocumentParts:
+class DocumentReferences:
     """Pieces of a context that is a list of documents.
 
     Made in the zygote where it can be: looking at each document once more in every child would
@@ -101,42 +101,42 @@ class DocumentParts:
             self._numbers.setdefault(id(text), number)
             self._offsets.append(self._offsets[-1] + _bytes(text))
 
-    def part(self, value: object) -> Part:
+    def to_part(self, value: object) -> ContextPart:
         if isinstance(value, list) and value:
-            return self._list([self._meant(item) for item in value])
-        if type(value) is Hit:
-            return self._found(value)
+            return self._list([self._resolve_hit(item) for item in value])
+        if type(value) is SearchHit:
+            return self._part_of_hit(value)
         number = self._number(value)
         if number is None:
-            return as_part(value)
+            return by_value(value)
         start, stop = self._offsets[number], self._offsets[number + 1]
-        return Span(start, stop) if stop - start >= _DOCUMENT_BYTES else self._texts[number]
+        return ByteRange(start, stop) if stop - start >= _DOCUMENT_BYTES else self._texts[number]
 
-    def whole(self) -> Content:
+    def original(self) -> Content:
         """The context as it was given, whatever code has done to the list since."""
         return list(self._documents)
 
-    def finder(self) -> Finder:
+    def finder(self) -> DocumentSearch:
         """Looks through the documents as they were given."""
-        return Finder(self._documents, self._texts)
+        return DocumentSearch(self._documents, self._texts)
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """The list has the documents it had, as the objects they were."""
         self.content[:] = self._documents
 
-    def lost_some(self) -> bool:
+    def was_modified(self) -> bool:
         return len(self.content) != len(self._documents)
 
-    def _found(self, hit: Hit) -> Part:
+    def _part_of_hit(self, hit: SearchHit) -> ContextPart:
         if hit.stretch is None:
-            return self.part(self._texts[hit.number])
+            return self.to_part(self._texts[hit.number])
         text, base = self._texts[hit.number], self._offsets[hit.number]
         start = base + _bytes(text[: hit.stretch[0]])
-        return Span(start, start + _bytes(text[slice(*hit.stretch)]))
+        return ByteRange(start, start + _bytes(text[slice(*hit.stretch)]))
 
-    def _meant(self, item: Any) -> Any:
+    def _resolve_hit(self, item: Any) -> Any:
         """Among documents, what was found stands for its document, or the stretch of it."""
-        if type(item) is not Hit:
+        if type(item) is not SearchHit:
             return item
         document = self._documents[item.number]
         if item.stretch is None:
@@ -144,20 +144,20 @@ class DocumentParts:
         text = self._texts[item.number][slice(*item.stretch)]
         return text if isinstance(document, str) else {"id": document["id"], "text": text}
 
-    def _list(self, values: list[Any]) -> Part:
+    def _list(self, values: list[Any]) -> ContextPart:
         first = self._number(values[0])
         if first is not None and all(
-            number < len(self._texts) and self._is(value, number)
+            number < len(self._texts) and self._is_unchanged(value, number)
             for number, value in enumerate(values, first)
         ):
-            return Docs(first, first + len(values))
-        return as_part(values)
+            return DocumentRange(first, first + len(values))
+        return by_value(values)
 
     def _number(self, value: object) -> int | None:
         text = value.get("text") if type(value) is dict else value
         return self._numbers.get(id(text)) if type(text) is str else None
 
-    def _is(self, value: object, number: int) -> bool:
+    def _is_unchanged(self, value: object, number: int) -> bool:
         """The document itself, not one that was changed since."""
         if type(value) is dict:
             return value.get("text") is self._texts[number] and value.get("id") == self._ids[number]
@@ -168,23 +168,23 @@ def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
-Parts: TypeAlias = "TextParts | DocumentParts"
+ContextReferences: TypeAlias = "TextReferences | DocumentReferences"
 
 
-def parts_of(content: Content) -> Parts:
-    return TextParts(content) if isinstance(content, str) else DocumentParts(content)
+def parts_of(content: Content) -> ContextReferences:
+    return TextReferences(content) if isinstance(content, str) else DocumentReferences(content)
 
 
-def as_part(value: object) -> Part:
+def by_value(value: object) -> ContextPart:
     """A value that is not a piece of the context: documents stay documents, all else is a text."""
     if isinstance(value, (list, tuple)) and value:
         if all(type(item) is str for item in value):
             return list(value)
         if all(_is_document(item) for item in value):
-            return [{"id": plain(item["id"]), "text": item["text"]} for item in value]
+            return [{"id": to_text(item["id"]), "text": item["text"]} for item in value]
     if _is_document(value):
         return str(value["text"])  # type: ignore[index]
-    return plain(value)
+    return to_text(value)
 
 
 def _is_document(value: object) -> bool:

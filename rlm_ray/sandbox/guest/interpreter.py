@@ -17,14 +17,14 @@ from typing import Any, Protocol
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.sandbox.guest import traceback_format, variables
 from rlm_ray.sandbox.guest.clock import Clock
-from rlm_ray.sandbox.guest.context_parts import DocumentParts, Parts
+from rlm_ray.sandbox.guest.context_parts import ContextReferences, DocumentReferences
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
-from rlm_ray.sandbox.guest.model_calls import Calls, Ended, Ending, Host
+from rlm_ray.sandbox.guest.model_calls import FinalAnswer, FinalAnswerSignal, HostChannel, ModelCalls
 from rlm_ray.sandbox.guest.output import Output
 from rlm_ray.sandbox.language import policy
-from rlm_ray.sandbox.language.builtins_table import builtins_of
+from rlm_ray.sandbox.language.builtins_table import make_builtins
 from rlm_ray.sandbox.language.modules import Modules
-from rlm_ray.sandbox.wire.messages import Done
+from rlm_ray.sandbox.wire.messages import CellDone
 
 _SOURCES_KEPT = 200
 
@@ -34,7 +34,7 @@ class _Writer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class InterpreterConfig:
     """What a session is told of itself."""
 
     query: str = ""
@@ -44,15 +44,17 @@ class Terms:
     """False leaves the language unfiltered, to test what the kernel holds alone."""
 
 
-class Repl:
+class Interpreter:
     """The interpreter of one session."""
 
-    def __init__(self, parts: Parts, terms: Terms, channel: Host, output: Output) -> None:
+    def __init__(
+        self, parts: ContextReferences, terms: InterpreterConfig, channel: HostChannel, output: Output
+    ) -> None:
         self._output = output
         self._terms = terms
         self._parts = parts
-        self._ending = Ending(channel, self._lookup)
-        calls = Calls(channel, self._part)
+        self._ending = FinalAnswer(channel, self._lookup)
+        calls = ModelCalls(channel, self._part)
         self._reserved: dict[str, Any] = {
             "context": parts.content,
             "query": terms.query,
@@ -63,7 +65,7 @@ class Repl:
         self._clock = Clock()
         self._builtins = {
             **self._make_builtins(Modules(terms.seed, self._clock, self._print)),
-            **_helpers(calls, parts),
+            **_helper_builtins(calls, parts),
             **self._reserved,
         }
         self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": self._builtins}
@@ -74,40 +76,40 @@ class Repl:
 
     def _make_builtins(self, modules: Modules) -> dict[str, Any]:
         if self._terms.filtered:
-            return builtins_of(modules, self._print)
+            return make_builtins(modules, self._print)
         return {**vars(builtins), "print": self._print}
 
-    def run(self, blocks: Sequence[str], now: float, query: str) -> Done:
+    def run(self, blocks: Sequence[str], now: float, query: str) -> CellDone:
         """The blocks of one message, in order, up to the first error or FINAL; for them it is `now`."""
         self._clock.start(now)
         self._ending.begin()
         self._reserved["query"] = self._builtins["query"] = query
         self._cells += 1
         self._changed = False
-        self._output.clear()
+        self._output.reset()
         error = None
         for number, block in enumerate(blocks, 1):
             name = f"cell {self._cells}" if len(blocks) == 1 else f"cell {self._cells}.{number}"
             error = self._run(block, name)
             if error is not None or self._ending.given:
                 break
-        error = self._close(error)
-        notes = self._put_back()
+        error = self._check_answer_variable(error)
+        notes = self._restore_reserved()
         output = self._output
-        return Done(output.text(), output.chars, error, self._variables(), notes, self._looked)
+        return CellDone(output.text(), output.chars, error, self._variables(), notes, self._looked)
 
     def _run(self, block: str, name: str) -> str | None:
         """None, or the error as the model shall see it."""
         if block.lstrip("\n")[:1] in (" ", "\t"):  # as fenced blocks inside a list are
             block = textwrap.dedent(block)
-        self._remember(name, block)
+        self._store_source(name, block)
         try:
             code = self._compile(block, name)
             exec(code, self._namespace)  # noqa: S102 - what this process is for
-        except Ended:
+        except FinalAnswerSignal:
             return None
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like are errors of the cell
-            return traceback_format.describe(error, self._sources, self._terms.memory_mb)
+            return traceback_format.format_error(error, self._sources, self._terms.memory_mb)
         return None
 
     def _compile(self, block: str, name: str) -> Any:
@@ -118,38 +120,42 @@ class Repl:
         self._changed = self._changed or cell.changes_context
         return cell.code
 
-    def _remember(self, name: str, block: str) -> None:
+    def _store_source(self, name: str, block: str) -> None:
         self._sources[name] = block.splitlines()
         if len(self._sources) > _SOURCES_KEPT:
             del self._sources[next(iter(self._sources))]
 
-    def _close(self, error: str | None) -> str | None:
+    def _check_answer_variable(self, error: str | None) -> str | None:
         """What `answer` says counts also after an error: the cell had set it ready before."""
         try:
             self._ending.ready(self._namespace.get("answer", self._ending.answer))
         except BaseException as failed:  # noqa: BLE001 - str() of the answer is code of the model's
-            return error or traceback_format.describe(failed, self._sources, self._terms.memory_mb)
+            return error or traceback_format.format_error(failed, self._sources, self._terms.memory_mb)
         return error
 
-    def _put_back(self) -> tuple[str, ...]:
-        notes = [self._note(name) for name in self._reserved if name in self._namespace and name != "answer"]
+    def _restore_reserved(self) -> tuple[str, ...]:
+        notes = [
+            self._reassigned_note(name)
+            for name in self._reserved
+            if name in self._namespace and name != "answer"
+        ]
         for name in self._reserved:
             if name != "answer":
                 self._namespace.pop(name, None)
         self._namespace["__name__"] = "__main__"
         self._namespace["__builtins__"] = self._builtins
-        if isinstance(self._parts, DocumentParts) and (self._changed or self._parts.lost_some()):
-            self._parts.put_back()
+        if isinstance(self._parts, DocumentReferences) and (self._changed or self._parts.was_modified()):
+            self._parts.restore()
             notes.append("`context` was changed in place; it is put back before each cell, work on a copy")
         return tuple(notes)
 
-    def _note(self, name: str) -> str:
+    def _reassigned_note(self, name: str) -> str:
         return f"`{name}` was reassigned; it is put back before each cell, use another name"
 
     # The names that look at the namespace
 
     def _part(self, value: object) -> Any:
-        return self._parts.part(value)
+        return self._parts.to_part(value)
 
     def _lookup(self, name: str) -> Any:
         for names in (self._namespace, self._reserved):
@@ -160,12 +166,12 @@ class Repl:
 
     def _variables(self) -> tuple[Variable, ...]:
         own = {name: value for name, value in self._namespace.items() if name not in self._reserved}
-        return variables.describe(own)
+        return variables.list_variables(own)
 
     def _show_vars(self) -> dict[str, str]:
         """Prints the list, and returns it as names and kinds."""
         shown = self._variables()
-        self._print(variables.show(shown))
+        self._print(variables.format_variables(shown))
         return {variable.name: variable.kind for variable in shown}
 
     def _print(
@@ -184,13 +190,13 @@ class Repl:
             write(str.__str__(str(value)))
         write(end)
         if file is None:
-            self._output.show()
+            self._output.publish()
 
 
-def _helpers(calls: Calls, parts: Parts) -> dict[str, Any]:
+def _helper_builtins(calls: ModelCalls, parts: ContextReferences) -> dict[str, Any]:
     """Names a cell may use for its own instead."""
     helpers = MapReduce(calls.recursive_map, parts).names()
-    if isinstance(parts, DocumentParts):
+    if isinstance(parts, DocumentReferences):
         helpers |= {"documents": parts.content, **parts.finder().names()}
     return helpers
 

@@ -17,9 +17,9 @@ from rlm_ray.core.document_answers import (
     of_each,
     of_its_parts,
 )
-from rlm_ray.core.json_extraction import objects_in
-from rlm_ray.core.map_reduce_prompts import of_fields
-from rlm_ray.core.prompts import bounded
+from rlm_ray.core.json_extraction import find_json_objects
+from rlm_ray.core.map_reduce_prompts import field_prompt
+from rlm_ray.core.prompts import truncate_middle
 from rlm_ray.core.reduce import Reduction
 
 Many: TypeAlias = "Callable[[Any, list[Any], Any], list[Any]]"
@@ -94,11 +94,11 @@ class CodeReduction:
             )
         if piece.is_stretch:
             query = of_a_document_part(self.query, in_fields=bool(self.way.fields))
-            return of_fields(query, self.way.fields)
+            return field_prompt(query, self.way.fields)
         return self._plain_question()
 
     def _plain_question(self) -> str:
-        return of_fields(self.query, self.way.fields)
+        return field_prompt(self.query, self.way.fields)
 
     def _ask(self, questions: list[str], parts: list[Any], several: bool = False) -> list[Any]:
         """A call about several documents may fail: they are asked about alone then."""
@@ -112,7 +112,7 @@ class CodeReduction:
             return Unread(f"failed: {answer}")
         if not self.way.fields:
             return answer
-        found = next(objects_in(answer), None)
+        found = next(find_json_objects(answer), None)
         return Unread(f"holds no JSON object: {answer[:200]!r}") if found is None else found
 
     def _first_fitting(self, readings: Sequence[Any]) -> Any:
@@ -129,7 +129,7 @@ class CodeReduction:
         """The answers about documents of which each was read in parts."""
         merged = {number: self._merged(answers) for number, answers in parts.items()}
         torn = [number for number, value in merged.items() if value is None]
-        question = of_fields(of_its_parts(self.query), self.way.fields)
+        question = field_prompt(of_its_parts(self.query), self.way.fields)
         asked = self._ask([question] * len(torn), [self._shown(parts[number]) for number in torn])
         return merged | {number: self._read(answer) for number, answer in zip(torn, asked, strict=True)}
 
@@ -137,18 +137,21 @@ class CodeReduction:
         for at, answer in enumerate(answers, 1):
             if isinstance(answer, Unread):
                 return Unread(f"part {at} of {len(answers)} {answer.why}")
-        ways = dict(self.way.ways)
+        ways = dict(self.way.operations)
         return merge_parts(answers, ways) if self.way.fields else merge_texts(answers, ways.get("", ""))
 
     def _shown(self, answers: list[Any]) -> list[dict[str, str]]:
         most = max(self.size // len(answers), 200)
-        return [{"id": str(at), "text": bounded(str(answer), most)} for at, answer in enumerate(answers, 1)]
+        return [
+            {"id": str(at), "text": truncate_middle(str(answer), most)}
+            for at, answer in enumerate(answers, 1)
+        ]
 
     def _reduced(self, found: dict[int, Any]) -> Any:
         states = []
         for number, value in sorted(found.items()):
             if not isinstance(value, Unread):
-                states.append(self.way.lift(number, value))
+                states.append(self.way.map_piece(number, value))
             elif self.on_error == "raise":
                 self._refuse(number, value)
         return self.way.value(self.way.merge(states))

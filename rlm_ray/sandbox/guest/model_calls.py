@@ -6,25 +6,25 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
-from rlm_ray.core.context import Part
-from rlm_ray.core.repl_types import Answered, CallKind, Failed, Outcome, SubCalls
+from rlm_ray.core.context import ContextPart
+from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallKind, SubCallOutcome, SubCallRequest
 from rlm_ray.errors import SubCallError
-from rlm_ray.sandbox.guest.context_parts import plain
+from rlm_ray.sandbox.guest.context_parts import to_text
 from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES
 from rlm_ray.sandbox.wire.messages import MAX_ANSWER_CHARS, MAX_CALLS
 
 OnError = Literal["raise", "return"]
 
 
-class Host(Protocol):
+class HostChannel(Protocol):
     """What these names need of the other end."""
 
-    def call(self, calls: SubCalls) -> list[Outcome]: ...
+    def call(self, calls: SubCallRequest) -> list[SubCallOutcome]: ...
 
     def final(self, answer: str) -> None: ...
 
 
-class Ended(BaseException):
+class FinalAnswerSignal(BaseException):
     """The cell called FINAL; caught or not, the answer has been given."""
 
 
@@ -44,10 +44,10 @@ class CallError:
     __repr__ = __str__
 
 
-class Calls:
+class ModelCalls:
     """Sub-calls of one session. Nothing here keeps what was asked or answered."""
 
-    def __init__(self, host: Host, part: Callable[[object], Part]) -> None:
+    def __init__(self, host: HostChannel, part: Callable[[object], ContextPart]) -> None:
         self._host = host
         self._part = part
 
@@ -93,12 +93,12 @@ class Calls:
         parts = _listed("rlm_query_batched(prompts, contexts)", "contexts", contexts)
         return self._many("rlm", "rlm_query_batched", queries, parts, "raise")
 
-    def _one(self, kind: CallKind, usage: str, query: object, context: object) -> str:
+    def _one(self, kind: SubCallKind, usage: str, query: object, context: object) -> str:
         _check_query(usage, query)
         return str(self._ask(kind, [query], [context], "raise")[0])
 
     def _many(
-        self, kind: CallKind, name: str, queries: list[Any], contexts: list[Any], on_error: OnError
+        self, kind: SubCallKind, name: str, queries: list[Any], contexts: list[Any], on_error: OnError
     ) -> list[Any]:
         if len(queries) != len(contexts):
             raise TypeError(
@@ -108,13 +108,15 @@ class Calls:
             _check_query(name, query)
         return self._ask(kind, queries, contexts, on_error) if queries else []
 
-    def _ask(self, kind: CallKind, queries: list[Any], contexts: list[Any], on_error: OnError) -> list[Any]:
+    def _ask(
+        self, kind: SubCallKind, queries: list[Any], contexts: list[Any], on_error: OnError
+    ) -> list[Any]:
         if len(queries) > MAX_CALLS:
             raise ValueError(f"{len(queries):,} sub-calls at once; the most is {MAX_CALLS:,}")
         parts = tuple(map(self._part, contexts))
         texts = tuple(str.__str__(query) for query in queries)
         _check_size(parts)
-        outcomes = self._host.call(SubCalls(kind, texts, parts, on_error == "raise"))
+        outcomes = self._host.call(SubCallRequest(kind, texts, parts, on_error == "raise"))
         if on_error == "raise":
             for outcome in outcomes:
                 if isinstance(outcome, Failed):
@@ -122,8 +124,8 @@ class Calls:
         return [_value(outcome) for outcome in outcomes]
 
 
-def _value(outcome: Outcome) -> str | CallError:
-    return outcome.text if isinstance(outcome, Answered) else CallError(outcome.kind, outcome.why)
+def _value(outcome: SubCallOutcome) -> str | CallError:
+    return outcome.text if isinstance(outcome, SubCallAnswer) else CallError(outcome.kind, outcome.why)
 
 
 def _check_query(usage: str, query: object) -> None:
@@ -131,7 +133,7 @@ def _check_query(usage: str, query: object) -> None:
         raise TypeError(f"{usage}: the query must be a str, not {type(query).__name__}")
 
 
-def _check_size(parts: tuple[Part, ...]) -> None:
+def _check_size(parts: tuple[ContextPart, ...]) -> None:
     """Before they are encoded, which takes as much memory again."""
     chars = sum(map(_chars, parts))
     if chars > MAX_FRAME_BYTES:
@@ -141,7 +143,7 @@ def _check_size(parts: tuple[Part, ...]) -> None:
         )
 
 
-def _chars(part: Part) -> int:
+def _chars(part: ContextPart) -> int:
     if isinstance(part, str):
         return len(part)
     if isinstance(part, list):
@@ -158,10 +160,10 @@ def _listed(usage: str, name: str, values: Any) -> list[Any]:
     return list(values)
 
 
-class Ending:
+class FinalAnswer:
     """FINAL and its kin: a cell's first answer counts, and is with the host before the cell goes on."""
 
-    def __init__(self, host: Host, lookup: Callable[[str], Any]) -> None:
+    def __init__(self, host: HostChannel, lookup: Callable[[str], Any]) -> None:
         self._host = host
         self._lookup = lookup
         self.answer: dict[str, Any] = {"content": "", "ready": False}
@@ -181,7 +183,7 @@ class Ending:
 
     def final(self, value: Any) -> None:
         self.give(value)
-        raise Ended
+        raise FinalAnswerSignal
 
     def final_var(self, name: Any) -> None:
         # `FINAL_VAR(result)` for `FINAL_VAR("result")` is a common slip: the value itself is meant.
@@ -217,4 +219,4 @@ def _answer(value: Any) -> str:
             return json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError):
             return str(value)
-    return plain(value) if isinstance(value, str) else str(value)
+    return to_text(value) if isinstance(value, str) else str(value)

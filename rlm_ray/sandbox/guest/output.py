@@ -20,9 +20,9 @@ class Output:
         self._head_limit = limit // 2
         self._tail_limit = limit - limit // 2
         self._show = show
-        self.clear()
+        self.reset()
 
-    def clear(self) -> None:
+    def reset(self) -> None:
         self.chars = 0
         self._head = ""
         self._tail: list[str] = []
@@ -37,9 +37,9 @@ class Output:
             self._head += text[:room]
             text = text[room:]
         if text:
-            self._keep_tail(text)
+            self._append_tail(text)
 
-    def show(self) -> None:
+    def publish(self) -> None:
         """Let the host know, unless it was told a moment ago."""
         if self._times_shown >= _FIRST_SHOWN:
             now = time.monotonic()
@@ -56,7 +56,7 @@ class Output:
             return self._head + tail
         return f"{self._head}\n… {missing:,} characters left out …\n{tail}"
 
-    def _keep_tail(self, text: str) -> None:
+    def _append_tail(self, text: str) -> None:
         self._tail.append(text[-self._tail_limit :])
         self._tail_chars += len(self._tail[-1])
         if self._tail_chars > 2 * self._tail_limit or len(self._tail) > 10_000:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rlm_ray.core.bm25 import rank
-from rlm_ray.core.chunking import stretches
+from rlm_ray.core.chunking import text_chunks
 from rlm_ray.core.context import Document
 
 _LINE_CHARS = 200
@@ -19,7 +19,7 @@ _CHUNK_CHARS = 50_000
 """A longer document is ranked in stretches."""
 
 
-class Hit(dict[str, Any]):
+class SearchHit(dict[str, Any]):
     """A place in a document: its number, id, offset in characters, and a line to know it by."""
 
     __slots__ = ("number", "stretch")
@@ -31,12 +31,12 @@ class Hit(dict[str, Any]):
         """Characters it stands for; None: the whole document."""
 
 
-class Hits(list[Hit]):
+class SearchHits(list[SearchHit]):
     """What was found, and how much more there is."""
 
     __slots__ = ("total",)
 
-    def __init__(self, hits: Sequence[Hit], total: int) -> None:
+    def __init__(self, hits: Sequence[SearchHit], total: int) -> None:
         super().__init__(hits)
         self.total = total
 
@@ -47,7 +47,7 @@ class Hits(list[Hit]):
     __str__ = __repr__
 
 
-class Finder:
+class DocumentSearch:
     """Looks through the documents of one session; keeps nothing."""
 
     def __init__(self, documents: Sequence[Document], texts: Sequence[str]) -> None:
@@ -57,10 +57,10 @@ class Finder:
     def names(self) -> dict[str, Any]:
         return {"search": self.search, "bm25": self.bm25}
 
-    def search(self, pattern: Any, top: int = 20, flags: int = 0) -> Hits:
+    def search(self, pattern: Any, top: int = 20, flags: int = 0) -> SearchHits:
         """The first match in each document that has one, in the order of the documents."""
         compiled = re.compile(pattern, flags) if isinstance(pattern, str) else pattern
-        hits: list[Hit] = []
+        hits: list[SearchHit] = []
         total = 0
         for number, text in enumerate(self._texts):
             found = compiled.search(text)
@@ -69,31 +69,35 @@ class Finder:
             total += 1
             if len(hits) < top:
                 hits.append(self._hit(number, None, found.start(), {}))
-        return Hits(hits, total)
+        return SearchHits(hits, total)
 
-    def bm25(self, query: str, top: int = 10) -> Hits:
+    def bm25(self, query: str, top: int = 10) -> SearchHits:
         """The documents, or stretches of long ones, that speak most of the query's words; the best first."""
-        units = list(self._units())
+        units = list(self._rankable_units())
         texts = (self._texts[number][slice(*(stretch or (None,)))] for number, stretch in units)
         best = rank(query, texts, top)
         hits = [
             self._hit(*units[at], (units[at][1] or (0, 0))[0], {"score": round(score, 3)})
             for at, score in best
         ]
-        return Hits(hits, len(hits))
+        return SearchHits(hits, len(hits))
 
-    def _units(self) -> Iterator[tuple[int, tuple[int, int] | None]]:
+    def _rankable_units(self) -> Iterator[tuple[int, tuple[int, int] | None]]:
         for number, text in enumerate(self._texts):
             if len(text) <= _CHUNK_CHARS:
                 yield number, None
             else:
-                yield from ((number, stretch) for stretch in stretches(text, _CHUNK_CHARS))
+                yield from ((number, stretch) for stretch in text_chunks(text, _CHUNK_CHARS))
 
-    def _hit(self, number: int, stretch: tuple[int, int] | None, offset: int, facts: dict[str, Any]) -> Hit:
+    def _hit(
+        self, number: int, stretch: tuple[int, int] | None, offset: int, facts: dict[str, Any]
+    ) -> SearchHit:
         document = self._documents[number]
         named = {} if isinstance(document, str) else {"id": document["id"]}
         line = _line(self._texts[number], offset)
-        return Hit(number, stretch, {"document": number, **named, "offset": offset, "line": line, **facts})
+        return SearchHit(
+            number, stretch, {"document": number, **named, "offset": offset, "line": line, **facts}
+        )
 
 
 def _line(text: str, at: int) -> str:

@@ -10,13 +10,17 @@ _SOURCE_CHARS = 200
 _FRAMES = 4
 
 
-def describe(error: BaseException, sources: Mapping[str, list[str]], memory_mb: int) -> str:
+def format_error(error: BaseException, sources: Mapping[str, list[str]], memory_mb: int) -> str:
     """The traceback's last lines in the model's code, then `Type: message`. Never raises."""
-    lines = [*_places(error.__traceback__, sources), *_syntax(error, sources), _headline(error, memory_mb)]
+    lines = [
+        *_frames(error.__traceback__, sources),
+        *_syntax(error, sources),
+        _summary_line(error, memory_mb),
+    ]
     return "\n".join(lines)
 
 
-def _headline(error: BaseException, memory_mb: int) -> str:
+def _summary_line(error: BaseException, memory_mb: int) -> str:
     name = _bounded(type.__dict__["__name__"].__get__(type(error)), 100)
     if isinstance(error, MemoryError):
         return (
@@ -47,7 +51,7 @@ def _bounded(text: str, limit: int) -> str:
     return f"{text[:half]} … {len(text) - limit:,} characters left out … {text[-half:]}"
 
 
-def _places(traceback: TracebackType | None, sources: Mapping[str, list[str]]) -> list[str]:
+def _frames(traceback: TracebackType | None, sources: Mapping[str, list[str]]) -> list[str]:
     places: list[str] = []
     while traceback is not None:
         code = traceback.tb_frame.f_code

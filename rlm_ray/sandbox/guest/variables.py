@@ -7,9 +7,9 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 
 from rlm_ray.core.repl_types import Variable
-from rlm_ray.sandbox.language.module_proxy import Module
+from rlm_ray.sandbox.language.module_proxy import ModuleProxy
 
-MOST = 50
+MAX_VARIABLES = 50
 
 _SIZED = {
     str, bytes, bytearray, list, tuple, dict, set, frozenset, range, Counter, OrderedDict, defaultdict, deque
@@ -19,17 +19,17 @@ _KINDS = {
     types.BuiltinFunctionType: "function",
     types.BuiltinMethodType: "function",
     types.MethodType: "function",
-    Module: "module",
+    ModuleProxy: "module",
 }
 
 
-def describe(names: Mapping[str, object]) -> tuple[Variable, ...]:
+def list_variables(names: Mapping[str, object]) -> tuple[Variable, ...]:
     """The newest names of the model's own, most recent last; functions, imports and all."""
     own = [(name, value) for name, value in names.items() if not name.startswith("__")]
-    return tuple(Variable(name, _kind(value), _size(value)) for name, value in own[-MOST:])
+    return tuple(Variable(name, _kind(value), _size(value)) for name, value in own[-MAX_VARIABLES:])
 
 
-def show(variables: tuple[Variable, ...]) -> str:
+def format_variables(variables: tuple[Variable, ...]) -> str:
     lines = [
         f"{variable.name}: {variable.kind}" + (f" ({variable.size:,})" if variable.size is not None else "")
         for variable in variables
@@ -40,7 +40,7 @@ def show(variables: tuple[Variable, ...]) -> str:
 def _kind(value: object) -> str:
     if isinstance(value, type):
         return "class"
-    kind = Module if isinstance(value, Module) else type(value)
+    kind = ModuleProxy if isinstance(value, ModuleProxy) else type(value)
     return _KINDS.get(kind) or type.__dict__["__name__"].__get__(kind)
 
 

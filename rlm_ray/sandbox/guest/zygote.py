@@ -36,10 +36,10 @@ from typing import Any, NoReturn
 
 from rlm_ray.core.context import Document
 from rlm_ray.sandbox.guest import child
-from rlm_ray.sandbox.guest.context_parts import Content, Parts, parts_of
+from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
 from rlm_ray.sandbox.jail import jail, linux
 
-MEMORY_FILE = struct.Struct("<QQQ")
+CONTEXT_FILE_HEADER = struct.Struct("<QQQ")
 """Head of a context's memory file: the bytes of its ids (JSON), of its offsets, of its text."""
 
 _PACKET_BYTES = 4_096
@@ -53,7 +53,7 @@ _LOOK_MS = 1_000
 class Zygote:
     """Serves one control socket until it ends."""
 
-    def __init__(self, control: socket.socket, parts: Parts | None = None) -> None:
+    def __init__(self, control: socket.socket, parts: ContextReferences | None = None) -> None:
         self._control = control
         self._parts = parts
         self._children: dict[int, int] = {}
@@ -75,27 +75,27 @@ class Zygote:
                 self._reap()
             if self._control.fileno() not in ready:
                 self._stop_busy_idlers()  # only when nobody's next cell may be in the socket
-            elif not self._obey():
-                self._end()
+            elif not self._read_command():
+                self._shutdown()
 
-    def _obey(self) -> bool:
+    def _read_command(self) -> bool:
         """One message; False at the end of the socket."""
         packet, descriptors, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 2)
         if not packet:
             return False
         try:
-            self._carry_out(json.loads(packet), descriptors)
+            self._dispatch(json.loads(packet), descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
 
-    def _carry_out(self, order: dict[str, Any], descriptors: list[int]) -> None:
+    def _dispatch(self, order: dict[str, Any], descriptors: list[int]) -> None:
         match order["op"]:
             case "fork":
-                self._fork(order, lambda: self._become_child(order, descriptors[0]))
+                self._fork(order, lambda: self._run_repl(order, descriptors[0]))
             case "branch":
-                self._fork(order, lambda: self._become_branch(descriptors[0], descriptors[1]))
+                self._fork(order, lambda: self._run_context_zygote(descriptors[0], descriptors[1]))
             case "kill":
                 self._kill(order["id"])
             case "idle":
@@ -118,22 +118,22 @@ class Zygote:
         # Nothing may climb back up this stack: it is the zygote's.
         try:
             linux.die_with_parent(parent)
-            self._forget_the_parent()
+            self._reset_after_fork()
             become()
         finally:
             os._exit(1)
 
-    def _forget_the_parent(self) -> None:
+    def _reset_after_fork(self) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._children.clear()
         self._idle.clear()
 
-    def _become_child(self, order: dict[str, Any], channel: int) -> NoReturn:
-        walls = jail.Walls(order["memory"], order["landlock"])
-        child.run(channel, walls, self._parts, filtered=order["filtered"])
+    def _run_repl(self, order: dict[str, Any], channel: int) -> NoReturn:
+        walls = jail.JailLimits(order["memory"], order["landlock"])
+        child.run_child(channel, walls, self._parts, filtered=order["filtered"])
 
-    def _become_branch(self, control: int, memory_file: int) -> NoReturn:
+    def _run_context_zygote(self, control: int, memory_file: int) -> NoReturn:
         os.dup2(control, 3, inheritable=False)
         os.dup2(memory_file, 4, inheritable=False)
         linux.close_from(5)
@@ -172,9 +172,9 @@ class Zygote:
         try:
             self._control.send(json.dumps({"exited": number, "status": status}).encode())
         except OSError:
-            self._end()
+            self._shutdown()
 
-    def _end(self) -> NoReturn:
+    def _shutdown(self) -> NoReturn:
         """Kill and reap all, also the grandchildren a branch leaves behind."""
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
@@ -202,8 +202,8 @@ def _ignore(*_: object) -> None:
 
 def _read_memory_file(descriptor: int) -> Content:
     with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
-        id_bytes, offset_bytes, text_bytes = MEMORY_FILE.unpack_from(view)
-        ids_at = MEMORY_FILE.size
+        id_bytes, offset_bytes, text_bytes = CONTEXT_FILE_HEADER.unpack_from(view)
+        ids_at = CONTEXT_FILE_HEADER.size
         offsets_at = ids_at + id_bytes
         text_at = offsets_at + offset_bytes
         ids = json.loads(bytes(view[ids_at:offsets_at])) if id_bytes else None

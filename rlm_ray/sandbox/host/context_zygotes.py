@@ -13,64 +13,64 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from rlm_ray.core.context import Context
-from rlm_ray.sandbox.host.zygote_client import Nursery
+from rlm_ray.sandbox.host.zygote_client import ZygoteClient
 
 SMALL_BYTES = 256 << 10
-_KEEP_UNUSED = 2
+MAX_IDLE = 2
 
 
 @dataclass(eq=False, slots=True)
-class Branch:
+class ContextZygote:
     """One large context and the zygote that holds it."""
 
     context: Context
     name: object
     users: int = 0
-    nursery: Nursery | None = None
+    nursery: ZygoteClient | None = None
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Branches:
+class ContextZygotes:
     """Reference-counted by context key; the last unused ones are kept for whoever asks next."""
 
-    def __init__(self, root: Callable[[], Awaitable[Nursery]]) -> None:
+    def __init__(self, root: Callable[[], Awaitable[ZygoteClient]]) -> None:
         self._root = root
-        self._branches: dict[object, Branch] = {}
+        self._branches: dict[object, ContextZygote] = {}
 
     @property
-    def nurseries(self) -> list[Nursery]:
+    def nurseries(self) -> list[ZygoteClient]:
         return [branch.nursery for branch in self._branches.values() if branch.nursery is not None]
 
     @property
     def keys(self) -> list[str]:
         return [branch.context.key for branch in self._branches.values() if branch.context.key]
 
-    def take(self, context: Context) -> Branch | None:
+    def acquire(self, context: Context) -> ContextZygote | None:
         """The branch to fork from, or None where the root will do. To be given back."""
         if context.nbytes < SMALL_BYTES:
             return None
         name = context.key or object()
-        branch = self._branches.pop(name, None) or Branch(context, name)
+        branch = self._branches.pop(name, None) or ContextZygote(context, name)
         branch.users += 1
         self._branches[name] = branch
         return branch
 
-    def give_back(self, branch: Branch) -> None:
+    def release(self, branch: ContextZygote) -> None:
         branch.users -= 1
         unused = [other for other in self._branches.values() if not other.users]
         for other in unused:
             if not other.context.key:
                 self._drop(other)
         keyed = [other for other in unused if other.context.key]
-        for other in keyed[:-_KEEP_UNUSED]:
+        for other in keyed[:-MAX_IDLE]:
             self._drop(other)
 
-    async def nursery(self, branch: Branch | None) -> Nursery:
+    async def get_client(self, branch: ContextZygote | None) -> ZygoteClient:
         """A living zygote that has the context; loads it if there is none."""
         if branch is None:
             return await self._root()
         async with branch.loading:
-            if branch.nursery is None or not branch.nursery.alive:
+            if branch.nursery is None or not branch.nursery.is_alive:
                 branch.nursery = await self._load(branch.context)
             return branch.nursery
 
@@ -78,16 +78,16 @@ class Branches:
         for branch in list(self._branches.values()):
             self._drop(branch)
 
-    def _drop(self, branch: Branch) -> None:
+    def _drop(self, branch: ContextZygote) -> None:
         self._branches.pop(branch.name, None)
         if branch.nursery is not None:
             branch.nursery.close()
 
-    async def _load(self, context: Context) -> Nursery:
+    async def _load(self, context: Context) -> ZygoteClient:
         memory_file = os.memfd_create("context", os.MFD_CLOEXEC)
         try:
             await asyncio.to_thread(_write, memory_file, context)
-            return (await self._root()).branch(memory_file)
+            return (await self._root()).fork_context_zygote(memory_file)
         finally:
             os.close(memory_file)
 

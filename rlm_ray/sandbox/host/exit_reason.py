@@ -8,15 +8,15 @@ import signal
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.sandbox.wire.messages import EXIT_MEMORY
 
-GONE = -1
+UNKNOWN_STATUS = -1
 """The wait status of a child whose zygote died, or that could not be forked."""
 
 _AGAIN = "All variables are lost: define again what you need"
 
 
-def of_status(status: int, settings: Sandbox) -> str:
+def from_wait_status(status: int, settings: Sandbox) -> str:
     """For a child that ended by itself or by the kernel's hand."""
-    if status == GONE:
+    if status == UNKNOWN_STATUS:
         return _sentence("its supervising process died")
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGPROF:
@@ -34,19 +34,19 @@ def of_status(status: int, settings: Sandbox) -> str:
     return _sentence(f"it crashed ({what})", "without deep recursion or deeply nested data")
 
 
-def is_from_outside(status: int) -> bool:
+def was_external_kill(status: int) -> bool:
     """Its zygote died, or somebody sent SIGKILL: an operator, or the kernel for want of memory."""
-    return status == GONE or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    return status == UNKNOWN_STATUS or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
 
 
-def of_deadline(settings: Sandbox) -> str:
+def deadline_exceeded(settings: Sandbox) -> str:
     return _sentence(
         f"the cell ran longer than {settings.cell_timeout_s:g} s (sub-calls not counted)",
         "and do less in one cell",
     )
 
 
-def of_bad_frame(what: str) -> str:
+def protocol_violation(what: str) -> str:
     return _sentence(f"it broke the protocol ({what})")
 
 

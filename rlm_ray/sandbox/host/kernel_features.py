@@ -11,56 +11,60 @@ from rlm_ray.errors import SandboxError
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class KernelFeature:
     """One thing the kernel does to hold a REPL."""
 
     name: str
-    missing: str = ""
+    reason_missing: str = ""
     """Why it is missing here; empty where it works."""
     detail: str = ""
 
     @property
-    def works(self) -> bool:
-        return not self.missing
+    def available(self) -> bool:
+        return not self.reason_missing
 
 
-def layers() -> tuple[Layer, ...]:
+def probe_features() -> tuple[KernelFeature, ...]:
     """Asks the kernel; changes nothing in this process."""
     if sys.platform != "linux":
-        return (Layer("Linux", f"this system is {sys.platform}, the jail is made of Linux system calls"),)
+        return (
+            KernelFeature("Linux", f"this system is {sys.platform}, the jail is made of Linux system calls"),
+        )
     return (_seccomp(), _landlock())
 
 
-def require(found: Iterable[Layer], *, allow_degraded: bool) -> None:
+def require_features(found: Iterable[KernelFeature], *, allow_degraded: bool) -> None:
     """`SandboxError` that names the first missing layer and what to do, unless degraded is allowed."""
     for layer in found:
-        if layer.works or (allow_degraded and layer.name == "Landlock"):
+        if layer.available or (allow_degraded and layer.name == "Landlock"):
             continue
         if layer.name == "Landlock":
             raise SandboxError(
-                f"this kernel has no Landlock ({layer.missing}): pass Sandbox(allow_degraded=True) "
+                f"this kernel has no Landlock ({layer.reason_missing}): pass Sandbox(allow_degraded=True) "
                 "to run without it, or use kernel 5.13+ with Landlock enabled"
             )
-        raise SandboxError(f"the sandbox needs {layer.name} ({layer.missing}): run on Linux 5.13 or newer")
+        raise SandboxError(
+            f"the sandbox needs {layer.name} ({layer.reason_missing}): run on Linux 5.13 or newer"
+        )
 
 
-def _seccomp() -> Layer:
+def _seccomp() -> KernelFeature:
     from rlm_ray.sandbox.jail import linux, seccomp
 
     if not seccomp.supported():
-        return Layer("seccomp", f"no table of system calls for {linux.MACHINE}")
+        return KernelFeature("seccomp", f"no table of system calls for {linux.MACHINE}")
     return _probe("seccomp", seccomp.available, lambda: f"{linux.MACHINE}, allow-list")
 
 
-def _landlock() -> Layer:
+def _landlock() -> KernelFeature:
     from rlm_ray.sandbox.jail import landlock
 
     return _probe("Landlock", landlock.version, lambda: f"interface version {landlock.version()}")
 
 
-def _probe(name: str, ask: Callable[[], object], detail: Callable[[], str]) -> Layer:
+def _probe(name: str, ask: Callable[[], object], detail: Callable[[], str]) -> KernelFeature:
     try:
         ask()
     except OSError as error:
-        return Layer(name, os.strerror(error.errno or 0))
-    return Layer(name, detail=detail())
+        return KernelFeature(name, os.strerror(error.errno or 0))
+    return KernelFeature(name, detail=detail())

@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from rlm_ray.core.context import Context
-from rlm_ray.core.repl_types import CellResult, Outcome, SubCalls
+from rlm_ray.core.repl_types import CellResult, SubCallOutcome, SubCallRequest
 from rlm_ray.errors import SandboxError
 from rlm_ray.sandbox.host import exit_reason
-from rlm_ray.sandbox.host.context_zygotes import Branch, Branches
-from rlm_ray.sandbox.host.zygote_client import Child, Nursery
+from rlm_ray.sandbox.host.context_zygotes import ContextZygote, ContextZygotes
+from rlm_ray.sandbox.host.zygote_client import ReplChild, ZygoteClient
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.sandbox.wire import messages
-from rlm_ray.sandbox.wire.frames import BadFrame, Decoder, encode
+from rlm_ray.sandbox.wire.frames import Decoder, FrameError, encode
 
 _T = TypeVar("_T")
 
-Serve: TypeAlias = Callable[[SubCalls], Awaitable[Sequence[Outcome]]]
+SubcallHandler: TypeAlias = Callable[[SubCallRequest], Awaitable[Sequence[SubCallOutcome]]]
 
 _READ_BYTES = 256 << 10
 _READY_TIMEOUT_S = 60.0
@@ -38,40 +38,42 @@ _MESSAGES, _MESSAGES_PER_S = 100, 8.0
 """Of one cell, sub-calls aside: an honest one sends its first twenty prints at once and then four a second."""
 
 
-class Lost(Exception):  # noqa: N818 - becomes the sentence in CellResult.killed
+class ReplDied(Exception):  # noqa: N818 - becomes the sentence in CellResult.killed
     """The child is gone or must go; the sentence says why."""
 
     def __init__(self, why: str, *, outside: bool = False) -> None:
         super().__init__(why)
-        self.outside = outside
+        self.external = outside
         """Something else than its code ended it, as far as can be told."""
 
 
 @dataclass(eq=False, slots=True)
-class _Running:
+class _CellState:
     """What is known of the cell that runs now."""
 
     left_s: float
     """Of the wall clock, which stands still during sub-calls."""
-    printed: messages.Printed = field(default_factory=lambda: messages.Printed("", 0))
+    printed: messages.OutputSoFar = field(default_factory=lambda: messages.OutputSoFar("", 0))
     final: str | None = None
-    heard: int = 0
+    messages: int = 0
     began: float = 0.0
     """By the clock of the loop."""
 
 
-class Repl:
+class ReplProcess:
     """One session's interpreter. One `run` at a time."""
 
-    def __init__(self, opening: Opening, branches: Branches, closed: Callable[[Repl], None]) -> None:
+    def __init__(
+        self, opening: ReplSpec, branches: ContextZygotes, closed: Callable[[ReplProcess], None]
+    ) -> None:
         self._opening = opening
         self._context = opening.context
         self._settings = opening.settings
         self._branches = branches
-        self._branch: Branch | None = branches.take(opening.context)
+        self._branch: ContextZygote | None = branches.acquire(opening.context)
         self._on_close = closed
-        self._nursery: Nursery | None = None
-        self._child: Child | None = None
+        self._nursery: ZygoteClient | None = None
+        self._child: ReplChild | None = None
         self._bounds = messages.bounds_of(opening.settings.output_chars)
         self._decoder = Decoder(bounds=self._bounds)
         self._looked = False
@@ -86,15 +88,20 @@ class Repl:
             return
         try:
             await self._fork()
-        except Lost:
+        except ReplDied:
             # A zygote that died a moment ago is found out by asking it; the next one is new.
             try:
                 await self._fork()
-            except Lost as lost:
+            except ReplDied as lost:
                 raise SandboxError(str(lost)) from lost
 
     async def run(
-        self, blocks: Sequence[str], serve: Serve, *, now: float | None = None, query: str | None = None
+        self,
+        blocks: Sequence[str],
+        serve: SubcallHandler,
+        *,
+        now: float | None = None,
+        query: str | None = None,
     ) -> CellResult:
         """All blocks of one message, in order, up to the first error or FINAL.
 
@@ -103,22 +110,22 @@ class Repl:
         if not self._idle.is_set():
             raise SandboxError("this REPL runs a cell already")
         self._idle.clear()
-        running = _Running(self._settings.cell_timeout_s, began=asyncio.get_running_loop().time())
-        notes = self._take_notes()
+        running = _CellState(self._settings.cell_timeout_s, began=asyncio.get_running_loop().time())
+        notes = self._pop_notes()
         try:
             await self.ready()
             question = self._opening.query if query is None else query
             code = encode("run", [question, *blocks], now=time.time() if now is None else now)
-            child, nursery = self._living()
+            child, nursery = self._require_child()
             nursery.busy(child)
-            done = await self._drive(child, code, serve, running)
+            done = await self._run_cell(child, code, serve, running)
             nursery.idle(child)
-        except Lost as lost:
-            await self._discard()
+        except ReplDied as lost:
+            await self._kill_and_reap()
             return self._killed(running, blocks, notes, lost)
         except BaseException:
             self._lost_variables = True
-            await self._discard()
+            await self._kill_and_reap()
             raise
         finally:
             self._idle.set()
@@ -133,45 +140,47 @@ class Repl:
             # A cell that runs sees its child die, and takes it away itself.
             self._kill()
             await asyncio.wait_for(self._idle.wait(), _EXIT_TIMEOUT_S)
-            await self._discard()
+            await self._kill_and_reap()
         finally:
             if self._branch is not None:
-                self._branches.give_back(self._branch)
+                self._branches.release(self._branch)
             self._on_close(self)
 
     # One cell
 
-    async def _drive(self, child: Child, code: bytes, serve: Serve, running: _Running) -> messages.Done:
+    async def _run_cell(
+        self, child: ReplChild, code: bytes, serve: SubcallHandler, running: _CellState
+    ) -> messages.CellDone:
         if child.exited.done():
-            raise await self._obituary(child)
-        await self._timed(running, self._write(child, code))
+            raise await self._exit_reason(child)
+        await self._charge_time(running, self._write(child, code))
         while True:
-            message = await self._timed(running, self._read(child))
+            message = await self._charge_time(running, self._read(child))
             match message:
-                case messages.Done():
+                case messages.CellDone():
                     return message
-                case messages.Printed():
+                case messages.OutputSoFar():
                     running.printed = message
                 case messages.Final(answer):
                     if running.final is not None:
-                        raise Lost(exit_reason.of_bad_frame("a second answer"))
+                        raise ReplDied(exit_reason.protocol_violation("a second answer"))
                     running.final = answer
-                case SubCalls():
+                case SubCallRequest():
                     outcomes = await self._serve(child, message, serve)
-                    await self._timed(running, self._write(child, messages.write_outcomes(outcomes)))
+                    await self._charge_time(running, self._write(child, messages.write_outcomes(outcomes)))
                     continue
                 case _:
-                    raise Lost(
-                        exit_reason.of_bad_frame(f"a {type(message).__name__} in the middle of a cell")
+                    raise ReplDied(
+                        exit_reason.protocol_violation(f"a {type(message).__name__} in the middle of a cell")
                     )
             # Reading does not yield while there is data: a child that floods must not hold the loop.
             await asyncio.sleep(0)
-            running.heard += 1
+            running.messages += 1
             elapsed_s = asyncio.get_running_loop().time() - running.began
-            if running.heard > _MESSAGES + _MESSAGES_PER_S * elapsed_s:
-                raise Lost(exit_reason.of_bad_frame("too many messages"))
+            if running.messages > _MESSAGES + _MESSAGES_PER_S * elapsed_s:
+                raise ReplDied(exit_reason.protocol_violation("too many messages"))
 
-    async def _timed(self, running: _Running, work: Awaitable[_T]) -> _T:
+    async def _charge_time(self, running: _CellState, work: Awaitable[_T]) -> _T:
         """Charges the wait to the cell."""
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -179,17 +188,19 @@ class Repl:
             async with asyncio.timeout(max(0.0, running.left_s)):
                 return await work
         except TimeoutError:
-            raise Lost(exit_reason.of_deadline(self._settings)) from None
+            raise ReplDied(exit_reason.deadline_exceeded(self._settings)) from None
         finally:
             running.left_s -= loop.time() - started
 
-    async def _serve(self, child: Child, calls: SubCalls, serve: Serve) -> Sequence[Outcome]:
+    async def _serve(
+        self, child: ReplChild, calls: SubCallRequest, serve: SubcallHandler
+    ) -> Sequence[SubCallOutcome]:
         """The session's answers, unless the child dies first."""
         task = asyncio.ensure_future(serve(calls))
         try:
             await asyncio.wait((task, child.exited), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise await self._obituary(child)
+                raise await self._exit_reason(child)
             outcomes = task.result()
         finally:
             if not task.done():
@@ -201,37 +212,37 @@ class Repl:
 
     # Results
 
-    def _result(self, done: messages.Done, running: _Running, notes: tuple[str, ...]) -> CellResult:
+    def _result(self, done: messages.CellDone, running: _CellState, notes: tuple[str, ...]) -> CellResult:
         self._looked = self._looked or done.looked
         return CellResult(
             output=self._bounded(done.output),
             output_chars=done.chars,
             error=done.error,
-            final=running.final,
-            looked=self._looked,
+            final_answer=running.final,
+            context_was_read=self._looked,
             variables=done.variables,
             notes=notes + done.notes,
         )
 
     def _killed(
-        self, running: _Running, blocks: Sequence[str], notes: tuple[str, ...], lost: Lost
+        self, running: _CellState, blocks: Sequence[str], notes: tuple[str, ...], lost: ReplDied
     ) -> CellResult:
         # The child can no longer tell whether it looked; its source can, roughly.
         self._looked = self._looked or any(re.search(r"\bcontext\b", block) for block in blocks)
         return CellResult(
             output=self._bounded(running.printed.output),
             output_chars=running.printed.chars,
-            final=running.final,
-            looked=self._looked,
-            killed=str(lost),
-            killed_from_outside=lost.outside,
+            final_answer=running.final,
+            context_was_read=self._looked,
+            kill_reason=str(lost),
+            killed_externally=lost.external,
             notes=notes,
         )
 
     def _bounded(self, output: str) -> str:
         return output[: self._settings.output_chars + messages.OUTPUT_MARGIN_CHARS]
 
-    def _take_notes(self) -> tuple[str, ...]:
+    def _pop_notes(self) -> tuple[str, ...]:
         lost, self._lost_variables = self._lost_variables, False
         return ("the interpreter was restarted: variables of earlier cells are lost",) if lost else ()
 
@@ -240,8 +251,8 @@ class Repl:
     async def _fork(self) -> None:
         if self._closed:
             raise SandboxError("this REPL is closed")
-        nursery = await self._branches.nursery(self._branch)
-        child = nursery.fork(
+        nursery = await self._branches.get_client(self._branch)
+        child = nursery.fork_repl(
             memory=(self._settings.memory_mb << 20) + 4 * self._context.nbytes,
             landlock=self._opening.landlock,
             filtered=self._opening.filtered,
@@ -249,59 +260,60 @@ class Repl:
         self._nursery, self._child, self._decoder = nursery, child, Decoder(bounds=self._bounds)
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
-                await self._write(child, self._opening.frame(with_context=self._branch is None))
+                await self._write(child, self._opening.start_frame(with_context=self._branch is None))
                 message = await self._read(child)
             _check_ready(message)
         except TimeoutError:
-            await self._discard()
+            await self._kill_and_reap()
             raise SandboxError("a REPL did not come up in time: the machine is overloaded") from None
         except BaseException:
-            await self._discard()
+            await self._kill_and_reap()
             raise
 
-    def _living(self) -> tuple[Child, Nursery]:
+    def _require_child(self) -> tuple[ReplChild, ZygoteClient]:
         assert self._child is not None
         assert self._nursery is not None
         return self._child, self._nursery
 
-    async def _write(self, child: Child, data: bytes) -> None:
+    async def _write(self, child: ReplChild, data: bytes) -> None:
         try:
             await asyncio.get_running_loop().sock_sendall(child.channel, data)
         except OSError:
-            raise await self._obituary(child) from None
+            raise await self._exit_reason(child) from None
 
-    async def _read(self, child: Child) -> messages.Message:
+    async def _read(self, child: ReplChild) -> messages.Message:
         loop = asyncio.get_running_loop()
         decoder = self._decoder
         try:
             while (whole := decoder.whole_bytes()) is None:
                 data = await loop.sock_recv(child.channel, _READ_BYTES)
                 if not data:
-                    raise await self._obituary(child)
+                    raise await self._exit_reason(child)
                 decoder.feed(data)
                 if len(data) == _READ_BYTES:
                     await asyncio.sleep(0)
             if whole > _LARGE_BYTES:
                 return await asyncio.to_thread(_next_message, decoder, self._context)
             return _next_message(decoder, self._context)
-        except BadFrame as bad:
-            raise Lost(exit_reason.of_bad_frame(str(bad))) from bad
+        except FrameError as bad:
+            raise ReplDied(exit_reason.protocol_violation(str(bad))) from bad
         except OSError:
-            raise await self._obituary(child) from None
+            raise await self._exit_reason(child) from None
 
-    async def _obituary(self, child: Child) -> Lost:
+    async def _exit_reason(self, child: ReplChild) -> ReplDied:
         """Why the child is gone."""
         await asyncio.wait((child.exited,), timeout=_EXIT_TIMEOUT_S)
-        status = child.exited.result() if child.exited.done() else exit_reason.GONE
-        return Lost(
-            exit_reason.of_status(status, self._settings), outside=exit_reason.is_from_outside(status)
+        status = child.exited.result() if child.exited.done() else exit_reason.UNKNOWN_STATUS
+        return ReplDied(
+            exit_reason.from_wait_status(status, self._settings),
+            outside=exit_reason.was_external_kill(status),
         )
 
     def _kill(self) -> None:
         if self._child is not None and self._nursery is not None:
             self._nursery.kill(self._child)
 
-    async def _discard(self) -> None:
+    async def _kill_and_reap(self) -> None:
         """Kills, then waits until reaped; cancelled meanwhile, the kill is under way all the same."""
         child, nursery = self._child, self._nursery
         self._child = None
@@ -315,21 +327,21 @@ class Repl:
 def _next_message(decoder: Decoder, context: Context) -> messages.Message:
     frame = decoder.next()
     assert frame is not None
-    return messages.read(frame, context)
+    return messages.decode_message(frame, context)
 
 
 def _check_ready(message: messages.Message) -> None:
     match message:
         case messages.Ready():
             return
-        case messages.Broken(why):
+        case messages.StartFailed(why):
             raise SandboxError(why)
         case _:
             raise SandboxError("a REPL said something else than that it is ready")
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class ReplSpec:
     """One session's context, question and limits."""
 
     context: Context
@@ -339,7 +351,7 @@ class Opening:
     landlock: bool = True
     filtered: bool = True
 
-    def frame(self, *, with_context: bool) -> bytes:
+    def start_frame(self, *, with_context: bool) -> bytes:
         """The first frame; without the context where the child has it from its zygote."""
         context, settings = self.context, self.settings
         documents = context.offsets is not None

@@ -14,16 +14,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_ray.sandbox.host.exit_reason import GONE
+from rlm_ray.sandbox.host.exit_reason import UNKNOWN_STATUS
 
 _PACKET_BYTES = 4_096
 
 
 @dataclass(eq=False, slots=True)
-class Child:
+class ReplChild:
     """A REPL's process, by the number its zygote knows."""
 
-    number: int
+    id: int
     channel: socket.socket
     """Non-blocking; ours to close."""
     exited: asyncio.Future[int]
@@ -31,79 +31,79 @@ class Child:
 
 
 @dataclass(eq=False, slots=True)
-class _Post:
+class _OutgoingPacket:
     data: bytes
     sockets: tuple[socket.socket, ...] = ()
     descriptors: tuple[int, ...] = field(default=())
 
 
-class Nursery:
+class ZygoteClient:
     """One zygote, seen from its host."""
 
     def __init__(self, control: socket.socket) -> None:
         control.setblocking(False)
         self._control = control
         self._loop = asyncio.get_running_loop()
-        self._outbox: deque[_Post] = deque()
-        self._children: dict[int, Child] = {}
+        self._outbox: deque[_OutgoingPacket] = deque()
+        self._children: dict[int, ReplChild] = {}
         self._count = 0
-        self.alive = True
-        self.ended: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(control, self._hear)
+        self.is_alive = True
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(control, self._on_readable)
 
     @property
     def children(self) -> int:
         """How many children have not been reaped yet."""
         return len(self._children)
 
-    def fork(self, **order: Any) -> Child:
+    def fork_repl(self, **order: Any) -> ReplChild:
         """A child; what is written to its channel waits until it is there to read."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._count += 1
-        child = Child(self._count, ours, self._loop.create_future())
-        if not self.alive:
+        child = ReplChild(self._count, ours, self._loop.create_future())
+        if not self.is_alive:
             theirs.close()
-            child.exited.set_result(GONE)
+            child.exited.set_result(UNKNOWN_STATUS)
             return child
-        self._children[child.number] = child
-        self._post({"op": "fork", "id": child.number, **order}, theirs)
+        self._children[child.id] = child
+        self._enqueue({"op": "fork", "id": child.id, **order}, theirs)
         return child
 
-    def branch(self, memory_file: int) -> Nursery:
+    def fork_context_zygote(self, memory_file: int) -> ZygoteClient:
         """A zygote of its own for the context in this file, forked from this one."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._count += 1
-        self._post({"op": "branch", "id": self._count}, theirs, descriptors=(os.dup(memory_file),))
-        return Nursery(ours)
+        self._enqueue({"op": "branch", "id": self._count}, theirs, descriptors=(os.dup(memory_file),))
+        return ZygoteClient(ours)
 
-    def kill(self, child: Child) -> None:
-        if child.number in self._children:
-            self._post({"op": "kill", "id": child.number})
+    def kill(self, child: ReplChild) -> None:
+        if child.id in self._children:
+            self._enqueue({"op": "kill", "id": child.id})
 
-    def idle(self, child: Child) -> None:
+    def idle(self, child: ReplChild) -> None:
         """Its cell has ended: it has no reason to use the processor until it is `busy` again."""
-        if child.number in self._children:
-            self._post({"op": "idle", "id": child.number})
+        if child.id in self._children:
+            self._enqueue({"op": "idle", "id": child.id})
 
-    def busy(self, child: Child) -> None:
+    def busy(self, child: ReplChild) -> None:
         """Its next cell begins."""
-        if child.number in self._children:
-            self._post({"op": "busy", "id": child.number})
+        if child.id in self._children:
+            self._enqueue({"op": "busy", "id": child.id})
 
     def close(self) -> None:
         """The zygote sees the end of its socket, kills and reaps its children, and exits."""
-        if self.alive:
-            self._end()
+        if self.is_alive:
+            self._close()
 
-    def _post(
+    def _enqueue(
         self, order: dict[str, Any], *sockets: socket.socket, descriptors: tuple[int, ...] = ()
     ) -> None:
-        self._outbox.append(_Post(json.dumps(order).encode(), sockets, descriptors))
+        self._outbox.append(_OutgoingPacket(json.dumps(order).encode(), sockets, descriptors))
         self._send()
 
     def _send(self) -> None:
-        while self._outbox and self.alive:
+        while self._outbox and self.is_alive:
             post = self._outbox[0]
             try:
                 _send_packet(self._control, post)
@@ -111,13 +111,13 @@ class Nursery:
                 self._loop.add_writer(self._control, self._send)
                 return
             except OSError:
-                self._end()
+                self._close()
                 return
             _discard(self._outbox.popleft())
-        if self.alive:
+        if self.is_alive:
             self._loop.remove_writer(self._control)
 
-    def _hear(self) -> None:
+    def _on_readable(self) -> None:
         try:
             packet = self._control.recv(_PACKET_BYTES)
         except BlockingIOError:
@@ -125,7 +125,7 @@ class Nursery:
         except OSError:
             packet = b""
         if not packet:
-            self._end()
+            self._close()
             return
         report = json.loads(packet)
         if "exited" in report:
@@ -133,8 +133,8 @@ class Nursery:
             if child is not None and not child.exited.done():
                 child.exited.set_result(report["status"])
 
-    def _end(self) -> None:
-        self.alive = False
+    def _close(self) -> None:
+        self.is_alive = False
         self._loop.remove_reader(self._control)
         self._loop.remove_writer(self._control)
         self._control.close()
@@ -142,13 +142,13 @@ class Nursery:
             _discard(self._outbox.popleft())
         for child in self._children.values():
             if not child.exited.done():
-                child.exited.set_result(GONE)
+                child.exited.set_result(UNKNOWN_STATUS)
         self._children.clear()
-        if not self.ended.done():
-            self.ended.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
-def _send_packet(control: socket.socket, post: _Post) -> None:
+def _send_packet(control: socket.socket, post: _OutgoingPacket) -> None:
     descriptors = [*(s.fileno() for s in post.sockets), *post.descriptors]
     if descriptors:
         socket.send_fds(control, [post.data], descriptors)
@@ -156,7 +156,7 @@ def _send_packet(control: socket.socket, post: _Post) -> None:
         control.send(post.data)
 
 
-def _discard(post: _Post) -> None:
+def _discard(post: _OutgoingPacket) -> None:
     """Our copies of what was, or will not be, passed on."""
     for passed in post.sockets:
         passed.close()

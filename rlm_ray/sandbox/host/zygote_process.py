@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlm_ray.errors import SandboxError
-from rlm_ray.sandbox.host.zygote_client import Nursery
+from rlm_ray.sandbox.host.zygote_client import ZygoteClient
 
 _START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 10.0
 _PACKET_BYTES = 4_096
-_BOOT = "import sys; sys.path += sys.argv[2:]; from rlm_ray.sandbox.guest.zygote import main; main(int(sys.argv[1]))"
+_BOOTSTRAP = "import sys; sys.path += sys.argv[2:]; from rlm_ray.sandbox.guest.zygote import main; main(int(sys.argv[1]))"
 
 
-class Root:
+class ZygoteProcess:
     """The exec-ed zygote and its process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], nursery: Nursery) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], nursery: ZygoteClient) -> None:
         self._process = process
         self.nursery = nursery
 
@@ -32,21 +32,21 @@ class Root:
         return self._process.pid
 
     @classmethod
-    async def start(cls) -> Root:
+    async def start(cls) -> ZygoteProcess:
         """`SandboxError` with what it wrote on standard error if it does not come up."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         errors = os.memfd_create("zygote-errors")
         try:
             with theirs:
-                process = _exec(theirs, errors)
-            await _await_greeting(ours, process, errors)
+                process = _spawn(theirs, errors)
+            await _wait_for_start(ours, process, errors)
         except BaseException:
             ours.close()
             raise
         finally:
             os.close(errors)
-        return cls(process, Nursery(ours))
+        return cls(process, ZygoteClient(ours))
 
     async def aclose(self) -> None:
         """Ends the zygote and all that it forked; bounded."""
@@ -54,7 +54,7 @@ class Root:
         await _reap(self._process)
 
 
-async def _await_greeting(control: socket.socket, process: subprocess.Popen[bytes], errors: int) -> None:
+async def _wait_for_start(control: socket.socket, process: subprocess.Popen[bytes], errors: int) -> None:
     greeting = b""
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
@@ -77,7 +77,7 @@ async def _reap(process: subprocess.Popen[bytes]) -> None:
         await asyncio.to_thread(process.wait)
 
 
-def _exec(control: socket.socket, errors: int) -> subprocess.Popen[bytes]:
+def _spawn(control: socket.socket, errors: int) -> subprocess.Popen[bytes]:
     # Never forks this process's memory: without a preexec function subprocess uses vfork.
     return subprocess.Popen(  # noqa: S603 - our own interpreter and our own code
         [
@@ -90,7 +90,7 @@ def _exec(control: socket.socket, errors: int) -> subprocess.Popen[bytes]:
             "-W",
             "ignore",
             "-c",
-            _BOOT,
+            _BOOTSTRAP,
             str(control.fileno()),
             *_search_path(),
         ],

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 from rlm_ray.sandbox.jail import landlock, linux, seccomp
 
-CHANNEL = 3
+CHANNEL_FD = 3
 """The child's one file descriptor besides 0, 1 and 2."""
 
-_BACKSTOP_CPU_S = 24 * 3600
+_HARD_CPU_LIMIT_S = 24 * 3600
 """The per-cell limit is the child's timer; this only ends a child that everyone forgot."""
 
 
 @dataclass(frozen=True, slots=True)
-class Walls:
+class JailLimits:
     """What a child may use."""
 
     memory_bytes: int
@@ -33,7 +33,7 @@ class Walls:
 _filter = seccomp.program() if seccomp.supported() else b""
 
 
-def enter(walls: Walls, channel: int) -> None:
+def enter_jail(walls: JailLimits, channel: int) -> None:
     """Never to be left. Raises `OSError` when a wall cannot be put up."""
     _keep_only(channel)
     _set_limits(walls.memory_bytes)
@@ -45,9 +45,9 @@ def enter(walls: Walls, channel: int) -> None:
 
 
 def _keep_only(channel: int) -> None:
-    if channel != CHANNEL:
-        os.dup2(channel, CHANNEL, inheritable=False)
-    linux.close_from(CHANNEL + 1)
+    if channel != CHANNEL_FD:
+        os.dup2(channel, CHANNEL_FD, inheritable=False)
+    linux.close_from(CHANNEL_FD + 1)
 
 
 def _set_limits(memory_bytes: int) -> None:
@@ -56,7 +56,7 @@ def _set_limits(memory_bytes: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, 16)
-    _limit(resource.RLIMIT_CPU, _BACKSTOP_CPU_S)
+    _limit(resource.RLIMIT_CPU, _HARD_CPU_LIMIT_S)
 
 
 def _limit(what: int, value: int) -> None:

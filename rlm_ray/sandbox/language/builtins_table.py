@@ -17,29 +17,29 @@ _NAMES = (
 )
 
 
-def builtins_of(modules: Modules, print_: Callable[..., None]) -> dict[str, Any]:
+def make_builtins(modules: Modules, print_: Callable[..., None]) -> dict[str, Any]:
     """A fresh `__builtins__` for one session."""
     return {
-        **unavailable.stubs(),
+        **unavailable.unavailable_builtins(),
         **{name: getattr(builtins, name) for name in _NAMES.split()},
         **{name: value for name, value in vars(builtins).items() if _is_exception(value)},
-        "__import__": modules.import_,
+        "__import__": modules.guarded_import,
         "__debug__": True,
         "True": True,
         "False": False,
         "None": None,
         "print": print_,
-        "type": guards.Type,
+        "type": guards.SafeType,
         "getattr": guards.safe_getattr,
         "hasattr": guards.safe_hasattr,
         "setattr": guards.safe_setattr,
         "delattr": guards.safe_delattr,
-        "vars": guards.vars_,
-        "dir": guards.dir_,
-        policy.GETATTR: guards.getattr_,
-        policy.WRITE: guards.write,
+        "vars": guards.safe_vars,
+        "dir": guards.safe_dir,
+        policy.GETATTR: guards.guard_getattr,
+        policy.WRITE: guards.guard_write,
         policy.SUPER: guards.super_,
-        **modules.injected(),
+        **modules.preloaded(),
     }
 
 

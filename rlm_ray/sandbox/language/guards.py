@@ -30,7 +30,7 @@ def is_own(kind: type) -> bool:
     return kind.__module__ == "__main__"
 
 
-def write(value: Any) -> Any:
+def guard_write(value: Any) -> Any:
     """The object itself, if code may set its attributes: instances, classes and functions of its own."""
     if is_own(type(value)):
         return value
@@ -39,10 +39,10 @@ def write(value: Any) -> Any:
             return value
     elif isinstance(value, _WRITABLE):
         return value
-    raise AttributeError(f"attributes of {_kind(value)} objects cannot be changed here")
+    raise AttributeError(f"attributes of {_type_name(value)} objects cannot be changed here")
 
 
-def getattr_(value: Any, name: str) -> Any:  # noqa: PLR0911 - one line for each name
+def guard_getattr(value: Any, name: str) -> Any:  # noqa: PLR0911 - one line for each name
     """The attributes in `words.SPECIAL`."""
     match name:
         case "format" | "format_map" if _is_text(value):
@@ -50,7 +50,7 @@ def getattr_(value: Any, name: str) -> Any:  # noqa: PLR0911 - one line for each
         case "__class__":
             return type_of(value)
         case "__dict__":
-            return vars_(value)
+            return safe_vars(value)
         case "__setattr__" | "__delattr__":
             return _safe_write(value, name)
         case "__set__" | "__set_name__":
@@ -65,7 +65,7 @@ def safe_getattr(value: Any, name: str, default: Any = _missing) -> Any:
     """`getattr` of a name that code may say."""
     _check(name)
     try:
-        return getattr_(value, name) if name in name_rules.SPECIAL else getattr(value, name)
+        return guard_getattr(value, name) if name in name_rules.RUNTIME_CHECKED else getattr(value, name)
     except AttributeError:
         if default is _missing:
             raise
@@ -82,29 +82,29 @@ def safe_hasattr(value: Any, name: str) -> bool:
 
 def safe_setattr(value: Any, name: str, new: Any) -> None:
     _check(name, written=True)
-    setattr(write(value), name, new)
+    setattr(guard_write(value), name, new)
 
 
 def safe_delattr(value: Any, name: str) -> None:
     _check(name, written=True)
-    delattr(write(value), name)
+    delattr(guard_write(value), name)
 
 
-def vars_(*values: Any) -> dict[str, Any]:
+def safe_vars(*values: Any) -> dict[str, Any]:
     """The attributes of an object of the cell's own, as a copy."""
     if not values:
         raise NameError("vars() without an object is not available here: SHOW_VARS() lists your variables")
     value = values[0]
     if type(value).__module__ != "__main__" and not isinstance(value, types.SimpleNamespace):
-        raise TypeError(f"vars() of {_kind(value)} objects is not available here")
+        raise TypeError(f"vars() of {_type_name(value)} objects is not available here")
     return dict(value.__dict__)
 
 
-def dir_(*values: Any) -> list[str]:
+def safe_dir(*values: Any) -> list[str]:
     if not values:
         raise NameError("dir() without an object is not available here: SHOW_VARS() lists your variables")
     value = values[0]
-    return [name for name in dir(value) if not name_rules.refuses_attribute(name)]
+    return [name for name in dir(value) if not name_rules.is_forbidden_attribute(name)]
 
 
 class _TypeOfTypes(type):
@@ -128,21 +128,21 @@ class _TypeOfTypes(type):
         return "<class 'type'>"
 
 
-class Type(metaclass=_TypeOfTypes):
+class SafeType(metaclass=_TypeOfTypes):
     """`type` for cells: tells the class of a value, makes none."""
 
     def __init_subclass__(cls) -> None:
         raise TypeError("metaclasses are not available here")
 
 
-Type.__name__ = Type.__qualname__ = "type"
+SafeType.__name__ = SafeType.__qualname__ = "type"
 
 
 def type_of(value: Any) -> Any:
     kind = type(value)
     if issubclass(kind, super):
         return super_
-    return Type if issubclass(kind, type) else kind
+    return SafeType if issubclass(kind, type) else kind
 
 
 def super_(*arguments: Any) -> Any:
@@ -271,13 +271,13 @@ def _safe_write(value: Any, name: str) -> Callable[..., None]:
 
         def unbound(target: Any, attribute: str, *new: Any) -> None:
             _check(attribute, written=True)
-            native(write(target), attribute, *new)
+            native(guard_write(target), attribute, *new)
 
         return unbound
 
     def bound(attribute: str, *new: Any) -> None:
         _check(attribute, written=True)
-        write(_bound_to(value))
+        guard_write(_bound_to(value))
         native(attribute, *new)
 
     return bound
@@ -289,11 +289,11 @@ def _safe_set(value: Any, name: str) -> Callable[..., None]:
     if is_own(value if isinstance(value, type) else type(value)):
         return native
     if name == "__set_name__":
-        raise AttributeError(f"the attribute {name!r} of {_kind(value)} objects is not available here")
+        raise AttributeError(f"the attribute {name!r} of {_type_name(value)} objects is not available here")
 
     def checked(*arguments: Any) -> None:
         target = arguments[1 if isinstance(value, type) else 0]
-        native(*arguments[: len(arguments) - 2], write(target), arguments[-1])
+        native(*arguments[: len(arguments) - 2], guard_write(target), arguments[-1])
 
     return checked
 
@@ -316,11 +316,11 @@ def _check(name: Any, *, written: bool = False) -> None:
     """Exactly a str: a subclass could answer one thing to this check and another to Python."""
     if type(name) is not str:
         raise TypeError("attribute name must be a string")
-    if name_rules.refuses_attribute(name, written=written):
+    if name_rules.is_forbidden_attribute(name, written=written):
         raise AttributeError(f"the attribute {name!r} is not available here")
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return str(type.__dict__["__name__"].__get__(type(value)))
 
 
@@ -358,7 +358,7 @@ class cached_property:  # noqa: N801 - as it is called in functools
             return self
         if self.attrname is None:
             raise TypeError("a cached_property must be assigned in a class statement")
-        kept: dict[str, Any] = object.__getattribute__(write(instance), "__dict__")
+        kept: dict[str, Any] = object.__getattribute__(guard_write(instance), "__dict__")
         if self.attrname not in kept:
             kept[self.attrname] = self.func(instance)
         return kept[self.attrname]

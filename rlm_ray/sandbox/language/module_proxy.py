@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 
-class Module:
+class ModuleProxy:
     """Attributes as given, none to be changed."""
 
     __slots__ = ()
@@ -34,15 +34,15 @@ class Module:
         raise AttributeError(f"module {type(self).__name__!r} cannot be changed")
 
 
-def module(name: str, names: Mapping[str, Any]) -> Module:
+def module(name: str, names: Mapping[str, Any]) -> ModuleProxy:
     """A stand-in with these names."""
     held = {each: staticmethod(value) for each, value in names.items()}
-    kind = type(name, (Module,), {"__slots__": (), "__name__": name, **held})
-    found: Module = kind()
+    kind = type(name, (ModuleProxy,), {"__slots__": (), "__name__": name, **held})
+    found: ModuleProxy = kind()
     return found
 
 
-def names_of(proxy: Module) -> dict[str, Any]:
+def names_of(proxy: ModuleProxy) -> dict[str, Any]:
     """What a stand-in offers."""
     return {
         name: value.__func__ for name, value in vars(type(proxy)).items() if isinstance(value, staticmethod)

@@ -49,9 +49,9 @@ from typing import Any
 
 from rlm_ray.sandbox.guest.clock import Clock, datetime_names, time_names
 from rlm_ray.sandbox.language import copies, guards, typing_stubs, unavailable
-from rlm_ray.sandbox.language.module_proxy import Module, module, names_of
+from rlm_ray.sandbox.language.module_proxy import ModuleProxy, module, names_of
 
-INTERNAL = frozenset(
+C_INTERNAL = frozenset(
     {"_strptime", "_io", "_collections_abc", "_decimal", "_pydecimal", "encodings", "copyreg"}
 )
 
@@ -131,21 +131,21 @@ _RANDOM = (
     "randint random randrange sample seed shuffle triangular uniform vonmisesvariate weibullvariate getstate setstate"
 )
 
-INJECTED = ("re", "json", "math", "collections", "itertools", "datetime", "functools", "statistics", "string",
+PRELOADED = ("re", "json", "math", "collections", "itertools", "datetime", "functools", "statistics", "string",
             "textwrap", "random")  # fmt: skip
 """In reach without an import, which models forget."""
 
 
-def _proxies() -> dict[str, Module]:
-    found = {module.__name__: _pick(module, names) for module, names in _NAMES.items()}
-    found["typing"] = module("typing", typing_stubs.names())
+def _proxies() -> dict[str, ModuleProxy]:
+    found = {module.__name__: _allowed_names(module, names) for module, names in _NAMES.items()}
+    found["typing"] = module("typing", typing_stubs.typing_namespace())
     found["warnings"] = module(
         "warnings", dict.fromkeys(("filterwarnings", "simplefilter", "warn"), _nothing)
     )
     return found
 
 
-def _pick(source: Any, names: str) -> Module:
+def _allowed_names(source: Any, names: str) -> ModuleProxy:
     """The names this version of Python has."""
     picked = {name: getattr(source, name) for name in names.split() if hasattr(source, name)}
     return module(source.__name__, picked | _REPLACED.get(source.__name__, {}))
@@ -169,7 +169,7 @@ _REPLACED: dict[str, dict[str, Any]] = {
     "time": {"sleep": unavailable.sleep},
 }
 
-_shared = _proxies()
+_SHARED_PROXIES = _proxies()
 
 for _codec in _CODECS:
     codecs.lookup(_codec)
@@ -181,34 +181,34 @@ class Modules:
     """One session's modules: the shared ones, with chance and time of its own, which are the same in a second life."""
 
     def __init__(self, seed: int, clock: Clock, print_: Callable[..., None]) -> None:
-        self._modules = dict(_shared)
+        self._modules = dict(_SHARED_PROXIES)
         random.seed(seed)  # what `statistics` draws from
         self._add("random", _random(seed))
         self._add("time", time_names(clock))
         self._add("datetime", datetime_names(clock))
         self._add("pprint", {"pprint": _pprinter(print_), "pp": _pprinter(print_)})
-        self._add("collections", {"abc": _shared["collections.abc"]})
+        self._add("collections", {"abc": _SHARED_PROXIES["collections.abc"]})
 
     def _add(self, name: str, names: dict[str, Any]) -> None:
         self._modules[name] = module(name, names_of(self._modules[name]) | names)
 
-    def injected(self) -> dict[str, Module]:
-        return {name: self._modules[name] for name in INJECTED}
+    def preloaded(self) -> dict[str, ModuleProxy]:
+        return {name: self._modules[name] for name in PRELOADED}
 
-    def import_(
+    def guarded_import(
         self,
         name: str,
         globals_: object = None,
         locals_: object = None,
         names: tuple[str, ...] | None = (),
         level: int = 0,
-    ) -> Module:
+    ) -> ModuleProxy:
         """What `__import__` is in a cell."""
         del globals_, locals_
-        if name in INTERNAL:
+        if name in C_INTERNAL:
             return module(name, {})
         if level or name not in self._modules:
-            raise ModuleNotFoundError(unavailable.no_module(name), name=name)
+            raise ModuleNotFoundError(unavailable.module_unavailable(name), name=name)
         return self._modules[name if names else name.partition(".")[0]]
 
 

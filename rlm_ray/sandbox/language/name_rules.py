@@ -17,7 +17,7 @@ METHODS = frozenset(
 )
 """Special methods that a class may define."""
 
-SPECIAL = frozenset(
+RUNTIME_CHECKED = frozenset(
     {"format", "format_map", "register"}
     | {f"__{name}__" for name in ("class", "dict", "setattr", "delattr", "set", "set_name")}
 )
@@ -25,7 +25,7 @@ SPECIAL = frozenset(
 
 _ATTRIBUTES = (
     METHODS
-    | SPECIAL
+    | RUNTIME_CHECKED
     | {"__name__", "__qualname__", "__doc__", "__module__", "__cause__", "__context__", "__notes__"}
 )
 
@@ -40,20 +40,20 @@ _ENUM_ATTRIBUTES = {
 }  # fmt: skip
 """Of names with one underscore at both ends, `enum` has others that write into modules."""
 
-_WRITTEN_ATTRIBUTES = {"__doc__", "__name__", "__cause__", "__context__"}
+_WRITABLE_ATTRIBUTES = {"__doc__", "__name__", "__cause__", "__context__"}
 
 
-def refuses_name(name: str) -> bool:
+def is_forbidden_name(name: str) -> bool:
     """Names with an underscore at both ends are Python's own, or this sandbox's guards."""
     return name.startswith("_") and name.endswith("_") and bool(name.strip("_")) and name not in _NAMES
 
 
 def refuses_pattern(name: str) -> bool:
     """Attributes that `case C(x)` may not read: a pattern's reads cannot be checked at run time."""
-    return name in SPECIAL or refuses_attribute(name)
+    return name in RUNTIME_CHECKED or is_forbidden_attribute(name)
 
 
-def refuses_attribute(name: str, *, written: bool = False) -> bool:
+def is_forbidden_attribute(name: str, *, written: bool = False) -> bool:
     """Special attributes, and those that lead to frames, code and base classes."""
     if name in INSPECT_ATTRIBUTES or name == "mro":
         return True
@@ -61,4 +61,4 @@ def refuses_attribute(name: str, *, written: bool = False) -> bool:
         return name not in _ENUM_ATTRIBUTES
     if not (name.startswith("__") and name.endswith("__") and name.strip("_")):
         return False
-    return name not in (_WRITTEN_ATTRIBUTES if written else _ATTRIBUTES)
+    return name not in (_WRITABLE_ATTRIBUTES if written else _ATTRIBUTES)

@@ -28,13 +28,13 @@ _ASYNC = (
     "async code does not run here: sub-calls run in parallel with recursive_map(queries, contexts), "
     "which is an ordinary call"
 )
-_READERS = {"context", "documents", "search", "bm25", "map_reduce"}
+_CONTEXT_READING_NAMES = {"context", "documents", "search", "bm25", "map_reduce"}
 _CHANGING_METHODS = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"}
 _MEANT_ANNOTATIONS = {"KW_ONLY", "InitVar"}
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class CompiledCell:
     """Code to execute, and what its source tells of `context`."""
 
     code: Any
@@ -43,18 +43,18 @@ class Cell:
     """In place, by its name; not a proof, only what is plain to see."""
 
 
-def compile_cell(source: str, filename: str) -> Cell:
+def compile_cell(source: str, filename: str) -> CompiledCell:
     """Raises `SyntaxError`, also for a refusal."""
     tree = ast.parse(source, filename)
     nodes = list(ast.walk(tree))
     reads, changes = any(map(_reads_context, nodes)), any(map(_changes_context, nodes))
     Policy(filename).visit(tree)
     ast.fix_missing_locations(tree)
-    return Cell(compile(tree, filename, "exec", dont_inherit=True), reads, changes)
+    return CompiledCell(compile(tree, filename, "exec", dont_inherit=True), reads, changes)
 
 
 def _reads_context(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and node.id in _READERS and isinstance(node.ctx, ast.Load)
+    return isinstance(node, ast.Name) and node.id in _CONTEXT_READING_NAMES and isinstance(node.ctx, ast.Load)
 
 
 def _changes_context(node: ast.AST) -> bool:
@@ -84,13 +84,13 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
 
     def check_name(self, node: ast.AST, name: str | None, allow_magic_methods: bool = False) -> None:
         del allow_magic_methods
-        if name is not None and name_rules.refuses_name(name):
+        if name is not None and name_rules.is_forbidden_name(name):
             self.error(
                 node, f"the name {name!r} is not available here; choose one without underscores at both ends"
             )
 
     def check_attribute(self, node: ast.AST, name: str, *, written: bool = False) -> None:
-        if name_rules.refuses_attribute(name, written=written):
+        if name_rules.is_forbidden_attribute(name, written=written):
             self.error(node, f"the attribute {name!r} is not available here")
 
     # Names and attributes
@@ -119,7 +119,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
         node = self.node_contents_visit(node)
         if written:
             node.value = _guard(WRITE, node.value, node)
-        elif node.attr in name_rules.SPECIAL:
+        elif node.attr in name_rules.RUNTIME_CHECKED:
             return _guard(GETATTR, node.value, node, ast.Constant(node.attr))
         return node
 
@@ -162,8 +162,8 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
         in_class, annotation = self._in_class, node.annotation
         node.annotation = ast.Constant(None)
         node = self.node_contents_visit(node)
-        if in_class and isinstance(node.target, ast.Name) and "ClassVar" not in _words_of(annotation):
-            if _MEANT_ANNOTATIONS.intersection(_words_of(annotation)):
+        if in_class and isinstance(node.target, ast.Name) and "ClassVar" not in _annotation_names(annotation):
+            if _MEANT_ANNOTATIONS.intersection(_annotation_names(annotation)):
                 node.annotation = self.visit(_without_subscript(annotation))
             return node
         if node.value is None:
@@ -198,11 +198,11 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
         self.check_function_argument_names(node)
         node.returns = None
         _drop_type_parameters(node)
-        return self._within(node, in_class=False)
+        return self._visit_scope(node, in_class=False)
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         self.check_function_argument_names(node)
-        return self._within(node, in_class=False)
+        return self._visit_scope(node, in_class=False)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         self.check_name(node, node.arg)
@@ -216,9 +216,9 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
         if any(keyword.arg is None for keyword in node.keywords):
             self.error(node, "** is not available in a class statement here: write its keywords out")
         _drop_type_parameters(node)
-        return self._within(node, in_class=True)
+        return self._visit_scope(node, in_class=True)
 
-    def _within(self, node: Any, *, in_class: bool) -> ast.AST:
+    def _visit_scope(self, node: Any, *, in_class: bool) -> ast.AST:
         outer, self._in_class = self._in_class, in_class
         node = self.node_contents_visit(node)
         self._in_class = outer
@@ -271,7 +271,7 @@ def _drop_type_parameters(node: ast.FunctionDef | ast.ClassDef) -> None:
         node.type_params = []
 
 
-def _words_of(annotation: ast.expr) -> set[str]:
+def _annotation_names(annotation: ast.expr) -> set[str]:
     base = _without_subscript(annotation)
     return (
         {base.attr} if isinstance(base, ast.Attribute) else {base.id} if isinstance(base, ast.Name) else set()

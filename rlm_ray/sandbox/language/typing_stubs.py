@@ -27,17 +27,17 @@ _MARKERS = (
 )
 
 
-class Hint:
+class TypingStub:
     """Can be subscripted, joined with `|`, and inherited from."""
 
     def __init__(self, name: str, base: type | None = None) -> None:
         self._name = name
         self._base = base
 
-    def __getitem__(self, _: object) -> Hint:
+    def __getitem__(self, _: object) -> TypingStub:
         return self
 
-    def __or__(self, _: object) -> Hint:
+    def __or__(self, _: object) -> TypingStub:
         return self
 
     __ror__ = __or__
@@ -57,9 +57,9 @@ class Hint:
         return f"typing.{self._name}"
 
 
-def names() -> dict[str, Any]:
-    found: dict[str, Any] = {name: Hint(name, base) for name, base in _ALIASES.items()}
-    found |= {name: Hint(name) for name in _MARKERS.split()}
+def typing_namespace() -> dict[str, Any]:
+    found: dict[str, Any] = {name: TypingStub(name, base) for name, base in _ALIASES.items()}
+    found |= {name: TypingStub(name) for name in _MARKERS.split()}
     return found | {
         "NamedTuple": NamedTuple,
         "TypeVar": _named,
@@ -67,26 +67,26 @@ def names() -> dict[str, Any]:
         "NewType": _new_type,
         "TYPE_CHECKING": False,
         "cast": _cast,
-        "overload": _same,
-        "final": _same,
-        "override": _same,
-        "runtime_checkable": _same,
-        "no_type_check": _same,
+        "overload": _identity,
+        "final": _identity,
+        "override": _identity,
+        "runtime_checkable": _identity,
+        "no_type_check": _identity,
     }
 
 
-def _named(name: str, *_: Any, **__: Any) -> Hint:
-    return Hint(str(name))
+def _named(name: str, *_: Any, **__: Any) -> TypingStub:
+    return TypingStub(str(name))
 
 
 def _new_type(name: str, base: Any) -> Callable[[Any], Any]:
     del name, base
-    return _same
+    return _identity
 
 
 def _cast(_: Any, value: Any) -> Any:
     return value
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value

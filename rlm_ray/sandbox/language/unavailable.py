@@ -40,12 +40,12 @@ _NAMES = {
 }
 
 
-def no_module(name: str) -> str:
+def module_unavailable(name: str) -> str:
     instead = MODULES.get(name.partition(".")[0], "write it in plain Python")
     return f"module {name!r} is not available here: {instead}"
 
 
-def stubs() -> dict[str, Callable[..., NoReturn]]:
+def unavailable_builtins() -> dict[str, Callable[..., NoReturn]]:
     """Builtins that say what to use instead of them."""
     return {name: _stub(name, instead) for name, instead in _NAMES.items()}
 

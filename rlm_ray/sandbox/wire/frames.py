@@ -26,7 +26,7 @@ _KIND_BYTES = 40
 """The beginning of a head, in which its kind stands."""
 
 
-class BadFrame(Exception):  # noqa: N818 - a fact about a frame, turned into a sentence by the host
+class FrameError(Exception):
     """What came is not a frame of ours."""
 
 
@@ -56,7 +56,7 @@ def encode(kind: str, texts: Sequence[str] = (), **fields: Any) -> bytes:
     return b"".join((_PREFIX.pack(len(head), sum(map(len, blobs))), head, *blobs))
 
 
-def fits(data: bytes) -> bool:
+def is_within_limits(data: bytes) -> bool:
     """A frame this long is taken from a child."""
     return _PREFIX.unpack_from(data)[0] <= MAX_HEAD_BYTES and len(data) <= MAX_FRAME_BYTES
 
@@ -86,7 +86,7 @@ class Decoder:
             return None
         head_bytes, blob_bytes = _PREFIX.unpack_from(self._buffer)
         if head_bytes > self._max_head or head_bytes + blob_bytes > self._max_bytes:
-            raise BadFrame(f"a frame of {head_bytes + blob_bytes:,} bytes is too large")
+            raise FrameError(f"a frame of {head_bytes + blob_bytes:,} bytes is too large")
         if self._bounds is not None:
             if len(self._buffer) < _PREFIX.size + min(head_bytes, _KIND_BYTES):
                 return None
@@ -109,9 +109,9 @@ class Decoder:
         found = _KIND.match(self._buffer, _PREFIX.size, _PREFIX.size + min(head_bytes, _KIND_BYTES))
         bound = bounds.get(found[1].decode()) if found is not None else None
         if found is None or bound is None:
-            raise BadFrame("a frame that does not begin with a kind of its sender")
+            raise FrameError("a frame that does not begin with a kind of its sender")
         if head_bytes > bound.head_bytes or blob_bytes > bound.text_bytes:
-            raise BadFrame(f"a {found[1].decode()!r} of {head_bytes + blob_bytes:,} bytes is too large")
+            raise FrameError(f"a {found[1].decode()!r} of {head_bytes + blob_bytes:,} bytes is too large")
 
 
 def _decode(head: memoryview, blob: memoryview, bounds: Mapping[str, FrameBounds] | None) -> Frame:
@@ -120,14 +120,14 @@ def _decode(head: memoryview, blob: memoryview, bounds: Mapping[str, FrameBounds
         fields = _fields(bytes(head))
         kind, sizes = fields.pop("kind", None), fields.pop("sizes", None)
         if not isinstance(kind, str) or not isinstance(sizes, list):
-            raise BadFrame("a frame without a kind or sizes")
+            raise FrameError("a frame without a kind or sizes")
         if bounds is not None:
             if (
                 beginning is None or beginning[1].decode() != kind
             ):  # it named two, and was measured as the first
-                raise BadFrame("a frame of two kinds")
+                raise FrameError("a frame of two kinds")
             if len(sizes) > bounds[kind].texts:
-                raise BadFrame(f"a {kind!r} of {len(sizes):,} texts")
+                raise FrameError(f"a {kind!r} of {len(sizes):,} texts")
         return Frame(kind, fields, _texts(blob, sizes))
 
 
@@ -135,9 +135,9 @@ def _fields(head: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(head)
     except (ValueError, RecursionError) as error:
-        raise BadFrame("the head of a frame is not JSON") from error
+        raise FrameError("the head of a frame is not JSON") from error
     if not isinstance(fields, dict):
-        raise BadFrame("the head of a frame is not an object")
+        raise FrameError("the head of a frame is not an object")
     return fields
 
 
@@ -146,9 +146,9 @@ def _texts(blob: memoryview, sizes: list[Any]) -> tuple[str, ...]:
     at = 0
     for size in sizes:
         if type(size) is not int or size < 0 or at + size > len(blob):
-            raise BadFrame("the sizes of a frame do not fit its texts")
+            raise FrameError("the sizes of a frame do not fit its texts")
         texts.append(str(blob[at : at + size], "utf-8", "replace"))
         at += size
     if at != len(blob):
-        raise BadFrame("a frame has bytes that belong to no text")
+        raise FrameError("a frame has bytes that belong to no text")
     return tuple(texts)

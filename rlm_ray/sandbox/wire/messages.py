@@ -10,9 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-from rlm_ray.core.context import Context, Docs, Document, Part, Span
-from rlm_ray.core.repl_types import Answered, CallKind, Failed, Outcome, SubCalls, Variable
-from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES, MAX_HEAD_BYTES, BadFrame, Frame, FrameBounds, encode
+from rlm_ray.core.context import ByteRange, Context, ContextPart, Document, DocumentRange
+from rlm_ray.core.repl_types import (
+    Failed,
+    SubCallAnswer,
+    SubCallKind,
+    SubCallOutcome,
+    SubCallRequest,
+    Variable,
+)
+from rlm_ray.sandbox.wire.frames import (
+    MAX_FRAME_BYTES,
+    MAX_HEAD_BYTES,
+    Frame,
+    FrameBounds,
+    FrameError,
+    encode,
+)
 
 MAX_CALLS = 100_000
 MAX_ANSWER_CHARS = 10_000_000
@@ -40,14 +54,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class StartFailed:
     """The jail could not be built."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
+class OutputSoFar:
     """All that the running cell has printed so far, already bounded."""
 
     output: str
@@ -62,7 +76,7 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CellDone:
     """The code of one message has ended."""
 
     output: str
@@ -73,7 +87,7 @@ class Done:
     looked: bool
 
 
-Message: TypeAlias = "Ready | Broken | Printed | Final | SubCalls | Done"
+Message: TypeAlias = "Ready | StartFailed | OutputSoFar | Final | SubCallRequest | CellDone"
 
 
 def bounds_of(output_chars: int) -> dict[str, FrameBounds]:
@@ -91,11 +105,11 @@ def bounds_of(output_chars: int) -> dict[str, FrameBounds]:
     }
 
 
-def read(frame: Frame, context: Context) -> Message:
+def decode_message(frame: Frame, context: Context) -> Message:
     """A child's frame as a message, or `BadFrame`."""
     message, rest = _read(frame, context)
     if next(rest, None) is not None:
-        raise BadFrame("a frame with more texts than it says")
+        raise FrameError("a frame with more texts than it says")
     return message
 
 
@@ -107,9 +121,9 @@ def _read(frame: Frame, context: Context) -> tuple[Message, Iterator[str]]:
         case "ready":
             return Ready(), rest
         case "broken" if len(texts) == 1:
-            return Broken(texts[0][:1000]), nothing
+            return StartFailed(texts[0][:1000]), nothing
         case "printed" if len(texts) == 1:
-            return Printed(texts[0], _count(fields.get("chars"))), nothing
+            return OutputSoFar(texts[0], _checked_int(fields.get("chars"))), nothing
         case "final" if len(texts) == 1 and len(texts[0]) <= MAX_ANSWER_CHARS:
             return Final(texts[0]), nothing
         case "calls":
@@ -117,10 +131,10 @@ def _read(frame: Frame, context: Context) -> tuple[Message, Iterator[str]]:
         case "done":
             return _read_done(fields, rest), rest
         case _:
-            raise BadFrame(f"an unknown frame {frame.kind[:40]!r}")
+            raise FrameError(f"an unknown frame {frame.kind[:40]!r}")
 
 
-def write_done(done: Done) -> bytes:
+def write_done(done: CellDone) -> bytes:
     """Within what `bounds_of` allows, whatever the cell named its variables."""
     notes = [note[:MAX_NOTE_CHARS] for note in done.notes[:MAX_NOTES]]
     texts = [done.output, *notes]
@@ -140,13 +154,15 @@ def write_done(done: Done) -> bytes:
     )
 
 
-def _read_done(fields: dict[str, Any], texts: Iterator[str]) -> Done:
-    output = _take(texts)
-    notes = tuple(_take(texts, MAX_NOTE_CHARS) for _ in range(_count(fields.get("notes"), MAX_NOTES)))
-    error = _take(texts, MAX_ERROR_CHARS) if fields.get("failed") is True else None
+def _read_done(fields: dict[str, Any], texts: Iterator[str]) -> CellDone:
+    output = _next_text(texts)
+    notes = tuple(
+        _next_text(texts, MAX_NOTE_CHARS) for _ in range(_checked_int(fields.get("notes"), MAX_NOTES))
+    )
+    error = _next_text(texts, MAX_ERROR_CHARS) if fields.get("failed") is True else None
     looked = fields.get("looked") is True
-    variables = tuple(_variable(item) for item in _list(fields.get("variables"), MAX_VARIABLES))
-    return Done(output, _count(fields.get("chars")), error, variables, notes, looked)
+    variables = tuple(_variable(item) for item in _checked_list(fields.get("variables"), MAX_VARIABLES))
+    return CellDone(output, _checked_int(fields.get("chars")), error, variables, notes, looked)
 
 
 def _printable(text: str) -> str:
@@ -160,13 +176,13 @@ def _variable(item: Any) -> Variable:
             return Variable(
                 _printable(name[:MAX_NAME_CHARS]),
                 _printable(kind[:MAX_KIND_CHARS]),
-                None if size is None else _count(size),
+                None if size is None else _checked_int(size),
             )
         case _:
-            raise BadFrame("a variable that is not one")
+            raise FrameError("a variable that is not one")
 
 
-def write_calls(calls: SubCalls) -> bytes:
+def write_calls(calls: SubCallRequest) -> bytes:
     """Each query that differs and each text once; pieces of the context as numbers."""
     texts: list[str] = []
     queries = list(dict.fromkeys(calls.queries))
@@ -184,14 +200,14 @@ def write_calls(calls: SubCalls) -> bytes:
     )
 
 
-def _write_part(part: Part, texts: list[str]) -> list[Any]:
+def _write_part(part: ContextPart, texts: list[str]) -> list[Any]:
     match part:
         case str():
             texts.append(part)
             return ["text"]
-        case Span(start, stop):
+        case ByteRange(start, stop):
             return ["span", start, stop]
-        case Docs(start, stop):
+        case DocumentRange(start, stop):
             return ["docs", start, stop]
         case _:
             for document in part:
@@ -199,68 +215,68 @@ def _write_part(part: Part, texts: list[str]) -> list[Any]:
             return ["list", len(part), bool(part) and isinstance(part[0], dict)]
 
 
-def _read_calls(fields: dict[str, Any], texts: Iterator[str], context: Context) -> SubCalls:
-    kind, asks = fields.get("call"), _list(fields.get("asks"), MAX_CALLS)
-    parts = _list(fields.get("parts"), MAX_CALLS)
+def _read_calls(fields: dict[str, Any], texts: Iterator[str], context: Context) -> SubCallRequest:
+    kind, asks = fields.get("call"), _checked_list(fields.get("asks"), MAX_CALLS)
+    parts = _checked_list(fields.get("parts"), MAX_CALLS)
     if kind not in ("recursive", "llm", "rlm") or not asks or len(asks) != len(parts):
-        raise BadFrame("a sub-call that is none")
-    queries = [_take(texts) for _ in range(_count(fields.get("queries"), MAX_CALLS))]
-    chosen = tuple(queries[_count(ask, len(queries) - 1)] for ask in asks)
+        raise FrameError("a sub-call that is none")
+    queries = [_next_text(texts) for _ in range(_checked_int(fields.get("queries"), MAX_CALLS))]
+    chosen = tuple(queries[_checked_int(ask, len(queries) - 1)] for ask in asks)
     contexts = tuple(_read_part(part, texts, context) for part in parts)
-    return SubCalls(cast("CallKind", kind), chosen, contexts, fields.get("stop") is True)
+    return SubCallRequest(cast("SubCallKind", kind), chosen, contexts, fields.get("stop") is True)
 
 
-def _read_part(part: Any, texts: Iterator[str], context: Context) -> Part:
+def _read_part(part: Any, texts: Iterator[str], context: Context) -> ContextPart:
     match part:
         case ["text"]:
-            return _take(texts)
+            return _next_text(texts)
         case ["span", int(start), int(stop)] if 0 <= start <= stop <= context.nbytes:
-            return Span(start, stop)
+            return ByteRange(start, stop)
         case ["docs", int(start), int(stop)] if context.offsets is not None and (
             0 <= start <= stop < len(context.offsets)
         ):
-            return Docs(start, stop)
+            return DocumentRange(start, stop)
         case ["list", int(count), bool(with_ids)] if 0 <= count <= MAX_FRAME_DOCUMENTS:
             return [_document(texts, with_ids=with_ids) for _ in range(count)]
         case _:
-            raise BadFrame("a part of the context that is none")
+            raise FrameError("a part of the context that is none")
 
 
 def _document(texts: Iterator[str], *, with_ids: bool) -> Document:
-    return {"id": _take(texts), "text": _take(texts)} if with_ids else _take(texts)
+    return {"id": _next_text(texts), "text": _next_text(texts)} if with_ids else _next_text(texts)
 
 
-def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
+def write_outcomes(outcomes: Sequence[SubCallOutcome]) -> bytes:
     texts: list[str] = []
     for outcome in outcomes:
-        texts.extend([outcome.text] if isinstance(outcome, Answered) else [outcome.kind, outcome.why])
+        texts.extend([outcome.text] if isinstance(outcome, SubCallAnswer) else [outcome.kind, outcome.why])
     return encode("outcomes", texts, failed=[isinstance(outcome, Failed) for outcome in outcomes])
 
 
-def read_outcomes(frame: Frame) -> list[Outcome]:
+def read_outcomes(frame: Frame) -> list[SubCallOutcome]:
     texts = iter(frame.texts)
     return [
-        Failed(next(texts), next(texts)) if failed else Answered(next(texts))
+        Failed(next(texts), next(texts)) if failed else SubCallAnswer(next(texts))
         for failed in frame.fields["failed"]
     ]
 
 
-def _take(texts: Iterator[str], max_chars: int | None = None) -> str:
+def _next_text(texts: Iterator[str], max_chars: int | None = None) -> str:
     text = next(texts, None)
     if text is None:
-        raise BadFrame("a frame with fewer texts than it says")
+        raise FrameError("a frame with fewer texts than it says")
     if max_chars is not None and len(text) > max_chars:
-        raise BadFrame(f"a text of {len(text):,} characters, more than {max_chars:,}")
+        raise FrameError(f"a text of {len(text):,} characters, more than {max_chars:,}")
     return text
 
 
-def _count(value: Any, most: int = 1 << 62) -> int:
+def _checked_int(value: Any, most: int = 1 << 62) -> int:
     if type(value) is not int or not 0 <= value <= most:
-        raise BadFrame("a number out of range")
+        raise FrameError("a number out of range")
     return value
 
 
-def _list(value: Any, most: int) -> list[Any]:
+def _checked_list(value: Any, most: int) -> list[Any]:
     if not isinstance(value, list) or len(value) > most:
-        raise BadFrame("a list that is none, or too long")
+        raise FrameError("a list that is none, or too long")
     return value

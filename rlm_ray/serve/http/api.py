@@ -9,23 +9,26 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from rlm_ray.serve.api_keys import Keys
-from rlm_ray.serve.config import AppArgs
-from rlm_ray.serve.http.auth import Guard
+from rlm_ray.serve.api_keys import KeyStore
+from rlm_ray.serve.config import ServerConfig
+from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.cors import Origins
-from rlm_ray.serve.http.errors import answer_errors
-from rlm_ray.serve.http.middleware import Bodies
+from rlm_ray.serve.http.errors import register_error_handlers
+from rlm_ray.serve.http.middleware import AuthAndBodyLimitMiddleware
 from rlm_ray.serve.http.routers.chat import chat_routes
 from rlm_ray.serve.http.routers.files import file_routes
 from rlm_ray.serve.http.routers.models import model_routes
 from rlm_ray.serve.http.routers.responses import response_routes
 from rlm_ray.serve.http.routers.runs import run_routes
 from rlm_ray.serve.http.routers.ui import page_routes
-from rlm_ray.serve.http.run_service import Service
+from rlm_ray.serve.http.run_service import RunService
 
 
-def make_api(
-    service: Service, keys: Keys, args: AppArgs, kept: Callable[[], AbstractAsyncContextManager[None]]
+def create_app(
+    service: RunService,
+    keys: KeyStore,
+    args: ServerConfig,
+    kept: Callable[[], AbstractAsyncContextManager[None]],
 ) -> FastAPI:
     """All routes; `kept` is held while it serves."""
 
@@ -43,20 +46,22 @@ def make_api(
         redoc_url=None,
     )
     origins = Origins(args.cors_origins, has_keys=bool(keys))
-    guard = Guard(keys, origins)
-    answer_errors(api)
+    guard = BearerAuth(keys, origins)
+    register_error_handlers(api)
     for routes in (chat_routes, response_routes, file_routes, run_routes, model_routes):
         api.include_router(routes(service, guard))
     api.include_router(page_routes())
-    api.add_middleware(Bodies, guard=guard, body_bytes=args.body_bytes, file_bytes=args.file_bytes)
+    api.add_middleware(
+        AuthAndBodyLimitMiddleware, guard=guard, body_bytes=args.body_bytes, file_bytes=args.file_bytes
+    )
     api.add_middleware(
         CORSMiddleware, **origins.options()
     )  # the outermost: a preflight has neither key nor body
-    _name_models(api, service.catalogue.ids())
+    _add_model_examples(api, service.catalogue.ids())
     return api
 
 
-def _name_models(api: FastAPI, ids: list[str]) -> None:
+def _add_model_examples(api: FastAPI, ids: list[str]) -> None:
     """The models of this deployment stand in its OpenAPI document as examples."""
     for schema in api.openapi()["components"]["schemas"].values():
         model = schema.get("properties", {}).get("model")

@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from rlm_ray.errors import ConfigError, InputError, RLMError
-from rlm_ray.events.records import RunEnded
+from rlm_ray.events.records import RunFinished
 from rlm_ray.events.usage import CANCELLED
-from rlm_ray.serve.file_store import TooLargeError
-from rlm_ray.serve.run_manager import TurnedAway
-from rlm_ray.serve.run_registry import Refused
+from rlm_ray.serve.file_store import PayloadTooLargeError
+from rlm_ray.serve.run_manager import AdmissionRejected
+from rlm_ray.serve.run_registry import Rejected
 
 RETRY_S = 5.0
 
@@ -29,7 +29,7 @@ _TYPES = {
     502: "upstream_error",
     503: "server_error",
 }
-_OF_ENDS = {
+_ERROR_STATUS = {
     CANCELLED: (400, CANCELLED),
     "InputError": (400, "invalid_request"),
     "ConfigError": (400, "invalid_request"),
@@ -66,7 +66,7 @@ class ErrorReply(BaseModel):
     error: Error
 
 
-class Refusal(Exception):  # noqa: N818 - a reply
+class ApiError(Exception):
     """A reply that is an error."""
 
     def __init__(
@@ -93,50 +93,52 @@ class Refusal(Exception):  # noqa: N818 - a reply
         return ErrorReply(error=self.error).model_dump()
 
 
-def refusal_of_end(end: RunEnded) -> Refusal | None:
+def error_from_run_end(end: RunFinished) -> ApiError | None:
     """Where a run ended without an answer: what is said instead."""
     kind = end.error_kind
     if not kind and end.answer is not None:
         return None
     if not kind:
-        return Refusal(400, end.stop_reason, end.why or f"the run ended without an answer: {end.stop_reason}")
-    status, code = _OF_ENDS.get(kind, (500, kind))
-    return Refusal(
+        return ApiError(
+            400, end.stop_reason, end.why or f"the run ended without an answer: {end.stop_reason}"
+        )
+    status, code = _ERROR_STATUS.get(kind, (500, kind))
+    return ApiError(
         status, code, end.why or f"the run was {kind}", retry_after_s=RETRY_S if status == 503 else None
     )
 
 
-def refusal_of(error: RLMError) -> Refusal:
+def error_from_exception(error: RLMError) -> ApiError:
     """The reply for an error of ours."""
-    if isinstance(error, TooLargeError):
-        return Refusal(413, "too_large", str(error))
+    if isinstance(error, PayloadTooLargeError):
+        return ApiError(413, "too_large", str(error))
     if isinstance(error, InputError | ConfigError):
-        return Refusal(400, "invalid_request", str(error), param=error.what)
-    return Refusal(503, "unavailable", str(error), retry_after_s=RETRY_S)
+        return ApiError(400, "invalid_request", str(error), param=error.what)
+    return ApiError(503, "unavailable", str(error), retry_after_s=RETRY_S)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, for the OpenAPI document."""
     return {
-        status: {"model": ErrorReply, "description": _WORDS[status]}
+        status: {"model": ErrorReply, "description": _DESCRIPTIONS[status]}
         for status in sorted({*statuses, 401, 503})
     }
 
 
-def answer_errors(api: FastAPI) -> None:
+def register_error_handlers(api: FastAPI) -> None:
     """Every error of the service becomes a reply of that shape."""
 
-    @api.exception_handler(Refusal)
-    async def refused(_: Request, refusal: Refusal) -> JSONResponse:
+    @api.exception_handler(ApiError)
+    async def refused(_: Request, refusal: ApiError) -> JSONResponse:
         return refusal.reply()
 
-    @api.exception_handler(TurnedAway)
-    async def turned_away(_: Request, error: TurnedAway) -> JSONResponse:
+    @api.exception_handler(AdmissionRejected)
+    async def turned_away(_: Request, error: AdmissionRejected) -> JSONResponse:
         return _of_desk(error.refused).reply()
 
     @api.exception_handler(RLMError)
     async def of_ours(_: Request, error: RLMError) -> JSONResponse:
-        return refusal_of(error).reply()
+        return error_from_exception(error).reply()
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -145,27 +147,27 @@ def answer_errors(api: FastAPI) -> None:
     @api.exception_handler(HTTPException)
     async def of_http(_: Request, error: HTTPException) -> JSONResponse:
         if isinstance(
-            error.__cause__, Refusal
+            error.__cause__, ApiError
         ):  # raised while the body was read, and wrapped by whoever read it
             return error.__cause__.reply()
-        reply = Refusal(error.status_code, "http_error", str(error.detail)).reply()
+        reply = ApiError(error.status_code, "http_error", str(error.detail)).reply()
         reply.headers.update(error.headers or {})
         return reply
 
 
-def _of_desk(refused: Refused) -> Refusal:
-    return Refusal(refused.status, refused.code, refused.why, retry_after_s=refused.retry_after_s)
+def _of_desk(refused: Rejected) -> ApiError:
+    return ApiError(refused.status, refused.code, refused.why, retry_after_s=refused.retry_after_s)
 
 
-def _of_validation(errors: Any) -> Refusal:
+def _of_validation(errors: Any) -> ApiError:
     first: Mapping[str, Any] = errors[0]
     if first["type"] == "json_invalid":
-        return Refusal(400, "invalid_json", "the body is no JSON")
+        return ApiError(400, "invalid_json", "the body is no JSON")
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return Refusal(422, first["type"], f"{where or 'the body'}: {first['msg']}", param=where or None)
+    return ApiError(422, first["type"], f"{where or 'the body'}: {first['msg']}", param=where or None)
 
 
-_WORDS = {
+_DESCRIPTIONS = {
     400: "The request cannot be used as it is.",
     401: "The key is missing or unknown.",
     403: "This key may not do this.",

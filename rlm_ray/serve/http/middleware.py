@@ -8,9 +8,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlm_ray.serve.http.auth import Guard
+from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.bounds import CHUNK_BYTES, JsonBounds, OutOfBoundsError
-from rlm_ray.serve.http.errors import Refusal
+from rlm_ray.serve.http.errors import ApiError
 from rlm_ray.serve.run_store import request_run_id
 
 RUN_HEADER = "x-rlm-run-id"
@@ -20,10 +20,10 @@ FORM_BYTES = 64 << 10
 """What a form may hold beside its file."""
 
 
-class Bodies:
+class AuthAndBodyLimitMiddleware:
     """Who sends a body must have a key before it is read."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, body_bytes: int, file_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, guard: BearerAuth, body_bytes: int, file_bytes: int) -> None:
         self._app, self._guard = app, guard
         self._body_bytes, self._upload_bytes = body_bytes, file_bytes + FORM_BYTES
 
@@ -56,11 +56,11 @@ class Bodies:
 
         try:
             if scope["method"] == "POST":
-                self._guard.who(Request(scope))
-            if _announced(scope) > most:
+                self._guard.authenticate(Request(scope))
+            if _content_length(scope) > most:
                 raise _too_large(most)
             await self._app(scope, receive_counted, send_named)
-        except Refusal as refusal:
+        except ApiError as refusal:
             if begun:
                 raise
             await refusal.reply()(scope, receive, send_named)
@@ -76,14 +76,14 @@ async def _count(bounds: JsonBounds | None, body: bytes) -> None:
             await asyncio.sleep(0)
     except OutOfBoundsError as error:
         why = f"the body {error}; send long texts as few messages, or upload them as files"
-        raise Refusal(413, "too_many_values", why) from None
+        raise ApiError(413, "too_many_values", why) from None
 
 
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, "too_large", f"the body is larger than the {most:,} bytes allowed here")
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, "too_large", f"the body is larger than the {most:,} bytes allowed here")
 
 
-def _announced(scope: Scope) -> int:
+def _content_length(scope: Scope) -> int:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             return int(value)

@@ -8,26 +8,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, Record, RunEnded, SessionOpened
+from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, Record, RunFinished, SessionOpened
 from rlm_ray.serve.http import sse
-from rlm_ray.serve.http.run_service import Service
+from rlm_ray.serve.http.run_service import RunService
 
-DEEPEST = 1
+MAX_REPORTED_DEPTH = 1
 """Below this depth nothing is told: a tree has too many of them."""
 
 
-def told(record: Record) -> str:
+def format_progress(record: Record) -> str:
     """A line with its end; empty where there is nothing to tell."""
     match record:
         case SessionOpened(path=(), attempt=1, input=given):
             return f"Reading {given.chars:,} characters.\n"
         case SessionOpened(path=()):
             return "Its process was lost; it goes on from its record.\n"
-        case CellEnded(path=path) if len(path) <= DEEPEST:
+        case CellEnded(path=path) if len(path) <= MAX_REPORTED_DEPTH:
             return f"{_place(path)}turn {record.turn}: {_outcome(record)}\n"
-        case MapOpened(path=path) if len(path) <= DEEPEST:
+        case MapOpened(path=path) if len(path) <= MAX_REPORTED_DEPTH:
             return f"{_place(path)}turn {record.turn}: asks {_calls(record.count)}\n"
-        case MapEnded(path=path) if len(path) <= DEEPEST:
+        case MapEnded(path=path) if len(path) <= MAX_REPORTED_DEPTH:
             failed = f", {record.failed:,} failed" if record.failed else ""
             return f"{_place(path)}{record.answered:,} answered{failed}\n"
     return ""
@@ -53,15 +53,15 @@ def _calls(count: int) -> str:
     return f"{count:,} sub-call" + ("" if count == 1 else "s")
 
 
-async def progress_of(service: Service, run_id: str) -> AsyncGenerator[str | RunEnded]:
+async def stream_progress(service: RunService, run_id: str) -> AsyncGenerator[str | RunFinished]:
     """Lines about its steps; nothing (an empty text) where it has been quiet for a while; its end last."""
-    news = sse.with_pauses(service.runs.follow(run_id), service.keep_alive_s)
+    news = sse.with_heartbeats(service.runs.follow(run_id), service.keep_alive_s)
     async with contextlib.aclosing(news):
         async for records in news:
             if records is None:
                 yield ""
                 continue
-            if text := "".join(map(told, records)):
+            if text := "".join(map(format_progress, records)):
                 yield text
-            if isinstance(records[-1], RunEnded):
+            if isinstance(records[-1], RunFinished):
                 yield records[-1]

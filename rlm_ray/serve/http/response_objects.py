@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue
 
-from rlm_ray.events.records import RunEnded
+from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.http import sse
-from rlm_ray.serve.http.errors import refusal_of_end
-from rlm_ray.serve.http.progress_text import progress_of
-from rlm_ray.serve.http.routers.chat import pieces_of
-from rlm_ray.serve.http.run_service import Service
-from rlm_ray.serve.http.schemas import totals
-from rlm_ray.serve.run_store import Noted, State, state_of
+from rlm_ray.serve.http.errors import error_from_run_end
+from rlm_ray.serve.http.progress_text import stream_progress
+from rlm_ray.serve.http.routers.chat import chunk_text
+from rlm_ray.serve.http.run_service import RunService
+from rlm_ray.serve.http.schemas import total_usage
+from rlm_ray.serve.run_store import State, StoredRequest, state_of
 
 Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -95,7 +95,7 @@ class ResponseObject(BaseModel):
     rlm: dict[str, Any] = {}
 
 
-def response_of(noted: Noted, end: RunEnded | None, state: State) -> ResponseObject:
+def response_of(noted: StoredRequest, end: RunFinished | None, state: State) -> ResponseObject:
     """How a run stands."""
     answer = end.answer if end is not None and state in {"answered", "stopped"} else None
     return ResponseObject(
@@ -121,15 +121,15 @@ def message_of(run_id: str, text: str, *, complete: bool) -> OutputMessage:
     return OutputMessage(id=f"msg_{run_id}", status=status, content=[OutputText(text=text)])
 
 
-def _error(end: RunEnded | None) -> ResponseError:
-    refusal = refusal_of_end(end) if end is not None else None
+def _error(end: RunFinished | None) -> ResponseError:
+    refusal = error_from_run_end(end) if end is not None else None
     if refusal is None:
         return ResponseError(code="server_error", message="the process that had this run died; ask again")
     return ResponseError(code=refusal.error.code or "server_error", message=refusal.error.message)
 
 
-def _usage(end: RunEnded) -> ResponseUsage:
-    total = totals(end.usage)
+def _usage(end: RunFinished) -> ResponseUsage:
+    total = total_usage(end.usage)
     return ResponseUsage(
         input_tokens=total["input_tokens"],
         input_tokens_details=InputDetails(cached_tokens=total["cached_tokens"]),
@@ -142,16 +142,16 @@ def _usage(end: RunEnded) -> ResponseUsage:
 _ENDS: dict[State, str] = {"answered": "completed", "stopped": "incomplete"}
 
 
-async def response_events(service: Service, noted: Noted) -> AsyncGenerator[str]:
+async def response_events(service: RunService, noted: StoredRequest) -> AsyncGenerator[str]:
     """From `response.created` to the event that says how it ended."""
-    sender = _Sender(noted)
-    async with service.runs.attended(noted.run_id):
-        begun = [sender.whole(name, None, "running") for name in ("created", "in_progress")]
+    sender = ResponseEventEncoder(noted)
+    async with service.runs.client_attached(noted.run_id):
+        begun = [sender.response_event(name, None, "running") for name in ("created", "in_progress")]
         yield "".join([*begun, sender.reasoning_added()])
-        end: RunEnded | None = None
-        async with contextlib.aclosing(progress_of(service, noted.run_id)) as progress:
+        end: RunFinished | None = None
+        async with contextlib.aclosing(stream_progress(service, noted.run_id)) as progress:
             async for said in progress:
-                if isinstance(said, RunEnded):
+                if isinstance(said, RunFinished):
                     end = said
                 else:
                     yield sender.progress(said) if said else sse.KEEP_ALIVE
@@ -160,19 +160,19 @@ async def response_events(service: Service, noted: Noted) -> AsyncGenerator[str]
     last = list(sender.reasoning_done())
     if state in _ENDS:
         last += sender.message(end.answer or "", complete=state == "answered")
-    yield "".join([*last, sender.whole(_ENDS.get(state, "failed"), end, state)])
+    yield "".join([*last, sender.response_event(_ENDS.get(state, "failed"), end, state)])
 
 
-class _Sender:
+class ResponseEventEncoder:
     """Numbers the events, and knows the items they belong to."""
 
-    def __init__(self, noted: Noted) -> None:
+    def __init__(self, noted: StoredRequest) -> None:
         self._noted = noted
         self._numbers = itertools.count()
         self._reasoning_id = f"rs_{noted.run_id}"
         self._told = ""
 
-    def whole(self, name: str, end: RunEnded | None, state: State) -> str:
+    def response_event(self, name: str, end: RunFinished | None, state: State) -> str:
         return self._event(name, response=response_of(self._noted, end, state).model_dump())
 
     def reasoning_added(self) -> str:
@@ -201,7 +201,7 @@ class _Sender:
             "output_item.added", output_index=1, item=whole | {"status": "in_progress", "content": []}
         )
         yield self._event("content_part.added", part=empty, **place)
-        for piece in pieces_of(answer):
+        for piece in chunk_text(answer):
             yield self._event("output_text.delta", delta=piece, logprobs=[], **place)
         yield self._event("output_text.done", text=answer, logprobs=[], **place)
         yield self._event("content_part.done", part=whole["content"][0], **place)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError
-from rlm_ray.serve.prompt import FileData, FileRef, Named, Piece, Text, Uri
+from rlm_ray.serve.prompt import ContentPart, FileData, FileRef, NamedContext, Text, Uri
 
 MAX_MESSAGES = 10_000
 
@@ -56,15 +56,15 @@ class RunOptions(BaseModel):
         """Those that are settings of the run."""
         return self.model_dump(exclude_none=True, exclude=_NO_SETTINGS)
 
-    def named(self) -> list[Named]:
+    def context_parts(self) -> list[NamedContext]:
         """Those that are pieces of its context."""
         texts = [self.context] if isinstance(self.context, str) else self.context or []
         names = (
             ["context"] if len(texts) == 1 else [f"context {number}" for number in range(1, len(texts) + 1)]
         )
-        found = [Named(name, Text(text)) for name, text in zip(names, texts, strict=True)]
-        found += [Named(file_id, FileRef(file_id)) for file_id in self.file_ids]
-        return found + ([Named(self.context_uri, Uri(self.context_uri))] if self.context_uri else [])
+        found = [NamedContext(name, Text(text)) for name, text in zip(names, texts, strict=True)]
+        found += [NamedContext(file_id, FileRef(file_id)) for file_id in self.file_ids]
+        return found + ([NamedContext(self.context_uri, Uri(self.context_uri))] if self.context_uri else [])
 
 
 class FilePart(BaseModel):
@@ -74,7 +74,7 @@ class FilePart(BaseModel):
     file_data: str | None = None
     filename: str | None = None
 
-    def piece(self) -> Piece:
+    def piece(self) -> ContentPart:
         if self.file_id:
             return FileRef(self.file_id)
         if self.file_data is None:
@@ -95,13 +95,13 @@ class Usage(BaseModel):
     total_tokens: int = 0
 
 
-def totals(usage: Mapping[str, Any]) -> dict[str, Any]:
+def total_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     """The sums of a `RunUsage.as_dict()`; zeros where nothing is known."""
     zeros: dict[str, Any] = RunUsage().as_dict()["total"]
     return zeros | dict(usage.get("total", {}))
 
 
-def json_wish(form: dict[str, JsonValue] | None) -> str:
+def response_format_instruction(form: dict[str, JsonValue] | None) -> str:
     """What `response_format` asks for, in words; empty where that is plain text."""
     match form:
         case {"type": "json_object"}:
@@ -113,12 +113,14 @@ def json_wish(form: dict[str, JsonValue] | None) -> str:
     return ""
 
 
-def readable(parts: Sequence[tuple[str, Piece | None]], *, is_question: bool) -> tuple[Piece, ...]:
+def readable(
+    parts: Sequence[tuple[str, ContentPart | None]], *, is_question: bool
+) -> tuple[ContentPart, ...]:
     """The parts of a message; a placeholder for each that cannot be read, such as an image.
 
     Raises `InputError` where that stands in the question itself: nobody could answer it.
     """
-    found: list[Piece] = []
+    found: list[ContentPart] = []
     for kind, piece in parts:
         if piece is None and is_question:
             why = f"parts of type {kind[:40]!r} cannot be read here; describe it in words, or send text or a file of text"

@@ -32,15 +32,15 @@ def event(data: BaseModel | dict[str, Any] | str, name: str = "", ident: int | N
     return f"{head}data: {line}\n\n"
 
 
-def streamed(parts: AsyncIterator[str], run_id: str) -> StreamingResponse:
+def sse_response(parts: AsyncIterator[str], run_id: str) -> StreamingResponse:
     return StreamingResponse(parts, media_type="text/event-stream", headers=_HEADERS | {RUN_HEADER: run_id})
 
 
-async def with_pauses(items: AsyncIterator[T], every_s: float) -> AsyncGenerator[T | None]:
+async def with_heartbeats(items: AsyncIterator[T], every_s: float) -> AsyncGenerator[T | None]:
     """The items as they come, and None whenever there was none for so long."""
     following = aiter(items)
     while True:
-        step = asyncio.ensure_future(anext(following, _OVER))
+        step = asyncio.ensure_future(anext(following, _END))
         try:
             while not (await asyncio.wait([step], timeout=every_s))[0]:
                 yield None
@@ -48,9 +48,9 @@ async def with_pauses(items: AsyncIterator[T], every_s: float) -> AsyncGenerator
             if not step.done():
                 step.cancel()
         item = step.result()
-        if item is _OVER:
+        if item is _END:
             return
         yield item  # type: ignore[misc]  # anything but the mark of the end
 
 
-_OVER = object()
+_END = object()

@@ -13,7 +13,7 @@ import pytest
 import ray
 import yaml
 
-from rlm_ray.serve.api_keys import hash_of
+from rlm_ray.serve.api_keys import hash_key
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion
 
@@ -68,17 +68,17 @@ def service(cluster, models, tmp_path_factory):
     with warnings.catch_warnings(action="ignore"):  # Serve's own, as it is imported
         from ray import serve
 
-        from rlm_ray.serve import AppArgs
+        from rlm_ray.serve import ServerConfig
         from rlm_ray.serve.app import application
 
     folder = tmp_path_factory.mktemp("serve")
     keys_file = folder / "keys.yaml"
-    keys = [{"name": name, "sha256": hash_of(f"sk-{name}")} | rights for name, rights in KEYS.items()]
+    keys = [{"name": name, "sha256": hash_key(f"sk-{name}")} | rights for name, rights in KEYS.items()]
     keys_file.write_text(yaml.safe_dump({"keys": keys}))
     (folder / "shared").mkdir()
     (folder / "shared" / "note.txt").write_text("shared note " * 100)
     port = _free_port()
-    args = AppArgs(
+    args = ServerConfig(
         run_dir=str(folder / "runs"),
         keys_file=str(keys_file),
         settings={
@@ -109,7 +109,7 @@ def census(site):
     def count():
         pool = ray.get_actor("rlm_ray.pool")
         handles = ray.get(pool.handles.remote())
-        counts = ray.get([handle.census.remote() for handle in handles.values()])
+        counts = ray.get([handle.stats.remote() for handle in handles.values()])
         return {name: sum(one[name] for one in counts) for name in ("sessions", "sandboxes")}
 
     return count

@@ -8,8 +8,8 @@ import openai
 import pytest
 from serve_waiting import MODEL, QUICK, asked
 
-from rlm_ray.journal.run_store import RunFolder
-from rlm_ray.runs.context_store import kept
+from rlm_ray.journal.run_store import RunStore
+from rlm_ray.runs.context_store import load_context
 from rlm_ray.testing.scripts import run_query
 
 
@@ -86,7 +86,7 @@ def test_a_limit_that_is_reached_is_a_finish_reason_or_an_error_and_never_a_plai
 
     stopped = ask(calls=3)
     assert stopped.choices[0].finish_reason == "length"
-    assert kept(RunFolder(site.run_dir, stopped.rlm["run_id"]))[0].text() == ""
+    assert load_context(RunStore(site.run_dir, stopped.rlm["run_id"]))[0].text() == ""
     with pytest.raises(openai.BadRequestError) as caught:
         ask(tokens=1)
     assert caught.value.code == "tokens"
@@ -164,7 +164,7 @@ def test_a_plain_call_streams_and_is_on_record_like_any_run(site):
     assert "".join(chunk.choices[0].delta.content or "" for chunk in middle)
     assert usage.usage.total_tokens > 0
     run_id = usage.id.removeprefix("chatcmpl-")
-    assert RunFolder(site.run_dir, run_id).tail().stop_reason == "answered"
+    assert RunStore(site.run_dir, run_id).last_end().stop_reason == "answered"
 
 
 def test_a_plain_call_with_a_budget_is_admitted_and_settled_like_any_run(site):

@@ -7,8 +7,8 @@ import json
 import pytest
 from serve_waiting import MODEL, QUICK, SLOW, eventually
 
-from rlm_ray.events.records import RunOpened, from_line
-from rlm_ray.journal.run_store import RunFolder
+from rlm_ray.events.records import RunStarted, from_line
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing.scripts import run_query
 
 
@@ -33,7 +33,7 @@ def test_every_record_of_a_run_is_streamed_and_its_result_kept(site):
     assert kinds[0] == "run"
     assert kinds[-1] == "run_end"
     assert {"session", "map", "call", "cell"} <= set(kinds)
-    assert isinstance(from_line(lines[0]), RunOpened)
+    assert isinstance(from_line(lines[0]), RunStarted)
     assert (over["state"], over["answer"]) == ("answered", "session done")
     assert over["usage"]["total"]["calls"] == 4
 
@@ -70,7 +70,7 @@ def test_the_traceparent_of_a_request_is_the_parent_of_its_run(site):
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with site.http() as http:
         run = ended(http, start(http, headers={"traceparent": parent}))
-    opened = RunFolder(site.run_dir, run["id"]).head()
+    opened = RunStore(site.run_dir, run["id"]).first_record()
     assert opened.traceparent == parent
 
 

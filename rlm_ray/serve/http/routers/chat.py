@@ -9,25 +9,25 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, JsonValue
 
-from rlm_ray.events.records import RunEnded
-from rlm_ray.serve.api_keys import Key
+from rlm_ray.events.records import RunFinished
+from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.http import sse
-from rlm_ray.serve.http.auth import Guard
-from rlm_ray.serve.http.errors import documented, refusal_of_end
+from rlm_ray.serve.http.auth import BearerAuth
+from rlm_ray.serve.http.errors import error_from_run_end, error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
-from rlm_ray.serve.http.progress_text import progress_of
-from rlm_ray.serve.http.run_service import Service, Wanted
+from rlm_ray.serve.http.progress_text import stream_progress
+from rlm_ray.serve.http.run_service import ParsedRequest, RunService
 from rlm_ray.serve.http.schemas import (
     MAX_MESSAGES,
     FilePart,
     RunOptions,
     Usage,
-    json_wish,
     last_of_user,
     readable,
-    totals,
+    response_format_instruction,
+    total_usage,
 )
-from rlm_ray.serve.prompt import Message, Piece, Text
+from rlm_ray.serve.prompt import ContentPart, Message, Text
 
 ANSWER_CHARS = 400
 """The most of an answer in one chunk."""
@@ -41,7 +41,7 @@ class ChatPart(BaseModel):
     file: FilePart | None = None
     refusal: str | None = None
 
-    def piece(self) -> Piece | None:
+    def piece(self) -> ContentPart | None:
         if self.type == "text" and self.text is not None:
             return Text(self.text)
         if self.type == "refusal" and self.refusal is not None:
@@ -79,23 +79,25 @@ class ChatRequest(BaseModel):
     metadata: dict[str, str] | None = None
     rlm: RunOptions = RunOptions()
 
-    def wanted(self) -> Wanted:
-        wish = json_wish(self.response_format)
+    def wanted(self) -> ParsedRequest:
+        wish = response_format_instruction(self.response_format)
         last = last_of_user([message.role for message in self.messages])
         messages = [message.message(is_question=place == last) for place, message in enumerate(self.messages)]
         messages += [Message("system", (Text(wish),))] if wish else []
         params = {} if self.temperature is None else {"temperature": self.temperature}
-        return Wanted("chat", self, self.model, messages, self.rlm, params, metadata=self.metadata or {})
+        return ParsedRequest(
+            "chat", self, self.model, messages, self.rlm, params, metadata=self.metadata or {}
+        )
 
 
-class Answer(BaseModel):
+class AssistantMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str
 
 
 class Choice(BaseModel):
     index: int = 0
-    message: Answer
+    message: AssistantMessage
     finish_reason: Literal["stop", "length"]
     """`length`: a limit stopped the run, and this is the best it knew."""
     logprobs: None = None
@@ -112,38 +114,38 @@ class ChatCompletion(BaseModel):
     """The run: its id, why it stopped, and what it used by model and depth."""
 
 
-def chat_routes(service: Service, guard: Guard) -> APIRouter:
+def chat_routes(service: RunService, guard: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["chat"])
 
     @router.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
-        responses=documented(400, 403, 404, 413, 422, 429, 500, 502)
+        responses=error_responses(400, 403, 404, 413, 422, 429, 500, 502)
         | {200: {"content": {"text/event-stream": {}}, "description": "The answer; chunks with `stream`."}},
     )
     async def complete(
-        request: Request, response: Response, body: ChatRequest, key: Annotated[Key, Depends(guard)]
+        request: Request, response: Response, body: ChatRequest, key: Annotated[ApiKey, Depends(guard)]
     ) -> Any:
         """Answer the last message of the user; long messages and files are the context."""
-        run_id = await service.begin(request, key, await asyncio.to_thread(body.wanted))
+        run_id = await service.start(request, key, await asyncio.to_thread(body.wanted))
         if body.stream:
-            return sse.streamed(_chunks(service, run_id, body), run_id)
+            return sse.sse_response(_chunks(service, run_id, body), run_id)
         response.headers[RUN_HEADER] = run_id
-        end = await service.ended(run_id)
+        end = await service.wait(run_id)
         return _completion(run_id, body.model, end)
 
     return router
 
 
-def _completion(run_id: str, model: str, end: RunEnded) -> ChatCompletion:
-    choice = Choice(message=Answer(content=end.answer or ""), finish_reason=_finish(end))
+def _completion(run_id: str, model: str, end: RunFinished) -> ChatCompletion:
+    choice = Choice(message=AssistantMessage(content=end.answer or ""), finish_reason=_finish_reason(end))
     return ChatCompletion(
         id=f"chatcmpl-{run_id}", created=int(time.time()), model=model, choices=[choice],
-        usage=_usage(end), rlm=run_facts(run_id, end),
+        usage=_usage(end), rlm=run_metadata(run_id, end),
     )  # fmt: skip
 
 
-async def _chunks(service: Service, run_id: str, body: ChatRequest) -> AsyncGenerator[str]:
+async def _chunks(service: RunService, run_id: str, body: ChatRequest) -> AsyncGenerator[str]:
     """The role at once; then what the run does, as reasoning; then the answer, why it ended, and what it used."""
     has_usage_chunk = body.stream_options is not None and body.stream_options.include_usage
     head: dict[str, Any] = {
@@ -159,34 +161,34 @@ async def _chunks(service: Service, run_id: str, body: ChatRequest) -> AsyncGene
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
         return sse.event(head | {"choices": [choice]} | more)
 
-    async with service.runs.attended(run_id):
+    async with service.runs.client_attached(run_id):
         yield chunk({"role": "assistant", "content": ""})
-        end: RunEnded | None = None
-        async with contextlib.aclosing(progress_of(service, run_id)) as progress:
+        end: RunFinished | None = None
+        async with contextlib.aclosing(stream_progress(service, run_id)) as progress:
             async for said in progress:
-                if isinstance(said, RunEnded):
+                if isinstance(said, RunFinished):
                     end = said
                 else:
                     yield chunk({"reasoning_content": said}) if said else sse.KEEP_ALIVE
     assert end is not None
-    if (refusal := refusal_of_end(end)) is not None:
+    if (refusal := error_from_run_end(end)) is not None:
         yield sse.event(refusal.body())
         return
     usage = _usage(end).model_dump()
-    last = [chunk({"content": piece}) for piece in pieces_of(end.answer or "")]
+    last = [chunk({"content": piece}) for piece in chunk_text(end.answer or "")]
     told_here = {} if has_usage_chunk else {"usage": usage}
-    last.append(chunk({}, _finish(end), **told_here, rlm=run_facts(run_id, end)))
+    last.append(chunk({}, _finish_reason(end), **told_here, rlm=run_metadata(run_id, end)))
     if has_usage_chunk:
         last.append(sse.event(head | {"choices": [], "usage": usage}))
     yield "".join([*last, sse.DONE])  # all is known: each part alone would pass through three processes
 
 
-def pieces_of(answer: str) -> list[str]:
+def chunk_text(answer: str) -> list[str]:
     """An answer in parts for a stream."""
     return [answer[start : start + ANSWER_CHARS] for start in range(0, len(answer), ANSWER_CHARS)]
 
 
-def run_facts(run_id: str, end: RunEnded) -> dict[str, Any]:
+def run_metadata(run_id: str, end: RunFinished) -> dict[str, Any]:
     """What our own clients may want to know of the run."""
     return {
         "run_id": run_id, "stop_reason": end.stop_reason, "why": end.why, "turns": end.turns,
@@ -194,11 +196,11 @@ def run_facts(run_id: str, end: RunEnded) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _finish(end: RunEnded) -> Literal["stop", "length"]:
+def _finish_reason(end: RunFinished) -> Literal["stop", "length"]:
     return "stop" if end.stop_reason == "answered" else "length"
 
 
-def _usage(end: RunEnded) -> Usage:
-    total = totals(end.usage)
+def _usage(end: RunFinished) -> Usage:
+    total = total_usage(end.usage)
     used, made = total["input_tokens"], total["output_tokens"]
     return Usage(prompt_tokens=used, completion_tokens=made, total_tokens=used + made)

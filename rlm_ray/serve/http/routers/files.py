@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Form, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from rlm_ray.serve.api_keys import Key
+from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.file_store import StoredFile
-from rlm_ray.serve.http.auth import Guard
-from rlm_ray.serve.http.errors import documented
-from rlm_ray.serve.http.run_service import Service
+from rlm_ray.serve.http.auth import BearerAuth
+from rlm_ray.serve.http.errors import error_responses
+from rlm_ray.serve.http.run_service import RunService
 
 Purpose = Annotated[str, Form(max_length=64)]
 
@@ -40,43 +40,43 @@ class FileDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-def file_routes(service: Service, guard: Guard) -> APIRouter:
+def file_routes(service: RunService, guard: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["files"])
     files = service.files
 
-    @router.post("/v1/files", responses=documented(400, 413, 422))
+    @router.post("/v1/files", responses=error_responses(400, 413, 422))
     async def upload(
-        file: UploadFile, key: Annotated[Key, Depends(guard)], purpose: Purpose = "user_data"
+        file: UploadFile, key: Annotated[ApiKey, Depends(guard)], purpose: Purpose = "user_data"
     ) -> FileObject:
         """Keep a file of UTF-8 text until it expires or is deleted."""
         name = file.filename or "file"
         stored = await asyncio.to_thread(files.save, key.name, name, purpose, file.file, time.time())
         return _object(stored)
 
-    @router.get("/v1/files", responses=documented())
-    async def list_files(key: Annotated[Key, Depends(guard)]) -> FileList:
+    @router.get("/v1/files", responses=error_responses())
+    async def list_files(key: Annotated[ApiKey, Depends(guard)]) -> FileList:
         """All of this key, the newest first."""
-        found = await asyncio.to_thread(files.files_of, key.name, time.time())
+        found = await asyncio.to_thread(files.list_files, key.name, time.time())
         return FileList(data=[_object(stored) for stored in found])
 
-    @router.get("/v1/files/{file_id}", responses=documented(404))
-    async def retrieve(file_id: str, key: Annotated[Key, Depends(guard)]) -> FileObject:
+    @router.get("/v1/files/{file_id}", responses=error_responses(404))
+    async def retrieve(file_id: str, key: Annotated[ApiKey, Depends(guard)]) -> FileObject:
         """What is known of a file."""
         return _object(await service.file(key, file_id))
 
     @router.get(
         "/v1/files/{file_id}/content",
-        responses=documented(404)
+        responses=error_responses(404)
         | {200: {"content": {"application/octet-stream": {}}, "description": "The file."}},
     )
-    async def content(file_id: str, key: Annotated[Key, Depends(guard)]) -> StreamingResponse:
+    async def content(file_id: str, key: Annotated[ApiKey, Depends(guard)]) -> StreamingResponse:
         """The file itself."""
         stored = await service.file(key, file_id)
         headers = {"content-length": str(stored.nbytes)}
         return StreamingResponse(files.chunks(key.name, file_id), 200, headers, "application/octet-stream")
 
-    @router.delete("/v1/files/{file_id}", responses=documented(404))
-    async def delete(file_id: str, key: Annotated[Key, Depends(guard)]) -> FileDeleted:
+    @router.delete("/v1/files/{file_id}", responses=error_responses(404))
+    async def delete(file_id: str, key: Annotated[ApiKey, Depends(guard)]) -> FileDeleted:
         """Runs that have read it are not harmed."""
         await service.file(key, file_id)
         await asyncio.to_thread(files.delete, key.name, file_id)

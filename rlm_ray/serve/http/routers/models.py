@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from rlm_ray.serve.api_keys import Key
-from rlm_ray.serve.http.auth import Guard
-from rlm_ray.serve.http.errors import Refusal, documented
-from rlm_ray.serve.http.run_service import Service
+from rlm_ray.serve.api_keys import ApiKey
+from rlm_ray.serve.http.auth import BearerAuth
+from rlm_ray.serve.http.errors import ApiError, error_responses
+from rlm_ray.serve.http.run_service import RunService
 
 
 class Model(BaseModel):
@@ -40,25 +40,25 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def model_routes(service: Service, guard: Guard) -> APIRouter:
+def model_routes(service: RunService, guard: BearerAuth) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/v1/models", tags=["models"], responses=documented())
-    async def models(key: Annotated[Key, Depends(guard)]) -> ModelList:
+    @router.get("/v1/models", tags=["models"], responses=error_responses())
+    async def models(key: Annotated[ApiKey, Depends(guard)]) -> ModelList:
         """Those this key may use. A pattern of models cannot be listed."""
         return ModelList(
             data=[_model(service, name) for name in service.catalogue.ids() if key.may_use(name)]
         )
 
-    @router.get("/v1/models/{model:path}", tags=["models"], responses=documented(404))
-    async def model(model: str, key: Annotated[Key, Depends(guard)]) -> Model:
+    @router.get("/v1/models/{model:path}", tags=["models"], responses=error_responses(404))
+    async def model(model: str, key: Annotated[ApiKey, Depends(guard)]) -> Model:
         """One of them."""
         if service.catalogue.settings(model) is None or not key.may_use(model):
-            raise Refusal(404, "model_not_found", "the model is not served here", param="model")
+            raise ApiError(404, "model_not_found", "the model is not served here", param="model")
         return _model(service, model)
 
-    @router.get("/v1/usage", tags=["usage"], responses=documented())
-    async def usage(key: Annotated[Key, Depends(guard)]) -> KeyUsage:
+    @router.get("/v1/usage", tags=["usage"], responses=error_responses())
+    async def usage(key: Annotated[ApiKey, Depends(guard)]) -> KeyUsage:
         """What this key has spent."""
         spent = await service.desk.spent(key.name)
         return KeyUsage(
@@ -71,7 +71,7 @@ def model_routes(service: Service, guard: Guard) -> APIRouter:
         """This replica is alive."""
         return Health()
 
-    @router.get("/readyz", tags=["health"], responses={503: documented()[503]})
+    @router.get("/readyz", tags=["health"], responses={503: error_responses()[503]})
     async def ready() -> Health:
         """This replica can start runs: the desk and the run store answer."""
         await service.desk.spent("")
@@ -80,7 +80,7 @@ def model_routes(service: Service, guard: Guard) -> APIRouter:
     return router
 
 
-def _model(service: Service, name: str) -> Model:
+def _model(service: RunService, name: str) -> Model:
     settings = service.catalogue.settings(name)
     assert settings is not None
     return Model(

@@ -7,15 +7,22 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from rlm_ray.errors import InputError
-from rlm_ray.serve.api_keys import Key
+from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.http import sse
-from rlm_ray.serve.http.auth import Guard
-from rlm_ray.serve.http.errors import documented
+from rlm_ray.serve.http.auth import BearerAuth
+from rlm_ray.serve.http.errors import error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
 from rlm_ray.serve.http.response_objects import ResponseObject, response_events, response_of
-from rlm_ray.serve.http.run_service import Service, Wanted
-from rlm_ray.serve.http.schemas import MAX_MESSAGES, FilePart, RunOptions, json_wish, last_of_user, readable
-from rlm_ray.serve.prompt import Message, Piece, Text
+from rlm_ray.serve.http.run_service import ParsedRequest, RunService
+from rlm_ray.serve.http.schemas import (
+    MAX_MESSAGES,
+    FilePart,
+    RunOptions,
+    last_of_user,
+    readable,
+    response_format_instruction,
+)
+from rlm_ray.serve.prompt import ContentPart, Message, Text
 from rlm_ray.serve.run_store import state_of
 
 PREFIX = "resp_"
@@ -27,7 +34,7 @@ class InputPart(FilePart):
     type: str
     text: str | None = None
 
-    def read(self) -> Piece | None:
+    def read(self) -> ContentPart | None:
         if self.type in {"input_text", "output_text", "text"} and self.text is not None:
             return Text(self.text)
         return self.piece() if self.type == "input_file" else None
@@ -78,12 +85,15 @@ class ResponseRequest(BaseModel):
     previous_response_id: str | None = None
     rlm: RunOptions = RunOptions()
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> ParsedRequest:
         if self.previous_response_id is not None:
             raise InputError(
                 "previous_response_id", "is not followed: contexts are not kept; send the whole conversation"
             )
-        rules = [self.instructions or "", json_wish(self.text.format if self.text else None)]
+        rules = [
+            self.instructions or "",
+            response_format_instruction(self.text.format if self.text else None),
+        ]
         messages = [Message("system", (Text(rule),)) for rule in rules if rule]
         if isinstance(self.input, str):
             messages.append(Message("user", (Text(self.input),)))
@@ -92,42 +102,42 @@ class ResponseRequest(BaseModel):
             last = last_of_user([item.role for item in items])
             messages += [item.message(is_question=place == last) for place, item in enumerate(items)]
         params = {} if self.temperature is None else {"temperature": self.temperature}
-        return Wanted(
+        return ParsedRequest(
             "response", self, self.model, messages, self.rlm, params, self.background, self.metadata or {}
         )
 
 
-def response_routes(service: Service, guard: Guard) -> APIRouter:
+def response_routes(service: RunService, guard: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["responses"])
 
     @router.post(
         "/v1/responses",
         response_model=ResponseObject,
-        responses=documented(400, 403, 404, 413, 422, 429, 500, 502)
+        responses=error_responses(400, 403, 404, 413, 422, 429, 500, 502)
         | {200: {"content": {"text/event-stream": {}}, "description": "The response; events with `stream`."}},
     )
     async def create(
-        request: Request, response: Response, body: ResponseRequest, key: Annotated[Key, Depends(guard)]
+        request: Request, response: Response, body: ResponseRequest, key: Annotated[ApiKey, Depends(guard)]
     ) -> Any:
         """Answer, or with `background` say at once where the answer will be."""
-        run_id = await service.begin(request, key, await asyncio.to_thread(body.wanted))
-        noted = await service.noted(run_id, key)
+        run_id = await service.start(request, key, await asyncio.to_thread(body.wanted))
+        noted = await service.get_request(run_id, key)
         if body.stream:
-            return sse.streamed(response_events(service, noted), run_id)
+            return sse.sse_response(response_events(service, noted), run_id)
         response.headers[RUN_HEADER] = run_id
         if body.background:
             return response_of(noted, None, "running")
-        end = await service.ended(run_id)
+        end = await service.wait(run_id)
         return response_of(noted, end, state_of(end, is_open=False))
 
-    @router.get("/v1/responses/{response_id}", responses=documented(404))
-    async def retrieve(response_id: str, key: Annotated[Key, Depends(guard)]) -> ResponseObject:
+    @router.get("/v1/responses/{response_id}", responses=error_responses(404))
+    async def retrieve(response_id: str, key: Annotated[ApiKey, Depends(guard)]) -> ResponseObject:
         """How it stands, and the answer when there is one."""
-        return response_of(*await service.found(response_id.removeprefix(PREFIX), key))
+        return response_of(*await service.get(response_id.removeprefix(PREFIX), key))
 
-    @router.post("/v1/responses/{response_id}/cancel", responses=documented(404))
-    async def cancel(response_id: str, key: Annotated[Key, Depends(guard)]) -> ResponseObject:
+    @router.post("/v1/responses/{response_id}/cancel", responses=error_responses(404))
+    async def cancel(response_id: str, key: Annotated[ApiKey, Depends(guard)]) -> ResponseObject:
         """End it; what it has not spent yet is not spent. One that is over stays as it is."""
-        return response_of(*await service.cancelled(response_id.removeprefix(PREFIX), key))
+        return response_of(*await service.cancel(response_id.removeprefix(PREFIX), key))
 
     return router

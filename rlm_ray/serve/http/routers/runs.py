@@ -12,16 +12,16 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from rlm_ray.errors import JournalError
-from rlm_ray.events.records import RunEnded, to_line
-from rlm_ray.serve.api_keys import Key, make_ticket
+from rlm_ray.events.records import RunFinished, to_line
+from rlm_ray.serve.api_keys import ApiKey, make_ticket
 from rlm_ray.serve.http import sse
-from rlm_ray.serve.http.auth import Guard
-from rlm_ray.serve.http.errors import Error, Refusal, documented, refusal_of_end
+from rlm_ray.serve.http.auth import BearerAuth
+from rlm_ray.serve.http.errors import ApiError, Error, error_from_run_end, error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
-from rlm_ray.serve.http.run_service import Service, Wanted
+from rlm_ray.serve.http.run_service import ParsedRequest, RunService
 from rlm_ray.serve.http.schemas import RunOptions
 from rlm_ray.serve.prompt import Message, Text
-from rlm_ray.serve.run_store import Noted, State
+from rlm_ray.serve.run_store import State, StoredRequest
 
 # The report is a page of its own: what it holds cannot read what this address has kept in the browser.
 _REPORT_HEADERS = {
@@ -37,9 +37,9 @@ class RunRequest(RunOptions):
     query: Annotated[str, Field(min_length=1)]
     metadata: dict[str, str] = Field(default_factory=dict)
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> ParsedRequest:
         message = Message("user", (Text(self.query),))
-        return Wanted("run", self, self.model, [message], self, {}, True, self.metadata)
+        return ParsedRequest("run", self, self.model, [message], self, {}, True, self.metadata)
 
     def settings(self) -> dict[str, Any]:
         own = RunOptions.model_fields.keys()
@@ -66,57 +66,57 @@ class RunObject(BaseModel):
     """Opens in a browser for an hour, without the key."""
 
 
-def run_routes(service: Service, guard: Guard) -> APIRouter:
+def run_routes(service: RunService, guard: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["runs"])
 
-    async def described(run_id: str, key: Key) -> RunObject:
-        return _object(key, *await service.found(run_id, key), await service.desk.link_secret())
+    async def described(run_id: str, key: ApiKey) -> RunObject:
+        return _object(key, *await service.get(run_id, key), await service.desk.link_secret())
 
-    @router.post("/v1/runs", responses=documented(400, 403, 404, 413, 422, 429))
+    @router.post("/v1/runs", responses=error_responses(400, 403, 404, 413, 422, 429))
     async def start(
-        request: Request, response: Response, body: RunRequest, key: Annotated[Key, Depends(guard)]
+        request: Request, response: Response, body: RunRequest, key: Annotated[ApiKey, Depends(guard)]
     ) -> RunObject:
         """Start a run and say where it is found."""
-        run_id = await service.begin(request, key, body.wanted())
+        run_id = await service.start(request, key, body.wanted())
         response.headers[RUN_HEADER] = run_id
         return await described(run_id, key)
 
-    @router.get("/v1/runs/{run_id}", responses=documented(404))
-    async def retrieve(run_id: str, key: Annotated[Key, Depends(guard)]) -> RunObject:
+    @router.get("/v1/runs/{run_id}", responses=error_responses(404))
+    async def retrieve(run_id: str, key: Annotated[ApiKey, Depends(guard)]) -> RunObject:
         """How it stands, and its result when it is over."""
         return await described(run_id, key)
 
-    @router.post("/v1/runs/{run_id}/cancel", responses=documented(404))
-    async def cancel(run_id: str, key: Annotated[Key, Depends(guard)]) -> RunObject:
+    @router.post("/v1/runs/{run_id}/cancel", responses=error_responses(404))
+    async def cancel(run_id: str, key: Annotated[ApiKey, Depends(guard)]) -> RunObject:
         """End it. One that is over stays as it is."""
-        return _object(key, *await service.cancelled(run_id, key), await service.desk.link_secret())
+        return _object(key, *await service.cancel(run_id, key), await service.desk.link_secret())
 
     @router.get(
         "/v1/runs/{run_id}/events",
-        responses=documented(404)
+        responses=error_responses(404)
         | {200: {"content": {"text/event-stream": {}}, "description": "Its records."}},
     )
-    async def events(run_id: str, key: Annotated[Key, Depends(guard)]) -> StreamingResponse:
+    async def events(run_id: str, key: Annotated[ApiKey, Depends(guard)]) -> StreamingResponse:
         """Every record of the run from its first on, as it is written; the last one has the kind `run_end`."""
-        await service.found(run_id, key)
-        return sse.streamed(_events(service, run_id), run_id)
+        await service.get(run_id, key)
+        return sse.sse_response(_events(service, run_id), run_id)
 
     @router.get(
         "/v1/runs/{run_id}/report",
-        responses=documented(404)
+        responses=error_responses(404)
         | {200: {"content": {"text/html": {}}, "description": "One page about the run."}},
     )
     async def report(request: Request, run_id: str, ticket: Annotated[str, Query()] = "") -> HTMLResponse:
         """The run as a page. A browser that follows a link sends no key: `report_url` has a ticket instead."""
-        key = guard.reader(request, ticket, run_id, await service.desk.link_secret())
-        await service.found(run_id, key)
+        key = guard.authenticate_report(request, ticket, run_id, await service.desk.link_secret())
+        await service.get(run_id, key)
         return HTMLResponse(await asyncio.to_thread(_report, service, run_id), headers=_REPORT_HEADERS)
 
     return router
 
 
-async def _events(service: Service, run_id: str) -> AsyncGenerator[str]:
-    news = sse.with_pauses(service.runs.follow(run_id), service.keep_alive_s)
+async def _events(service: RunService, run_id: str) -> AsyncGenerator[str]:
+    news = sse.with_heartbeats(service.runs.follow(run_id), service.keep_alive_s)
     numbers = itertools.count()
     async with contextlib.aclosing(news):
         async for records in news:
@@ -127,21 +127,23 @@ async def _events(service: Service, run_id: str) -> AsyncGenerator[str]:
             yield "".join(sse.event(line, ident=next(numbers)) for line in lines)
 
 
-def _report(service: Service, run_id: str) -> str:
+def _report(service: RunService, run_id: str) -> str:
     from rlm_ray.report import make_report
 
     folder = service.runs.folder(run_id)
     try:
         records = folder.records() if folder.exists() else []
     except JournalError as error:
-        raise Refusal(503, "unavailable", str(error)) from error
+        raise ApiError(503, "unavailable", str(error)) from error
     if not records:
-        raise Refusal(404, "not_found", "this run has no record yet")
+        raise ApiError(404, "not_found", "this run has no record yet")
     return make_report(records)
 
 
-def _object(key: Key, noted: Noted, end: RunEnded | None, state: State, secret: bytes) -> RunObject:
-    refusal = refusal_of_end(end) if end is not None else None
+def _object(
+    key: ApiKey, noted: StoredRequest, end: RunFinished | None, state: State, secret: bytes
+) -> RunObject:
+    refusal = error_from_run_end(end) if end is not None else None
     return RunObject(
         id=noted.run_id,
         state=state,

@@ -5,9 +5,9 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Response
 
-from rlm_ray.serve.http.errors import Refusal
+from rlm_ray.serve.http.errors import ApiError
 
-_PARTS = {
+_STATIC_FILES = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
@@ -28,19 +28,19 @@ def page_routes() -> APIRouter:
 
     @router.get("/")
     async def index() -> Response:
-        return _part("index.html")
+        return _serve_static("index.html")
 
     @router.get("/page/{name}")
     async def part(name: str) -> Response:
-        if name not in _PARTS:
-            raise Refusal(404, "not_found", "there is no such file")
-        return _part(name)
+        if name not in _STATIC_FILES:
+            raise ApiError(404, "not_found", "there is no such file")
+        return _serve_static(name)
 
     return router
 
 
-def _part(name: str) -> Response:
-    return Response(_text(name), headers=_HEADERS, media_type=_PARTS[name])
+def _serve_static(name: str) -> Response:
+    return Response(_text(name), headers=_HEADERS, media_type=_STATIC_FILES[name])
 
 
 @cache
