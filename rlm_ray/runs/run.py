@@ -135,7 +135,7 @@ class Run:
 
     async def stop(self, reason: str = "interrupted", why: str = "the run was interrupted") -> None:
         """End the run early: what runs below the root is cancelled, and `result()` gives what is known."""
-        if self._root is not None and await self._engine.carry_out(self._root.stop(reason, why)):
+        if self._root is not None and await self._engine.run_on_ray_thread(self._root.stop(reason, why)):
             return
         if self._work is not None:
             self._work.cancel()
@@ -164,7 +164,7 @@ class Run:
             self._root = RunDriver(self._engine, self._run_request(traced), self._observers)
             async with self._persist_context() as kept:
                 try:
-                    completion = await self._engine.carry_out(self._root.run())
+                    completion = await self._engine.run_on_ray_thread(self._root.run())
                 finally:
                     self._root = None
                 kept.answered = completion.stop_reason == "answered"
