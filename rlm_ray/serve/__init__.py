@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from rlm_ray.serve.app import app
     from rlm_ray.serve.config import ServerConfig
 
-_HOMES = {"AppArgs": "rlm_ray.serve.config", "app": "rlm_ray.serve.app"}
+_HOMES = {"ServerConfig": "rlm_ray.serve.config", "app": "rlm_ray.serve.app"}
+_OLD_NAMES = {"AppArgs": "ServerConfig"}
 
 __all__ = ["ServerConfig", "app"]
 
 
 def __getattr__(name: str) -> object:
     """Names are imported when first used: Serve takes seconds to import, and keys can be made without it."""
+    name = _OLD_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

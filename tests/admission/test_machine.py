@@ -48,11 +48,11 @@ class AdmissionMachine(RuleBasedStateMachine):
         run=st.sampled_from(RUNS), client_id=st.sampled_from(HOLDERS), depth=st.integers(0, 3),
         tokens=st.integers(1, 900), root=st.integers(0, 2), last=st.booleans(),
     )  # fmt: skip
-    def ask(self, run, holder, depth, tokens, root, last):  # noqa: PLR0917 - drawn by name
+    def ask(self, run, client_id, depth, tokens, root, last):  # noqa: PLR0917 - drawn by name
         self.count += 1
         ask = PermitRequest(
             run, "key", "model", tokens, 50, None, float(root), depth,
-            is_final_call=last, request_id=f"t{self.count}", client_id=holder,
+            is_final_call=last, request_id=f"t{self.count}", client_id=client_id,
         )  # fmt: skip
         self.asked[ask.request_id] = ask
         self.admission.request(ask, self.now)
@@ -101,13 +101,13 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.poll()
 
     @rule(client_id=st.sampled_from(HOLDERS))
-    def die(self, holder):
-        self.admission.drop_client(holder, self.now)
-        for ask in [ask for ask in self.out.values() if ask.client_id == holder]:
+    def die(self, client_id):
+        self.admission.drop_client(client_id, self.now)
+        for ask in [ask for ask in self.out.values() if ask.client_id == client_id]:
             del self.out[ask.request_id]
             self.spent[ask.run_id] += ask.input_tokens + ask.output_tokens
             self.answered[ask.run_id] += 1
-        self.asked = {ticket: ask for ticket, ask in self.asked.items() if ask.client_id != holder}
+        self.asked = {ticket: ask for ticket, ask in self.asked.items() if ask.client_id != client_id}
         self.poll()
 
     @rule(pass_s=st.floats(0.01, 30))
