@@ -251,7 +251,7 @@ def shell() -> None:
 
 
 class AdmissionActor(AdmissionServer):
-    """What `cluster/` wraps: the shell, and a direct line to it."""
+    """What `cluster/` wraps: the server, and a direct TCP connection to it."""
 
     async def address(self, host: str) -> RpcAddress:
         return await RpcServer(self, METHODS, secrets.token_bytes(32), CODEC).listen(host)

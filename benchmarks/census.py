@@ -9,7 +9,7 @@ from pathlib import Path
 PAGE, TICKS = os.sysconf("SC_PAGESIZE"), os.sysconf("SC_CLK_TCK")
 CORES = len(os.sched_getaffinity(0))
 ROLES = {
-    "ray::SessionHost": "actors",
+    "ray::SessionActor": "actors",
     "ray::JournalActor": "journal",
     "ray::AdmissionActor": "admission",
     "ray::Pool": "pool",

@@ -6,7 +6,7 @@ All at once and again and again: trees asked, the same question from the respons
 Serve, trees cancelled at a random moment, session actors killed, whole drivers killed while their runs are under way.
 Every minute, and when all is quiet at the end, a line shows what is held: memory, descriptors and processes of
 everything that Ray started and of this process, and how many rows each table of the lasting actors has (admission,
-journal, cache, desk). Memory and descriptors are compared with the first line after `WARM_MINUTES`.
+journal, cache, run registry). Memory and descriptors are compared with the first line after `WARM_MINUTES`.
 
 Exits with 1 if a question was answered wrong, if runs, permits, reservations or sandboxes are left in the end, or if
 processes or descriptors have grown by more than a few.
