@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from rlm_ray.cli import console
+from rlm_ray.cli.resume_hint import resume_hint
 from rlm_ray.core.limits import Limits
 from rlm_ray.errors import ClusterError, JournalError, ModelUnavailableError, QuotaError
 from rlm_ray.progress import Progress
@@ -26,10 +27,8 @@ async def run_with_display(start: Callable[[Progress], Awaitable[Run]], limits: 
                 raise
             return run.interrupted_result()
         except (ClusterError, JournalError, ModelUnavailableError, QuotaError):
-            if run.is_resumable:
-                console.print_status(
-                    f"what was done is on record; go on later with: rlm-ray resume {run.run_id}"
-                )
+            if run.is_resumable and (command := resume_hint(run.settings.run_dir, run.run_id)):
+                console.print_status(f"what was done is on record; go on later with: {command}")
             raise
 
 
@@ -61,8 +60,9 @@ def print_result(result: Result, *, as_json: bool) -> None:
     if not result.answered:
         known = "nothing was known by then" if result.answer is None else "what is printed was known by then"
         console.print_status(f"{result.why} (stop reason: {result.stop_reason}); {known}")
-        if result.run_dir:
-            console.print_status(f"go on with: rlm-ray resume {result.run_id}")
+        command = resume_hint(result.run_dir, result.run_id, result.stop_reason) if result.run_dir else ""
+        if command:
+            console.print_status(f"go on with: {command}")
 
 
 def exit_code_for(result: Result) -> int:
