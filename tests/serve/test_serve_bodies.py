@@ -10,12 +10,23 @@ import pytest
 from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rlm_ray.serve.api_keys import KeyStore
 from rlm_ray.serve.http.auth import BearerAuth
-from rlm_ray.serve.http.bounds import MAX_DEPTH, MAX_VALUES, JsonBounds, OutOfBoundsError
+from rlm_ray.serve.http.bounds import (
+    MAX_DEPTH,
+    MAX_NUMBER_BYTES,
+    MAX_VALUES,
+    JsonBounds,
+    OutOfBoundsError,
+)
 from rlm_ray.serve.http.errors import register_error_handlers
 from rlm_ray.serve.http.middleware import AuthAndBodyLimitMiddleware
+from rlm_ray.serve.http.routers.chat import ChatRequest
+from rlm_ray.serve.http.routers.responses import ResponseRequest
+from rlm_ray.serve.http.routers.runs import RunRequest
+from rlm_ray.serve.http.schemas import MAX_MESSAGES
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('ab"\\{}[],é'), max_size=8),
@@ -62,9 +73,11 @@ def test_what_is_no_json_is_left_to_its_reader(data, piece):
         b"[" + b"[]," * MAX_VALUES,
         b"[" + b'{"role":"user","content":"x"},' * (MAX_VALUES // 2),
         b'{"messages": "\\\\", "x": [' + b"{}," * MAX_VALUES,
+        b"[" + b"-%d.5e9," % 10**4000 * (MAX_NUMBER_BYTES // 4000),
+        b"1" * (MAX_NUMBER_BYTES + 1),
     ],
 )
-def test_too_many_values_and_too_deep_ones_are_refused(body):
+def test_too_many_values_too_deep_ones_and_too_long_numbers_are_refused(body):
     with pytest.raises(OutOfBoundsError):
         counted(body)
 
@@ -72,6 +85,53 @@ def test_too_many_values_and_too_deep_ones_are_refused(body):
 def test_a_long_text_is_one_value_whatever_stands_in_it():
     text = '[{"a": 1}, \\ "x"] ' * 100_000
     assert counted(json.dumps({"messages": [{"role": "user", "content": text}]}).encode()).values == 4
+
+
+def test_digits_in_texts_are_not_counted():
+    assert counted(json.dumps(["12345" * MAX_NUMBER_BYTES, 123]).encode()).number_bytes == 3
+
+
+MANY = range(MAX_VALUES // 2)
+ONE = [{"role": "user", "content": "x"}]
+FAULTY = [
+    (ChatRequest, {"messages": [{"role": "user", "content": [0] * len(MANY)}]}),
+    (ChatRequest, {"messages": [{"role": "user", "content": [{}] * len(MANY)}]}),
+    (ChatRequest, {"messages": [{"role": "user", "content": [{"type": 1, "text": 2, "file": 3}] * len(MANY)}]}),
+    (ChatRequest, {"messages": [{"role": "x", "content": 1}] * MAX_MESSAGES}),
+    (ChatRequest, {"messages": [None] * MAX_MESSAGES}),
+    (ChatRequest, {"messages": ONE, "metadata": {str(number): number for number in MANY}}),
+    (ChatRequest, {"messages": ONE, "rlm": {str(number): 1 for number in MANY}}),
+    (ChatRequest, {"messages": ONE, "rlm": {"limits": {str(number): 1 for number in MANY}}}),
+    (ChatRequest, {"messages": ONE, "rlm": {"context": [1] * len(MANY)}}),
+    (ChatRequest, {"messages": ONE, "tools": [0] * len(MANY)}),
+    (ResponseRequest, {"input": [{"type": "x", "role": 1}] * MAX_MESSAGES}),
+    (ResponseRequest, {"input": [0] * MAX_MESSAGES}),
+    (ResponseRequest, {"input": [{"role": "user", "content": [{"text": 1}] * len(MANY)}]}),
+    (ResponseRequest, {"input": "x", "metadata": {str(number): [] for number in MANY}}),
+    (RunRequest, {"query": "x", "file_ids": [1] * MAX_MESSAGES}),
+    (RunRequest, {"query": "x"} | {str(number): 1 for number in MANY}),
+    (RunRequest, {"query": "x", "metadata": {str(number): None for number in MANY}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), FAULTY, ids=[f"{kind.__name__}-{next(reversed(body))}" for kind, body in FAULTY]
+)
+def test_a_body_of_many_faults_is_refused_at_the_first(kind, body):
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate({"model": "m"} | body)
+    assert caught.value.error_count() <= 10
+
+
+def test_the_longest_conversations_are_taken():
+    part = {"type": "input_text", "text": "x"}
+    items = [{"role": "user", "content": [part]}] * (MAX_MESSAGES - 1) + [
+        {"type": "reasoning", "summary": []}
+    ]
+    body = {"model": "m", "input": items}
+    assert counted(json.dumps(body).encode()).depth == 0
+    kinds = [type(item).__name__ for item in ResponseRequest.model_validate(body).input]
+    assert (kinds[0], kinds[-1]) == ("InputMessage", "OtherItem")
 
 
 def asking(**limits):

@@ -1,14 +1,17 @@
 """How much structure a JSON body may hold, counted as it comes in, before any of it is decoded.
 
-Text costs next to nothing to decode; a million small values cost seconds, in which the loop serves nobody else.
+Text costs next to nothing to decode; a million small values or long numbers cost seconds, in which the loop serves nobody
+else. A thread would not help: decoding and checking hold the interpreter's lock from their beginning to their end.
 """
 
 from __future__ import annotations
 
 import re
 
-MAX_VALUES = 100_000
-"""Items and fields of one body, in all."""
+MAX_VALUES = 64_000
+"""Items and fields of one body, in all: `MAX_MESSAGES` of one part each. To check so many takes a twentieth of a second."""
+MAX_NUMBER_BYTES = 1_000_000
+"""Digits of all numbers together; a number takes time as the square of its length."""
 MAX_DEPTH = 64
 CHUNK_BYTES = 1 << 16
 """So much is counted between two turns of the loop: about a millisecond."""
@@ -16,6 +19,7 @@ CHUNK_BYTES = 1 << 16
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _REST_OF_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _BUT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
+_BUT_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 _OPENING, _COMMA = set(b"[{"), ord(",")
 
 
@@ -28,12 +32,16 @@ class JsonBounds:
 
     def __init__(self, max_values: int = MAX_VALUES, max_depth: int = MAX_DEPTH) -> None:
         self._max_values, self._max_depth = max_values, max_depth
-        self.values = self.depth = 0
+        self.values = self.depth = self.number_bytes = 0
         self._is_in_string = self._is_escaped = False
 
     def feed(self, chunk: bytes) -> None:
         """Raises `OutOfBoundsError`."""
-        outside = self._outside_strings(chunk).translate(None, _BUT_STRUCTURE)
+        plain = self._outside_strings(chunk)
+        self.number_bytes += len(plain.translate(None, _BUT_DIGITS))
+        if self.number_bytes > MAX_NUMBER_BYTES:
+            raise OutOfBoundsError(f"holds more than {MAX_NUMBER_BYTES:,} digits outside of texts")
+        outside = plain.translate(None, _BUT_STRUCTURE)
         self.values += len(outside) - outside.count(b"]") - outside.count(b"}")
         if self.values > self._max_values:
             raise OutOfBoundsError(f"holds more than {self._max_values:,} values")

@@ -5,16 +5,31 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError
 from rlm_ray.serve.prompt import ContentPart, FileData, FileRef, NamedContext, Text, Uri
 
 MAX_MESSAGES = 10_000
+MAX_FIELDS = 100
+"""Of an object in which each field may be a fault."""
 
+Item = TypeVar("Item")
+Checked: TypeAlias = Annotated[list[Item], Field(fail_fast=True)]
+"""A list that is refused at its first fault. A hundred thousand faults, each told, would take seconds on the loop."""
+
+
+def check_fields(value: Any) -> Any:
+    """Refuse too many fields as one fault, before each of them is one."""
+    if isinstance(value, dict) and len(value) > MAX_FIELDS:
+        raise ValueError(f"has more than {MAX_FIELDS} fields")
+    return value
+
+
+Metadata: TypeAlias = Annotated[dict[str, str], BeforeValidator(check_fields)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Amount = Annotated[float, Field(gt=0, le=1e9)]
 
@@ -22,10 +37,16 @@ Amount = Annotated[float, Field(gt=0, le=1e9)]
 _NO_SETTINGS = {"context", "context_uri", "file_ids", "direct_without_context"}
 
 
-class RunLimits(BaseModel):
-    """Limits of one run, within those of its model."""
+class StrictObject(BaseModel):
+    """An object that has no fields but those named here."""
 
     model_config = ConfigDict(extra="forbid")
+
+    _check_fields = model_validator(mode="before")(check_fields)
+
+
+class RunLimits(StrictObject):
+    """Limits of one run, within those of its model."""
 
     cost_usd: Amount | None = None
     tokens: Count | None = None
@@ -34,15 +55,13 @@ class RunLimits(BaseModel):
     time_s: Annotated[float, Field(gt=0, le=1e7)] | None = None
 
 
-class RunOptions(BaseModel):
+class RunOptions(StrictObject):
     """How a run is carried out, and a context beside the messages."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    context: str | Annotated[list[str], Field(max_length=MAX_MESSAGES)] | None = None
+    context: str | Annotated[Checked[str], Field(max_length=MAX_MESSAGES)] | None = None
     context_uri: str | None = None
     """One of those the service allows."""
-    file_ids: Annotated[list[str], Field(max_length=10_000)] = []
+    file_ids: Annotated[Checked[str], Field(max_length=10_000)] = []
     max_depth: Annotated[int, Field(ge=0, le=100)] | None = None
     max_iterations: Annotated[int, Field(ge=1, le=10_000)] | None = None
     leaf_chars: Annotated[int, Field(ge=0, le=10**12)] | None = None

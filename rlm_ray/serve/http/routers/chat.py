@@ -19,7 +19,9 @@ from rlm_ray.serve.http.progress_text import stream_progress
 from rlm_ray.serve.http.run_service import ParsedRequest, RunService
 from rlm_ray.serve.http.schemas import (
     MAX_MESSAGES,
+    Checked,
     FilePart,
+    Metadata,
     RunOptions,
     Usage,
     last_of_user,
@@ -51,7 +53,7 @@ class ChatPart(BaseModel):
 
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ChatPart] | None = None
+    content: str | Checked[ChatPart] | None = None
 
     def message(self, *, is_question: bool) -> Message:
         if isinstance(self.content, list):
@@ -68,7 +70,7 @@ class ChatRequest(BaseModel):
     """As OpenAI's; what is not named here is ignored."""
 
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[Checked[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
@@ -76,7 +78,7 @@ class ChatRequest(BaseModel):
     """None: code is the only tool of a model here."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     response_format: dict[str, JsonValue] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     rlm: RunOptions = RunOptions()
 
     def wanted(self) -> ParsedRequest:

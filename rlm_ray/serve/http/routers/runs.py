@@ -19,7 +19,7 @@ from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.errors import ApiError, Error, error_from_run_end, error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
 from rlm_ray.serve.http.run_service import ParsedRequest, RunService
-from rlm_ray.serve.http.schemas import RunOptions
+from rlm_ray.serve.http.schemas import Metadata, RunOptions
 from rlm_ray.serve.prompt import Message, Text
 from rlm_ray.serve.run_store import State, StoredRequest
 
@@ -35,7 +35,7 @@ class RunRequest(RunOptions):
 
     model: str
     query: Annotated[str, Field(min_length=1)]
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
     def wanted(self) -> ParsedRequest:
         message = Message("user", (Text(self.query),))
