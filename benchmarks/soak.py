@@ -40,7 +40,7 @@ import serve as chats
 from rlm_ray import RLM, Cluster
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.ray_thread import current_ray_thread
-from rlm_ray.cluster.services.detached_actor import census
+from rlm_ray.cluster.services.detached_actor import service_stats
 from rlm_ray.errors import RLMError
 from rlm_ray.serve import ServerConfig
 from rlm_ray.serve.launcher import LocalServer, deploy
@@ -187,7 +187,7 @@ class Soak:
         for name, pid in leaks._actors().items():  # noqa: SLF001
             with suppress(OSError):
                 by_actor[name] = round(leaks._private_mb(pid), 1)  # noqa: SLF001
-        tables = await current_ray_thread().run(census())
+        tables = await current_ray_thread().run(service_stats())
         rows = {
             f"{_short(actor)} {table}": count for actor, row in tables.items() for table, count in row.items()
         }
@@ -207,7 +207,7 @@ class Soak:
         return await self.measure()
 
     async def _left(self) -> list[str]:
-        tables = await current_ray_thread().run(census())
+        tables = await current_ray_thread().run(service_stats())
         left = [
             f"{_short(actor)} has {count} {table}"
             for actor, rows in tables.items()

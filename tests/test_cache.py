@@ -67,7 +67,7 @@ async def one_takes_over(cache, end):
     (winner,) = (str(n) for n, task in enumerate(others) if task in done)
     await cache.keep("k", winner, REPLY)
     assert await asyncio.gather(*waiting) == [REPLY] * 4
-    assert (await cache.census())["reservations"] == 0
+    assert (await cache.stats())["reservations"] == 0
 
 
 async def test_when_a_call_is_given_up_exactly_one_of_those_who_wait_makes_it(tmp_path):
@@ -138,7 +138,7 @@ async def test_no_more_replies_are_kept_than_may_be(tmp_path, monkeypatch):
     cache = ResponseCache(str(tmp_path))
     for number in range(50):
         await cache.keep(str(number), "t", REPLY)
-        assert (await cache.census())["replies"] <= 10
+        assert (await cache.stats())["replies"] <= 10
     assert await cache.look("49", "run", "o", "t", 1) == REPLY
     assert await cache.look("0", "run", "o", "t", 1) is None
 
@@ -149,7 +149,7 @@ async def test_no_more_runs_are_counted_than_may_be(tmp_path, monkeypatch):
     await cache.keep("k", "a", REPLY)
     for number in range(9):
         await cache.look("k", f"run {number}", "o", "t", 1)
-    assert (await cache.census())["runs"] == 3
+    assert (await cache.stats())["runs"] == 3
     assert await cache.take_hits("run 8") == 1
 
 

@@ -106,7 +106,7 @@ class AdmissionController:
             if door.is_idle and key not in in_use and now - door.used_at >= IDLE_ACCOUNT_S:
                 del self._doors[key]
 
-    def census(self) -> dict[str, int]:
+    def stats(self) -> dict[str, int]:
         """How many rows each table has."""
         return {
             "runs": len(self._runs),

@@ -132,11 +132,11 @@ class AdmissionServer:
     async def room(self, run_id: str) -> BudgetShare | None:
         return self._admission.budget_share(run_id)
 
-    async def census(self) -> dict[str, int]:
+    async def stats(self) -> dict[str, int]:
         """How many rows each table has."""
         self._clear()
         return {
-            **self._admission.census(),
+            **self._admission.stats(),
             "holders": len(self._holders),
             "drivers": len(self._drivers),
             "unheld": len(self._unheld),

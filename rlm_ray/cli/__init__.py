@@ -12,8 +12,8 @@ from rlm_ray.util.import_path import drop_working_folder
 def main() -> None:
     """The console script."""
     drop_working_folder()
+    from rlm_ray.cli.app import app
     from rlm_ray.cli.console import PrintableFormatter, exit_process
-    from rlm_ray.cli.main import app
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

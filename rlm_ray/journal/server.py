@@ -174,7 +174,7 @@ class JournalServer:
         if log is not None and log.owner == ref.attempt_id:
             self._drop(ref)
 
-    async def census(self) -> dict[str, int]:
+    async def stats(self) -> dict[str, int]:
         """How many rows each table has."""
         return {
             "runs": sum(log.held > 0 for log in self._logs.values()),

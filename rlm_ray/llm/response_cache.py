@@ -43,7 +43,7 @@ MAX_COUNTED_RUNS = 10_000
 """Runs whose hits are counted; a run that was killed never asks for them."""
 BUSY_S = 30.0
 """How long a statement waits while another process prunes the file."""
-METHODS = frozenset({"look", "keep", "release", "attend", "take_hits", "census"})
+METHODS = frozenset({"look", "keep", "release", "attend", "take_hits", "stats"})
 CODEC = Codec(ModelReply)
 _SHAPELESS = frozenset({"api_key", "timeout"})
 
@@ -151,7 +151,7 @@ class ResponseCache:
         """How many calls the run did not have to make; forgotten then."""
         return self._hits.pop(run_id, 0)
 
-    async def census(self) -> dict[str, int]:
+    async def stats(self) -> dict[str, int]:
         """How much is kept, by table."""
         return {"replies": self._count, "reservations": len(self._in_flight), "runs": len(self._hits)}
 

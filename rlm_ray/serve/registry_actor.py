@@ -115,9 +115,9 @@ class RunRegistryActor:
                     return error
         return self._secret
 
-    async def census(self) -> dict[str, int]:
+    async def stats(self) -> dict[str, int]:
         """How many rows each table has."""
-        return self._desk.census()
+        return self._desk.stats()
 
     def _notify(self) -> None:
         self._changed.set()

@@ -197,7 +197,7 @@ class RunRegistry:
             tuple(ticket.run_id for ticket in lost if not self._goes_on(ticket)),
         )
 
-    def census(self) -> dict[str, int]:
+    def stats(self) -> dict[str, int]:
         """How many rows each table has; a ticket is a run."""
         return {
             "runs": len(self.tickets),

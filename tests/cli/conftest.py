@@ -9,7 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from rlm_ray.cli.main import app
+from rlm_ray.cli.app import app
 from rlm_ray.runs.run import Result
 
 ANSWERED = Result("the answer", "answered", "", "run-1", 2, 0.5)

@@ -97,5 +97,5 @@ def test_commands_print_in_one_place_only():
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("print", "typer.echo", "sys.stdout.write")
     ]
-    assert [name for name, _ in printing] == ["console.py", "main.py"], printing
-    assert "version_of" in printing[1][1]
+    assert [name for name, _ in printing] == ["app.py", "console.py"], printing
+    assert "version_of" in printing[0][1]

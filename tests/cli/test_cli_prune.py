@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from typer.testing import CliRunner
 
-from rlm_ray.cli.main import app
+from rlm_ray.cli.app import app
 from rlm_ray.cli.prune import seconds_of
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.errors import InputError

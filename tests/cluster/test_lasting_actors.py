@@ -11,10 +11,10 @@ from rlm_ray.cluster.ray_thread import current_ray_thread
 from rlm_ray.cluster.services.detached_actor import (
     NAMESPACE,
     LastingActor,
-    census,
     check_version,
     end_lasting_actors,
     lasting_actors,
+    service_stats,
 )
 from rlm_ray.errors import ClusterError, VersionMismatchError
 from rlm_ray.testing import ModelServer
@@ -77,7 +77,7 @@ async def test_they_are_not_ended_under_a_run_and_the_next_run_makes_them_again(
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
     async with asyncio.timeout(20):
-        while any(tables["runs"] for tables in (await current_ray_thread().run(census())).values()):  # noqa: ASYNC110 - of others
+        while any(tables["runs"] for tables in (await current_ray_thread().run(service_stats())).values()):  # noqa: ASYNC110 - of others
             await asyncio.sleep(0.05)
     assert await end_lasting_actors(None, force=False, all_versions=False)
     assert lasting_actors() == []

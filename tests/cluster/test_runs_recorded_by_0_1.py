@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rlm_ray import RLM
-from rlm_ray.cli.main import app
+from rlm_ray.cli.app import app
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import is_session
 

@@ -97,10 +97,10 @@ def check_version() -> None:
         )
 
 
-async def census() -> dict[str, dict[str, int]]:
+async def service_stats() -> dict[str, dict[str, int]]:
     """How many rows each table of each lasting actor of this version has; `UNKNOWN` runs where it does not answer."""
     names = [actor.name for actor in lasting_actors() if actor.is_ours]
-    return dict(zip(names, await asyncio.gather(*map(_census_of, names)), strict=True))
+    return dict(zip(names, await asyncio.gather(*map(_stats_of, names)), strict=True))
 
 
 async def end_lasting_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
@@ -116,7 +116,7 @@ async def _end_lasting_actors(address: str | None, *, force: bool, all_versions:
     connect_ray(address)
     actors = [actor for actor in lasting_actors() if actor.is_ours or all_versions]
     if not force:
-        busy = {name: tables for name, tables in (await census()).items() if tables.get("runs")}
+        busy = {name: tables for name, tables in (await service_stats()).items() if tables.get("runs")}
         if busy:
             said = ", ".join(f"{name} {_runs_in_words(tables['runs'])}" for name, tables in busy.items())
             raise ClusterError(
@@ -137,7 +137,7 @@ def _runs_in_words(runs: int) -> str:
     return "does not answer" if runs < 0 else "has 1 run" if runs == 1 else f"has {runs} runs"
 
 
-async def _census_of(name: str) -> dict[str, int]:
+async def _stats_of(name: str) -> dict[str, int]:
     try:
         async with asyncio.timeout(CENSUS_S):
             rows: dict[str, int] = await ray.get_actor(name, namespace=NAMESPACE).stats.remote()
