@@ -39,7 +39,7 @@ async def test_a_client_that_fell_silent_gives_its_permits_back_to_the_others():
             break
     clock.now += 0.5
     assert verdicts or (await shell.exchange(ClientMessage("alive", "epoch"))).verdicts
-    assert (await shell.census())["holders"] == 1
+    assert (await shell.stats())["holders"] == 1
 
 
 async def test_a_client_that_waits_at_the_admission_is_not_silent():
@@ -54,7 +54,7 @@ async def test_a_client_that_waits_at_the_admission_is_not_silent():
     for _ in range(10):
         clock.now += SILENT_S / 2
         await shell.exchange(ClientMessage("first", "epoch"))
-    assert (await shell.census())["holders"] == 2
+    assert (await shell.stats())["holders"] == 2
     waiting.cancel()
 
 
@@ -64,8 +64,8 @@ async def test_the_clients_of_many_drivers_that_were_killed_are_forgotten():
     for number in range(500):
         await shell.exchange(ask(f"actor {number}", f"t{number}"))
         clock.now += 20
-    assert (await shell.census())["holders"] <= 5
-    assert (await shell.census())["permits"] <= 5
+    assert (await shell.stats())["holders"] <= 5
+    assert (await shell.stats())["permits"] <= 5
 
 
 async def test_the_run_of_a_driver_that_is_gone_is_closed():
@@ -74,13 +74,13 @@ async def test_the_run_of_a_driver_that_is_gone_is_closed():
     await asyncio.sleep(0)
     await shell.open_run(RunPolicy("run"))
     clock.now += 10 * UNHELD_S
-    assert (await shell.census())["runs"] == 1
+    assert (await shell.stats())["runs"] == 1
     driver.cancel()
     await asyncio.gather(driver, return_exceptions=True)
     clock.now += UNHELD_S - 1
-    assert (await shell.census())["runs"] == 1
+    assert (await shell.stats())["runs"] == 1
     clock.now += 20
-    census = await shell.census()
+    census = await shell.stats()
     assert (census["runs"], census["drivers"], census["unheld"]) == (0, 0, 0)
 
 
@@ -94,7 +94,7 @@ async def test_a_driver_whose_connection_only_broke_keeps_its_run():
         driver.cancel()
         await asyncio.gather(driver, return_exceptions=True)
         clock.now += UNHELD_S - 1
-        assert (await shell.census())["runs"] == 1
+        assert (await shell.stats())["runs"] == 1
 
 
 async def test_an_account_that_no_run_uses_is_forgotten_after_a_while():
@@ -104,9 +104,9 @@ async def test_an_account_that_no_run_uses_is_forgotten_after_a_while():
         await shell.exchange(ask("holder", f"t{number}", f"account {number}", f"run {number}"))
         await shell.exchange(ClientMessage("holder", "epoch", cancelled=(f"t{number}",)))
         await shell.close_run(f"run {number}")
-    assert (await shell.census())["accounts"] == 100
+    assert (await shell.stats())["accounts"] == 100
     clock.now += IDLE_ACCOUNT_S
-    assert (await shell.census())["accounts"] == 0
+    assert (await shell.stats())["accounts"] == 0
 
 
 async def test_an_account_in_use_is_kept_however_long():
@@ -114,7 +114,7 @@ async def test_an_account_in_use_is_kept_however_long():
     await shell.open_run(RunPolicy("run"))
     await shell.exchange(ask("holder"))
     clock.now += 10 * IDLE_ACCOUNT_S
-    assert (await shell.census())["accounts"] == 1
+    assert (await shell.stats())["accounts"] == 1
 
 
 def test_the_deadlines_of_closed_runs_are_cleared_away():

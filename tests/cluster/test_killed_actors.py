@@ -42,7 +42,7 @@ async def until(condition, timeout_s=30.0):
 
 async def kill(engine, *actors):
     """What the kernel does to a process when memory is short."""
-    for name, counts in (await engine.census()).items():
+    for name, counts in (await engine.stats()).items():
         if name in actors:
             os.kill(counts["pid"], signal.SIGKILL)
 

@@ -59,7 +59,7 @@ def keepers(monkeypatch):
             parcel = replace(parcel, index=index)
         return parcel
 
-    monkeypatch.setattr(ClusterDriver, "put_context", packed)
+    monkeypatch.setattr(ClusterDriver, "pack", packed)
     return kept
 
 

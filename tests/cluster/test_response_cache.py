@@ -65,7 +65,7 @@ async def test_the_reservation_of_a_killed_actor_is_taken_over_within_seconds(rl
     answer = asyncio.create_task(first.result())
     await until(lambda: hanging.calls == 1)
     second = asyncio.create_task((await rlm.astart(QUESTION, TEXT)).result())
-    census = await engine.census()
+    census = await engine.stats()
     os.kill(census[first.actor]["pid"], signal.SIGKILL)
     async with asyncio.timeout(SECONDS):
         assert (await second).answer == "an answer"
