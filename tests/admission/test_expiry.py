@@ -122,4 +122,4 @@ def test_the_deadlines_of_closed_runs_are_cleared_away():
     for number in range(5_000):
         admission.open_run(RunPolicy(str(number), Limits(time_s=1e7)), 0.0)
         admission.close_run(str(number))
-    assert admission.census()["deadlines"] <= SPARE_DEADLINES + 1
+    assert admission.stats()["deadlines"] <= SPARE_DEADLINES + 1

@@ -121,7 +121,7 @@ async def test_pieces_of_a_job_whose_context_is_lost_pack_it_again(ask, server, 
             await until_lost(batch.context.index)
         return await leaves(engine, batch, beside)
 
-    monkeypatch.setattr(ClusterDriver, "leaves", leaves_after_a_loss)
+    monkeypatch.setattr(ClusterDriver, "run_leaf_calls", leaves_after_a_loss)
     found = await ask(server).amap_reduce(
         "what?", DOCUMENTS, split_by="documents", size=40_000, reduce="collect"
     )
