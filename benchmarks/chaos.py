@@ -161,7 +161,7 @@ class Chaos:
     def rlm(self) -> RLM:
         return RLM(
             model="openai/chaos", api_base=self.server.url, api_key="none", cluster=CLUSTER, max_depth=3,
-            leaf_chars=1_000, run_dir=self.run_dir,
+            max_leaf_chars=1_000, run_dir=self.run_dir,
         )  # fmt: skip
 
     async def strike(self, kind: str) -> bool:
@@ -316,8 +316,8 @@ import sys
 from rlm_ray import RLM
 from chaos import CLUSTER, TEXT, question
 url, run_dir = sys.argv[1:]
-rlm = RLM(model="openai/chaos", api_base=url, api_key="none", cluster=CLUSTER, max_depth=3, leaf_chars=1000, run_dir=run_dir)
-rlm.warm(1)
+rlm = RLM(model="openai/chaos", api_base=url, api_key="none", cluster=CLUSTER, max_depth=3, max_leaf_chars=1000, run_dir=run_dir)
+rlm.prewarm(1)
 print("warm", flush=True)
 print(rlm.completion(question(), TEXT))
 """
@@ -421,7 +421,7 @@ def main() -> None:
             dice = random.Random(options.seed)
             right = str(
                 RLM(model="openai/chaos", api_base=server.url, api_key="none", cluster=CLUSTER, max_depth=3,
-                    leaf_chars=1_000, run_dir="").completion(question(), TEXT)
+                    max_leaf_chars=1_000, run_dir="").completion(question(), TEXT)
             )  # fmt: skip
             ray.shutdown()
             for _ in range(options.driver):

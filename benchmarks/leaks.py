@@ -116,7 +116,7 @@ async def through_one_actor(bench: Bench, sessions: int, at_once: int) -> list[L
     """So many sessions, and what is held after each step."""
     pieces = f"[context[i * 100 : i * 100 + 900] for i in range({CHILDREN})]"
     question = run_query(f"answers = recursive_map('what is it?', {pieces}); print(len(answers))")
-    rlm, seats = bench.rlm(leaf_chars=0), asyncio.Semaphore(at_once)
+    rlm, seats = bench.rlm(max_leaf_chars=0), asyncio.Semaphore(at_once)
 
     async def tree() -> None:
         async with seats:
@@ -142,7 +142,7 @@ async def cancelled(bench: Bench, times: int, seed: int) -> list[str]:
     draw = random.Random(seed)
     pieces = f"[context[i : i + 900] for i in range({WIDTH})]"
     question = run_query(f"print(len(recursive_map('what is it?', {pieces})))")
-    rlm = bench.rlm(leaf_chars=0, rates=Rates(in_flight=IN_FLIGHT))
+    rlm = bench.rlm(max_leaf_chars=0, rates=Rates(in_flight=IN_FLIGHT))
     started = time.perf_counter()
     await rlm.arun(question, CONTEXT)
     whole = time.perf_counter() - started
@@ -250,7 +250,7 @@ def _growth(lines: list[Line]) -> dict[str, float]:
 async def _main(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     server_options = ["--script", "recursion", "--latency-s", str(options.latency_s)]
     with tempfile.TemporaryDirectory() as run_dir, ServerProcess(server_options) as server:
-        await RLM(cluster=CLUSTER).awarm()
+        await RLM(cluster=CLUSTER).aprewarm()
         bench = Bench(await ClusterDriver.connect(CLUSTER), server, run_dir)
         lines = await through_one_actor(bench, options.sessions, options.at_once)
         growth = _growth(lines)

@@ -54,7 +54,7 @@ def quota(calls: int, ray_data_python: str | None, ray_data_calls: int) -> None:
 def _quota_ours(calls: int) -> None:
     with strict.server_for("--rpm", str(RPM), "--tpm", str(TPM)) as server:
         rlm = strict.rlm_for(server, rates=Rates(rpm=RPM, tpm=TPM))
-        rlm.warm(4)
+        rlm.prewarm(4)
         with strict.Watch(server) as watch:
             results = asyncio.run(strict.roots(rlm, 4, calls // 4))
         right = sum(int(result.answer or 0) for result in results)
@@ -110,7 +110,7 @@ def hidden() -> None:
     """A limit nobody told, and no header that tells it."""
     with strict.server_for("--rpm", str(HIDDEN_RPM), "--no-limit-headers") as server:
         rlm = strict.rlm_for(server)
-        rlm.warm(4)
+        rlm.prewarm(4)
         with strict.Watch(server) as watch:
             results = asyncio.run(strict.roots(rlm, 4, int(HIDDEN_RPM * 2.6 / 4)))
         end_s = _seconds_until(watch, 0.98)
@@ -132,7 +132,7 @@ def kill(calls: int) -> None:
     for no_restart in (False, True):
         with strict.server_for(*NO_LIMIT, "--no-limit-headers") as server:
             rlm = strict.rlm_for(server, rates=Rates(rpm=KILL_RPM))
-            rlm.warm(4)
+            rlm.prewarm(4)
             with strict.Watch(server) as watch:
                 results = asyncio.run(_roots_and_kill(rlm, calls // 4, no_restart=no_restart))
             right = sum(int(result.answer or 0) for result in results)
@@ -184,9 +184,9 @@ TREE = run_query(
 def budget() -> None:
     text = strict.TEXT * 1_400
     with ServerProcess(["--script", "live:costly", "--latency-s", "0.05", *NO_LIMIT]) as server:
-        options = {"max_depth": 2, "leaf_chars": 150, "prices": {"openai/strict": PRICE}}
+        options = {"max_depth": 2, "max_leaf_chars": 150, "prices": {"openai/strict": PRICE}}
         rlm = strict.rlm_for(server, **options)
-        rlm.warm(4)
+        rlm.prewarm(4)
         total = rlm.run(TREE, text).usage.total
         print(
             f"a root and 64 children without a limit: {total.calls} calls, {total.tokens} tokens, ${total.cost_usd:.4f}"

@@ -60,7 +60,7 @@ async def _measure(children: int) -> dict[str, float]:
         settings: dict[str, Any] = {"api_base": server.url, "api_key": "none", "timeout": 600.0}
         rates = Rates(in_flight=2 * children + 10)  # all of them wait in a model call at once
         rlm = RLM(model="openai/m", cluster=cluster, rates=rates, max_depth=2, **settings)
-        await rlm.awarm(2)
+        await rlm.aprewarm(2)
         engine = await ClusterDriver.connect(cluster)
         program = f"r = recursive_map('CHILD', [context] * {children}); print(len(r), len(context))"
         run = await rlm.astart(run_query("print(len(context))", "print(1)", program), context)

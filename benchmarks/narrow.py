@@ -32,10 +32,10 @@ def main() -> None:
             api_base=server.url,
             api_key="none",
             max_depth=2,
-            leaf_chars=0,
+            max_leaf_chars=0,
             cluster=Cluster(min_actors=2, max_actors=2, sessions_per_actor=1),
         )
-        rlm.warm(2)
+        rlm.prewarm(2)
         started = time.perf_counter()
         result = rlm.run(run_query(program), "some words " * (5 * count))
         seconds = time.perf_counter() - started

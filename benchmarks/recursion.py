@@ -66,7 +66,7 @@ def _large(text: str) -> Callable[[RLM], Awaitable[None]]:
 
 def cases() -> list[Case]:
     large = "The quick brown fox jumps over the lazy dog. " * (100_000_000 // 45)
-    sessions: dict[str, Any] = {"max_depth": 2, "leaf_chars": 0}
+    sessions: dict[str, Any] = {"max_depth": 2, "max_leaf_chars": 0}
     return [
         Case("1 root, recursive_map over 500 leaves", 0.6, 2.1, _fan_out(500), {}),
         Case("1 root, 32 child sessions of 2 turns", 0.8, 1.3, _fan_out(32), sessions),
@@ -129,7 +129,7 @@ async def _table(runs: int, only: list[str]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     print(f"{'work':45} {'critical':>8} {'reach':>6} {'median':>7}  runs")
     with ServerProcess(["--script", "recursion", "--latency-s", str(LATENCY_S)]) as server:
-        await RLM(cluster=CLUSTER).awarm()
+        await RLM(cluster=CLUSTER).aprewarm()
         for case in cases():
             if only and not any(word in case.name for word in only):
                 continue

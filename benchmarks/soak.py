@@ -118,12 +118,12 @@ class Soak:
         """A root with four children."""
         pieces = "[context[i * 100 : i * 100 + 900] for i in range(4)]"
         question = run_query(f"print(len(recursive_map('{secrets.token_hex(4)} what is it?', {pieces})))")
-        result = await self.rlm(leaf_chars=0).arun(question, leaks.CONTEXT)
+        result = await self.rlm(max_leaf_chars=0).arun(question, leaks.CONTEXT)
         self._expect(result.answer == "session done", result)
 
     async def ask_cached(self) -> None:
         """One of a few questions that others ask as well."""
-        rlm = self.rlm(cache=str(self._folder / "cache"), leaf_chars=100)
+        rlm = self.rlm(cache=str(self._folder / "cache"), max_leaf_chars=100)
         question = f"what is it, number {self._draw.randrange(20)}?"
         result = await rlm.arun(question, leaks.CONTEXT)
         self._expect(result.answer == "session done", result)
@@ -131,7 +131,7 @@ class Soak:
     async def batch(self) -> None:
         """Rows that are one call each."""
         texts = [f"text {number} {secrets.token_hex(4)}" for number in range(ROWS)]
-        results = await self.rlm(leaf_chars=100_000).amap("what is it?", texts)
+        results = await self.rlm(max_leaf_chars=100_000).amap("what is it?", texts)
         failed = [result for result in results if not result.answer]
         if failed:  # its actors were killed too often: that row says so, the others are answered
             self.done["batch rows failed"] += len(failed)
@@ -148,7 +148,7 @@ class Soak:
         question = run_query(
             "print(len(recursive_map('what is it?', [context[i : i + 900] for i in range(32)])))"
         )
-        run = await self.rlm(leaf_chars=0).astart(question, leaks.CONTEXT)
+        run = await self.rlm(max_leaf_chars=0).astart(question, leaks.CONTEXT)
         work = asyncio.create_task(run.result())
         await asyncio.sleep(self._draw.uniform(0, 2))
         work.cancel()
@@ -285,7 +285,7 @@ def _show(line: Line) -> None:
 
 
 async def _main(options: argparse.Namespace, server: ServerProcess, folder: Path) -> tuple[Soak, list[str]]:
-    await RLM(cluster=CLUSTER).awarm()
+    await RLM(cluster=CLUSTER).aprewarm()
     soak = Soak(server.url, options.site_url, folder, options.seed)
     await soak.run(options.minutes)
     print("quiet:", flush=True)

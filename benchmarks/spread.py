@@ -48,10 +48,10 @@ async def _main(options: argparse.Namespace) -> None:
             "api_base": server.url,
             "api_key": "none",
             "max_depth": 2,
-            "leaf_chars": 0,
+            "max_leaf_chars": 0,
         }
         rlm = RLM(model="openai/benchmark", **settings)
-        await rlm.awarm()
+        await rlm.aprewarm()
         for children in options.children:
             for _ in range(options.runs):
                 await _run(rlm, children)

@@ -6,43 +6,94 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm_ray.config import Cluster, Settings
+    from rlm_ray.config import Cluster, Settings, Tracing
     from rlm_ray.core.limits import Limits, Rates
     from rlm_ray.core.llm import Price
-    from rlm_ray.errors import LimitReached, RLMError
+    from rlm_ray.errors import (
+        ActorLostError,
+        AuthenticationError,
+        ClusterError,
+        ConfigError,
+        ContextLostError,
+        ContextWindowError,
+        InputError,
+        JournalError,
+        LimitReached,
+        ModelError,
+        ModelUnavailableError,
+        QuotaError,
+        RemoteCallError,
+        ReplyError,
+        RLMError,
+        SandboxError,
+        SubCallError,
+        TransientModelError,
+        VersionMismatchError,
+    )
+    from rlm_ray.mapreduce.execute import MapReduceResult
     from rlm_ray.rlm import RLM
-    from rlm_ray.runs.run import Result
+    from rlm_ray.runs.conversation import Conversation
+    from rlm_ray.runs.run import Result, Run
     from rlm_ray.sandbox.settings import Sandbox
 
-_HOMES = {
-    "RLM": "rlm_ray.rlm",
-    "Cluster": "rlm_ray.config",
-    "LimitReached": "rlm_ray.errors",
-    "Limits": "rlm_ray.core.limits",
-    "Price": "rlm_ray.core.llm",
-    "RLMError": "rlm_ray.errors",
-    "Rates": "rlm_ray.core.limits",
-    "Result": "rlm_ray.runs.run",
-    "Sandbox": "rlm_ray.sandbox.settings",
-    "Settings": "rlm_ray.config",
-}
+_MODULES = {
+    "rlm_ray.config": ("Cluster", "Settings", "Tracing"),
+    "rlm_ray.core.limits": ("Limits", "Rates"),
+    "rlm_ray.core.llm": ("Price",),
+    "rlm_ray.errors": (
+        "ActorLostError", "AuthenticationError", "ClusterError", "ConfigError", "ContextLostError", "ContextWindowError",
+        "InputError", "JournalError", "LimitReached", "ModelError", "ModelUnavailableError", "QuotaError", "RLMError",
+        "RemoteCallError", "ReplyError", "SandboxError", "SubCallError", "TransientModelError", "VersionMismatchError",
+    ),
+    "rlm_ray.mapreduce.execute": ("MapReduceResult",),
+    "rlm_ray.rlm": ("RLM",),
+    "rlm_ray.runs.conversation": ("Conversation",),
+    "rlm_ray.runs.run": ("Result", "Run"),
+    "rlm_ray.sandbox.settings": ("Sandbox",),
+}  # fmt: skip
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "RLM",
+    "ActorLostError",
+    "AuthenticationError",
     "Cluster",
+    "ClusterError",
+    "ConfigError",
+    "ContextLostError",
+    "ContextWindowError",
+    "Conversation",
+    "InputError",
+    "JournalError",
     "LimitReached",
     "Limits",
+    "MapReduceResult",
+    "ModelError",
+    "ModelUnavailableError",
     "Price",
+    "QuotaError",
     "RLMError",
     "Rates",
+    "RemoteCallError",
+    "ReplyError",
     "Result",
+    "Run",
     "Sandbox",
+    "SandboxError",
     "Settings",
+    "SubCallError",
+    "Tracing",
+    "TransientModelError",
+    "VersionMismatchError",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """Names are imported when first used: the sandbox's processes import this package and must stay small."""
+    """Import a name when it is first used: the sandbox's processes import this package and must stay small."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,16 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from rlm_ray.core.deprecated_names import (
+    RENAMED_SETTINGS,
+    accept_old_names,
+    current_name,
+    current_table,
+    current_value,
+    warn_about_settings,
+)
 from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.litellm_params import KNOWN_PARAMS
 from rlm_ray.core.llm import Price
 from rlm_ray.core.prompts import PROFILES
 from rlm_ray.core.secrets import REDACTED, header_fault, redact
@@ -37,6 +46,7 @@ DEFAULT_CACHE = "~/.rlm_ray/cache"
 DEFAULT_RUN_DIR = "~/.rlm_ray/runs"
 
 
+@accept_old_names("cluster.")
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """How a run uses the Ray cluster."""
@@ -49,7 +59,7 @@ class Cluster:
     max_actors: int | None = None
     """None: one for each CPU of the cluster."""
     cpus_per_actor: float = 1.0
-    idle_s: float = 300.0
+    idle_timeout_s: float = 300.0
     """An actor without work for so long is given back, down to `min_actors`."""
 
     def __post_init__(self) -> None:
@@ -58,27 +68,29 @@ class Cluster:
         if self.max_actors is not None:
             _check_int("cluster.max_actors", self.max_actors, self.min_actors, 100_000)
         _check_float("cluster.cpus_per_actor", self.cpus_per_actor, 0, 1024)
-        _check_float("cluster.idle_s", self.idle_s, 1, 1e7)
+        _check_float("cluster.idle_timeout_s", self.idle_timeout_s, 1, 1e7)
 
 
+@accept_old_names("tracing.")
 @dataclass(frozen=True, slots=True)
 class Tracing:
     """How much of a run becomes OpenTelemetry spans; where they go is said by the standard `OTEL_*` variables."""
 
-    leaves_per_map: int = 500
+    max_spans_per_map: int = 500
     """The most plain calls of one map with spans of their own: errors, the slowest, the costliest, then a sample.
     The span of the map counts all of them."""
-    sessions_per_trace: int = 2_000
+    max_sessions_per_trace: int = 2_000
     """Above this many sessions, the rest goes into linked traces of so many each."""
-    flush_s: float = 2.0
+    flush_timeout_s: float = 2.0
     """The longest the end of a run waits for a collector."""
 
     def __post_init__(self) -> None:
-        _check_int("tracing.leaves_per_map", self.leaves_per_map, 0, 10**9)
-        _check_int("tracing.sessions_per_trace", self.sessions_per_trace, 1, 10**9)
-        _check_float("tracing.flush_s", self.flush_s, 0, 3600)
+        _check_int("tracing.max_spans_per_map", self.max_spans_per_map, 0, 10**9)
+        _check_int("tracing.max_sessions_per_trace", self.max_sessions_per_trace, 1, 10**9)
+        _check_float("tracing.flush_timeout_s", self.flush_timeout_s, 0, 3600)
 
 
+@accept_old_names()
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a session needs to know of its run."""
@@ -90,17 +102,17 @@ class Settings:
     """0: one direct call. 1: a REPL whose sub-calls are plain calls. 2: its children have REPLs too ..."""
     max_iterations: int = 20
     """Turns of one session."""
-    leaf_chars: int = 100_000
+    max_leaf_chars: int = 100_000
     """A sub-context up to this long is one plain call; 0: always a child session while depth allows."""
-    direct_below_chars: int = 0
+    direct_call_below_chars: int = 0
     """A root context shorter than this is answered by one direct call; 0: never."""
     profile: str = "default"
     """The wording of the prompts: default, cautious, small-window."""
     max_tokens: int | None = None
     """The most a model may write in one message; None: the provider's own limit."""
-    timeout: float = 600.0
+    call_timeout_s: float = 600.0
     """Seconds one attempt of a model call may take."""
-    attempts: int = 6
+    max_attempts: int = 6
     """How often a model call that failed for the moment is tried in all; three times as often where the provider had
     answered before and is down (no connection, 502, 503, 529)."""
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -114,7 +126,7 @@ class Settings:
     record_content: bool = True
     """Journals hold questions, code, output and answers; without them a run cannot be resumed."""
     on_journal_error: str = "stop"
-    """When the run folder cannot be written (a full disk): `stop` the run, or `go_on` without a record."""
+    """When the run folder cannot be written (a full disk): `stop` the run, or `continue` without a record."""
     tenant: str | None = None
     """Runs of one tenant share one place in the queue of the cluster, the oldest first; None: a place of its own."""
     weight: float = 1.0
@@ -135,17 +147,20 @@ class Settings:
             )
         _check_int("max_depth", self.max_depth, 0, 100)
         _check_int("max_iterations", self.max_iterations, 1, 10_000)
-        _check_int("leaf_chars", self.leaf_chars, 0, 10**12)
-        _check_int("direct_below_chars", self.direct_below_chars, 0, 10**12)
-        _check_int("attempts", self.attempts, 1, 1_000)
+        _check_int("max_leaf_chars", self.max_leaf_chars, 0, 10**12)
+        _check_int("direct_call_below_chars", self.direct_call_below_chars, 0, 10**12)
+        _check_int("max_attempts", self.max_attempts, 1, 1_000)
         object.__setattr__(self, "cache", _resolve_dir("cache", self.cache, DEFAULT_CACHE))
         object.__setattr__(self, "run_dir", _resolve_dir("run_dir", self.run_dir, DEFAULT_RUN_DIR))
-        if self.on_journal_error not in ("stop", "go_on"):
-            raise ConfigError("on_journal_error", f"must be stop or go_on; got {self.on_journal_error!r}")
+        if self.on_journal_error not in ("stop", "continue"):
+            raise ConfigError("on_journal_error", f"must be stop or continue; got {self.on_journal_error!r}")
+        for name in _TABLES:
+            if not isinstance(getattr(self, name), Mapping):
+                raise ConfigError(name, f"must be a table of names and values; got {getattr(self, name)!r}")
         object.__setattr__(self, "prices", {name: _price(name, price) for name, price in self.prices.items()})
         if self.max_tokens is not None:
             _check_int("max_tokens", self.max_tokens, 1, 10**9)
-        _check_float("timeout", self.timeout, 0.001, 1e6)
+        _check_float("call_timeout_s", self.call_timeout_s, 0.001, 1e6)
         _check_float("weight", self.weight, 0.001, 1000)
         for name in ("api_key", "extra_headers", "default_headers", "headers"):
             _check_header(name, self.params.get(name))
@@ -155,59 +170,169 @@ class Settings:
     def model_at(self, depth: int) -> tuple[str, dict[str, Any]]:
         """The model of a session at this depth and the litellm parameters it is called with."""
         model = self.model if depth == 0 else self.recursive_model or self.model
-        return model, {"timeout": self.timeout, **self.params}
+        return model, {"timeout": self.call_timeout_s, **self.params}
 
     def answers_directly(self, chars: int) -> bool:
         """The root is one plain call: by `max_depth=0`, or because the context is short enough."""
-        return self.max_depth == 0 or chars < self.direct_below_chars
+        return self.max_depth == 0 or chars < self.direct_call_below_chars
+
+
+_FIELDS = tuple(item.name for item in fields(Settings))
+_TABLES = ("params", "prices")
+"""Settings that are tables of free names: one name changes nothing of the others."""
+ANSWER_SETTINGS = (
+    "model",
+    "recursive_model",
+    "max_depth",
+    "max_iterations",
+    "max_leaf_chars",
+    "direct_call_below_chars",
+    "profile",
+    "max_tokens",
+    "params",
+    "sandbox",
+)
+"""Settings that an answer depends on; all others say how it is come by."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingValue:
+    """One setting as it was given: its dotted name, what it shall be, and where that was said."""
+
+    name: str
+    value: Any
+    place: str = ""
+    """`--set`, `RLM_RAY_MODEL`, the path of a file; empty for an argument in Python."""
+
+
+def merge_settings(base: Settings, values: Iterable[SettingValue]) -> Settings:
+    """Return settings that differ from `base` in these values, later ones before earlier ones.
+
+    The one way from given values to settings, wherever they come from: names are checked, text is parsed, ranges are
+    checked. Raises `ConfigError` with the name of the setting, what is wrong, and where it was said.
+    """
+    changes: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for item in values:
+        places[item.name] = item.place
+        try:
+            _add_change(changes, base, item.name, item.value)
+        except ConfigError as error:
+            raise _with_place(error, places) from error
+    try:
+        return replace(
+            base, **{name: coerce_field(Settings, name, value, "") for name, value in changes.items()}
+        )
+    except ConfigError as error:
+        raise _with_place(error, places) from error
+
+
+def _add_change(changes: dict[str, Any], base: Settings, name: str, value: Any) -> None:
+    """Note one value among those of whole fields; a value inside a table changes that table."""
+    group, key = _group_and_key(name)
+    field_name = group or name
+    if field_name not in _FIELDS:
+        kind = "group of settings" if group else "setting"
+        raise ConfigError(name, f"is no {kind}{did_you_mean(field_name, _FIELDS)}")
+    before = changes.get(field_name, getattr(base, field_name))
+    if not group and field_name not in _TABLES:
+        changes[name] = value
+        return
+    if not group and not isinstance(value, Mapping):
+        raise ConfigError(name, f"must be a table of names and values; got {value!r}")
+    inner = {key: value} if group else dict(value)
+    if is_dataclass(before):
+        before = {item.name: getattr(before, item.name) for item in fields(before)}
+    if not isinstance(before, Mapping):
+        raise ConfigError(name, f"is no setting; {group} holds one value")
+    changes[field_name] = {**before, **inner}
+
+
+def _with_place(error: ConfigError, places: Mapping[str, str]) -> ConfigError:
+    """The same error, which says besides where the value came from."""
+    what = error.what
+    while what and what not in places:
+        what = what.rpartition(".")[0]
+    place = places.get(what)
+    return ConfigError(error.what, f"{error.why} (from {place})") if place else error
+
+
+def values_from_keywords(options: Mapping[str, Any]) -> list[SettingValue]:
+    """Take keyword arguments in Python: settings, or parameters that litellm knows; old names warn, unknown ones are refused."""
+    warn_about_settings(options)
+    found = []
+    for keyword, value in options.items():
+        name = current_name(keyword)
+        if name != keyword and name in options:
+            raise ConfigError(keyword, f"is the old name of {name}; give one of them")
+        if name in _FIELDS:
+            found.append(SettingValue(name, _current_group(name, value)))
+        elif name in KNOWN_PARAMS:
+            found.append(SettingValue(f"params.{name}", value))
+        else:
+            raise ConfigError(name, f"is no setting{_keyword_suggestion(name)}")
+    return found
+
+
+def _current_group(name: str, value: Any) -> Any:
+    """A group given as a table, or a single value, in today's words."""
+    if not isinstance(value, Mapping):
+        return current_value(name, value)
+    warn_about_settings(value, f"{name}.")
+    return current_table(value, f"{name}.")
+
+
+def _keyword_suggestion(name: str) -> str:
+    """How a sentence ends that refuses a keyword."""
+    grouped = [dotted for dotted in setting_names() if dotted.endswith(f".{name}")]
+    if grouped:
+        group, key = _group_and_key(grouped[0])
+        return f"; did you mean {group}={group.capitalize()}({key}=...)?"
+    other = f"parameter of the model goes into params={{{name!r}: ...}}"
+    close = difflib.get_close_matches(name, [*_FIELDS, *sorted(KNOWN_PARAMS)], 1, cutoff=0.75)
+    return f"; did you mean {close[0]!r}? Another {other}" if close else f"; a {other}"
+
+
+def values_from_table(table: Mapping[str, Any], place: str = "") -> list[SettingValue]:
+    """Take a table as it lies in a file, a record or a request: groups are tables in it, or dotted names."""
+    found = []
+    for key, value in table.items():
+        name = current_name(key)
+        if isinstance(value, Mapping) and name in _FIELDS:
+            if not value:
+                continue
+            for inner, each in current_table(value, f"{name}.").items():
+                found.append(SettingValue(f"{name}.{inner}", each, place))
+        else:
+            found.append(SettingValue(name, current_value(name, value), place))
+    return found
+
+
+def values_from_environment(environment: Mapping[str, str]) -> list[SettingValue]:
+    """Take the variables `RLM_RAY_*`, under their current names or those of before."""
+    names = [*setting_names(), *RENAMED_SETTINGS]
+    known = {ENVIRONMENT_PREFIX + name.replace(".", "_").upper(): name for name in names}
+    found = []
+    for variable, value in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(ENVIRONMENT_PREFIX + "TEST_"):
+            continue
+        if variable in OTHER_VARIABLES or variable == CONFIG_VARIABLE:
+            continue
+        if variable not in known:
+            raise ConfigError(variable, f"is no setting{did_you_mean(variable, [*known, *OTHER_VARIABLES])}")
+        found += values_from_table({known[variable]: value}, variable)
+    return found
 
 
 def settings_from(options: Mapping[str, Any], base: Settings | None = None) -> Settings:
-    """Settings from keyword arguments; names that are no setting are litellm parameters."""
-    names = {item.name for item in fields(Settings)}
-    known = {name: value for name, value in options.items() if name in names}
-    others = {name: value for name, value in options.items() if name not in names}
-    for name in others:
-        if close := difflib.get_close_matches(name, names, 1, cutoff=0.85):
-            raise ConfigError(name, f"is no setting; did you mean {close[0]!r}?")
-    base = base or Settings()
-    if others or "params" in known:
-        known["params"] = {**base.params, **known.get("params", {}), **others}
-    return replace(base, **{name: coerce_field(Settings, name, value, "") for name, value in known.items()})
+    """Make settings of keyword arguments."""
+    return merge_settings(base or Settings(), values_from_keywords(options))
 
 
-def load_settings(options: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Settings:
-    """Settings from `rlm-ray.toml` in `folder`, or the file `RLM_RAY_CONFIG` names, then the environment, then `options`
-    (dotted names)."""
-    merged = _found_file(folder / CONFIG_FILE, environment.get(CONFIG_VARIABLE, ""))
-    for name, value in {**_from_environment(environment), **options}.items():
-        if value is None:
-            continue
-        group, key = _group_and_key(name)
-        (merged.setdefault(group, {}) if group else merged)[key] = value
-    settings: Settings = from_mapping(Settings, merged, "")
-    return settings
-
-
-def with_overrides(settings: Settings, named: Mapping[str, Any]) -> Settings:
-    """The same settings but for some, by their dotted names."""
-    groups: dict[str, dict[str, Any]] = {}
-    for name, value in named.items():
-        group, key = _group_and_key(name)
-        groups.setdefault(group, {})[key] = value
-    changes = groups.pop("", {})
-    for group, values in groups.items():
-        before = getattr(settings, group, None)
-        if isinstance(before, Mapping):
-            changes[group] = {**before, **values}
-        elif is_dataclass(before) and not isinstance(before, type):
-            kept = {item.name: getattr(before, item.name) for item in fields(before)}
-            changes[group] = from_mapping(type(before), kept | values, f"{group}.")
-        else:
-            raise ConfigError(group, f"is no group of settings{did_you_mean(group, setting_names())}")
-    kept = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    built: Settings = from_mapping(Settings, kept | changes, "")
-    return built
+def load_settings(options: Iterable[SettingValue], environment: Mapping[str, str], folder: Path) -> Settings:
+    """Settings from `rlm-ray.toml` in `folder`, or the file `RLM_RAY_CONFIG` names, then the environment, then `options`."""
+    given = _values_from_files(folder / CONFIG_FILE, environment.get(CONFIG_VARIABLE, ""))
+    return merge_settings(Settings(), [*given, *values_from_environment(environment), *options])
 
 
 def _group_and_key(name: str) -> tuple[str, str]:
@@ -223,9 +348,8 @@ def settings_to_dict(settings: Settings) -> dict[str, Any]:
 
 
 def settings_from_dict(table: Mapping[str, Any]) -> Settings:
-    """The settings a table was made of, without the secrets: whoever goes on gives them anew."""
-    settings: Settings = from_mapping(Settings, _without_hidden(table), "")
-    return settings
+    """The settings a recorded table was made of, without the secrets: whoever goes on gives them anew."""
+    return merge_settings(Settings(), values_from_table(_without_hidden(table), "the record"))
 
 
 def _without_hidden(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,43 +372,27 @@ def setting_names() -> list[str]:
     return names
 
 
-def _found_file(path: Path, named: str) -> dict[str, Any]:
+def _values_from_files(path: Path, named: str) -> list[SettingValue]:
     """Settings of the file that is named, else of the one that is found; that one may not say where things go."""
     if named:
         path = Path(named).expanduser()
         if not path.is_file():
             raise ConfigError(CONFIG_VARIABLE, f"there is no file {named}")
-        return _from_file(path)
-    table = _from_file(path)
+        return values_from_table(_read_toml(path), str(path))
+    table = _read_toml(path)
     for name, value in destinations(table).items():
         why = f"is {value!r} in {path}, where questions and keys would go; a file that just lies there may not say that"
         raise ConfigError(name, f"{why}: set {CONFIG_VARIABLE}={path} if it is yours")
-    return table
+    return values_from_table(table, str(path))
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(str(path), f"cannot be read as TOML: {error}") from error
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    names = {ENVIRONMENT_PREFIX + name.replace(".", "_").upper(): name for name in setting_names()}
-    found = {}
-    for variable, value in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(ENVIRONMENT_PREFIX + "TEST_"):
-            continue
-        if variable in OTHER_VARIABLES:
-            continue
-        if variable == CONFIG_VARIABLE:
-            continue
-        if variable not in names:
-            raise ConfigError(variable, f"is no setting{did_you_mean(variable, [*names, *OTHER_VARIABLES])}")
-        found[names[variable]] = value
-    return found
 
 
 def _resolve_dir(name: str, value: object, default: str) -> str:

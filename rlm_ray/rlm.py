@@ -9,8 +9,9 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from rlm_ray.config import Settings, settings_from
+from rlm_ray.config import Settings, SettingValue, merge_settings, settings_from, values_from_keywords
 from rlm_ray.core.context import Context
+from rlm_ray.core.deprecated_names import warn_deprecated
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, RLMError
 from rlm_ray.journal.run_store import find_run
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 class RLM:
     """Ask questions about contexts larger than any model's window (Zhang, Kraska, Khattab 2025).
 
-    Keywords are the fields of `Settings`; any other keyword is a litellm parameter for every model call. Keys come from
-    litellm's environment variables; `RLM_RAY_*` and `rlm-ray.toml` are read by the command line only.
+    Keywords are the fields of `Settings`, and the parameters that litellm is known to take (`temperature`, `api_base` ...),
+    which go with every model call; any other parameter of a model goes into `params={...}`. Keys come from litellm's
+    environment variables; `RLM_RAY_*` and `rlm-ray.toml` are read by the command line only.
 
     >>> RLM(model="offline/extractive").completion("Who speaks?", "...")  # doctest: +SKIP
     """
@@ -75,21 +77,42 @@ class RLM:
         """`stream` for an event loop."""
         return stream_records(lambda heard: self.astart(query, context, observers=[heard]))
 
-    def session(self, context: Any = "", *, run: str = "") -> Conversation:
-        """Many questions about one context, in one REPL that keeps its variables; `run` goes on with an earlier one.
+    def conversation(self, context: Any = "", *, run_id: str = "", run: str = "") -> Conversation:
+        """Many questions about one context, in one REPL that keeps its variables; `run_id` goes on with an earlier one.
 
-        >>> with RLM().session("...") as s: s.ask("Who speaks?"), s.ask("To whom?")  # doctest: +SKIP
+        >>> with RLM().conversation("...") as c: c.ask("Who speaks?"), c.ask("To whom?")  # doctest: +SKIP
         """
-        return Conversation(self.settings, read_context(context), paths=paths_of(context), run=run)
+        run_id = run_id or _deprecated_run(run)
+        return Conversation(self.settings, read_context(context), paths=paths_of(context), run_id=run_id)
+
+    def session(self, context: Any = "", *, run: str = "") -> Conversation:
+        """Deprecated name of `conversation`."""
+        warn_deprecated("RLM.session", "RLM.conversation")
+        return self.conversation(context, run_id=run)
 
     @classmethod
-    def resume(cls, run: str, context: Any = None, *, trust_record: bool = False, **changes: Any) -> Result:
+    def resume(
+        cls,
+        run_id: str = "",
+        context: Any = None,
+        *,
+        trust_record: bool = False,
+        run: str = "",
+        **changes: Any,
+    ) -> Result:
         """Go on with a run that was killed or stopped, from its record; see `aresume`."""
-        return run_sync(cls.aresume(run, context, trust_record=trust_record, **changes))
+        run_id, values = run_id or _deprecated_run(run), values_from_keywords(changes)
+        return run_sync(cls._resume(run_id, context, values, trust_record=trust_record))
 
     @classmethod
     async def aresume(
-        cls, run: str, context: Any = None, *, trust_record: bool = False, **changes: Any
+        cls,
+        run_id: str = "",
+        context: Any = None,
+        *,
+        trust_record: bool = False,
+        run: str = "",
+        **changes: Any,
     ) -> Result:
         """Go on with a run (its id, the beginning of it, or `last`): what is on record is not paid again.
 
@@ -97,8 +120,18 @@ class RLM:
         given as `api_key` is given again. So is where questions and keys go (`api_base`, `cluster.address` ...) and which
         files are read, unless you `trust_record`: a record may have been written by anybody. Without `context` it is the recorded one. A run that has its answer gives it.
         """
-        folder = find_run(run, settings_from({"run_dir": changes.get("run_dir", True)}).run_dir)
-        change = partial(_apply_overrides, changes)
+        run_id, values = run_id or _deprecated_run(run), values_from_keywords(changes)
+        return await cls._resume(run_id, context, values, trust_record=trust_record)
+
+    @staticmethod
+    async def _resume(
+        run_id: str, context: Any, values: Sequence[SettingValue], *, trust_record: bool
+    ) -> Result:
+        if not run_id:
+            raise InputError("run_id", "is empty; give the id of a run, the beginning of one, or 'last'")
+        run_dir = merge_settings(Settings(), [item for item in values if item.name == "run_dir"]).run_dir
+        folder = find_run(run_id, run_dir)
+        change = partial(merge_settings, values=values)
         taken = await asyncio.to_thread(
             partial(prepare_resume, folder, context, change, trust_record=trust_record)
         )
@@ -143,16 +176,26 @@ class RLM:
         )  # it may import litellm
         return await execute_plan(self.settings, plan, context)
 
-    def warm(self, actors: int | None = None) -> None:
+    def prewarm(self, actors: int | None = None) -> None:
         """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""
-        run_sync(self.awarm(actors))
+        run_sync(self.aprewarm(actors))
 
-    async def awarm(self, actors: int | None = None) -> None:
-        """`warm` for an event loop."""
+    async def aprewarm(self, actors: int | None = None) -> None:
+        """`prewarm` for an event loop."""
         from rlm_ray.cluster.driver import ClusterDriver
 
         engine = await ClusterDriver.connect(self.settings.cluster)
         await engine.grow_to(actors or self.settings.cluster.min_actors)
+
+    def warm(self, actors: int | None = None) -> None:
+        """Deprecated name of `prewarm`."""
+        warn_deprecated("RLM.warm", "RLM.prewarm")
+        self.prewarm(actors)
+
+    async def awarm(self, actors: int | None = None) -> None:
+        """Deprecated name of `aprewarm`."""
+        warn_deprecated("RLM.awarm", "RLM.aprewarm")
+        await self.aprewarm(actors)
 
     async def astart(
         self, query: str, context: Any = "", *, observers: Sequence[Observer] = (), traceparent: str = ""
@@ -175,8 +218,11 @@ class RLM:
         return run
 
 
-def _apply_overrides(changes: dict[str, Any], recorded: Settings) -> Settings:
-    return settings_from(changes, base=recorded)
+def _deprecated_run(run: str) -> str:
+    """Return what was given under the old name of `run_id`."""
+    if run:
+        warn_deprecated("run=", "run_id=")
+    return run
 
 
 async def _run_row(job: BatchRun, settings: Settings, row: int, query: str, context: Context) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray import Cluster, Limits, Sandbox
-from rlm_ray.config import Settings, load_settings, setting_names, settings_from
+from rlm_ray.config import Settings, load_settings, setting_names, settings_from, values_from_table
 from rlm_ray.errors import ConfigError
 
 
@@ -35,16 +35,16 @@ def test_a_misspelt_argument_is_not_mistaken_for_a_litellm_parameter():
         ({"max_depth": -1}, "max_depth: must be a whole number"),
         ({"max_depth": True}, "max_depth"),
         ({"max_iterations": 0}, "max_iterations"),
-        ({"leaf_chars": -5}, "leaf_chars"),
-        ({"timeout": float("nan")}, "timeout"),
-        ({"timeout": "soon"}, "timeout"),
+        ({"max_leaf_chars": -5}, "max_leaf_chars"),
+        ({"call_timeout_s": float("nan")}, "call_timeout_s"),
+        ({"timeout": "soon"}, "call_timeout_s"),
         ({"profile": "bold"}, "default, cautious, small-window"),
         ({"model": " "}, "model: is empty"),
         ({"limits": {"cost_usd": -1}}, "limits.cost_usd"),
         ({"limits": {"dollars": 1}}, "limits.dollars: is no setting"),
         ({"limits": 5}, r"limits: must be Limits\(...\)"),
         ({"cluster": {"sessions_per_actor": 0}}, "cluster.sessions_per_actor"),
-        ({"attempts": 0}, "attempts"),
+        ({"max_attempts": 0}, "max_attempts"),
     ],
 )
 def test_absurd_values_get_one_sentence_that_names_the_setting(options, said):
@@ -57,7 +57,9 @@ def test_file_environment_and_options_say_the_same_and_override_in_this_order(tm
         'model = "from/file"\nmax_depth = 1\nmax_iterations = 5\n[limits]\ncost_usd = 1.5\n[params]\ntemperature = 0.1\n'
     )
     environment = {"RLM_RAY_MAX_DEPTH": "2", "RLM_RAY_LIMITS_TOKENS": "1000", "OTHER": "x"}
-    settings = load_settings({"max_iterations": 7, "sandbox.memory_mb": "512"}, environment, tmp_path)
+    settings = load_settings(
+        values_from_table({"max_iterations": 7, "sandbox.memory_mb": "512"}), environment, tmp_path
+    )
     assert (settings.model, settings.max_depth, settings.max_iterations) == ("from/file", 2, 7)
     assert settings.limits == Limits(cost_usd=1.5, tokens=1000)
     assert settings.sandbox == Sandbox(memory_mb=512)
@@ -67,29 +69,33 @@ def test_file_environment_and_options_say_the_same_and_override_in_this_order(tm
 def test_unknown_options_in_the_file_are_refused_with_a_suggestion(tmp_path):
     (tmp_path / "rlm-ray.toml").write_text("max_dept = 2\n")
     with pytest.raises(ConfigError, match="max_dept: is no setting; did you mean 'max_depth'"):
-        load_settings({}, {}, tmp_path)
+        load_settings([], {}, tmp_path)
 
 
 def test_unknown_variables_are_refused_with_a_suggestion(tmp_path):
     with pytest.raises(ConfigError, match="RLM_RAY_MODLE: is no setting; did you mean 'RLM_RAY_MODEL'"):
-        load_settings({}, {"RLM_RAY_MODLE": "x"}, tmp_path)
+        load_settings([], {"RLM_RAY_MODLE": "x"}, tmp_path)
 
 
 def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "rlm-ray.toml").write_text("model = \n")
     with pytest.raises(ConfigError, match=r"rlm-ray.toml: cannot be read as TOML"):
-        load_settings({}, {}, tmp_path)
+        load_settings([], {}, tmp_path)
 
 
 def test_text_that_is_no_number_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="max_depth"):
-        load_settings({"max_depth": "two"}, {}, tmp_path)
+        load_settings(values_from_table({"max_depth": "two"}), {}, tmp_path)
 
 
 def test_every_setting_has_a_dotted_name():
-    assert {"model", "limits.cost_usd", "rates.rpm", "cluster.idle_s", "sandbox.cell_timeout_s"} <= set(
-        setting_names()
-    )
+    assert {
+        "model",
+        "limits.cost_usd",
+        "rates.rpm",
+        "cluster.idle_timeout_s",
+        "sandbox.cell_timeout_s",
+    } <= set(setting_names())
 
 
 def test_settings_are_values():
@@ -98,9 +104,9 @@ def test_settings_are_values():
 
 
 def test_variables_of_the_service_are_no_settings_and_harm_no_other_command(tmp_path):
-    assert load_settings({}, {"RLM_RAY_SERVE_KEYS": "keys: []"}, tmp_path).model == Settings().model
+    assert load_settings([], {"RLM_RAY_SERVE_KEYS": "keys: []"}, tmp_path).model == Settings().model
     with pytest.raises(ConfigError, match="did you mean 'RLM_RAY_SERVE_KEYS'"):
-        load_settings({}, {"RLM_RAY_SERVE_KEY": "x"}, tmp_path)
+        load_settings([], {"RLM_RAY_SERVE_KEY": "x"}, tmp_path)
 
 
 FOUND = [
@@ -117,11 +123,95 @@ def test_a_file_that_just_lies_there_does_not_say_where_questions_and_keys_go(tm
     with pytest.raises(
         ConfigError, match=r"a file that just lies there may not say that: set RLM_RAY_CONFIG="
     ):
-        load_settings({}, {}, tmp_path)
+        load_settings([], {}, tmp_path)
     named = {"RLM_RAY_CONFIG": str(tmp_path / "rlm-ray.toml")}
-    assert load_settings({}, named, tmp_path / "elsewhere") != Settings()
+    assert load_settings([], named, tmp_path / "elsewhere") != Settings()
 
 
 def test_a_named_file_that_is_not_there_is_said(tmp_path):
     with pytest.raises(ConfigError, match=r"RLM_RAY_CONFIG: there is no file nowhere\.toml"):
-        load_settings({}, {"RLM_RAY_CONFIG": "nowhere.toml"}, tmp_path)
+        load_settings([], {"RLM_RAY_CONFIG": "nowhere.toml"}, tmp_path)
+
+
+PLACES = [
+    ("rlm-ray.toml", "max_depth = -1", "max_depth: must be a whole number"),
+    ("rlm-ray.toml", "[cluster]\nmin_actors = 0", "cluster.min_actors: must be a whole number"),
+    ("rlm-ray.toml", "[cluster]\nmin_actor = 1", "cluster.min_actor: is no setting; did you mean 'min_actors'?"),
+    ("rlm-ray.toml", "[limit]\ncalls = 1", "limit: is no setting; did you mean 'limits'?"),
+    ("rlm-ray.toml", "limits = 5", r"limits: must be Limits\(...\) or a table; got 5"),
+    ("rlm-ray.toml", "params = 5", "params: must be a table of names and values; got 5"),
+    ("rlm-ray.toml", "[model]\nname = 1", "model.name: is no setting; model holds one value"),
+    ("rlm-ray.toml", "[prices.m]\ninput = 1", "prices.m.input: is no setting"),
+    ("RLM_RAY_MAX_DEPTH", "two", "max_depth: input should be a valid integer.*got 'two'"),
+    ("RLM_RAY_LIMITS_CALLS", "0", "limits.calls: must be a whole number from 1"),
+    ("RLM_RAY_ATTEMPTS", "0", "max_attempts: must be a whole number"),
+    ("RLM_RAY_RECORD_CONTENT", "maybe", "record_content: input should be a valid boolean"),
+    ("--set", "sandbox.memory_mb=1", "sandbox.memory_mb: must be between 16"),
+    ("--set", "limit.calls=1", "limit.calls: is no group of settings; did you mean 'limits'?"),
+    ("--set", "params=5", "params: must be a table"),
+    ("--set", "model.name=5", "model.name: is no setting"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "said", "refusal"), PLACES)
+def test_a_refused_value_is_named_with_the_place_it_came_from(tmp_path, place, said, refusal):
+    environment, options = {}, []
+    if place == "rlm-ray.toml":
+        (tmp_path / place).write_text(said)
+    elif place == "--set":
+        name, _, value = said.partition("=")
+        options = values_from_table({name: value}, place)
+    else:
+        environment = {place: said}
+    with pytest.raises(ConfigError, match=rf"^{refusal}.* \(from .*{place}\)$") as error:
+        load_settings(options, environment, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_place_is_that_of_the_value_that_holds(tmp_path):
+    (tmp_path / "rlm-ray.toml").write_text("max_depth = -1")
+    assert load_settings([], {"RLM_RAY_MAX_DEPTH": "2"}, tmp_path).max_depth == 2
+    with pytest.raises(ConfigError, match=r"max_depth.*got -2 \(from RLM_RAY_MAX_DEPTH\)"):
+        load_settings([], {"RLM_RAY_MAX_DEPTH": "-2"}, tmp_path)
+
+
+def test_an_argument_in_python_names_no_place():
+    with pytest.raises(ConfigError, match=r"got -1$"):
+        settings_from({"max_depth": -1})
+
+
+def test_python_file_variables_and_options_build_the_same_settings(tmp_path):
+    (tmp_path / "rlm-ray.toml").write_text(
+        "max_leaf_chars = 5\n[cluster]\nidle_timeout_s = 9\n[limits]\ncalls = 3\n"
+    )
+    environment = {
+        "RLM_RAY_MAX_LEAF_CHARS": "5",
+        "RLM_RAY_CLUSTER_IDLE_TIMEOUT_S": "9",
+        "RLM_RAY_LIMITS_CALLS": "3",
+    }
+    options = values_from_table(
+        {"max_leaf_chars": "5", "cluster.idle_timeout_s": "9", "limits.calls": "3"}, "--set"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    built = [
+        load_settings([], {}, tmp_path),
+        load_settings([], environment, elsewhere),
+        load_settings(options, {}, elsewhere),
+        settings_from({"max_leaf_chars": 5, "cluster": {"idle_timeout_s": 9.0}, "limits": {"calls": 3}}),
+    ]
+    assert (
+        built == [Settings(max_leaf_chars=5, cluster=Cluster(idle_timeout_s=9.0), limits=Limits(calls=3))] * 4
+    )
+
+
+def test_one_name_of_a_table_changes_nothing_of_its_others():
+    base = settings_from({"temperature": 0.5, "prices": {"a": {"input_usd": 1, "output_usd": 2}}})
+    changed = settings_from({"seed": 3, "prices": {"b": {"input_usd": 3, "output_usd": 4}}}, base=base)
+    assert changed.params == {"temperature": 0.5, "seed": 3}
+    assert changed.prices.keys() == {"a", "b"}
+
+
+def test_a_group_given_whole_replaces_the_one_before():
+    base = settings_from({"limits": Limits(calls=1)})
+    assert settings_from({"limits": Limits(tokens=2)}, base=base).limits == Limits(tokens=2)
+    assert settings_from({"limits": {"tokens": 2}}, base=base).limits == Limits(tokens=2)

@@ -98,7 +98,7 @@ def test_a_call_that_waits_for_its_turn_ends_with_the_time_of_its_run():
 
 def test_an_attempt_takes_its_timeout_in_all():
     async def run():
-        with pytest.raises(ModelUnavailableError, match="no whole answer within 100 s; raise timeout"):
+        with pytest.raises(ModelUnavailableError, match="no whole answer within 100 s; raise call_timeout_s"):
             await asked(None, Limits(), attempts=6)
 
     assert in_virtual_time(run()) == pytest.approx(6 * 100.0, abs=60)

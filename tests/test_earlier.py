@@ -92,8 +92,8 @@ def test_news_that_came_after_the_end_do_not_hide_it(tmp_path):
         (
             {
                 "limits": Limits(calls=1),
-                "timeout": 5.0,
-                "attempts": 1,
+                "call_timeout_s": 5.0,
+                "max_attempts": 1,
                 "weight": 2.0,
                 "run_dir": "/elsewhere",
             },

@@ -157,7 +157,7 @@ ADDRESSED = [
     ({"params": {"base_url": "http://evil/v1"}}, "params.base_url", {"base_url": "http://mine/v1"}),
     ({"params": {"api_base": "https://evil/v1?code=0123456789"}}, "params.api_base", {"api_base": "http://mine/v1"}),
     ({"params": {"aws_bedrock_runtime_endpoint": "http://evil"}}, "aws_bedrock_runtime_endpoint", {"aws_bedrock_runtime_endpoint": "x"}),
-    ({"params": {"client_certificate_file": "/etc/passwd"}}, "client_certificate_file", {"client_certificate_file": "/mine"}),
+    ({"params": {"client_certificate_file": "/etc/passwd"}}, "client_certificate_file", {"params": {"client_certificate_file": "/mine"}}),
     ({"params": {"ssl_verify": False}}, "params.ssl_verify", {"ssl_verify": True}),
     ({"cluster": Cluster(address="evil:6379")}, "cluster.address", {"cluster": Cluster(address="mine:6379")}),
     ({"cache": "/home/me/evil"}, "cache", {"cache": "/home/me/mine"}),

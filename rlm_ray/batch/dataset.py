@@ -70,7 +70,7 @@ def _warn_stalled() -> None:
     if ray.is_initialized() and ray.available_resources().get("CPU", 0) < 1:
         _log.warning(
             "Ray Data has given no row for %.0f s and no CPU is free for it; if session actors of another run hold "
-            "them, it goes on when they are idle for cluster.idle_s",
+            "them, it goes on when they are idle for cluster.idle_timeout_s",
             STALL_WARNING_S,
         )
 

@@ -7,21 +7,10 @@ from typing import Any
 
 from rlm_ray.batch.source import RowSource
 from rlm_ray.batch.template import QueryColumn, QueryTemplate
-from rlm_ray.config import Settings, settings_to_dict
+from rlm_ray.config import ANSWER_SETTINGS, Settings, settings_to_dict
+from rlm_ray.core.deprecated_names import current_table
 from rlm_ray.errors import InputError
 
-RESULT_SETTINGS = (
-    "model",
-    "recursive_model",
-    "max_depth",
-    "max_iterations",
-    "leaf_chars",
-    "direct_below_chars",
-    "profile",
-    "max_tokens",
-    "sandbox",
-)
-"""Settings that an answer depends on."""
 TRANSPORT_PARAMS = ("api_key", "api_base", "timeout")
 """Where a model is reached does not say what it answers."""
 
@@ -38,13 +27,14 @@ def job_fingerprint(
         "text column": corpus.text_column,
         "id column": corpus.ident_column,
         "schema": schema,
-        **{name: table[name] for name in RESULT_SETTINGS},
+        **{name: table[name] for name in ANSWER_SETTINGS if name != "params"},
         **{f"params.{name}": value for name, value in params.items()},
     }
 
 
 def check_compatible(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
     """Raise `InputError` that names what is different now."""
+    before = current_table(before)
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
         shown = "; ".join(

@@ -129,7 +129,7 @@ def _key(model: str, settings: Settings) -> Check:
 
 
 async def _model(model: str, settings: Settings) -> Check:
-    params = {**settings.params, "timeout": min(settings.timeout, MODEL_TIMEOUT_S)}
+    params = {**settings.params, "timeout": min(settings.call_timeout_s, MODEL_TIMEOUT_S)}
     request = ModelRequest(model, (Message("user", "Say yes."),), 16, params)
     try:
         reply = await LitellmProvider().complete(request)

@@ -51,7 +51,7 @@ SplitBy = Annotated[
     typer.Option(help="Where pieces end; default: documents where there are some, else paragraphs."),
 ]
 Size = Annotated[
-    int | None, typer.Option(min=1, help="Of a piece, in characters or tokens; default: leaf_chars.")
+    int | None, typer.Option(min=1, help="Of a piece, in characters or tokens; default: max_leaf_chars.")
 ]
 Overlap = Annotated[int, typer.Option(min=0, help="How much of its end a piece shares with the next.")]
 Pack = Annotated[bool, typer.Option("--pack/--no-pack", help="Small documents share a piece.")]

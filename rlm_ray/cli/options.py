@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -14,19 +14,20 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from rlm_ray.cli import console
-from rlm_ray.config import Settings, load_settings
+from rlm_ray.config import Settings, SettingValue, load_settings, values_from_table
+from rlm_ray.core.deprecated_names import current_name
 from rlm_ray.core.trusted_settings import destinations
 from rlm_ray.errors import ConfigError
 
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="Any other setting, such as limits.calls=500 or leaf_chars=0."
+        "--set", metavar="NAME=VALUE", help="Any other setting, such as limits.calls=500 or max_leaf_chars=0."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Overrides: TypeAlias = "dict[str, Any]"
-"""What the options of a command say, by the dotted names of settings."""
+Overrides: TypeAlias = list[SettingValue]
+"""What the options of a command say, `--set` first."""
 
 _OPTIONS: Mapping[str, Any] = MappingProxyType(
     {
@@ -53,7 +54,7 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
         "params.temperature": Annotated[
             float | None, typer.Option("--temperature", help="Sampling temperature.")
         ],
-        "timeout": Annotated[
+        "call_timeout_s": Annotated[
             float | None, typer.Option(help="Seconds one attempt of a model call may take.")
         ],
         "limits.cost_usd": Annotated[
@@ -65,21 +66,28 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
     }
 )
 """Settings that have an option of their own, by their dotted names."""
+_OLD_OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {"timeout": Annotated[float | None, typer.Option("--timeout", hidden=True)]}
+)
+"""Options by their names of before; they are taken and not shown."""
 
 
 def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:
     """Give a command options for these settings (default: all that have one) and `--set`, in the place of `given`."""
     chosen = [name for name in names or _OPTIONS if name not in but]
+    chosen = [name for name in _OLD_OPTIONS if current_name(name) in chosen] + chosen
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**values: Any) -> None:
             with console.handle_errors():
-                options = {name: values.pop(_leaf_name(name)) for name in chosen}
-                given = _parse_overrides(values.pop("sets"), options)
+                given = _parse_overrides(values.pop("sets"))
+                for name in chosen:
+                    if (value := values.pop(_leaf_name(name))) is not None:
+                        given.append(SettingValue(current_name(name), value, _option_name(name)))
             command(**values, given=given)
 
-        shared = [_parameter(_leaf_name(name), _OPTIONS[name]) for name in chosen] + [
+        shared = [_parameter(_leaf_name(name), {**_OPTIONS, **_OLD_OPTIONS}[name]) for name in chosen] + [
             _parameter("sets", SetOption)
         ]
         own = inspect.signature(command, eval_str=True).parameters.values()
@@ -92,25 +100,31 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
     return decorate
 
 
-def settings_of(given: Overrides) -> Settings:
+def settings_of(given: Iterable[SettingValue]) -> Settings:
     """Settings from the file, the environment and the options of a command."""
     return load_settings(given, os.environ, Path.cwd())
 
 
 def own_destinations() -> Overrides:
     """Where this user's own settings send questions and keys; for a run whose record is not to say it."""
-    found = destinations(asdict(settings_of({})))
-    return {name: value for name, value in found.items() if name != "run_dir"}
+    found = destinations(asdict(settings_of([])))
+    return [
+        SettingValue(name, value, "your own settings") for name, value in found.items() if name != "run_dir"
+    ]
 
 
 def run_dir_of(sets: list[str] | None) -> str:
     """Where runs are recorded."""
-    return settings_of(_parse_overrides(sets, {})).run_dir
+    return settings_of(_parse_overrides(sets)).run_dir
 
 
 def given_of(sets: list[str] | None) -> Overrides:
     """What `--set` says, for commands without options of their own."""
-    return _parse_overrides(sets, {})
+    return _parse_overrides(sets)
+
+
+def _option_name(name: str) -> str:
+    return f"--{_leaf_name(name).replace('_', '-')}"
 
 
 def _leaf_name(name: str) -> str:
@@ -123,11 +137,11 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     )
 
 
-def _parse_overrides(sets: list[str] | None, options: Mapping[str, Any]) -> Overrides:
-    given: Overrides = {}
+def _parse_overrides(sets: list[str] | None) -> Overrides:
+    given: Overrides = []
     for item in sets or ():
         name, equals, value = item.partition("=")
         if not equals:
             raise ConfigError("--set", f"wants NAME=VALUE, such as --set limits.calls=500; got {item!r}")
-        given[name.strip()] = value.strip()
-    return given | {name: value for name, value in options.items() if value is not None}
+        given += values_from_table({name.strip(): value.strip()}, f"--set {name.strip()}")
+    return given

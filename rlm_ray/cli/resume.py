@@ -9,7 +9,7 @@ import typer
 
 from rlm_ray.cli import console, options, run_display
 from rlm_ray.cli.ask import Paths, context_of
-from rlm_ray.config import with_overrides
+from rlm_ray.config import merge_settings
 from rlm_ray.core.secrets import redact
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.progress import Progress
@@ -48,15 +48,15 @@ def resume(
     its input.
     """
     with console.handle_errors():
-        run_dir = options.settings_of({name: given[name] for name in given.keys() & {"run_dir"}}).run_dir
+        run_dir = options.settings_of([item for item in given if item.name == "run_dir"]).run_dir
         context = context_of(paths) if paths else None
         own = options.own_destinations()
         if trust_record:  # addresses are the record's, keys are on no record
-            own = {name: value for name, value in own.items() if redact(value, name) != value}
+            own = [item for item in own if redact(item.value, item.name) != item.value]
         taken = prepare_resume(
             find_run(run, run_dir),
             context,
-            lambda recorded: with_overrides(recorded, {**own, **given}),
+            lambda recorded: merge_settings(recorded, [*own, *given]),
             trust_record=trust_record,
         )
         result = taken if isinstance(taken, Result) else asyncio.run(_go_on(taken))

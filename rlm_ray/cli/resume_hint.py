@@ -33,7 +33,7 @@ def resume_hint(run_dir: str, run_id: str, stop_reason: str = "") -> str:
     command = f"rlm-ray resume {shlex.quote(_name(folder))}"
     if paths or destinations(without(recorded, {"run_dir": 1})):
         command += " --trust-record"
-    own = options.own_destinations()
+    own = {item.name for item in options.own_destinations()}
     missing = [f"{name} again" for name in _hidden_params(recorded) if name not in own]
     missing += [f"a higher {_HIGHER[stop_reason]}"] if stop_reason in _HIGHER else []
     return f"{command} (give {', '.join(missing)})" if missing else command
@@ -42,7 +42,7 @@ def resume_hint(run_dir: str, run_id: str, stop_reason: str = "") -> str:
 def _name(folder: RunStore) -> str:
     """Its id, where the command finds it by that; else its address."""
     try:
-        found = find_run(folder.run_id, options.settings_of({}).run_dir)
+        found = find_run(folder.run_id, options.settings_of([]).run_dir)
     except (InputError, JournalError):
         return folder.address
     return folder.run_id if found.address == folder.address else folder.address

@@ -73,7 +73,7 @@ class RunContext:
             scribe=scribe,
             root_path_length=self.root_path_length,
             started_at=self.started,
-            attempts=settings.attempts,
+            attempts=settings.max_attempts,
             limits=settings.limits,
             rates=settings.rates,
             prices=settings.prices,

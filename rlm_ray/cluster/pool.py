@@ -373,7 +373,7 @@ class Pool:
     async def _scale_down_loop(self) -> None:
         while True:
             await asyncio.sleep(SCALE_DOWN_INTERVAL_S)
-            idle = self._seats.idle(time.monotonic(), self._cluster.idle_s)
+            idle = self._seats.idle(time.monotonic(), self._cluster.idle_timeout_s)
             idle = idle[: max(0, len(self._handles) - self._cluster.min_actors)]
             await asyncio.gather(*map(self._retire, idle))
 

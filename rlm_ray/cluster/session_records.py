@@ -84,7 +84,7 @@ def session_key(run: RunContext, depth: int, query: str, identity: str) -> str:
     settings = run.settings
     models = [settings.model_at(at) for at in range(depth, depth + 2)]
     shape = [
-        query, identity, run.context_key, depth, settings.max_depth, settings.max_iterations, settings.leaf_chars,
+        query, identity, run.context_key, depth, settings.max_depth, settings.max_iterations, settings.max_leaf_chars,
         settings.profile, settings.max_tokens, redact(models),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(shape, sort_keys=True, default=repr).encode()).hexdigest()

@@ -174,12 +174,12 @@ class SlotTable:
         if actor in self._idle_since:
             self._idle_since[actor] = now
 
-    def idle(self, now: float, idle_s: float) -> list[str]:
-        """Actors that have had nothing to do for `idle_s`, the longest idle first."""
+    def idle(self, now: float, idle_timeout_s: float) -> list[str]:
+        """Actors that have had nothing to do for `idle_timeout_s`, the longest idle first."""
         since = sorted(
             (last, actor)
             for actor, last in self._idle_since.items()
-            if not self._leased[actor] and now - last >= idle_s
+            if not self._leased[actor] and now - last >= idle_timeout_s
         )
         return [actor for _, actor in since]
 

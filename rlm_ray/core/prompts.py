@@ -77,7 +77,7 @@ in order; `query` may be a list as long as `contexts`; with on_error="return" a 
 How to work well:
 - What stands in structured fields or exact strings is computed in Python (re, collections, json, csv, datetime, \
 math, statistics ... can be imported; files, network and threads do not exist here). It is exact and free.
-- Sub-calls are for judgement about meaning. {children} Give each piece up to about {leaf_chars:,} characters; a few \
+- Sub-calls are for judgement about meaning. {children} Give each piece up to about {max_leaf_chars:,} characters; a few \
 large sub-calls are better than many small ones, and one recursive_map is far faster than a loop of recursive_llm. \
 A sub-call sees nothing but the query and the piece you pass.
 - Check what you parsed (how many parts, what does not fit) before you rely on it.
@@ -231,7 +231,7 @@ def _system(task: Task) -> str:
     text = _SYSTEM.format(
         kind=_context_type(task),
         children=children,
-        leaf_chars=_leaf_chars(task),
+        max_leaf_chars=_leaf_chars(task),
         more=_optional_helpers(task),
     )
     advice = PROFILES[task.profile].advice
@@ -249,7 +249,7 @@ def _optional_helpers(task: Task) -> str:
 
 
 def _leaf_chars(task: Task) -> int:
-    return task.leaf_chars or DEFAULT_LEAF_CHARS
+    return task.max_leaf_chars or DEFAULT_LEAF_CHARS
 
 
 def _context_type(task: Task) -> str:

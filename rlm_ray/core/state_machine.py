@@ -115,7 +115,7 @@ class Task:
     """0 for the root."""
     max_depth: int = 1
     max_iterations: int = 20
-    leaf_chars: int = 100_000
+    max_leaf_chars: int = 100_000
     profile: str = "default"
 
     @property

@@ -57,7 +57,7 @@ class JournalClient:
             f"{self._writer}.{next(self._serial)}",  # one made anew for a run counts its records anew
             secrets=secrets,
             content=settings.record_content,
-            go_on=settings.on_journal_error == "go_on",
+            go_on=settings.on_journal_error == "continue",
             observe=self._observer(),
         )
 

@@ -291,7 +291,7 @@ class Gateway:
         except TimeoutError as error:
             if not timer.expired():
                 raise
-            why = f"no whole answer within {timeout_s:g} s; raise timeout"
+            why = f"no whole answer within {timeout_s:g} s; raise call_timeout_s"
             raise TransientModelError(request.model, why, None, "timeout") from error
 
     def _permit_request(

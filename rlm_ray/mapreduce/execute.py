@@ -214,7 +214,7 @@ _SAMPLE_BYTES = 1_000
 def build_plan(settings: Settings, query: str, context: Context, **options: Any) -> Plan:
     """What asking this will take. `options` are the fields of `Spec`; nothing is sent anywhere."""
     spec = parse_spec(query, **options)
-    return plan(spec, context, get_model_info(settings, _sample(context)), settings.leaf_chars)
+    return plan(spec, context, get_model_info(settings, _sample(context)), settings.max_leaf_chars)
 
 
 async def execute_plan(

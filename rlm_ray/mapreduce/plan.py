@@ -119,9 +119,9 @@ class Plan:
         return notes
 
 
-def plan(spec: MapReduceSpec, context: Context, reader: ModelInfo, leaf_chars: int) -> Plan:
+def plan(spec: MapReduceSpec, context: Context, reader: ModelInfo, max_leaf_chars: int) -> Plan:
     """Split the context and count what asking its pieces will take."""
-    call_chars = reader.piece_chars(leaf_chars)
+    call_chars = reader.piece_chars(max_leaf_chars)
     by = spec.split_by or ("paragraphs" if context.offsets is None else "documents")
     size = spec.size or (reader.tokens(call_chars) if by == "tokens" else call_chars)
     by_document = spec.one_answer_a_document and context.offsets is not None
@@ -247,9 +247,9 @@ class ModelInfo:
     cost: Callable[[Usage], float | None] = lambda _: None
     """US dollars of one call; None where nobody knows."""
 
-    def piece_chars(self, leaf_chars: int) -> int:
+    def piece_chars(self, max_leaf_chars: int) -> int:
         """How long a piece may be: what the settings give to one call, and never more than the window holds."""
-        wanted = leaf_chars or DEFAULT_LEAF_CHARS
+        wanted = max_leaf_chars or DEFAULT_LEAF_CHARS
         if self.window_tokens is None:
             return wanted
         fits = max(self.window_tokens // 2, self.window_tokens - RESERVED_TOKENS)

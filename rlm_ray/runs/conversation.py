@@ -29,7 +29,7 @@ _REMEMBERED_STOP_REASONS = frozenset({"answered", "max_iterations", "no_code"})
 
 
 class Conversation:
-    """Asks one question after the other; `with rlm.session(context) as s: s.ask(query)`."""
+    """Asks one question after the other; `with rlm.conversation(context) as c: c.ask(query)`."""
 
     def __init__(
         self,
@@ -37,12 +37,13 @@ class Conversation:
         context: Context,
         *,
         paths: Sequence[Path] = (),
-        run: str = "",
+        run_id: str = "",
     ) -> None:
-        """`run` is an earlier conversation to go on with."""
+        """`run_id` is an earlier conversation to go on with."""
         if not settings.record_content:
             raise ConfigError(
-                "record_content", "a session goes on from its record; leave it on, or ask single questions"
+                "record_content",
+                "a conversation goes on from its record; leave it on, or ask single questions",
             )
         self._temp_dir = None if settings.run_dir else tempfile.TemporaryDirectory(prefix="rlm_ray-")
         run_dir = settings.run_dir if self._temp_dir is None else self._temp_dir.name
@@ -50,8 +51,8 @@ class Conversation:
         self._context, self._paths = context, paths
         self._asked: tuple[str, ...] = ()
         self._earlier = RunHistory(new_run_id())
-        if run:
-            self._load_history(find_run(run, run_dir))
+        if run_id:
+            self._load_history(find_run(run_id, run_dir))
 
     @property
     def run_id(self) -> str:

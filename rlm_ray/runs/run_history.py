@@ -7,29 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlm_ray.config import ANSWER_SETTINGS
 from rlm_ray.core.context import Context
+from rlm_ray.core.deprecated_names import current_table
 from rlm_ray.core.secrets import REDACTED
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import RunFinished, RunStarted
 from rlm_ray.events.usage import usage_from_records
 from rlm_ray.journal.run_store import RunStore
-
-RESULT_IRRELEVANT_SETTINGS = frozenset(
-    {
-        "run_dir",
-        "record_content",
-        "on_journal_error",
-        "cache",
-        "tenant",
-        "weight",
-        "limits",
-        "rates",
-        "cluster",
-    }
-    | {"tracing", "timeout", "attempts", "prices"}
-)
-"""Settings that an answer does not depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +74,9 @@ def load_run_history(folder: RunStore, fingerprint_: str = "") -> RunHistory:
 
 
 def _relevant_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Without secrets: whoever goes on gives them anew, or not where nothing is left to do."""
-    shape: dict[str, Any] = _drop_hidden(
-        {name: settings[name] for name in settings if name not in RESULT_IRRELEVANT_SETTINGS}
-    )
+    """Return those an answer depends on, as they are called now and without secrets, which are given anew."""
+    table = current_table(settings)
+    shape: dict[str, Any] = _drop_hidden({name: table[name] for name in ANSWER_SETTINGS if name in table})
     return shape
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from rlm_ray.config import Settings, with_overrides
+from rlm_ray.config import Settings, SettingValue, merge_settings, values_from_table
+from rlm_ray.core.deprecated_names import current_table
 from rlm_ray.core.limits import Limits
 from rlm_ray.errors import ConfigError
 
@@ -21,7 +22,7 @@ _OF_ANY_PROVIDER = frozenset(
 )  # fmt: skip
 """Parameters that say how a model answers. All others may hold a key or an address, so they stay with their provider."""
 CLIENT_LOWERABLE = ("max_depth", "max_iterations")
-CLIENT_SETTABLE = ("leaf_chars", "direct_below_chars", "profile")
+CLIENT_SETTABLE = ("max_leaf_chars", "direct_call_below_chars", "profile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +64,27 @@ def make_model_registry(
     run_dir: str,
 ) -> ModelRegistry:
     """The catalogue of a deployment. Raises `ConfigError` for settings that are none."""
-    base = with_overrides(Settings(), flatten(settings) | {"run_dir": run_dir})
+    given = [*values_from_table(settings, "the settings of the service"), SettingValue("run_dir", run_dir)]
+    base = merge_settings(Settings(), given)
     if not base.record_content:
         raise ConfigError("record_content", "must stay on in a service: runs go on from their records")
     aliases = {}
     for name, table in models.items():
         if "run_dir" in table:
             raise ConfigError(f"models.{name}.run_dir", "is the same for the whole service")
-        aliases[name] = with_overrides(base, flatten(table))
+        aliases[name] = merge_settings(base, values_from_table(table, f"models.{name}"))
     allowed = dict.fromkeys([base.model, *allow_models])
     return ModelRegistry(base, aliases, tuple(allowed))
 
 
 def apply_request_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
     """A request's own wishes, within what the model's settings allow. Raises `ConfigError`."""
+    options = current_table(options)
     changes = {name: options[name] for name in CLIENT_SETTABLE if options.get(name) is not None}
     for name in CLIENT_LOWERABLE:
         if options.get(name) is not None:
             changes[name] = min(options[name], getattr(settings, name))
-    wanted = with_overrides(settings, changes) if changes else settings
+    wanted = merge_settings(settings, values_from_table(changes))
     return replace(wanted, limits=min_limits(settings.limits, Limits(**(options.get("limits") or {}))))
 
 
@@ -101,14 +104,3 @@ def _provider_of(model: str) -> str:
 def _min_or_none(first: Any, second: Any) -> Any:
     known = [value for value in (first, second) if value is not None]
     return min(known) if known else None
-
-
-def flatten(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Inner tables as `limits.cost_usd`."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": deep for inner, deep in value.items()}
-        else:
-            flat[name] = value
-    return flat

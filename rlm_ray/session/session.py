@@ -112,7 +112,7 @@ class Session:
                 depth=self.depth,
                 max_depth=self.settings.max_depth,
                 max_iterations=self.settings.max_iterations,
-                leaf_chars=self.settings.leaf_chars,
+                max_leaf_chars=self.settings.max_leaf_chars,
                 profile=self.settings.profile,
             )
         )
@@ -306,7 +306,7 @@ class Session:
                 return self._trajectory.task.children_are_sessions
             case "recursive":
                 size = part_length(part, self.context)
-                return self._trajectory.task.children_are_sessions and size > self.settings.leaf_chars
+                return self._trajectory.task.children_are_sessions and size > self.settings.max_leaf_chars
             case never:
                 assert_never(never)
 

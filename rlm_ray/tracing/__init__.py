@@ -7,7 +7,7 @@
         ...                              # tracer.add(record) for each, in any order; tracer.trace_id
         tracer.finish()
         if ours:
-            flush_behind(settings.tracing.flush_s, provider)
+            flush_behind(settings.tracing.flush_timeout_s, provider)
 
 Import from its modules: `tracer`, `export`, `flush`, `metrics`, `parent`, `conventions`. They take 0.2 s to import, so a
 process that traces nothing should not.

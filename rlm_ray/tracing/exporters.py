@@ -167,22 +167,22 @@ class BackgroundFlusher:
                 self._changed.notify_all()
 
 
-def flush_async(flush_s: float, *providers: Any) -> None:
-    """Have providers send what they hold, without waiting; the end of the process waits until `flush_s` from now."""
+def flush_async(flush_timeout_s: float, *providers: Any) -> None:
+    """Have providers send what they hold, without waiting; the end of the process waits until `flush_timeout_s` from now."""
     global _last_deadline  # noqa: PLW0603 - the process has one end
-    _last_deadline = max(_last_deadline, time.monotonic() + flush_s)
+    _last_deadline = max(_last_deadline, time.monotonic() + flush_timeout_s)
     for provider in providers:
         _all.setdefault(provider, BackgroundFlusher(provider)).ask()
 
 
-def flush(flush_s: float, *providers: Any) -> bool:
+def flush(flush_timeout_s: float, *providers: Any) -> bool:
     """Have providers send what they hold (none named: wait for all asked before); False when not done in time."""
     flush_async(0.0, *providers)
-    deadline = time.monotonic() + flush_s
+    deadline = time.monotonic() + flush_timeout_s
     waited = [_all[provider] for provider in providers] or list(_all.values())
     in_time = all(sending.wait(deadline) for sending in waited)
     if not in_time:
-        _log.info("the collector did not take everything within %g s", flush_s)
+        _log.info("the collector did not take everything within %g s", flush_timeout_s)
     return in_time
 
 

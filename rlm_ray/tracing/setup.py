@@ -46,7 +46,7 @@ class RunTelemetry:
         """No more records come. What is left is sent behind the run."""
         if self._tracer is not None:
             self._tracer.finish()
-        flush_async(self._options.flush_s, *self._to_flush)
+        flush_async(self._options.flush_timeout_s, *self._to_flush)
 
 
 def start_run_telemetry(run_id: str, options: Tracing, traceparent: str = "") -> RunTelemetry | None:

@@ -110,7 +110,7 @@ class Tracer:
         caller = parse_traceparent(record.traceparent) if record is not None and not self._parent else None
         said, links = self._describe.run(record), [] if caller is None else [caller]
         self._run = self._spans.start(f"{names.WORKFLOW} rlm", at, said, self._parent, links=links)
-        limit = self._options.sessions_per_trace
+        limit = self._options.max_sessions_per_trace
         self._parts = TraceShards(self._spans, self._describe.run_id, self._run, limit)
         self._last = max(self._last, at)
 
@@ -219,7 +219,7 @@ class Tracer:
 
     def _open_map(self, attempt: Attempt, record: MapOpened) -> None:
         span = self._spans.start("map", record.at, self._describe.map(record), attempt.span.context)
-        attempt.maps.append(MapSpan(record, span, self._options.leaves_per_map))
+        attempt.maps.append(MapSpan(record, span, self._options.max_spans_per_map))
         held, attempt.deferred = attempt.deferred, []
         for waiting in held:
             self._handle_child(attempt, waiting)

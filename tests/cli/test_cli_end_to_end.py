@@ -29,7 +29,7 @@ def ray_address():
     from beside_others import usual_port_left_free
 
     with usual_port_left_free():
-        RLM(cluster=Cluster(min_actors=1, cpus_per_actor=0.1)).warm()
+        RLM(cluster=Cluster(min_actors=1, cpus_per_actor=0.1)).prewarm()
     yield ray.get_runtime_context().gcs_address
     assert ray.cluster_resources()["CPU"] >= 1
 
@@ -89,7 +89,7 @@ def test_an_unreachable_server_exits_with_1_and_names_the_address(here):
         "--api-key",
         "k",
         "--set",
-        "attempts=1",
+        "max_attempts=1",
     ]
     done = here("ask", "what?", "-", *options, stdin="some text")
     assert (done.returncode, done.stdout) == (1, "")

@@ -125,7 +125,7 @@ def test_no_input_on_a_terminal_is_said_instead_of_waiting(rlm_ray):
         (["--set", "max_deph=2"], ["max_deph", "did you mean 'max_depth'"]),
         (["--set", "limits.csot_usd=1"], ["limits.csot_usd", "did you mean 'cost_usd'"]),
         (["--set", "max_depth"], ["--set", "NAME=VALUE"]),
-        (["--set", "leaf_chars=many"], ["leaf_chars", "'many'"]),
+        (["--set", "max_leaf_chars=many"], ["max_leaf_chars", "'many'"]),
         (["--max-iterations", "0"], ["max_iterations", "from 1"]),
         (["--model", " "], ["model", "is empty"]),
     ],

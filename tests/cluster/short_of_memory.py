@@ -27,10 +27,10 @@ async def main() -> None:
     cluster = Cluster(min_actors=2, max_actors=2)
     with ModelServer(recursion, latency_s=0.4) as server:
         rlm = RLM(
-            model="openai/m", api_base=server.url, api_key="k", max_depth=2, leaf_chars=0, cluster=cluster,
+            model="openai/m", api_base=server.url, api_key="k", max_depth=2, max_leaf_chars=0, cluster=cluster,
             run_dir=sys.argv[1],
         )  # fmt: skip
-        await rlm.awarm(2)
+        await rlm.aprewarm(2)
         engine = await ClusterDriver.connect(cluster)
         run = await rlm.astart(QUERY, "some text " * 100)
         handles = await engine.run_on_ray_thread(handles_of(engine))

@@ -36,7 +36,7 @@ def server():
 
 
 def test_variables_stay_from_question_to_question_and_nothing_is_paid_twice(ask, server, tmp_path):
-    with ask(server, run_dir=str(tmp_path)).session(CONTEXT) as session:
+    with ask(server, run_dir=str(tmp_path)).conversation(CONTEXT) as session:
         asked = [
             play("words = context.split(); r = recursive_map('?', words[:5])", "FINAL(len(words))"),
             play("n = len(r); FINAL(f'{n} {words[0]}')"),
@@ -51,7 +51,7 @@ def test_variables_stay_from_question_to_question_and_nothing_is_paid_twice(ask,
 
 
 async def test_a_question_that_found_no_answer_does_not_end_the_conversation(ask, server, tmp_path):
-    async with ask(server, run_dir=str(tmp_path), max_iterations=2).session(CONTEXT) as session:
+    async with ask(server, run_dir=str(tmp_path), max_iterations=2).conversation(CONTEXT) as session:
         first = await session.arun(play("x = 1", "x += 1"))
         assert first.stop_reason == "max_iterations"
         second = await session.arun(play("FINAL(x)"))
@@ -61,22 +61,24 @@ async def test_a_question_that_found_no_answer_does_not_end_the_conversation(ask
 
 async def test_a_question_stopped_by_a_limit_is_not_remembered(ask, server, tmp_path):
     rlm = ask(server, run_dir=str(tmp_path), limits={"calls": 3})
-    session = rlm.session(CONTEXT)
+    session = rlm.conversation(CONTEXT)
     assert (await session.arun(play("x = 1", "FINAL(x)"))).answer == "1"
     stopped = await session.arun(play("x = 2", "x = 3", "FINAL(x)"))
     assert stopped.stop_reason == "calls"
-    raised = ask(server, run_dir=str(tmp_path), limits={"calls": 30}).session(CONTEXT, run=session.run_id)
+    raised = ask(server, run_dir=str(tmp_path), limits={"calls": 30}).conversation(
+        CONTEXT, run_id=session.run_id
+    )
     assert await raised.aask(play("FINAL(x)")) == "1"
 
 
 def test_without_a_run_folder_a_conversation_keeps_its_own(ask, server):
-    with ask(server, run_dir="").session(CONTEXT) as session:
+    with ask(server, run_dir="").conversation(CONTEXT) as session:
         assert session.ask(play("x = len(context)", "FINAL(x)")) == str(len(CONTEXT))
         assert session.ask(play("FINAL(x + 1)")) == str(len(CONTEXT) + 1)
 
 
 def test_what_cannot_be_a_conversation_says_so(ask, server):
     with pytest.raises(ConfigError, match="record_content"):
-        ask(server, record_content=False).session(CONTEXT)
+        ask(server, record_content=False).conversation(CONTEXT)
     with pytest.raises(InputError, match="ask a question"):
-        ask(server).session(CONTEXT).ask(" ")
+        ask(server).conversation(CONTEXT).ask(" ")

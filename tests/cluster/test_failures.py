@@ -39,10 +39,10 @@ async def until(condition, seconds=10.0):
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("leaf_chars", [0, 100_000], ids=["child sessions", "plain calls"])
-async def test_cancelling_a_wide_run_leaves_no_session_no_process_and_no_call(ask, cluster, leaf_chars):
+@pytest.mark.parametrize("max_leaf_chars", [0, 100_000], ids=["child sessions", "plain calls"])
+async def test_cancelling_a_wide_run_leaves_no_session_no_process_and_no_call(ask, cluster, max_leaf_chars):
     with ModelServer(recursion, latency_s=0.05) as server:
-        server_busy = ask(server, max_depth=2, leaf_chars=leaf_chars)
+        server_busy = ask(server, max_depth=2, max_leaf_chars=max_leaf_chars)
         work = asyncio.create_task(server_busy.acompletion(WIDE, TEXT))
         await until(lambda: server.calls > 10)
         work.cancel()
@@ -105,9 +105,9 @@ def test_a_full_pool_never_blocks_whatever_the_width_and_depth(ask):
         f"r = recursive_map('''{below}''', [context[i:i+99] for i in range(0, 3960, 99)]); print(len(context), len(r))"
     )
     with ModelServer(recursion) as server:
-        rlm = ask(server, max_depth=3, leaf_chars=0)
+        rlm = ask(server, max_depth=3, max_leaf_chars=0)
         strict = rlm.settings.cluster.__class__(min_actors=2, max_actors=2, sessions_per_actor=1)
-        rlm = ask(server, max_depth=3, leaf_chars=0, cluster=strict)
+        rlm = ask(server, max_depth=3, max_leaf_chars=0, cluster=strict)
         for _ in range(2):  # and leaves its seats as it found them
             server.reset()
             assert rlm.completion(query, TEXT) == "session done"
@@ -119,7 +119,7 @@ async def test_a_killed_session_actor_costs_its_children_a_second_run_and_nothin
         "r = recursive_map('q', [context[i:i+99] for i in range(0, 3960, 99)]); print(len(context), len(r))"
     )
     with ModelServer(recursion, latency_s=0.3) as server:
-        run = await ask(server, max_depth=2, leaf_chars=0).astart(query, TEXT)
+        run = await ask(server, max_depth=2, max_leaf_chars=0).astart(query, TEXT)
         await until(lambda: server.calls > 20)
         handles = await (await ClusterDriver.connect(cluster))._pool.handles.remote()
         root = run.actor

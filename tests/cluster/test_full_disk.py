@@ -42,7 +42,7 @@ async def disk(cluster):
 
 
 async def test_a_run_whose_disk_is_full_stops_and_goes_on_when_there_is_room(ask, server, disk):
-    run = await ask(server, max_depth=2, leaf_chars=200).astart(TREE, TEXT)
+    run = await ask(server, max_depth=2, max_leaf_chars=200).astart(TREE, TEXT)
     with pytest.raises(
         JournalError, match=r"a file may not grow so large here; raise the limit .* choose another run_dir"
     ):
@@ -59,6 +59,6 @@ async def test_a_run_whose_disk_is_full_stops_and_goes_on_when_there_is_room(ask
 
 
 async def test_a_run_may_go_on_unrecorded_when_the_disk_is_full(ask, server, disk):
-    result = await ask(server, max_depth=2, leaf_chars=200, on_journal_error="go_on").arun(TREE, TEXT)
+    result = await ask(server, max_depth=2, max_leaf_chars=200, on_journal_error="continue").arun(TREE, TEXT)
     assert (result.answer, server.calls) == (ANSWER, CALLS)
     assert result.usage.total.calls == CALLS

@@ -48,7 +48,7 @@ async def kill(engine, *actors):
 
 
 async def test_a_root_whose_actor_is_killed_by_the_kernel_goes_on_from_its_record(ask, slow, engine):
-    run = await ask(slow, max_depth=2, leaf_chars=200).astart(TREE, TEXT)
+    run = await ask(slow, max_depth=2, max_leaf_chars=200).astart(TREE, TEXT)
     await until(lambda: slow.calls >= 20)
     in_flight = slow.in_flight
     await kill(engine, run.actor)
@@ -79,7 +79,7 @@ async def test_a_child_that_kills_its_actors_again_and_again_is_given_up_and_its
         f"r = recursive_map('''{LEAVES}''', [context[i*900:(i+1)*900] for i in range(4)], on_error='return')",
         "FINAL('|'.join(map(str, r)))",
     )
-    run = await ask(slow, max_depth=2, leaf_chars=200).astart(query, TEXT)
+    run = await ask(slow, max_depth=2, max_leaf_chars=200).astart(query, TEXT)
     folder = RunStore(run.settings.run_dir, run.run_id)
     killing = asyncio.create_task(kill_its_actors(engine, folder, (3,)))
     result = await run.result()

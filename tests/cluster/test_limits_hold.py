@@ -69,7 +69,7 @@ def test_a_run_that_waits_for_its_sub_calls_ends_in_time(ask, habit, code):
         )
 
     with ModelServer(script) as server:
-        rlm = ask(server, limits=Limits(time_s=TIME_S), max_depth=2, leaf_chars=100)
+        rlm = ask(server, limits=Limits(time_s=TIME_S), max_depth=2, max_leaf_chars=100)
         with ends_in_time():
             assert rlm.run("q?", "text " * 100).stop_reason == "time_s"
 
@@ -88,7 +88,7 @@ def test_a_run_without_a_provider_ends_in_time(ask, server, kind):
         if kind == "silent":
             port.listen(50)
         address = f"http://127.0.0.1:{port.getsockname()[1]}/v1"
-        rlm = ask(server, api_base=address, limits=Limits(time_s=TIME_S), attempts=100)
+        rlm = ask(server, api_base=address, limits=Limits(time_s=TIME_S), max_attempts=100)
         with ends_in_time():
             assert rlm.run("q?", "text").stop_reason == "time_s"
 
@@ -104,7 +104,7 @@ def test_a_batch_ends_in_time_with_the_answers_that_it_has(ask, habit, max_depth
         return HABITS[habit]
 
     with ModelServer(script) as server:
-        rlm = ask(server, limits=Limits(time_s=TIME_S), max_depth=max_depth, attempts=100)
+        rlm = ask(server, limits=Limits(time_s=TIME_S), max_depth=max_depth, max_attempts=100)
         with ends_in_time():
             rows = rlm.map("q?", ["good", *["bad"] * 5, "good"])
     assert {row.stop_reason for row in rows[1:6]} == {"time_s"}

@@ -89,7 +89,7 @@ def lose(keepers):
     ids=["child sessions", "plain calls"],
 )
 async def test_a_run_whose_context_is_lost_packs_it_again(ask, server, keepers, work, calls):
-    rlm = ask(server, recursive_model="openai/child", max_depth=2, leaf_chars=200)
+    rlm = ask(server, recursive_model="openai/child", max_depth=2, max_leaf_chars=200)
     query = run_query(FEW, f"r += {work}", "FINAL('|'.join(r))")
     run = await rlm.astart(query, DOCUMENTS)
     await until(lambda: server.calls)
@@ -101,7 +101,7 @@ async def test_a_run_whose_context_is_lost_packs_it_again(ask, server, keepers, 
 
 
 async def test_rows_whose_contexts_are_lost_pack_them_again(ask, server, keepers):
-    rlm = ask(server, recursive_model="openai/child", max_depth=2, leaf_chars=200)
+    rlm = ask(server, recursive_model="openai/child", max_depth=2, max_leaf_chars=200)
     query = run_query(FEW, f"r += {CHILDREN}", "FINAL('|'.join(r))")
     job = asyncio.create_task(rlm.amap(query, [DOCUMENTS, DOCUMENTS[1:]]))
     await until(lambda: server.calls == 2)

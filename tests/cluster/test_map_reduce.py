@@ -95,7 +95,7 @@ async def test_a_model_puts_answers_together_over_the_cluster(settings):
         return f"{sum(map(int, numbers)) if numbers else request.last.count('Status: Final')} are final"
 
     with ModelServer(adding) as server:
-        chosen = settings(server, leaf_chars=10_000)
+        chosen = settings(server, max_leaf_chars=10_000)
         context = make_context(DOCUMENTS)
         plan = build_plan(chosen, "How many are final?", context)
         found = await execute_plan(chosen, plan, context)

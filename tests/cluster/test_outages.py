@@ -47,7 +47,7 @@ def server(provider):
 @pytest.mark.parametrize("calls", [0, 1, 4, 30, CALLS - 1])
 async def test_a_run_that_gave_up_on_its_provider_goes_on_when_it_is_back(ask, server, provider, calls):
     provider.down_after, provider.down_s, provider.status = calls, 3600.0, 500
-    run = await ask(server, max_depth=2, leaf_chars=200, attempts=1).astart(TREE, TEXT)
+    run = await ask(server, max_depth=2, max_leaf_chars=200, max_attempts=1).astart(TREE, TEXT)
     with pytest.raises(ModelUnavailableError, match=r"the service is not available.*gave up after 1 attempt"):
         await run.result()
     provider.down_s = 0.0
@@ -58,6 +58,6 @@ async def test_a_run_that_gave_up_on_its_provider_goes_on_when_it_is_back(ask, s
 
 async def test_a_run_waits_for_a_provider_that_comes_back(ask, server, provider):
     provider.down_after, provider.down_s = 20, 1.5
-    result = await ask(server, max_depth=2, leaf_chars=200).arun(TREE, TEXT)
+    result = await ask(server, max_depth=2, max_leaf_chars=200).arun(TREE, TEXT)
     assert (result.answer, provider.answered) == (ANSWER, CALLS)
     assert 0 < provider.refused < 5 * CALLS

@@ -32,12 +32,12 @@ async def until_there_are(count, cluster):
 @pytest.fixture
 async def two_again(cluster):
     yield
-    await RLM(cluster=cluster).awarm(2)
+    await RLM(cluster=cluster).aprewarm(2)
 
 
 async def test_idle_actors_are_given_back_and_come_again_with_a_wide_map(ask, cluster, server, two_again):
-    await RLM(cluster=cluster).awarm(2)
-    shrinking = Cluster(min_actors=1, max_actors=2, idle_s=1)
+    await RLM(cluster=cluster).aprewarm(2)
+    shrinking = Cluster(min_actors=1, max_actors=2, idle_timeout_s=1)
     await until_there_are(1, shrinking)
     wide = ask(server, cluster=Cluster(min_actors=1, max_actors=2))
     assert await wide.acompletion(WIDE, "some words " * 100) == "session done"
@@ -45,7 +45,7 @@ async def test_idle_actors_are_given_back_and_come_again_with_a_wide_map(ask, cl
 
 
 async def test_actors_at_work_are_not_given_back(ask, cluster, server, two_again):
-    busy = ask(server, cluster=Cluster(min_actors=1, max_actors=2, idle_s=1))
+    busy = ask(server, cluster=Cluster(min_actors=1, max_actors=2, idle_timeout_s=1))
     query = run_query("import time\nt = time.time()\nwhile time.time() - t < 3: pass\nprint(len(context))")
     answers = await asyncio.gather(*(busy.acompletion(query, "some words " * 100) for _ in range(4)))
     assert answers == ["session done"] * 4
@@ -54,10 +54,10 @@ async def test_actors_at_work_are_not_given_back(ask, cluster, server, two_again
 async def test_an_actor_at_work_on_plain_calls_is_not_given_back_however_long_they_take(
     ask, cluster, two_again
 ):
-    await RLM(cluster=cluster).awarm(2)
+    await RLM(cluster=cluster).aprewarm(2)
     before = {counts["pid"] for counts in (await actors(cluster)).values()}
     with ModelServer(recursion, latency_s=4) as slow:
-        rlm = ask(slow, cluster=Cluster(min_actors=1, max_actors=2, idle_s=1))
+        rlm = ask(slow, cluster=Cluster(min_actors=1, max_actors=2, idle_timeout_s=1))
         run = await rlm.astart(WIDE, "some words " * 100)
         result = await run.result()
     assert result.answer == "session done"
@@ -67,18 +67,18 @@ async def test_an_actor_at_work_on_plain_calls_is_not_given_back_however_long_th
 
 
 async def test_an_actor_that_dies_while_it_is_given_back_does_not_end_the_giving_back(cluster, two_again):
-    await RLM(cluster=cluster).awarm(2)
+    await RLM(cluster=cluster).aprewarm(2)
     pids = [counts["pid"] for counts in (await actors(cluster)).values()]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)  # asked to end, they do not answer
-    shrinking = Cluster(min_actors=1, max_actors=2, idle_s=1)
+    shrinking = Cluster(min_actors=1, max_actors=2, idle_timeout_s=1)
     await ClusterDriver.connect(shrinking)
     await asyncio.sleep(3)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     async with asyncio.timeout(60):
         while len(await actors(cluster)) != 2:
-            await RLM(cluster=cluster).awarm(2)
+            await RLM(cluster=cluster).aprewarm(2)
     await until_there_are(1, shrinking)
 
 

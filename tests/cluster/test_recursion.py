@@ -43,7 +43,7 @@ def test_a_tree_of_depth_three_uses_two_models_and_every_answer_comes_back(ask):
         return code("FINAL('[' + ','.join(answers) + ']')")
 
     with ModelServer(script) as server:
-        rlm = ask(server, model="openai/root", recursive_model="openai/child", max_depth=3, leaf_chars=0)
+        rlm = ask(server, model="openai/root", recursive_model="openai/child", max_depth=3, max_leaf_chars=0)
         answer = rlm.completion("LEVEL 1", "x" * 80_000)
         leaf = re.fullmatch(r"\[\[(\[leaf:\d+,leaf:\d+\],?){2}\],\[(\[leaf:\d+,leaf:\d+\],?){2}\]\]", answer)
         assert leaf, answer
@@ -114,7 +114,7 @@ def test_a_rate_limited_call_is_retried_and_an_outage_is_given_up_with_advice(as
         assert server.calls == 3
     broken = ModelServer(lambda _: Failure(500, "broken"))
     with broken, pytest.raises(ModelUnavailableError, match=r"broken.*gave up after 2 attempts"):
-        ask(broken, max_depth=0, attempts=2).completion("q", "short")
+        ask(broken, max_depth=0, max_attempts=2).completion("q", "short")
 
 
 def test_a_refused_key_stops_the_whole_tree_at_once(ask):
@@ -134,14 +134,14 @@ def test_an_address_nobody_listens_at_is_named(ask):
         url = "http://127.0.0.1:9/v1"
 
     with pytest.raises(ModelUnavailableError, match=r"cannot reach http://127.0.0.1:9/v1; check api_base"):
-        ask(Nowhere, attempts=1).completion("q", BOOK)
+        ask(Nowhere, max_attempts=1).completion("q", BOOK)
 
 
 def test_a_missing_key_is_named(ask, server):
     with pytest.raises(AuthenticationError, match="ANTHROPIC_API_KEY"):
-        ask(server, model="anthropic/claude-sonnet-4-5", api_base=None, api_key=None, attempts=1).completion(
-            "q", BOOK
-        )
+        ask(
+            server, model="anthropic/claude-sonnet-4-5", api_base=None, api_key=None, max_attempts=1
+        ).completion("q", BOOK)
 
 
 def test_an_unknown_model_is_named(ask, server):
@@ -223,7 +223,7 @@ def test_a_cell_that_goes_wrong_is_an_observation_and_the_session_goes_on(ask, c
 
 def test_small_contexts_are_answered_directly_when_asked_for(ask):
     with ModelServer(["direct"]) as server:
-        assert ask(server, direct_below_chars=1000).completion("q", "short text") == "direct"
+        assert ask(server, direct_call_below_chars=1000).completion("q", "short text") == "direct"
         assert "Context:\nshort text" in server.requests[0].last
 
 

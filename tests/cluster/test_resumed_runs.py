@@ -32,7 +32,7 @@ def slow():
 @pytest.fixture
 def answer(ask, server):
     """What an undisturbed run answers."""
-    return ask(server, max_depth=2, leaf_chars=200).completion(TREE, TEXT)
+    return ask(server, max_depth=2, max_leaf_chars=200).completion(TREE, TEXT)
 
 
 async def until(condition, timeout_s=30.0):
@@ -56,7 +56,7 @@ async def struck(run, server, calls, strike):
 
 @pytest.mark.parametrize("calls", [3, 20, 50])
 async def test_a_run_whose_root_loses_its_actor_goes_on_from_its_record(ask, slow, cluster, answer, calls):
-    run = await ask(slow, max_depth=2, leaf_chars=200).astart(TREE, TEXT)
+    run = await ask(slow, max_depth=2, max_leaf_chars=200).astart(TREE, TEXT)
     engine = await ClusterDriver.connect(cluster)
 
     async def strike():
@@ -70,7 +70,7 @@ async def test_a_run_whose_root_loses_its_actor_goes_on_from_its_record(ask, slo
 
 
 async def test_a_killed_journal_comes_back_and_nothing_is_missing_in_it(ask, slow, answer):
-    run = await ask(slow, max_depth=2, leaf_chars=200).astart(TREE, TEXT)
+    run = await ask(slow, max_depth=2, max_leaf_chars=200).astart(TREE, TEXT)
 
     async def strike():
         for _ in range(2):
@@ -84,7 +84,7 @@ async def test_a_killed_journal_comes_back_and_nothing_is_missing_in_it(ask, slo
 
 
 def test_a_finished_run_is_answered_from_its_record_for_nothing(ask, server):
-    rlm = ask(server, max_depth=2, leaf_chars=200)
+    rlm = ask(server, max_depth=2, max_leaf_chars=200)
     result = rlm.run(TREE, TEXT)
     calls = server.calls
     again = RLM.resume(result.run_id)
@@ -93,7 +93,7 @@ def test_a_finished_run_is_answered_from_its_record_for_nothing(ask, server):
 
 
 def test_a_changed_model_gets_its_own_answers_and_unchanged_parts_are_kept(ask, server):
-    result = ask(server, max_depth=2, leaf_chars=200).run(TREE, TEXT)
+    result = ask(server, max_depth=2, max_leaf_chars=200).run(TREE, TEXT)
     server.reset()
     again = RLM.resume(
         result.run_id,
@@ -108,7 +108,7 @@ def test_a_changed_model_gets_its_own_answers_and_unchanged_parts_are_kept(ask, 
 
 
 def test_a_run_stopped_by_a_limit_goes_on_under_a_higher_one(ask, server):
-    rlm = ask(server, max_depth=2, leaf_chars=200, limits=Limits(calls=30))
+    rlm = ask(server, max_depth=2, max_leaf_chars=200, limits=Limits(calls=30))
     stopped = rlm.run(TREE, TEXT)
     assert stopped.stop_reason == "calls"
     again = RLM.resume(stopped.run_id, limits=Limits(calls=100), api_key="k", trust_record=True)
@@ -143,7 +143,7 @@ from rlm_ray import RLM, Cluster
 url, query, context, run_dir = sys.argv[1:]
 cluster = Cluster(max_actors=2, cpus_per_actor=0)
 rlm = RLM(
-    model="openai/root", api_base=url, api_key="k", max_depth=2, leaf_chars=200, cluster=cluster, run_dir=run_dir
+    model="openai/root", api_base=url, api_key="k", max_depth=2, max_leaf_chars=200, cluster=cluster, run_dir=run_dir
 )
 rlm.completion(query, context)
 """

@@ -84,7 +84,7 @@ def test_recorded_conversation_goes_on(cluster, runs, model):
     text = "The quick brown fox jumps over the lazy dog. " * 60
     options = {"model": "openai/trial", "max_depth": 1, "api_base": model.url, "api_key": "k"}
     rlm = RLM(**options, cluster=cluster, run_dir=str(runs))
-    with rlm.session(text, run=RUN_IDS["conversation"]) as conversation:
+    with rlm.conversation(text, run_id=RUN_IDS["conversation"]) as conversation:
         assert conversation.ask("How many once more?") == "540 words"
 
 

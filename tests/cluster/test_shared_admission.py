@@ -57,7 +57,7 @@ def whole_tree(cluster):
     with ModelServer(spending) as server:
         rlm = RLM(
             model="openai/root", api_base=server.url, api_key="k", cluster=cluster,
-            max_depth=2, leaf_chars=100, max_tokens=200, prices=PRICES,
+            max_depth=2, max_leaf_chars=100, max_tokens=200, prices=PRICES,
         )  # fmt: skip
         return rlm.run(TREE, TEXT).usage.total
 
@@ -69,7 +69,12 @@ def test_a_tree_that_would_spend_ten_times_the_limit_stays_within_it(ask, whole_
     provider = counted()
     with ModelServer(provider, latency_s=0.02) as server:
         rlm = ask(
-            server, max_depth=2, leaf_chars=100, max_tokens=200, prices=PRICES, limits=Limits(**{limit: most})
+            server,
+            max_depth=2,
+            max_leaf_chars=100,
+            max_tokens=200,
+            prices=PRICES,
+            limits=Limits(**{limit: most}),
         )
         with pytest.raises(LimitReached, match=r"limit of .* is reached") as caught:
             rlm.completion(TREE, TEXT)
@@ -86,7 +91,7 @@ def test_a_tree_that_would_spend_ten_times_the_limit_stays_within_it(ask, whole_
 
 def test_more_sessions_than_the_limit_are_not_opened(ask):
     with ModelServer(spending) as server:
-        result = ask(server, max_depth=2, leaf_chars=100, limits=Limits(sessions=10)).run(TREE, TEXT)
+        result = ask(server, max_depth=2, max_leaf_chars=100, limits=Limits(sessions=10)).run(TREE, TEXT)
         assert server.calls == 2
     assert (result.stop_reason, result.answer) == ("sessions", "best so far")
     assert "limit of 10 sessions is reached: 1 opened, 64 more wanted" in result.why
@@ -106,7 +111,7 @@ def test_usage_is_what_the_provider_counted_to_the_token_whatever_failed(ask):
     faults = Faults(error_rate=0.1, drop_rate=0.05, seed=3)
     provider = StrictProvider(spending, Quota(rpm=100, window_s=1.0, headers=False), faults)
     with ModelServer(provider, latency_s=0.02) as server:
-        result = ask(server, max_depth=2, leaf_chars=100, attempts=30).run(TREE, TEXT)
+        result = ask(server, max_depth=2, max_leaf_chars=100, max_attempts=30).run(TREE, TEXT)
         stats, ledger = server.stats(), provider.ledger()
     used = result.usage.total
     assert result.answered, result
@@ -139,7 +144,7 @@ async def test_a_killed_admission_forgets_no_budget(ask, whole_tree):
     provider = counted()
     most = whole_tree.tokens // 3
     with ModelServer(provider, latency_s=0.05) as server:
-        options = {"max_depth": 2, "leaf_chars": 100, "max_tokens": 200, "limits": Limits(tokens=most)}
+        options = {"max_depth": 2, "max_leaf_chars": 100, "max_tokens": 200, "limits": Limits(tokens=most)}
         run = await ask(server, **options).astart(TREE, TEXT)
         await until(lambda: server.calls > 50)
         kill_admission(no_restart=False)
@@ -164,7 +169,7 @@ async def test_a_dead_actors_permits_come_back(ask, cluster):
     """Its places in flight are free again long before their time to live is over."""
     with ModelServer(spending, latency_s=1.0) as server:
         engine = await ClusterDriver.connect(cluster)
-        run = await ask(server, max_depth=2, leaf_chars=0, rates=Rates(in_flight=8)).astart(TREE, TEXT)
+        run = await ask(server, max_depth=2, max_leaf_chars=0, rates=Rates(in_flight=8)).astart(TREE, TEXT)
         await until(lambda: server.calls >= 9 and server.in_flight == 8)
         handles = await engine._pool.handles.remote()
         ray.kill(next(handle for name, handle in handles.items() if name != run.actor))

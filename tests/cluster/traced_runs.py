@@ -108,9 +108,14 @@ async def traced(kind, cluster):
     """One run and what was received of it."""
     with received_spans() as receiver, ModelServer(recursion, latency_s=0.15) as server:
         rlm = RLM(
-            model="openai/m", api_base=server.url, api_key="k", max_depth=3, leaf_chars=100, cluster=cluster
+            model="openai/m",
+            api_base=server.url,
+            api_key="k",
+            max_depth=3,
+            max_leaf_chars=100,
+            cluster=cluster,
         )
-        await rlm.awarm(2)
+        await rlm.aprewarm(2)
         census = await (await ClusterDriver.connect(cluster)).stats()
         run = await rlm.astart(TREE, "some text " * 1000)
         await strike_at(kind, run, cluster, server)

@@ -32,9 +32,9 @@ async def lost_node(nodes: Nodes, cluster: Cluster) -> dict[str, Any]:
     """A run that loses the node its root is not on."""
     with ModelServer(recursion, latency_s=0.4) as server:
         rlm = RLM(
-            model="openai/m", api_base=server.url, api_key="k", max_depth=2, leaf_chars=0, cluster=cluster
+            model="openai/m", api_base=server.url, api_key="k", max_depth=2, max_leaf_chars=0, cluster=cluster
         )
-        await rlm.awarm(2)
+        await rlm.aprewarm(2)
         census = await (await ClusterDriver.connect(cluster)).stats()
         places = {name: counts["node"] for name, counts in census.items()}
         run = await rlm.astart(QUERY, "some text " * 100)

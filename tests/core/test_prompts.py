@@ -93,7 +93,7 @@ def test_an_unseen_answer_is_refused_with_what_to_do():
 
 
 def test_the_system_prompt_names_one_size_for_sub_calls():
-    system = prompts.session_messages(Trajectory(Task("q", INFO, leaf_chars=54_321)), "")[0].content
+    system = prompts.session_messages(Trajectory(Task("q", INFO, max_leaf_chars=54_321)), "")[0].content
     assert system.count("54,321") == 1
 
 

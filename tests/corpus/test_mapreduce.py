@@ -66,9 +66,9 @@ def statuses(question, text):
     return json.dumps({"status": re.findall(r"^Status: (\w+)", text, re.MULTILINE)})
 
 
-async def run(model, query, source, leaf_chars=2_000, **options):
+async def run(model, query, source, max_leaf_chars=2_000, **options):
     context = make_context(source)
-    planned = plan(parse_spec(query, **options), context, ModelInfo("fake"), leaf_chars)
+    planned = plan(parse_spec(query, **options), context, ModelInfo("fake"), max_leaf_chars)
     return await map_reduce(model, planned, context)
 
 
@@ -180,7 +180,7 @@ async def test_a_model_reduces_as_a_tree_whose_groups_fit():
         return f"{sum(map(int, found))} are final"
 
     model = Model(adding)
-    found = await run(model, "How many are final?", DOCUMENTS, leaf_chars=300, pack=False)
+    found = await run(model, "How many are final?", DOCUMENTS, max_leaf_chars=300, pack=False)
     assert found.answer == "34 are final"
     reducing = [text for q, text in zip(model.questions, model.texts, strict=True) if "square brackets" in q]
     assert len(reducing) > 3
@@ -218,7 +218,7 @@ async def test_a_model_reduces_values_of_a_schema():
         return json.dumps({"n": sum(map(int, numbers)) if numbers else text.count("Status: Final")})
 
     found = await run(
-        Model(adding), "How many are final?", DOCUMENTS, schema=counts, pack=False, leaf_chars=400
+        Model(adding), "How many are final?", DOCUMENTS, schema=counts, pack=False, max_leaf_chars=400
     )
     assert found.value == {"n": 34}
 
@@ -251,7 +251,7 @@ async def test_what_cannot_work_is_refused_before_any_call(options, why):
 
 async def test_a_long_answer_is_cut_to_fit_beside_another():
     model = Model(lambda question, _: "x" * 1_000 if "one part" in question else "done")
-    await run(model, "Is it?", DOCUMENTS[:2], leaf_chars=300, pack=False)
+    await run(model, "Is it?", DOCUMENTS[:2], max_leaf_chars=300, pack=False)
     assert "700 characters left out" not in model.texts[-1]
     assert "850 characters left out" in model.texts[-1]
     assert len(model.texts[-1]) < 450

@@ -83,10 +83,10 @@ class Model:
         return RunUsage({})
 
 
-async def run(model, source=DOCUMENTS, leaf_chars=2_000, **options):
+async def run(model, source=DOCUMENTS, max_leaf_chars=2_000, **options):
     context = make_context(source)
     options = {"reduce": "count:status", "schema": STATUS} | options
-    planned = plan(parse_spec("What status has it?", **options), context, ModelInfo("fake"), leaf_chars)
+    planned = plan(parse_spec("What status has it?", **options), context, ModelInfo("fake"), max_leaf_chars)
     return await map_reduce(model, planned, context)
 
 
@@ -246,7 +246,7 @@ async def test_a_model_that_puts_values_together_reads_one_for_each_document():
             return '{"status": "Final"}'
         return truthful(question, text)
 
-    await run(Model(adding), reduce="model", leaf_chars=4_000)
+    await run(Model(adding), reduce="model", max_leaf_chars=4_000)
     assert sum(text.count("status") for text in read if "[1]" in text) == 60
 
 

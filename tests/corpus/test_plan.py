@@ -60,11 +60,11 @@ def test_a_price_nobody_knows_is_not_zero():
 
 
 @pytest.mark.parametrize(
-    ("window", "leaf_chars", "size"),
+    ("window", "max_leaf_chars", "size"),
     [(None, 0, 100_000), (None, 500, 500), (16_384, 0, 24_576), (1_000_000, 0, 100_000)],
 )
-def test_a_piece_fits_the_window_of_its_model(window, leaf_chars, size):
-    assert ModelInfo("m", window).piece_chars(leaf_chars) == size
+def test_a_piece_fits_the_window_of_its_model(window, max_leaf_chars, size):
+    assert ModelInfo("m", window).piece_chars(max_leaf_chars) == size
 
 
 def test_by_tokens_the_size_is_in_tokens():

@@ -77,7 +77,7 @@ async def test_keys_of_the_settings_and_of_the_environment_are_never_written(mon
 async def test_settings_say_whether_content_is_kept_and_what_a_full_disk_means():
     journal = MemoryJournal()
     client = JournalClient("process", journal)
-    quiet = replace(SETTINGS, record_content=False, on_journal_error="go_on")
+    quiet = replace(SETTINGS, record_content=False, on_journal_error="continue")
     async with client.scribe(REF, quiet) as scribe:
         scribe.append(CellEnded(1, (), 1, 0, output="printed"))
         await scribe.flush()

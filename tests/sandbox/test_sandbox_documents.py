@@ -286,7 +286,7 @@ async def test_failures_are_raised_or_skipped(papers):
 
 def told(**info):
     facts = {"kind": "documents", "chars": 1_000, "documents": 100, "with_ids": True, "sample": "x"} | info
-    task = Task("q", ContextInfo(**facts), leaf_chars=info.pop("leaf_chars", 100_000))
+    task = Task("q", ContextInfo(**facts), max_leaf_chars=info.pop("max_leaf_chars", 100_000))
     return session_messages(Trajectory(task), "")[0].content
 
 

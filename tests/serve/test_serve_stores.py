@@ -223,7 +223,7 @@ def test_wishes_may_lower_what_a_model_allows_and_never_raise_it(tmp_path):
     )
     assert wanted.max_depth == 2
     assert (wanted.limits.cost_usd, wanted.limits.calls, wanted.limits.tokens) == (2, 3, 7)
-    assert apply_request_options(catalogue.base, {"max_depth": 0, "leaf_chars": 5}).max_depth == 0
+    assert apply_request_options(catalogue.base, {"max_depth": 0, "max_leaf_chars": 5}).max_depth == 0
     assert apply_request_options(catalogue.base, {}) == catalogue.base
 
 

@@ -49,7 +49,7 @@ def test_a_wide_map_keeps_errors_the_slowest_the_costliest_and_a_sample_and_coun
     leaves[5_001] = leaf(5_001, seconds=2.5)
     leaves[9_999] = leaf(9_999, cost=3.0)
     random.Random(3).shuffle(leaves)
-    spans = spans_of(wide(leaves), options=Tracing(leaves_per_map=100))
+    spans = spans_of(wide(leaves), options=Tracing(max_spans_per_map=100))
     kept = {span.attributes["rlm.path"] for span in named(spans, CHAT)}
     assert len(kept) == len(named(spans, CHAT)) == 100
     assert {"17", "5001", "9999"} <= kept
@@ -66,14 +66,14 @@ def test_a_wide_map_keeps_errors_the_slowest_the_costliest_and_a_sample_and_coun
 
 def test_a_map_that_fails_everywhere_stays_within_its_bound():
     spans = spans_of(
-        wide([leaf(i, error="QuotaError") for i in range(300)]), options=Tracing(leaves_per_map=50)
+        wide([leaf(i, error="QuotaError") for i in range(300)]), options=Tracing(max_spans_per_map=50)
     )
     assert len(named(spans, CHAT)) == 50
     assert named(spans, "map")[0].attributes["rlm.map.errors"] == 300
 
 
 def test_no_leaves_are_wanted():
-    spans = spans_of(wide([leaf(i) for i in range(3)]), options=Tracing(leaves_per_map=0))
+    spans = spans_of(wide([leaf(i) for i in range(3)]), options=Tracing(max_spans_per_map=0))
     assert named(spans, CHAT) == []
     assert named(spans, "map")[0].attributes["rlm.map.calls"] == 3
 
@@ -106,7 +106,7 @@ def test_the_sample_does_not_depend_on_the_order_and_keeps_its_bound(facts, boun
 def test_sessions_beyond_the_bound_go_into_linked_traces_of_the_same_run():
     root = Child((tuple(Child(((Leaf(),),)) for _ in range(9)),))
     played = Played().run(root)
-    spans = spans_of(played.records, options=Tracing(sessions_per_trace=4))
+    spans = spans_of(played.records, options=Tracing(max_sessions_per_trace=4))
     by_trace = {}
     for span in spans:
         by_trace.setdefault(span.context.trace_id, []).append(span)

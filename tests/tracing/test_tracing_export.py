@@ -36,7 +36,7 @@ def a_clean_environment(monkeypatch):
         monkeypatch.delenv(name)
 
 
-def traced(environment, flush_s=5.0):
+def traced(environment, flush_timeout_s=5.0):
     """A run traced as the environment says; whether all was sent in time."""
     provider, ours = provider_from_environment(environment)
     assert ours
@@ -44,7 +44,7 @@ def traced(environment, flush_s=5.0):
     for record in PLAYED.records:
         tracer.add(record)
     tracer.finish()
-    return flush(flush_s, provider)
+    return flush(flush_timeout_s, provider)
 
 
 def dead_port():
@@ -152,7 +152,7 @@ def test_a_collector_nobody_listens_for_costs_no_time_and_one_warning(caplog):
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{dead_port()}"}
     started = time.monotonic()
     for _ in range(3):
-        assert traced(environment, flush_s=5.0)
+        assert traced(environment, flush_timeout_s=5.0)
     assert time.monotonic() - started < 5  # the exporter alone tries for 10 s each time
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.name for record in warnings] == ["rlm_ray.tracing.circuit_breaker"]
@@ -171,15 +171,15 @@ def test_a_collector_that_refuses_is_one_warning(caplog):
 def test_a_collector_that_hangs_is_waited_for_no_longer_than_asked():
     with OtlpReceiver(hang=True) as collector:
         started = time.monotonic()
-        assert not traced({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}, flush_s=0.3)
+        assert not traced({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}, flush_timeout_s=0.3)
         assert time.monotonic() - started < 5
         collector.resume()
 
 
-def end_a_traced_process(url, flush_s):
+def end_a_traced_process(url, flush_timeout_s):
     """How long the run was held up by its collector."""
     script = Path(__file__).with_name("traced_process.py")
-    command = [sys.executable, str(script), url, str(flush_s)]
+    command = [sys.executable, str(script), url, str(flush_timeout_s)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
     assert done.stderr == ""
     return float(done.stdout)

@@ -22,7 +22,7 @@ from rlm_ray.events.records import Record, RunStarted
 from rlm_ray.tracing.exporters import BATCH, SERVICE
 from rlm_ray.tracing.tracer import Tracer
 
-EVERYTHING = Tracing(leaves_per_map=10**9, sessions_per_trace=10**9)
+EVERYTHING = Tracing(max_spans_per_map=10**9, max_sessions_per_trace=10**9)
 _IDS = ("traceId", "spanId", "parentSpanId")
 
 

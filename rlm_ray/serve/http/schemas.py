@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError
@@ -64,8 +64,17 @@ class RunOptions(StrictObject):
     file_ids: Annotated[Checked[str], Field(max_length=10_000)] = []
     max_depth: Annotated[int, Field(ge=0, le=100)] | None = None
     max_iterations: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    leaf_chars: Annotated[int, Field(ge=0, le=10**12)] | None = None
-    direct_below_chars: Annotated[int, Field(ge=0, le=10**12)] | None = None
+    max_leaf_chars: Annotated[
+        int | None, Field(ge=0, le=10**12, validation_alias=AliasChoices("max_leaf_chars", "leaf_chars"))
+    ] = None
+    direct_call_below_chars: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=10**12,
+            validation_alias=AliasChoices("direct_call_below_chars", "direct_below_chars"),
+        ),
+    ] = None
     profile: Literal["default", "cautious", "small-window"] | None = None
     limits: RunLimits = RunLimits()
     direct_without_context: bool | None = None
