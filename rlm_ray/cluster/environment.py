@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 
 _PROVIDERS = re.compile(
     r"^(AWS|AZURE|VERTEX|VERTEXAI|GOOGLE|GEMINI|OPENAI|ANTHROPIC|MISTRAL|GROQ|TOGETHER\w*|OPENROUTER|DEEPSEEK|"
@@ -44,6 +45,10 @@ def take_storage_environment(environment: dict[str, str]) -> None:
 
 
 def _chosen(*patterns: re.Pattern[str]) -> dict[str, str]:
-    return {
-        name: value for name, value in os.environ.items() if any(pattern.match(name) for pattern in patterns)
-    }
+    return {name: os.environ[name] for name in os.environ if _matches(name, patterns)}
+
+
+@lru_cache(maxsize=2_000)
+def _matches(name: str, patterns: tuple[re.Pattern[str], ...]) -> bool:
+    """Remembered: each run asks for all of them."""
+    return any(pattern.match(name) for pattern in patterns)

@@ -225,7 +225,7 @@ def request_tokens(request: ModelRequest) -> int:
 def text_tokens(text: str, model: str = "") -> int:
     """The tokens of a text for this model; 0 for none."""
     if len(text) <= SAMPLE_CHARS * SAMPLES:
-        return _tokens(text, tokenizer_of(model))
+        return _tokens_of_message(text, tokenizer_of(model))
     step = len(text) // SAMPLES
     sample = "".join(text[at : at + SAMPLE_CHARS] for at in range(0, step * SAMPLES, step))
     return _tokens(sample, tokenizer_of(model)) * len(text) // len(sample)
@@ -243,6 +243,12 @@ def credible_usage(request: ModelRequest, reply: ModelReply) -> Usage:
     if counted_output:  # without an input it may be the total of both
         output = max(usage.output_tokens - read, output)
     return Usage(read, output, usage.cached_tokens if counted_input else 0, estimated=True)
+
+
+@lru_cache(maxsize=128)
+def _tokens_of_message(text: str, tokenizer: Tokenizer) -> int:
+    """A session sends its messages again with each turn, and the system prompt is everybody's."""
+    return _tokens(text, tokenizer)
 
 
 def _tokens(text: str, tokenizer: Tokenizer) -> int:

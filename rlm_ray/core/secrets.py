@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
@@ -42,9 +43,12 @@ _PUBLIC_FIELDS = frozenset(
 )
 """Fields whose values anybody knows: they are not shown, but texts that happen to hold them stay as they are."""
 _URL = re.compile(r"[\w+.-]+://\S*$")
+_MAX_NAMES = 1_000
+"""Of settings and variables whose judgement is remembered: each run asks for the same ones."""
 _SCHEME = re.compile(r"^(bearer|basic|token) +", re.IGNORECASE)
 
 
+@lru_cache(maxsize=_MAX_NAMES)
 def is_secret(name: str) -> bool:
     """Whether what goes under this name is a key or the like."""
     return bool(_NAME.search(name)) and not _NOT_SECRET.match(name)
@@ -83,6 +87,7 @@ def secret_values(value: Any, name: str = "") -> set[str]:
     return _values_in_url(value) if isinstance(value, str) else set()
 
 
+@lru_cache(maxsize=_MAX_NAMES)
 def _holds_fields(name: str) -> bool:
     """A table of headers or of query parameters, or one field of it by its dotted name."""
     return any(_FIELDS.search(part) for part in name.split(".")) if name else False
@@ -143,7 +148,7 @@ def _values_in_url(text: str) -> set[str]:
 
 
 def _url(text: str) -> SplitResult | None:
-    if not _URL.match(text):
+    if "://" not in text or not _URL.match(text):
         return None
     try:
         return urlsplit(text)

@@ -28,6 +28,7 @@ from rlm_ray.core.llm import ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.llm import litellm_errors, model_limits, ollama, pricing
 from rlm_ray.llm.litellm_reply import check_bodies, read_reply
+from rlm_ray.llm.openai_body import send_plain_bodies
 from rlm_ray.llm.outgoing import check_request
 from rlm_ray.llm.usage_counts import tolerate_odd_counts
 
@@ -81,6 +82,7 @@ def import_litellm() -> Any:
     _raise_unprocessable_errors()
     check_bodies(litellm)
     tolerate_odd_counts(litellm)
+    send_plain_bodies()
     provider.register()
     litellm.utils.custom_llm_setup()  # litellm does it in its own logging set-up, which quiet calls do not run
     return litellm

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import takewhile
 from pathlib import Path
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
@@ -14,7 +15,9 @@ FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 def make_private_folder(path: Path) -> None:
     """Make the folder, and those above it that are not there, for this user alone."""
-    missing = [each for each in (path, *path.parents) if not each.exists()]
+    if path.is_dir():
+        return
+    missing = list(takewhile(lambda each: not each.exists(), (path, *path.parents)))
     for each in reversed(missing):
         try:
             each.mkdir(mode=FOLDER_MODE)

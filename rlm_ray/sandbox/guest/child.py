@@ -17,7 +17,6 @@ from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, part
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
 from rlm_ray.sandbox.guest.output import Output
 from rlm_ray.sandbox.jail import jail
-from rlm_ray.sandbox.language import copies, guards
 from rlm_ray.sandbox.wire import messages
 from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES, Decoder, Frame, encode, is_within_limits
 
@@ -89,9 +88,6 @@ def _serve(channel: ReplChannel, parts: ContextReferences | None, *, filtered: b
         channel,
         Output(facts["output_chars"], channel.printed),
     )
-    if filtered:
-        copies.install()
-        guards.install()
     channel.send(encode("ready"))
     while True:
         frame = channel.receive()

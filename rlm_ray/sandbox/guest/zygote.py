@@ -38,6 +38,7 @@ from rlm_ray.core.context import Document
 from rlm_ray.sandbox.guest import child
 from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
 from rlm_ray.sandbox.jail import jail, linux
+from rlm_ray.sandbox.language import copies, guards
 
 CONTEXT_FILE_HEADER = struct.Struct("<QQQ")
 """Head of a context's memory file: the bytes of its ids (JSON), of its offsets, of its text."""
@@ -232,6 +233,9 @@ def main(control: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Dataclasses execute code in the namespace of `sys.modules["__main__"]`: give them an empty one.
     sys.modules["__main__"] = types.ModuleType("__main__")
+    # Here and not in each child: what is written before the fork is memory that all of them share.
+    copies.install()
+    guards.install()
     gc.disable()
     gc.freeze()
     os.dup2(0, 2)  # from here on nobody reads what is written there

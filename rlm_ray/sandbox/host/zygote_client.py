@@ -17,6 +17,8 @@ from typing import Any
 from rlm_ray.sandbox.host.exit_reason import UNKNOWN_STATUS
 
 _PACKET_BYTES = 4_096
+IDLE_NOTICE_S = 1.0
+"""A child that is idle for less is not worth two messages: most replies are there before, and their cells begin."""
 
 
 @dataclass(eq=False, slots=True)
@@ -28,6 +30,9 @@ class ReplChild:
     """Non-blocking; ours to close."""
     exited: asyncio.Future[int]
     """The wait status, once it has been reaped; `GONE` when nobody can tell."""
+    idle_timer: asyncio.TimerHandle | None = None
+    is_idle: bool = False
+    """The zygote has been told so."""
 
 
 @dataclass(eq=False, slots=True)
@@ -84,12 +89,21 @@ class ZygoteClient:
     def idle(self, child: ReplChild) -> None:
         """Its cell has ended: it has no reason to use the processor until it is `busy` again."""
         if child.id in self._children:
-            self._enqueue({"op": "idle", "id": child.id})
+            child.idle_timer = self._loop.call_later(IDLE_NOTICE_S, self._send_idle, child)
 
     def busy(self, child: ReplChild) -> None:
         """Its next cell begins."""
-        if child.id in self._children:
+        if child.idle_timer is not None:
+            child.idle_timer.cancel()
+            child.idle_timer = None
+        if child.is_idle and child.id in self._children:
+            child.is_idle = False
             self._enqueue({"op": "busy", "id": child.id})
+
+    def _send_idle(self, child: ReplChild) -> None:
+        if child.id in self._children:
+            child.is_idle = True
+            self._enqueue({"op": "idle", "id": child.id})
 
     def close(self) -> None:
         """The zygote sees the end of its socket, kills and reaps its children, and exits."""

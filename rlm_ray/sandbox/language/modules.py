@@ -138,6 +138,9 @@ PRELOADED = ("re", "json", "math", "collections", "itertools", "datetime", "func
 
 def _proxies() -> dict[str, ModuleProxy]:
     found = {module.__name__: _allowed_names(module, names) for module, names in _NAMES.items()}
+    found["collections"] = module(
+        "collections", names_of(found["collections"]) | {"abc": found["collections.abc"]}
+    )
     found["typing"] = module("typing", typing_stubs.typing_namespace())
     found["warnings"] = module(
         "warnings", dict.fromkeys(("filterwarnings", "simplefilter", "warn"), _nothing)
@@ -187,7 +190,6 @@ class Modules:
         self._add("time", time_names(clock))
         self._add("datetime", datetime_names(clock))
         self._add("pprint", {"pprint": _pprinter(print_), "pp": _pprinter(print_)})
-        self._add("collections", {"abc": _SHARED_PROXIES["collections.abc"]})
 
     def _add(self, name: str, names: dict[str, Any]) -> None:
         self._modules[name] = module(name, names_of(self._modules[name]) | names)
