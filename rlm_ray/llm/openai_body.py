@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
+_NOT_GIVEN = frozenset({"NotGiven", "Omit"})
+"""The client's types of fields that are left out."""
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def send_plain_bodies() -> None:
     """Have the client pass on the body of a chat completion whose values are plain. Others are none of our business."""
     try:
-        from openai._utils import is_given
-        from openai.resources.chat.completions import completions
+        completions: Any = import_module(
+            "openai.resources.chat.completions.completions"
+        )  # litellm's own client
     except ImportError:
         return
     rewrite: Any = getattr(completions, "async_maybe_transform", None)
@@ -28,12 +32,12 @@ def send_plain_bodies() -> None:
     @wraps(rewrite)
     async def rewrite_unless_plain(data: Any, expected_type: Any) -> Any:
         if isinstance(data, dict):
-            given = {name: value for name, value in data.items() if is_given(value)}
+            given = {name: value for name, value in data.items() if type(value).__name__ not in _NOT_GIVEN}
             if is_plain(given):
                 return given
         return await rewrite(data, expected_type)
 
-    vars(completions)["async_maybe_transform"] = rewrite_unless_plain
+    completions.async_maybe_transform = rewrite_unless_plain
 
 
 def is_plain(body: Mapping[str, Any]) -> bool:
