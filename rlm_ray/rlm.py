@@ -1,4 +1,4 @@
-"""RLM: the front door."""
+"""`RLM`, the entry point of the Python API."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class RLM:
     async def amap_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduceResult:
         """A static plan without model-written code: split, ask all pieces in parallel, reduce as a tree.
 
-        `how` are the keywords of `corpus.mapreduce_run.planned`: `reduce` (`model`, or `count:field`, `sum:field` ...),
+        `how` are the keywords of `mapreduce.execute.build_plan`: `reduce` (`model`, or `count:field`, `sum:field` ...),
         `schema` (a pydantic model or a JSON Schema), `split_by`, `size`, `overlap`, `on_error`, `reduce_query`.
         """
         from rlm_ray.mapreduce.execute import build_plan, execute_plan
@@ -202,7 +202,7 @@ class RLM:
     ) -> Run:
         """Start a run and return at once with a handle to stop it.
 
-        `observers` are told of every record; `traceparent` (W3C) makes the run part of a trace, else the caller's
+        `observers` are called with every record; `traceparent` (W3C) makes the run part of a trace, else the caller's
         current span does.
         """
         question = validate_query(query)

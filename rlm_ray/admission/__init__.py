@@ -1,8 +1,8 @@
 """One rate limit and one budget for the whole cluster.
 
-    gateway ── AdmissionClient ══ Line or actor call ══ AdmissionShell ── Admission
-               one per process    (a `Transport`)       one per cluster   decides;
-               `client.py`        `line.py`             `shell.py`        no IO, no clock
+    gateway ── AdmissionClient ══ AdmissionTransport ══ AdmissionServer ── AdmissionController
+               one per process    TCP, `util/rpc.py`    one per cluster    decides;
+               `client.py`                              `server.py`        no I/O, no clock
 
-The decisions themselves stand in `core/`: `account.py` (rates), `queue.py` (order), `ledger.py` (budget).
+The rules are in `policy/account.py` (rates), `policy/fair_queue.py` (order) and `core/budget.py` (budget).
 """

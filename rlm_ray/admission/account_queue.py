@@ -1,4 +1,4 @@
-"""A `Door` is one provider account with those who wait before it."""
+"""An `AccountQueue` is one provider account with the requests that wait for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUOTA_WAIT_S = 600.0
 
 
 class AccountQueue:
-    """An account, its queue, and what the runs that use it say about its rates."""
+    """Holds an account, its queue, and the rates that the runs using it have declared."""
 
     __slots__ = ("_declared", "account", "exhausted_why", "queue", "quota_exhausted_at", "used_at", "wakeup")
 
@@ -26,32 +26,32 @@ class AccountQueue:
         self.account = Account(rates)
         self.queue = Queue()
         self.wakeup = math.inf
-        """When the first in the queue may go, as far as time alone decides it."""
+        """The moment at which the first in the queue may go, as far as time alone decides it."""
         self.quota_exhausted_at = -math.inf
-        """When the provider last said that the account has nothing left."""
+        """The moment at which the provider last said that the account has nothing left."""
         self.exhausted_why = ""
         self.used_at = -math.inf
-        """When somebody last asked for it."""
+        """The moment of the last request for it."""
         self._declared: dict[str, Rates] = {}
 
     @property
     def is_idle(self) -> bool:
-        """No open run uses it."""
+        """Tell whether no open run uses the account."""
         return not self._declared and not len(self.queue)
 
     def declare_rates(self, run_id: str, rates: Rates) -> None:
-        """A run comes in. Where several say different things the smaller holds."""
+        """Register a run and the rates it declares. Where runs declare different rates, the smallest holds."""
         if self._declared.get(run_id) != rates:
             self._declared[run_id] = rates
             self.account.declare(_smallest(self._declared.values()))
 
     def remove_run(self, run_id: str) -> None:
-        """A run is over. Where it was the last, what was found out about the account is kept."""
+        """Remove a run that is over. What was learned about the account is kept, even after the last run."""
         if self._declared.pop(run_id, None) is not None and self._declared:
             self.account.declare(_smallest(self._declared.values()))
 
     def on_settlement(self, taken: RateReservation, settle: Settle, jitter: float, now: float) -> None:
-        """What an answer says about the account."""
+        """Update the account from the outcome of an attempt."""
         account, facts, usage = self.account, settle.rate_headers, settle.usage
         if facts is not None:
             account.on_headers(facts)

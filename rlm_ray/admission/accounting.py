@@ -1,6 +1,6 @@
-"""What a settled attempt costs its run: the budget (`charge`) and the books (`tally`).
+"""Computes what a settled attempt costs its run: budget (`actual_cost`) and usage (`call_stats`).
 
-Both sides use these: the admission, and a client that must be able to tell a new admission what was spent.
+Both the admission and its clients use this: a client tells a new admission what was spent.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ UNBILLED_OUTCOMES = {
 
 
 def max_cost(ask: PermitRequest) -> Amount:
-    """What to reserve for `ask`."""
+    """Return the amount to reserve for `ask`: its worst case."""
     return Amount(to_nano_usd(ask.cost_usd or 0.0), ask.input_tokens + ask.output_tokens, 1)
 
 
 def smaller(ask: PermitRequest, room: Amount) -> PermitRequest | None:
-    """The same ask with as long a reply as `room` leaves; None where that is too short to be of use."""
+    """Shorten the reply of `ask` to what `room` leaves; None where that is too short to be of use."""
     if not ask.min_output_tokens or room.calls < 1:
         return None
     tokens = min(ask.output_tokens, room.tokens - ask.input_tokens)
@@ -44,7 +44,7 @@ def smaller(ask: PermitRequest, room: Amount) -> PermitRequest | None:
 
 
 def actual_cost(ask: PermitRequest, settle: Settle) -> Amount:
-    """What to charge for it: the truth where it is known, else the estimate for all that may be billed."""
+    """Return the amount to charge: what was used where it is known, else the estimate for all that may be billed."""
     answered = settle.outcome is AttemptOutcome.OK
     estimate = max_cost(ask)
     if settle.usage is None:
@@ -60,7 +60,7 @@ def actual_cost(ask: PermitRequest, settle: Settle) -> Amount:
 
 
 def call_stats(ask: PermitRequest, settle: Settle, queue_wait_s: float, rate_wait_s: float) -> CallStats:
-    """What to write down for it."""
+    """Return the usage of one attempt, for the usage of its run."""
     if settle.outcome is AttemptOutcome.NOT_SENT:
         return CallStats(queue_wait_s=queue_wait_s, rate_wait_s=rate_wait_s)
     usage = settle.usage

@@ -1,27 +1,21 @@
-"""`AdmissionClient` asks the admission for a whole process: one per actor, on the actor's event loop.
+"""The admission's client: one for each process, on the event loop of its session actor.
 
-    async with client.permit(ask) as permit:        # waits for its turn; LimitReached, QuotaError if there is none
+    async with client.permit(ask) as permit:        # waits for its turn; raises LimitReached or QuotaError
         reply = await model.complete(request)
-        permit.settle(Outcome.OK, reply.usage, reply.cost_usd, reply.headers)
+        permit.release(AttemptOutcome.OK, reply.usage, reply.cost_usd, reply.headers)
 
-1. Asks, settles and withdrawals of a few milliseconds travel together (`Post`). A settle that frees nothing anybody
-   here waits for is in no hurry (20 ms).
-2. While asks wait, one exchange is held open at the admission, so a verdict comes the moment it is made.
-   While permits are out but nothing is to be said, a word each second finds out whether the admission is new.
-3. A permit that is left without a settle is settled as lost: charged at its estimate. Cancelling the wait takes the
-   ask out of the queue; a grant that arrives for it is given back.
-4. When the admission cannot be reached the process goes on alone at half the rate it had (`Alone`), within half of
-   its part of the budget. When it is back, perhaps as a new and empty one, it is told what was spent and what is
-   under way, and only then asked again.
+1. Requests, settlements and cancellations of a few milliseconds are sent together (`Outbox` collects them, `FlushTimer`
+   says when: at once after a pause, else after as long as an exchange took lately). A settlement that frees nothing
+   anybody here waits for may be 20 ms late.
+2. While requests wait, one exchange is held open at the admission (a long poll), so a decision arrives the moment it is
+   made. While permits are held and nothing is to be sent, a heartbeat each second finds out whether the admission is new.
+3. A permit that is left without `release` is settled as lost: charged at its estimate. Cancelling the wait takes the
+   request out of the queue; a permit that arrives for it is returned.
+4. While the admission cannot be reached, the process goes on at half the rate it had (`DegradedLimiter`), within half of
+   its share of the budget. When it is back, perhaps as a new and empty one, it is told what was spent and what is under
+   way before it is asked again.
 
-The `Outbox` of a client: what it has to say and has not been heard with yet.
-
-A `Permit` as its holder has it: leave for one HTTP attempt. What the admission keeps of it stands in `permits.py`.
-
-The `Post` decides when the next batch of a client goes: soon, and with the other things of these milliseconds.
-
-The first after a pause goes at once. The busier the way is, the longer the next collects: as long as an exchange took
-of late.
+`Permit` is the holder's side of a permit; the admission's side is `PermitRecord` in `permit_table.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +50,7 @@ from rlm_ray.errors import ClusterError, LimitReached, QuotaError, RemoteCallErr
 
 
 class Outbox:
-    """Collects; `take` empties it into a batch, `give_back` undoes that for a batch that was not heard."""
+    """Collects what is to be sent; `take` empties it into a message, `requeue` puts one back that was not delivered."""
 
     __slots__ = ("_asks", "_settles", "_withdrawn")
 
@@ -72,7 +66,7 @@ class Outbox:
         self._settles.append(settle)
 
     def withdraw(self, ticket: str) -> None:
-        """An ask that has not left yet need not."""
+        """Withdraw a request; one that was not sent yet is dropped."""
         if self._asks.pop(ticket, None) is None:
             self._withdrawn.append(ticket)
 
@@ -93,13 +87,15 @@ class Outbox:
         return batch
 
     def requeue(self, batch: ClientMessage) -> None:
-        """Asks are not put back: whoever still waits asks again, when there is somebody to ask."""
+        """Put settlements and cancellations back. Requests are sent again by those who still wait for them."""
         self._settles[:0] = batch.settles
         self._withdrawn[:0] = batch.cancelled
 
 
 class Permit:
-    """Settle it once the attempt is over; `settle` is who hears of it, `wall` the time that headers count from."""
+    """Allows one HTTP attempt. Call `release` when the attempt is over: `settle` is called with its outcome.
+
+    `wall` gives the time of day, from which times in headers are counted."""
 
     __slots__ = ("_settle", "_wall_clock", "ask", "queue_wait_s", "rate_wait_s", "settled")
 
@@ -125,7 +121,7 @@ class Permit:
         retry_after_s: float | None = None,
         why: str = "",
     ) -> None:
-        """Say what became of the attempt; it travels with the next batch. The second time changes nothing."""
+        """Settle the attempt; sent with the next message. A second call changes nothing."""
         if not self.settled:
             self.settled = True
             facts = self._rate_headers(headers, retry_after_s)
@@ -134,7 +130,7 @@ class Permit:
     def _rate_headers(
         self, headers: Mapping[str, str] | None, retry_after_s: float | None
     ) -> RateLimitHeaders | None:
-        """What the headers of an answer say; `retry_after_s` where the caller knows it otherwise."""
+        """Read the headers of a reply; `retry_after_s` where the caller knows it from elsewhere."""
         facts = parse_rate_limit_headers(headers, self._wall_clock()) if headers else None
         if retry_after_s is None:
             return facts
@@ -146,7 +142,7 @@ MAX_RTT_S = 0.05
 
 
 class FlushTimer:
-    """Calls `send` when it is time, on the loop of whoever has something to send."""
+    """Calls `send` when it is time, on the running event loop."""
 
     __slots__ = ("_coalesce_s", "_due", "_send", "_sent_at", "_shut", "_timer", "_trip_s")
 
@@ -160,11 +156,11 @@ class FlushTimer:
 
     @property
     def paused(self) -> bool:
-        """Nothing goes, whatever there is to send."""
+        """Tell whether sending is paused."""
         return self._shut
 
     def schedule(self, patience_s: float = 0.0) -> None:
-        """There is something to send, which can wait so long for company."""
+        """Send soon; at most `patience_s` later, together with what comes meanwhile."""
         if self._shut:
             return
         loop = asyncio.get_running_loop()
@@ -176,12 +172,12 @@ class FlushTimer:
         self._due, self._timer = due, loop.call_at(due, self._fire)
 
     def record_rtt(self, took_s: float) -> None:
-        """One that took longer was held, which says nothing about the way."""
+        """Note how long an exchange took. A longer one was a long poll, which says nothing about the connection."""
         if took_s <= MAX_RTT_S:
             self._trip_s += 0.2 * (took_s - self._trip_s)
 
     def close(self) -> None:
-        """Until `reopen`: there is nobody to send to."""
+        """Pause sending until `unpause`: the admission cannot be reached."""
         self._shut = True
 
     def unpause(self) -> None:
@@ -189,7 +185,7 @@ class FlushTimer:
         self.schedule()
 
     def stop(self) -> None:
-        """What was to go does not."""
+        """Cancel what was scheduled."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -210,13 +206,13 @@ _log = logging.getLogger(__name__)
 
 
 class AdmissionTransport(Protocol):
-    """The way to an `AdmissionShell`. Whatever it raises means that the admission cannot be reached."""
+    """Carries messages to an `AdmissionServer`. Whatever it raises means that the admission cannot be reached."""
 
     async def exchange(self, batch: ClientMessage) -> ServerMessage: ...
 
 
 class AdmissionClient:
-    """The one client of a process. `holder` names the process, unique for ever."""
+    """The one client of a process. `holder` is the process's name, unique for ever."""
 
     def __init__(  # noqa: PLR0913 - two it needs, the others for tests
         self,
@@ -246,7 +242,7 @@ class AdmissionClient:
 
     @asynccontextmanager
     async def permit(self, ask: PermitRequest) -> AsyncIterator[Permit]:
-        """Hold a permit for one attempt; give no ticket and no holder, they are filled in here."""
+        """Hold a permit for one attempt. `request_id` and `client_id` of `ask` are filled in here."""
         permit = await self.acquire(ask)
         try:
             yield permit
@@ -257,7 +253,7 @@ class AdmissionClient:
             permit.release(AttemptOutcome.UNKNOWN)
 
     async def acquire(self, ask: PermitRequest) -> Permit:
-        """Wait for a permit. Whoever calls this settles it."""
+        """Wait for a permit; the caller has to `release` it."""
         ticket = f"{self._holder}:{next(self._numbers)}"
         ask = replace(ask, request_id=ticket, client_id=self._holder)
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
@@ -284,12 +280,12 @@ class AdmissionClient:
             await heard
 
     def budget_left(self, run_id: str) -> tuple[Limits, Amount] | None:
-        """The limits of a run and what it has spent, as last heard; None before its first call here."""
+        """Return the limits of a run and what it had spent by the last message; None before its first call here."""
         book = self._books.get(run_id)
         return None if book is None else (book.limits, book.spent)
 
     async def aclose(self) -> None:
-        """Stop. What has not been sent is lost: `flush` before."""
+        """Stop. What has not been sent is lost: call `flush` before."""
         self._post.stop()
         for task in self._tasks:
             task.cancel()
@@ -305,7 +301,7 @@ class AdmissionClient:
         self._spawn(self._exchange(self._take_batch()))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        """Tasks of a client live as long as it: no caller's scope could hold what all callers share."""
+        """Start a task that lives as long as the client: no caller's scope could hold what all callers share."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -326,7 +322,7 @@ class AdmissionClient:
         sent_at = self._clock()
         try:
             replies = await self._transport.exchange(batch)
-        except ClusterError as error:  # it was heard, and answered with an error
+        except ClusterError as error:  # it arrived, and was answered with an error
             self._fail(batch, error)
             return
         except Exception as error:  # noqa: BLE001 - any other failure of a foreign transport means the same
@@ -346,12 +342,12 @@ class AdmissionClient:
             self._post.schedule(HEARTBEAT_S)
 
     def _resend_requests(self) -> None:
-        """Nothing for long: should this process have been taken for dead meanwhile, its asks were dropped."""
+        """Send requests again after a long silence: if this process was taken for dead, they were dropped."""
         for ask, _ in self._waiting.values():
             self._outbox.ask(ask)
 
     def _fail(self, batch: ClientMessage, error: ClusterError) -> None:
-        """What of a batch cannot be answered fails alone: the others are sent again, each by itself."""
+        """Send the parts of a failed message again one by one, so that only what cannot be answered fails."""
         parts = batch.parts()
         if len(parts) > 1:
             for part in parts:
@@ -454,7 +450,7 @@ class AdmissionClient:
         self._post.unpause()
 
     async def _wait_until_reachable(self) -> None:
-        """Return once somebody answers; what is to be said comes after."""
+        """Return once the admission answers."""
         while True:
             await asyncio.sleep(self._retry_s)
             try:

@@ -1,16 +1,16 @@
-"""`Admission` decides which model call may go out, for everything that shares it: one per cluster.
+"""`AdmissionController` decides which model call may go out, for the whole cluster.
 
-A plain class without IO and without a clock: every method takes `now`, seconds of a clock that only goes forward.
-`ask` and `settle` change what it knows; `poll` gives out the verdicts that follow; `next_wakeup` says when time
-alone can bring the next. Its rules stand where they are kept:
+A plain class without I/O and without a clock: every method takes `now`, seconds of a monotonic clock. `request` and
+`release` change its state, `decisions` returns the decisions that follow, `next_wakeup` says when time alone can bring
+the next one. The rules are elsewhere:
 
-    core/account.py  the rate of a provider account: pace, tokens, in flight, Retry-After
-    core/queue.py    who is next
-    core/ledger.py   the budget of a run
+    admission/policy/account.py     the rate of a provider account: pace, tokens, in flight, Retry-After
+    admission/policy/fair_queue.py  who is next
+    core/budget.py                  the budget of a run
 
-A permit covers one HTTP attempt. It is given back by `settle`, or taken back when its time is over or its holder
-is forgotten; then it stays charged at its estimate until, perhaps, a late settle tells the truth. Settling twice,
-asking twice with one ticket and withdrawing what is gone change nothing.
+A permit covers one HTTP attempt. It ends with `release`, or when its time is over or its client is dropped; then it
+stays charged at its estimate until, perhaps, a late settlement says what was used. Settling twice, asking twice with
+one id and cancelling what is gone change nothing.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from rlm_ray.core.budget import BudgetFit
 from rlm_ray.core.usage import RunUsage
 
 IDLE_ACCOUNT_S = 3600.0
-"""What was found out about an account is forgotten when no run has used it for so long."""
+"""What was learned about an account is dropped when no run has used it for so long."""
 RECOVERY_GRACE_S = 2.5
-"""How long nothing is granted of a limited run that came from another life: each holder must have had the time to
+"""How long nothing is granted to a limited run that an earlier admission had: each client must have had the time to
 tell what it spent and what it has under way (`RETRY_S` and `HEARTBEAT_S` in `client.py`)."""
 SPARE_DEADLINES = 64
-"""Of closed runs, before they are cleared away."""
+"""How many deadlines of closed runs are left in the heap before it is rebuilt."""
 FIXED_COST_PER_CALL = 500
-"""What a call costs its place in the queue besides its tokens."""
+"""What a call costs its flow besides its tokens."""
 _RUN_NOT_OPEN = BudgetDecision(BudgetFit.NEVER, "closed", "the run is not open, or over")
 
 
@@ -61,7 +61,7 @@ class _QueuedRequest:
 
 
 class AdmissionController:
-    """One rate limit and one budget for the whole cluster. `jitter` draws from 0 to 1."""
+    """Holds one rate limit for each account and one budget for each run. `jitter` draws from 0 to 1."""
 
     def __init__(self, jitter: Callable[[], float] = lambda: 0.5) -> None:
         self._jitter = jitter
@@ -77,7 +77,7 @@ class AdmissionController:
     # Runs
 
     def open_run(self, terms: RunPolicy, now: float) -> None:
-        """A run that is open already stays as it is."""
+        """Open a run. One that is open already stays as it is."""
         if terms.run_id not in self._runs:
             run = self._runs[terms.run_id] = RunBudget(terms, now)
             if run.deadline < math.inf:
@@ -86,7 +86,7 @@ class AdmissionController:
                 self._enqueue(ask, run, now)
 
     def close_run(self, run_id: str) -> RunUsage:
-        """What it used; what still waits for it is refused. Empty where it was not open."""
+        """Close a run and return its usage; its waiting requests are refused. Empty where it was not open."""
         run = self._runs.pop(run_id, None)
         if run is None:
             return RunUsage()
@@ -100,14 +100,14 @@ class AdmissionController:
         return run.usage()
 
     def forget_idle_accounts(self, now: float) -> None:
-        """Drop those that nobody uses, waits for or has declared rates of."""
+        """Drop accounts that no run uses, waits for or has declared rates of."""
         in_use = self._permits.accounts()
         for key, door in list(self._doors.items()):
             if door.is_idle and key not in in_use and now - door.used_at >= IDLE_ACCOUNT_S:
                 del self._doors[key]
 
     def stats(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """Count the rows of each table, for tests of leaks."""
         return {
             "runs": len(self._runs),
             "accounts": len(self._doors),
@@ -118,7 +118,7 @@ class AdmissionController:
         }
 
     def open_sessions(self, run_id: str, count: int = 1) -> Refused | None:
-        """Count more sessions; the refusal where the run's limits have no place for all of them."""
+        """Count more sessions; returns the refusal where the run's limits do not allow all of them."""
         run = self._runs.get(run_id)
         judgement = _RUN_NOT_OPEN if run is None else run.open_sessions(count)
         return None if judgement.fit is BudgetFit.NOW else Refused("", "", judgement.reason, judgement.why)
@@ -130,11 +130,11 @@ class AdmissionController:
         return self._runs[run_id].terms_at(now) if run_id in self._runs else None
 
     def budget_share(self, run_id: str) -> BudgetShare | None:
-        """What each holder may spend of a run on its own, should nobody be here to ask."""
+        """Return what each client may spend of a run while the admission cannot be reached."""
         return self._runs[run_id].share() if run_id in self._runs else None
 
     def status(self, run_id: str, now: float) -> RunStatus | None:
-        """How it stands; None where it is not open."""
+        """Return the status of a run; None where it is not open."""
         run = self._runs.get(run_id)
         if run is None:
             return None
@@ -146,7 +146,7 @@ class AdmissionController:
     # Asks
 
     def request(self, ask: PermitRequest, now: float) -> None:
-        """Put it in the queue, or refuse it at once where it can never go."""
+        """Queue a request, or refuse it at once where it can never go."""
         if ask.request_id in self._permits:
             permit = self._permits[ask.request_id]
             self._verdicts.append(_granted(permit, None if permit.ask == ask else permit.ask))
@@ -158,7 +158,7 @@ class AdmissionController:
             self._enqueue(ask, run, now)
 
     def cancel(self, ticket: str, now: float) -> None:
-        """It is not wanted any more, whether it waits or was granted."""
+        """Cancel a request, whether it waits or was granted."""
         waiting = self._waiting.get(ticket)
         self._strays.withdraw(ticket)
         if waiting is not None:
@@ -168,7 +168,7 @@ class AdmissionController:
             self.release(Settle(ticket, AttemptOutcome.NOT_SENT), now)
 
     def decisions(self, now: float) -> list[Decision]:
-        """All verdicts that are due."""
+        """Return all decisions that are due."""
         for ticket in self._permits.expired(now):
             self._expire(ticket, now)
         self._enforce_deadlines(now)
@@ -182,7 +182,7 @@ class AdmissionController:
         return verdicts
 
     def next_wakeup(self, now: float) -> float | None:
-        """The moment of the next verdict that time alone will bring; None where none is to come."""
+        """Return the moment of the next decision that time alone will bring; None where there is none."""
         if self._verdicts:
             return now
         moment = min((door.wakeup for door in self._doors.values()), default=math.inf)
@@ -193,7 +193,7 @@ class AdmissionController:
     # Answers
 
     def release(self, settle: Settle, now: float) -> None:
-        """An attempt is over."""
+        """Settle an attempt that is over."""
         permit = self._permits.pop(settle.permit)
         if permit is None:
             self._correct_late(settle)
@@ -206,14 +206,14 @@ class AdmissionController:
         self._doors[ask.account_key].on_settlement(permit.taken, settle, self._jitter(), now)
 
     def drop_client(self, holder: str, now: float) -> None:
-        """It died: what it holds is lost, what it asked for is not wanted any more."""
+        """Drop a client that died: its permits are lost, its requests are cancelled."""
         for ticket in self._permits.of_client(holder):
             self._expire(ticket, now)
         for waiting in [waiting for waiting in self._waiting.values() if waiting.ask.client_id == holder]:
             self.cancel(waiting.ask.request_id, now)
 
     def restore(self, holder: str, resume: Resume, now: float) -> None:
-        """Learn from a holder what was before this admission started."""
+        """Take over from a client what was before this admission started."""
         for record in resume.runs:
             if record.terms.run_id not in self._runs:
                 self.open_run(record.terms, now)
@@ -244,7 +244,7 @@ class AdmissionController:
             door.queue.add(place)
 
     def _admit(self, door: AccountQueue, now: float) -> None:
-        """Give out what this door can give now."""
+        """Grant what this account can grant now."""
         door.wakeup = math.inf
         while (place := door.queue.first()) is not None:
             waiting = self._waiting[place.ticket]
@@ -293,7 +293,7 @@ class AdmissionController:
         self._verdicts.append(Refused(ask.request_id, ask.client_id, judgement.reason, judgement.why))
 
     def _dequeue(self, waiting: _QueuedRequest) -> None:
-        """It waits nowhere any more."""
+        """Take a request out of the queue it waits in."""
         ask = waiting.ask
         del self._waiting[ask.request_id]
         self._doors[ask.account_key].queue.remove(ask.request_id)
@@ -315,7 +315,7 @@ class AdmissionController:
                         self._refuse(waiting, judgement)
 
     def _expire(self, ticket: str, now: float) -> None:
-        """Nobody answers for this permit: charged as it was reserved."""
+        """Expire a permit that nobody settled: charged as it was reserved."""
         permit = self._permits.expire(ticket)
         run = self._runs.get(permit.ask.run_id)
         if run is not None:
@@ -324,7 +324,7 @@ class AdmissionController:
         self._doors[permit.ask.account_key].account.on_error(now)
 
     def _correct_late(self, settle: Settle) -> None:
-        """The truth about a permit that was lost, if this is one."""
+        """Correct the charge of a permit that had expired, if this is one."""
         permit = self._permits.pop_expired(settle.permit)
         run = self._runs.get(permit.ask.run_id) if permit else None
         if permit is not None and run is not None:
@@ -347,7 +347,7 @@ def _check_budget(door: AccountQueue, run: RunBudget, ask: PermitRequest, now: f
 
 
 def _blocking_reason(door: AccountQueue, run: RunBudget, now: float) -> str:
-    """What keeps those who wait for this account."""
+    """Say what the requests for this account wait for."""
     if not door.account.window.open:
         return "window"
     return "pause" if max(door.account.not_before, run.not_before) > now else "rate"

@@ -1,12 +1,11 @@
-"""`Alone` is how one process goes on while nobody can be asked: at half of the rate it was given of late.
+"""How a client goes on while the admission cannot be reached: at half of the rate it was granted lately.
 
-Half of each process's share is at most half of the account's rate together, whoever else is alone too; so the
+Half of each process's share is at most half of the account's rate together, however many processes do this; so the
 account stays within its limit until the admission is back and for the minute after.
 
-This is where aiolimiter paces: one request at a time, on one loop, with a period of a second. (In the admission
-itself a `Meter` does, for refunds, debts and a virtual clock.)
-
-A `Book` is what one client knows of one run: enough to go on alone, and to tell a new admission.
+`DegradedLimiter` paces with aiolimiter: one request at a time, on one loop, with a period of a second. (The admission
+itself uses a `TokenBucket`, for refunds, debts and a virtual clock.) `RunReplica` is what a client knows of a run: enough
+to go on within its share of the budget, and to restore the run in a new admission.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ DEGRADED_SHARE = 0.5
 
 
 class DegradedLimiter:
-    """Remembers what was granted by the admission, and paces by half of it."""
+    """Counts what the admission granted, and paces at half of that."""
 
     __slots__ = ("_granted", "_limiters")
 
@@ -37,18 +36,18 @@ class DegradedLimiter:
         self._limiters: dict[str, AsyncLimiter] = {}
 
     def record_grant(self, account_key: str, now: float) -> None:
-        """By the admission, not here."""
+        """Count a permit that the admission granted."""
         moments = self._granted.setdefault(account_key, deque(maxlen=10_000))
         moments.append(now)
         while moments[0] < now - RECENT_S:
             moments.popleft()
 
     def start(self, now: float) -> None:
-        """From now on nobody can be asked."""
+        """Begin: from now on the admission cannot be reached."""
         self._limiters = {key: _limiter(len(self._late(key, now)) / RECENT_S) for key in self._granted}
 
     async def try_acquire(self, account_key: str) -> bool:
-        """Whether one more request may go now; never waits."""
+        """Tell whether one more request may go now; never waits."""
         limiter = self._limiters.get(account_key)
         if limiter is None:
             limiter = self._limiters[account_key] = _limiter(0.0)
@@ -68,7 +67,7 @@ def _limiter(granted_per_s: float) -> AsyncLimiter:
 
 
 class RunReplica:
-    """Kept from the first ask for a run until the run is over."""
+    """Holds one run's budget and usage as this client knows them, from its first request until the run is over."""
 
     __slots__ = ("_charged", "_opened_at", "_room", "_tallies", "_terms")
 
@@ -83,7 +82,7 @@ class RunReplica:
         self._room = room
 
     def record_settlement(self, ask: PermitRequest, settle: Settle, waits_s: tuple[float, float]) -> None:
-        """The admission knows it too, by now."""
+        """Count a settlement that the admission has acknowledged."""
         self._charged += actual_cost(ask, settle)
         self._tallies.add(ask.model, ask.depth, call_stats(ask, settle, *waits_s))
 
@@ -93,11 +92,11 @@ class RunReplica:
 
     @property
     def spent(self) -> Amount:
-        """By the whole run, as last heard."""
+        """What the whole run had spent by the last message."""
         return self._room.spent
 
     def can_afford(self, ask: PermitRequest) -> bool:
-        """Whether it fits this holder's share, when there is nobody to ask."""
+        """Tell whether a request fits this client's share of the budget."""
         return max_cost(ask).first_exceeded(self._room.amount) is None
 
     def spend_share(self, ask: PermitRequest) -> None:

@@ -1,6 +1,6 @@
-"""The `Permits` that are out: who holds them, until when, and what they took.
+"""The permits that are held: by whom, until when, and what they reserved.
 
-`Strays` are asks for runs that are not open: after a restart others may have to come back first and open them.
+`OrphanRequests` are requests for runs that are not open: after a restart another client may have to open the run first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class PermitRecord:
-    """Leave for one HTTP attempt."""
+    """The admission's side of a permit for one HTTP attempt."""
 
     ask: PermitRequest
     taken: RateReservation
@@ -32,8 +32,8 @@ class PermitRecord:
 
 
 class Permits:
-    """By ticket. Those that are over are remembered for a while: their message may arrive again, and the truth
-    about a lost one may still come."""
+    """Holds permits by request id. Settled and expired ones are remembered for a while: a message may arrive twice, and
+    the usage of an expired one may still come."""
 
     __slots__ = ("_expiries", "_lost", "_out", "_over")
 
@@ -57,28 +57,28 @@ class Permits:
         heapq.heappush(self._expiries, (permit.expires_at, permit.ask.request_id))
 
     def pop(self, ticket: str) -> PermitRecord | None:
-        """Settle it; None where it is not out."""
+        """Take a permit out to settle it; None where it is not held."""
         permit = self._out.pop(ticket, None)
         if permit is not None:
             _remember(self._over, ticket, None)
         return permit
 
     def expire(self, ticket: str) -> PermitRecord:
-        """Take one back whose holder does not answer for it."""
+        """Take a permit back that its holder did not settle in time."""
         permit = self._out.pop(ticket)
         _remember(self._lost, ticket, permit)
         return permit
 
     def pop_expired(self, ticket: str) -> PermitRecord | None:
-        """One that was lost, found now."""
+        """Take out an expired permit whose settlement has come; None where there is none."""
         return self._lost.pop(ticket, None)
 
     def is_settled(self, ticket: str) -> bool:
-        """It was out and is not any more."""
+        """Tell whether the permit was held and is settled."""
         return ticket in self._over or ticket in self._lost
 
     def accounts(self) -> set[str]:
-        """Those of which permits are out."""
+        """Return the accounts of all held permits."""
         return {permit.ask.account_key for permit in self._out.values()}
 
     def of_client(self, holder: str) -> list[str]:
@@ -103,11 +103,11 @@ def _remember(memory: dict[str, _Value], ticket: str, value: _Value) -> None:
 
 
 ORPHAN_TTL_S = 10.0
-"""How long an ask may wait for its run to be opened."""
+"""How long a request may wait for its run to be opened."""
 
 
 class OrphanRequests:
-    """By run and ticket, each with the moment until which it waits."""
+    """Holds requests by run and id, each with the moment until which it waits."""
 
     __slots__ = ("_asks",)
 
@@ -125,11 +125,11 @@ class OrphanRequests:
             asks.pop(ticket, None)
 
     def pop_run(self, run_id: str) -> list[PermitRequest]:
-        """Its run is open now."""
+        """Take out the requests of a run that is open now."""
         return [ask for ask, _ in self._asks.pop(run_id, {}).values()]
 
     def expired(self, now: float) -> list[PermitRequest]:
-        """Those that have waited long enough, and wait no more."""
+        """Take out the requests that have waited too long."""
         late = [ask for asks in self._asks.values() for ask, until in asks.values() if until <= now]
         for ask in late:
             del self._asks[ask.run_id][ask.request_id]

@@ -1,7 +1,7 @@
-"""What is said between those who call models and the one who admits them: plain values, no behaviour.
+"""The messages between admission clients and the admission server: plain values, no behaviour.
 
-A client sends a `Batch` (asks, settles, withdrawals) and gets `Replies` (verdicts). Every message may arrive
-twice or late: tickets name asks for ever, so a repeated one changes nothing.
+A client sends a `ClientMessage` (requests, settlements, cancellations) and gets a `ServerMessage` (decisions). Every
+message may arrive twice or late: request ids are unique for ever, so a repeated one changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rlm_ray.core.usage import CallStats, RunUsage
 
 
 class AttemptOutcome(Enum):
-    """What became of an attempt."""
+    """How an attempt ended."""
 
     OK = "ok"
     RATE_LIMITED = "rate_limited"
@@ -41,11 +41,11 @@ class AttemptOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PermitRequest:
-    """One wish to send one HTTP request to a model."""
+    """Asks to send one HTTP request to a model."""
 
     run_id: str
     account_key: str
-    """See `account_key` in `core/account.py`."""
+    """See `account_key` in `admission/policy/account.py`."""
     model: str
     input_tokens: int
     """Estimated, rather too many than too few."""
@@ -133,12 +133,12 @@ class RunPolicy:
     age_s: float = 0.0
     """How long it has been open."""
     spent: Amount = field(default_factory=Amount)
-    """Of its budget, by earlier lives of the run."""
+    """Part of the budget that earlier attempts of the run have spent."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetShare:
-    """What one holder knows of a run's budget, for the time in which nobody can be asked."""
+    """What a client may spend of a run's budget while the admission cannot be reached."""
 
     run_id: str
     spent: Amount
@@ -170,20 +170,20 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """What one holder knows of one run."""
+    """What one client knows of one run."""
 
     terms: RunPolicy
     charged: Amount = field(default_factory=Amount)
     """Of the budget, for this holder's settled calls."""
     known_spent: Amount = field(default_factory=Amount)
-    """By the whole run, when this holder last heard of it."""
+    """By the whole run, by the last message to this client."""
     usage: Mapping[tuple[str, int], CallStats] = field(default_factory=dict)
     """Of this holder's settled calls, by model and depth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """What a holder tells an admission that does not know it, for that one has just started, empty."""
+    """What a client tells an admission that has just started and is empty."""
 
     runs: tuple[RunSnapshot, ...] = ()
     in_flight: tuple[PermitRequest, ...] = ()
@@ -192,18 +192,18 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class ClientMessage:
-    """All a holder has to say at one moment."""
+    """All that a client sends at one moment."""
 
     holder: str
     epoch: str | None
-    """The admission the holder believes to talk to; None at first."""
+    """The epoch of the admission that the client knows; None at first."""
     asks: tuple[PermitRequest, ...] = ()
     settles: tuple[Settle, ...] = ()
     cancelled: tuple[str, ...] = ()
-    """Tickets that are not wanted any more, waiting or granted."""
+    """Ids of requests that are cancelled, waiting or granted."""
     resume: Resume | None = None
     long_poll: bool = False
-    """Asks are waiting: answer when there is a verdict, not before."""
+    """Requests wait: answer when there is a decision, not before."""
 
     def parts(self) -> list[ClientMessage]:
         """The same in batches of one thing each; every message may arrive twice."""
@@ -220,12 +220,12 @@ class ClientMessage:
 
 @dataclass(frozen=True, slots=True)
 class ServerMessage:
-    """All there is to say to a holder at one moment."""
+    """All that is sent to a client at one moment."""
 
     epoch: str
-    """Names one life of the admission. Another one than the batch's: nothing of the batch was done; resume."""
+    """Names one start of the admission. If it is not the message's, nothing of the message was done: send `Resume`."""
     verdicts: tuple[Decision, ...] = ()
     runs: tuple[RunPolicy, ...] = ()
     """Runs this holder asked for the first time."""
     budget_shares: tuple[BudgetShare, ...] | None = None
-    """Of all open runs this holder ever asked for; None: as last said."""
+    """Of all open runs that this client ever asked for; None: unchanged."""

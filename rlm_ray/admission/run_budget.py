@@ -1,4 +1,4 @@
-"""A `Run` is one recursion tree as admission sees it: its terms, its budget, its books, and who waits for it."""
+"""A `RunBudget` is one run as the admission sees it: its policy, budget, usage, and the requests that wait for it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from rlm_ray.core.usage import RunUsage, UsageAccumulator
 
 @dataclass(frozen=True, slots=True)
 class BudgetDecision:
-    """What the budget says to an ask."""
+    """What the budget allows of a request."""
 
     fit: BudgetFit
     reason: str = ""
     why: str = ""
     smaller: PermitRequest | None = None
-    """What fits in the place of what was asked for."""
+    """The shorter request that fits, where the whole does not."""
 
 
 class RunBudget:
-    """The budget and the books of one run."""
+    """Holds the budget and the usage of one run."""
 
     def __init__(self, terms: RunPolicy, now: float) -> None:
         self.terms = terms
@@ -45,9 +45,9 @@ class RunBudget:
         self.tallies = UsageAccumulator()
         self.sessions = 1
         self.waiting: dict[str, str] = {}
-        """The tickets of this run that have no verdict yet, and the account each is for."""
+        """The requests of this run without a decision, by id, and the account each is for."""
         self.not_before = -math.inf
-        """Nothing of it is granted earlier."""
+        """Nothing is granted before this moment."""
         self._holders: set[str] = set()
         self._parked: list[tuple[QueueEntry, PermitRequest]] = []
         self.ledger.amend(Amount(), terms.spent)
@@ -65,7 +65,7 @@ class RunBudget:
         return FlowKey(name, self.terms.weight, self.terms.interactive)
 
     def pause_until(self, moment: float) -> None:
-        """A run without a limit on what it spends has nothing to wait for."""
+        """Grant nothing before `moment`, if the run has a limit on what it spends."""
         limits = self.terms.limits
         if (limits.cost_usd, limits.tokens, limits.calls) != (None, None, None):
             self.not_before = moment
@@ -77,7 +77,7 @@ class RunBudget:
         return RunUsage(self.tallies.rows(), self.sessions)
 
     def status(self, blocked: Mapping[str, str], now: float) -> RunStatus:
-        """`blocked`: what keeps each account it waits for."""
+        """Return the run's status; `blocked` says what the requests for each account wait for."""
         aside = Counter(ask.account_key for _, ask in self._parked if ask.request_id in self.waiting)
         waiting = Counter({"budget": aside.total()})
         for account, count in Counter(self.waiting.values()).items():
@@ -89,7 +89,7 @@ class RunBudget:
         )  # fmt: skip
 
     def check(self, ask: PermitRequest, now: float) -> BudgetDecision:
-        """Whether the run can pay for `ask` now, later or never. A last call may be late."""
+        """Decide whether the run can pay for `ask` now, later or never. A final call may be late."""
         limits = self.terms.limits
         if now >= self.deadline and not ask.is_final_call:
             return BudgetDecision(BudgetFit.NEVER, "time_s", f"the time limit of {limits.time_s:g} s is over")
@@ -106,7 +106,7 @@ class RunBudget:
         )
 
     def open_sessions(self, count: int) -> BudgetDecision:
-        """All of them or none."""
+        """Count all of these sessions, or none."""
         limit = self.terms.limits.sessions
         if limit is not None and self.sessions + count > limit:
             why = f"the limit of {limit} sessions is reached: {self.sessions} opened, {count} more wanted"
@@ -119,12 +119,12 @@ class RunBudget:
         self._holders.add(ask.client_id)
 
     def park(self, place: QueueEntry, ask: PermitRequest) -> None:
-        """It waits for what others may give back."""
+        """Put a request aside until others settle below their reservation."""
         heapq.heappush(self._parked, (place, ask))
 
     def unpark(self) -> list[tuple[QueueEntry, PermitRequest]]:
-        """Those put aside that should be judged again: they fit by now, together, or they never will. The first
-        that must go on waiting ends it, so that it is not overtaken by those behind it."""
+        """Return the parked requests to decide again: they fit by now, together, or they never will. The first that
+        must go on waiting ends the list, so that none behind overtakes it."""
         back: list[tuple[QueueEntry, PermitRequest]] = []
         hoped = Amount()
         while self._parked:
@@ -154,17 +154,17 @@ class RunBudget:
         return (BudgetFit.LATER if waits else fit), reason, None
 
     def settle(self, permit: PermitRecord, settle: Settle) -> None:
-        """An attempt is over."""
+        """Settle an attempt."""
         self.ledger.settle(permit.reserved, actual_cost(permit.ask, settle))
         self._count(permit, settle)
 
     def expire(self, permit: PermitRecord) -> None:
-        """Nobody answers for an attempt: charged as it was reserved."""
+        """Expire an attempt that nobody settled: charged as it was reserved."""
         self.ledger.settle(permit.reserved, permit.reserved)
         self._count(permit, _lost(permit))
 
     def correct(self, permit: PermitRecord, settle: Settle) -> None:
-        """The truth about one that was lost."""
+        """Correct the charge of an attempt that had expired."""
         ask = permit.ask
         self.ledger.amend(permit.reserved, actual_cost(ask, settle))
         self.tallies.add(
@@ -172,15 +172,15 @@ class RunBudget:
         )
 
     def share(self) -> BudgetShare:
-        """Half of what each holder's even part of the rest would be."""
+        """Return half of each client's even share of the rest."""
         part = 2 * max(len(self._holders), 1)
         left = self.ledger.left().elementwise_max(Amount())
         share = Amount(left.nano_usd // part, left.tokens // part, left.calls // part)
         return BudgetShare(self.terms.run_id, self.ledger.spent, share)
 
     def resume(self, holder: str, record: RunSnapshot) -> None:
-        """Take over what `holder` knows, once. What the run had spent is what the holders' records sum up to,
-        or what one of them last heard where that is more: a holder may have died with its record."""
+        """Take over what `holder` knows, once. The run had spent the sum of what its clients charged, or what one of them
+        last saw where that is more: a client may have died with its snapshot."""
         if holder in self._restored_from:
             return
         self._restored_from.add(holder)

@@ -1,8 +1,8 @@
-"""`AdmissionShell` gives an `Admission` a clock, a timer and its callers' patience; it decides nothing.
+"""`AdmissionServer` gives an `AdmissionController` a clock, a timer and long polls; it decides nothing.
 
-A plain async class; `cluster/` wraps it as the one admission actor. Its callers are `AdmissionClient`s: each sends
-batches, and has at most one of them held here until there is a verdict for it (a long poll). A newer batch of the
-same holder frees the older one, so nothing piles up and nothing waits for a tick.
+A plain async class; `cluster/services/admission.py` wraps it as the one admission actor. Its callers are
+`AdmissionClient`s: each sends messages, and has at most one of them held here until there is a decision for it. A newer
+message of the same client frees the older one, so nothing piles up and nothing waits for a tick.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rlm_ray.core.usage import RunUsage
 LONG_POLL_S = 10.0
 SHARE_INTERVAL_S = 1.0
 SILENT_S = 60.0
-"""A client says something each second while it has anything to do with a run; one that is silent for so long is gone."""
+"""A client sends a heartbeat each second while it works on a run; one that is silent for so long is gone."""
 UNHELD_S = 60.0
 """A run whose driver has been gone for so long is over."""
 CLEAR_EVERY_S = 10.0
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class _ClientState:
-    """What the shell knows of one client."""
+    """What the server knows of one client."""
 
     __slots__ = ("decisions", "heard_at", "long_poll", "runs", "shares_sent_at")
 
@@ -56,7 +56,7 @@ class _ClientState:
 
 
 class AdmissionServer:
-    """One admission, served. `epoch` names this life of it: a new one for each start."""
+    """Serves one admission. `epoch` is the name of this start of it."""
 
     def __init__(
         self,
@@ -73,13 +73,13 @@ class AdmissionServer:
         self._holders: dict[str, _ClientState] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._drivers: Counter[str] = Counter()
-        """How many hold a run that they drive."""
+        """How many drivers hold each run."""
         self._unheld: dict[str, float] = {}
-        """Runs whose drivers are gone, and since when."""
+        """Runs without a driver, and since when."""
         self._cleared_at = self._clock()
 
     async def exchange(self, batch: ClientMessage) -> ServerMessage:
-        """Take in a batch and answer it, at once or when there is a verdict for its holder."""
+        """Take in a message and answer it, at once or when there is a decision for its client."""
         if batch.epoch is not None and batch.epoch != self._epoch:
             return ServerMessage(self._epoch)
         holder = self._holders.setdefault(batch.holder, _ClientState())
@@ -93,13 +93,13 @@ class AdmissionServer:
         return self._replies(holder, batch)
 
     async def open_run(self, terms: RunPolicy) -> str:
-        """The answer is the epoch: another one later means that the run has to be opened again."""
+        """Open a run and return the epoch: another one later means that the run has to be opened again."""
         self._admission.open_run(terms, self._clock())
         self._clear()
         return self._epoch
 
     async def hold_run(self, run_id: str) -> None:
-        """Never returns: the driver of a run waits for it as long as it drives it. When it is gone the run is closed.
+        """Never return: the driver of a run waits here as long as it drives it. When it is gone the run is closed.
 
         A connection that only broke is there again within `UNHELD_S`.
         """
@@ -119,7 +119,7 @@ class AdmissionServer:
         return usage
 
     async def open_sessions(self, terms: RunPolicy, count: int = 1) -> Refused | None:
-        """Of a run that goes on; one that this life of the admission has not heard of yet is opened."""
+        """Count more sessions of a run; one that is not open here yet is opened."""
         self._admission.open_run(terms, self._clock())
         return self._admission.open_sessions(terms.run_id, count)
 
@@ -143,7 +143,7 @@ class AdmissionServer:
         }
 
     def _clear(self) -> None:
-        """Forget, every few seconds, those who are gone without a word."""
+        """Drop, every few seconds, clients and runs that are gone without notice."""
         now = self._clock()
         if now - self._cleared_at < CLEAR_EVERY_S:
             return
@@ -167,7 +167,7 @@ class AdmissionServer:
         self._deliver()
 
     def _apply(self, batch: ClientMessage) -> None:
-        """An error about one thing is that thing's own: the others of the batch are taken in."""
+        """Take in each part of a message by itself: an error about one does not lose the others."""
         now = self._clock()
         if batch.resume is not None:
             self._admission.restore(batch.holder, batch.resume, now)
@@ -186,7 +186,7 @@ class AdmissionServer:
                 )
 
     def _deliver(self) -> None:
-        """Hand out what is due and set the timer for what will be."""
+        """Deliver the decisions that are due and set the timer for the next."""
         now = self._clock()
         for verdict in self._admission.decisions(now):
             holder = self._holders.get(verdict.holder)
@@ -235,10 +235,10 @@ class AdmissionServer:
 
 @contextmanager
 def _logged(what: str, ticket: str) -> Iterator[list[str]]:
-    """Where it raises, the log says so, and the list that it brings has the sentence."""
+    """Log an error of the block, and put its sentence into the list that is yielded."""
     failures: list[str] = []
     try:
         yield failures
-    except Exception as error:  # noqa: BLE001 - whatever it was, whoever asked is told
+    except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets it as an error
         _log.exception("%s of %s failed", what, ticket)
         failures.append(f"the admission could not judge this call: {type(error).__name__}: {error}")

@@ -1,16 +1,14 @@
-"""A context in pieces that fit a model's window. Pieces are ranges of its bytes; nothing is copied.
+"""Splits a context into pieces that fit a model's window. Pieces are ranges of its bytes; nothing is copied.
 
 - All pieces together are all of the context, in order; no piece spans two documents unless it holds both whole.
 - No piece is larger than the size, the names of its documents among it, but for a single character that is. A document
-  that has no room for its name is read without it, as a stretch of a larger one is.
+  that has no room for its name is read without it, as a range of a larger document is.
 - Each piece but the first of a document begins `overlap` characters before the last one ended.
 - Empty documents make no piece: there is nothing to ask of them.
 
-Where a long text is cut: windows of so many characters that end where a paragraph does, or else a sentence, a
-line, a word.
-
-A paragraph, sentence, line or word that fits into a window is never cut, as long as windows do not overlap.
-Positions are whatever the text is measured in: a str in characters, UTF-8 bytes in bytes.
+- A long text is cut into windows of so many characters that end where a paragraph does, or else a sentence, a line, a
+  word. What fits into a window is never cut, as long as windows do not overlap.
+- Positions are characters of a str, bytes of UTF-8.
 """
 
 from __future__ import annotations
@@ -43,11 +41,11 @@ class Piece:
     start: int
     stop: int
     documents: tuple[int, int] | None = None
-    """The documents it is, by number; None: a stretch inside of one, or of a text."""
+    """The range of whole documents, by number; None: a range inside of one, or of a text."""
 
     @property
     def as_part(self) -> DocumentRange | ByteRange:
-        """How a sub-call is told to read it."""
+        """Return the part that a sub-call reads it by."""
         return ByteRange(self.start, self.stop) if self.documents is None else DocumentRange(*self.documents)
 
 
@@ -65,7 +63,7 @@ class PieceOrigin:
 
 
 def split(context: Context, by: SplitUnit, size: int, overlap: int = 0) -> list[Piece]:
-    """The pieces of a context. `size` is in tokens where `by` is, else in characters.
+    """Split a context into pieces. `size` is in tokens where `by` is, else in characters.
 
     By documents, each is a piece of its own unless it is larger, which makes paragraphs of it; see `pack`.
     """
@@ -87,7 +85,7 @@ def split(context: Context, by: SplitUnit, size: int, overlap: int = 0) -> list[
 def pack(
     context: Context, pieces: Sequence[Piece], size: int, max_documents: int | None = None
 ) -> list[Piece]:
-    """The same with whole neighbouring documents put together, up to `size` bytes with their ids."""
+    """Split by documents, with whole neighbouring documents put together up to `size` bytes with their ids."""
     packed: list[Piece] = []
     room = 0
     for piece in pieces:
@@ -107,14 +105,14 @@ def pack(
 
 
 def document_of(context: Context, piece: Piece) -> int:
-    """The number of the document that a piece is a stretch of, or of the first one that it holds."""
+    """Return the number of the document that a piece lies in, or of the first one that it holds."""
     if piece.documents is not None:
         return piece.documents[0]
     return bisect_right(context.offsets, piece.start) - 1 if context.offsets is not None else 0
 
 
 def documents_in(context: Context, piece: Piece) -> list[int]:
-    """The numbers of the documents that a piece reads; empty ones are not asked about."""
+    """Return the numbers of the documents that a piece reads; empty ones are left out."""
     offsets = context.offsets
     if offsets is None or piece.documents is None:
         return [document_of(context, piece)]
@@ -122,7 +120,7 @@ def documents_in(context: Context, piece: Piece) -> list[int]:
 
 
 def origins(context: Context, piece: Piece) -> Iterator[PieceOrigin]:
-    """The documents a piece reads, each with the bytes it reads of it."""
+    """Yield the documents that a piece reads, each with the range of bytes it reads of it."""
     offsets = context.offsets
     if offsets is None:
         yield PieceOrigin("", piece.start, piece.stop)
@@ -250,7 +248,7 @@ class ChunkMeasure(Protocol):
 
 
 def chunk_spans(measure: ChunkMeasure, start: int, stop: int, cut: SplitAt) -> Iterator[tuple[int, int]]:
-    """The windows over positions `start` to `stop`."""
+    """Yield the windows over positions `start` to `stop`."""
     shared = 0
     while start < stop:
         text = measure.window(start, stop)
@@ -268,7 +266,7 @@ def chunk_spans(measure: ChunkMeasure, start: int, stop: int, cut: SplitAt) -> I
 
 
 def text_chunks(text: str, size: int, cut: SplitAt = "paragraphs") -> Iterator[tuple[int, int]]:
-    """The windows of `size` characters over a str, in characters."""
+    """Yield the windows of `size` characters over a str, in characters."""
     return chunk_spans(_Characters(text, size), 0, len(text), cut)
 
 

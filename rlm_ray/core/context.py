@@ -1,4 +1,4 @@
-"""The long input: UTF-8 bytes, document offsets, and what a prompt may know of them.
+"""Contexts: the long input as UTF-8 bytes and document offsets, and what a prompt may know of it.
 
 A context is a text or a list of documents. Its bytes may live anywhere that speaks the buffer
 protocol (bytes, a memory map, a numpy array in Ray's object store); nothing here copies them
@@ -7,7 +7,7 @@ except `text()` and `documents()`, which decode.
 A **part** is how code in a REPL names what a sub-call shall read: a text of its own, or a piece
 of the context the session already has, which then travels by reference.
 
-An `Input`: what a node of the recursion tree was given to read, as its records tell it; never the text itself.
+An `InputSummary` says what a node of the recursion tree was given to read, for its records; never the text itself.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Context:
         return digest.hexdigest()
 
     def slice(self, part: ContextPart) -> Context:
-        """The context of a sub-call. A `Span` or `Docs` shares these bytes; anything else is new."""
+        """Return the context of a sub-call. A `ByteRange` or `DocumentRange` shares these bytes; anything else is new."""
         match part:
             case ByteRange(start, stop):
                 return self._text(start, stop)

@@ -1,15 +1,10 @@
-"""What is asked of a model and what it answers, whoever carries it.
+"""Requests to models, their replies, their usage and their price, independent of the client that carries them.
 
-How many tokens a request or a text has, before a provider has counted them, or where it never does.
-
-What is estimated here is *reserved* of a budget, so it is rather too many than too few: English comes out a fifth too
-high, and scripts, emoji, numbers, base64 and identifiers by what they truly take. Whether a prompt fits a window is
-for the provider to say.
-
-No tokenizer runs: it takes 0.5 s for a megabyte. Characters are counted by kind, each kind with the tokens it takes in
-the model's family of tokenizers; of a long text, an even sample is.
-
-What a model's tokens cost.
+Also estimates how many tokens a request or a text has, before a provider has counted them or where it never does.
+The estimate is *reserved* of a budget, so it is rather too many than too few: English comes out a fifth too high;
+scripts, emoji, numbers, base64 and identifiers come out close. Whether a prompt fits a window is for the provider to
+say. No tokenizer runs: it takes 0.5 s for a megabyte. Characters are counted by kind, each kind with the tokens it takes
+in the model's family of tokenizers; a long text is sampled evenly.
 """
 
 from __future__ import annotations
@@ -90,7 +85,7 @@ class Usage:
 
 
 def sum_of(usages: Iterable[Usage]) -> Usage:
-    """The tokens of several replies."""
+    """Sum up the tokens of several replies."""
     total = Usage()
     for each in usages:
         total = Usage(
@@ -120,7 +115,7 @@ class ModelReply:
     at: float = 0.0
     """Unix time at which it was there; the clock of the code it holds stands at that moment."""
     recorded: bool = False
-    """It comes from the record of an earlier life of the run."""
+    """It comes from the record of an earlier attempt of the run."""
     reasoning: str = ""
     """What the model thought, where that is known; for the record, never part of an answer."""
     refusal: str = ""
@@ -134,7 +129,7 @@ def _is_count(value: object) -> bool:
 
 
 class Model(Protocol):
-    """Carries one request to a model, once: no retry, no waiting in line.
+    """Carries one request to a model, once: no retry, no waiting.
 
     Raises `ModelError` (or a subclass that says more) when there is no answer.
     """
@@ -150,7 +145,7 @@ UNBOUNDED_OUTPUT_TOKENS = 4_096
 BUDGET_OUTPUT_TOKENS = 16_384
 """The most a message may hold where a budget must be kept and `max_tokens` is not set."""
 LAST_CALL_TOKENS = 2_048
-"""The same for the last call, which has to fit what was kept for it."""
+"""The same for the last call, which has to fit what was reserved for it."""
 MAX_CREDIBLE_TOKENS = 10**8
 """No request or reply has more; a provider that says so has not counted."""
 
@@ -206,24 +201,24 @@ _UNKNOWN = Tokenizer(1.05, 0.6, 1.2)
 
 @lru_cache(maxsize=1_000)
 def tokenizer_of(model: str) -> Tokenizer:
-    """By the name of the model; a name that says nothing gets a cautious one."""
+    """Return the tokenizer for a model's name; a cautious one for an unknown name."""
     name = model.lower()
     return next((family for names, family in _FAMILIES if names.search(name)), _UNKNOWN)
 
 
 def estimate_max_usage(request: ModelRequest) -> Usage:
-    """The tokens to reserve for a request."""
+    """Return the tokens to reserve for a request."""
     return Usage(request_tokens(request), request.output_bound or UNBOUNDED_OUTPUT_TOKENS)
 
 
 def request_tokens(request: ModelRequest) -> int:
-    """The input tokens of a request."""
+    """Estimate the input tokens of a request."""
     text = sum(text_tokens(message.content, request.model) for message in request.messages)
     return text + TOKENS_PER_MESSAGE * len(request.messages) + 1
 
 
 def text_tokens(text: str, model: str = "") -> int:
-    """The tokens of a text for this model; 0 for none."""
+    """Estimate the tokens of a text for this model; 0 for an empty one."""
     if len(text) <= SAMPLE_CHARS * SAMPLES:
         return _tokens_of_message(text, tokenizer_of(model))
     step = len(text) // SAMPLES
@@ -232,7 +227,7 @@ def text_tokens(text: str, model: str = "") -> int:
 
 
 def credible_usage(request: ModelRequest, reply: ModelReply) -> Usage:
-    """What a reply is settled at: the provider's count, or the estimate of what it did not count."""
+    """Return the usage that a reply is settled at: the provider's count, or the estimate of what it did not count."""
     usage, written = reply.usage, reply.text + reply.reasoning
     counted_input = 0 < usage.input_tokens <= MAX_CREDIBLE_TOKENS
     counted_output = 0 < usage.output_tokens <= MAX_CREDIBLE_TOKENS

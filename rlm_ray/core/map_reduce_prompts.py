@@ -1,4 +1,4 @@
-"""What models are told when one question is asked of many parts and the answers are put together."""
+"""The prompts when one question is asked of many parts and the answers are put together."""
 
 from __future__ import annotations
 

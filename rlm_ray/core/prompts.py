@@ -1,4 +1,4 @@
-"""Every word a model is told.
+"""Every prompt: all text that is sent to a model.
 
 Rules:
 - The history only grows: what was said in a turn is said the same way in all later ones, so that a provider's
@@ -97,7 +97,7 @@ together; with reduce="count:status", or collect, union or sum and a field you n
 
 _MANY_DOCUMENTS = 8
 _MANY_PIECES = 4
-"""Helpers are told of where there is this much to look through."""
+"""The prompt names the search helpers where there is this much to look through."""
 
 _LEAF_SYSTEM = (
     "Answer the question from the context you are given, and from nothing else. Be exact and brief. "

@@ -200,7 +200,7 @@ class Trajectory:
         if parsed.is_word and parsed.unresolved == last.unresolved:
             parsed = Parsed(
                 answer=parsed.unresolved
-            )  # it was told that no variable has this name, and means the word
+            )  # the model was told that no variable has this name, and means the word
         return replace(self, turns=(*self.turns, Turn(status, reply, parsed)))
 
     def with_result(self, result: CellResult) -> Trajectory:

@@ -1,4 +1,4 @@
-"""Thinking that open models write into their replies, told apart from what they say.
+"""Separates the thinking that open models write into their replies from their answers.
 
 Servers without a reasoning parser hand on `<think>...</think>` and its like as text. The rules err on the side of the
 answer: a tag that may be what the answer is about stays in it.

@@ -1,4 +1,4 @@
-"""What a run has used: sums of what its calls used, by model and by depth.
+"""Usage of a run: sums over its calls, by model and by depth.
 
 Tokens are what providers counted: the sums equal the provider's own. Answers that a provider did not count are in the
 sums by our estimate, and counted apart (`estimated`); so is what nobody knows (`unpriced`, `unknown`). Never as zero.
@@ -15,7 +15,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class CallStats:
-    """Sums over calls."""
+    """Holds sums over calls."""
 
     calls: int = 0
     """Answered."""
@@ -58,7 +58,7 @@ _NAMES = tuple(sum_of.name for sum_of in fields(CallStats))
 
 @dataclass(frozen=True, slots=True)
 class RunUsage:
-    """What a run has used up to a moment."""
+    """Holds the usage of a run up to a moment."""
 
     rows: Mapping[tuple[str, int], CallStats] = field(default_factory=dict)
     """By model and depth."""
@@ -74,7 +74,7 @@ class RunUsage:
 
     @property
     def repaid_calls(self) -> int:
-        """See `Tally.repaid_calls`."""
+        """See `CallStats.repaid_calls`."""
         return self.total.repaid_calls
 
     @property
@@ -107,7 +107,7 @@ class RunUsage:
 
 
 class UsageAccumulator:
-    """The running sums behind a `RunUsage`."""
+    """Keeps the running sums behind a `RunUsage`."""
 
     __slots__ = ("_rows",)
 

@@ -1,6 +1,6 @@
-"""What the records of a run measure: named numbers with attributes, whoever counts them.
+"""Turns the records of a run into measurements: named numbers with attributes, for any metrics library.
 
-`measurements` reads one record by itself; `Measures` also pairs beginnings with ends, for one run. The names are
+`measure_record` reads one record by itself; `MetricsReducer` also pairs beginnings with ends, for one run. The names are
 those of the GenAI semantic conventions where there is one (`rlm_ray.tracing.conventions`), else `rlm.*`.
 """
 
@@ -53,7 +53,7 @@ _CELL_BUCKETS = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """How the numbers of one name are to be counted."""
+    """How the measurements of one name are counted."""
 
     kind: Literal["histogram", "counter", "up_down_counter"]
     unit: str
@@ -110,19 +110,19 @@ class Measurement:
 
 
 def provider_name(provider: str, model: str) -> str:
-    """The provider as the conventions call it; taken from the model's name where it is not known."""
+    """Return the provider as the conventions call it; taken from the model's name where it is not known."""
     found = provider or (model.split("/", 1)[0] if "/" in model else "_OTHER")
     return _PROVIDERS.get(found, found)
 
 
 def model_name(model: str, provider: str = "") -> str:
-    """The model as its provider calls it: litellm's prefix is the provider's name."""
+    """Return the model as its provider calls it: litellm's prefix is the provider's name."""
     prefix, slash, rest = model.partition("/")
     return rest if slash and rest and (prefix == provider or not provider) else model
 
 
 def measure_record(record: Record) -> list[Measurement]:
-    """What this record measures by itself."""
+    """Return the measurements of one record by itself."""
     match record:
         case CallEnded(cache_hit=False):
             return _measure_call(record)
@@ -138,7 +138,7 @@ def measure_record(record: Record) -> list[Measurement]:
 
 
 class MetricsReducer:
-    """What the records of one run measure: what one record says, the durations of sessions, calls in flight."""
+    """Computes the measurements of one run: of single records, durations of sessions, calls in flight."""
 
     def __init__(self) -> None:
         self._opened: dict[tuple[NodePath, int], float] = {}
@@ -174,13 +174,13 @@ class MetricsReducer:
         return [Measurement(SESSION_DURATION, max(0.0, record.at - opened), attributes), *gone]
 
     def _forget(self, path: NodePath) -> list[Measurement]:
-        """Calls of a node that failed, and below it, are under way no more."""
+        """Count the open calls of a failed node and of all below it as no longer in flight."""
         below = [key for key in self._sent if key[0][: len(path)] == path]
         return [_in_flight(self._sent.pop(key), -1) for key in below]
 
 
 def cell_error_type(cell: CellEnded) -> str:
-    """The class of a cell's failure."""
+    """Return the class of a cell's failure, for `error.type`."""
     return "killed" if cell.killed is not None else "code_error"
 
 

@@ -42,7 +42,7 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The first record; another one each time the run is taken up again."""
+    """The first record of a run; another one each time the run is resumed."""
 
     at: float
     run_id: str
@@ -54,10 +54,10 @@ class RunStarted:
     """Of rlm_ray."""
     traceparent: str = ""
     life: int = 1
-    """1, and one more with each resume."""
+    """The number of this attempt at the run: 1, and one more with each resume."""
     format: int = FORMAT
     follow_ups: tuple[str, ...] = ()
-    """Further questions of a conversation; this life answers the last."""
+    """Further questions of a conversation; this attempt answers the last."""
     id: str = ""
 
 
@@ -202,7 +202,7 @@ class MapEnded:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The last record of a life."""
+    """The last record of an attempt at the run."""
 
     at: float
     stop_reason: str
@@ -243,7 +243,7 @@ _CONTENT = ("query", "answer", "text", "code", "output", "final", "why", "error"
 
 
 def without_content(record: Record) -> Record:
-    """The same fact without what anybody wrote."""
+    """Return the same record without what users, models or their code wrote."""
     changes: dict[str, Any] = {
         name: "" for name, _ in _FIELDS[type(record)] if name in _CONTENT and getattr(record, name)
     }
@@ -261,7 +261,7 @@ def without_content(record: Record) -> Record:
 
 
 def to_line(record: Record, ident: str = "") -> bytes:
-    """One line of JSON with its newline; fields that have their default are left out. `ident` becomes its `id`."""
+    """Encode a record as one line of JSON with its newline; fields that have their default are left out. `ident` becomes its `id`."""
     plain: dict[str, Any] = {"kind": _NAMES[type(record)]}
     for name, default in _FIELDS[type(record)]:
         value = getattr(record, name)
@@ -273,7 +273,7 @@ def to_line(record: Record, ident: str = "") -> bytes:
 
 
 def from_line(line: bytes | str) -> Record:
-    """The record of a line. Raises `InputError` where it is none."""
+    """Decode a line. Raises `InputError` where it is no record."""
     try:
         plain = json.loads(line)
         cls = KINDS[plain.pop("kind")]

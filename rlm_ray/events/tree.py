@@ -45,7 +45,7 @@ class Node:
     """By first ordinal."""
     map_ends: dict[int, MapEnded] = field(default_factory=dict)
     children: list[Node] = field(default_factory=list)
-    """In the order they were first heard of."""
+    """In the order of their first records."""
 
     @property
     def depth(self) -> int:
@@ -62,12 +62,12 @@ class Node:
 
     @property
     def last_start(self) -> SessionOpened | None:
-        """Its last attempt; None for a leaf."""
+        """Return the start of its last attempt; None for a leaf."""
         return max(self.session_starts, key=_order, default=None)
 
     @property
     def end(self) -> SessionEnded | None:
-        """How its last attempt ended; None while it goes on, and for a leaf."""
+        """Return how its last attempt ended; None while it goes on, and for a leaf."""
         end, latest = max(self.session_ends, key=_order, default=None), self.last_start
         return end if end is None or latest is None or _order(end) >= _order(latest) else None
 
@@ -133,7 +133,7 @@ class Node:
         return f"{failed.error_kind}: {failed.why}" if failed is not None and failed.error_kind else ""
 
     def add(self, record: NodeRecord) -> None:
-        """Take in a fact of this node."""
+        """Add a record of this node."""
         match record:
             case SessionOpened():
                 self.session_starts.append(record)
@@ -153,7 +153,7 @@ class Node:
                 self.map_ends[record.first] = record
 
     def walk(self) -> Iterator[Node]:
-        """Itself and all below it, parents first. Not recursive: trees may be deep."""
+        """Yield the node and all below it, parents first. Not recursive: trees may be deep."""
         stack = [self]
         while stack:
             node = stack.pop()
@@ -167,11 +167,11 @@ def _order(record: SessionOpened | SessionEnded) -> tuple[int, float]:
 
 
 class RunTree:
-    """All that is known of a run."""
+    """Holds all that is known of a run."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.opened: list[RunStarted] = []
-        """One for each life: a resumed run has several."""
+        """One for each attempt: a resumed run has several."""
         self.ended: RunFinished | None = None
         self.root = Node(())
         self.nodes: dict[NodePath, Node] = {(): self.root}
@@ -180,7 +180,7 @@ class RunTree:
             self.add(record)
 
     def add(self, record: Record) -> bool:
-        """Take a record in; False for one that was heard before."""
+        """Add a record; False for one that was added before."""
         if record.id:
             if record.id in self._ids:
                 return False
@@ -196,7 +196,7 @@ class RunTree:
         return True
 
     def node(self, path: NodePath) -> Node:
-        """The node of this path, made with its parents if nothing of it was heard yet."""
+        """Return the node of this path; makes it and its parents if they have no record yet."""
         known = self.nodes.get(path)
         if known is None:
             known = self.nodes[path] = Node(path)

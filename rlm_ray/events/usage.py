@@ -1,4 +1,4 @@
-"""What recorded calls used, in the same books as the admission's."""
+"""Computes what recorded calls used, as the admission counts it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAYBE_BILLED = frozenset({"timeout", "connection"})
 
 
 def usage_from_records(records: Iterable[Record]) -> RunUsage:
-    """What the recorded calls used."""
+    """Sum up what the recorded calls used."""
     sums = UsageAccumulator()
     sessions = hits = 0
     sent = set()
@@ -37,7 +37,7 @@ def usage_from_records(records: Iterable[Record]) -> RunUsage:
 
 
 def stats_from_call(call: CallEnded, *, went_out: bool = True) -> CallStats:
-    """Of one call; attempts that failed before are counted, not what they may have used."""
+    """Return the usage of one call; attempts that failed before are counted, not what they may have used."""
     # Replies that were no answer were paid for, too.
     answered = not call.error_kind
     replies = (

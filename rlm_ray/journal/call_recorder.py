@@ -1,4 +1,4 @@
-"""The record of one model call, from the wish to make it to its end."""
+"""Writes the record of one model call, from its request to its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlm_ray.journal.replay import to_reply
 
 @dataclass(frozen=True, slots=True)
 class CallSite:
-    """Where in the recursion tree a call stands, and what it is about."""
+    """Where in the recursion tree a call is made, and what it is about."""
 
     path: NodePath
     call: int
@@ -30,7 +30,7 @@ class CallSite:
 
 
 class CallRecorder:
-    """One call, as it is written down."""
+    """Records one call."""
 
     place: CallSite
 
@@ -52,7 +52,7 @@ class CallRecorder:
         self._tries: list[FailedAttempt] = []
         self._waits = [0.0, 0.0]
         self._paid: list[ModelReply] = []
-        """Replies that were no answer."""
+        """Replies that were paid for and are no answer."""
         self._sent = False
         self.provider = ""
         # Asked once: what is on record later may be this very attempt.
@@ -60,12 +60,12 @@ class CallRecorder:
         """It was under way when its process died."""
 
     def replayed_reply(self) -> ModelReply | None:
-        """The reply of this very call in an earlier life of the run."""
+        """Return the recorded reply of this very call, from an earlier attempt of the run; None where there is none."""
         call = self._scribe.replay.call(self.place.path, self.place.call, self._begun.key)
         return None if call is None else to_reply(call)
 
     def on_sent(self, queue_wait_s: float, rate_wait_s: float) -> None:
-        """An attempt has its permit."""
+        """Record that the first attempt has its permit and is sent."""
         self._waits[0] += queue_wait_s
         self._waits[1] += rate_wait_s
         if not self._sent:
@@ -76,15 +76,15 @@ class CallRecorder:
             )
 
     def on_attempt_failed(self, error: TransientModelError | ReplyError) -> None:
-        """An attempt failed, and another one may follow."""
+        """Note a failed attempt; another one may follow."""
         self._tries.append(FailedAttempt(self._clock(), error.kind, error.why))
 
     def wasted(self, reply: ModelReply) -> None:
-        """A reply is no answer; it was paid for all the same."""
+        """Note a reply that is no answer and was paid for all the same."""
         self._paid.append(reply)
 
     async def on_reply(self, reply: ModelReply, *, cache_hit: bool) -> ModelReply:
-        """Write the reply down; it may be used after this."""
+        """Record the reply and return it once it is safe: it may be used then."""
         at = self._clock()
         self._scribe.append(
             replace(
@@ -96,14 +96,14 @@ class CallRecorder:
         return replace(reply, at=at)
 
     def on_failure(self, error: BaseException) -> None:
-        """There will be no reply."""
+        """Record that the call failed for good."""
         kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
         why = error.why if isinstance(error, ModelError) else str(error)
         end = replace(self._end(self._clock()), error_kind=kind, why=why)
         self._scribe.append(replace(end, **self._said(self._paid.pop())) if self._paid else end)
 
     def _said(self, reply: ModelReply) -> dict[str, Any]:
-        """The last reply, and what all of the call's replies cost."""
+        """Return the fields of the last reply, with the cost of all replies of the call."""
         replies = [*self._paid, reply]
         costs = [each.cost_usd for each in replies]
         return {

@@ -1,8 +1,8 @@
-"""The cells of one session: those that run now are written down, those of an earlier life are not run for nothing.
+"""Records the cells of one session, and replays those that an earlier attempt of the run has recorded.
 
 As long as every reply of a session comes from the record, the results of its code do, too. The first reply that is
 new needs the variables that the code before it made: that code is run again then, with recorded outcomes for its
-sub-calls; what it prints has been seen already.
+sub-calls; the model has seen what it prints.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rlm_ray.journal.replay import to_cell_result
 
 @dataclass(slots=True)
 class CellExecution:
-    """The code of one turn at work."""
+    """One execution of the code of a turn."""
 
     turn: int
     blocks: Sequence[str]
@@ -29,7 +29,7 @@ class CellExecution:
     first: int
     """The ordinal of its next sub-call."""
     is_rerun: bool = False
-    """It is run once more for its variables only; what it does is on record."""
+    """The code is run again for its variables only; what it does is on record."""
     waited_s: float = 0.0
     """For sub-calls."""
     cut: int = 0
@@ -38,7 +38,7 @@ class CellExecution:
 
 
 class CellReplay:
-    """What the code of a session did."""
+    """Knows which cells of a session are on record, and records the others."""
 
     def __init__(
         self, scribe: NullRecorder, path: NodePath, *, clock: Callable[[], float] = time.time
@@ -53,11 +53,11 @@ class CellReplay:
         self._still_replaying = True
 
     def status(self, turn: int) -> str | None:
-        """The status line under which an earlier life asked for this turn: the same words, the same request."""
+        """Return the recorded status line of this turn: with the same words it is the same request."""
         return self._scribe.replay.status(self._path, turn) if self._still_replaying else None
 
     def result(self, trajectory: Trajectory) -> CellResult | None:
-        """What the code of the last turn did in an earlier life; None where it has to be run."""
+        """Return the recorded result of the last turn's code; None where it has to be run."""
         turn = len(trajectory.turns)
         cell = self._scribe.replay.cell(self._path, turn)
         self._still_replaying = (
@@ -73,12 +73,12 @@ class CellReplay:
         return result
 
     def turns_to_rerun(self) -> list[int]:
-        """Turns whose code made the variables that are there in the recorded history; once."""
+        """Return, once, the turns whose code has to be run again for the variables it made."""
         turns, self._turns_to_rerun = self._turns_to_rerun, []
         return turns
 
     async def on_repl_lost(self, cell: CellExecution) -> bool:
-        """The REPL was lost through no fault of its code: whether all can be run again, paying for nothing twice."""
+        """Prepare for a new REPL after one was killed from outside; False where the cells cannot be run again for free."""
         if not await self._scribe.load_history():
             return False
         self._turns_to_rerun = list(self._turns_run)
@@ -86,7 +86,7 @@ class CellReplay:
         return True
 
     def start(self, turn: int, blocks: Sequence[str], *, again: bool) -> CellExecution:
-        """The code of this turn begins."""
+        """Begin the execution of a turn's code."""
         first = self._first.setdefault(turn, self._next_ordinal)
         return CellExecution(turn, blocks, self._clock(), first, again)
 
@@ -98,7 +98,7 @@ class CellReplay:
         sessions: int,
         slots: Sequence[SubCallOutcome | None],
     ) -> Iterator[int]:
-        """The cell's sub-calls are out; the ordinal of the first of them."""
+        """Record a map of the cell's sub-calls around the block; yields the ordinal of the first."""
         first, count, begun = cell.first, len(queries), self._clock()
         cell.first += count
         self._next_ordinal = max(self._next_ordinal, cell.first)
@@ -116,7 +116,7 @@ class CellReplay:
             self._scribe.append(MapEnded(now, self._path, first, answered, count - answered))
 
     def record(self, cell: CellExecution) -> None:
-        """The code has run."""
+        """Record a finished execution."""
         self._turns_run = [] if cell.result.kill_reason else [*self._turns_run, cell.turn]
         self._put(cell)
 

@@ -1,4 +1,4 @@
-"""The journals of all runs that a process has to do with: one `Scribe` for each."""
+"""The journals of all runs that a process works on: one `JournalRecorder` for each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rlm_ray.journal.protocol import JournalRef
 from rlm_ray.journal.recorder import JournalRecorder, JournalTransport, NullRecorder
 
 MAX_IDLE_RECORDERS = 8
-"""Scribes of runs that nothing here works on any more: what they have read of their journals may be wanted again."""
+"""How many recorders of finished runs are kept: what they have read of their journals may be needed again."""
 
 
 class JournalClient:
-    """One for each process. `writer` names the process, unique for ever."""
+    """Creates and keeps the recorders of one process. `writer` is the process's name, unique for ever."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class JournalClient:
         *,
         observer: Callable[[], Callable[[Record], None]] = lambda: lambda _: None,
     ) -> None:
-        """`observer` makes, for each run, one that sees what this process writes down of it."""
+        """`observer` makes a callback for each run, called with every record that this process writes."""
         self._writer, self._transport, self._observer = writer, transport, observer
         self._scribes: dict[JournalRef, JournalRecorder] = {}
         self._users: dict[JournalRef, int] = {}
@@ -36,7 +36,7 @@ class JournalClient:
 
     @asynccontextmanager
     async def scribe(self, ref: JournalRef | None, settings: Settings) -> AsyncIterator[NullRecorder]:
-        """The scribe of a run, for as long as something here works on it."""
+        """Yield the recorder of a run; with `ref` None, one that records nothing."""
         if ref is None:
             yield self._null_recorder
             return

@@ -1,4 +1,4 @@
-"""What passes between those who write records and the one who keeps them."""
+"""The calls and messages between recorders and the journal server."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from rlm_ray.errors import JournalError
 from rlm_ray.util.codec import Codec
 
 METHODS = frozenset({"open", "append", "read", "hold", "close"})
-"""What a journal may be asked for over a line. Expected errors are answers, not exceptions."""
+"""Methods of a journal server that may be called over RPC. Expected errors are returned, not raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalRef:
-    """The journal of one run, as one life of the run writes it."""
+    """Names the journal of one run, as one attempt of the run writes it."""
 
     run_dir: str
     run_id: str
     attempt_id: str
-    """Names this life: who takes the run up again is another owner, and the one before may not write any more."""
+    """Names this attempt: one that resumes the run has another id, and the one before may not write any more."""
     node_id: str
     """The node whose journal actor writes it."""
 
 
 CODEC = Codec(JournalRef, JournalError)
-"""Of what is said there."""
+"""Encodes the messages of these calls."""

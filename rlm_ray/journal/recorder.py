@@ -1,9 +1,9 @@
-"""A `Scribe` writes the records of one run for one process, and knows what earlier lives of the run wrote.
+"""A `JournalRecorder` writes the records of one run for one process, and reads what earlier attempts of the run wrote.
 
-`put` only hands a record over; `written` returns once all that was put is in the run's folder. What a model answered
+`append` only queues a record; `flush` returns once all that was appended is in the run's folder. What a model answered
 is used after that only, so nothing that was used can be lost.
 
-Records of a few milliseconds travel together; the first after a pause goes at once.
+Records of a few milliseconds are sent together; the first after a pause goes at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class JournalTransport(Protocol):
-    """The way to a run's `JournalShell`; asks again where it died. Raises `JournalError`, also for what it is told."""
+    """Calls a run's `JournalServer`, again where it died. Raises `JournalError`, also for errors that it returns."""
 
     async def append(self, ref: JournalRef, data: bytes) -> int: ...
 
@@ -33,27 +33,27 @@ class JournalTransport(Protocol):
 
 
 class NullRecorder:
-    """One that writes nothing down: the run keeps no record."""
+    """Records nothing: for a run that keeps no record."""
 
     replay = ReplayIndex()
     """What is on record; empty."""
 
     def append(self, record: Record) -> None:
-        """Hand a record over."""
+        """Queue a record."""
 
     def raise_if_failed(self) -> None:
-        """Raises `JournalError` where it is known that what is put now cannot be kept."""
+        """Raise `JournalError` where it is known that what is appended now cannot be kept."""
 
     async def flush(self) -> None:
-        """Return when all that was put is safe. Raises `JournalError` where it cannot be."""
+        """Return when all that was appended is safe. Raises `JournalError` where it cannot be."""
 
     async def load_history(self) -> bool:
-        """Have all that was written so far in `replay`; False where no answer in it can be used again."""
+        """Read all that was written so far into `replay`; False where no answer in it can be used again."""
         return False
 
 
 class JournalRecorder(NullRecorder):
-    """Writes to the run's journal."""
+    """Writes to the run's journal, in batches."""
 
     def __init__(  # noqa: PLR0913 - what to write, where, and what not
         self,

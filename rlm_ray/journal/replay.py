@@ -1,4 +1,4 @@
-"""What earlier lives of a run have on record, and which of it holds again.
+"""What earlier attempts of a run have on record, and which of it may be used again.
 
 A session is a function of its model replies and of the outcomes of its sub-calls. So a reply is used again where the
 same node makes the same call (path, number, hash of the request); a child's answer where its question and context
@@ -26,11 +26,11 @@ from rlm_ray.events.tree import RunTree
 from rlm_ray.events.usage import CANCELLED
 
 _DETERMINISTIC_STOPS = frozenset({"answered", "max_iterations", "no_code", "context_window"})
-"""Stop reasons that another life would come to again; limits may have been raised."""
+"""Stop reasons that another attempt would come to again; limits may have been raised."""
 
 
 class ReplayIndex:
-    """The records of a run, as far as they were read."""
+    """Indexes the records of a run, as far as they were read."""
 
     def __init__(self, *, content: bool = True) -> None:
         self.offset = 0
@@ -39,7 +39,7 @@ class ReplayIndex:
         self._content = content
 
     def ingest(self, data: bytes) -> None:
-        """Whole lines, from `offset` on."""
+        """Read whole lines, from `offset` on."""
         self.offset += len(data)
         for line in data.splitlines():
             record = from_line(line)
@@ -48,7 +48,7 @@ class ReplayIndex:
                 self.tree.add(record)
 
     def call(self, path: NodePath, number: int, key: str) -> CallEnded | None:
-        """The recorded end of this very call, if it was answered: with a usable reply, or one that history stands on."""
+        """Return the recorded end of this very call, if it was answered: with a usable reply, or one that history stands on."""
         call = self._call(path, number)
         if call is None or call.key != key or call.error_kind:
             return None
@@ -56,12 +56,12 @@ class ReplayIndex:
         return call if judged.kind == "usable" or self._is_history(call) else None
 
     def status(self, path: NodePath, number: int) -> str | None:
-        """The status line a recorded turn was asked under."""
+        """Return the status line of a recorded turn."""
         call = self._call(path, number)
         return call.status if call is not None and not call.error_kind else None
 
     def was_in_flight(self, path: NodePath, number: int, key: str) -> bool:
-        """This very call had gone out, and nothing is known of its end."""
+        """Tell whether this very call was sent and nothing is known of its end."""
         node = self.tree.nodes.get(path)
         sent = node.calls_sent.get(number) if node is not None else None
         ended = self._call(path, number)
@@ -70,9 +70,9 @@ class ReplayIndex:
         return ended is None or ended.error_kind == CANCELLED or ended.at < sent.at
 
     def cell(self, path: NodePath, turn: int) -> CellEnded | None:
-        """What the code of this turn did; None where it belongs to an older reply than the recorded one.
+        """Return what the code of this turn did; None where it belongs to an older reply than the recorded one.
 
-        Before the model has heard of it, code is run again that was killed (its actor may have been dying), or whose
+        As long as the model has not seen its result, code is run again that was killed (its actor may have been dying), or whose
         sub-calls failed (their provider may have been down).
         """
         node, reply = self.tree.nodes.get(path), self._call(path, turn)
@@ -83,16 +83,16 @@ class ReplayIndex:
         return None if went_wrong and not self._model_continued_after(path, cell) else cell
 
     def sub_calls(self, path: NodePath, turn: int) -> int:
-        """How many sub-calls the code of this turn made."""
+        """Count the sub-calls that the code of this turn made."""
         return sum(sent.count for sent in self._effective_maps(path) if sent.turn == turn)
 
     def attempts(self, path: NodePath) -> int:
-        """How often the session at `path` was sent to an actor."""
+        """Count how often the session at `path` was sent to an actor."""
         node = self.tree.nodes.get(path)
         return len(node.session_starts) if node is not None else 0
 
     def end(self, path: NodePath, key: str) -> SessionEnded | None:
-        """How the session at `path` ended, where that holds again."""
+        """Return how the session at `path` ended, where that may be used again."""
         node = self.tree.nodes.get(path)
         for end in reversed(node.session_ends) if node is not None else ():
             if end.key == key and (_finished(end) or self._outcome_was_seen(path)):
@@ -100,7 +100,7 @@ class ReplayIndex:
         return None
 
     def seen_failure(self, path: NodePath, key: str = "") -> Failed | None:
-        """How the plain call at `path` failed, where the model has seen that; with a `key`, this very call only."""
+        """Return how the plain call at `path` failed, where the model has seen that; with a `key`, this very call only."""
         call = self._call(path, 1)
         if (
             call is None
@@ -116,7 +116,7 @@ class ReplayIndex:
         return Failed(call.error_kind, f"{call.model}: {call.why}" if is_of_model else call.why)
 
     def seen_cancelled(self, path: NodePath) -> bool:
-        """The sub-call at `path` was cancelled for the failure of another, and the model has seen that one."""
+        """Tell whether the sub-call at `path` was cancelled for the failure of another that the model has seen."""
         node = self.tree.nodes.get(path)
         if node is None or not self._outcome_was_seen(path):
             return False
@@ -128,7 +128,7 @@ class ReplayIndex:
         return node.calls.get(number) if node is not None else None
 
     def _outcome_was_seen(self, path: NodePath) -> bool:
-        """The model has heard of the cell that sent this sub-call out, so its outcome is part of its parent's history."""
+        """Tell whether the model has seen the result of the cell that made this sub-call, so that its outcome is history."""
         above, ordinal = path[:-1], path[-1]
         turns = [
             sent.turn
@@ -139,14 +139,14 @@ class ReplayIndex:
         return cell is not None and self._model_continued_after(above, cell)
 
     def _model_continued_after(self, path: NodePath, cell: CellEnded) -> bool:
-        """It was the session's last, or the model has answered since."""
+        """Tell whether the cell was the session's last, or the model has answered since."""
         calls = self.tree.nodes[path].calls.items()
         return cell.final is not None or any(
             number > cell.turn and call.at >= cell.at and not call.error_kind for number, call in calls
         )
 
     def _is_history(self, call: CallEnded) -> bool:
-        """What came later was made with this reply in sight."""
+        """Tell whether later messages were written with this reply in the history."""
         node = self.tree.nodes[call.path]
         if call.role == "turn":
             return call.call in node.cells or any(
@@ -162,7 +162,7 @@ class ReplayIndex:
         )
 
     def _effective_maps(self, path: NodePath) -> list[MapOpened]:
-        """The maps of a session; one that was sent out again takes the place of all that came after it before."""
+        """Return the maps of a session; one that was sent again takes the place of all that came after it before."""
         node = self.tree.nodes.get(path)
         maps: list[MapOpened] = []
         for sent in sorted(node.maps.values() if node is not None else (), key=lambda sent: sent.at):
@@ -173,7 +173,7 @@ class ReplayIndex:
 
 
 def to_reply(call: CallEnded) -> ModelReply:
-    """The reply as it was used."""
+    """Return the recorded reply as it was used."""
     text, _ = split_thinking(call.text)  # older versions wrote it down with its thinking
     return ModelReply(
         text,
@@ -188,7 +188,7 @@ def to_reply(call: CallEnded) -> ModelReply:
 
 
 def to_cell_result(cell: CellEnded) -> CellResult:
-    """What the code did, as the model was told."""
+    """Return the recorded result of a cell, as the model saw it."""
     return CellResult(
         cell.output,
         cell.output_chars,
@@ -202,7 +202,7 @@ def to_cell_result(cell: CellEnded) -> CellResult:
 
 
 def outcome_from_record(end: SessionEnded) -> SubCallOutcome:
-    """What a parent's code gets."""
+    """Return what a parent's code gets for a recorded end."""
     if end.answer is not None and not end.error_kind:
         return SubCallAnswer(end.answer)
     return Failed(end.error_kind or end.stop_reason, end.why)

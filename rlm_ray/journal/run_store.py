@@ -1,4 +1,4 @@
-"""The folder of a run: its journal, and the blobs beside it. Finding one by what a user knows of it."""
+"""The folder of a run: its journal and the blobs beside it; and finding a run by its id, prefix, path or `last`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RunStore:
         return f"RunFolder({self.address!r})"
 
     def exists(self) -> bool:
-        """There is a journal, be it empty."""
+        """Tell whether there is a journal, be it empty."""
         return self._store.exists()
 
     def owner(self) -> int | None:
@@ -79,7 +79,7 @@ class RunStore:
         return record if isinstance(record, RunStarted) else None
 
     def last_end(self) -> RunFinished | None:
-        """How its last life ended, from the end of the journal; None where it goes on, or was killed."""
+        """Return how the last attempt ended, from the end of the journal; None where it goes on, or was killed."""
         size, block = self.size(), _BLOCK
         while True:
             line = _last_life_line(self._store.read(max(0, size - block), size), is_all=block >= size)
@@ -90,11 +90,11 @@ class RunStore:
         return record if isinstance(record, RunFinished) else None
 
     def save(self, name: str, data: bytes | bytearray | memoryview) -> None:
-        """Keep a blob beside the journal: after a crash the old one, the new one or none, never a half."""
+        """Write a blob beside the journal: after a crash the old one, the new one or none, never a half."""
         self._store.save(name, data)
 
     def load(self, name: str) -> bytes | None:
-        """A blob; None where there is none of this name."""
+        """Read a blob; None where there is none of this name."""
         return self._store.load(name)
 
     def discard(self, name: str) -> None:
@@ -102,7 +102,7 @@ class RunStore:
         self._store.discard(name)
 
     def delete(self) -> None:
-        """Journal and blobs. Refused while the run goes on."""
+        """Delete journal and blobs. Refused while the run goes on."""
         if holder := self.current_writer():
             raise JournalError(self.address, f"{holder} writes this journal; stop it first")
         self._store.delete()
@@ -112,7 +112,7 @@ class RunStore:
         return self._store.holder()
 
     def writer(self, owner: str) -> Writer:
-        """The one right to append. `owner` names who has it, for whoever is refused."""
+        """Acquire the one right to append. `owner` names who has it, for others that are refused."""
         return self._store.writer(owner)
 
     def _record(self, where: str, line: bytes) -> Record:
@@ -148,7 +148,7 @@ def list_runs(run_dir: str) -> list[RunStore]:
 
 
 def _last_life_line(data: bytes, *, is_all: bool) -> bytes | None:
-    """The last whole line that begins or ends a life of the run."""
+    """Return the last whole line that begins or ends an attempt of the run."""
     # JSON holds no bare newline, so this is the beginning of a line and never a part of a text.
     lines = (b"\n" if is_all else b"") + data[: data.rfind(b"\n") + 1]
     start = lines.rfind(b'\n{"kind": "run')

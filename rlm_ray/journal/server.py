@@ -1,9 +1,9 @@
-"""`JournalShell` keeps the journals of runs: it appends what it is sent, and hands it on to who follows.
+"""`JournalServer` writes the journals of runs: it appends what it is sent, and serves it to those who follow.
 
-A plain async class; `cluster/` wraps it as an actor on the driver's node. It knows nothing of records: lines come and
-go as bytes. What is acknowledged is in the run's folder.
+A plain async class; `cluster/services/journal.py` wraps it as an actor on the driver's node. It knows nothing of
+records: lines are bytes. What is acknowledged is in the run's folder.
 
-- The driver holds its run (`hold`) for as long as it lives; a run nobody holds may be taken over by a new owner.
+- The driver holds its run (`hold`) as long as it is running; a run nobody holds may be taken over by a new owner.
 - After a crash of this process the next message opens the run's folder again, so nobody has to tell it anything.
 """
 
@@ -19,14 +19,14 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.util.filesystem import local_path
 
 ORPHAN_TIMEOUT_S = 10.0
-"""After so long without its driver and without news a run is closed."""
+"""After so long without its driver and without new records a run is closed."""
 LATE_WRITE_S = 0.2
 """What still comes in after the run was closed, such as replies to calls that were under way, keeps it open so long."""
 MOST_ORPHANED = 1_000
 KEPT_BYTES = 8 << 20
 """How much of the end of a journal is kept in memory for those who follow."""
 MOST_BYTES = 4 << 20
-"""The most that one read answers."""
+"""The most that one read returns."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class JournalServer:
         self._finished: deque[str] = deque(maxlen=MOST_ORPHANED)
         """Owners whose runs are over."""
         self._fenced: deque[str] = deque(maxlen=MOST_ORPHANED)
-        """Owners that may not write any more, also when the life after theirs is over."""
+        """Owners that may not write any more, also when the attempt after theirs is over."""
 
     async def open(self, ref: JournalRef) -> int | JournalError:
         """Take the run over for this owner, or say who has it. The size of the journal so far."""

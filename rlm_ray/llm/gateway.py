@@ -1,4 +1,4 @@
-"""The only door to a model: look up the journal, be admitted, call, settle, record; try again where that may help.
+"""The only way to a model: look up the journal, get a permit, call, settle, record; retry where that may help.
 
 Rules:
 - A permit covers one attempt; a back-off is waited for without one.
@@ -76,7 +76,7 @@ MIN_OUTPUT_TOKENS = 64
 MAX_LEARNED = 1_000
 PERMIT_TTL_MARGIN_S = 60.0
 LONG_REPLY_CHARS = 100_000
-"""A longer reply is read beside the event loop."""
+"""A longer reply is parsed in a thread, beside the event loop."""
 DEFAULT_TIMEOUT_S = 600.0
 
 _OUTCOMES = MappingProxyType(
@@ -92,20 +92,20 @@ _OUTCOMES = MappingProxyType(
 
 
 class Provider(Protocol):
-    """A `Model` that also knows what its answers cost, how long they may be and whose they are."""
+    """A `Model` that also knows what its replies cost, how long they may be, and the name of its provider."""
 
     async def complete(self, request: ModelRequest) -> ModelReply: ...
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
-        """None where the price is not known."""
+        """Return the cost of a reply; None where the price is not known."""
         ...
 
     def output_limit(self, model: str) -> OutputLimit:
-        """How long its replies may be, as far as that is known."""
+        """Return how long its replies may be, as far as that is known."""
         ...
 
     def provider_name(self, model: str) -> str:
-        """Who answers for this model name."""
+        """Return the name of the provider of this model."""
         ...
 
 
@@ -120,7 +120,7 @@ class _TooLongAReply(Exception):  # noqa: N818 - never leaves the gateway
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """The run on whose behalf calls are made."""
+    """What a call needs to know of its run."""
 
     run_id: str
     root_path_length: int = 0
@@ -134,18 +134,18 @@ class CallContext:
     prices: Mapping[str, Price] = field(default_factory=dict)
     """The user's own, before litellm's."""
     cache: CacheProtocol | None = None
-    """Where identical calls are paid once; None: nowhere."""
+    """The response cache; None: off."""
     scribe: NullRecorder = field(default_factory=NullRecorder)
-    """Writes the call down, and knows those of earlier lives of the run."""
+    """Records the calls, and knows those of earlier attempts of the run."""
 
     @property
     def deadline(self) -> Deadline | None:
-        """When the time of the run is over."""
+        """Return when the time of the run is over; None without a limit."""
         return Deadline.of(self.started_at, self.limits)
 
 
 class Gateway:
-    """Carries requests to models under the one admission of the cluster."""
+    """Sends requests to models under the one admission of the cluster."""
 
     def __init__(
         self,
@@ -160,13 +160,13 @@ class Gateway:
         self._sleep = sleep
         self._jitter = jitter
         self._responsive_accounts: set[str] = set()
-        """Accounts; an address that has never answered may be wrong."""
+        """Accounts that have answered; an address that never has may be wrong."""
         self._learned: dict[tuple[str, str], OutputLimit] = {}
-        """What providers said of a model's replies, by account and model."""
+        """How long providers said a reply may be, by account and model."""
         self._refusals: defaultdict[str, Refusals] = defaultdict(Refusals)
 
     async def complete(self, request: ModelRequest, caller: CallContext, place: CallSite) -> ModelReply:
-        """The model's answer. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
+        """Return the model's reply. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
         log = CallRecorder(caller.scribe, place, request.model, request_key(request))
         known = log.replayed_reply()
         if known is not None:
@@ -184,7 +184,7 @@ class Gateway:
     async def _call_through_cache(
         self, request: ModelRequest, caller: CallContext, log: CallRecorder, min_output_tokens: int
     ) -> tuple[ModelReply, bool]:
-        """The reply of an identical call, before or under way; else make it, for others too."""
+        """Return the reply of an identical call, earlier or in flight; else make the call, for others too."""
         cache = caller.cache
         if cache is None:
             return await self._call_with_retries(request, caller, log, min_output_tokens), False
@@ -248,7 +248,7 @@ class Gateway:
         await self._admission.flush(run_id)
 
     def budget_left(self, run_id: str) -> str:
-        """What is left of the run's limits, in words for a model; empty where there is none."""
+        """Return what is left of the run's limits, as a sentence for a model; empty without limits."""
         known = self._admission.budget_left(run_id)
         return "" if known is None else format_budget(*known)
 
@@ -283,7 +283,7 @@ class Gateway:
         return await _judged(replace(reply, cost_usd=cost_usd), request, log)
 
     async def _complete_in_time(self, request: ModelRequest) -> ModelReply:
-        """One attempt takes `timeout` in all; clients count it anew for each byte that comes."""
+        """Make one attempt within `timeout` in all; provider clients count it anew for each byte that comes."""
         timeout_s = request.params.get("timeout", DEFAULT_TIMEOUT_S)
         try:
             async with asyncio.timeout(timeout_s) as timer:
@@ -324,7 +324,7 @@ class Gateway:
     def _with_max_tokens(
         self, request: ModelRequest, caller: CallContext, *, last_call: bool
     ) -> tuple[ModelRequest, int]:
-        """The request with the bound of its reply, and to how little a tight budget may lower that (0: not at all).
+        """Return the request with the bound of its reply, and to how little a tight budget may lower that (0: not at all).
 
         A budget needs a bound: the user's, else the smallest of ours, the model's and the account's. Without a budget
         a reply is bounded only by what the provider has said before.
@@ -350,7 +350,7 @@ class Gateway:
         return request, MIN_OUTPUT_TOKENS if asked is None and has_budget else 0
 
     def _corrected(self, request: ModelRequest, caller: CallContext, named: NamedLimit) -> ModelRequest:
-        """The request as the provider would take it; what it said is remembered."""
+        """Return the request with the bound that the provider named, and remember it for the model."""
         key = (self._account_key(request, caller), request.model)
         if named.learned != OutputLimit():
             self._learned[key] = self._learned.pop(key, OutputLimit()).narrowed_by(named.learned)
@@ -361,13 +361,13 @@ class Gateway:
         return request if named.tokens is None else request.with_output_bound(named.tokens)
 
     def _account_key(self, request: ModelRequest, caller: CallContext) -> str:
-        """Declared rates are the account's; others each model's."""
+        """Return the account key: one for all models where rates are declared, else one for each model."""
         group = "" if caller.rates != Rates() else request.model
         provider = self._provider.provider_name(request.model)
         return account_key(provider, request.params.get("api_base"), request.params.get("api_key"), group)
 
     def _attempt_cost(self, error: TransientModelError, account: str, attempts: int) -> int:
-        """In parts of an attempt that both kinds of patience divide."""
+        """Return the cost of a failed attempt, in units that divide an attempt, a 429 and an outage."""
         one = ATTEMPTS_PER_429 * ATTEMPTS_PER_OUTAGE
         if error.kind == "rate_limited":
             return ATTEMPTS_PER_OUTAGE
@@ -383,8 +383,8 @@ class Gateway:
         return _unavailable(error, attempts)
 
     def _about_one_call(self, error: RLMError, model: str, account: str) -> RLMError:
-        """Access or a name that was taken before and is refused once fails one call, and not the run; a key that is
-        no good, or missing, fails all."""
+        """Turn a refusal that is about one call only into an error that fails that call and not the run: access or a
+        model name that worked before and is refused once. A wrong or missing key fails all."""
         if not isinstance(error, AuthenticationError | ConfigError):
             return error
         status = ACCESS_REFUSED if isinstance(error, ConfigError) else error.status
@@ -403,7 +403,7 @@ class Gateway:
 
 
 async def _judged(reply: ModelReply, request: ModelRequest, log: CallRecorder) -> ModelReply:
-    """The reply without its thinking. Raises `ReplyError` for one that is no answer, unless a session's turn asked:
+    """Return the reply without its thinking. Raises `ReplyError` for one that is no answer, unless a session's turn asked:
     the session tells the model what was wrong with it, which is better than the same question again."""
     is_turn = _takes_code(log.place)
     if len(reply.text) + len(reply.reasoning) > LONG_REPLY_CHARS:
@@ -421,12 +421,12 @@ async def _judged(reply: ModelReply, request: ModelRequest, log: CallRecorder) -
 
 
 def _takes_code(place: CallSite) -> bool:
-    """A session runs the code of what it is told."""
+    """Tell whether the caller is a session, which runs code that a reply holds."""
     return place.role == "turn"
 
 
 def _named_limit(error: RLMError, request: ModelRequest) -> NamedLimit | None:
-    """The shorter reply that a refusal would allow."""
+    """Return the shorter reply that a refusal names; None where it names none."""
     if not isinstance(error, ModelError) or isinstance(error, TransientModelError | ReplyError):
         return None
     if error.status not in TOO_LONG_STATUSES:

@@ -1,16 +1,15 @@
-"""The one road to a real model: litellm, imported late, without its retries and its logging.
+"""Calls real models through litellm, imported late, without its retries and its logging.
 
 Rules:
-- Retries are the gateway's; litellm and the provider's client are told to make none.
+- Retries are the gateway's; litellm and the provider's client make none.
 - A price litellm does not know is None, never 0.
 - What litellm does around a call and we do not use (callbacks, its cost for each response) is turned off:
   it was a third of the CPU of a call.
 
-litellm's logging object with nothing to log: a fifth of the CPU of a call (benchmarks/README.md).
-
-litellm prices each response, builds records for callbacks and looks for prompt-management hooks whether or not
-anybody listens. We price the usage ourselves and write our own spans. Should a later litellm know these names no
-more, calls go out without this, only slower.
+The last rule is `QuietLogging` and `make_no_logging_kwargs`: litellm prices each response, builds records for callbacks and
+looks for prompt-management hooks whether or not anybody listens (a fifth of the CPU of a call, benchmarks/README.md). We
+price the usage ourselves and write our own spans. Should a later litellm not have these names any more, calls are made
+without this, only slower.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class LitellmProvider:
 
 @cache
 def import_litellm() -> Any:
-    """litellm, quiet, offline for prices, with our own provider registered. Takes 2-3 s the first time."""
+    """Import litellm, quiet, offline for prices, with our own provider registered. Takes 2-3 s the first time."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
     # Else it reads the first `.env` above its own folder, as far up as the project that keeps the environment.
     os.environ["LITELLM_MODE"] = "PRODUCTION"

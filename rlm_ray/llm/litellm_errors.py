@@ -1,9 +1,8 @@
-"""litellm's exceptions become ours, once, at this border.
+"""Maps litellm's exceptions to our errors, in this one place.
 
-litellm names errors by words and makes up statuses; the provider's own answer hangs in the chain of causes below its
-exception. That answer is judged (`provider_rules`); litellm's class counts only where there was none.
-
-A provider's error as one of ours: one sentence that says what to do, the provider's own behind it.
+litellm names errors by words and makes up statuses; the provider's own answer is in the chain of causes below its
+exception. That answer decides the kind (`provider_rules`); litellm's class counts only where there was none. `to_error`
+writes the message: one sentence that says what to do, the provider's own behind it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What litellm hands back becomes a `ModelReply`, or the error that a 200 carried.
+"""Reads litellm's response into a `ModelReply`, or raises the error that a 200 carried.
 
 litellm maps finish reasons to OpenAI's few and takes what it does not know for `stop`; the provider's own word stands
 beside it, and says more. Its message holds text only, so `content` as a list of parts is joined before it is built.
@@ -213,7 +213,7 @@ def _calls(message: Any) -> Iterator[Any]:
 
 
 def _code_of(arguments: Any) -> str:
-    """The Python that a tool call holds; empty where it holds none that is easily told."""
+    """The Python that a tool call holds; empty where it holds none that is easily recognised."""
     try:
         given = json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:

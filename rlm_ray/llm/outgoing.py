@@ -1,4 +1,4 @@
-"""What is wrong with a request of our own is said before it is sent, and not by a library's traceback."""
+"""Checks our own requests before they are sent, so that a mistake is a sentence and not a library's traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identical model calls are paid once: those in flight are joined, those answered before are remembered.
+"""Pays identical model calls once: joins those in flight, remembers those answered before.
 
 `ResponseCache` is a plain class that `cluster/` wraps as one actor for each folder, so nobody else writes there; it
 remembers in SQLite. A key is the hash of everything that shapes the answer: model, messages, `max_tokens` and
@@ -54,16 +54,16 @@ class Reservation(Protocol):
     """The right to make a call, for which others wait."""
 
     async def keep(self, reply: ModelReply) -> None:
-        """The call was answered."""
+        """Store the reply of the call."""
         ...
 
     def release(self) -> None:
-        """One of those who wait makes the call; nothing happens where the reply was kept."""
+        """Let one of those who wait make the call; nothing happens where the reply was stored."""
         ...
 
 
 class CacheProtocol(Protocol):
-    """What a gateway wants of a cache."""
+    """The response cache as the gateway uses it."""
 
     async def look(self, key: str, run_id: str, lease_s: float) -> ModelReply | Reservation:
         """The reply of an identical call, before or under way; else the reservation to make it, for so long."""
@@ -71,7 +71,7 @@ class CacheProtocol(Protocol):
 
 
 def request_key(request: ModelRequest) -> str:
-    """Names a request by all that shapes its answer."""
+    """Hash all of a request that shapes its answer."""
     params = {name: value for name, value in request.params.items() if name not in _SHAPELESS}
     shape = [request.model, [asdict(message) for message in request.messages], request.max_tokens, params]
     return hashlib.sha256(json.dumps(shape, sort_keys=True, default=repr).encode()).hexdigest()
@@ -140,7 +140,7 @@ class ResponseCache:
         self._resolve(key, None, token)
 
     async def attend(self, owner: str) -> None:
-        """Never returns: a process waits for it as long as it lives; what it has reserved then is free."""
+        """Never return: a process waits here as long as it runs; when it is gone, what it has reserved is free."""
         try:
             await asyncio.Event().wait()
         finally:
@@ -148,11 +148,11 @@ class ResponseCache:
                 self._resolve(key, None)
 
     async def take_hits(self, run_id: str) -> int:
-        """How many calls the run did not have to make; forgotten then."""
+        """Return how many calls the run did not have to make, and drop the count."""
         return self._hits.pop(run_id, 0)
 
     async def stats(self) -> dict[str, int]:
-        """How much is kept, by table."""
+        """Count the rows of each table."""
         return {"replies": self._count, "reservations": len(self._in_flight), "runs": len(self._hits)}
 
     def _remembered(self, key: str) -> ModelReply | None:
@@ -220,7 +220,7 @@ def _count(database: sqlite3.Connection) -> int:
 
 
 def is_worth_keeping(reply: ModelReply) -> bool:
-    """It is an answer, and a whole one."""
+    """Tell whether a reply is an answer, and a whole one."""
     return judge(reply, takes_code=True).kind == "usable"
 
 

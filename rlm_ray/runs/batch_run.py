@@ -1,4 +1,4 @@
-"""A job from any thread: many questions as one run, with one budget, one journal and one trace."""
+"""A batch run, usable from any thread: many questions as one run, with one budget, one journal and one trace."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DirectRowBatcher: TypeAlias = "Batcher[tuple[int, str, Context], SessionResult]"
 
 
 class BatchRun:
-    """A job under way; its methods may be called side by side."""
+    """A batch run under way; its methods may be called concurrently."""
 
     def __init__(
         self,
@@ -46,35 +46,35 @@ class BatchRun:
         self.trace_id = trace_id
         """Of its OpenTelemetry trace; empty where none is made."""
         self.earlier = earlier
-        """What earlier lives of it have used."""
+        """What earlier attempts of it have used."""
 
     @property
     def concurrency(self) -> int:
-        """How many rows are worth having under way at once."""
+        """Return how many rows are worth having under way at once."""
         return self._job.concurrency
 
     async def ask(self, row: int, query: str, context: Context) -> SessionResult:
-        """One session for this row, or one plain call where the settings say so, with its own `usage`; what is on
+        """Run one session for this row, or one plain call where the settings say so, with its own `usage`; what is on
         record is not paid again.
 
-        Raises the row's `RLMError`; `LimitReached` where the budget of the whole job is used up.
+        Raises the row's `RLMError`; `LimitReached` where the budget of the whole run is used up.
         """
         if self._job.answers_directly(context):
             return await self._direct.submit((row, query, context))
         return await self._engine.run_on_ray_thread(self._job.ask(row, query, context))
 
     async def llm_call(self, row: int, number: int, query: str, text: str) -> str:
-        """One plain call that belongs to a row."""
+        """Make one plain call that belongs to a row."""
         return await self._engine.run_on_ray_thread(self._job.llm_call(row, number, query, text))
 
     async def llm_calls(
         self, calls: Sequence[tuple[int, int, str, ContextPart, Context]]
     ) -> list[SubCallOutcome]:
-        """Plain calls side by side over all actors, in order: row, number, question, and what part of which context."""
+        """Make plain calls concurrently over all actors, in order: row, number, question, and what part of which context."""
         return await self._engine.run_on_ray_thread(self._job.plain_many(calls))
 
     async def usage(self) -> RunUsage:
-        """Of the whole job so far, earlier lives among it."""
+        """Return the usage of the whole run so far, earlier attempts included."""
         return await self._engine.run_on_ray_thread(self._job.usage())
 
 
@@ -87,9 +87,9 @@ async def open_batch_run(
     observers: Sequence[Observer] = (),
     traceparent: str = "",
 ) -> AsyncIterator[BatchRun]:
-    """Begin a job, or with the `run_id` of one on record its next life; the end of the block ends it.
+    """Begin a batch run, or with the `run_id` of one on record resume it; the end of the block ends it.
 
-    `query` says what the job is about, for whoever reads its record.
+    `query` says what the run is about, for readers of its record.
     """
     from rlm_ray.cluster.batch_driver import BatchDriver as ClusterJob
     from rlm_ray.cluster.driver import ClusterDriver

@@ -1,4 +1,4 @@
-"""The context of a run, kept beside its journal for as long as the run may be taken up again.
+"""Stores the context of a run beside its journal, as long as the run may be resumed.
 
 What was read from files is not copied: where they are is noted, and they are read again.
 """
@@ -19,9 +19,9 @@ METADATA_FILE, DATA_FILE = "context.json", "context.bin"
 
 
 def save_context(folder: RunStore, context: Context, paths: Sequence[Path]) -> None:
-    """Note what the context is. Copies it, unless it was read from `paths`."""
+    """Save the context: a copy, or only its paths where it was read from `paths`."""
     facts = {
-        # Of the first life: what later ones do with another context goes by another name (`Earlier.context_key`).
+        # Of the first attempt: what later ones do with another context goes by another name (`Earlier.context_key`).
         "fingerprint": saved_fingerprint(folder) or context.fingerprint(),
         "paths": [str(path.absolute()) for path in paths],
         "offsets": None if context.offsets is None else list(context.offsets),
@@ -33,12 +33,12 @@ def save_context(folder: RunStore, context: Context, paths: Sequence[Path]) -> N
 
 
 def delete_context(folder: RunStore) -> None:
-    """The run has its answer."""
+    """Delete the stored context: the run has its answer."""
     folder.discard(DATA_FILE)
 
 
 def load_context(folder: RunStore) -> tuple[Context, str]:
-    """The context, and the fingerprint that the first one had. Raises `InputError` where it is not there any more."""
+    """Return the context, and the fingerprint that the first one had. Raises `InputError` where it is not there any more."""
     noted = folder.load(METADATA_FILE)
     if noted is None:
         why = "was killed before its context was kept, or keeps none; give the context again"
@@ -53,13 +53,13 @@ def load_context(folder: RunStore) -> tuple[Context, str]:
 
 
 def saved_fingerprint(folder: RunStore) -> str:
-    """Of the context that the run began with; empty where it was killed before it was noted."""
+    """Return the fingerprint of the context that the run began with; empty where it was killed before it was saved."""
     noted = folder.load(METADATA_FILE)
     return "" if noted is None else str(json.loads(noted)["fingerprint"])
 
 
 def noted_paths(folder: RunStore) -> list[str]:
-    """The files it was read from; none where a copy is kept."""
+    """Return the files it was read from; none where a copy is stored."""
     noted = folder.load(METADATA_FILE)
     return [] if noted is None else [str(path) for path in json.loads(noted)["paths"]]
 

@@ -1,7 +1,7 @@
 """Many questions about one context, in one REPL that keeps its variables.
 
-A conversation is one run, and each question a life of it: what was answered before comes from the record and is not
-paid again, and the code that made the variables is run again first (`journal.history`). So nothing is held between
+A conversation is one run, and each question an attempt of it: what was answered before comes from the record and is
+not paid again, and the code that made the variables is run again first (`journal/cell_replay.py`). So nothing is held between
 two questions, and a lost actor or driver costs nothing.
 """
 

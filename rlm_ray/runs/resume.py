@@ -1,4 +1,4 @@
-"""Taking a run up again that was killed or stopped: from its record, paying for nothing twice."""
+"""Resumes a run that was killed or stopped: from its record, paying for nothing twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prepare_resume(
     *,
     trust_record: bool = False,
 ) -> Run | Result:
-    """The next life of a run, to be started; or its result, where it has its answer and nothing shall differ now.
+    """Return the next attempt of a run, to be started; or its result, where it has its answer and nothing shall differ now.
 
     `change` makes the new settings of the recorded ones, which hold no keys. Without `trust_record` it is also the one
     to say where questions and keys go: a record may have been written by anybody. Raises `ConfigError` where it does
@@ -53,7 +53,7 @@ def prepare_resume(
 
 
 def _check_given(settings: Settings, withheld: Mapping[str, Any]) -> None:
-    """The caller has said something in place of each setting that is not taken from the record."""
+    """Raise `ConfigError` where the caller gave no value for a setting that is not taken from the record."""
     table, defaults = settings_to_dict(settings), settings_to_dict(Settings())
     for name, recorded in withheld.items():
         if value_at(table, name) in (None, "", value_at(defaults, name)):
@@ -62,7 +62,7 @@ def _check_given(settings: Settings, withheld: Mapping[str, Any]) -> None:
 
 
 def _wait_for_writer_to_release(folder: RunStore) -> None:
-    """A driver that was killed a moment ago takes its journal with it a moment later."""
+    """Wait for the journal of a driver that was killed a moment ago to be free."""
     deadline = time.monotonic() + RELEASE_TIMEOUT_S
     while (holder := folder.current_writer()) is not None:
         if time.monotonic() > deadline:
@@ -72,7 +72,7 @@ def _wait_for_writer_to_release(folder: RunStore) -> None:
 
 
 def _context(folder: RunStore, given: Any, *, trust_record: bool) -> tuple[Context, str]:
-    """The context to go on with, and the fingerprint of the one before; empty where that is not known."""
+    """Return the context to go on with, and the fingerprint of the one before; empty where that is not known."""
     if given is None:
         if not trust_record and (paths := context_store.noted_paths(folder)):
             what = ", ".join(paths[:3]) + (" ..." if len(paths) > 3 else "")

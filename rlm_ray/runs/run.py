@@ -81,7 +81,7 @@ class Result:
 
 
 class Run:
-    """One life of a run: `start` it, `await result()`; stop or cancel it meanwhile."""
+    """One attempt of a run: `start` it, `await result()`; stop or cancel it meanwhile."""
 
     def __init__(  # noqa: PLR0913 - a question, and how to carry it out
         self,
@@ -100,7 +100,7 @@ class Run:
         """With `follow_ups`, the last of them is answered; the others and `query` are on record.
 
         With `messages`, a root that answers directly asks exactly these, and `query` only tells what it is about.
-        Not `lasting`: nobody goes on with it where this process dies; without an answer its context is kept then."""
+        Not `lasting`: nobody resumes it if this process dies; its context is stored only if it ends without an answer."""
         self.run_id = earlier.run_id if earlier else new_run_id()
         self.settings, self._query, self._paths = settings, query, paths
         self._follow_ups = tuple(follow_ups)
@@ -117,15 +117,15 @@ class Run:
 
     @property
     def is_resumable(self) -> bool:
-        """It leaves a folder from which it can be taken up again."""
+        """Tell whether it leaves a folder from which it can be resumed."""
         return bool(self.settings.run_dir) and self.settings.record_content
 
     def add_observer(self, observer: Observer) -> None:
-        """Tell this one, too; before the start."""
+        """Add an observer; before the start."""
         self._observers.append(observer)
 
     async def start(self) -> None:
-        """Begin, and return at once."""
+        """Start the run and return at once."""
         self._work = asyncio.create_task(self._run(), name=self.run_id)
 
     async def result(self) -> Result:
@@ -142,11 +142,11 @@ class Run:
 
     @property
     def actor(self) -> str | None:
-        """The session actor its root is in; None before and after that."""
+        """Return the session actor of its root; None before and after that."""
         return self._root.actor if self._root is not None else None
 
     def interrupted_result(self) -> Result:
-        """The result of a run that was stopped before its root had begun."""
+        """Return the result of a run that was stopped before its root had begun."""
         why = "the run was interrupted before it began"
         return Result(None, "interrupted", why, self.run_id, 0, time.monotonic() - self._started)
 
@@ -190,7 +190,7 @@ class Run:
 
     @asynccontextmanager
     async def _persist_context(self) -> AsyncIterator[_Kept]:
-        """The context lies in the run's folder for as long as the run may be taken up again."""
+        """Keep the context in the run's folder for as long as the run may be resumed."""
         kept = _Kept()
         if not self.is_resumable:
             yield kept
@@ -223,21 +223,21 @@ class Run:
 
 @dataclass(slots=True)
 class _Kept:
-    """A context in a run's folder."""
+    """Says whether the context in a run's folder may be deleted."""
 
     answered: bool = False
-    """The run has its answer, and the context can go."""
+    """The run has its answer: the context can be deleted."""
 
 
 def answer_or_raise(result: Result) -> str:
-    """Raises `LimitReached`, with what is known, where something stopped the run."""
+    """Return the answer. Raises `LimitReached`, with what is known, where something stopped the run."""
     if not result.answered or result.answer is None:
         raise LimitReached(result.stop_reason, result.why, result.answer)
     return result.answer
 
 
 def validate_query(query: str) -> str:
-    """The question. Raises `InputError` where it is none."""
+    """Return the question. Raises `InputError` where it is none."""
     if not isinstance(query, str):
         raise InputError("query", f"must be a str; got {type(query).__name__}")
     if not query.strip():
@@ -247,13 +247,13 @@ def validate_query(query: str) -> str:
 
 
 def new_run_id() -> str:
-    """Unique, and in the order of time, within a second too."""
+    """Make a unique id; ids sort by time, within a second too."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 16:04x}{secrets.token_hex(4)}"
 
 
 def maybe_start_tracing(run_id: str, settings: Settings, traceparent: str) -> RunTelemetry | None:
-    """Spans and metrics of a life of a run, where the environment or the application wants them."""
+    """Make spans and metrics of a run attempt, where the environment or the application wants them."""
     wanted = any(name.startswith("OTEL_") for name in os.environ)
     if not wanted and "opentelemetry.sdk.trace" not in sys.modules:
         return None

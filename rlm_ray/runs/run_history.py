@@ -1,4 +1,4 @@
-"""What earlier lives of a run leave to the next one."""
+"""What earlier attempts of a run leave to the next one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlm_ray.journal.run_store import RunStore
 
 @dataclass(frozen=True, slots=True)
 class RunHistory:
-    """The lives of a run so far; none for a new one."""
+    """The attempts of a run so far; none for a new one."""
 
     run_id: str
     previous_attempts: int = 0
@@ -30,24 +30,24 @@ class RunHistory:
     query: str = ""
     follow_ups: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """As the last life was begun."""
+    """The settings of the last attempt."""
     end: RunFinished | None = None
-    """Of the last life; None where it was killed."""
+    """The end of the last attempt; None where it was killed."""
 
     def changed_context_key(self, context: Context) -> str:
-        """Empty where the context is the one the run began with, else its own name."""
+        """Return a name for the context, empty where it is the one the run began with."""
         now = context.fingerprint() if self.fingerprint else ""
         return "" if now == self.fingerprint else now
 
     def answered(self, settings: Mapping[str, Any]) -> bool:
-        """There is nothing left to do: it has its answer, and nothing that shapes it is different now."""
+        """Tell whether the run has its answer and no setting that shapes it is different now."""
         if self.end is None or self.end.stop_reason != "answered":
             return False
         return _relevant_settings(self.settings) == _relevant_settings(settings)
 
 
 def load_run_history(folder: RunStore, fingerprint_: str = "") -> RunHistory:
-    """Read them. Raises `JournalError` where there is nothing to go on from."""
+    """Read the history of a run. Raises `JournalError` where there is nothing to resume."""
     if (owner := folder.owner()) not in (None, os.geteuid()):
         why = f"belongs to another user (uid {owner}), whose word its settings are; copy it to a folder of your own first"
         raise JournalError(folder.run_id, why)

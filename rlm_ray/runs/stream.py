@@ -1,4 +1,4 @@
-"""A run as a stream: its records as they are written, and its result at the end."""
+"""Streams a run: its records as they are written, and its result at the end."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ T = TypeVar("T")
 
 
 class RecordQueue:
-    """An observer that hands records over to the loop it was made in."""
+    """An observer that passes records to the event loop it was made in."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.records: asyncio.Queue[Record | None] = asyncio.Queue()
 
     def add(self, record: Record) -> None:
-        """From any thread."""
+        """Add a record, from any thread."""
         self._loop.call_soon_threadsafe(self.records.put_nowait, record)
 
 
 async def stream_records(start: Callable[[RecordQueue], Awaitable[Run]]) -> AsyncGenerator[Event]:
-    """Each record of the run that `start` begins, then its result. Leaving early cancels the run."""
+    """Yield each record of the run that `start` begins, then its result. Leaving early cancels the run."""
     heard = RecordQueue()
     run = await start(heard)
     ended = asyncio.create_task(run.result())
@@ -41,7 +41,7 @@ async def stream_records(start: Callable[[RecordQueue], Awaitable[Run]]) -> Asyn
 
 
 def iterate_blocking(stream: AsyncGenerator[Event]) -> Iterator[Event]:
-    """The same without an event loop of one's own."""
+    """Iterate over a stream without an event loop of the caller's."""
     with asyncio.Runner() as runner:
         try:
             while True:

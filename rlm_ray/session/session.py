@@ -1,13 +1,13 @@
 """A session: the one loop that carries out the steps of a trajectory.
 
     Generate → gateway → reply          Execute → REPL ⇄ sub-calls → observation
-    Finish   → Completion               Stop    → one last call for the best answer from what is known
+    Finish   → SessionResult            Stop    → one last call for the best answer from what is known
 
-It is handed all it needs: a gateway to models, a way to open a REPL, and `spawn` to send sub-calls out.
+It is given all it needs: a gateway to models, a function that opens a REPL, and `spawn`, which dispatches sub-calls.
 Errors: the model's mistakes are observations; what nobody in the tree can mend (a limit, a refused key, an empty
 account) goes up to the root at once; any other failure of a child is an exception in its parent's REPL.
 
-What a session asks of its REPL, and how it opens one while the model thinks about its first message.
+`Repl` is what a session needs of its REPL; `PrefetchedRepl` opens one while the model thinks about its first message.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from rlm_ray.llm.gateway import CallContext, Gateway
 
 @dataclass(frozen=True, slots=True)
 class SubCall:
-    """One question to be sent out: to a child session, or to a model directly."""
+    """One question for a child session, or for a model directly."""
 
     query: str
     part: ContextPart
@@ -66,7 +66,7 @@ class SessionResult:
 
 
 class Dispatch(Protocol):
-    """Sends sub-calls out and puts each outcome in its slot of `slots` as it comes.
+    """Dispatches sub-calls and puts each outcome into its place in `slots` as it comes.
 
     `first` is the ordinal of the first one in the session.
     """
@@ -78,9 +78,9 @@ class Dispatch(Protocol):
 
 @dataclass
 class Session:
-    """One question over one context, from its first prompt to its `Completion`.
+    """Answers one question over one context, from its first prompt to its `SessionResult`.
 
-    With `follow_ups` it is a conversation: the `Completion` is that of the last question, the others come before it.
+    With `follow_ups` it is a conversation: the result is that of the last question, the others come before it.
     """
 
     path: NodePath
@@ -92,7 +92,7 @@ class Session:
     open_repl: OpenRepl
     spawn: Dispatch
     observe: Callable[[Trajectory], None] = lambda _: None
-    """Told of every new state."""
+    """Called with every new state."""
     follow_ups: Sequence[str] = ()
     messages: tuple[Message, ...] = ()
     """What a direct answer is asked with, word by word; none: the question over the context."""
@@ -153,7 +153,7 @@ class Session:
         return self._slots
 
     def partial_answer(self) -> str | None:
-        """What is known so far, without asking anybody: the last output and the answers of running sub-calls."""
+        """Return what is known so far, without a call: the last output and the answers of running sub-calls."""
         answers = [slot.text for slot in self._slots if isinstance(slot, SubCallAnswer)]
         outputs = [
             turn.result.output for turn in self._trajectory.turns if turn.result and turn.result.output
@@ -189,7 +189,7 @@ class Session:
                         assert_never(never)
 
     def _take_next_question(self) -> bool:
-        """There is a further question, and it is the one to be answered now."""
+        """Begin the next question of a conversation; False where there is none."""
         asked = len(self._trajectory.follow_ups)
         if asked < len(self.follow_ups):
             self._trajectory = self._trajectory.with_question(self.follow_ups[asked])
@@ -220,7 +220,7 @@ class Session:
         return cell.result
 
     async def _run_cells(self, repl: PrefetchedRepl, blocks: Sequence[str]) -> CellExecution:
-        """The code of the last turn, after that whose variables the REPL does not have."""
+        """Run the code of the last turn, after the earlier code whose variables the REPL does not have."""
         trajectory = self._trajectory
         for number in self._history.turns_to_rerun():
             again = replace(trajectory.truncated_to(number - 1), turns=trajectory.turns[:number])
@@ -230,7 +230,7 @@ class Session:
     async def _run_cell(
         self, repl: PrefetchedRepl, trajectory: Trajectory, blocks: Sequence[str], *, again: bool = False
     ) -> CellExecution:
-        """The code of the last turn of `trajectory`."""
+        """Run the code of the last turn of `trajectory`."""
         cell = self._history.start(len(trajectory.turns), blocks, again=again)
         now = trajectory.turns[-1].reply.at or None
         opened = await repl.get()
@@ -246,7 +246,7 @@ class Session:
         return await self.gateway.complete(request, self.caller, place)
 
     async def _answer_directly(self) -> SessionResult:
-        """One plain call over the whole context, without a REPL."""
+        """Make one plain call over the whole context, without a REPL."""
         questions = (self.query, *self.follow_ups)
         messages = self.messages or prompts.leaf_messages(questions[-1], self.context.text())
         reply = await self._ask(messages, CallSite(self.path, len(questions), "direct"))
@@ -255,7 +255,7 @@ class Session:
         return SessionResult(reply.text, reason, judged.why, trajectory=self._trajectory)
 
     async def _best_effort_answer(self, stop: Stop) -> SessionResult:
-        """One last call for the best answer from what is known; what was printed if even that fails."""
+        """Make one last call for the best answer from what is known; what was printed if even that fails."""
         if stop.reason == "interrupted":
             return SessionResult(self.partial_answer(), stop.reason, stop.message, self._trajectory)
         tries = [prompts.last_call_messages, prompts.short_last_call_messages]
@@ -312,7 +312,7 @@ class Session:
 
 
 def part_length(part: ContextPart, context: Context) -> int:
-    """How long a part is: characters of a text, bytes of what travels by reference (never less)."""
+    """Return the length of a part: characters of a text, bytes of what is passed by reference (never less)."""
     match part:
         case str():
             return len(part)
@@ -326,14 +326,14 @@ def part_length(part: ContextPart, context: Context) -> int:
 
 
 def _shown(outcome: SubCallOutcome) -> SubCallOutcome:
-    """As code gets it: what was cut off says so itself, wherever it goes from there."""
+    """Return an outcome as code gets it: text that was cut off says so itself."""
     return (
         SubCallAnswer(marked(outcome.text)) if isinstance(outcome, SubCallAnswer) and outcome.cut else outcome
     )
 
 
 def _context_window_stop(trajectory: Trajectory, error: ContextWindowError) -> Stop:
-    """The conversation no longer fits the model's window; if it never did, that is an error."""
+    """Return the stop of a conversation that no longer fits the model's window; raise the error if it never did."""
     if not trajectory.turns:
         raise error
     return Stop(
@@ -342,7 +342,7 @@ def _context_window_stop(trajectory: Trajectory, error: ContextWindowError) -> S
 
 
 def _strip_final(text: str) -> str:
-    """A last answer without a FINAL around it."""
+    """Strip a FINAL around a last answer."""
     parsed = parse(text)
     answer = parsed.unresolved if parsed.is_word else parsed.answer
     return (answer if answer is not None else text).strip()

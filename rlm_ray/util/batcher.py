@@ -1,7 +1,8 @@
-"""What is asked one by one within a few milliseconds, sent together.
+"""Sends requests together that are made one by one within a few milliseconds.
 
-- The first after a pause leaves after `WAIT_S`, with what came meanwhile; where there is no room, more collects.
-- Whoever is cancelled is forgotten; a sending that nobody waits for any more is cancelled.
+- The first after a pause is sent after `LINGER_S`, with what came meanwhile; while as many batches as allowed are under
+  way, more collects.
+- A cancelled request is dropped; a batch that nobody waits for any more is cancelled.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MAX_BATCH_BYTES = 8_000_000
 
 
 class Batcher(Generic[RequestT, ResponseT]):
-    """Inside a `with` block; its end cancels what is under way and whoever waits."""
+    """Batches requests inside an `async with` block; its end cancels what is under way and those who wait."""
 
     def __init__(
         self,
@@ -31,7 +32,7 @@ class Batcher(Generic[RequestT, ResponseT]):
         room: Callable[[], int],
         size: Callable[[RequestT], int],
     ) -> None:
-        """`send` takes up to `most` of them, and answers in order; `room` is how many may be under way."""
+        """`send` takes up to `most` requests and returns their responses in order; `room` is how many may be under way."""
         self._send, self._most, self._room, self._size = send, most, room, size
         self._waiting: deque[tuple[RequestT, asyncio.Future[ResponseT]]] = deque()
         self._under_way = 0
@@ -54,7 +55,7 @@ class Batcher(Generic[RequestT, ResponseT]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def submit(self, asked: RequestT) -> ResponseT:
-        """What it is told; raises the exception that stands in the place of an answer."""
+        """Return the response; raises it where it is an exception."""
         future: asyncio.Future[ResponseT] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))
         self._schedule_flush()
@@ -103,7 +104,7 @@ class Batcher(Generic[RequestT, ResponseT]):
     def _on_done(
         self, batch: Sequence[tuple[RequestT, asyncio.Future[ResponseT]]], task: asyncio.Task[None]
     ) -> None:
-        """Whatever became of it; it may have been cancelled before it began."""
+        """Deliver the end of a batch; it may have been cancelled before it began."""
         self._tasks.discard(task)
         self._under_way -= len(batch)
         for _, future in batch:

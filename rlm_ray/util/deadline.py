@@ -3,7 +3,7 @@
     started ─────────────── last_call_at ── at ── + LATE_S ── + OVERDUE_S
              work of the tree             the last call      the driver ends the run itself
 
-Whoever waits for a model, a seat, a REPL or a child waits inside `in_time`, so that no habit of a provider outlasts the
+Every wait for a model, a slot, a REPL or a child is inside `in_time`, so that no habit of a provider outlasts the
 limit: an endless 429, a silent port, a body that comes byte by byte.
 """
 
@@ -19,7 +19,7 @@ from rlm_ray.core.limits import Limits
 from rlm_ray.errors import LimitReached
 
 LAST_CALL_SHARE, MAX_LAST_CALL_S = 0.05, 30.0
-"""So much of the time is kept for the root's answer from what it knows."""
+"""How much of the time is reserved for the root's last call: a share, and at most so many seconds."""
 LATE_S = 1.0
 """How long after the deadline the last call may still be under way."""
 OVERDUE_S = 1.5
@@ -28,7 +28,7 @@ OVERDUE_S = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Of one run."""
+    """The deadline of one run."""
 
     at: float
     """Unix time."""
@@ -37,14 +37,14 @@ class Deadline:
 
     @classmethod
     def of(cls, started: float, limits: Limits) -> Deadline | None:
-        """Of a run that began at this Unix time; None without a limit."""
+        """Return the deadline of a run that began at this Unix time; None without a limit."""
         if limits.time_s is None or not started:
             return None
         return cls(started + limits.time_s, limits.time_s)
 
     @property
     def last_call_at(self) -> float:
-        """When the root stops working, so that its last answer is there in time."""
+        """Return when the root stops working, so that its last answer is there in time."""
         return self.at - min(LAST_CALL_SHARE * self.time_s, MAX_LAST_CALL_S)
 
     @property

@@ -41,7 +41,7 @@ def local_path(address: str) -> Path | None:
 
 @contextmanager
 def map_storage_errors(address: str) -> Iterator[None]:
-    """Whatever a storage raises becomes an `InputError`; drivers raise anything."""
+    """Raise whatever a storage raises as an `InputError`; drivers raise anything."""
     try:
         yield
     except RLMError:
@@ -70,7 +70,7 @@ class AtomicFolder:
         self._local = local_path(address)
 
     def names(self) -> list[str]:
-        """In order; a folder that is not there holds none."""
+        """List the files in order; a folder that is not there has none."""
         with map_storage_errors(self.address):
             self.fs.invalidate_cache()
             try:
@@ -80,7 +80,7 @@ class AtomicFolder:
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
 
     def read(self, name: str) -> bytes | None:
-        """None where there is no such file."""
+        """Read a file; None where there is none of this name."""
         with map_storage_errors(self.address):
             try:
                 data: bytes = self.fs.cat_file(f"{self.path}/{name}")
@@ -89,7 +89,7 @@ class AtomicFolder:
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        """After a crash it is the old file, the new one or none; an object store does so by itself."""
+        """Replace a file: after a crash it is the old one, the new one or none; an object store does so by itself."""
         with map_storage_errors(self.address):
             if self._local is None:
                 self.fs.pipe_file(f"{self.path}/{name}", data)

@@ -5,7 +5,7 @@
 - A long message leaves in parts of `PART_BYTES`, in turn with those of others: a small one overtakes it.
 - `send` waits while more than `MAX_QUEUED_BYTES` have not left: a peer that does not read stops those who write to it.
   Messages of one part and longer ones wait apart, or a long one would stop the short ones after all.
-- A message of more than `MAX_MESSAGE_BYTES` is not kept; its number arrives with no body, for whoever must be told.
+- A message of more than `MAX_MESSAGE_BYTES` is not kept; its number arrives with no body, so that the call can be answered with an error.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Message:
 
 
 class _Room:
-    """For messages that have not left yet."""
+    """Counts the bytes of messages that were not sent yet."""
 
     __slots__ = ("is_free", "queued_bytes")
 
@@ -58,7 +58,7 @@ class _Room:
         self.is_free.set()
 
     def add(self, queued_bytes: int) -> None:
-        """More of them, or less."""
+        """Add bytes; below zero: bytes that were sent."""
         self.queued_bytes += queued_bytes
         if self.queued_bytes > MAX_QUEUED_BYTES:
             self.is_free.clear()
@@ -89,7 +89,7 @@ class Channel:
         keep_alive(writer)
 
     async def send(self, number: int, kind: Kind, body: bytes) -> None:
-        """Hand a message over, as soon as there is room for it."""
+        """Queue a message, as soon as there is room for it."""
         await self._wait_for(self._room_of(body))
         if not self._outgoing and len(body) <= PART_BYTES and not self._is_congested():
             self._write(number, kind, body)
@@ -101,7 +101,7 @@ class Channel:
         await self._wait_for(self._short)
 
     def cancel(self, number: int) -> None:
-        """Take a call back: what of it has not left yet does not leave."""
+        """Cancel a call: what was not sent of it is dropped."""
         if self._writer.is_closing():
             return
         for outgoing in self._outgoing:
@@ -114,7 +114,7 @@ class Channel:
         self._enqueue(number, Kind.CANCEL, b"")
 
     async def receive(self) -> Message:
-        """The next whole message."""
+        """Return the next whole message."""
         while True:
             length, number, flags = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
             kind, has_more = _kind(flags), bool(flags & _MORE)
@@ -133,7 +133,7 @@ class Channel:
                 return Message(number, kind, body)
 
     def close(self) -> None:
-        """End it; whoever waits to send hears of it."""
+        """Close the connection; those who wait to send get a `ConnectionError`."""
         if self._sending is not None:
             self._sending.cancel()
         self._give_up()
@@ -160,7 +160,7 @@ class Channel:
             self._sending = asyncio.get_running_loop().create_task(self._send_queue())
 
     async def _send_queue(self) -> None:
-        """A part of each in turn. Lives as long as there is something to send; `close` ends it."""
+        """Send a part of each message in turn, until there is nothing left; `close` cancels it."""
         try:
             while self._outgoing:
                 outgoing = self._outgoing.popleft()

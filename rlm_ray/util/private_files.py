@@ -1,4 +1,4 @@
-"""Files that hold what users asked and were told: only their owner reads them, whatever the umask.
+"""Files that hold questions and answers of users: only their owner reads them, whatever the umask.
 
 Folders that are already there stay as they are; inside a shared one, a run's own folder is private.
 """

@@ -1,4 +1,4 @@
-"""From async to sync: the only place."""
+"""Runs async work for sync callers; nothing else in the package starts an event loop for them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 STOP_S = 30.0
-"""The longest that an interrupted caller waits for its work to end in order."""
+"""The longest that an interrupted caller waits for its work to end cleanly."""
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on a loop of its own; inside a running loop (a notebook) on another thread.
+    """Run a coroutine to its end on a loop of its own; inside a running loop (a notebook) on another thread.
 
     Ctrl-C cancels the work, so nothing goes on that somebody pays for.
     """
@@ -26,7 +26,7 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
 
 
 class _Beside(Generic[T]):
-    """Work on a thread of its own, which ends with the one who waits for it."""
+    """Runs a coroutine on a thread of its own, and cancels it when the waiting thread is interrupted."""
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work

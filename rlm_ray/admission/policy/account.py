@@ -1,14 +1,15 @@
 """An `Account` decides when the next request to one provider account may go, and learns from each answer.
 
-It puts together the meters (`buckets.py`), the in-flight window (`window.py`) and what the provider asked for:
+It combines the token buckets (`token_bucket.py`), the limit on requests in flight (`concurrency_limit.py`) and what the
+provider asked for:
 
 - `Retry-After` is one absolute moment before which nothing goes, shared by all, a little later by jitter, and
   what has waited is then released at the pace, never in one burst.
-- A refusal is for the *rate* where the provider says what is exhausted or how long to wait, or where a meter is
-  nearly full; then that meter learns. Otherwise it is for the number *under way*, and the window learns.
+- A refusal is about the *rate* where the provider says what is exhausted or how long to wait, or where a bucket is
+  nearly empty; then that bucket learns. Otherwise it is about the number *in flight*, and the concurrency limit learns.
 - A refusal after hardly any request tells no rate: it is waited out as asked, and nothing is learned.
-- A refusal the window cannot explain (few are under way, or a smaller window did not help) holds the account for
-  1, 2, 4 ... 30 s. Where the first hold did not help either, the provider counts minutes and says nothing.
+- A refusal that the concurrency limit cannot explain (few are in flight, or a lower limit did not help) pauses the
+  account for 1, 2, 4 ... 30 s. Where the first pause did not help either, the provider counts minutes and says nothing.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from rlm_ray.core.retry_after import RESOURCES
 
 NEAR_LIMIT = 0.9
 MIN_REQUESTS_TO_INFER = 10
-"""Requests that got through in the last minute, for a refusal to tell a rate: after one request it tells nothing."""
+"""A refusal shows a rate only after so many requests were served in the last minute: after one it shows nothing."""
 FIRST_HOLD_S, MOST_HOLD_S = 1.0, 30.0
 
 
 def account_key(provider: str, api_base: str | None, api_key: str | None, group: str = "") -> str:
-    """What shares one rate: provider, account and limit group; holds a hash, never the key itself."""
+    """Return the name of what shares one rate: provider, account and limit group. It holds a hash, never the key itself."""
     secret = f"{api_base or ''}\0{api_key or ''}".encode()
     return f"{provider}/{hashlib.sha256(secret).hexdigest()[:12]}/{group}"
 
 
 @dataclass(frozen=True, slots=True)
 class RateReservation:
-    """What one request took of an account, wanted back when it is answered."""
+    """What one request reserved of an account; handed back with its outcome."""
 
     amounts: tuple[float, float, float, float]
     """By resource, in the order of `RESOURCES`."""
@@ -48,7 +49,7 @@ class RateReservation:
 
 
 class Account:
-    """The rate of one account."""
+    """Holds the rate of one account."""
 
     def __init__(self, rates: Rates) -> None:
         self.meters = tuple(TokenBucket() for _ in RESOURCES)
@@ -56,14 +57,14 @@ class Account:
         self.window = ConcurrencyLimit(None, start)
         self.not_before = -math.inf
         self.rate_blocked_s = 0.0
-        """Seconds in which a request waited for the rate, not for a free place."""
+        """Seconds in which a request waited for the rate, not for the concurrency limit."""
         self._blocked_since: float | None = None
         self._input, self._output = EstimateCalibrator(), EstimateCalibrator()
         self._hold_s, self._held_at = 0.0, -math.inf
         self.declare(rates)
 
     def declare(self, rates: Rates) -> None:
-        """The user's limits."""
+        """Set the user's limits."""
         for meter, limit in zip(
             self.meters, (rates.rpm, rates.tpm, rates.input_tpm, rates.output_tpm), strict=True
         ):
@@ -75,7 +76,7 @@ class Account:
                 self.window.size = float(most)  # a user's word needs no slow start
 
     def wait_s(self, input_tokens: int, output_tokens: int, now: float) -> float:
-        """Seconds until this request may go; 0: now; infinity: when another one is answered."""
+        """Return the seconds until this request may go; 0: now; infinity: when another one is answered."""
         if not self.window.open:
             self._stop_throttle_timer(now)
             return math.inf
@@ -106,7 +107,7 @@ class Account:
         return RateReservation(amounts, estimates, (requests, tokens, inputs, outputs), now)
 
     def on_success(self, taken: RateReservation, tokens: tuple[int, int] | None, now: float) -> None:
-        """An answer; `tokens` are its true input and output, None where they are not known."""
+        """Learn from an answer; `tokens` are its true input and output, None where they are not known."""
         self.window.release()
         self.window.on_success(now, taken.at)
         if taken.at > self._held_at:
@@ -119,19 +120,19 @@ class Account:
             meter.probe_up(now)
 
     def on_error(self, now: float) -> None:
-        """The server stumbled, or nobody knows; what it took stays taken."""
+        """Learn from a server error or an unknown end; what was reserved stays used."""
         self.window.release()
         self.window.failed(now)
 
     def on_not_sent(self, taken: RateReservation, now: float) -> None:
-        """It never left: all is given back."""
+        """Return what a request reserved that was never sent."""
         self.window.release()
         self._reconcile(taken, (0.0, 0.0, 0.0, 0.0), now)
 
     def on_rate_limited(
         self, taken: RateReservation, facts: RateLimitHeaders | None, jitter: float, now: float
     ) -> None:
-        """The provider answered 429; `jitter` is a random number from 0 to 1."""
+        """Learn from a 429; `jitter` is a random number from 0 to 1."""
         self.on_not_sent(taken, now)
         wait_s = facts.retry_after_s if facts else None
         resource = facts.exhausted_resource if facts else None
@@ -151,7 +152,7 @@ class Account:
             self.meters[RESOURCES.index(resource)].on_header_limit(limit)
 
     def _next_pause_s(self, granted_at: float, now: float) -> float:
-        """Refusals that were under way together make one hold; each one after a hold doubles it."""
+        """Return the next pause: refusals that were in flight together make one pause, each one after a pause doubles it."""
         if granted_at <= self._held_at:
             return max(self._held_at + self._hold_s - now, 0.0)
         self._hold_s = FIRST_HOLD_S if self._hold_s == 0 else min(self._hold_s * 2, MOST_HOLD_S)

@@ -1,18 +1,18 @@
-"""How many requests of one account may be under way at once: a `Window` that finds it out.
+"""How many requests of one account may be in flight at once: a `ConcurrencyLimit` that finds it out.
 
 1. It starts small and doubles after each clean round that used it, until the first refusal.
-2. A refusal opens an *episode*: the window is cut once, to 0.8 of the level at which the provider refused, and
-   not again for 15 s. Refusals of what was under way at the cut only make that level more exact; of what went
-   out later, they take another step down, 2 %.
+2. A refusal opens an *episode*: the limit is cut once, to 0.8 of the level at which the provider refused, and
+   not again for 15 s. Refusals of what was in flight at the cut only make that level more exact; of what was
+   sent later, they take another step down, 2 %.
 3. Then it grows 5 % for each clean round that used at least 80 % of it, and stops one below the level that was
    refused. It *looks* above that level rarely; a failed look costs that look, not another cut, and makes the
    next one rarer. A look that holds opens the way up, faster with each clean round.
-4. Where nothing that went out after the cut is served, but one after the other is refused, the number under way
+4. Where nothing that was sent after the cut is served, but one after the other is refused, the number in flight
    was not the reason: the cut is undone, and the account looks for a rate.
-5. A server error pauses growth and cuts nothing. A refusal for the rate (the provider says when, or a meter is
-   full) is none of the window's business: see `account.py`.
+5. A server error pauses growth and cuts nothing. A refusal about the rate (the provider says when, or a bucket is
+   empty) is handled in `account.py`.
 
-A round is as many answers as the window is wide.
+A round is as many answers as the limit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_LOOK_AFTER = 1600
 
 
 class ConcurrencyLimit:
-    """The in-flight limit of one account; `most` is the user's own."""
+    """Limits the requests in flight of one account; `most` is the user's own limit."""
 
     __slots__ = (
         "_answers",
@@ -76,7 +76,7 @@ class ConcurrencyLimit:
         return self.in_flight < self.limit
 
     def acquire(self) -> None:
-        """One more under way."""
+        """Count one more in flight."""
         self.in_flight += 1
         self._highest = max(self._highest, self.in_flight)
 
@@ -84,7 +84,7 @@ class ConcurrencyLimit:
         self.in_flight -= 1
 
     def on_success(self, now: float, granted_at: float = math.inf) -> None:
-        """A request was served: a step towards the end of a clean round."""
+        """Count a request that was served: a step towards the end of a clean round."""
         if granted_at > self._cut_at:
             self._rejections_in_a_row = 0
         self._answers += 1
@@ -95,14 +95,13 @@ class ConcurrencyLimit:
             self._start_round()
 
     def failed(self, now: float) -> None:
-        """The server stumbled: no growth for a moment."""
+        """Stop growing for a moment after a server error."""
         self._paused_until = max(self._paused_until, now + PAUSE_S)
         self._start_round()
 
     def on_rejected(self, granted_at: float, now: float) -> bool:
-        """The provider refused a request, which has left: it found those still under way there, more or less,
-        and had no place for one more. False where the window does not explain that: far fewer are under way
-        than it was just cut to, so something else is short."""
+        """Learn from a refusal; the refused request is no longer counted. False where the number in flight does not
+        explain it: far fewer are in flight than the limit was just cut to, so something else is short."""
         level = self.in_flight + 1
         if granted_at <= self._reacted_at:
             if self._reacted_at == self._cut_at:

@@ -1,18 +1,17 @@
 """The order in which the waiting requests of one account go.
 
 1. Interactive before batch: of ten parts of work, nine are interactive while both wait; batch never starves.
-2. Between lanes (a tenant, or a run of its own): fair shares by weight, see `fair.py`.
-3. Within a lane: the oldest root first, then the deepest, then first come. Old trees finish before new ones
+2. Between flows (a tenant, or a run without one): fair shares by weight, see `FairScheduler`.
+3. Within a flow: the oldest root first, then the deepest, then first come. Old trees finish before new ones
    open, so the first answers come early and few sessions are open at once.
-4. What was next and must wait for the rate stays next (`hold`): a large request is not overtaken by small ones
+4. What was next and must wait for the rate stays next (`pin`): a large request is not overtaken by small ones
    that would still fit. Only rule 3 puts anyone before another for long, and trees are finite.
 
-Removal is lazy: a removed ticket is skipped when it surfaces.
+Removal is lazy: a removed id is skipped when it comes first.
 
-`Fair` shares one thing between named parties by weight (start-time fair queueing).
-
-The party that has had least for its weight is first. One that was idle starts level with the one served last:
-idling saves nothing up, and asking for one thing at a time earns no more than queueing all at once.
+`FairScheduler` is start-time fair queueing: the flow that has had least for its weight is first. One that was idle
+starts level with the one served last: idling saves nothing up, and asking for one thing at a time earns no more than
+queueing all at once.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CLASS_WEIGHTS = {"interactive": 9.0, "batch": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class FlowKey:
-    """Requests that share fairly as one party."""
+    """Names the requests that share as one party: a tenant's or a run's."""
 
     name: str
     weight: float = 1.0
@@ -38,7 +37,7 @@ class FlowKey:
 
 @dataclass(frozen=True, slots=True, order=True)
 class QueueEntry:
-    """Where a request stands in its lane; the smaller goes first."""
+    """The position of a request in its flow; the smaller goes first."""
 
     root_order: float
     """The age of its root, as the number or the moment the root came with."""
@@ -48,11 +47,11 @@ class QueueEntry:
     ticket: str = field(compare=False)
     lane: FlowKey = field(compare=False)
     work: float = field(compare=False, default=1.0)
-    """What a grant costs its lane."""
+    """What a grant costs its flow."""
 
 
 class Queue:
-    """Waiting requests; `first` is whose turn it is, `grant` and `remove` take one out."""
+    """Holds waiting requests; `first` is the next one, `grant` and `remove` take one out."""
 
     __slots__ = ("_classes", "_heaps", "_held", "_lanes", "_places")
 
@@ -77,13 +76,13 @@ class Queue:
         self._classes.activate(lane.priority_class, CLASS_WEIGHTS[lane.priority_class])
 
     def remove(self, ticket: str) -> QueueEntry | None:
-        """Take it out for nothing; None where it does not wait here."""
+        """Take a request out without a charge; None where it does not wait here."""
         if self._held == ticket:
             self._held = None
         return self._places.pop(ticket, None)
 
     def first(self) -> QueueEntry | None:
-        """Whose turn it is."""
+        """Return the next request; None where none waits."""
         if self._held is not None:
             return self._places[self._held]
         while (rank := self._classes.peek()) is not None:
@@ -94,11 +93,11 @@ class Queue:
         return None
 
     def pin(self, ticket: str) -> None:
-        """This one stays first until it goes or is removed."""
+        """Keep this request first until it is granted or removed."""
         self._held = ticket
 
     def grant(self, ticket: str) -> QueueEntry:
-        """Take it out and charge its lane."""
+        """Take a request out and charge its flow."""
         place = self._places[ticket]
         self.remove(ticket)
         self._classes.charge(place.lane.priority_class, place.work)
@@ -128,7 +127,7 @@ class _Flow:
 
 
 class FairScheduler:
-    """Who is next."""
+    """Says which flow is next."""
 
     __slots__ = ("_heap", "_parties", "_turn", "_virtual_clock")
 
@@ -139,7 +138,7 @@ class FairScheduler:
         self._turn = 0
 
     def activate(self, name: str, weight: float) -> None:
-        """From now on `name` wants something."""
+        """Let a flow take part: it has requests."""
         party = self._parties.setdefault(name, _Flow(weight, self._virtual_clock))
         party.weight = weight
         if not party.version:
@@ -155,7 +154,7 @@ class FairScheduler:
         return None
 
     def charge(self, name: str, work: float) -> None:
-        """`name` was given `work`."""
+        """Charge a flow for work."""
         party = self._parties[name]
         self._virtual_clock = max(self._virtual_clock, party.virtual_time)
         party.virtual_time += work / party.weight
@@ -163,7 +162,7 @@ class FairScheduler:
             self._line_up(name, party)
 
     def deactivate(self, name: str) -> None:
-        """`name` wants nothing for now. What it had is remembered as long as it matters."""
+        """Take a flow out: it has no requests. What it has used is remembered as long as it matters."""
         self._parties[name].version = 0
         if len(self._parties) > 100 + 2 * len(self._heap):
             self._parties = {

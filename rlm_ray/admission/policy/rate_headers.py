@@ -1,7 +1,7 @@
-"""What a provider says about its limits in the headers of an answer, as one value.
+"""Reads what a provider says about its limits in the headers of an answer.
 
 Understands OpenAI's `x-ratelimit-*` (resets like `6m0s`, `120ms`) and Anthropic's `anthropic-ratelimit-*` (resets as
-timestamps); how long a wait is meant is read in `retry_after.py`. A header that cannot be read is as good as absent.
+timestamps); `core/retry_after.py` reads how long to wait. A header that cannot be read is as good as absent.
 """
 
 from __future__ import annotations

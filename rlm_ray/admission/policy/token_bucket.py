@@ -1,13 +1,13 @@
-"""A `Meter` keeps one quota per minute (requests, tokens) of one account.
+"""A `TokenBucket` keeps one quota per minute (requests, tokens) of one account.
 
-It is not a queue and it holds no clock: it answers how long an amount has to wait and keeps the books.
+It is neither a queue nor a clock: it says how long an amount has to wait, and counts what was sent.
 
-1. Two rules at once. The *ledger* remembers what went out in the last `SPAN_S` seconds and never lets it pass
+1. Two rules at once. The *ledger* remembers what was sent in the last `WINDOW_S` seconds and never lets it pass
    the limit: a provider that counts a sliding minute, or a fixed one, never sees more, from the first minute
    on. The *bucket* spreads it: it fills at the limit's rate and holds one second of it, so there is no burst
    at the start of each minute. Pacing alone would have to run below the limit by its burst; the ledger
-   makes it exact, and full use costs only `SPAN_S - 60`.
-2. `SPAN_S` is more than a minute by what the way to the provider may vary (grant to arrival): two requests
+   makes it exact, and full use costs only `WINDOW_S - 60`.
+2. `WINDOW_S` is more than a minute by what the way to the provider may vary (grant to arrival): two requests
    sent 60.5 s apart may arrive 60 s apart.
 3. Amounts are taken by estimate and corrected by truth in the slot they were sent in: a refund frees room at
    once, a debt is paid off before anything else goes.
@@ -17,10 +17,10 @@ It is not a queue and it holds no clock: it answers how long an amount has to wa
 5. The limit is the smallest of what the user declared, what the provider's headers said, and what was found.
    Found means: refused, the limit is what got through; held, it is tried again a little higher, later.
 
-aiolimiter is the same bucket for one event loop (`admission/alone.py` paces with it when the actor is away);
+aiolimiter is the same bucket for one event loop (`admission/degraded_mode.py` paces with it while the admission is gone);
 here are refund, debt and a virtual clock, which it has not.
 
-A `Forecast` turns a caller's estimate of tokens into what the rate should keep free for it.
+An `EstimateCalibrator` turns a caller's estimate of tokens into what the rate should reserve for it.
 
 Callers estimate for the worst (`max_tokens` of output, characters divided by four of input); kept as they are,
 such estimates leave a good part of the quota unused while a call is under way. So the rate learns how true
@@ -45,7 +45,7 @@ GROW_STEP = 1.2
 
 
 class TokenBucket:
-    """One quota per minute."""
+    """Keeps one quota per minute."""
 
     __slots__ = (
         "_bucket",
@@ -88,29 +88,29 @@ class TokenBucket:
         self._taken_since = 0
 
     def declare(self, per_minute: float | None) -> None:
-        """The user's word; what was found before is forgotten."""
+        """Set the user's limit; what was found before is dropped."""
         declared = math.inf if per_minute is None else per_minute
         if declared != self._declared:
             self._declared, self._found, self._ceiling = declared, math.inf, math.inf
             self._set_limit()
 
     def on_header_limit(self, per_minute: float) -> None:
-        """The provider's word, from its headers."""
+        """Set the limit that the provider's headers say."""
         if per_minute != self._heard:
             self._heard = per_minute
             self._set_limit()
 
     def used_last_minute(self, now: float) -> float:
-        """What went out in the last minute, by the best knowledge there is."""
+        """Return what was sent in the last minute, true amounts where they are known."""
         self._forget(now)
         return self._total
 
     def utilization(self, now: float) -> float:
-        """The share of the limit that is used, 0 where there is no limit."""
+        """Return the share of the limit that is used, 0 where there is no limit."""
         return self.used_last_minute(now) / self.limit
 
     def wait_s(self, amount: float, now: float) -> float:
-        """Seconds until `amount` may go: 0 for now, a lower bound otherwise. Asking marks it as the next to go."""
+        """Return the seconds until `amount` may go: 0 for now, a lower bound otherwise. Asking marks it as the next to go."""
         if self.limit == math.inf or amount <= 0:
             return 0.0
         self._forget(now)
@@ -124,7 +124,7 @@ class TokenBucket:
         return max(wait, 0.0) if wait > 1e-9 else 0.0
 
     def take(self, amount: float, now: float) -> int:
-        """Book `amount` as sent now; the answer names the slot for `correct`."""
+        """Count `amount` as sent now; returns the slot of time for `reconcile`."""
         self._forget(now)
         self._fill(now)
         if self._started_at is None:
@@ -138,7 +138,7 @@ class TokenBucket:
         return slot
 
     def reconcile(self, slot: int, difference: float, now: float) -> None:
-        """True minus estimate of something taken before: below 0 a refund, above a debt."""
+        """Correct an amount taken before by true minus estimate: below 0 a refund, above a debt."""
         self._fill(now)
         self._bucket -= difference
         if slot in self._slots:
@@ -146,12 +146,12 @@ class TokenBucket:
             self._total += difference
 
     def pause(self, until: float) -> None:
-        """Nothing accrues before `until`: what waits then is released at the pace, not in one burst."""
+        """Let nothing accrue before `until`: what waits then is released at the pace, not in one burst."""
         if self.limit < math.inf:
             self._bucket, self._bucket_at = min(self._bucket, 0.0), max(until, self._bucket_at)
 
     def refused(self, wait_s: float, granted_at: float, now: float, *, in_vain: bool = False) -> None:
-        """A request was refused for this quota and should wait: what got through is the limit. The refusals that
+        """Learn from a request refused for this quota, which should wait: what got through is the limit. The refusals that
         were under way with the first one belong to it, and make the count of what got through exact. `in_vain`:
         a pause before did not help, so nothing refills here: it is a minute that is counted."""
         turned = in_vain and not self._fixed_window
@@ -195,14 +195,14 @@ class TokenBucket:
         return recent >= 0.8 * self.limit or self.utilization(now) >= 0.95
 
     def _seems_to_count_minutes(self, wait_s: float, now: float) -> bool:
-        """Two kinds of providers. One counts a minute: what went out in it *is* the limit, and it asks to wait
+        """Tell which of two kinds of providers this is. One counts a minute: what went out in it *is* the limit, and it asks to wait
         until the minute has passed. The other refills all the time and asks for a short wait: there the rate
         of late tells."""
         seen_s = now - (now if self._started_at is None else self._started_at)
         return seen_s >= 60 or wait_s >= (60 - seen_s) / 2
 
     def _lately_per_minute(self, now: float) -> float:
-        """The rate since sending last resumed, of at most 10 s."""
+        """Return the rate since sending last resumed, over at most 10 s."""
         started_at = max(now - RECENT_S, min(self._lately_from, now))
         first = int(started_at / BIN_S)
         amount = 0.0
@@ -245,7 +245,7 @@ LEAST, MOST = 0.02, 4.0
 
 
 class EstimateCalibrator:
-    """True divided by estimated, as a mean that forgets, with its spread. Starts by believing the estimate."""
+    """Tracks true divided by estimated, as a moving mean with its spread. Starts at 1."""
 
     __slots__ = ("_estimated", "_seen", "_true", "_variance")
 
@@ -264,7 +264,7 @@ class EstimateCalibrator:
         self._variance = DECAY * self._variance + (1 - DECAY) * off * off
 
     def multiplier(self, under_way: int) -> float:
-        """What to multiply an estimate by, so that `under_way` of them together are rarely too small."""
+        """Return what to multiply an estimate by, so that `under_way` of them together are rarely too small."""
         if self._seen < 10:
             return 1.0
         spread = 2 * math.sqrt(self._variance / max(under_way, 1))

@@ -1,16 +1,16 @@
-"""Where the files of a run lie: a folder of this machine, or objects behind any fsspec URL.
+"""The contracts of a run's storage: `Store` (its files) and `Writer` (the right to append to its journal).
+
+`local.py` has a folder of this machine, `object_store.py` objects behind any fsspec URL.
 
 `s3://bucket/runs` and its like need fsspec's driver for them (`pip install s3fs`), and take credentials and endpoints
 as that driver does: the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`), or fsspec's own configuration
 (`FSSPEC_S3_ENDPOINT_URL=...`, or files in `~/.config/fsspec`). It must be the same on every node.
 
-Every failure of a storage becomes a `JournalError` here, with one sentence.
-
-The right to append to a journal, and who has it.
-
-One writer at a time. A second one is refused with the name of the first; a writer whose right was taken over (it was
-believed dead) is refused at its next append. What `append` was told is there when it returns, also if this process is
-killed the moment after; `sync` makes it outlive the machine.
+- Every failure of a storage becomes a `JournalError`, with one sentence.
+- One writer at a time. A second one is refused with the name of the first; a writer whose right was taken over (it was
+  believed dead) is refused at its next append.
+- What was appended is there when `append` returns, also if this process is killed the moment after; `sync` makes it
+  outlive the machine.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ class Store(Protocol):
         ...
 
     def read(self, start: int, stop: int | None) -> bytes:
-        """These bytes of the journal, as far as they are there."""
+        """Read these bytes of the journal, as far as they are there."""
         ...
 
     def save(self, name: str, data: bytes | bytearray | memoryview) -> None:
-        """Never a half blob, also after a crash."""
+        """Write a blob whole or not at all, also in a crash."""
         ...
 
     def load(self, name: str) -> bytes | None: ...
 
     def discard(self, name: str) -> None:
-        """No such blob is no error."""
+        """Delete a blob; no such blob is no error."""
         ...
 
     def delete(self) -> None: ...
 
     def holder(self) -> WriterIdentity | None:
-        """Who writes, as far as can be known."""
+        """Return who writes, as far as can be known."""
         ...
 
     def writer(self, owner: str) -> Writer: ...
 
 
 def filesystem(address: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it."""
+    """Return the fsspec file system of a URL, and the path in it."""
     import fsspec
 
     with map_storage_errors(address):
@@ -79,7 +79,7 @@ def filesystem(address: str) -> tuple[Any, str]:
 
 @contextmanager
 def map_storage_errors(address: str) -> Iterator[None]:
-    """Whatever a storage raises becomes a `JournalError`; drivers raise anything."""
+    """Raise whatever a storage raises as a `JournalError`; drivers raise anything."""
     try:
         yield
     except RLMError:
@@ -92,7 +92,7 @@ class Writer(Protocol):
     """An open journal. Not for two threads at once."""
 
     warnings: list[str]
-    """What was mended on opening."""
+    """What was repaired on opening."""
 
     @property
     def size(self) -> int:
@@ -106,13 +106,13 @@ class Writer(Protocol):
     def sync(self) -> None: ...
 
     def close(self) -> None:
-        """Give the right to write back. Once is enough, twice does no harm."""
+        """Release the right to write. A second call changes nothing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WriterIdentity:
-    """Who writes, for those who are refused."""
+    """Names a writer, for others that are refused."""
 
     owner: str
     host: str
@@ -134,7 +134,7 @@ class WriterIdentity:
 
     @property
     def lives(self) -> bool:
-        """Its process is still there; asked on its own host only."""
+        """Tell whether its process is still there; on its own host only."""
         return bool(self.born) and _born(self.pid) == self.born
 
     def __str__(self) -> str:
@@ -154,19 +154,19 @@ class WriterIdentity:
 
 
 def writer_busy(address: str, holder: WriterIdentity | None, what_to_do: str) -> JournalError:
-    """A second writer is turned away."""
+    """Return the error for a second writer."""
     return JournalError(address, f"{holder or 'another process'} writes this journal; {what_to_do}")
 
 
 def check_lines(data: bytes) -> None:
-    """A journal is made of whole lines; anything else is a mistake of the caller."""
+    """Raise `ValueError` where the data is not whole lines: a mistake of the caller."""
     if not data.endswith(b"\n"):
         raise ValueError("a journal takes whole lines, each with its newline")
 
 
 @cache
 def _own_birth(pid: int) -> str:
-    """Looked up once; a fork has another number."""
+    """Look the start time of this process up once; a fork has another number."""
     return _born(pid)
 
 
