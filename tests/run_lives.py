@@ -140,11 +140,11 @@ class Life:
 
     async def run(self):
         await self.shell.open_run(RunPolicy("run", self.limits))
-        scribe = JournalRecorder(JournalRef("", "run", self.name, ""), self, self.name)
-        await scribe.load_history()
-        self.caller = CallContext("run", limits=self.limits, scribe=scribe)
+        recorder = JournalRecorder(JournalRef("", "run", self.name, ""), self, self.name)
+        await recorder.load_history()
+        self.caller = CallContext("run", limits=self.limits, recorder=recorder)
         completion = await self.session((), "ROOT").run()
-        await scribe.flush()
+        await recorder.flush()
         await self.client.flush()
         self.usage = (await self.shell.usage("run")).total
         return completion
@@ -168,7 +168,7 @@ class Life:
 
     async def leaf(self, path, name):
         request = ModelRequest(self.model, (Message("user", f"LEAF {name}"),))
-        known = self.caller.scribe.replay.seen_failure(path, request_key(request))
+        known = self.caller.recorder.replay.seen_failure(path, request_key(request))
         if known is not None:
             return known
         try:
@@ -178,14 +178,14 @@ class Life:
         return SubCallAnswer(reply.text)
 
     async def child(self, path, name):
-        replay, scribe, key = self.caller.scribe.replay, self.caller.scribe, f"{self.model} {name}"
+        replay, recorder, key = self.caller.recorder.replay, self.caller.recorder, f"{self.model} {name}"
         end = replay.end(path, key)
         if end is None:
             attempt = replay.attempts(path) + 1
-            scribe.append(SessionOpened(0, path, name, InputSummary(), self.model, self.name, attempt))
+            recorder.append(SessionOpened(0, path, name, InputSummary(), self.model, self.name, attempt))
             done = await self.session(path, name).run()
             end = SessionEnded(1, path, done.stop_reason, done.why, done.answer, done.turns, "", attempt, key)
-            scribe.append(end)
+            recorder.append(end)
         return outcome_from_record(end)
 
     @property

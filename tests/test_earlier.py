@@ -229,8 +229,8 @@ async def test_the_record_of_any_calls_has_the_sums_of_the_admission():
     provider = Provider([reply for _, script in CALLS for reply in script])
     limits = Limits(calls=CHARGED + 1)  # one is kept for the last call of the run
     await shell.open_run(RunPolicy("run", limits))
-    scribe = JournalRecorder(JournalRef("", "run", "o", ""), journal, "w")
-    caller = CallContext("run", attempts=3, limits=limits, scribe=scribe)
+    recorder = JournalRecorder(JournalRef("", "run", "o", ""), journal, "w")
+    caller = CallContext("run", attempts=3, limits=limits, recorder=recorder)
 
     async def no_sleep(_):
         pass
@@ -248,7 +248,7 @@ async def test_the_record_of_any_calls_has_the_sums_of_the_admission():
             task.cancel()
         await asyncio.gather(call, hanging, return_exceptions=True)
         await client.flush()
-    await scribe.flush()
+    await recorder.flush()
     assert provider.remaining == 0
     recorded = usage_from_records(from_line(line) for line in journal.data.splitlines())
     counted = await shell.usage("run")

@@ -113,7 +113,7 @@ async def test_nothing_is_sent_once_it_is_known_that_it_cannot_be_kept():
     client = AdmissionClient("holder", shell, coalesce_s=0.0)
     with pytest.raises(JournalError, match="the disk is full"):
         await Gateway(provider, client).complete(
-            REQUEST, CallContext("run", scribe=Refused()), CallSite((), 1, "turn")
+            REQUEST, CallContext("run", recorder=Refused()), CallSite((), 1, "turn")
         )
     await client.flush()
     assert provider.attempts == 0

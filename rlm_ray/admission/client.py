@@ -332,7 +332,7 @@ class AdmissionClient:
             self._long_polls -= batch.long_poll
         took_s = self._clock() - sent_at
         self._post.record_rtt(took_s)
-        self._hear(batch, replies)
+        self._on_message(batch, replies)
         if took_s >= RESEND_AFTER_S and not replies.verdicts:
             self._resend_requests()
         if self._waiting and not self._long_polls:
@@ -373,7 +373,7 @@ class AdmissionClient:
 
     # In
 
-    def _hear(self, batch: ClientMessage, replies: ServerMessage) -> None:
+    def _on_message(self, batch: ClientMessage, replies: ServerMessage) -> None:
         if batch.epoch is not None and replies.epoch != batch.epoch:
             self._outbox.requeue(batch)
             self._must_resume = self._must_resume or replies.epoch != self._epoch
@@ -381,15 +381,15 @@ class AdmissionClient:
             self._post.schedule()
             return
         self._epoch = self._synced_epoch = replies.epoch
-        for terms in replies.runs:
-            self._books.setdefault(terms.run_id, RunReplica(terms, self._clock()))
+        for policy in replies.runs:
+            self._books.setdefault(policy.run_id, RunReplica(policy, self._clock()))
         for settle in batch.settles:
             self._acknowledge(settle)
-        self._hear_rooms(replies)
-        for verdict in replies.verdicts:
-            self._hear_verdict(verdict)
+        self._update_shares(replies)
+        for decision in replies.verdicts:
+            self._on_decision(decision)
 
-    def _hear_rooms(self, replies: ServerMessage) -> None:
+    def _update_shares(self, replies: ServerMessage) -> None:
         if replies.budget_shares is None:
             return
         rooms = {room.run_id: room for room in replies.budget_shares}
@@ -397,21 +397,21 @@ class AdmissionClient:
         for run_id, book in self._books.items():
             book.update_share(rooms[run_id])
 
-    def _hear_verdict(self, verdict: Decision) -> None:
-        ask, future = self._waiting.pop(verdict.request_id, (None, None))
-        match verdict:
+    def _on_decision(self, decision: Decision) -> None:
+        ask, future = self._waiting.pop(decision.request_id, (None, None))
+        match decision:
             case Granted() if ask is not None and future is not None and not future.done():
                 self._alone.record_grant(ask.account_key, self._clock())
                 self._deliver_permit(
-                    verdict.smaller or ask, future, (verdict.queue_wait_s, verdict.rate_wait_s)
+                    decision.smaller or ask, future, (decision.queue_wait_s, decision.rate_wait_s)
                 )
-            case Granted() if verdict.request_id not in self._permits:
-                self._outbox.withdraw(verdict.request_id)
+            case Granted() if decision.request_id not in self._permits:
+                self._outbox.withdraw(decision.request_id)
                 self._post.schedule()
             case Refused() if ask is not None and future is not None and not future.done():
-                future.set_exception(_error(ask, verdict))
+                future.set_exception(_error(ask, decision))
             case _:
-                _log.debug("nobody waits for %s", verdict)
+                _log.debug("nobody waits for %s", decision)
 
     def _deliver_permit(
         self, ask: PermitRequest, future: asyncio.Future[Permit], waits_s: tuple[float, float] = (0.0, 0.0)

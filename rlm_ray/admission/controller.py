@@ -55,7 +55,7 @@ _RUN_NOT_OPEN = BudgetDecision(BudgetFit.NEVER, "closed", "the run is not open, 
 @dataclass(frozen=True, slots=True)
 class _QueuedRequest:
     ask: PermitRequest
-    place: QueueEntry
+    entry: QueueEntry
     asked_at: float
     rate_waited_before_s: float
 
@@ -66,7 +66,7 @@ class AdmissionController:
     def __init__(self, jitter: Callable[[], float] = lambda: 0.5) -> None:
         self._jitter = jitter
         self._runs: dict[str, RunBudget] = {}
-        self._doors: dict[str, AccountQueue] = {}
+        self._account_queues: dict[str, AccountQueue] = {}
         self._waiting: dict[str, _QueuedRequest] = {}
         self._permits = Permits()
         self._strays = OrphanRequests()
@@ -76,13 +76,13 @@ class AdmissionController:
 
     # Runs
 
-    def open_run(self, terms: RunPolicy, now: float) -> None:
+    def open_run(self, policy: RunPolicy, now: float) -> None:
         """Open a run. One that is open already stays as it is."""
-        if terms.run_id not in self._runs:
-            run = self._runs[terms.run_id] = RunBudget(terms, now)
+        if policy.run_id not in self._runs:
+            run = self._runs[policy.run_id] = RunBudget(policy, now)
             if run.deadline < math.inf:
-                heapq.heappush(self._deadlines, (run.deadline, terms.run_id))
-            for ask in self._strays.pop_run(terms.run_id):
+                heapq.heappush(self._deadlines, (run.deadline, policy.run_id))
+            for ask in self._strays.pop_run(policy.run_id):
                 self._enqueue(ask, run, now)
 
     def close_run(self, run_id: str) -> RunUsage:
@@ -92,8 +92,8 @@ class AdmissionController:
             return RunUsage()
         for ticket in list(run.waiting):
             self._refuse(self._waiting[ticket], _RUN_NOT_OPEN)
-        for door in self._doors.values():
-            door.remove_run(run_id)
+        for account_queue in self._account_queues.values():
+            account_queue.remove_run(run_id)
         if len(self._deadlines) > 2 * len(self._runs) + SPARE_DEADLINES:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self._runs]
             heapq.heapify(self._deadlines)
@@ -102,15 +102,15 @@ class AdmissionController:
     def forget_idle_accounts(self, now: float) -> None:
         """Drop accounts that no run uses, waits for or has declared rates of."""
         in_use = self._permits.accounts()
-        for key, door in list(self._doors.items()):
-            if door.is_idle and key not in in_use and now - door.used_at >= IDLE_ACCOUNT_S:
-                del self._doors[key]
+        for key, account_queue in list(self._account_queues.items()):
+            if account_queue.is_idle and key not in in_use and now - account_queue.used_at >= IDLE_ACCOUNT_S:
+                del self._account_queues[key]
 
     def stats(self) -> dict[str, int]:
         """Count the rows of each table, for tests of leaks."""
         return {
             "runs": len(self._runs),
-            "accounts": len(self._doors),
+            "accounts": len(self._account_queues),
             "waiting": len(self._waiting),
             "permits": len(self._permits),
             "strays": len(self._strays),
@@ -127,7 +127,7 @@ class AdmissionController:
         return self._runs[run_id].usage() if run_id in self._runs else RunUsage()
 
     def run_policy(self, run_id: str, now: float) -> RunPolicy | None:
-        return self._runs[run_id].terms_at(now) if run_id in self._runs else None
+        return self._runs[run_id].policy_at(now) if run_id in self._runs else None
 
     def budget_share(self, run_id: str) -> BudgetShare | None:
         """Return what each client may spend of a run while the admission cannot be reached."""
@@ -140,7 +140,7 @@ class AdmissionController:
             return None
         accounts = set(run.waiting.values())
         return run.status(
-            {account: _blocking_reason(self._doors[account], run, now) for account in accounts}, now
+            {account: _blocking_reason(self._account_queues[account], run, now) for account in accounts}, now
         )
 
     # Asks
@@ -176,8 +176,8 @@ class AdmissionController:
             self._verdicts.append(
                 Refused(ask.request_id, ask.client_id, _RUN_NOT_OPEN.reason, _RUN_NOT_OPEN.why)
             )
-        for door in self._doors.values():
-            self._admit(door, now)
+        for account_queue in self._account_queues.values():
+            self._admit(account_queue, now)
         verdicts, self._verdicts = self._verdicts, []
         return verdicts
 
@@ -185,7 +185,9 @@ class AdmissionController:
         """Return the moment of the next decision that time alone will bring; None where there is none."""
         if self._verdicts:
             return now
-        moment = min((door.wakeup for door in self._doors.values()), default=math.inf)
+        moment = min(
+            (account_queue.wakeup for account_queue in self._account_queues.values()), default=math.inf
+        )
         deadline = self._deadlines[0][0] if self._deadlines else math.inf
         moment = min(moment, deadline, self._strays.next_expiry(), self._permits.next_expiry())
         return None if moment == math.inf else max(moment, now)
@@ -203,7 +205,7 @@ class AdmissionController:
         if run is not None:
             run.settle(permit, settle)
             self._unpark(run)
-        self._doors[ask.account_key].on_settlement(permit.taken, settle, self._jitter(), now)
+        self._account_queues[ask.account_key].on_settlement(permit.taken, settle, self._jitter(), now)
 
     def drop_client(self, holder: str, now: float) -> None:
         """Drop a client that died: its permits are lost, its requests are cancelled."""
@@ -215,10 +217,10 @@ class AdmissionController:
     def restore(self, holder: str, resume: Resume, now: float) -> None:
         """Take over from a client what was before this admission started."""
         for record in resume.runs:
-            if record.terms.run_id not in self._runs:
-                self.open_run(record.terms, now)
-                self._runs[record.terms.run_id].pause_until(now + RECOVERY_GRACE_S)
-            self._runs[record.terms.run_id].resume(holder, record)
+            if record.policy.run_id not in self._runs:
+                self.open_run(record.policy, now)
+                self._runs[record.policy.run_id].pause_until(now + RECOVERY_GRACE_S)
+            self._runs[record.policy.run_id].resume(holder, record)
         for ask in resume.in_flight:
             run = self._runs.get(ask.run_id)
             if run is None or ask.request_id in self._permits or self._permits.is_settled(ask.request_id):
@@ -230,50 +232,57 @@ class AdmissionController:
     # How
 
     def _enqueue(self, ask: PermitRequest, run: RunBudget, now: float) -> None:
-        door = self._account(ask, run, now)
+        account_queue = self._account(ask, run, now)
         self._arrivals += 1
         work = float(FIXED_COST_PER_CALL + ask.input_tokens + ask.output_tokens)
-        place = QueueEntry(ask.run_started_at, -ask.depth, self._arrivals, ask.request_id, run.lane, work)
-        waiting = _QueuedRequest(ask, place, now, door.account.throttled_s(now))
+        entry = QueueEntry(ask.run_started_at, -ask.depth, self._arrivals, ask.request_id, run.lane, work)
+        waiting = _QueuedRequest(ask, entry, now, account_queue.account.throttled_s(now))
         self._waiting[ask.request_id] = waiting
         run.add(ask)
-        judgement = _check_budget(door, run, ask, now)
+        judgement = _check_budget(account_queue, run, ask, now)
         if judgement.fit is BudgetFit.NEVER:
             self._refuse(waiting, judgement)
         else:
-            door.queue.add(place)
+            account_queue.queue.add(entry)
 
-    def _admit(self, door: AccountQueue, now: float) -> None:
+    def _admit(self, account_queue: AccountQueue, now: float) -> None:
         """Grant what this account can grant now."""
-        door.wakeup = math.inf
-        while (place := door.queue.first()) is not None:
-            waiting = self._waiting[place.ticket]
+        account_queue.wakeup = math.inf
+        while (entry := account_queue.queue.first()) is not None:
+            waiting = self._waiting[entry.ticket]
             ask, run = waiting.ask, self._runs[waiting.ask.run_id]
-            judgement = _check_budget(door, run, ask, now)
+            judgement = _check_budget(account_queue, run, ask, now)
             if judgement.fit is BudgetFit.NEVER:
                 self._refuse(waiting, judgement)
                 self._unpark(run)
             elif judgement.fit is BudgetFit.LATER:
-                door.queue.remove(place.ticket)
-                run.park(place, ask)
-            elif (wait_s := self._wait_s(door, run, judgement.smaller or ask, now)) > 0:
+                account_queue.queue.remove(entry.ticket)
+                run.park(entry, ask)
+            elif (wait_s := self._wait_s(account_queue, run, judgement.smaller or ask, now)) > 0:
                 if wait_s < math.inf:
-                    door.queue.pin(place.ticket)
-                    door.wakeup = now + wait_s
+                    account_queue.queue.pin(entry.ticket)
+                    account_queue.wakeup = now + wait_s
                 return
             else:
-                self._grant(waiting, judgement.smaller or ask, run, door, now)
+                self._grant(waiting, judgement.smaller or ask, run, account_queue, now)
 
-    def _wait_s(self, door: AccountQueue, run: RunBudget, ask: PermitRequest, now: float) -> float:
-        return max(run.not_before - now, door.account.wait_s(ask.input_tokens, ask.output_tokens, now))
+    def _wait_s(self, account_queue: AccountQueue, run: RunBudget, ask: PermitRequest, now: float) -> float:
+        return max(
+            run.not_before - now, account_queue.account.wait_s(ask.input_tokens, ask.output_tokens, now)
+        )
 
     def _grant(
-        self, waiting: _QueuedRequest, ask: PermitRequest, run: RunBudget, door: AccountQueue, now: float
+        self,
+        waiting: _QueuedRequest,
+        ask: PermitRequest,
+        run: RunBudget,
+        account_queue: AccountQueue,
+        now: float,
     ) -> None:
-        door.queue.grant(ask.request_id)
+        account_queue.queue.grant(ask.request_id)
         self._dequeue(waiting)
         waited_s = now - waiting.asked_at
-        rate_waited_s = min(door.account.throttled_s(now) - waiting.rate_waited_before_s, waited_s)
+        rate_waited_s = min(account_queue.account.throttled_s(now) - waiting.rate_waited_before_s, waited_s)
         permit = self._grant_permit(ask, run, now, (waited_s - rate_waited_s, rate_waited_s))
         self._verdicts.append(_granted(permit, None if ask is waiting.ask else ask))
 
@@ -296,13 +305,13 @@ class AdmissionController:
         """Take a request out of the queue it waits in."""
         ask = waiting.ask
         del self._waiting[ask.request_id]
-        self._doors[ask.account_key].queue.remove(ask.request_id)
+        self._account_queues[ask.account_key].queue.remove(ask.request_id)
         if ask.run_id in self._runs:
             self._runs[ask.run_id].waiting.pop(ask.request_id, None)
 
     def _unpark(self, run: RunBudget) -> None:
-        for place, ask in run.unpark():
-            self._doors[ask.account_key].queue.add(place)
+        for entry, ask in run.unpark():
+            self._account_queues[ask.account_key].queue.add(entry)
 
     def _enforce_deadlines(self, now: float) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:
@@ -321,7 +330,7 @@ class AdmissionController:
         if run is not None:
             run.expire(permit)
             self._unpark(run)
-        self._doors[permit.ask.account_key].account.on_error(now)
+        self._account_queues[permit.ask.account_key].account.on_error(now)
 
     def _correct_late(self, settle: Settle) -> None:
         """Correct the charge of a permit that had expired, if this is one."""
@@ -332,25 +341,27 @@ class AdmissionController:
             self._unpark(run)
 
     def _account(self, ask: PermitRequest, run: RunBudget, now: float) -> AccountQueue:
-        door = self._doors.get(ask.account_key)
-        if door is None:
-            door = self._doors[ask.account_key] = AccountQueue(run.terms.rates)
-        door.declare_rates(ask.run_id, run.terms.rates)
-        door.used_at = now
-        return door
+        account_queue = self._account_queues.get(ask.account_key)
+        if account_queue is None:
+            account_queue = self._account_queues[ask.account_key] = AccountQueue(run.policy.rates)
+        account_queue.declare_rates(ask.run_id, run.policy.rates)
+        account_queue.used_at = now
+        return account_queue
 
 
-def _check_budget(door: AccountQueue, run: RunBudget, ask: PermitRequest, now: float) -> BudgetDecision:
-    if run.opened_at <= door.quota_exhausted_at:
-        return BudgetDecision(BudgetFit.NEVER, "quota", door.exhausted_why)
+def _check_budget(
+    account_queue: AccountQueue, run: RunBudget, ask: PermitRequest, now: float
+) -> BudgetDecision:
+    if run.opened_at <= account_queue.quota_exhausted_at:
+        return BudgetDecision(BudgetFit.NEVER, "quota", account_queue.exhausted_why)
     return run.check(ask, now)
 
 
-def _blocking_reason(door: AccountQueue, run: RunBudget, now: float) -> str:
+def _blocking_reason(account_queue: AccountQueue, run: RunBudget, now: float) -> str:
     """Say what the requests for this account wait for."""
-    if not door.account.window.open:
+    if not account_queue.account.window.open:
         return "window"
-    return "pause" if max(door.account.not_before, run.not_before) > now else "rate"
+    return "pause" if max(account_queue.account.not_before, run.not_before) > now else "rate"
 
 
 def _granted(permit: PermitRecord, smaller: PermitRequest | None = None) -> Granted:

@@ -71,12 +71,12 @@ class RunReplica:
 
     __slots__ = ("_charged", "_opened_at", "_room", "_tallies", "_terms")
 
-    def __init__(self, terms: RunPolicy, now: float) -> None:
-        self._terms = terms
-        self._opened_at = now - terms.age_s
+    def __init__(self, policy: RunPolicy, now: float) -> None:
+        self._terms = policy
+        self._opened_at = now - policy.age_s
         self._charged = Amount()
         self._tallies = UsageAccumulator()
-        self._room = BudgetShare(terms.run_id, Amount(), Amount())
+        self._room = BudgetShare(policy.run_id, Amount(), Amount())
 
     def update_share(self, room: BudgetShare) -> None:
         self._room = room
@@ -103,5 +103,5 @@ class RunReplica:
         self._room = replace(self._room, amount=self._room.amount - max_cost(ask))
 
     def snapshot(self, now: float) -> RunSnapshot:
-        terms = replace(self._terms, age_s=now - self._opened_at)
-        return RunSnapshot(terms, self._charged, self._room.spent, self._tallies.rows())
+        policy = replace(self._terms, age_s=now - self._opened_at)
+        return RunSnapshot(policy, self._charged, self._room.spent, self._tallies.rows())

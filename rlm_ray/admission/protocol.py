@@ -172,7 +172,7 @@ class RunStatus:
 class RunSnapshot:
     """What one client knows of one run."""
 
-    terms: RunPolicy
+    policy: RunPolicy
     charged: Amount = field(default_factory=Amount)
     """Of the budget, for this holder's settled calls."""
     known_spent: Amount = field(default_factory=Amount)

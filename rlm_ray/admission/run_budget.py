@@ -38,10 +38,10 @@ class BudgetDecision:
 class RunBudget:
     """Holds the budget and the usage of one run."""
 
-    def __init__(self, terms: RunPolicy, now: float) -> None:
-        self.terms = terms
-        self.opened_at = now - terms.age_s
-        self.ledger = Ledger(terms.limits)
+    def __init__(self, policy: RunPolicy, now: float) -> None:
+        self.policy = policy
+        self.opened_at = now - policy.age_s
+        self.ledger = Ledger(policy.limits)
         self.tallies = UsageAccumulator()
         self.sessions = 1
         self.waiting: dict[str, str] = {}
@@ -50,28 +50,28 @@ class RunBudget:
         """Nothing is granted before this moment."""
         self._holders: set[str] = set()
         self._parked: list[tuple[QueueEntry, PermitRequest]] = []
-        self.ledger.amend(Amount(), terms.spent)
-        self._restored = self._reported = terms.spent
+        self.ledger.amend(Amount(), policy.spent)
+        self._restored = self._reported = policy.spent
         self._restored_from: set[str] = set()
 
     @property
     def deadline(self) -> float:
-        time_s = self.terms.limits.time_s
+        time_s = self.policy.limits.time_s
         return math.inf if time_s is None else self.opened_at + time_s
 
     @property
     def lane(self) -> FlowKey:
-        name = f"run:{self.terms.run_id}" if self.terms.tenant is None else f"tenant:{self.terms.tenant}"
-        return FlowKey(name, self.terms.weight, self.terms.interactive)
+        name = f"run:{self.policy.run_id}" if self.policy.tenant is None else f"tenant:{self.policy.tenant}"
+        return FlowKey(name, self.policy.weight, self.policy.interactive)
 
     def pause_until(self, moment: float) -> None:
         """Grant nothing before `moment`, if the run has a limit on what it spends."""
-        limits = self.terms.limits
+        limits = self.policy.limits
         if (limits.cost_usd, limits.tokens, limits.calls) != (None, None, None):
             self.not_before = moment
 
-    def terms_at(self, now: float) -> RunPolicy:
-        return replace(self.terms, age_s=now - self.opened_at)
+    def policy_at(self, now: float) -> RunPolicy:
+        return replace(self.policy, age_s=now - self.opened_at)
 
     def usage(self) -> RunUsage:
         return RunUsage(self.tallies.rows(), self.sessions)
@@ -84,13 +84,13 @@ class RunBudget:
             waiting[blocked[account]] += count - aside[account]
         ledger = self.ledger
         return RunStatus(
-            ledger.in_flight, dict(+waiting), self.usage(), ledger.spent, ledger.reserved, self.terms.limits,
+            ledger.in_flight, dict(+waiting), self.usage(), ledger.spent, ledger.reserved, self.policy.limits,
             now - self.opened_at,
         )  # fmt: skip
 
     def check(self, ask: PermitRequest, now: float) -> BudgetDecision:
         """Decide whether the run can pay for `ask` now, later or never. A final call may be late."""
-        limits = self.terms.limits
+        limits = self.policy.limits
         if now >= self.deadline and not ask.is_final_call:
             return BudgetDecision(BudgetFit.NEVER, "time_s", f"the time limit of {limits.time_s:g} s is over")
         if ask.cost_usd is None and limits.cost_usd is not None:
@@ -107,7 +107,7 @@ class RunBudget:
 
     def open_sessions(self, count: int) -> BudgetDecision:
         """Count all of these sessions, or none."""
-        limit = self.terms.limits.sessions
+        limit = self.policy.limits.sessions
         if limit is not None and self.sessions + count > limit:
             why = f"the limit of {limit} sessions is reached: {self.sessions} opened, {count} more wanted"
             return BudgetDecision(BudgetFit.NEVER, "sessions", why)
@@ -176,7 +176,7 @@ class RunBudget:
         part = 2 * max(len(self._holders), 1)
         left = self.ledger.left().elementwise_max(Amount())
         share = Amount(left.nano_usd // part, left.tokens // part, left.calls // part)
-        return BudgetShare(self.terms.run_id, self.ledger.spent, share)
+        return BudgetShare(self.policy.run_id, self.ledger.spent, share)
 
     def resume(self, holder: str, record: RunSnapshot) -> None:
         """Take over what `holder` knows, once. The run had spent the sum of what its clients charged, or what one of them
@@ -197,7 +197,7 @@ class RunBudget:
         )
 
     def _refusal_message(self, reason: str, ask: PermitRequest) -> str:
-        limits, spent = self.terms.limits, self.ledger.spent
+        limits, spent = self.policy.limits, self.ledger.spent
         left, wanted = self.ledger.left(last_call=ask.is_final_call).elementwise_max(Amount()), max_cost(ask)
         kept = "" if ask.is_final_call else " (besides what is kept for the last answer)"
         match reason:

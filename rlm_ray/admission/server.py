@@ -92,9 +92,9 @@ class AdmissionServer:
             await self._long_poll(holder)
         return self._replies(holder, batch)
 
-    async def open_run(self, terms: RunPolicy) -> str:
+    async def open_run(self, policy: RunPolicy) -> str:
         """Open a run and return the epoch: another one later means that the run has to be opened again."""
-        self._admission.open_run(terms, self._clock())
+        self._admission.open_run(policy, self._clock())
         self._clear()
         return self._epoch
 
@@ -118,10 +118,10 @@ class AdmissionServer:
         self._deliver()
         return usage
 
-    async def open_sessions(self, terms: RunPolicy, count: int = 1) -> Refused | None:
+    async def open_sessions(self, policy: RunPolicy, count: int = 1) -> Refused | None:
         """Count more sessions of a run; one that is not open here yet is opened."""
-        self._admission.open_run(terms, self._clock())
-        return self._admission.open_sessions(terms.run_id, count)
+        self._admission.open_run(policy, self._clock())
+        return self._admission.open_sessions(policy.run_id, count)
 
     async def usage(self, run_id: str) -> RunUsage:
         return self._admission.usage(run_id)
@@ -216,11 +216,11 @@ class AdmissionServer:
         now = self._clock()
         new = {ask.run_id for ask in batch.asks} - holder.runs
         if batch.resume is not None:
-            new |= {record.terms.run_id for record in batch.resume.runs}
+            new |= {record.policy.run_id for record in batch.resume.runs}
         holder.runs |= new
         verdicts, holder.decisions = tuple(holder.decisions), []
-        terms = [self._admission.run_policy(run_id, now) for run_id in sorted(new)]
-        opened = tuple(run for run in terms if run is not None)
+        policy = [self._admission.run_policy(run_id, now) for run_id in sorted(new)]
+        opened = tuple(run for run in policy if run is not None)
         return ServerMessage(self._epoch, verdicts, opened, self._rooms(holder, now, news=bool(new)))
 
     def _rooms(self, holder: _ClientState, now: float, *, news: bool) -> tuple[BudgetShare, ...] | None:

@@ -1,14 +1,11 @@
-"""A job: many questions as one run, with one budget, one journal and one trace.
+"""A batch run: many questions as one run, with one budget, one journal and one trace.
 
-The node at the root of the tree is the job itself. A row is a session of depth 0 below it, sent to a seat of the pool
-that the job keeps while it has rows left; or, where it is answered directly, one plain call, and many of those travel
-in one message. A row whose actor dies is run again from the record.
+The node at the root of the tree is the batch itself. A row is a session of depth 0 below it, sent to a slot of the pool
+that is kept while there are rows left; or, where it is answered directly, one plain call, and many of those are sent in
+one message. A row whose actor dies is run again from the record.
 
-Everything here runs on the Ray thread of the connection.
-
-What each row of a job has used, from the records as they come.
-
-The contexts of many calls, packed once for all who share one, and again where the object store loses it.
+`RowUsage` computes what each row has used, from the records as they come. `SharedContexts` stores the context of many
+calls once, and again where the object store loses it. Everything here runs on the Ray thread of the connection.
 """
 
 from __future__ import annotations
@@ -47,7 +44,7 @@ and how many requests are under way at once is for the admission to say."""
 FIRST_CALL_ORDINAL = 1_000_000
 """Ordinals of a row's plain calls begin here: those of its session's own sub-calls stay below."""
 CLUSTER_SIZE_TTL_S = 1.0
-"""So often is looked how large the cluster is."""
+"""How long a count of the cluster's CPUs is used."""
 
 Row: TypeAlias = "tuple[int, str, Context]"
 """Its number, the question and the text."""
@@ -58,12 +55,14 @@ _log = logging.getLogger(__name__)
 
 
 class BatchDriver:
-    """One life of a job; see `Job.open`."""
+    """Drives one attempt of a batch run; made by `open`."""
 
-    def __init__(self, engine: ClusterDriver, order: RunSpec, life: RunAttempt, usage: RowUsage) -> None:
+    def __init__(
+        self, engine: ClusterDriver, run_spec: RunSpec, run_attempt: RunAttempt, usage: RowUsage
+    ) -> None:
         self._engine = engine
-        self._order = order
-        self._life = life
+        self._run_spec = run_spec
+        self._run_attempt = run_attempt
         self._usage = usage
         self._rows = 0
         self._calls = 0
@@ -71,21 +70,21 @@ class BatchDriver:
         self._actors, self._checked_at = 0, -CLUSTER_SIZE_TTL_S
         self._free_slots: asyncio.Queue[Slot | RLMError] = asyncio.Queue()
         self._acquiring: set[asyncio.Task[None]] = set()
-        cluster = order.settings.cluster
+        cluster = run_spec.settings.cluster
         self._row_slots = asyncio.Semaphore(self._most_actors() * cluster.sessions_per_actor)
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, engine: ClusterDriver, order: RunSpec, observers: Sequence[Observer] = ()
+        cls, engine: ClusterDriver, run_spec: RunSpec, observers: Sequence[Observer] = ()
     ) -> AsyncIterator[BatchDriver]:
-        """Begin a life of the job; the end of the block ends it."""
+        """Begin an attempt of the batch run; the end of the block ends it."""
         usage = RowUsage()
-        async with open_run_attempt(engine, order, [usage, *observers], trunk=1) as life:
-            if life.tag.replays:
-                await life.scribe.load_history()
-            job = cls(engine, order, life, usage)
-            await engine.open_run(life.tag)
+        async with open_run_attempt(engine, run_spec, [usage, *observers], root_path_length=1) as run_attempt:
+            if run_attempt.run_context.replays:
+                await run_attempt.recorder.load_history()
+            job = cls(engine, run_spec, run_attempt, usage)
+            await engine.open_run(run_attempt.run_context)
             try:
                 job._begin()
                 yield job
@@ -94,40 +93,40 @@ class BatchDriver:
 
     @property
     def run_id(self) -> str:
-        return self._order.run_id
+        return self._run_spec.run_id
 
     @property
     def concurrency(self) -> int:
-        """How many rows are worth having under way at once."""
-        settings = self._order.settings
+        """Return how many rows are worth having under way at once."""
+        settings = self._run_spec.settings
         each = settings.cluster.sessions_per_actor
         return self._most_actors() * (max(each, DIRECT_ROWS_PER_ACTOR) if settings.max_depth == 0 else each)
 
     def answers_directly(self, context: Context) -> bool:
-        """A row with this text is one plain call."""
-        return self._order.settings.answers_directly(context.info.chars)
+        """Tell whether a row with this text is one plain call."""
+        return self._run_spec.settings.answers_directly(context.info.chars)
 
     @property
     def direct_rows(self) -> int:
-        """How many of those are worth having under way at once."""
+        """Return how many rows of one plain call are worth having under way at once."""
         return self._most_actors() * DIRECT_ROWS_PER_ACTOR
 
     def _most_actors(self) -> int:
         if time.monotonic() - self._checked_at >= CLUSTER_SIZE_TTL_S:
             self._actors, self._checked_at = (
-                self._engine.max_actors(self._order.settings.cluster),
+                self._engine.max_actors(self._run_spec.settings.cluster),
                 time.monotonic(),
             )
         return self._actors
 
     async def ask(self, row: int, query: str, context: Context) -> SessionResult:
-        """One session for this row, or what is on record of it. Its `usage` is the row's own.
+        """Run one session for this row, or return what is on record of it. Its `usage` is the row's own.
 
-        Raises the row's `RLMError`; `LimitReached` where the budget of the whole job is used up.
+        Raises the row's `RLMError`; `LimitReached` where the budget of the whole run is used up.
         """
         path = (row,)
-        key = session_key(self._life.tag, 0, query, context.fingerprint())
-        replay = self._life.scribe.replay
+        key = session_key(self._run_attempt.run_context, 0, query, context.fingerprint())
+        replay = self._run_attempt.recorder.replay
         known = replay.end(path, key) if replay.attempts(path) else None
         if known is not None:
             usage = usage_from_records(
@@ -141,7 +140,7 @@ class BatchDriver:
                 return replace(completion, usage=await self._usage.usage_of(row))
 
     async def answer_direct(self, rows: Sequence[Row]) -> list[SessionResult | RLMError]:
-        """Rows that are one plain call each, in order, in one message to an actor; or what is on record of them."""
+        """Answer rows that are one plain call each, in run_spec, in one message to an actor; or from the record."""
         answers: list[SessionResult | RLMError | None] = [self._from_record(*row) for row in rows]
         missing = [at for at, answer in enumerate(answers) if answer is None]
         if missing:
@@ -152,10 +151,10 @@ class BatchDriver:
         return [answer for answer in answers if answer is not None]
 
     def _from_record(self, row: int, query: str, context: Context) -> SessionResult | None:
-        replay = self._life.scribe.replay
+        replay = self._run_attempt.recorder.replay
         if not replay.offset:
             return None
-        request = self._life.tag.leaf_request((row,), query, context.text())
+        request = self._run_attempt.run_context.leaf_request((row,), query, context.text())
         call = replay.call((row,), 1, request_key(request))
         if call is None:
             return None
@@ -166,7 +165,9 @@ class BatchDriver:
 
     async def _call_direct(self, rows: Sequence[Row]) -> list[SessionResult | RLMError]:
         leaves = tuple(LeafCall(number, query, _by_value(context)) for number, query, context in rows)
-        batch = LeafCallBatch(self._life.tag, (), leaves, None, replays=self._life.tag.replays)
+        batch = LeafCallBatch(
+            self._run_attempt.run_context, (), leaves, None, replays=self._run_attempt.run_context.replays
+        )
         with self._usage.track(leaf.ordinal for leaf in leaves):
             async with self._in_time():
                 outcomes = await self._send(batch)
@@ -180,50 +181,53 @@ class BatchDriver:
         return SessionResult(outcome.text, CUT if outcome.cut else "answered", outcome.cut, usage=usage)
 
     async def llm_call(self, row: int, number: int, query: str, text: str) -> str:
-        """One plain call that belongs to a row. Raises `SubCallError`, or what ends the job."""
+        """Make one plain call that belongs to a row. Raises `SubCallError`, or what ends the run."""
         (outcome,) = await self.plain_many([(row, number, query, text, make_context(""))])
         if isinstance(outcome, SubCallAnswer):
             return outcome.text
         raise _to_exception(outcome)
 
     async def plain_many(self, calls: Sequence[RowCall]) -> list[SubCallOutcome]:
-        """Plain calls side by side over all actors, in order: row, number, question, and what part of which context."""
+        """Make plain calls concurrently over all actors, in run_spec: row, number, question, and what part of which context."""
         outcomes: list[SubCallOutcome | None] = [None] * len(calls)
-        parcels = Parcels(self._engine)
+        shared_contexts = SharedContexts(self._engine)
         async with self._in_time(), asyncio.TaskGroup() as group:
             for indexes in _batches(calls):
-                group.create_task(self._leaves(calls, parcels, indexes, outcomes))
+                group.create_task(self._leaves(calls, shared_contexts, indexes, outcomes))
         return [outcome or Failed("Cancelled", "was not made") for outcome in outcomes]
 
     async def usage(self) -> RunUsage:
-        """Of the whole job so far, earlier lives among it."""
+        """Return the usage of the whole run so far, earlier attempts included."""
         status = await self._engine.status(self.run_id)
-        return self._order.usage + (status.usage if status is not None else RunUsage())
+        return self._run_spec.usage + (status.usage if status is not None else RunUsage())
 
     def _in_time(self) -> AbstractAsyncContextManager[None]:
-        """Actors end at the deadline of themselves; one that does not, or a seat that never comes, is not waited for."""
-        return in_time(self._life.tag.deadline, LATE_S)
+        """Bound a wait by the deadline. Actors end by themselves then; one that does not, or a slot that never comes free, is not
+        waited for."""
+        return in_time(self._run_attempt.run_context.deadline, LATE_S)
 
     async def _run_with_retries(
         self, path: tuple[int, ...], query: str, context: Context, key: str
     ) -> SessionResult:
-        recorded = self._life.scribe.replay.attempts(path)
+        recorded = self._run_attempt.recorder.replay.attempts(path)
         for left in reversed(range(ATTEMPTS)):
-            parcel = await self._engine.pack(context)
-            spec = SessionSpec(self._life.tag, path, "", query, parcel, recorded + ATTEMPTS - left)
+            context_ref = await self._engine.pack(context)
+            spec = SessionSpec(
+                self._run_attempt.run_context, path, "", query, context_ref, recorded + ATTEMPTS - left
+            )
             try:
-                async with self._slot() as seat:
-                    return await self._attempt(seat, spec, context, key)
+                async with self._slot() as slot:
+                    return await self._attempt(slot, spec, context, key)
             except (ActorLostError, ContextLostError) as error:
                 if not left:
                     raise
                 _log.warning("row %s goes on from its record: %s", path, error)
         raise AssertionError
 
-    async def _attempt(self, seat: Slot, spec: SessionSpec, context: Context, key: str) -> SessionResult:
-        with record_session(self._life.scribe, spec, summarize(context), key, seat.name) as entry:
+    async def _attempt(self, slot: Slot, spec: SessionSpec, context: Context, key: str) -> SessionResult:
+        with record_session(self._run_attempt.recorder, spec, summarize(context), key, slot.name) as entry:
             try:
-                entry.result = completion = await self._engine.run(seat, spec)
+                entry.result = completion = await self._engine.run(slot, spec)
             except (ActorLostError, ContextLostError):
                 raise
             except RLMError as error:
@@ -233,51 +237,57 @@ class BatchDriver:
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[Slot]:
-        """The next that is free: one that another row leaves, or one more from the pool."""
+        """Hold the next free slot: one that another row leaves, or one more from the pool."""
         if self._free_slots.empty():
             taking = asyncio.create_task(self._take_one_more())
             self._acquiring.add(taking)
             taking.add_done_callback(self._acquiring.discard)
-        seat = await self._free_slots.get()
-        if isinstance(seat, RLMError):
-            raise seat
+        slot = await self._free_slots.get()
+        if isinstance(slot, RLMError):
+            raise slot
         try:
-            yield seat
+            yield slot
         except ActorLostError:
-            await self._engine.release_slot(seat)
+            await self._engine.release_slot(slot)
             raise
         except BaseException:
-            self._free_slots.put_nowait(seat)
+            self._free_slots.put_nowait(slot)
             raise
-        self._free_slots.put_nowait(seat)
+        self._free_slots.put_nowait(slot)
 
     async def _take_one_more(self) -> None:
         try:
-            seat = await self._engine.acquire_slot(self._order.settings.cluster.sessions_per_actor)
+            slot = await self._engine.acquire_slot(self._run_spec.settings.cluster.sessions_per_actor)
         except RLMError as error:
             self._free_slots.put_nowait(error)
         else:
-            self._free_slots.put_nowait(seat)
+            self._free_slots.put_nowait(slot)
 
     async def _leaves(
         self,
         calls: Sequence[RowCall],
-        parcels: Parcels,
+        shared_contexts: SharedContexts,
         indexes: list[int],
         outcomes: list[SubCallOutcome | None],
     ) -> None:
         row, *_, context = calls[indexes[0]]
         leaves = tuple(LeafCall(calls[i][1], calls[i][2], calls[i][3]) for i in indexes)
-        parcel = await parcels.get(context)
+        context_ref = await shared_contexts.get(context)
         for left in reversed(range(ATTEMPTS)):
-            batch = LeafCallBatch(self._life.tag, (row,), leaves, parcel, replays=self._life.tag.replays)
+            batch = LeafCallBatch(
+                self._run_attempt.run_context,
+                (row,),
+                leaves,
+                context_ref,
+                replays=self._run_attempt.run_context.replays,
+            )
             try:
                 answered = await self._send(batch)
             except ContextLostError as error:
                 if not left:
                     raise
                 _log.warning("plain calls of row %d go on: %s", row, error)
-                parcel = await parcels.get(context, lost=parcel)
+                context_ref = await shared_contexts.get(context, lost=context_ref)
             else:
                 break
         for index, outcome in zip(indexes, answered, strict=True):
@@ -291,35 +301,37 @@ class BatchDriver:
             self._calls -= len(batch.leaves)
 
     def _begin(self) -> None:
-        """The job itself is the node at the root."""
-        order = self._order
-        given = summarize(order.context)
-        model, _ = order.settings.model_at(0)
-        attempt = order.previous_attempts + 1
-        at = self._life.started
-        self._life.scribe.append(SessionOpened(at, (), order.query, given, model, "driver", attempt))
+        """Record the batch itself as the node at the root."""
+        run_spec = self._run_spec
+        given = summarize(run_spec.context)
+        model, _ = run_spec.settings.model_at(0)
+        attempt = run_spec.previous_attempts + 1
+        at = self._run_attempt.started
+        self._run_attempt.recorder.append(
+            SessionOpened(at, (), run_spec.query, given, model, "driver", attempt)
+        )
 
     async def _aclose(self) -> None:
         for taking in self._acquiring:
             taking.cancel()
         while not self._free_slots.empty():
-            seat = self._free_slots.get_nowait()
-            if isinstance(seat, Slot):
-                await self._engine.release_slot(seat)
+            slot = self._free_slots.get_nowait()
+            if isinstance(slot, Slot):
+                await self._engine.release_slot(slot)
         usage = await self._engine.close_run(self.run_id)
-        usage = self._order.usage + replace(usage, sessions=usage.sessions - 1 + self._rows)
+        usage = self._run_spec.usage + replace(usage, sessions=usage.sessions - 1 + self._rows)
         done = SessionResult(None, "answered", usage=usage)
         spec = SessionSpec(
-            self._life.tag,
+            self._run_attempt.run_context,
             (),
             "",
             "",
             await self._engine.pack(make_context("")),
-            self._order.previous_attempts + 1,
+            self._run_spec.previous_attempts + 1,
         )
         entry: SessionEnded = session_finished(spec, done, "")
-        self._life.scribe.append(entry)
-        self._life.ended(done)
+        self._run_attempt.recorder.append(entry)
+        self._run_attempt.ended(done)
 
 
 def _to_exception(failed: Failed) -> RLMError:
@@ -331,12 +343,12 @@ def _to_exception(failed: Failed) -> RLMError:
 
 
 def _by_value(context: Context) -> ContextPart:
-    """All of a context, by value."""
+    """Return the whole of a context, by value."""
     return context.text() if context.offsets is None else context.documents()
 
 
 def _batches(calls: Sequence[RowCall]) -> list[list[int]]:
-    """Calls of one row over one context travel together, so many at a time."""
+    """Group calls of one row over one context, so many in a message."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, (row, _, _, _, context) in enumerate(calls):
         groups.setdefault((row, id(context)), []).append(index)
@@ -358,14 +370,14 @@ class _Row:
 
 
 class RowUsage:
-    """An observer. Nothing is kept of rows that nobody watches."""
+    """An observer that computes the usage of tracked rows; nothing is kept of others."""
 
     def __init__(self) -> None:
         self._rows: dict[int, _Row] = {}
 
     @contextmanager
     def track(self, rows: Iterable[int]) -> Iterator[None]:
-        """These rows are asked inside of the block."""
+        """Track these rows inside of the block."""
         watched = {row: _Row() for row in rows}
         self._rows |= watched
         try:
@@ -375,7 +387,7 @@ class RowUsage:
                 self._rows.pop(row, None)
 
     def add(self, record: Record) -> None:
-        """Take a record in. A row ends with its session, or with the one plain call that it is."""
+        """Add a record. A row ends with its session, or with the one plain call that it is."""
         if not isinstance(record, CallEnded | SessionEnded) or not record.path:
             return
         row = self._rows.get(record.path[0])
@@ -390,7 +402,7 @@ class RowUsage:
             row.ended.set()
 
     async def usage_of(self, row: int) -> RunUsage:
-        """Of a watched row that has ended; waits until its last record has come."""
+        """Return the usage of a tracked row that has ended; waits until its last record has come."""
         watched = self._rows[row]
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -400,8 +412,8 @@ class RowUsage:
         return RunUsage(watched.usage.rows(), int(watched.sessions > 0))
 
 
-class Parcels:
-    """Packs for one group of calls, whose contexts live at least as long."""
+class SharedContexts:
+    """Stores contexts for one group of calls; the contexts must outlive it."""
 
     def __init__(self, engine: ClusterDriver) -> None:
         self._engine = engine
@@ -409,11 +421,11 @@ class Parcels:
         self._packing = asyncio.Lock()
 
     async def get(self, context: Context, lost: ContextRef | None = None) -> ContextRef | None:
-        """The parcel of a context, another one than that which was lost; None where there is nothing in it."""
+        """Return the reference of a context, a new one in place of `lost`; None for an empty context."""
         if not context.info.chars:
             return None
         async with self._packing:
-            parcel = self._packed.get(id(context))
-            if parcel is None or parcel is lost:
-                parcel = self._packed[id(context)] = await self._engine.pack(context)
-        return parcel
+            context_ref = self._packed.get(id(context))
+            if context_ref is None or context_ref is lost:
+                context_ref = self._packed[id(context)] = await self._engine.pack(context)
+        return context_ref

@@ -1,7 +1,7 @@
-"""Contexts on their way between processes: small ones inline, large ones once in Ray's object store.
+"""References to contexts for messages between processes: small contexts inline, large ones once in Ray's object store.
 
-A `Parcel` is small whatever the context: the bytes stay where they are, as one `uint8` array that every process of a
-node maps without a copy. A piece of a parcel is a parcel over the same bytes.
+A `ContextRef` is small whatever the context: the bytes stay where they are, as one `uint8` array that every process of a
+node maps without a copy. A piece of a context is a reference to a range of the same bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ContextRef:
     info: ContextInfo
     key: str
     slices: tuple[ByteRange | DocumentRange, ...] = ()
-    """Cut out one after the other."""
+    """Ranges, applied one after the other."""
     origin: int | None = None
     """As `Context.origin`, of the whole."""
 
@@ -54,20 +54,22 @@ def put_context(context: Context) -> ContextRef:
 
 
 def ref_of_part(parent: ContextRef, part: ContextPart) -> ContextRef:
-    """The parcel of a sub-call's context: by reference where it is a piece of the parent's."""
+    """Return the reference of a sub-call's context: to the same bytes where it is a piece of the parent's."""
     if isinstance(part, ByteRange | DocumentRange):
         return parent.slice(part)
     return put_context(make_context(part))
 
 
-async def get_context(parcel: ContextRef) -> Context:
-    """The context of a parcel; large data is mapped, not copied. Raises `ContextLostError`."""
+async def get_context(context_ref: ContextRef) -> Context:
+    """Open the context of a reference; large data is mapped, not copied. Raises `ContextLostError`."""
     try:
-        data = await parcel.data if isinstance(parcel.data, ray.ObjectRef) else parcel.data
-        offsets, ids = await parcel.index if isinstance(parcel.index, ray.ObjectRef) else parcel.index
+        data = await context_ref.data if isinstance(context_ref.data, ray.ObjectRef) else context_ref.data
+        offsets, ids = (
+            await context_ref.index if isinstance(context_ref.index, ray.ObjectRef) else context_ref.index
+        )
     except ray.exceptions.ObjectLostError as error:
         raise ContextLostError("the object store lost the context of the session") from error
-    context = Context(data, parcel.info, offsets, ids, parcel.key, parcel.origin)
-    for piece in parcel.slices:
+    context = Context(data, context_ref.info, offsets, ids, context_ref.key, context_ref.origin)
+    for piece in context_ref.slices:
         context = context.slice(piece)
     return context

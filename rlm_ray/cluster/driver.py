@@ -1,6 +1,6 @@
-"""The driver's side: connect to Ray, find or make the pool, run roots in it.
+"""The driver's side of the cluster: connects to Ray, finds or makes the pool, runs root sessions in it.
 
-The driver's end of the pool: its handle, and what the pool was last told from here.
+`PoolHandle` is the pool's handle with the configuration last sent to it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ LEAF_ATTEMPTS = 3
 def _on_ray_thread(
     method: Callable[Concatenate[ClusterDriver, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[ClusterDriver, P], Coroutine[Any, Any, T]]:
-    """Run a method of the engine on the thread of its connection, whichever loop it is called from."""
+    """Run a method of the driver on the thread of its connection, whichever loop it is called from."""
 
     @wraps(method)
     async def call(engine: ClusterDriver, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -106,12 +106,12 @@ class ClusterDriver:
         return JournalClient(f"driver-{secrets.token_hex(4)}", self.remote_journal)
 
     async def run_on_ray_thread(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it on the thread of the connection; cancelling this cancels it."""
+        """Run a coroutine on the thread of the connection; cancelling this cancels it."""
         return await self._thread.run(work)
 
     @_on_ray_thread
     async def acquire_slot(self, per_actor: int) -> Slot:
-        """A seat for a root session; waits in line for one."""
+        """Acquire a slot for a root session; waits for one."""
         await self._handle.refresh_environment()
         try:
             async with self._noticing():
@@ -126,9 +126,9 @@ class ClusterDriver:
         return Slot(*leased)
 
     @_on_ray_thread
-    async def release_slot(self, seat: Slot) -> None:
-        """Give the seat back."""
-        self._release(seat)
+    async def release_slot(self, slot: Slot) -> None:
+        """Return a slot to the pool."""
+        self._release(slot)
 
     @_on_ray_thread
     async def pack(self, context: Context) -> ContextRef:
@@ -136,12 +136,12 @@ class ClusterDriver:
         return put_context(context)
 
     @_on_ray_thread
-    async def run(self, seat: Slot, spec: SessionSpec) -> SessionResult:
+    async def run(self, slot: Slot, spec: SessionSpec) -> SessionResult:
         """Run a root session. Cancelling this cancels the whole tree."""
         try:
-            result = await await_or_cancel(seat.handle.run.remote(spec))
+            result = await await_or_cancel(slot.handle.run.remote(spec))
         except ACTOR_DIED_ERRORS as error:
-            self._pool.on_actor_died.remote(seat.name)
+            self._pool.on_actor_died.remote(slot.name)
             raise ActorLostError(f"the actor of the root session died: {first_line(error)}") from error
         except ray.exceptions.RayTaskError as error:
             raise _unwrap_task_error(error) from error
@@ -151,9 +151,9 @@ class ClusterDriver:
         return completion
 
     @_on_ray_thread
-    async def stop(self, seat: Slot, run_id: str, reason: str, why: str) -> bool:
+    async def stop(self, slot: Slot, run_id: str, reason: str, why: str) -> bool:
         """End a run early; its root then gives what it knows."""
-        return bool(await seat.handle.stop.remote(run_id, reason, why))
+        return bool(await slot.handle.stop.remote(run_id, reason, why))
 
     @_on_ray_thread
     async def run_leaf_calls(self, batch: LeafCallBatch, beside: int = 0) -> list[SubCallOutcome]:
@@ -196,29 +196,29 @@ class ClusterDriver:
 
     @_on_ray_thread
     async def close_run(self, run_id: str) -> RunUsage:
-        """It is over; what it used."""
+        """Close a run at the admission and return its usage."""
         return await self._admission.close_run(run_id)
 
     @_on_ray_thread
     async def usage(self, run_id: str) -> RunUsage:
-        """What a run that goes on has used; nothing where the admission does not answer at once."""
+        """Return what an open run has used; nothing where the admission does not answer at once."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(USAGE_S):
                 return await self._admission.usage(run_id)
         return RunUsage()
 
     def max_actors(self, cluster: Cluster) -> int:
-        """How many session actors the cluster has room for."""
+        """Return how many session actors the cluster has room for."""
         return max_actors(cluster)
 
     @_on_ray_thread
     async def status(self, run_id: str) -> RunStatus | None:
-        """What of the run is under way, and what waits for what; None where it is not open."""
+        """Return what of the run is under way, and what waits for what; None where it is not open."""
         return await self._admission.status(run_id)
 
     @_on_ray_thread
     async def grow_to(self, actors: int) -> None:
-        """Have so many actors warm, as far as the cluster allows."""
+        """Start actors until so many are warm, as far as the cluster allows."""
         try:
             async with self._noticing():
                 await self._pool.scale_to.remote(actors)
@@ -227,14 +227,14 @@ class ClusterDriver:
 
     @_on_ray_thread
     async def stats(self) -> dict[str, dict[str, Any]]:
-        """What is alive in each actor that answers."""
+        """Return the statistics of each actor that answers."""
         handles = await self._pool.handles.remote()
         asked = (handle.stats.remote() for handle in handles.values())
         counts = await asyncio.gather(*asked, return_exceptions=True)
         return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
 
     async def _with_room(self, actors: dict[str, Any], calls: int) -> dict[str, Any]:
-        """The actors, once one of them has less than its share of the calls, or no other is on its way."""
+        """Return the actors, once one of them has less than its share of the calls, or no other is starting."""
         while coming := (await self._pool.outlook.remote()).coming:
             most = share(calls, LEAVES_PER_ACTOR, len(actors) + coming)
             if min(self._calls[name] for name in actors) < most:
@@ -245,7 +245,7 @@ class ClusterDriver:
 
     @asynccontextmanager
     async def _noticing(self) -> AsyncIterator[None]:
-        """Say what is waited for, if it takes long because others hold the CPUs."""
+        """Log what the block waits for, if it takes long because others hold the CPUs."""
         notice = asyncio.create_task(self._notice())
         try:
             yield
@@ -259,8 +259,8 @@ class ClusterDriver:
             self._handle.noticed_at = time.monotonic()
             _log.warning("%s", why)
 
-    def _release(self, seat: Slot) -> None:
-        self._pool.release.remote([seat.name], seat.lease)
+    def _release(self, slot: Slot) -> None:
+        self._pool.release.remote([slot.name], slot.lease)
 
 
 def _pool(cluster: Cluster) -> PoolHandle:
@@ -288,7 +288,7 @@ class PoolHandle:
         self._environment = provider_environment()
         self._cluster: Cluster | None = None
         self.noticed_at = -math.inf
-        """When somebody was last told what is waited for."""
+        """When a warning last said what is waited for."""
         options = {
             "name": POOL_NAME,
             "get_if_exists": True,
@@ -308,7 +308,7 @@ class PoolHandle:
             self.actor.configure.remote(cluster)
 
     async def refresh_environment(self) -> None:
-        """Keys may be set, changed or removed after the actors have started."""
+        """Send the provider keys again where they were set, changed or removed since."""
         environment = provider_environment()
         if self._environment != environment:
             self._environment = environment

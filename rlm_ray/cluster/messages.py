@@ -1,4 +1,4 @@
-"""What actors send one another."""
+"""The messages between drivers and session actors."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class RunContext:
     journal: JournalRef | None = None
     """None: no record is kept."""
     replays: bool = False
-    """An earlier life of the run is on record."""
+    """An earlier attempt of the run is on record."""
     spent: Amount = field(default_factory=Amount)
-    """Of the budget, by earlier lives."""
+    """Part of the budget that earlier attempts have spent."""
     root_path_length: int = 0
-    """How many places of a path are above the first session: 1 for a job, whose rows are sessions of depth 0."""
+    """How many places of a path are above the first session: 1 for a batch run, whose rows are sessions of depth 0."""
     context_key: str = ""
-    """Set where the context is not that of the earlier life; answers about it are not used again then."""
+    """Set where the context is not that of the earlier attempt; answers about it are not used again then."""
 
     def depth(self, path: tuple[int, ...]) -> int:
         """Of the recursion: 0 for a session that a user asked for."""
@@ -48,7 +48,7 @@ class RunContext:
         return Deadline.of(self.started, self.settings.limits)
 
     def policy(self) -> RunPolicy:
-        """What the admission is told of the run."""
+        """Return the policy that the run is opened with at the admission."""
         settings = self.settings
         return RunPolicy(
             self.run_id,
@@ -66,11 +66,11 @@ class RunContext:
         model, params = self.settings.model_at(self.depth(path))
         return ModelRequest(model, leaf_messages(query, text), self.settings.max_tokens, params)
 
-    def caller(self, scribe: NullRecorder) -> CallContext:
+    def caller(self, recorder: NullRecorder) -> CallContext:
         settings = self.settings
         return CallContext(
             run_id=self.run_id,
-            scribe=scribe,
+            recorder=recorder,
             root_path_length=self.root_path_length,
             started_at=self.started,
             attempts=settings.max_attempts,
@@ -97,18 +97,18 @@ class SessionSpec:
     follow_ups: tuple[str, ...] = ()
     """Further questions of a conversation; the session answers the last."""
     lease: str = ""
-    """Of the seat that it leaves when it ends; empty where somebody else sees to that."""
+    """The lease of its slot, which it releases at its end; empty where its caller does that."""
     messages: tuple[Message, ...] = ()
     """What it asks, word by word, where it answers directly; none: the question over the context."""
 
     @property
     def replays(self) -> bool:
-        """Something of it may be on record."""
+        """Tell whether something of it may be on record."""
         return self.attempt > 1 or self.run.replays
 
     @property
     def question(self) -> str:
-        """The one to be answered."""
+        """Return the question to be answered."""
         return self.follow_ups[-1] if self.follow_ups else self.query
 
     @property

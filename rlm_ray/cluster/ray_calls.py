@@ -1,6 +1,6 @@
-"""Awaiting remote calls in a coroutine that may be cancelled: nothing goes on for nobody, nothing that came is lost.
+"""Awaits remote calls in a coroutine that may be cancelled: a cancelled call is cancelled or undone.
 
-How Ray says that an actor is gone: where its memory monitor killed the process, that is another error.
+`ACTOR_DIED_ERRORS` are the errors by which Ray says that an actor is gone: its memory monitor has one of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _nothing(_: Any) -> None:
 
 
 async def await_or_cancel(ref: Any, undo: Callable[[Any], None] = _nothing) -> Any:
-    """The reply. If the caller is cancelled, so is the call; where that comes too late, undo what it brought."""
+    """Return the reply. If the caller is cancelled, so is the call; where that comes too late, `undo` its reply."""
     try:
         return await await_or_undo(ref, undo)
     except asyncio.CancelledError:
@@ -27,7 +27,7 @@ async def await_or_cancel(ref: Any, undo: Callable[[Any], None] = _nothing) -> A
 
 
 async def await_or_undo(ref: Any, undo: Callable[[Any], None]) -> Any:
-    """The reply. If the caller is cancelled, the call goes on, and what it brings is undone."""
+    """Return the reply. If the caller is cancelled, the call goes on, and its reply is undone."""
     reply = asyncio.ensure_future(ref)
     try:
         return await asyncio.shield(reply)
@@ -45,10 +45,10 @@ ACTOR_DIED_ERRORS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryErr
 
 
 def first_line(error: Exception) -> str:
-    """What Ray says first; pages may follow."""
+    """Return the first line of an error of Ray's; pages may follow it."""
     return str(error).strip().partition("\n")[0]
 
 
 def get_object(ref: Any) -> Any:
-    """Return what an `ObjectRef` stands for; waits for it."""
+    """Wait for an `ObjectRef` and return its object."""
     return ray.get(ref)

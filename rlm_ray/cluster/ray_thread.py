@@ -70,7 +70,7 @@ class RayThread:
         self._job = ray_connection_id()
 
     def _shutdown(self) -> None:
-        """The process ends: what still waits here is told."""
+        """Cancel what still waits here when the process ends."""
         if self.pid != os.getpid():
             return
         with contextlib.suppress(TimeoutError, RuntimeError):

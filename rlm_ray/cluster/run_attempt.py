@@ -1,9 +1,7 @@
-"""One life of a run, on record: its journal opened and held by the driver, its beginning and its end written down, and
-those who watch told what happens.
+"""One attempt of a run: opens and holds its journal, records its beginning and its end, and feeds its observers.
 
-Everything here runs on the Ray thread of the connection.
-
-Each record once, though a scribe that had no answer sent it again: in little memory, however many there are.
+Observers get each record once, although a recorder that had no answer sends it again (`RecordDeduplicator`). Everything
+here runs on the Ray thread of the connection.
 """
 
 from __future__ import annotations
@@ -37,14 +35,14 @@ from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.session.session import SessionResult
 
 LONG_POLL_S = 10.0
-"""How long one wait for news lasts."""
+"""How long one read of the journal waits for new records."""
 READ_INTERVAL_S = 0.05
-"""News of so long are read at once: who watches sees no difference, and reading them one by one costs the run."""
+"""Records of so long are read together: observers see no difference, and reading them one by one costs the run."""
 DRAIN_S = 2.0
-"""How long the end of a run waits until those who watch have heard all."""
+"""How long the end of a run waits until its observers have got all records."""
 STATUS_S = 0.5
 IN_MEMORY = "memory://rlm_ray"
-"""Where the journal of a run lies that is watched but keeps no record."""
+"""The run folder of a run that has observers but keeps no record."""
 
 T = TypeVar("T")
 
@@ -52,19 +50,19 @@ _log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """One that watches a run. Called from another thread than the one it was made in; must be quick."""
+    """Watches a run. Called from another thread than the one it was made in; must be quick."""
 
     def add(self, record: Record) -> None:
-        """A fact of the run, once each."""
+        """Take a record of the run; each comes once."""
         ...
 
 
 @runtime_checkable
 class StatusObserver(Protocol):
-    """One that also wants to know what is under way and what waits."""
+    """Also watches what is under way and what waits."""
 
     def status(self, status: RunStatus) -> None:
-        """How the run stands, twice a second."""
+        """Take the status of the run, twice a second."""
         ...
 
 
@@ -77,31 +75,31 @@ class RunSpec:
     query: str
     context: Context
     settings_dict: Mapping[str, Any]
-    """The settings as they are written down: without secrets."""
+    """The settings as they are recorded: without secrets."""
     traceparent: str = ""
     previous_attempts: int = 0
-    """How many lives it has had before."""
+    """How many attempts there were before."""
     usage: RunUsage = field(default_factory=RunUsage)
     """Of these."""
     context_key: str = ""
-    """Set where the context is another one than in the life before."""
+    """Set where the context is another one than in the attempt before."""
     follow_ups: tuple[str, ...] = ()
-    """Further questions of a conversation; this life answers the last."""
+    """Further questions of a conversation; this attempt answers the last."""
     messages: tuple[Message, ...] = ()
     """What a root that answers directly asks, word by word; none: the question over the context."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunAttempt:
-    """What a life of a run has to work with."""
+    """One attempt of a run: its context for messages, and its recorder."""
 
-    tag: RunContext
-    scribe: NullRecorder
+    run_context: RunContext
+    recorder: NullRecorder
     started: float
 
     def ended(self, completion: SessionResult) -> None:
-        """Write the end of this life down."""
-        self.scribe.append(
+        """Record the end of this attempt."""
+        self.recorder.append(
             RunFinished(
                 time.time(), completion.stop_reason, completion.why, completion.answer, completion.turns,
                 time.time() - self.started, completion.usage.as_dict(),
@@ -109,82 +107,82 @@ class RunAttempt:
         )  # fmt: skip
 
     def failed(self, error: BaseException) -> None:
-        """It ends with an error."""
+        """Record that this attempt ends with an error."""
         kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
         seconds = time.time() - self.started
-        self.scribe.append(RunFinished(time.time(), "error", str(error), seconds=seconds, error_kind=kind))
+        self.recorder.append(RunFinished(time.time(), "error", str(error), seconds=seconds, error_kind=kind))
 
 
 @asynccontextmanager
 async def open_run_attempt(
-    engine: ClusterDriver, order: RunSpec, observers: Sequence[Observer], *, trunk: int = 0
+    engine: ClusterDriver, run_spec: RunSpec, observers: Sequence[Observer], *, root_path_length: int = 0
 ) -> AsyncIterator[RunAttempt]:
-    """Begin a life of the run; whatever ends the block ends it. Say `ended` before, where it went well."""
-    ref, offset = await _open_journal(engine, order, watched=bool(observers))
-    tag = _run_context(order, ref, trunk)
+    """Begin an attempt of the run; whatever ends the block ends it. Call `ended` before, where it went well."""
+    ref, offset = await _open_journal(engine, run_spec, watched=bool(observers))
+    run_context = _run_context(run_spec, ref, root_path_length)
     async with (
-        engine.journal.scribe(ref, order.settings) as scribe,
-        _RecordFeed(engine, ref, offset, observers, order.run_id),
+        engine.journal.recorder(ref, run_spec.settings) as recorder,
+        _RecordFeed(engine, ref, offset, observers, run_spec.run_id),
     ):
-        life = RunAttempt(tag, scribe, tag.started)
-        given = summarize(order.context)
-        number = order.previous_attempts + 1
-        scribe.append(
+        run_attempt = RunAttempt(run_context, recorder, run_context.started)
+        given = summarize(run_spec.context)
+        number = run_spec.previous_attempts + 1
+        recorder.append(
             RunStarted(
-                tag.started,
-                order.run_id,
-                order.query,
-                order.settings_dict,
+                run_context.started,
+                run_spec.run_id,
+                run_spec.query,
+                run_spec.settings_dict,
                 given,
                 _version(),
-                order.traceparent,
+                run_spec.traceparent,
                 number,
-                follow_ups=order.follow_ups,
+                follow_ups=run_spec.follow_ups,
             )
         )
         try:
-            yield life
+            yield run_attempt
         except BaseException as error:
-            life.failed(error)
+            run_attempt.failed(error)
             raise
         finally:
-            with contextlib.suppress(JournalError):  # who waited for it has been told
-                await scribe.flush()
+            with contextlib.suppress(JournalError):  # the caller has got the error
+                await recorder.flush()
 
 
 async def _open_journal(
-    engine: ClusterDriver, order: RunSpec, *, watched: bool
+    engine: ClusterDriver, run_spec: RunSpec, *, watched: bool
 ) -> tuple[JournalRef | None, int]:
-    """The journal and where in it this life begins."""
-    run_dir = order.settings.run_dir or (IN_MEMORY if watched else "")
+    """Return the journal, and the offset at which this attempt begins."""
+    run_dir = run_spec.settings.run_dir or (IN_MEMORY if watched else "")
     if not run_dir:
         return None, 0
-    ref = JournalRef(run_dir, order.run_id, secrets.token_hex(8), current_node_id())
+    ref = JournalRef(run_dir, run_spec.run_id, secrets.token_hex(8), current_node_id())
     try:
         return ref, await engine.remote_journal.open(ref)
     except JournalError as error:
-        if order.settings.on_journal_error == "stop":
+        if run_spec.settings.on_journal_error == "stop":
             raise
         _log.warning("%s", error)
         return None, 0
 
 
-def _run_context(order: RunSpec, ref: JournalRef | None, trunk: int) -> RunContext:
-    total = order.usage.total
+def _run_context(run_spec: RunSpec, ref: JournalRef | None, root_path_length: int) -> RunContext:
+    total = run_spec.usage.total
     return RunContext(
-        order.run_id,
-        order.settings,
+        run_spec.run_id,
+        run_spec.settings,
         time.time(),
         ref,
-        replays=order.previous_attempts > 0,
+        replays=run_spec.previous_attempts > 0,
         spent=Amount(to_nano_usd(total.cost_usd), total.tokens, total.calls),
-        root_path_length=trunk,
-        context_key=order.context_key,
+        root_path_length=root_path_length,
+        context_key=run_spec.context_key,
     )
 
 
 class _RecordFeed:
-    """Holds the run's journal, and tells those who watch what is written there."""
+    """Holds the run's journal, and passes its records to the observers."""
 
     def __init__(
         self,
@@ -229,7 +227,7 @@ class _RecordFeed:
                     await self._following
 
     async def _tail(self, ref: JournalRef) -> None:
-        """Until the end of this life has been read."""
+        """Read records until the end of this attempt."""
         offset = self._offset
         once = RecordDeduplicator()
         while True:
@@ -261,25 +259,25 @@ def _version() -> str:
 
 
 def _tell(hear: Callable[[T], None], news: T) -> None:
-    """Whoever watches a run must not harm it."""
+    """Call an observer; its errors must not harm the run."""
     try:
         hear(news)
     except Exception:  # noqa: BLE001 - whatever it was
-        _log.warning("one that watches the run failed", exc_info=True)
+        _log.warning("an observer of the run failed", exc_info=True)
 
 
 class RecordDeduplicator:
-    """Knows how far each scribe's records have come: they are numbered, and come in their order."""
+    """Remembers how far the records of each recorder have come: they are numbered, and come in run_spec."""
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
 
     def __call__(self, ident: str) -> bool:
-        """The record of this id comes for the first time."""
-        scribe, _, number = ident.rpartition(":")
+        """Tell whether the record of this id comes for the first time."""
+        recorder, _, number = ident.rpartition(":")
         if not number.isdigit():
             return True
-        if int(number) <= self._last.get(scribe, 0):
+        if int(number) <= self._last.get(recorder, 0):
             return False
-        self._last[scribe] = int(number)
+        self._last[recorder] = int(number)
         return True

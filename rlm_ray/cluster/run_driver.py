@@ -25,84 +25,88 @@ _log = logging.getLogger(__name__)
 
 
 class RunDriver:
-    """One life of a run with one root."""
+    """Drives one attempt of a run with one root session."""
 
-    def __init__(self, engine: ClusterDriver, order: RunSpec, observers: Sequence[Observer]) -> None:
+    def __init__(self, engine: ClusterDriver, run_spec: RunSpec, observers: Sequence[Observer]) -> None:
         self._engine = engine
-        self._order = order
+        self._run_spec = run_spec
         self._observers = observers
-        self._seat: Slot | None = None
-        self._attempt = order.previous_attempts
+        self._slot: Slot | None = None
+        self._attempt = run_spec.previous_attempts
 
     async def run(self) -> SessionResult:
-        """To its end. Cancelling this cancels the tree."""
-        async with open_run_attempt(self._engine, self._order, self._observers) as life:
-            completion = await self._in_time(life)
-            completion = replace(completion, usage=self._order.usage + completion.usage)
-            life.ended(completion)
+        """Run to the end. Cancelling this cancels the tree."""
+        async with open_run_attempt(self._engine, self._run_spec, self._observers) as run_attempt:
+            completion = await self._in_time(run_attempt)
+            completion = replace(completion, usage=self._run_spec.usage + completion.usage)
+            run_attempt.ended(completion)
         return completion
 
     @property
     def actor(self) -> str | None:
-        """Where the root session is; None before and after that."""
-        return self._seat.name if self._seat is not None else None
+        """Return the actor of the root session; None before and after it runs."""
+        return self._slot.name if self._slot is not None else None
 
     async def stop(self, reason: str, why: str) -> bool:
-        """End it early; False where the root has not begun."""
-        return self._seat is not None and await self._engine.stop(self._seat, self._order.run_id, reason, why)
+        """End the run early; False where the root has not begun."""
+        return self._slot is not None and await self._engine.stop(
+            self._slot, self._run_spec.run_id, reason, why
+        )
 
-    async def _in_time(self, life: RunAttempt) -> SessionResult:
-        """Its answer; what is known without it where its actor is late, or no seat came free in time."""
+    async def _in_time(self, run_attempt: RunAttempt) -> SessionResult:
+        """Return the root's result; what is known without it where its actor is late, or no slot came free in time."""
         try:
-            async with in_time(life.tag.deadline, OVERDUE_S):
-                return await self._run_with_retries(life)
+            async with in_time(run_attempt.run_context.deadline, OVERDUE_S):
+                return await self._run_with_retries(run_attempt)
         except LimitReached as limit:
-            usage = await self._engine.usage(self._order.run_id)
+            usage = await self._engine.usage(self._run_spec.run_id)
             return SessionResult(None, limit.reason, limit.why, usage=usage)
 
-    async def _run_with_retries(self, life: RunAttempt) -> SessionResult:
+    async def _run_with_retries(self, run_attempt: RunAttempt) -> SessionResult:
         """Run the root; again, from its record, where its actor or its context is lost."""
         for left in reversed(range(ATTEMPTS)):
             self._attempt += 1
             try:
-                return await self._run_once(life)
+                return await self._run_once(run_attempt)
             except (ActorLostError, ContextLostError) as error:
-                if life.tag.journal is None:
+                if run_attempt.run_context.journal is None:
                     raise
                 if not left:
                     raise _exhausted(error) from error
                 _log.warning("the run goes on from its record: %s", error)
-                self._engine = await ClusterDriver.connect(life.tag.settings.cluster)
+                self._engine = await ClusterDriver.connect(run_attempt.run_context.settings.cluster)
         raise AssertionError
 
-    async def _run_once(self, life: RunAttempt) -> SessionResult:
-        self._seat = seat = await self._engine.acquire_slot(self._order.settings.cluster.sessions_per_actor)
+    async def _run_once(self, run_attempt: RunAttempt) -> SessionResult:
+        self._slot = slot = await self._engine.acquire_slot(
+            self._run_spec.settings.cluster.sessions_per_actor
+        )
         try:
-            return await self._run_in_slot(life, seat)
+            return await self._run_in_slot(run_attempt, slot)
         except BaseException:
             # It may not have begun; one that has ended has left it already.
-            await self._engine.release_slot(seat)
+            await self._engine.release_slot(slot)
             raise
         finally:
-            self._seat = None
+            self._slot = None
 
-    async def _run_in_slot(self, life: RunAttempt, seat: Slot) -> SessionResult:
-        order = self._order
-        parcel = await self._engine.pack(order.context)
+    async def _run_in_slot(self, run_attempt: RunAttempt, slot: Slot) -> SessionResult:
+        run_spec = self._run_spec
+        context_ref = await self._engine.pack(run_spec.context)
         spec = SessionSpec(
-            life.tag,
+            run_attempt.run_context,
             (),
             "",
-            order.query,
-            parcel,
+            run_spec.query,
+            context_ref,
             self._attempt,
-            order.follow_ups,
-            lease=seat.lease,
-            messages=order.messages,
+            run_spec.follow_ups,
+            lease=slot.lease,
+            messages=run_spec.messages,
         )
-        with record_session(life.scribe, spec, summarize(order.context), "", seat.name) as entry:
+        with record_session(run_attempt.recorder, spec, summarize(run_spec.context), "", slot.name) as entry:
             try:
-                entry.result = completion = await self._engine.run(seat, spec)
+                entry.result = completion = await self._engine.run(slot, spec)
             except RLMError as error:
                 entry.result = error
                 raise

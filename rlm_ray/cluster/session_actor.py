@@ -1,4 +1,4 @@
-"""The session actor: sessions at work on one event loop, each with a sandbox process of its own.
+"""The session actor: runs many sessions on one event loop, each with a sandbox process of its own.
 
 A plain class with short methods; `pool` wraps it for Ray. Expected errors are returned, not raised: they are part
 of the message, and Ray's traceback around them would cost more than the message.
@@ -60,19 +60,19 @@ class SessionActor:
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxManager]] = {}
         self._roots: dict[str, Session] = {}
         self._running: dict[asyncio.Task[Any], str] = {}
-        """Sessions at work, and the actors their parents are in."""
+        """Running sessions, and the actors of their parents."""
         self._batches = 0
-        """Of plain calls, at work."""
+        """Batches of plain calls under way."""
         self._returned_slots: list[str] = []
 
     async def ready(self, environment: dict[str, str]) -> str:
-        """litellm imported and a sandbox started, both at once; the id of the node this is on."""
+        """Import litellm and start a sandbox, both at once; returns the id of this node."""
         self._set_environment(environment)
         await asyncio.gather(asyncio.to_thread(import_litellm), self._warm_sandbox())
         return str(ray.get_runtime_context().get_node_id())
 
     async def set_environment(self, environment: dict[str, str]) -> None:
-        """Provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""
+        """Set the provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""
         self._set_environment(environment)
 
     async def run(self, spec: SessionSpec) -> SessionResult | RLMError:
@@ -81,8 +81,8 @@ class SessionActor:
         assert task is not None
         self._running[task] = spec.parent
         try:
-            async with self._recorder(spec.run, replays=spec.replays) as scribe:
-                return await self._run(spec, await get_context(spec.context), scribe)
+            async with self._recorder(spec.run, replays=spec.replays) as recorder:
+                return await self._run(spec, await get_context(spec.context), recorder)
         except RLMError as error:
             return error
         finally:
@@ -100,8 +100,8 @@ class SessionActor:
 
     async def _leaves(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
         context = await get_context(batch.context) if batch.context is not None else None
-        async with self._recorder(batch.run, replays=batch.replays) as scribe, asyncio.TaskGroup() as group:
-            caller = batch.run.caller(scribe)
+        async with self._recorder(batch.run, replays=batch.replays) as recorder, asyncio.TaskGroup() as group:
+            caller = batch.run.caller(recorder)
             tasks = [
                 group.create_task(run_leaf_call(self._gateway, caller, batch, leaf, context))
                 for leaf in batch.leaves
@@ -116,7 +116,7 @@ class SessionActor:
             raise LimitReached(refused.reason, refused.why)
 
     def return_slot(self, name: str) -> None:
-        """Give a leased seat back to the pool, together with others of these milliseconds."""
+        """Return a leased slot to the pool, together with others of these milliseconds."""
         if not self._returned_slots:
             asyncio.get_running_loop().call_later(SLOT_RETURN_LINGER_S, self._release)
         self._returned_slots.append(name)
@@ -129,17 +129,17 @@ class SessionActor:
         return session is not None
 
     async def cancel_orphans(self, parent: str) -> None:
-        """The actor of their parent is dead: nobody wants their answers."""
+        """Cancel the sessions whose parent was in a dead actor: nobody waits for them."""
         for task, of in list(self._running.items()):
             if of == parent:
                 task.cancel()
 
     async def wait_forever(self) -> None:
-        """Never returns: whoever waits for it hears when this actor dies."""
+        """Never return: a caller that waits here gets an error when this actor dies."""
         await asyncio.Event().wait()
 
     async def stats(self) -> dict[str, Any]:
-        """What is alive here, for tests and health checks."""
+        """Count what runs here, for tests and health checks."""
         hosts = [task.result() for task in self._sandboxes.values() if task.done() and not task.exception()]
         return {
             "sessions": len(self._running),
@@ -164,8 +164,8 @@ class SessionActor:
             await host.aclose()
         await self._client.flush()
 
-    async def _run(self, spec: SessionSpec, context: Context, scribe: NullRecorder) -> SessionResult:
-        caller = spec.run.caller(scribe)
+    async def _run(self, spec: SessionSpec, context: Context, recorder: NullRecorder) -> SessionResult:
+        caller = spec.run.caller(recorder)
         session = Session(
             path=spec.path,
             caller=caller,
@@ -184,7 +184,7 @@ class SessionActor:
             async with in_time(spec.run.deadline):
                 completion = await session.run()
             await self._gateway.flush(spec.run.run_id)
-        await scribe.flush()
+        await recorder.flush()
         return replace(completion, trajectory=None, turns=len(session.trajectory.turns))
 
     async def _run_root(self, spec: SessionSpec, session: Session) -> SessionResult:
@@ -211,19 +211,19 @@ class SessionActor:
         self._environment = environment
 
     def _release(self) -> None:
-        seats, self._returned_slots = self._returned_slots, []
-        self.pool.release.remote(seats, self.name)
+        slots, self._returned_slots = self._returned_slots, []
+        self.pool.release.remote(slots, self.name)
 
     @asynccontextmanager
     async def _recorder(self, run: RunContext, *, replays: bool) -> AsyncIterator[NullRecorder]:
-        """Who writes the run's records here, knowing what is on record where that may matter."""
-        async with self._journal.scribe(run.journal, run.settings) as scribe:
+        """Yield the run's recorder, with its history loaded where something may be replayed."""
+        async with self._journal.recorder(run.journal, run.settings) as recorder:
             if replays:
-                await scribe.load_history()
-            yield scribe
+                await recorder.load_history()
+            yield recorder
 
     async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> ReplProcess:
-        """The seed is the session's own: code that is run again draws the same numbers."""
+        """Open a REPL. The seed is the session's own: code that is run again draws the same numbers."""
         host = await self._sandbox(spec.run.settings.sandbox)
         return await host.open(context, query, seed=zlib.crc32(f"{spec.run.run_id}{spec.path}".encode()))
 

@@ -1,5 +1,5 @@
-"""The journal entries of sessions, as their callers write them: a caller owns the beginning and the end, so a session
-whose actor was killed still shows, as an error.
+"""Records the beginning and the end of sessions. Their callers write them, so a session whose actor was killed still has
+an end, as an error.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ FATAL_ERRORS = (LimitReached, AuthenticationError, QuotaError, ConfigError, Jour
 
 @dataclass(slots=True)
 class SessionOutcome:
-    """A session at work."""
+    """Takes the result of a session that is under way."""
 
     result: SessionResult | RLMError | None = None
 
 
 @contextmanager
 def record_session(
-    scribe: NullRecorder, spec: SessionSpec, given: InputSummary, key: str, actor: str
+    recorder: NullRecorder, spec: SessionSpec, given: InputSummary, key: str, actor: str
 ) -> Iterator[SessionOutcome]:
-    """The session is sent to an actor; put its result into the entry."""
+    """Record the beginning and the end of a session around the block, which puts the result into the yielded entry."""
     model, _ = spec.run.settings.model_at(spec.depth)
-    scribe.append(SessionOpened(time.time(), spec.path, spec.question, given, model, actor, spec.attempt))
+    recorder.append(SessionOpened(time.time(), spec.path, spec.question, given, model, actor, spec.attempt))
     entry = SessionOutcome()
     stop_reason, error = "lost", "ActorLostError"
     try:
@@ -60,15 +60,15 @@ def record_session(
     finally:
         if entry.result is None:
             gone = SessionResult(None, stop_reason, f"{actor} died or was told to stop")
-            scribe.append(session_finished(spec, gone, key, error))
+            recorder.append(session_finished(spec, gone, key, error))
         else:
-            scribe.append(session_finished(spec, entry.result, key))
+            recorder.append(session_finished(spec, entry.result, key))
 
 
 def session_finished(
     spec: SessionSpec, result: SessionResult | RLMError, key: str, error_kind: str = ""
 ) -> SessionEnded:
-    """The record of a session's end."""
+    """Return the record of a session's end."""
     if isinstance(result, RLMError):
         return SessionEnded(
             time.time(), spec.path, "error", str(result), None, 0, type(result).__name__, spec.attempt, key
@@ -80,7 +80,7 @@ def session_finished(
 
 
 def session_key(run: RunContext, depth: int, query: str, identity: str) -> str:
-    """Names a session's question, context and all settings that shape its answer."""
+    """Hash a session's question, context and all settings that shape its answer."""
     settings = run.settings
     models = [settings.model_at(at) for at in range(depth, depth + 2)]
     shape = [
@@ -91,14 +91,14 @@ def session_key(run: RunContext, depth: int, query: str, identity: str) -> str:
 
 
 def input_identity(given: InputSummary, part: ContextPart, context: Context) -> str:
-    """Names what a child reads: where it stands in the root's context, or a hash of the text."""
+    """Return a name for what a child reads: its range of the root's context, or a hash of the text."""
     if given.start is not None:
         return f"{given.kind} {given.start}-{given.stop}"
     return context.slice(part).fingerprint()
 
 
 def to_outcome(result: SessionResult | RLMError | None) -> SubCallOutcome:
-    """What the parent's code gets."""
+    """Return what the parent's code gets."""
     assert result is not None
     if isinstance(result, RLMError):
         return failure_of(result)
@@ -108,11 +108,11 @@ def to_outcome(result: SessionResult | RLMError | None) -> SubCallOutcome:
 
 
 def answered(reply: ModelReply) -> SubCallAnswer:
-    """A plain call's reply as its outcome."""
+    """Return a plain call's reply as an outcome."""
     judged = judge(reply)
     return SubCallAnswer(reply.text, judged.why if judged.kind == "truncated" else "")
 
 
 def failure_of(error: RLMError) -> Failed:
-    """An error as the outcome of a sub-call."""
+    """Return an error as the outcome of a sub-call."""
     return Failed(type(error).__name__, str(error), error if isinstance(error, FATAL_ERRORS) else None)

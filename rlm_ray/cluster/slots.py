@@ -1,15 +1,15 @@
-"""Who sits where: the bookkeeping of a pool of actors, without Ray.
+"""The slots of a pool of actors: which are leased, to whom, and how many actors there should be. Without Ray.
 
-A **seat** is the right to run one session in one actor. Laws:
-- A seat is taken while it is leased and its session does not wait for children. `lease` never makes it more than
-  `per_actor` in an actor; a session that goes on takes its seat again even if that is one too many.
-- Seats go to the actor with the most free ones, so that load spreads.
+A **slot** is the right to run one session in one actor. Rules:
+- A slot is taken while it is leased and its session does not wait for children. `lease` never takes more than
+  `per_actor` in an actor; a session that goes on takes its slot again even if that is one too many.
+- Slots are leased in the actor with the most free ones, so that load spreads.
 - A lease never waits: it gives what there is. A session that waits for children and gets none is given one more in
-  its own actor (`lease_at_home`), so nobody can block.
+  its own actor (`overcommit_local`), so nobody can block.
 - Each lease has a lessee; when that one dies, its leases end.
 
-How many actors there should be is decided here too, from numbers (`growth`), and so is how many sessions may begin in
-an actor while others are on their way (`share`).
+`growth` decides from numbers how many actors to start, `share` how many sessions may begin in an actor while others are
+starting.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Room:
 def room(
     free_cpus: Mapping[str, float], nodes: set[str], cpus_per_actor: float, starting: int, most: int
 ) -> Room:
-    """Where actors fit: free CPUs by node, the nodes of actors at work, actors on their way, and how many may come.
+    """Compute where actors fit: free CPUs by node, the nodes of actors at work, actors on their way, and how many may come.
 
     Those on their way may not show in `free_cpus` yet: they are taken to go to new nodes first.
     """
@@ -54,7 +54,7 @@ def room(
 
 
 def growth(work: int, target: int, actors: int, room: Room, *, lasting: bool) -> int:
-    """How many actors to start for so much work, in sessions or calls, with so many at work or on their way.
+    """Return how many actors to start for so much work, in sessions or calls, with so many at work or on their way.
 
     An actor costs seconds of CPU on its node. A new node is worth that at once; beside an actor that is at work it is
     when the crowd is `lasting`, for until then what has begun is as fast without.
@@ -66,7 +66,7 @@ def growth(work: int, target: int, actors: int, room: Room, *, lasting: bool) ->
 
 
 def share(work: int, target: int, actors: int) -> int:
-    """How many sessions may begin in one actor while some of these are on their way: the rest is for the others."""
+    """Return how many sessions may begin in one actor while some of these are on their way: the rest is for the others."""
     return max(target, -(-work // max(1, actors)))
 
 
@@ -82,7 +82,7 @@ class Outlook:
     """About when they come."""
 
     def held_back(self, pending: int, total: int, session_s: float | None) -> int:
-        """How many of a map's pending children wait for the actors on their way: these have their share of all.
+        """Return how many of a map's pending children wait for the actors on their way: these have their share of all.
 
         None of a few, and none where those at work are done sooner. `session_s` is what a child takes, None: no one has ended yet.
         """
@@ -95,14 +95,14 @@ class Outlook:
 
 
 class SlotTable:
-    """Free and taken seats by actor id."""
+    """Holds free and taken slots by actor id."""
 
     def __init__(self) -> None:
         self._leased: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
         """Sessions that wait for their children, by the actor they are in."""
         self._leases: Counter[tuple[str, str]] = Counter()
-        """How many seats a lessee holds in an actor."""
+        """How many slots a lessee holds in an actor."""
         self._idle_since: dict[str, float] = {}
         """Actors at work, and since when each has had nothing to do."""
 
@@ -114,7 +114,7 @@ class SlotTable:
         self._idle_since[actor] = now
 
     def remove(self, actor: str, now: float) -> None:
-        """It is gone: so are its seats, and the leases it held in others."""
+        """Remove an actor that is gone, with its slots and the leases it held in others."""
         for (lessee, other), count in list(self._leases.items()):
             if lessee == actor:
                 for _ in range(count):
@@ -126,14 +126,14 @@ class SlotTable:
 
     @property
     def at_work(self) -> int:
-        """Sessions in all actors that do not wait for children."""
+        """Count the sessions in all actors that do not wait for children."""
         return sum(map(self.taken, self._idle_since))
 
     def taken(self, actor: str) -> int:
         return self._leased[actor] - self._waiting[actor]
 
     def lease(self, wanted: int, per_actor: int, lessee: str, *, but: str = "") -> list[str]:
-        """Up to `wanted` seats, as the ids of their actors; none in the actor `but`."""
+        """Lease up to `wanted` slots, returned as the ids of their actors; none in the actor `but`."""
         leased: list[str] = []
         actors = [actor for actor in self._idle_since if actor != but]
         while len(leased) < wanted:
@@ -145,13 +145,13 @@ class SlotTable:
         return leased
 
     def overcommit_local(self, actor: str) -> list[str]:
-        """A seat for a child of a session in this actor, free or not; not counted where the actor is given up."""
+        """Lease a slot for a child of a session in this actor, free or not; not counted where the actor was removed."""
         if actor in self._idle_since:
             self._take(actor, actor)
         return [actor]
 
     def release(self, actor: str, lessee: str, now: float) -> None:
-        """A lease ends; one that has ended already changes nothing."""
+        """End a lease; one that has ended already changes nothing."""
         if self._leases[lessee, actor] > 0:
             self._leases[lessee, actor] -= 1
             if not self._leases[lessee, actor]:
@@ -160,22 +160,22 @@ class SlotTable:
             self.mark_used(actor, now)
 
     def mark_waiting(self, actor: str) -> None:
-        """A session of this actor waits for its children: its seat is free meanwhile."""
+        """Free the slot of a session in this actor that waits for its children."""
         if actor in self._idle_since:
             self._waiting[actor] += 1
 
     def mark_running(self, actor: str) -> None:
-        """It goes on, whether or not there is a free seat."""
+        """Take the slot of a session again that goes on, whether or not there is a free one."""
         if actor in self._idle_since:
             self._waiting[actor] -= 1
 
     def mark_used(self, actor: str, now: float) -> None:
-        """The actor works although it has no session, on plain calls."""
+        """Note that an actor without a session works on plain calls."""
         if actor in self._idle_since:
             self._idle_since[actor] = now
 
     def idle(self, now: float, idle_timeout_s: float) -> list[str]:
-        """Actors that have had nothing to do for `idle_timeout_s`, the longest idle first."""
+        """Return actors that have had nothing to do for `idle_timeout_s`, the longest idle first."""
         since = sorted(
             (last, actor)
             for actor, last in self._idle_since.items()

@@ -36,7 +36,7 @@ class CallRecorder:
 
     def __init__(
         self,
-        scribe: NullRecorder,
+        recorder: NullRecorder,
         place: CallSite,
         model: str,
         key: str,
@@ -44,7 +44,7 @@ class CallRecorder:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.place = place
-        self._scribe, self._clock = scribe, clock
+        self._recorder, self._clock = recorder, clock
         self._begun = CallEnded(
             0.0, place.path, place.call, place.role, model, key, clock(),
             status=place.status, query=place.query, input=place.input,
@@ -56,12 +56,12 @@ class CallRecorder:
         self._sent = False
         self.provider = ""
         # Asked once: what is on record later may be this very attempt.
-        self.possibly_double_billed = scribe.replay.was_in_flight(place.path, place.call, key)
+        self.possibly_double_billed = recorder.replay.was_in_flight(place.path, place.call, key)
         """It was under way when its process died."""
 
     def replayed_reply(self) -> ModelReply | None:
         """Return the recorded reply of this very call, from an earlier attempt of the run; None where there is none."""
-        call = self._scribe.replay.call(self.place.path, self.place.call, self._begun.key)
+        call = self._recorder.replay.call(self.place.path, self.place.call, self._begun.key)
         return None if call is None else to_reply(call)
 
     def on_sent(self, queue_wait_s: float, rate_wait_s: float) -> None:
@@ -71,7 +71,7 @@ class CallRecorder:
         if not self._sent:
             self._sent = True
             place, begun = self.place, self._begun
-            self._scribe.append(
+            self._recorder.append(
                 CallSent(self._clock(), place.path, place.call, place.role, begun.model, begun.key)
             )
 
@@ -86,13 +86,13 @@ class CallRecorder:
     async def on_reply(self, reply: ModelReply, *, cache_hit: bool) -> ModelReply:
         """Record the reply and return it once it is safe: it may be used then."""
         at = self._clock()
-        self._scribe.append(
+        self._recorder.append(
             replace(
                 self._end(at),
                 **self._said(reply), cache_hit=cache_hit,
             )
         )  # fmt: skip
-        await self._scribe.flush()
+        await self._recorder.flush()
         return replace(reply, at=at)
 
     def on_failure(self, error: BaseException) -> None:
@@ -100,7 +100,7 @@ class CallRecorder:
         kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
         why = error.why if isinstance(error, ModelError) else str(error)
         end = replace(self._end(self._clock()), error_kind=kind, why=why)
-        self._scribe.append(replace(end, **self._said(self._paid.pop())) if self._paid else end)
+        self._recorder.append(replace(end, **self._said(self._paid.pop())) if self._paid else end)
 
     def _said(self, reply: ModelReply) -> dict[str, Any]:
         """Return the fields of the last reply, with the cost of all replies of the call."""

@@ -41,9 +41,9 @@ class CellReplay:
     """Knows which cells of a session are on record, and records the others."""
 
     def __init__(
-        self, scribe: NullRecorder, path: NodePath, *, clock: Callable[[], float] = time.time
+        self, recorder: NullRecorder, path: NodePath, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._scribe, self._path, self._clock = scribe, path, clock
+        self._recorder, self._path, self._clock = recorder, path, clock
         self._next_ordinal = 0
         self._first: dict[int, int] = {}
         self._turns_run: list[int] = []
@@ -54,19 +54,19 @@ class CellReplay:
 
     def status(self, turn: int) -> str | None:
         """Return the recorded status line of this turn: with the same words it is the same request."""
-        return self._scribe.replay.status(self._path, turn) if self._still_replaying else None
+        return self._recorder.replay.status(self._path, turn) if self._still_replaying else None
 
     def result(self, trajectory: Trajectory) -> CellResult | None:
         """Return the recorded result of the last turn's code; None where it has to be run."""
         turn = len(trajectory.turns)
-        cell = self._scribe.replay.cell(self._path, turn)
+        cell = self._recorder.replay.cell(self._path, turn)
         self._still_replaying = (
             self._still_replaying and trajectory.turns[-1].reply.recorded and cell is not None
         )
         if not self._still_replaying or cell is None:
             return None
         self._first[turn] = self._next_ordinal
-        self._next_ordinal += self._scribe.replay.sub_calls(self._path, turn)
+        self._next_ordinal += self._recorder.replay.sub_calls(self._path, turn)
         result = to_cell_result(cell)
         self._turns_run = [] if result.kill_reason else [*self._turns_run, turn]
         self._turns_to_rerun = list(self._turns_run)
@@ -79,7 +79,7 @@ class CellReplay:
 
     async def on_repl_lost(self, cell: CellExecution) -> bool:
         """Prepare for a new REPL after one was killed from outside; False where the cells cannot be run again for free."""
-        if not await self._scribe.load_history():
+        if not await self._recorder.load_history():
             return False
         self._turns_to_rerun = list(self._turns_run)
         self._put(cell, again=True)
@@ -106,14 +106,14 @@ class CellReplay:
             yield first
             return
         query = queries[0] if queries else ""
-        self._scribe.append(MapOpened(begun, self._path, cell.turn, first, count, sessions, query))
+        self._recorder.append(MapOpened(begun, self._path, cell.turn, first, count, sessions, query))
         try:
             yield first
         finally:
             answered = sum(isinstance(slot, SubCallAnswer) for slot in slots)
             now = self._clock()
             cell.waited_s += now - begun
-            self._scribe.append(MapEnded(now, self._path, first, answered, count - answered))
+            self._recorder.append(MapEnded(now, self._path, first, answered, count - answered))
 
     def record(self, cell: CellExecution) -> None:
         """Record a finished execution."""
@@ -122,7 +122,7 @@ class CellReplay:
 
     def _put(self, cell: CellExecution, *, again: bool = False) -> None:
         result = cell.result
-        self._scribe.append(
+        self._recorder.append(
             CellEnded(
                 self._clock(), self._path, cell.turn, cell.started, cell.waited_s,
                 code="\n".join(cell.blocks), output=result.output, output_chars=result.output_chars,

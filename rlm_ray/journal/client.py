@@ -29,22 +29,22 @@ class JournalClient:
     ) -> None:
         """`observer` makes a callback for each run, called with every record that this process writes."""
         self._writer, self._transport, self._observer = writer, transport, observer
-        self._scribes: dict[JournalRef, JournalRecorder] = {}
+        self._recorders: dict[JournalRef, JournalRecorder] = {}
         self._users: dict[JournalRef, int] = {}
         self._null_recorder = NullRecorder()
         self._serial = count(1)
 
     @asynccontextmanager
-    async def scribe(self, ref: JournalRef | None, settings: Settings) -> AsyncIterator[NullRecorder]:
+    async def recorder(self, ref: JournalRef | None, settings: Settings) -> AsyncIterator[NullRecorder]:
         """Yield the recorder of a run; with `ref` None, one that records nothing."""
         if ref is None:
             yield self._null_recorder
             return
-        scribe = self._scribes.pop(ref, None) or self._create(ref, settings)
-        self._scribes[ref] = scribe
+        recorder = self._recorders.pop(ref, None) or self._create(ref, settings)
+        self._recorders[ref] = recorder
         self._users[ref] = self._users.get(ref, 0) + 1
         try:
-            yield scribe
+            yield recorder
         finally:
             self._users[ref] -= 1
             self._evict()
@@ -62,6 +62,6 @@ class JournalClient:
         )
 
     def _evict(self) -> None:
-        unused = [ref for ref, scribe in self._scribes.items() if not self._users[ref] and scribe.idle]
+        unused = [ref for ref, recorder in self._recorders.items() if not self._users[ref] and recorder.idle]
         for ref in unused[:-MAX_IDLE_RECORDERS]:
-            del self._users[ref], self._scribes[ref]
+            del self._users[ref], self._recorders[ref]

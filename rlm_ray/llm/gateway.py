@@ -135,7 +135,7 @@ class CallContext:
     """The user's own, before litellm's."""
     cache: CacheProtocol | None = None
     """The response cache; None: off."""
-    scribe: NullRecorder = field(default_factory=NullRecorder)
+    recorder: NullRecorder = field(default_factory=NullRecorder)
     """Records the calls, and knows those of earlier attempts of the run."""
 
     @property
@@ -167,7 +167,7 @@ class Gateway:
 
     async def complete(self, request: ModelRequest, caller: CallContext, place: CallSite) -> ModelReply:
         """Return the model's reply. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
-        log = CallRecorder(caller.scribe, place, request.model, request_key(request))
+        log = CallRecorder(caller.recorder, place, request.model, request_key(request))
         known = log.replayed_reply()
         if known is not None:
             return known
@@ -265,7 +265,7 @@ class Gateway:
             if permit.ask.output_tokens < ask.output_tokens:
                 request = request.with_output_bound(permit.ask.output_tokens)
             try:
-                caller.scribe.raise_if_failed()  # nothing is paid for that could not be kept
+                caller.recorder.raise_if_failed()  # nothing is paid for that could not be kept
                 log.on_sent(permit.queue_wait_s, permit.rate_wait_s)
                 reply = await self._complete_in_time(request)
             except RLMError as error:

@@ -104,7 +104,7 @@ class Session:
     _history: CellReplay = field(init=False)
 
     def __post_init__(self) -> None:
-        self._history = CellReplay(self.caller.scribe, self.path)
+        self._history = CellReplay(self.caller.recorder, self.path)
         self._trajectory = Trajectory(
             Task(
                 query=self.query,

@@ -30,16 +30,16 @@ class Bench:
 
     def __init__(self, *earlier):
         self.journal = MemoryJournal(b"".join(to_line(record, f"e:{n}") for n, record in enumerate(earlier)))
-        self.scribe = JournalRecorder(REF, self.journal, "process")
+        self.recorder = JournalRecorder(REF, self.journal, "process")
         self.before = len(earlier)
 
     async def log(self, key="key"):
-        await self.scribe.load_history()
+        await self.recorder.load_history()
         seconds = count(10.0)
-        return CallRecorder(self.scribe, PLACE, "m", key, clock=lambda: next(seconds))
+        return CallRecorder(self.recorder, PLACE, "m", key, clock=lambda: next(seconds))
 
     async def records(self):
-        await self.scribe.flush()
+        await self.recorder.flush()
         return [replace(record, id="") for record in self.journal.records[self.before :]]
 
 
@@ -135,7 +135,7 @@ async def test_that_this_very_attempt_is_read_back_does_not_make_it_a_second_one
     bench = Bench()
     log = await bench.log()
     log.on_sent(0, 0)
-    await bench.scribe.load_history()  # for another session of the run in the same process
+    await bench.recorder.load_history()  # for another session of the run in the same process
     assert not log.possibly_double_billed
     await log.on_reply(REPLY, cache_hit=False)
     assert [record.repaid for record in await bench.records() if isinstance(record, CallEnded)] == [False]

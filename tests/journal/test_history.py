@@ -41,10 +41,10 @@ def after(*recorded):
 
 async def history(*records):
     journal = MemoryJournal(b"".join(to_line(record, f"e:{n}") for n, record in enumerate(records)))
-    scribe = JournalRecorder(REF, journal, "process")
-    await scribe.load_history()
+    recorder = JournalRecorder(REF, journal, "process")
+    await recorder.load_history()
     seconds = count(100.0)
-    return CellReplay(scribe, PATH, clock=lambda: next(seconds)), scribe, journal
+    return CellReplay(recorder, PATH, clock=lambda: next(seconds)), recorder, journal
 
 
 TWO_TURNS = [reply(1), map_(1, 0, 3), map_(1, 3, 1), cell(1), reply(2), map_(2, 4, 2), cell(2), reply(3)]
@@ -82,7 +82,7 @@ async def test_a_cell_that_killed_its_repl_and_those_before_it_are_not_run_again
 
 
 async def test_what_a_cell_did_is_on_record_with_its_sub_calls():
-    past, scribe, journal = await history()
+    past, recorder, journal = await history()
     work = past.start(1, ["a = 1", "b = 2"], again=False)
     slots = [SubCallAnswer("yes"), Failed("QuotaError", "no"), None]
     with past.record_map(work, ("who?", "what?", "when?"), 2, slots) as first:
@@ -91,7 +91,7 @@ async def test_what_a_cell_did_is_on_record_with_its_sub_calls():
         assert first == 3
     work.result = CellResult("out", 3, "error", "final", True, None, (Variable("a", "int", None),), ("note",))
     past.record(work)
-    await scribe.flush()
+    await recorder.flush()
     assert journal.records == [
         MapOpened(101.0, PATH, 1, 0, 3, 2, "who?", id="process:1"),
         MapEnded(102.0, PATH, 0, 1, 2, id="process:2"),
@@ -105,16 +105,16 @@ async def test_what_a_cell_did_is_on_record_with_its_sub_calls():
 
 
 async def test_sub_calls_that_are_given_up_are_over_too():
-    past, scribe, journal = await history()
+    past, recorder, journal = await history()
     work = past.start(1, ["x"], again=False)
     with pytest.raises(KeyboardInterrupt), past.record_map(work, ("q", "q"), 0, [SubCallAnswer("yes"), None]):
         raise KeyboardInterrupt
-    await scribe.flush()
+    await recorder.flush()
     assert journal.records[-1] == MapEnded(102.0, PATH, 0, 1, 1, id="process:2")
 
 
 async def test_a_cell_that_is_run_again_writes_nothing_and_has_its_ordinals():
-    past, scribe, journal = await history(*TWO_TURNS)
+    past, recorder, journal = await history(*TWO_TURNS)
     size = len(journal.data)
     past.result(after(True))
     past.result(after(True, True))
@@ -125,13 +125,13 @@ async def test_a_cell_that_is_run_again_writes_nothing_and_has_its_ordinals():
     fresh = past.start(3, ["x"], again=False)
     with past.record_map(fresh, (), 0, []) as first:
         assert first == 6
-    await scribe.flush()
+    await recorder.flush()
     assert [type(record) for record in journal.records[len(TWO_TURNS) :]] == [MapOpened, MapEnded]
     assert len(journal.data) > size
 
 
 async def test_when_a_repl_is_lost_all_code_that_made_its_variables_is_run_again():
-    past, scribe, _ = await history(reply(1), cell(1))
+    past, recorder, _ = await history(reply(1), cell(1))
     past.result(after(True))
     past.result(after(True, False))
     assert past.turns_to_rerun() == [1]
@@ -140,4 +140,4 @@ async def test_when_a_repl_is_lost_all_code_that_made_its_variables_is_run_again
     assert past.turns_to_rerun() == []
     assert await past.on_repl_lost(killed)
     assert past.turns_to_rerun() == [1, 2]
-    assert scribe.replay.cell(PATH, 1).output == "out 1"
+    assert recorder.replay.cell(PATH, 1).output == "out 1"

@@ -181,9 +181,9 @@ def test_a_failure_is_that_of_its_call_and_an_answer_is_none():
      LimitReached("calls", "none left")],
 )  # fmt: skip
 def test_a_failure_reads_as_it_did_the_first_time(error):
-    scribe = Collected()
-    CallRecorder(scribe, CallSite((0,), 1, "leaf"), "m", "k", clock=lambda: 2.0).on_failure(error)
-    failure = replay_of(map_(1, 1, 0, 1), cell(3), NEXT_TURN, *scribe.records).seen_failure((0,))
+    recorder = Collected()
+    CallRecorder(recorder, CallSite((0,), 1, "leaf"), "m", "k", clock=lambda: 2.0).on_failure(error)
+    failure = replay_of(map_(1, 1, 0, 1), cell(3), NEXT_TURN, *recorder.records).seen_failure((0,))
     assert failure == Failed(type(error).__name__, str(error))
 
 

@@ -1,9 +1,8 @@
 """The one admission of a cluster, as a named Ray actor that outlives drivers and comes back when it dies.
 
 It takes no CPU from the scheduler. All drivers of a cluster share it, so their runs share rates. Whoever finds it
-gone makes it anew; it starts empty and learns from its clients what is under way.
-
-The admission's end of a line, for its clients.
+gone makes it anew; it starts empty and learns from its clients what is under way. `AdmissionStub` is the way to it from
+any process.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ NAME = "rlm_ray.admission"
 
 
 class AdmissionActor(AdmissionServer):
-    """A new life of it has a new epoch."""
+    """The admission as an actor; each start of it has a new epoch."""
 
     def __init__(self) -> None:
         forget_driver_folders()
@@ -43,12 +42,12 @@ class AdmissionActor(AdmissionServer):
         self._opener = RpcEndpoint(self, METHODS, CODEC)
 
     async def address(self) -> RpcAddress:
-        """Where its line is."""
+        """Return the address of its RPC server."""
         return await self._opener.address()
 
 
 class AdmissionStub:
-    """The way to the admission actor from any process of the cluster.
+    """Calls the admission actor from any process of the cluster.
 
     Raises `ConnectionError`, or what Ray raises, when the actor is gone.
     """
@@ -59,39 +58,39 @@ class AdmissionStub:
     async def exchange(self, batch: ClientMessage) -> ServerMessage:
         return await self._line.exchange(batch)
 
-    async def open_run(self, terms: RunPolicy) -> None:
-        """Tell it of a run: its budget and its rates."""
-        await self._insist("open_run", terms)
+    async def open_run(self, policy: RunPolicy) -> None:
+        """Open a run, with its budget and its rates."""
+        await self._insist("open_run", policy)
 
-    async def open_sessions(self, terms: RunPolicy, count: int) -> Refused | None:
-        """Count more sessions; the refusal where the run may not have so many."""
-        refused: Refused | None = await self._insist("open_sessions", terms, count)
+    async def open_sessions(self, policy: RunPolicy, count: int) -> Refused | None:
+        """Count more sessions; returns the refusal where the run may not have so many."""
+        refused: Refused | None = await self._insist("open_sessions", policy, count)
         return refused
 
     async def usage(self, run_id: str) -> RunUsage:
-        """What a run has used so far."""
+        """Return what a run has used so far."""
         usage: RunUsage = await self._insist("usage", run_id)
         return usage
 
     async def status(self, run_id: str) -> RunStatus | None:
-        """How an open run stands: what is under way, what waits and for what."""
+        """Return the status of an open run: what is under way, what waits and for what."""
         status: RunStatus | None = await self._insist("status", run_id)
         return status
 
     async def hold_run(self, run_id: str) -> None:
-        """Be the driver of a run, until this is cancelled: where this process is gone the run is closed."""
+        """Hold a run as its driver, until this is cancelled: where this process is gone the run is closed."""
         while True:
             with contextlib.suppress(ClusterError):
                 await call_with_retry("admission", self._line, "hold_run", run_id, timeout_s=None)
             await asyncio.sleep(RETRY_S)
 
     async def close_run(self, run_id: str) -> RunUsage:
-        """End a run; what it has used."""
+        """Close a run and return its usage."""
         usage: RunUsage = await self._insist("close_run", run_id)
         return usage
 
     async def forget_holder(self, holder: str) -> None:
-        """A client died; its permits come back."""
+        """Drop a client that died; its permits come back."""
         await self._insist("forget_holder", holder)
 
     async def _insist(self, method: str, *arguments: Any) -> Any:
@@ -99,20 +98,20 @@ class AdmissionStub:
 
 
 def admission_actor() -> Any:
-    """The handle of the cluster's admission, made if there is none."""
+    """Return the handle of the cluster's admission actor; makes it if there is none."""
     return get_or_create_detached_actor(AdmissionActor, NAME)
 
 
 METHODS = frozenset(
     {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "hold_run", "forget_holder"}
 )
-"""What the admission may be asked for over a line."""
+"""Methods that may be called over RPC."""
 CODEC = Codec(ClientMessage, ServerMessage, RunPolicy, Refused, RunUsage, RunStatus)
-"""Of what is said there."""
+"""Encodes the messages of these calls."""
 
 
 class AdmissionRpcClient(RpcClient):
-    """Carries the batches of an `AdmissionClient`."""
+    """Carries the messages of an `AdmissionClient`."""
 
     def __init__(self, find: Callable[[], Awaitable[RpcAddress]]) -> None:
         super().__init__(find, CODEC)

@@ -1,5 +1,5 @@
-"""Actors that belong to the cluster and not to a driver: found by name, made if there is none, started again if they
-die, and asked over a line.
+"""Detached actors, which belong to the cluster and not to a driver: found by name, made if there is none, started again
+if they die, and called over RPC.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ATTEMPTS = 40
 RETRY_S = 0.25
 CENSUS_S = 5.0
 UNKNOWN = -1
-"""Rows of one that does not answer."""
+"""The count for an actor that does not answer."""
 
 _VERSION = re.compile(r"\.v(\d+)$")
 
@@ -40,7 +40,7 @@ def node_affinity(*, soft: bool) -> NodeAffinitySchedulingStrategy:
 
 
 def get_or_create_detached_actor(cls: type[Any], name: str, *arguments: Any, node: str = "") -> Any:
-    """The handle of the one actor of this name, on `node` or here. It takes no CPU from the scheduler."""
+    """Return the handle of the one actor of this name, on `node` or here; makes it if there is none. It takes no CPU."""
     place = NodeAffinitySchedulingStrategy(node, soft=True) if node else node_affinity(soft=True)
     return (
         ray.remote(cls)
@@ -60,14 +60,14 @@ def get_or_create_detached_actor(cls: type[Any], name: str, *arguments: Any, nod
 
 @dataclass(frozen=True, slots=True)
 class LastingActor:
-    """One that is on the cluster, by whichever version it was made."""
+    """A detached actor on the cluster, made by any version."""
 
     name: str
     protocol: int
 
     @property
     def is_ours(self) -> bool:
-        """It was made by a version that speaks as this one."""
+        """Tell whether it was made by a version with this protocol."""
         return self.protocol == PROTOCOL
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class LastingActor:
 
 
 def lasting_actors() -> list[LastingActor]:
-    """All of them, of all versions. The names of versions before the second protocol have no version, or end in v1."""
+    """List the detached actors of all versions. The names of versions before the second protocol have no version, or end in v1."""
     named = ray.util.list_named_actors(all_namespaces=True)
     names = sorted(each["name"] for each in named if each["namespace"] == NAMESPACE)
     found = [(name, _VERSION.search(name)) for name in names if name.startswith("rlm_ray.")]
@@ -98,13 +98,13 @@ def check_version() -> None:
 
 
 async def service_stats() -> dict[str, dict[str, int]]:
-    """How many rows each table of each lasting actor of this version has; `UNKNOWN` runs where it does not answer."""
+    """Count the rows of each table of each detached actor of this version; `UNKNOWN` runs where it does not answer."""
     names = [actor.name for actor in lasting_actors() if actor.is_ours]
     return dict(zip(names, await asyncio.gather(*map(_stats_of, names)), strict=True))
 
 
 async def end_lasting_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
-    """End those of a running cluster; their names. Raises `ClusterError` where runs are under way, unless `force`."""
+    """End the detached actors of a running cluster; returns their names. Raises `ClusterError` where runs are under way, unless `force`."""
     return await current_ray_thread().run(
         _end_lasting_actors(address, force=force, all_versions=all_versions)
     )
@@ -147,7 +147,7 @@ async def _stats_of(name: str) -> dict[str, int]:
 
 
 class RpcEndpoint:
-    """An actor's own end of its line, opened when somebody first asks for the address.
+    """The RPC server of an actor, opened when its address is first asked for.
 
     A Ray call for every message would cost ten times the CPU.
     """
@@ -163,10 +163,10 @@ class RpcEndpoint:
 
 
 class RpcResolver:
-    """Finds the line of a lasting actor, through whatever `make` answers: its handle, made if there is none."""
+    """Finds the RPC address of a detached actor; `make` returns its handle, and makes it if there is none."""
 
     def __init__(self, make: Callable[[], Any], tell: Callable[[], tuple[Any, ...]] = tuple) -> None:
-        """`tell` gives what the actor is told with the question; one that was started again has forgotten it."""
+        """`tell` gives the arguments of the call for the address; an actor that was started again has lost them."""
         self._make, self._tell = make, tell
         self._handle: Any = None
 
@@ -184,7 +184,7 @@ class RpcResolver:
 async def call_with_retry(
     name: str, line: RpcClient, method: str, *arguments: Any, timeout_s: float | None = CALL_TIMEOUT_S
 ) -> Any:
-    """Ask; one that died is replaced meanwhile, so ask again. Raises `ClusterError`."""
+    """Call a method, again where the actor died: it is replaced meanwhile. Raises `ClusterError`."""
     for _ in range(ATTEMPTS):
         try:
             return await line.call(method, *arguments, timeout_s=timeout_s)

@@ -1,4 +1,4 @@
-"""The journals of the runs of a node's drivers: one lasting actor for each such node, asked over a line."""
+"""The journal actor: one detached actor on each node that has a driver, for the runs of its drivers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STORAGE_TIMEOUT_S = 300.0
 
 
 class JournalActor(JournalServer):
-    """It comes back when it dies, and opens the runs again that it is told of."""
+    """The journal server as an actor. It is started again when it dies, and opens a run again with its next message."""
 
     def __init__(self) -> None:
         forget_driver_folders()
@@ -33,29 +33,29 @@ class JournalActor(JournalServer):
         self._opener = RpcEndpoint(self, METHODS, CODEC)
 
     async def address(self, environment: dict[str, str]) -> RpcAddress:
-        """Where its line is. Storages are reached with the credentials of whoever asked last."""
+        """Return the address of its RPC server. Storages are reached with the credentials of the last caller."""
         take_storage_environment(environment)
         return await self._opener.address()
 
 
 class JournalStub:
-    """The way to the journal actors from any process of the cluster. Raises `JournalError`."""
+    """Calls the journal actors from any process of the cluster. Raises `JournalError`."""
 
     def __init__(self) -> None:
         self._lines: dict[str, RpcClient] = {}
 
     async def open(self, ref: JournalRef) -> int:
-        """Take the run over for this owner; the size of the journal so far."""
+        """Open a run for this owner; returns the size of the journal so far."""
         size: int = await self._ask("open", ref)
         return size
 
     async def append(self, ref: JournalRef, data: bytes) -> int:
-        """Add whole lines; the size of the journal then."""
+        """Append whole lines; returns the size of the journal then."""
         size: int = await self._ask("append", ref, data)
         return size
 
     async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes:
-        """Whole lines from an offset on; waits so long for some."""
+        """Read whole lines from an offset on; waits up to `wait_s` for some."""
         data: bytes = await self._ask("read", ref, offset, wait_s)
         return data
 
@@ -64,7 +64,7 @@ class JournalStub:
         await self._ask("hold", ref, timeout_s=None)
 
     async def close(self, ref: JournalRef) -> None:
-        """The run is over."""
+        """Close a run that is over."""
         await self._ask("close", ref)
 
     async def _ask(

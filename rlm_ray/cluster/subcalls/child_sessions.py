@@ -1,8 +1,7 @@
-"""Child sessions of a map, in leased seats all over the pool.
+"""Runs the child sessions of a map in leased slots all over the pool.
 
-A parent that waits is given one seat at least, so that a full pool never blocks, at any depth and width.
-
-A seat for children: the right to run one child session at a time in one actor.
+A `LeasedSlot` is the right to run one child session at a time in one actor. A parent that waits is given one at least, so
+that a full pool never blocks, at any depth and width.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from rlm_ray.journal.replay import outcome_from_record
 from rlm_ray.session.session import SessionResult, SubCall
 
 SLOT_POLL_S = 0.1
-"""How often a map that still has children to place asks for more seats."""
+"""How often a map that still has children to start asks for more slots."""
 ATTEMPTS = 3
 """How often a child is started when its actors die."""
 
@@ -48,15 +47,15 @@ class _Wave:
 
     pending: deque[int]
     total: int
-    seats: int = 0
-    """Those that work on it."""
+    slots: int = 0
+    """Slots that work on it."""
     session_s: float | None = None
     """What the last one that ended took."""
     outlook: Outlook = field(default_factory=lambda: Outlook(1))
 
     @property
     def wanted(self) -> int:
-        """How many may begin in the actors at work."""
+        """Return how many children may begin in the actors at work."""
         held = self.outlook.held_back(len(self.pending), self.total, self.session_s)
         return len(self.pending) - held
 
@@ -70,7 +69,7 @@ class ChildSessions:
         self._quarantine = asyncio.Lock()
 
     async def __call__(self, map_: MapCall, indexes: list[int]) -> None:
-        """Fill the slots of these calls."""
+        """Run these calls and set their outcomes."""
         pending = deque(self._unrecorded(map_, indexes))
         if not pending:
             return
@@ -94,7 +93,7 @@ class ChildSessions:
             pool.reacquire_slot.remote(name)
 
     def _unrecorded(self, map_: MapCall, indexes: list[int]) -> list[int]:
-        """Children whose answers an earlier life of the session has not got."""
+        """Set the outcomes that are on record; returns the indexes of the other children."""
         missing, replay = [], self._parent.replay
         for index in indexes:
             path, call = self._parent.path_of(map_.first_ordinal + index), map_.calls[index]
@@ -112,54 +111,54 @@ class ChildSessions:
         wave: _Wave,
         leased: tuple[dict[str, tuple[int, Any]], Outlook],
     ) -> None:
-        seats, wave.outlook = leased
-        for name, (count, handle) in seats.items():
+        slots, wave.outlook = leased
+        for name, (count, handle) in slots.items():
             for _ in range(count):
-                seat = LeasedSlot(self._parent, name, handle)
-                group.create_task(self._drain_in_slot(seat, map_, wave))
+                slot = LeasedSlot(self._parent, name, handle)
+                group.create_task(self._drain_in_slot(slot, map_, wave))
 
-    async def _drain_in_slot(self, seat: LeasedSlot, map_: MapCall, wave: _Wave) -> None:
-        """Run children in one leased seat until none is left for it, then give the seat back."""
+    async def _drain_in_slot(self, slot: LeasedSlot, map_: MapCall, wave: _Wave) -> None:
+        """Run children in one leased slot until none is left for it, then return the slot."""
         loop = asyncio.get_running_loop()
-        wave.seats += 1
+        wave.slots += 1
         try:
-            # One seat goes on whatever is held back: a parent never waits for nothing.
-            while wave.wanted or (wave.seats == 1 and wave.pending):
+            # One slot goes on whatever is held back: a parent never waits for nothing.
+            while wave.wanted or (wave.slots == 1 and wave.pending):
                 started = loop.time()
-                await self._run_with_retries(map_, wave.pending.popleft(), seat)
+                await self._run_with_retries(map_, wave.pending.popleft(), slot)
                 wave.session_s = loop.time() - started
         finally:
-            wave.seats -= 1
-            seat.release()
+            wave.slots -= 1
+            slot.release()
 
-    async def _run_with_retries(self, map_: MapCall, index: int, seat: LeasedSlot) -> None:
+    async def _run_with_retries(self, map_: MapCall, index: int, slot: LeasedSlot) -> None:
         """Run a child; elsewhere where its actor dies. Its last chance it has alone: it may be what kills the actors."""
         path = self._parent.path_of(map_.first_ordinal + index)
-        if seat.is_local and self._is_suspected_killer(path):
-            await seat.migrate()
+        if slot.is_local and self._is_suspected_killer(path):
+            await slot.migrate()
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1
             try:
                 async with self._quarantine if last else nullcontext():
                     if attempt:
-                        await seat.migrate()
-                    result = await self._attempt(path, attempt, map_.calls[index], seat)
+                        await slot.migrate()
+                    result = await self._attempt(path, attempt, map_.calls[index], slot)
             except ACTOR_DIED_ERRORS:
-                _log.warning("%s died under a child of session %s", seat.name, self._parent.spec.path)
-                await self._host.pool.on_actor_died.remote(seat.name)
+                _log.warning("%s died under a child of session %s", slot.name, self._parent.spec.path)
+                await self._host.pool.on_actor_died.remote(slot.name)
             else:
                 map_.set_outcome(index, to_outcome(result))
                 return
         why = f"the actors of this child died {ATTEMPTS} times; it may need more memory than a node has"
         map_.set_outcome(index, Failed("ClusterError", why))
-        await seat.migrate()
+        await slot.migrate()
 
     async def _attempt(
-        self, path: tuple[int, ...], attempt: int, call: SubCall, seat: LeasedSlot
+        self, path: tuple[int, ...], attempt: int, call: SubCall, slot: LeasedSlot
     ) -> SessionResult | RLMError:
         spec = self._spec(path, attempt, call)
-        with self._under_way(spec, call, seat.name) as entry:
-            entry.result = await seat.run(spec)
+        with self._under_way(spec, call, slot.name) as entry:
+            entry.result = await slot.run(spec)
         assert entry.result is not None
         return entry.result
 
@@ -175,7 +174,7 @@ class ChildSessions:
         )
 
     def _is_suspected_killer(self, path: tuple[int, ...]) -> bool:
-        """It was under way more than once in this life of the run when the actor of its parent died."""
+        """Tell whether it was under way more than once in this attempt of the run when the actor of its parent died."""
         node = self._parent.replay.tree.nodes.get(path)
         since = self._parent.spec.run.started
         begun = (opened.at >= since for opened in node.session_starts) if node is not None else ()
@@ -185,7 +184,7 @@ class ChildSessions:
         self, spec: SessionSpec, call: SubCall, actor: str
     ) -> AbstractContextManager[SessionOutcome]:
         given = self._input(call)
-        return record_session(self._parent.scribe, spec, given, self._key(call, given), actor)
+        return record_session(self._parent.recorder, spec, given, self._key(call, given), actor)
 
     def _input(self, call: SubCall) -> InputSummary:
         return summarize_part(call.part, self._parent.context)
@@ -197,14 +196,14 @@ class ChildSessions:
 
 
 def _return_slots(parent: ParentSession, leased: tuple[dict[str, tuple[int, Any]], Outlook]) -> None:
-    seats, _ = leased
-    for name, (count, _) in seats.items():
+    slots, _ = leased
+    for name, (count, _) in slots.items():
         for _ in range(count):
             parent.host.return_slot(name)
 
 
 class LeasedSlot:
-    """One of those that a parent leased from the pool."""
+    """A slot that a parent has leased from the pool, for one child session at a time."""
 
     def __init__(self, parent: ParentSession, name: str, handle: Any) -> None:
         self.name = name
@@ -214,11 +213,11 @@ class LeasedSlot:
 
     @property
     def is_local(self) -> bool:
-        """In the parent's own actor."""
+        """Tell whether the slot is in the parent's own actor."""
         return self.name == self._parent.host.name
 
     async def run(self, spec: SessionSpec) -> SessionResult | RLMError:
-        """Run a child here. Raises one of `ACTOR_GONE` where the actor dies."""
+        """Run a child here. Raises one of `ACTOR_DIED_ERRORS` where the actor dies."""
         result: SessionResult | RLMError
         if self.is_local:
             result = await self._parent.host.run(spec)
@@ -227,12 +226,12 @@ class LeasedSlot:
         return result
 
     async def migrate(self) -> None:
-        """Take another seat instead, and not at home: a child that brings its actor down would take its parent along."""
+        """Move to a slot in another actor: a child that brings its actor down would take its parent along."""
         host, left = self._parent.host, self.name
         there = host.pool.lease_remote_slot.remote(self._parent.seats_per_actor, host.name)
         self.name, self._handle = await await_or_cancel(there, lambda late: host.return_slot(late[0]))
         host.return_slot(left)
 
     def release(self) -> None:
-        """Give it back."""
+        """Return the slot to the pool."""
         self._parent.host.return_slot(self.name)

@@ -1,4 +1,4 @@
-"""Sends a session's sub-calls out over the cluster."""
+"""Dispatches a session's sub-calls over the cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlm_ray.session.session import SubCall
 
 
 class SubcallDispatcher:
-    """The `spawn` of one session."""
+    """Dispatches the sub-calls of one session: its `spawn`."""
 
     def __init__(self, parent: ParentSession) -> None:
         self._parent = parent

@@ -1,4 +1,4 @@
-"""Plain calls of a map, in batches to all actors of the pool, the session's own among them."""
+"""Makes the plain calls of a map, in batches over all actors of the pool, the session's own among them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOCAL_THRESHOLD = 8
 BATCH = 64
 """The most plain calls in one message to a peer."""
 TOP_UP_S = 0.1
-"""How often a map that holds calls back looks whether the actors on their way have come."""
+"""How often a map that holds calls back checks whether starting actors are ready."""
 
 
 class LeafCalls:
@@ -32,7 +32,7 @@ class LeafCalls:
         self._parent = parent
 
     async def __call__(self, map_: MapCall, indexes: list[int]) -> None:
-        """Fill the slots of these calls."""
+        """Make these calls and set their outcomes."""
         if len(indexes) <= LOCAL_THRESHOLD:
             await self._run_locally(map_, indexes)
             return
@@ -58,7 +58,7 @@ class LeafCalls:
     async def _work(
         self, map_: MapCall, indexes: list[int], rest: deque[int], name: str, handle: Any | None
     ) -> None:
-        """Make these calls in one actor, None: the own one; then, batch by batch, what is left for others."""
+        """Make these calls in one actor (`handle` None: this one); then, batch by batch, what others have left."""
         while indexes:
             async with asyncio.TaskGroup() as group:
                 if handle is None:
@@ -86,7 +86,7 @@ class LeafCalls:
             outcomes = await await_or_cancel(handle.run_leaf_calls.remote(self._make_batch(map_, indexes)))
         except ACTOR_DIED_ERRORS:
             await self._parent.host.pool.on_actor_died.remote(name)
-            await self._parent.scribe.load_history()  # what it had answered is on record
+            await self._parent.recorder.load_history()  # what it had answered is on record
             await self._run_locally(map_, indexes)
             return
         for index, outcome in zip(indexes, outcomes, strict=True):
@@ -114,7 +114,7 @@ async def run_leaf_call(
     """Make one plain call."""
     path = (*batch.path, leaf.ordinal)
     request = batch.run.leaf_request(path, leaf.query, _text(leaf, context))
-    replay = caller.scribe.replay
+    replay = caller.recorder.replay
     known = replay.seen_failure(path, request_key(request)) if replay.offset else None
     if known is not None:
         return known

@@ -1,6 +1,6 @@
-"""The session that sends sub-calls out, as those who carry them see it.
+"""The parent session and its map, as `LeafCalls` and `ChildSessions` see them.
 
-One map of a session: its sub-calls, and where their outcomes go.
+`MapCall` is one map: its sub-calls, and a place for each outcome.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ParentSession:
-    """A session at work in the actor of `host`."""
+    """A session that runs in the actor `host`."""
 
     host: SessionActor
     spec: SessionSpec
@@ -34,28 +34,28 @@ class ParentSession:
     caller: CallContext
 
     @property
-    def scribe(self) -> NullRecorder:
-        return self.caller.scribe
+    def recorder(self) -> NullRecorder:
+        return self.caller.recorder
 
     @property
     def replay(self) -> ReplayIndex:
-        return self.caller.scribe.replay
+        return self.caller.recorder.replay
 
     @property
     def seats_per_actor(self) -> int:
         return self.spec.run.settings.cluster.sessions_per_actor
 
     def path_of(self, ordinal: int) -> tuple[int, ...]:
-        """Of a sub-call."""
+        """Return the path of a sub-call."""
         return (*self.spec.path, ordinal)
 
 
 class SiblingFailed(Exception):  # noqa: N818 - a signal to cancel the others of a map, never seen outside
-    """A sub-call of a map failed, and the map wants to hear of the first failure only."""
+    """Cancels the other sub-calls of a map after a failure."""
 
 
 class MapCall:
-    """The calls of one map, and a slot for each outcome."""
+    """The calls of one map, and a place for each outcome."""
 
     def __init__(
         self, calls: Sequence[SubCall], slots: list[SubCallOutcome | None], first: int, *, stop_on_error: bool
@@ -68,7 +68,7 @@ class MapCall:
         self._refusals = Refusals()
 
     def set_outcome(self, index: int, outcome: SubCallOutcome) -> None:
-        """Raises `SiblingFailed` where this outcome ends the map."""
+        """Set an outcome. Raises `SiblingFailed` where it ends the map."""
         if isinstance(outcome, SubCallAnswer):
             self._refusals.answered()
         elif (
@@ -84,7 +84,7 @@ class MapCall:
 
 
 def reraise_other_errors(group: ExceptionGroup[Exception]) -> None:
-    """A failed sibling is told by its slot; anything else goes up, as itself and not as a group."""
+    """Drop `SiblingFailed`, whose failure is an outcome; raise any other error, as itself and not as a group."""
     _, others = group.split(SiblingFailed)
     while others is not None:
         first = others.exceptions[0]

@@ -14,7 +14,7 @@ from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapEnded, Ses
 from rlm_ray.journal.recorder import COALESCE_S, JournalRecorder, NullRecorder
 
 
-def scribe(journal, **options):
+def recorder(journal, **options):
     return JournalRecorder(REF, journal, "process", **options)
 
 
@@ -29,7 +29,7 @@ def firsts(journal):
 async def test_written_returns_only_when_what_was_put_is_there():
     journal = MemoryJournal()
     journal.gate.clear()
-    writer = scribe(journal)
+    writer = recorder(journal)
     writer.append(fact(1))
     waiting = asyncio.create_task(writer.flush())
     await turns(10)
@@ -42,7 +42,7 @@ async def test_written_returns_only_when_what_was_put_is_there():
 async def test_written_waits_for_all_that_was_put_before_and_for_nothing_after():
     journal = MemoryJournal()
     journal.gate.clear()
-    writer = scribe(journal)
+    writer = recorder(journal)
     writer.append(fact(1))
     first = asyncio.create_task(writer.flush())
     await turns()
@@ -60,14 +60,14 @@ async def test_written_waits_for_all_that_was_put_before_and_for_nothing_after()
 async def test_with_nothing_put_there_is_nothing_to_wait_for():
     journal = MemoryJournal()
     journal.gate.clear()
-    await scribe(journal).flush()
+    await recorder(journal).flush()
     assert journal.times == []
 
 
 def test_records_of_a_few_milliseconds_travel_together_and_the_first_at_once():
     async def work():
         journal = MemoryJournal()
-        writer = scribe(journal)
+        writer = recorder(journal)
         for number in range(100):
             writer.append(fact(number))
             await asyncio.sleep(0.0002)
@@ -84,7 +84,7 @@ def test_records_of_a_few_milliseconds_travel_together_and_the_first_at_once():
 def test_after_a_pause_a_record_goes_at_once():
     async def work():
         journal = MemoryJournal()
-        writer = scribe(journal)
+        writer = recorder(journal)
         for at in (0.0, 1.0, 2.0):
             await asyncio.sleep(at - asyncio.get_running_loop().time())
             writer.append(fact(1))
@@ -96,7 +96,7 @@ def test_after_a_pause_a_record_goes_at_once():
 
 async def test_a_thousand_at_once_are_one_message_in_order():
     journal = MemoryJournal()
-    writer = scribe(journal)
+    writer = recorder(journal)
     for number in range(1000):
         writer.append(fact(number))
     await writer.flush()
@@ -108,7 +108,7 @@ async def test_a_thousand_at_once_are_one_message_in_order():
 def test_a_hundred_who_wait_are_all_told():
     async def work():
         journal = MemoryJournal()
-        writer = scribe(journal)
+        writer = recorder(journal)
 
         async def one(number):
             await asyncio.sleep(number * 0.0003)
@@ -127,7 +127,7 @@ def test_a_hundred_who_wait_are_all_told():
 async def test_one_who_no_longer_waits_harms_nobody():
     journal = MemoryJournal()
     journal.gate.clear()
-    writer = scribe(journal)
+    writer = recorder(journal)
     tasks = []
     for number in range(5):
         writer.append(fact(number))
@@ -146,7 +146,7 @@ async def test_one_who_no_longer_waits_harms_nobody():
 async def test_a_record_that_cannot_be_kept_stops_whoever_waits_now_and_later(caplog):
     journal = MemoryJournal()
     journal.error = FULL
-    writer = scribe(journal)
+    writer = recorder(journal)
     writer.append(fact(1))
     waiting = [asyncio.create_task(writer.flush()) for _ in range(3)]
     results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -161,7 +161,7 @@ async def test_a_record_that_cannot_be_kept_stops_whoever_waits_now_and_later(ca
 
 async def test_a_run_that_goes_on_without_its_record_goes_on():
     journal = MemoryJournal()
-    writer = scribe(journal, go_on=True)
+    writer = recorder(journal, go_on=True)
     writer.append(fact(1))
     await writer.flush()
     journal.error = FULL
@@ -178,7 +178,7 @@ async def test_a_run_that_goes_on_without_its_record_goes_on():
 async def test_whatever_goes_wrong_nobody_waits_for_ever():
     journal = MemoryJournal()
     journal.error = RuntimeError("a broken line")
-    writer = scribe(journal)
+    writer = recorder(journal)
     writer.append(fact(1))
     with pytest.raises(JournalError, match=r"cannot be recorded.*a broken line"):
         await writer.flush()
@@ -186,7 +186,7 @@ async def test_whatever_goes_wrong_nobody_waits_for_ever():
 
 async def test_secrets_are_scrubbed_and_observers_see_each_record_as_it_was_put():
     journal, seen = MemoryJournal(), []
-    writer = scribe(journal, secrets={"sk-0123456789"}, observe=seen.append)
+    writer = recorder(journal, secrets={"sk-0123456789"}, observe=seen.append)
     record = CellEnded(1, (), 1, 0, code="print('sk-0123456789')")
     writer.append(record)
     await writer.flush()
@@ -196,7 +196,7 @@ async def test_secrets_are_scrubbed_and_observers_see_each_record_as_it_was_put(
 
 async def test_content_that_shall_not_be_kept_is_not_sent():
     journal = MemoryJournal()
-    writer = scribe(journal, content=False)
+    writer = recorder(journal, content=False)
     writer.append(SessionOpened(1, (), "a question", InputSummary(sample="head"), "m", "a"))
     await writer.flush()
     assert (journal.records[0].query, journal.records[0].input.sample) == ("", "")
@@ -205,7 +205,7 @@ async def test_content_that_shall_not_be_kept_is_not_sent():
 async def test_recall_has_all_that_was_put_and_what_others_wrote_and_reads_it_once():
     journal = MemoryJournal(b"".join(to_line(fact(number), f"other:{number}") for number in range(50)))
     journal.most = 200  # bytes in one message
-    writer = scribe(journal)
+    writer = recorder(journal)
     writer.append(fact(50))
     assert await writer.load_history()
     assert sorted(writer.replay.tree.root.map_ends) == list(range(51))
@@ -224,7 +224,7 @@ CALL = CallEnded(2, (), 1, "turn", "m", "key", 1, text="an answer")
 
 async def test_without_content_nothing_is_used_again_but_what_was_under_way_is_known():
     journal = MemoryJournal()
-    writer = scribe(journal, content=False)
+    writer = recorder(journal, content=False)
     writer.append(CallSent(1, (), 1, "turn", "m", "key"))
     writer.append(CALL)
     writer.append(SessionOpened(3, (0,), "q", InputSummary(), "m", "a"))
