@@ -48,6 +48,15 @@ from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import ClusterError, LimitReached, QuotaError, RemoteCallError
 
+COALESCE_S = 0.003
+MAX_RTT_S = 0.05
+RELEASE_LINGER_S = 0.02
+RESEND_AFTER_S = 5.0
+RETRY_S = 0.5
+HEARTBEAT_S = 1.0
+POLL_S = 0.02
+_log = logging.getLogger(__name__)
+
 
 class Outbox:
     """Collects what is to be sent; `take` empties it into a message, `requeue` puts one back that was not delivered."""
@@ -137,10 +146,6 @@ class Permit:
         return replace(facts or RateLimitHeaders({}), retry_after_s=retry_after_s)
 
 
-COALESCE_S = 0.003
-MAX_RTT_S = 0.05
-
-
 class FlushTimer:
     """Calls `send` when it is time, on the running event loop."""
 
@@ -194,15 +199,6 @@ class FlushTimer:
         if not self._shut:
             self._sent_at = asyncio.get_running_loop().time()
             self._send()
-
-
-RELEASE_LINGER_S = 0.02
-RESEND_AFTER_S = 5.0
-RETRY_S = 0.5
-HEARTBEAT_S = 1.0
-POLL_S = 0.02
-
-_log = logging.getLogger(__name__)
 
 
 class AdmissionTransport(Protocol):

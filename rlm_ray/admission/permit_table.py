@@ -19,6 +19,10 @@ MAX_REMEMBERED = 20_000
 _Value = TypeVar("_Value")
 
 
+ORPHAN_TTL_S = 10.0
+"""How long a request may wait for its run to be opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class PermitRecord:
     """The admission's side of a permit for one HTTP attempt."""
@@ -100,10 +104,6 @@ def _remember(memory: dict[str, _Value], ticket: str, value: _Value) -> None:
     memory[ticket] = value
     if len(memory) > MAX_REMEMBERED:
         del memory[next(iter(memory))]
-
-
-ORPHAN_TTL_S = 10.0
-"""How long a request may wait for its run to be opened."""
 
 
 class OrphanRequests:

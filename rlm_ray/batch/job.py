@@ -1,4 +1,4 @@
-"""A batch and its output together: begun, gone on with, or begun anew; and in the end told in numbers."""
+"""A batch and its output together: starts it, resumes it or starts it anew, and sums it up at its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.journal.run_store import RunStore
 
 JobFactory = Callable[[Settings, str, str], AbstractAsyncContextManager[RowBackend]]
-"""A job by settings, run id and question: its next life where it is on record, else its first."""
+"""Opens a batch run by settings, run id and question: resumed where it is on record, else new."""
 OnStart = Callable[[BatchRunner], AbstractContextManager[Any]]
 
 DONE = "done"
@@ -40,7 +40,7 @@ class BatchSummary:
     """Rows of them that were there before."""
     seconds: float
     calls: int
-    """Model calls of the whole job, earlier lives among them; so are tokens and cost."""
+    """Model calls of the whole job, earlier attempts included; so are tokens and cost."""
     input_tokens: int
     output_tokens: int
     cost_usd: float | None

@@ -1,8 +1,7 @@
-"""What came of a row: one line of the output.
+"""`RowResult` is the end of a row: one line of the output.
 
-Which rows are done: a bit and eight bytes for each, so that a hundred million rows fit a driver's memory.
-
-How a job stands, in numbers that only grow.
+`CompletedRows` knows which rows are done: a bit and eight bytes for each, so that a hundred million rows fit a driver's
+memory. `BatchStats` is the progress of a batch, in numbers that only grow.
 """
 
 from __future__ import annotations
@@ -133,7 +132,7 @@ class BatchStats:
 
     @property
     def done(self) -> int:
-        """In this life."""
+        """In this attempt."""
         return self.answered + self.failed
 
     @property

@@ -1,13 +1,13 @@
 """A batch: the same question to each row of a corpus.
 
-Rows flow: one is read when there is a place for it, asked, and written; nothing is kept of it but a bit.
+Rows flow: one is read when there is a slot for it, asked, and written; nothing is kept of it but a bit.
 
-- A row that cannot be read, asked or checked is an outcome with an error; the others go on.
+- A row that cannot be read, asked or checked is a result with an error; the others go on.
 - What no other row could mend (a refused key, an empty account, no cluster, no storage) ends the batch.
 - Ended early, whatever the reason, rows under way are left undone and what is done is saved: the next batch over the
   same output goes on from there.
 
-Reading ahead: blocking rows handed to an event loop, a few at a time, and never far before they are wanted.
+`prefetch` passes rows of a blocking reader to the event loop, a few at a time, and never far ahead.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ _MOST_CHARS = 200_000_000
 OnLimit = Literal["pause", "stop"]
 
 
+T = TypeVar("T")
+CHUNK_ROWS, CHUNK_SIZE = 64, 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
     """What is to be done with each row."""
@@ -60,7 +64,7 @@ class StopCause:
 
 @dataclass
 class BatchRunner:
-    """One life of a batch: `run` it; `stop` it meanwhile."""
+    """Runs one attempt of a batch: `run` it; `stop` it meanwhile."""
 
     corpus: RowSource
     work: BatchSpec
@@ -193,11 +197,6 @@ class BatchRunner:
                     return None
                 return self._asking.failed(todo, limit.why, limit.reason, limit.partial)
         return self._asking.failed(todo, self.limit.why, self.limit.reason)
-
-
-T = TypeVar("T")
-
-CHUNK_ROWS, CHUNK_SIZE = 64, 1_000_000
 
 
 async def prefetch(

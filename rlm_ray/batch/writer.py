@@ -1,11 +1,9 @@
-"""The output of a job: a folder of parts, each written whole; and, where a file was named, all of it in order.
+"""The output of a batch: a folder of parts, each written whole; and, where a file was named, all of it in order.
 
 A row is done when its part is there. `job.json` beside the parts says which run they belong to and what was asked.
-Rows stand in a part by number; which rows share a part is a matter of time.
+Rows are in a part by number; which rows share a part is a matter of time.
 
-Outcomes on their way to the output: gathered into parts that are neither many nor late.
-
-A part is written at 1,000 rows, at 16 MB, or when its first row has waited 5 s, later in a long job a hundredth of its
+`Saver` gathers results into parts that are neither many nor late: a part is written at 1,000 rows, at 16 MB, or when its first row has waited 5 s, later in a long job a hundredth of its
 time: so a kill costs no more than that, and a slow job does not leave ten thousand small files.
 """
 
@@ -27,6 +25,13 @@ from rlm_ray.util.filesystem import AtomicFolder, filesystem, map_storage_errors
 JOB = "job.json"
 PARTS = ".parts"
 _PART = re.compile(r"part-(\d{6,})(\.\w+)$")
+
+
+PART_ROWS, PART_BYTES = 1_000, 16_000_000
+WAIT_S, WAIT_SHARE = 5.0, 0.01
+LOOK_S = 0.5
+_FULL = 4
+"""Above so many parts on their way, rows wait for the storage."""
 
 
 class BatchOutput:
@@ -157,13 +162,6 @@ def _number(cells: RowDict) -> int:
 def _put_all(sink: RowWriter, rows: Iterable[RowDict]) -> None:
     for cells in rows:
         sink.put(cells)
-
-
-PART_ROWS, PART_BYTES = 1_000, 16_000_000
-WAIT_S, WAIT_SHARE = 5.0, 0.01
-LOOK_S = 0.5
-_FULL = 4
-"""Above so many parts on their way, rows wait for the storage."""
 
 
 class Saver:

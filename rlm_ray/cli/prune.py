@@ -30,6 +30,11 @@ Folder = Annotated[
 _STARTED = re.compile(r"(\d{8}-\d{6})")
 
 
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+MAX_DIGITS = 9
+
+
 def prune_runs(
     older_than: OlderThan = None,
     keep: Keep = None,
@@ -92,11 +97,6 @@ def _last_at(run: RunStore) -> float:
         return datetime.strptime(found[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp() if found else 0.0
     except ValueError:
         return time.time()  # no date after all: nothing is known of its age, so it stays
-
-
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-MAX_DIGITS = 9
 
 
 def seconds_of(age: str, option: str) -> float:

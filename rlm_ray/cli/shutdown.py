@@ -23,7 +23,7 @@ AllVersions = Annotated[
 def shutdown(
     *, force: Force = False, all_versions: AllVersions = False, sets: options.SetOption = None
 ) -> None:
-    """End the admission, journals, caches and desks that rlm_ray keeps on a running cluster.
+    """End the admission, journals, caches and run registries that rlm_ray keeps on a running cluster.
 
     Refused while runs are under way. The next run starts them again.
     """

@@ -54,6 +54,9 @@ RowCall: TypeAlias = "tuple[int, int, str, ContextPart, Context]"
 _log = logging.getLogger(__name__)
 
 
+PATIENCE_S = 10.0
+
+
 class BatchDriver:
     """Drives one attempt of a batch run; made by `open`."""
 
@@ -357,9 +360,6 @@ def _batches(calls: Sequence[RowCall]) -> list[list[int]]:
         for group in groups.values()
         for start in range(0, len(group), LEAVES_PER_MESSAGE)
     ]
-
-
-PATIENCE_S = 10.0
 
 
 @dataclass(slots=True)

@@ -54,6 +54,9 @@ LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
 
 
+POOL_NAME = "rlm_ray.pool"
+
+
 def _on_ray_thread(
     method: Callable[Concatenate[ClusterDriver, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[ClusterDriver, P], Coroutine[Any, Any, T]]:
@@ -273,9 +276,6 @@ def _unwrap_task_error(error: Any) -> RLMError:
     if isinstance(cause, RLMError):
         return cause
     return ClusterError(f"a bug in rlm_ray or in Ray; please report it with this text: {cause!r}")
-
-
-POOL_NAME = "rlm_ray.pool"
 
 
 class PoolHandle:

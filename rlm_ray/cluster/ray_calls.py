@@ -12,6 +12,8 @@ from typing import Any
 
 import ray
 
+ACTOR_DIED_ERRORS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
+
 
 def _nothing(_: Any) -> None:
     return
@@ -39,9 +41,6 @@ async def await_or_undo(ref: Any, undo: Callable[[Any], None]) -> Any:
 def _undo(undo: Callable[[Any], None], reply: asyncio.Future[Any]) -> None:
     if not reply.cancelled() and reply.exception() is None:
         undo(reply.result())
-
-
-ACTOR_DIED_ERRORS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 
 
 def first_line(error: Exception) -> str:

@@ -36,6 +36,14 @@ AUTO = "auto"
 CONNECT_TIMEOUT_S = 5.0
 
 
+ADDRESS_FILE = "ray_current_cluster"
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENS = "0A"
+_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+_TIMEOUT_S = 5.0
+_VARIABLE = "RAY_AUTH_MODE"
+
+
 def connect_ray(address: str | None = None) -> None:
     """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one."""
     if ray.is_initialized():
@@ -92,11 +100,6 @@ def _is_listening(address: str) -> bool:
     return True
 
 
-ADDRESS_FILE = "ray_current_cluster"
-_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-_LISTENS = "0A"
-
-
 def running_cluster(folder: Path) -> str:
     """The address left in Ray's folder; empty where there is none, or it is somebody else's."""
     address = _own_text(folder / ADDRESS_FILE)
@@ -141,11 +144,6 @@ def listeners(port: int) -> set[int] | None:
     here = f":{port:04X}"
     users = {int(row[7]) for row in rows if row[1].endswith(here) and row[3] == _LISTENS}
     return users if told else None
-
-
-_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
-_TIMEOUT_S = 5.0
-_VARIABLE = "RAY_AUTH_MODE"
 
 
 def follow_token_mode(address: str) -> None:

@@ -34,6 +34,20 @@ _BETWEEN = len("\n\n")
 """What stands between documents when several are read as one text."""
 
 
+SplitAt: TypeAlias = Literal["anywhere", "paragraphs"]
+_ENDS = tuple(
+    map(
+        re.compile,
+        (
+            r"\n[^\S\n]*\n\s*",  # a blank line
+            r"[.!?…]['\")\]»”’]*\s+|[。！？]\s*",  # noqa: RUF001 - the full stops of Chinese and Japanese
+            r"\n",
+            r"\s+",
+        ),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Bytes `start` to `stop` of a context."""
@@ -214,21 +228,6 @@ def _measure(context: Context, by: SplitUnit, size: int, overlap: int) -> _SpanC
 def _decode(data: memoryview) -> str:
     """Without what is left at its ends of characters that were cut."""
     return str(data, "utf-8", "ignore")
-
-
-SplitAt: TypeAlias = Literal["anywhere", "paragraphs"]
-
-_ENDS = tuple(
-    map(
-        re.compile,
-        (
-            r"\n[^\S\n]*\n\s*",  # a blank line
-            r"[.!?…]['\")\]»”’]*\s+|[。！？]\s*",  # noqa: RUF001 - the full stops of Chinese and Japanese
-            r"\n",
-            r"\s+",
-        ),
-    )
-)
 
 
 class ChunkMeasure(Protocol):

@@ -28,6 +28,9 @@ Document: TypeAlias = "str | dict[str, str]"
 """A text, or `{"id": ..., "text": ...}`."""
 
 
+INPUT_SAMPLE_CHARS = 200
+
+
 @dataclass(frozen=True, slots=True)
 class ByteRange:
     """Bytes `start` to `stop` of the session's context, read as one text."""
@@ -250,9 +253,6 @@ def _count_chars(data: memoryview, *, ascii_only: bool) -> int:
 
 def _decode(data: Any, errors: str = "replace") -> str:
     return str(memoryview(data), "utf-8", errors)
-
-
-INPUT_SAMPLE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)

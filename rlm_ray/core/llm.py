@@ -19,6 +19,42 @@ OUTPUT_BOUNDS = ("max_completion_tokens", "max_tokens")
 """The names under which providers take the most a reply may hold."""
 
 
+BYTES_PER_TOKEN = 3
+"""Of a corpus that is not read yet."""
+TOKENS_PER_MESSAGE = 8
+UNBOUNDED_OUTPUT_TOKENS = 4_096
+"""What to expect of a message nobody bounds; only the rate uses it, a budget bounds every message."""
+BUDGET_OUTPUT_TOKENS = 16_384
+"""The most a message may hold where a budget must be kept and `max_tokens` is not set."""
+LAST_CALL_TOKENS = 2_048
+"""The same for the last call, which has to fit what was reserved for it."""
+MAX_CREDIBLE_TOKENS = 10**8
+"""No request or reply has more; a provider that says so has not counted."""
+SAMPLE_CHARS, SAMPLES = 1_024, 32
+"""A text longer than all samples together is estimated by them."""
+MARGIN = 1.15
+DENSE_CHARS = 24
+_DENSE = re.compile(rb"[A-Za-z0-9+/_\-]{24,}")
+"""Base64, hashes, random identifiers: no word of any language."""
+DENSE_EXTRA = 0.42
+"""What each of their characters takes more than its kind does elsewhere."""
+_UPPER = bytes(range(65, 91))
+_DIGITS = bytes(range(48, 58))
+_BREAKS = b"\n\t\r"
+_NOT_ASCII = bytes(range(128, 256))
+_SILENT = bytes(range(97, 123)) + _UPPER + _DIGITS + _BREAKS + b" " + _NOT_ASCII
+"""What is left without these is punctuation."""
+_LEADS = (
+    (bytes(range(0xC2, 0xE0)), 0.8),  # Latin with accents, Greek, Cyrillic, Hebrew, Arabic
+    (b"\xe0", 1.5),  # Indic scripts, Thai
+    (b"\xe1", 2.5),  # Georgian, Ethiopic, Khmer
+    (b"\xe2", 1.5),  # typographic signs, arrows, boxes
+    (bytes(range(0xE3, 0xF0)), 1.25),  # Chinese, Japanese, Korean
+    (bytes(range(0xF0, 0xF5)), 3.0),  # emoji
+)
+"""The first bytes of UTF-8 characters, and the tokens each takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     role: str
@@ -135,44 +171,6 @@ class Model(Protocol):
     """
 
     async def complete(self, request: ModelRequest) -> ModelReply: ...
-
-
-BYTES_PER_TOKEN = 3
-"""Of a corpus that is not read yet."""
-TOKENS_PER_MESSAGE = 8
-UNBOUNDED_OUTPUT_TOKENS = 4_096
-"""What to expect of a message nobody bounds; only the rate uses it, a budget bounds every message."""
-BUDGET_OUTPUT_TOKENS = 16_384
-"""The most a message may hold where a budget must be kept and `max_tokens` is not set."""
-LAST_CALL_TOKENS = 2_048
-"""The same for the last call, which has to fit what was reserved for it."""
-MAX_CREDIBLE_TOKENS = 10**8
-"""No request or reply has more; a provider that says so has not counted."""
-
-SAMPLE_CHARS, SAMPLES = 1_024, 32
-"""A text longer than all samples together is estimated by them."""
-MARGIN = 1.15
-
-DENSE_CHARS = 24
-_DENSE = re.compile(rb"[A-Za-z0-9+/_\-]{24,}")
-"""Base64, hashes, random identifiers: no word of any language."""
-DENSE_EXTRA = 0.42
-"""What each of their characters takes more than its kind does elsewhere."""
-_UPPER = bytes(range(65, 91))
-_DIGITS = bytes(range(48, 58))
-_BREAKS = b"\n\t\r"
-_NOT_ASCII = bytes(range(128, 256))
-_SILENT = bytes(range(97, 123)) + _UPPER + _DIGITS + _BREAKS + b" " + _NOT_ASCII
-"""What is left without these is punctuation."""
-_LEADS = (
-    (bytes(range(0xC2, 0xE0)), 0.8),  # Latin with accents, Greek, Cyrillic, Hebrew, Arabic
-    (b"\xe0", 1.5),  # Indic scripts, Thai
-    (b"\xe1", 2.5),  # Georgian, Ethiopic, Khmer
-    (b"\xe2", 1.5),  # typographic signs, arrows, boxes
-    (bytes(range(0xE3, 0xF0)), 1.25),  # Chinese, Japanese, Korean
-    (bytes(range(0xF0, 0xF5)), 3.0),  # emoji
-)
-"""The first bytes of UTF-8 characters, and the tokens each takes."""
 
 
 @dataclass(frozen=True, slots=True)

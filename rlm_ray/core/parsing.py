@@ -1,14 +1,14 @@
 """What a model's message asks for: code to run, or an answer in plain words. Linear in the length of the message.
 
 Where code is looked for, in this order; the first that holds some decides:
-1. Fences of the REPL's language by any of its names (`fences.py`), and bare ones; all blocks run in order. A bare fence
+1. Fences of the REPL's language by any of its names (`markdown_fences.py`), and bare ones; all blocks run in order. A bare fence
    that is not Python is a quotation, unless it is the only block.
 2. `<code>`, `<execute>` and their like, `<|python_tag|>`, and a tool call as JSON with code among its arguments.
 3. A message that is nothing but Python.
 
 A message without code whose line starts with `FINAL(` (also in bold, in backticks, behind "Final answer:") ends with
 what stands inside: text and literals as they are; an expression or a variable as code. A placeholder or a name nobody
-knows is no answer (`unresolved.py`). FINAL in prose, in a comment or inside a string ends nothing.
+knows is no answer (`final_value.py`). FINAL in prose, in a comment or inside a string ends nothing.
 """
 
 from __future__ import annotations

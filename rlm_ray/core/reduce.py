@@ -11,7 +11,7 @@ takes whole answers, and the others each field of them.
 Laws: what pieces say may be merged in any grouping and any order (`merge` is associative and commutative), so a
 reduction can be spread. Sums are exact: 0.1 ten times is 1.0 in any order.
 
-Many answers put together in groups that fit a window, level by level, until one is left.
+`reduce_groups` and `plan_levels` group many answers so that each group fits a window, level by level, until one is left.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ _Key: TypeAlias = "tuple[str, str, tuple[int, int]]"
 _NOWHERE = (0, 0)
 _NUMERAL = re.compile(r"\s*[-+]?\d[\d,]*(\.\d+)?\s*", re.ASCII)
 """A text that is a number: plain answers are texts."""
+
+
+LABEL_CHARS = 12
+"""Around an answer: its number, and what stands between two."""
+MIN_GROUP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +231,6 @@ def _finalize(way: str, entries: list[tuple[str, Entry]]) -> Any:
 
 def _plain(number: _Number) -> int | float:
     return number if isinstance(number, int) else float(number)
-
-
-LABEL_CHARS = 12
-"""Around an answer: its number, and what stands between two."""
-MIN_GROUP = 2
 
 
 def reduce_groups(lengths: Sequence[int], size: int) -> list[range]:

@@ -31,6 +31,8 @@ from rlm_ray.llm.openai_body import send_plain_bodies
 from rlm_ray.llm.outgoing import check_request
 from rlm_ray.llm.usage_counts import tolerate_odd_counts
 
+NoLoggingKwargs = Callable[[str, list[dict[str, str]]], dict[str, Any]]
+
 
 class LitellmProvider:
     """Any model litellm can reach, and the embedded `offline/extractive`."""
@@ -138,9 +140,6 @@ def _arguments(request: ModelRequest) -> dict[str, Any]:
     if request.max_tokens is not None:
         arguments["max_tokens"] = request.max_tokens
     return ollama.parameters(request, _provider_of(request.model), import_litellm().model_cost) | arguments
-
-
-NoLoggingKwargs = Callable[[str, list[dict[str, str]]], dict[str, Any]]
 
 
 def make_no_logging_kwargs() -> NoLoggingKwargs:

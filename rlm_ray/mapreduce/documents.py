@@ -2,7 +2,7 @@
 
 - Of a call that holds several, every document has to be there exactly once; those that are not, or do not match the
   schema, are asked about alone, once.
-- The answers about the parts of a document are merged in code (see `core.by_document`); where they contradict each
+- The answers about the parts of a document are merged in code (see `core/document_answers.py`); where they contradict each
   other, or what they make does not match the schema, the model is asked once over them.
 - A document with a part that failed has failed: half of it would look like all of it.
 """
@@ -29,7 +29,7 @@ _Found: TypeAlias = "dict[int, PieceAnswer | Failed]"
 
 
 def numbers_of(plan: Plan, context: Context) -> int:
-    """How many numbers of calls this takes; see `mapreduce_ask`."""
+    """How many numbers of calls this takes; see `piece_calls`."""
     return NUMBERS * (len(plan.pieces) + 2 * _documents(context))
 
 

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 _Numbers: TypeAlias = "Mapping[str, Mapping[str, tuple[int, ...]]]"
 
 
+_SAMPLES = 20
+_SAMPLE_BYTES = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class MapReduceResult:
     """The answer about the whole, and how it came about."""
@@ -127,7 +131,7 @@ def _failures(answers: Sequence[PieceAnswer | Failed]) -> list[tuple[int, Failed
 def _limit(
     spec: MapReduceSpec, answers: Sequence[PieceAnswer | Failed], failed: Sequence[tuple[str, Failed]]
 ) -> LimitReached | None:
-    """The limit that ended the asking. Raises any other failure that must be heard of."""
+    """The limit that ended the asking. Raises any other failure."""
     limit = None
     refused = [each for _, each in failed if isinstance(each.fatal_error, AuthenticationError | ConfigError)]
     if 0 < len(refused) < MAX_IN_A_ROW and len(failed) < len(answers):
@@ -207,10 +211,6 @@ async def _reduce_level(
     return joined
 
 
-_SAMPLES = 20
-_SAMPLE_BYTES = 1_000
-
-
 def build_plan(settings: Settings, query: str, context: Context, **options: Any) -> Plan:
     """What asking this will take. `options` are the fields of `Spec`; nothing is sent anywhere."""
     spec = parse_spec(query, **options)
@@ -225,7 +225,7 @@ async def execute_plan(
     run_id: str | None = None,
     observers: Sequence[Observer] = (),
 ) -> MapReduceResult:
-    """One run; with the `run_id` of one on record, its next life."""
+    """One run; with the `run_id` of one on record it is resumed."""
     async with open_batch_run(settings, planned.spec.query, run_id=run_id, observers=observers) as job:
         return await map_reduce(job, planned, context)
 

@@ -1,8 +1,7 @@
-"""What a map-reduce will do and cost, before it does: pieces, calls level by level, tokens, dollars.
+"""Plans what a map-reduce will do and cost: pieces, calls level by level, tokens, dollars.
 
-Input is counted to the character. How long answers will be is known of a schema (see `schema_size`), else assumed.
-
-What a plan has to know of the model that will read the pieces: its window, its price, the length of its tokens.
+Input is counted to the character. How long answers will be is known of a schema (see `estimate_answer_chars`), else
+assumed. `ModelInfo` is what a plan knows of the model that will read the pieces: window, price, length of a token.
 """
 
 from __future__ import annotations
@@ -29,6 +28,13 @@ _ELEMENT_CHARS = 24
 """Around an answer that stands in a list beside its document's id."""
 _ID_CHARS = 5
 """Around the id of a document that is read beside others."""
+
+
+CHARS_PER_TOKEN = 4.0
+"""Of models nobody knows."""
+RESERVED_TOKENS = 8_192
+"""Of a window, for the question and the answer."""
+LEAF_DEPTH = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +233,6 @@ def _table(loads: Sequence[PlanLevel]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-CHARS_PER_TOKEN = 4.0
-"""Of models nobody knows."""
-RESERVED_TOKENS = 8_192
-"""Of a window, for the question and the answer."""
-LEAF_DEPTH = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class MapReduceSpec:
     schema: AnswerSchema | None = None
     """What every answer looks like; None: text."""
     reduce_query: str = ""
-    """What the model is told to make of the answers; empty: our own words."""
+    """The question over the answers of the pieces; empty: our own words."""
     split_by: SplitUnit | None = None
     """None: documents where there are some, else paragraphs."""
     size: int | None = None

@@ -1,7 +1,7 @@
 """The live view of a run: a tree and a few figures, while it goes on.
 
-`Board` takes records in and answers with a `View`, both pure; `draw.py` and `words.py` turn a view into what rich
-shows or into a plain line; `faces.py` is where it is shown: a terminal, a notebook, a log. `Progress` is all of it.
+`LiveRunState` adds records up and returns a `Snapshot`, both pure; `render.py` and `formatting.py` turn a snapshot into
+lines; `targets.py` shows them on a terminal, in a notebook or in a log. `Progress` is all of it.
 """
 
 from rlm_ray.progress.live import Progress

@@ -1,6 +1,6 @@
-"""Draws again and again from a thread of its own. What goes wrong with a display is no reason to disturb the work.
+"""`Progress` shows a run while it goes on: pass it records and statuses from any thread, inside a `with` block.
 
-`Progress` shows a run while it goes on: hand it records and statuses from any thread, inside a `with` block.
+`RefreshThread` draws again and again from a thread of its own; errors of a display never disturb the run.
 """
 
 from __future__ import annotations

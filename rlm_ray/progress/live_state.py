@@ -1,10 +1,7 @@
-"""`Board` adds records up to what can be shown of a run. Pure, and cheap: a record is a few additions.
+"""`LiveRunState` adds up the records of a run for the live view. Pure and cheap: a record is a few additions.
 
-Records come in any order and may come twice. Nothing is kept of plain sub-calls but their number.
-
-A `Branch` is a session as the live view knows it: counts, never texts but its question.
-
-What there is to show of a run at one moment: plain values, ready to be drawn.
+Records come in any order and may come twice. Of plain sub-calls only their number is kept; of a session (`LiveSession`)
+its counts and its question. `snapshot` returns what there is to show at one moment as plain values, ready to render.
 """
 
 from __future__ import annotations
@@ -36,6 +33,13 @@ ROWS = 12
 FAILED_ROWS = 3
 SPEED_S = 10
 """Tokens per second are a mean over so long."""
+
+
+STARTING = "starts"
+ASKING = "asks the model"
+RUNNING = "runs code"
+WAITING = "waits for sub-calls"
+QUERY_CHARS = 200
 
 
 class LiveRunState:
@@ -278,13 +282,6 @@ def _below(branch: LiveSession) -> Iterable[LiveSession]:
         below = stack.pop()
         yield below
         stack.extend(below.children.values())
-
-
-STARTING = "starts"
-ASKING = "asks the model"
-RUNNING = "runs code"
-WAITING = "waits for sub-calls"
-QUERY_CHARS = 200
 
 
 @dataclass(eq=False, slots=True)

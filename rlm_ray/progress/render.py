@@ -1,4 +1,4 @@
-"""A `View` as lines of text for a screen of any width: narrow ones get fewer columns, never a broken line."""
+"""Renders a `Snapshot` as lines of text for a screen of any width: narrow ones get fewer columns, never a broken line."""
 
 from __future__ import annotations
 

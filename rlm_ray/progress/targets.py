@@ -1,4 +1,4 @@
-"""Where a view is shown: `Screen` on a terminal, `Lines` in a log, `Notebook` in a cell. None of them keeps time."""
+"""Where a snapshot is shown: `TerminalDisplay`, `LogDisplay` or `NotebookDisplay`. None of them keeps time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTML file out of the parts in `page/` and a run's columns.
+"""Makes one HTML file from the parts in `static/` and a run's columns.
 
 What a journal holds was written by models and strangers. It enters the page as JSON in a data block, with every
 character escaped that could end the block, and the page's code makes text of it and never markup. The page may run the

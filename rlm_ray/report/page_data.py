@@ -1,20 +1,13 @@
-"""A run as columns: the plain, compact values that the page is made from.
+"""Turns a run into columns: the plain, compact values that the page is made from.
 
-Nodes are named by their place, texts by theirs in `texts`. Times are seconds on the run's clock. A column whose values
-are all the same is sent as that one value.
-
-All texts of a page, each once, bounded together.
-
-A text is named by its place; place 0 is the empty text. Where all texts together are longer than the page may be, the
-longest are cut first, all at the same length, so that every text keeps its head.
-
-What a run used, summed from its calls: for the whole run, by model and by depth, and what went wrong.
-
-Which bytes of the root's context went to sub-calls, and which a model had whole in its window.
-
-A child session is given a piece and reads it through code; a plain call has the piece in its prompt.
-
-Where two answers differ, word by word.
+- Nodes are named by their index, texts by their index in `texts`. Times are seconds on the run's clock. A column whose
+  values are all the same is sent as that one value.
+- `StringTable` holds all texts of a page, each once; index 0 is the empty text. Where all texts together are longer than
+  the page may be, the longest are cut first, all at the same length, so that every text keeps its head.
+- `totals_of` sums up what the run used, by model and by depth, and what went wrong.
+- `coverage_of` computes which bytes of the root's context went to sub-calls (a child session reads its piece through
+  code), and which a model had in its prompt (a plain call's piece).
+- `diff_words` says where two answers differ, word by word.
 """
 
 from __future__ import annotations
@@ -56,6 +49,15 @@ MAP = ("node", "turn", "first", "count", "sessions", "query", "start", "end", "a
 ATTEMPT = ("node", "number", "actor", "start", "end", "reason", "error")
 
 Row = tuple[Any, ...]
+
+
+EACH_CHARS = 20_000
+"""The most of one text."""
+ALL_CHARS = 12_000_000
+"""The most of all of them."""
+COMPARED_CHARS = 20_000
+"""Of each answer; the time grows with the square."""
+_WORDS = re.compile(r"\S+\s*|\s+")
 
 
 def build_summary(facts: RunData) -> dict[str, Any]:
@@ -252,12 +254,6 @@ def _number(value: float | None, digits: int = 4) -> float | int | None:
     return int(rounded) if rounded == int(rounded) else rounded
 
 
-EACH_CHARS = 20_000
-"""The most of one text."""
-ALL_CHARS = 12_000_000
-"""The most of all of them."""
-
-
 class StringTable:
     def __init__(self) -> None:
         self._places: dict[str, int] = {"": 0}
@@ -404,10 +400,6 @@ def _total(facts: RunData, ranges: Iterable[Range]) -> int:
 
 
 Change: TypeAlias = Literal["same", "gone", "new"]
-
-COMPARED_CHARS = 20_000
-"""Of each answer; the time grows with the square."""
-_WORDS = re.compile(r"\S+\s*|\s+")
 
 
 def diff_words(before: str, after: str) -> list[tuple[Change, str]]:

@@ -23,7 +23,7 @@ FAILED_STATES = ("error", "lost", "cancelled")
 
 
 class RunClock:
-    """Seconds of work since the run began: pauses between the lives of a resumed run do not count."""
+    """Seconds of work since the run began: pauses between the attempts of a resumed run do not count."""
 
     def __init__(self, times: Iterable[float] = (), lives: Sequence[float] = ()) -> None:
         heard = sorted(times)
@@ -46,7 +46,7 @@ class RunClock:
 
     @property
     def resumes(self) -> list[float]:
-        """When later lives began."""
+        """When later attempts began."""
         return [self(at) for at in self._resumed]
 
 

@@ -33,6 +33,11 @@ from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.cell_replay import CellExecution, CellReplay
 from rlm_ray.llm.gateway import CallContext, Gateway
 
+PARSED_ON_THE_LOOP = 50_000
+"""A longer message is parsed in a thread: sessions of the same actor share the loop."""
+CUT = "max_tokens"
+"""The stop reason of an answer that was cut off at the token limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubCall:
@@ -41,12 +46,6 @@ class SubCall:
     query: str
     part: ContextPart
     is_session: bool
-
-
-PARSED_ON_THE_LOOP = 50_000
-"""A longer message is parsed in a thread: sessions of the same actor share the loop."""
-CUT = "max_tokens"
-"""The stop reason of an answer that was cut off at the token limit."""
 
 
 @dataclass(frozen=True, slots=True)

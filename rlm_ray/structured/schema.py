@@ -1,11 +1,10 @@
-"""What an answer shall look like: a JSON object, asked for, checked, and repaired once by the model.
+"""`AnswerSchema`: the JSON object that an answer shall be; asked for, checked, and repaired once by the model.
 
 It is made of a pydantic model, a JSON Schema, or a file with one. A pydantic model checks for itself, so its own
 validators count and "5" is a number to it; a JSON Schema is taken by its letter.
 
-A JSON Schema read as a tree of schemas: what it refers to, and how it is written shortly.
-
-How long answers of a schema are, before there are any: for a plan's tokens.
+Also resolves the references of a JSON Schema, strips its annotations, and estimates how long answers of it are, for the
+tokens of a plan.
 """
 
 from __future__ import annotations
@@ -45,6 +44,20 @@ _CONDITIONS = (
 )
 """What a schema asks of an object as a whole."""
 _ONLY_JSON = "Answer with one JSON object and nothing else: no sentences, no code fence."
+
+
+_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+"""Keywords whose values are schemas by name."""
+_VALUES = ("enum", "const", "default", "examples", "required")
+"""Keywords whose values are no schemas."""
+_DECORATION = ("title", "$schema", "$id", "$comment")
+_MOST_HOPS = 10
+_TEXT_CHARS = 40
+"""Of a text nothing is said about."""
+_ITEMS = 3
+"""Of a list nothing is said about."""
+_PLAIN = {"boolean": 5, "integer": 4, "number": 6, "null": 4}
+_DEEPEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +137,7 @@ class AnswerSchema:
         )
 
     def arrow(self) -> pa.Schema:
-        """Typed columns; see `schema_columns`."""
+        """Typed columns; see `structured/arrow.py`."""
         from rlm_ray.structured.arrow import columns_of
 
         return columns_of(self.table)
@@ -199,14 +212,6 @@ def _checked_table(table: dict[str, Any], name: str) -> dict[str, Any]:
     return table
 
 
-_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-"""Keywords whose values are schemas by name."""
-_VALUES = ("enum", "const", "default", "examples", "required")
-"""Keywords whose values are no schemas."""
-_DECORATION = ("title", "$schema", "$id", "$comment")
-_MOST_HOPS = 10
-
-
 def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema its own reference leads to; pydantic writes one for a model that holds itself."""
     part: Mapping[str, Any] = table
@@ -261,14 +266,6 @@ def _bare(keyword: str, inner: Any) -> Any:
     if keyword in _MAPS and isinstance(inner, Mapping):
         return {name: strip_annotations(schema) for name, schema in inner.items()}
     return strip_annotations(inner)
-
-
-_TEXT_CHARS = 40
-"""Of a text nothing is said about."""
-_ITEMS = 3
-"""Of a list nothing is said about."""
-_PLAIN = {"boolean": 5, "integer": 4, "number": 6, "null": 4}
-_DEEPEST = 8
 
 
 def estimate_answer_chars(table: Mapping[str, Any]) -> int:

@@ -1,6 +1,6 @@
 """OpenAI's JSON for what a script decided: completions, streams, errors, and how they are played.
 
-A `Play` is what the connection does: write these bytes at these times, then go on or close.
+A `TimedResponse` is what the connection does: write these bytes at these times, then go on or close.
 """
 
 from __future__ import annotations

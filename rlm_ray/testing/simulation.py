@@ -1,6 +1,6 @@
-"""A provider and its callers in virtual time: what `Admission` gets out of a quota, without a network.
+"""A provider and its callers in virtual time: what an `AdmissionController` gets out of a quota, without a network.
 
-`simulate` keeps a backlog of asks before an `Admission`, sends what is granted to a provider after a random way
+`simulate` keeps a backlog of requests before an `AdmissionController`, sends what is granted to a provider after a random way
 there, and settles what comes back. Nothing sleeps; a minute costs as long as its events take to compute.
 """
 

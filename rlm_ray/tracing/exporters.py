@@ -1,9 +1,8 @@
 """Where spans and metrics go: to the provider the user has set, else where the standard `OTEL_*` variables say.
 
 - Nothing is set globally; a provider of ours serves all runs of the process.
-- No collector, dead or slow, holds a run up: see `flush`.
-
-What providers still have to send is sent behind the runs; only the end of the process waits for it, and not long.
+- No collector, dead or slow, holds a run up: what is left to send is sent in the background (`flush_async`), and only
+  the end of the process waits for it, for a bounded time.
 """
 
 from __future__ import annotations
@@ -36,6 +35,11 @@ DELAY_MS = 1_000.0
 
 _DEFAULT_ENDPOINT = "http://localhost:4318"
 _Variables = tuple[tuple[str, str], ...]
+
+
+_log = logging.getLogger(__name__)
+_all: dict[Any, BackgroundFlusher] = {}
+_last_deadline = 0.0
 
 
 def provider_from_environment(
@@ -119,12 +123,6 @@ def resource(environment: Mapping[str, str]) -> Resource:
         "OTEL_RESOURCE_ATTRIBUTES", ""
     )
     return Resource.create({} if named else {"service.name": SERVICE})
-
-
-_log = logging.getLogger(__name__)
-
-_all: dict[Any, BackgroundFlusher] = {}
-_last_deadline = 0.0
 
 
 class BackgroundFlusher:

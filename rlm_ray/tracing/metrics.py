@@ -23,7 +23,7 @@ class Metrics:
         self._ids: set[str] = set()
 
     def add(self, record: Record) -> None:
-        """Count a record; one that was heard before is not counted again."""
+        """Count a record; one that was counted before is not counted again."""
         if record.id:
             if record.id in self._ids:
                 return

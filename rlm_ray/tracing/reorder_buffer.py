@@ -1,6 +1,6 @@
 """Records in the order of their times, although they arrive from many actors.
 
-A record is held until another one that is `HOLD_S` later has come: what arrives less late than that is in its
+A record is held until another one that is `REORDER_WINDOW_S` later has come: what arrives less late than that is in its
 place, so the same records give the same spans in whatever order they come.
 """
 

@@ -1,4 +1,4 @@
-"""One life of a run, watched for OpenTelemetry."""
+"""Spans and metrics of one run attempt, where the environment or the application wants them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlm_ray.tracing.tracer import Tracer
 
 
 class RunTelemetry:
-    """Makes spans and metrics of the records it is told, where they are wanted."""
+    """Makes spans and metrics of the records it is given, where they are wanted."""
 
     def __init__(
         self,

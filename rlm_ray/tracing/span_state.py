@@ -1,6 +1,6 @@
-"""The `Attempts` at the sessions of a run: one for each actor that a session was tried in.
+"""The open spans of a run while they are made: attempts at sessions, maps, and the linked traces of large runs.
 
-What is open while the spans of a run are made: maps, linked traces; `attempts.py` has the sessions.
+A session has one `Attempt` for each actor that it was tried in.
 """
 
 from __future__ import annotations

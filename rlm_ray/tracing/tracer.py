@@ -69,7 +69,7 @@ class Tracer:
         self._last = 0.0
         self._attempts = Attempts()
         self._waiting: dict[NodePath, list[Record]] = {}
-        """Records of sessions that nobody has heard of yet, by the session's path."""
+        """Records of sessions whose beginning has not come yet, by the session's path."""
 
     @property
     def trace_id(self) -> str:
@@ -157,7 +157,7 @@ class Tracer:
                 raise AssertionError(record)
 
     def _resume(self, record: RunStarted) -> None:
-        """The run was taken up again: what the life before left open is over."""
+        """The run was taken up again: what the attempt before left open is over."""
         assert self._run is not None
         self._close_open_spans(self._last)
         self._ended = None
@@ -255,7 +255,7 @@ class Tracer:
             self._chat(record, (around or attempt).span)
 
     def _attach_orphans(self) -> None:
-        """Sessions whose beginning never came get spans from their first sign of life, below what is known."""
+        """Sessions whose beginning never came get spans from their first record, below what is known."""
         while self._waiting:
             path = min(self._waiting, key=lambda path: (len(path), path))
             records = self._waiting[path]

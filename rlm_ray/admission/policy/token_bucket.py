@@ -44,6 +44,10 @@ GROW_AFTER_S = 5.0
 GROW_STEP = 1.2
 
 
+DECAY = 0.98
+LEAST, MOST = 0.02, 4.0
+
+
 class TokenBucket:
     """Keeps one quota per minute."""
 
@@ -238,10 +242,6 @@ class TokenBucket:
                 return
             self._total -= self._slots.pop(slot)
         self._total = 0.0  # whatever rounding left
-
-
-DECAY = 0.98
-LEAST, MOST = 0.02, 4.0
 
 
 class EstimateCalibrator:

@@ -33,6 +33,14 @@ from rlm_ray.util.rpc import RpcAddress, RpcClient
 NAME = "rlm_ray.admission"
 
 
+METHODS = frozenset(
+    {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "hold_run", "forget_holder"}
+)
+"""Methods that may be called over RPC."""
+CODEC = Codec(ClientMessage, ServerMessage, RunPolicy, Refused, RunUsage, RunStatus)
+"""Encodes the messages of these calls."""
+
+
 class AdmissionActor(AdmissionServer):
     """The admission as an actor; each start of it has a new epoch."""
 
@@ -100,14 +108,6 @@ class AdmissionStub:
 def admission_actor() -> Any:
     """Return the handle of the cluster's admission actor; makes it if there is none."""
     return get_or_create_detached_actor(AdmissionActor, NAME)
-
-
-METHODS = frozenset(
-    {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "hold_run", "forget_holder"}
-)
-"""Methods that may be called over RPC."""
-CODEC = Codec(ClientMessage, ServerMessage, RunPolicy, Refused, RunUsage, RunStatus)
-"""Encodes the messages of these calls."""
 
 
 class AdmissionRpcClient(RpcClient):

@@ -1,9 +1,9 @@
 """The host's end of one REPL: sends code, serves its sub-calls, holds it to its limits.
 
 A child that is lost, whatever the cause, costs its variables and nothing else: the result says
-why in `killed`, and the next run forks a fresh one. Nothing a child sends is believed unchecked.
+why in `kill_reason`, and the next run forks a fresh one. Nothing that a child sends is used unchecked.
 
-What a REPL's child is told at its start, the first time and after each loss; pure.
+`ReplSpec` is what a child gets at its start, the first time and after each loss.
 """
 
 from __future__ import annotations
