@@ -75,7 +75,7 @@ class RLM:
 
     def astream(self, query: str, context: Any = "") -> AsyncGenerator[Event]:
         """`stream` for an event loop."""
-        return stream_records(lambda heard: self.astart(query, context, observers=[heard]))
+        return stream_records(lambda queue: self.astart(query, context, observers=[queue]))
 
     def conversation(self, context: Any = "", *, run_id: str = "", run: str = "") -> Conversation:
         """Many questions about one context, in one REPL that keeps its variables; `run_id` goes on with an earlier one.

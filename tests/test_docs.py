@@ -86,3 +86,9 @@ def test_the_tree_of_the_map_shows_every_package():
 def test_every_module_in_the_tree_of_the_map_exists():
     shown = {f"{package}{module}.py" for package, modules in tree_of_the_map().items() for module in modules}
     assert {module for module in shown if not (PACKAGE / module).is_file()} == set()
+
+
+def test_every_class_and_constant_in_the_map_is_a_name_of_the_package():
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    words = set(re.findall(r"`(?:[\w/.]+\.)?(_?[A-Z]\w+)(?:\.\w+)?`", MAP.read_text()))
+    assert {word for word in words if not re.search(rf"\b{word}\b", source)} == set()

@@ -264,16 +264,16 @@ class AdmissionClient:
 
     async def flush(self, run_id: str | None = None) -> None:
         """Return when everything settled so far (of this run) is known to the admission."""
-        unheard = {
+        unacknowledged = {
             ticket
             for ticket, permit in self._permits.items()
             if permit.settled and (run_id is None or permit.ask.run_id == run_id)
         }
-        if unheard:
-            heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._flushes.append((unheard, heard))
+        if unacknowledged:
+            flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._flushes.append((unacknowledged, flushed))
             self._post.schedule()
-            await heard
+            await flushed
 
     def budget_left(self, run_id: str) -> tuple[Limits, Amount] | None:
         """Return the limits of a run and what it had spent by the last message; None before its first call here."""
@@ -420,10 +420,10 @@ class AdmissionClient:
         if permit is not None and permit.ask.run_id in self._books:
             waits_s = (permit.queue_wait_s, permit.rate_wait_s)
             self._books[permit.ask.run_id].record_settlement(permit.ask, settle, waits_s)
-        for unheard, heard in self._flushes:
-            unheard.discard(settle.permit)
-            if not unheard and not heard.done():
-                heard.set_result(None)
+        for unacknowledged, flushed in self._flushes:
+            unacknowledged.discard(settle.permit)
+            if not unacknowledged and not flushed.done():
+                flushed.set_result(None)
         self._flushes = [flush for flush in self._flushes if flush[0]]
 
     # Alone

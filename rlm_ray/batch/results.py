@@ -141,7 +141,7 @@ class BatchStats:
 
     @property
     def expected(self) -> float | None:
-        """Rows in all, as far as can be told by now."""
+        """Rows in all, as far as is known by now."""
         known = self.read / self.share if self.share and self.read else None
         if self.limit is None:
             return known

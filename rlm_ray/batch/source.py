@@ -45,8 +45,8 @@ class RowSource:
         rest = source.read()
         head = _peek(rest)
         self._begun: Iterator[RawRow] | None = chain(head, rest)
-        told = source.columns if isinstance(source, FileSource) else ()
-        self.columns = tuple(dict.fromkeys((*told, *(name for raw in head for name in raw.values))))
+        declared = source.columns if isinstance(source, FileSource) else ()
+        self.columns = tuple(dict.fromkeys((*declared, *(name for raw in head for name in raw.values))))
         """Those of the head; JSONL may bring others later."""
         self._ident_named = ident is not None
         self.ident_column = self._known("id", ident) or self._called("id")

@@ -244,11 +244,11 @@ class _RecordFeed:
                     await self._over.wait()
 
     async def _tell_status(self) -> None:
-        told = [observer for observer in self._observers if isinstance(observer, StatusObserver)]
-        while told:
+        status_observers = [observer for observer in self._observers if isinstance(observer, StatusObserver)]
+        while status_observers:
             status = await self._engine.status(self._run_id)
             if status is not None:
-                for observer in told:
+                for observer in status_observers:
                     _tell(observer.status, status)
             await asyncio.sleep(STATUS_S)
 

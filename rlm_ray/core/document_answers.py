@@ -155,9 +155,9 @@ def merge_parts(answers: Sequence[Mapping[str, Any]], ways: Mapping[str, str]) -
     """
     merged = {}
     for field in dict.fromkeys(field for answer in answers for field in answer):
-        told = [answer[field] for answer in answers if answer.get(field) is not None]
-        if told:
-            found = merge_values(told, ways.get(field, ways.get("", "")))
+        given = [answer[field] for answer in answers if answer.get(field) is not None]
+        if given:
+            found = merge_values(given, ways.get(field, ways.get("", "")))
             if found is None:
                 return None
             merged[field] = found
@@ -170,18 +170,18 @@ def merge_texts(answers: Sequence[str], way: str) -> Any:
     return merge_values([_number_or_text(answer) for answer in telling], way)
 
 
-def merge_values(told: Sequence[Any], way: str) -> Any:
+def merge_values(given: Sequence[Any], way: str) -> Any:
     """Make one value of those that several parts tell; None where they contradict each other."""
-    if len(told) == 1:
-        return told[0]
-    if all(isinstance(value, list) for value in told):
-        return _joined([item for value in told for item in value], repeats=way in ("collect", "sum"))
-    if way == "sum" and all(map(_is_number, told)):
-        return sum(told)
-    if way in ("sum", "count") and all(isinstance(value, Mapping) and _is_counts(value) for value in told):
-        keys = dict.fromkeys(key for value in told for key in value)
-        return {key: sum(value.get(key, 0) for value in told) for key in keys}
-    return told[0] if all(_key(value) == _key(told[0]) for value in told) else None
+    if len(given) == 1:
+        return given[0]
+    if all(isinstance(value, list) for value in given):
+        return _joined([item for value in given for item in value], repeats=way in ("collect", "sum"))
+    if way == "sum" and all(map(_is_number, given)):
+        return sum(given)
+    if way in ("sum", "count") and all(isinstance(value, Mapping) and _is_counts(value) for value in given):
+        keys = dict.fromkeys(key for value in given for key in value)
+        return {key: sum(value.get(key, 0) for value in given) for key in keys}
+    return given[0] if all(_key(value) == _key(given[0]) for value in given) else None
 
 
 def _number_or_text(text: str) -> Any:

@@ -207,7 +207,7 @@ def _ask(trajectory: Trajectory, status: str) -> str:
 
 
 def _next_user_message(trajectory: Trajectory) -> str:
-    """What the model is told next."""
+    """Return the next message to the model."""
     if not trajectory.turns:
         return _question(replace(trajectory.task, query=trajectory.query))
     if trajectory.turns_of_earlier_questions < len(trajectory.turns):

@@ -26,15 +26,16 @@ class RunClock:
     """Seconds of work since the run began: pauses between the attempts of a resumed run do not count."""
 
     def __init__(self, times: Iterable[float] = (), lives: Sequence[float] = ()) -> None:
-        heard = sorted(times)
-        self.began = heard[0] if heard else 0.0
+        moments = sorted(times)
+        self.began = moments[0] if moments else 0.0
         self._resumed = sorted(lives)[1:]
-        earlier = [bisect_right(heard, at - 1e-9) for at in self._resumed]
+        earlier = [bisect_right(moments, at - 1e-9) for at in self._resumed]
         pauses = [
-            at - heard[count - 1] if count else 0.0 for at, count in zip(self._resumed, earlier, strict=True)
+            at - moments[count - 1] if count else 0.0
+            for at, count in zip(self._resumed, earlier, strict=True)
         ]
         self._paused = [0.0, *accumulate(pauses)]
-        self.last = self(heard[-1]) if heard else 0.0
+        self.last = self(moments[-1]) if moments else 0.0
 
     def __call__(self, at: float) -> float:
         return at - self.began - self._paused[bisect_right(self._resumed, at)]

@@ -51,7 +51,7 @@ class Result:
     trace_id: str = ""
     """Of its OpenTelemetry trace; empty where none was made."""
     run_dir: str = ""
-    """Where its folder lies; empty where no record was kept."""
+    """Where its folder lies; empty where no record was stored."""
 
     @property
     def answered(self) -> bool:
@@ -162,12 +162,12 @@ class Run:
                 stack.callback(traced.close)
                 self._observers.append(traced)
             self._root = RunDriver(self._engine, self._run_request(traced), self._observers)
-            async with self._persist_context() as kept:
+            async with self._persist_context() as stored:
                 try:
                     completion = await self._engine.run_on_ray_thread(self._root.run())
                 finally:
                     self._root = None
-                kept.answered = completion.stop_reason == "answered"
+                stored.answered = completion.stop_reason == "answered"
         return self._result(completion, traced)
 
     def _run_request(self, traced: RunTelemetry | None) -> Any:
@@ -189,22 +189,22 @@ class Run:
         )
 
     @asynccontextmanager
-    async def _persist_context(self) -> AsyncIterator[_Kept]:
+    async def _persist_context(self) -> AsyncIterator[_StoredContext]:
         """Keep the context in the run's folder for as long as the run may be resumed."""
-        kept = _Kept()
+        stored = _StoredContext()
         if not self.is_resumable:
-            yield kept
+            yield stored
             return
         folder = RunStore(self.settings.run_dir, self.run_id)
         keep = partial(context_store.save_context, folder, self._context, self._paths)
         keeping = asyncio.create_task(asyncio.to_thread(keep)) if self._lasting else None
         try:
-            yield kept
+            yield stored
         finally:
             with contextlib.suppress(JournalError):  # the journal itself has said what is wrong there
-                if keeping is not None or not kept.answered:
+                if keeping is not None or not stored.answered:
                     await asyncio.shield(keeping or asyncio.create_task(asyncio.to_thread(keep)))
-                if keeping is not None and kept.answered:
+                if keeping is not None and stored.answered:
                     await asyncio.to_thread(context_store.delete_context, folder)
 
     def _result(self, completion: SessionResult, traced: RunTelemetry | None) -> Result:
@@ -222,7 +222,7 @@ class Run:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _StoredContext:
     """Says whether the context in a run's folder may be deleted."""
 
     answered: bool = False

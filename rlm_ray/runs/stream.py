@@ -27,12 +27,12 @@ class RecordQueue:
 
 async def stream_records(start: Callable[[RecordQueue], Awaitable[Run]]) -> AsyncGenerator[Event]:
     """Yield each record of the run that `start` begins, then its result. Leaving early cancels the run."""
-    heard = RecordQueue()
-    run = await start(heard)
+    queue = RecordQueue()
+    run = await start(queue)
     ended = asyncio.create_task(run.result())
-    ended.add_done_callback(lambda _: heard.records.put_nowait(None))
+    ended.add_done_callback(lambda _: queue.records.put_nowait(None))
     try:
-        while (record := await heard.records.get()) is not None:
+        while (record := await queue.records.get()) is not None:
             yield record
         yield await ended
     finally:

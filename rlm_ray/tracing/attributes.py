@@ -245,7 +245,7 @@ def map_end_attributes(record: MapEnded | None, sums: CallTotals, kept: int) -> 
 
 
 def truncate_all(found: Mapping[str, Any]) -> Attributes:
-    """The attributes with every text cut to `LONGEST` bytes."""
+    """The attributes with every text cut to `MAX_ATTRIBUTE_BYTES` bytes."""
     return {name: truncate_utf8(value) if isinstance(value, str) else value for name, value in found.items()}
 
 

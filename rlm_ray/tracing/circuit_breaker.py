@@ -86,7 +86,7 @@ class Breaker:
 
 
 def port_is_open(endpoint: str) -> bool:
-    """False where a connection is refused; True where that cannot be told, as behind a proxy."""
+    """False where a connection is refused; True where that cannot be known, as behind a proxy."""
     parts = urlsplit(endpoint)
     if parts.hostname is None or requests.utils.get_environ_proxies(endpoint):
         return True

@@ -31,7 +31,7 @@ class Attempt:
     pending_calls: dict[tuple[NodePath, int], CallSent] = field(default_factory=dict)
     """Calls of itself and its leaves that have no end yet."""
     deferred: list[CallEnded | MapEnded] = field(default_factory=list)
-    """What waits for its map to be heard of."""
+    """What waits for the record of its map."""
 
     def map_of(self, ordinal: int) -> MapSpan | None:
         return next((found for found in reversed(self.maps) if found.covers(ordinal)), None)

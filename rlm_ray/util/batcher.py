@@ -86,13 +86,13 @@ class Batcher(Generic[RequestT, ResponseT]):
         return batch
 
     async def _send_batch(self, batch: list[tuple[RequestT, asyncio.Future[ResponseT]]]) -> None:
-        told: Sequence[ResponseT | Exception]
+        responses: Sequence[ResponseT | Exception]
         try:
-            told = await self._send([asked for asked, _ in batch])
+            responses = await self._send([asked for asked, _ in batch])
         except Exception as error:  # noqa: BLE001 - whoever waits hears of it
-            told = [error] * len(batch)
+            responses = [error] * len(batch)
         # Answers first: whoever hears of a failure may end the others.
-        pairs = zip(batch, told, strict=True)
+        pairs = zip(batch, responses, strict=True)
         for (_, future), each in sorted(pairs, key=lambda pair: isinstance(pair[1], Exception)):
             if future.done():
                 continue

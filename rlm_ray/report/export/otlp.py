@@ -32,14 +32,14 @@ def spans_of(
     """The spans of a run; `content` puts questions, replies and code on them, where they were recorded."""
     known = list(records)
     run_id = next((record.run_id for record in known if isinstance(record, RunStarted)), "")
-    kept = InMemorySpanExporter()
+    exporter = InMemorySpanExporter()
     provider = TracerProvider(ALWAYS_ON, Resource.create({"service.name": SERVICE}), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(kept))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = Tracer(provider, run_id, options=options, capture_content=content)
     for record in known:
         tracer.add(record)
     tracer.finish()
-    return kept.get_finished_spans()
+    return exporter.get_finished_spans()
 
 
 def otlp_json(spans: Sequence[ReadableSpan]) -> bytes:

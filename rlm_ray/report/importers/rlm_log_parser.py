@@ -218,13 +218,13 @@ def _block(code: str, result: dict[str, Any]) -> Block:
 def _call(entry: dict[str, Any]) -> Call:
     prompt, answer = entry.get("prompt"), text_of(entry.get("response"))
     failed = text_of(entry.get("error")) or (answer if _FAILURE.match(answer) else "")
-    told = text_of(prompt)
+    prompt_text = text_of(prompt)
     usage, cost_usd = _usage(entry)
     model = text_of(entry.get("root_model"))
     seconds = _number(entry.get("execution_time")) or 0.0
-    read = InputSummary(chars=len(told), sample=told[:SAMPLE_CHARS])
+    read = InputSummary(chars=len(prompt_text), sample=prompt_text[:SAMPLE_CHARS])
     return Call(
-        model, told[:QUERY_CHARS], read, answer, failed, seconds, usage, cost_usd, _child(entry, model)
+        model, prompt_text[:QUERY_CHARS], read, answer, failed, seconds, usage, cost_usd, _child(entry, model)
     )
 
 

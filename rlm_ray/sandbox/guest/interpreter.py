@@ -35,7 +35,7 @@ class _Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InterpreterConfig:
-    """What a session is told of itself."""
+    """What the interpreter gets at its start."""
 
     query: str = ""
     seed: int = 0

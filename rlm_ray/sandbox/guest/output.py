@@ -40,7 +40,7 @@ class Output:
             self._append_tail(text)
 
     def publish(self) -> None:
-        """Let the host know, unless it was told a moment ago."""
+        """Send the output so far to the host, unless it was sent a moment ago."""
         if self._times_shown >= _FIRST_SHOWN:
             now = time.monotonic()
             if now - self._shown_at < _SHOW_EVERY_S:

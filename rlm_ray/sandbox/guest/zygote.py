@@ -198,7 +198,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _ignore(*_: object) -> None:
-    """The wake-up descriptor has already told the loop."""
+    """The wake-up descriptor has already woken the loop."""
 
 
 def _read_memory_file(descriptor: int) -> Content:

@@ -44,7 +44,7 @@ class ReplDied(Exception):  # noqa: N818 - becomes the sentence in CellResult.ki
     def __init__(self, why: str, *, outside: bool = False) -> None:
         super().__init__(why)
         self.external = outside
-        """Something else than its code ended it, as far as can be told."""
+        """Something else than its code ended it, as far as is known."""
 
 
 @dataclass(eq=False, slots=True)
@@ -105,7 +105,7 @@ class ReplProcess:
     ) -> CellResult:
         """All blocks of one message, in order, up to the first error or FINAL.
 
-        `now` is the Unix time they are told, None: it is the real one; `query` the question, None: the one at the opening.
+        `now` is the Unix time that they see, None: it is the real one; `query` the question, None: the one at the opening.
         """
         if not self._idle.is_set():
             raise SandboxError("this REPL runs a cell already")

@@ -1,7 +1,7 @@
 """The walls around one REPL, put up in the child after fork and before it reads anything.
 
 Order matters: limits first, then descriptors, then the layers that forbid the calls made here.
-A layer that is missing is an error unless the host was told to run degraded; seccomp is never
+A layer that is missing is an error unless the host may run degraded; seccomp is never
 optional, for it is what keeps a child from opening, connecting and forking.
 """
 

@@ -43,7 +43,7 @@ def guard_write(value: Any) -> Any:
 
 
 def guard_getattr(value: Any, name: str) -> Any:  # noqa: PLR0911 - one line for each name
-    """The attributes in `words.SPECIAL`."""
+    """The attributes in `name_rules.RUNTIME_CHECKED`."""
     match name:
         case "format" | "format_map" if _is_text(value):
             return _safe_format(value, name)

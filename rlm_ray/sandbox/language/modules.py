@@ -181,7 +181,7 @@ importlib.import_module("_strptime")
 
 
 class Modules:
-    """One session's modules: the shared ones, with chance and time of its own, which are the same in a second life."""
+    """One session's modules: the shared ones, with chance and time of its own, which are the same when the cell is run again."""
 
     def __init__(self, seed: int, clock: Clock, print_: Callable[..., None]) -> None:
         self._modules = dict(_SHARED_PROXIES)

@@ -2,7 +2,7 @@
 """The language of a cell: Python without the words that lead out of it.
 
 A RestrictedPython transformer that refuses names and statements, and guards only what can do
-harm: writes of attributes, and reads of the few attributes in `words.SPECIAL`. Items, iteration,
+harm: writes of attributes, and reads of the few attributes in `name_rules.RUNTIME_CHECKED`. Items, iteration,
 unpacking, calls and all other attributes stay native, so a loop over a long context costs what it
 costs in plain Python. Names are checked after parsing, so no spelling of Unicode hides one.
 

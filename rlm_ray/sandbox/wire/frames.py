@@ -80,7 +80,7 @@ class Decoder:
         self._buffer += data
 
     def whole_bytes(self) -> int | None:
-        """The length of the next whole frame, or None until more bytes have come. Raises `BadFrame` for one that is
+        """The length of the next whole frame, or None until more bytes have come. Raises `FrameError` for one that is
         out of bounds, as soon as its beginning tells that."""
         if len(self._buffer) < _PREFIX.size:
             return None
@@ -95,7 +95,7 @@ class Decoder:
         return whole if len(self._buffer) >= whole else None
 
     def next(self) -> Frame | None:
-        """The next whole frame, or None until more bytes have come. Raises `BadFrame`."""
+        """The next whole frame, or None until more bytes have come. Raises `FrameError`."""
         whole = self.whole_bytes()
         if whole is None:
             return None

@@ -106,7 +106,7 @@ def bounds_of(output_chars: int) -> dict[str, FrameBounds]:
 
 
 def decode_message(frame: Frame, context: Context) -> Message:
-    """A child's frame as a message, or `BadFrame`."""
+    """A child's frame as a message, or `FrameError`."""
     message, rest = _read(frame, context)
     if next(rest, None) is not None:
         raise FrameError("a frame with more texts than it says")
