@@ -206,7 +206,7 @@ def tokenizer_of(model: str) -> Tokenizer:
 
 def estimate_max_usage(request: ModelRequest) -> Usage:
     """Return the tokens to reserve for a request."""
-    return Usage(request_tokens(request), request.output_bound or UNBOUNDED_OUTPUT_TOKENS)
+    return Usage(_most_input(request), request.output_bound or UNBOUNDED_OUTPUT_TOKENS)
 
 
 def request_tokens(request: ModelRequest) -> int:
@@ -231,11 +231,22 @@ def credible_usage(request: ModelRequest, reply: ModelReply) -> Usage:
     counted_output = 0 < usage.output_tokens <= MAX_CREDIBLE_TOKENS
     if counted_input and (counted_output or (usage.output_tokens == 0 and not written)):
         return usage
-    read = usage.input_tokens if counted_input else request_tokens(request)
-    output = text_tokens(written, request.model)
+    read = usage.input_tokens if counted_input else _most_input(request)
+    output = max(text_tokens(written, request.model), _rule_of_thumb(len(written)))
     if counted_output:  # without an input it may be the total of both
         output = max(usage.output_tokens - read, output)
     return Usage(read, output, usage.cached_tokens if counted_input else 0, estimated=True)
+
+
+def _most_input(request: ModelRequest) -> int:
+    """What a budget reserves, and is charged where the provider counts nothing: the larger of two estimates."""
+    chars = sum(len(message.content) for message in request.messages)
+    return max(request_tokens(request), _rule_of_thumb(chars))
+
+
+def _rule_of_thumb(chars: int) -> int:
+    """Four characters a token: as servers count that have no tokenizer at hand."""
+    return chars // 4
 
 
 @lru_cache(maxsize=128)

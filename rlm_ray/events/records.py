@@ -107,6 +107,8 @@ class CallSent:
     key: str
     """The hash of all that shapes the reply."""
     id: str = ""
+    max_cost_usd: float | None = None
+    """The most that an attempt may cost; None where the price is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from rlm_ray.core.reply import UNUSABLE_KINDS
@@ -34,6 +35,18 @@ def usage_from_records(records: Iterable[Record]) -> RunUsage:
             went_out = (record.path, record.call, record.key) in sent
             sums.add(record.model, len(record.path), stats_from_call(record, went_out=went_out))
     return RunUsage(sums.rows(), sessions, hits)
+
+
+def max_unknown_cost_usd(records: Iterable[Record]) -> float:
+    """The most that attempts cost whose usage nobody knows: they were cancelled, timed out, or their process died."""
+    open_calls: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    cost = 0.0
+    for record in records:
+        if isinstance(record, CallSent):
+            open_calls[record.path, record.call, record.key].append(record.max_cost_usd or 0.0)
+        elif isinstance(record, CallEnded) and (sent := open_calls[record.path, record.call, record.key]):
+            cost += sent.pop() * stats_from_call(record).unknown
+    return cost + sum(map(sum, open_calls.values()))
 
 
 def stats_from_call(call: CallEnded, *, went_out: bool = True) -> CallStats:

@@ -64,7 +64,7 @@ class CallRecorder:
         call = self._recorder.replay.call(self.place.path, self.place.call, self._begun.key)
         return None if call is None else to_reply(call)
 
-    def on_sent(self, queue_wait_s: float, rate_wait_s: float) -> None:
+    def on_sent(self, queue_wait_s: float, rate_wait_s: float, max_cost_usd: float | None = None) -> None:
         """Record that the first attempt has its permit and is sent."""
         self._waits[0] += queue_wait_s
         self._waits[1] += rate_wait_s
@@ -72,7 +72,15 @@ class CallRecorder:
             self._sent = True
             place, begun = self.place, self._begun
             self._recorder.append(
-                CallSent(self._clock(), place.path, place.call, place.role, begun.model, begun.key)
+                CallSent(
+                    self._clock(),
+                    place.path,
+                    place.call,
+                    place.role,
+                    begun.model,
+                    begun.key,
+                    max_cost_usd=max_cost_usd or None,
+                )
             )
 
     def on_attempt_failed(self, error: TransientModelError | ReplyError) -> None:

@@ -266,7 +266,7 @@ class Gateway:
                 request = request.with_output_bound(permit.ask.output_tokens)
             try:
                 caller.recorder.raise_if_failed()  # nothing is paid for that could not be kept
-                log.on_sent(permit.queue_wait_s, permit.rate_wait_s)
+                log.on_sent(permit.queue_wait_s, permit.rate_wait_s, permit.ask.cost_usd)
                 reply = await self._complete_in_time(request)
             except RLMError as error:
                 named = _named_limit(error, request) if may_correct else None

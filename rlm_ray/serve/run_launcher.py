@@ -15,15 +15,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ClusterError, JournalError
-from rlm_ray.events.records import RunFinished
-from rlm_ray.events.usage import usage_from_records
+from rlm_ray.events.records import Record, RunFinished
+from rlm_ray.events.usage import max_unknown_cost_usd, usage_from_records
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run
@@ -99,6 +99,14 @@ def to_key_usage(usage: RunUsage) -> KeySpending:
     return KeySpending(1, total.input_tokens, total.output_tokens, total.cost_usd)
 
 
+def with_unknown_cost(spent: KeySpending, folder: RunStore, max_usd: float | None) -> KeySpending:
+    """What a run is charged to its key: with a budget, also what its cancelled and lost calls may have cost. Blocking."""
+    if max_usd is None:
+        return spent
+    unknown = max_unknown_cost_usd(_records(folder))
+    return replace(spent, cost_usd=max(spent.cost_usd, min(spent.cost_usd + unknown, max_usd)))
+
+
 def record_failure(folder: RunStore, noted: StoredRequest | None, end: RunFinished) -> KeySpending:
     """What was asked and the end, of a run that had no time to say it; what it cost. Blocking."""
     try:
@@ -113,12 +121,15 @@ def record_failure(folder: RunStore, noted: StoredRequest | None, end: RunFinish
 
 def _spent_on_record(folder: RunStore) -> KeySpending:
     """What its journal cannot tell is not known."""
+    return to_key_usage(usage_from_records(_records(folder)))
+
+
+def _records(folder: RunStore) -> list[Record]:
     try:
-        records = folder.records() if folder.exists() else []
+        return folder.records() if folder.exists() else []
     except JournalError as error:
         _log.warning("%s", error)
-        records = []
-    return to_key_usage(usage_from_records(records))
+        return []
 
 
 MAX_CONCURRENT_STARTS = 4

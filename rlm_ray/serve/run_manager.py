@@ -35,6 +35,7 @@ from rlm_ray.serve.run_launcher import (
     end_of_result,
     record_failure,
     to_key_usage,
+    with_unknown_cost,
 )
 from rlm_ray.serve.run_registry import (
     AdmissionDecision,
@@ -219,7 +220,7 @@ class RunManager:
     ) -> None:
         """A run to its end, whatever that is."""
         end = end_from_error(asyncio.CancelledError())
-        spent = None
+        spent, unknown_calls = None, 0
         try:
             run = await begun
             if isinstance(run, Run):
@@ -227,6 +228,7 @@ class RunManager:
                 await run.start()
                 run = await run.result()
             end, spent = end_of_result(run), to_key_usage(run.usage)
+            unknown_calls = run.usage.total.unknown
         except RLMError as error:
             end = end_from_error(error)
         except Exception as error:  # noqa: BLE001 - whatever it was, its client must hear of an end
@@ -234,15 +236,25 @@ class RunManager:
             end = end_from_error(error)
         finally:
             begun.close()
-            await asyncio.shield(self._spawn(self._close(run_id, feed, end, spent)))
+            await asyncio.shield(self._spawn(self._close(run_id, feed, end, spent, unknown_calls)))
 
     async def _close(
-        self, run_id: str, feed: RecordBroadcast, end: RunFinished, spent: KeySpending | None
+        self,
+        run_id: str,
+        feed: RecordBroadcast,
+        end: RunFinished,
+        spent: KeySpending | None,
+        unknown_calls: int,
     ) -> None:
         try:
+            noted = self._own[run_id].noted
+            is_counted = spent is not None and not unknown_calls
             if spent is None:
-                noted = self._own[run_id].noted
                 spent = await asyncio.to_thread(record_failure, self.folder(run_id), noted, end)
+            if not is_counted:
+                noted = noted or await asyncio.to_thread(load_request, self.folder(run_id))
+                max_usd = noted.cost_usd if noted is not None else None
+                spent = await asyncio.to_thread(with_unknown_cost, spent, self.folder(run_id), max_usd)
             await self._desk.settle(
                 run_id, spent, repeatable=bool(end.error_kind), out_of_money=end.stop_reason == "cost_usd"
             )

@@ -14,7 +14,12 @@ from rlm_ray.testing.scripts import run_query
 
 
 def test_the_models_of_a_key_are_listed(site):
-    assert [model.id for model in site.client().models.list()] == ["deep", "shallow", "rlm/openai/root"]
+    assert [model.id for model in site.client().models.list()] == [
+        "deep",
+        "shallow",
+        "refused",
+        "rlm/openai/root",
+    ]
     assert [model.id for model in site.client("guest").models.list()] == ["shallow"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import openai
 import pytest
 from serve_waiting import MODEL, QUICK, SLOW, asked
@@ -48,3 +50,18 @@ def test_a_key_above_its_rate_is_told_when_to_come_again(site):
         ask(client)
     assert caught.value.code == "rate_limit_exceeded"
     assert 0 < int(caught.value.response.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["a plain call", "a session"])
+def test_a_chat_ends_with_its_time_where_the_provider_refuses_for_ever(site, direct):
+    ask(site.client())  # the actors of the service are up
+    wishes = {"direct_without_context": direct, "limits": {"time_s": 3}}
+    started = time.monotonic()
+    with pytest.raises(
+        openai.BadRequestError, match=r"the time limit of 3 s is over; raise limits\.time_s"
+    ) as caught:
+        site.client().chat.completions.create(
+            model="refused", messages=asked("Who?"), extra_body={"rlm": wishes}
+        )
+    assert caught.value.code == "time_s"
+    assert 2.5 < time.monotonic() - started < 5
