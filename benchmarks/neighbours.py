@@ -238,8 +238,8 @@ def main() -> None:
             run_dir=f"{folder}/runs", keys_file=str(keys_file), settings=settings, context_uris=[stalled]
         )
         site = LocalServer(args, port=port)
-        deploy(site)
-        asyncio.run(service(site.url, stalled, only))
+        with deploy(site):
+            asyncio.run(service(site.url, stalled, only))
 
 
 if __name__ == "__main__":

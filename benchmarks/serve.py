@@ -175,15 +175,15 @@ def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         site = LocalServer(ServerConfig(run_dir=folder, settings=settings), port=port)
-        deploy(site)
-        asyncio.run(load(site.url, 20, None))
-        if options.upload_mb:
-            upload(site.url, options.upload_mb)
-            return
-        for number in range(1 if options.kill_after else options.rounds):
-            started = time.perf_counter()
-            chats = asyncio.run(load(site.url, options.chats, options.kill_after))
-            told(f"round {number + 1}", chats, time.perf_counter() - started)
+        with deploy(site):
+            asyncio.run(load(site.url, 20, None))
+            if options.upload_mb:
+                upload(site.url, options.upload_mb)
+                return
+            for number in range(1 if options.kill_after else options.rounds):
+                started = time.perf_counter()
+                chats = asyncio.run(load(site.url, options.chats, options.kill_after))
+                told(f"round {number + 1}", chats, time.perf_counter() - started)
 
 
 if __name__ == "__main__":

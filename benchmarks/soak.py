@@ -312,9 +312,9 @@ def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         site = LocalServer(ServerConfig(run_dir=f"{folder}/runs", settings=settings), port=port)
-        deploy(site)
         options.site_url = site.url
-        soak, wrong = asyncio.run(_main(options, server, Path(folder)))
+        with deploy(site):
+            soak, wrong = asyncio.run(_main(options, server, Path(folder)))
     if options.json:
         options.json.write_text(
             json.dumps({"lines": [asdict(line) for line in soak.lines], "wrong": wrong}, indent=1)

@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm_ray.serve.app import app
+    from rlm_ray.serve.application import app
     from rlm_ray.serve.config import ServerConfig
 
-_HOMES = {"ServerConfig": "rlm_ray.serve.config", "app": "rlm_ray.serve.app"}
+_HOMES = {"ServerConfig": "rlm_ray.serve.config", "app": "rlm_ray.serve.application"}
 _OLD_NAMES = {"AppArgs": "ServerConfig"}
 
 __all__ = ["ServerConfig", "app"]

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rlm_ray.config import DEFAULT_RUN_DIR
 
 JsonDict = dict[str, Any]
+KEYS_VARIABLE = "RLM_RAY_SERVE_KEYS"
+"""The keys, where no `keys_file` has them."""
 
 
 class ServerConfig(BaseModel):

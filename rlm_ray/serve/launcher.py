@@ -17,8 +17,9 @@ from ray.serve.schema import ServeDeploySchema
 
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.errors import ClusterError, ConfigError
-from rlm_ray.serve.app import NAME, application
+from rlm_ray.serve.application import NAME, application
 from rlm_ray.serve.config import ServerConfig
+from rlm_ray.serve.config_actor import ConfigHolder, hold_config
 from rlm_ray.serve.http.auth import is_local
 from rlm_ray.serve.replica import check_args
 
@@ -79,18 +80,20 @@ def serve_forever(site: LocalServer, ready: Callable[[], None]) -> None:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    deploy(site)
-    ready()
-    stopped.wait()
-    serve.shutdown()
+    with deploy(site):
+        ready()
+        stopped.wait()
+        serve.shutdown()
 
 
-def deploy(site: LocalServer) -> None:
-    """Have the service up. Raises `ClusterError` where that fails."""
+def deploy(site: LocalServer) -> ConfigHolder:
+    """Have the service up; replicas can start for as long as what is returned is held. Raises `ClusterError`."""
     connect_ray()
+    config = hold_config(site.args)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": site.host, "port": site.port})
     try:
-        serve.run(application(site.args, site.options), name=NAME, route_prefix="/")
+        serve.run(application(site.args, site.options, config.ref), name=NAME, route_prefix="/")
     except RuntimeError as error:
         raise ClusterError(f"the service does not start: {error}") from error
+    return config

@@ -16,7 +16,8 @@ from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.limits import Limits
 from rlm_ray.errors import ConfigError, RLMError
 from rlm_ray.serve.api_keys import KeyStore, read_keys
-from rlm_ray.serve.config import ServerConfig
+from rlm_ray.serve.config import KEYS_VARIABLE, ServerConfig
+from rlm_ray.serve.config_actor import ConfigRef, take_config
 from rlm_ray.serve.context_loader import ContextLoader, Loads
 from rlm_ray.serve.context_uris import allowed_uris
 from rlm_ray.serve.file_store import FileStore
@@ -32,7 +33,6 @@ from rlm_ray.serve.run_store import StoredRequest
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-KEYS_VARIABLE = "RLM_RAY_SERVE_KEYS"
 SWEEP_S = 3600.0
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ _log = logging.getLogger(__name__)
 class Replica:
     """A plain class; `builder` wraps it as the ingress of a Serve application."""
 
-    def __init__(self, args: ServerConfig) -> None:
+    def __init__(self, source: ServerConfig | ConfigRef) -> None:
+        args = source if isinstance(source, ServerConfig) else take_config(source)
         self._args = args
         self._catalogue = load_models(args)
         self._keys = load_keys(args)

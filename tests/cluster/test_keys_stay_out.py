@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import ray
+from gcs_memory import canaries_in_the_gcs
 
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import Failure, ModelServer
@@ -61,25 +61,6 @@ def test_no_key_is_in_the_journal_the_spans_the_report_or_the_logs(
     assert "your key is ***" in journal
     assert traced.spans
     assert [(where, key) for where, text in left.items() for key in KEYS if key in text] == []
-
-
-def canaries_in_the_gcs(*canaries):
-    """Those that stand in the memory of the process that holds all that Ray knows of its actors and jobs."""
-    (gcs,) = ray._private.worker._global_node.all_processes["gcs_server"]
-    found = set()
-    with Path(f"/proc/{gcs.process.pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{gcs.process.pid}/maps").read_text().splitlines():
-            start, stop = (int(at, 16) for at in line.split()[0].split("-"))
-            if "rw" not in line.split()[1] or "[v" in line:
-                continue
-            for at in range(start, stop, 1 << 24):
-                memory.seek(at)
-                try:
-                    block = memory.read(min(stop - at, (1 << 24) + 64))
-                except OSError:
-                    break
-                found |= {canary for canary in canaries if canary.encode() in block}
-    return found
 
 
 def test_no_key_lies_in_the_gcs(cluster, tmp_path):

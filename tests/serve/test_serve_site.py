@@ -75,3 +75,11 @@ def test_a_new_key_is_shown_once_beside_its_entry():
     keys = read_keys("keys:\n" + ran.stdout, "stdout")
     key = next(word for word in ran.stderr.split() if word.startswith("sk-rlm-"))
     assert keys.authenticate(f"Bearer {key}").name == "team"
+
+
+def test_the_import_path_of_serve_configs_names_the_function_however_it_is_imported():
+    import rlm_ray.serve.application
+    from rlm_ray.serve import app
+
+    assert app is rlm_ray.serve.application.app
+    assert callable(app)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 
 import httpx
@@ -14,7 +16,7 @@ import ray
 import yaml
 
 from rlm_ray.serve.api_keys import hash_key
-from rlm_ray.testing import ModelServer
+from rlm_ray.testing import Failure, ModelServer, Raw, Reply
 from rlm_ray.testing.scripts import recursion
 
 KEYS = {
@@ -24,6 +26,9 @@ KEYS = {
     "narrow": {"concurrency": 1},
     "slow": {"rpm": 1},
     "guest": {"models": ["shallow"]},
+    "crowd": {"budget_usd": 0.02, "run_usd": 0.001},
+    "uncounted": {"budget_usd": 0.02, "run_usd": 0.001},
+    "leaving": {"budget_usd": 0.02, "run_usd": 0.001},
 }
 PRICES = {name: {"input_usd": 1.0, "output_usd": 1.0} for name in ("openai/root", "openai/leaf")}
 
@@ -47,10 +52,46 @@ class Site:
         return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer sk-{key}"}, timeout=60)
 
 
+REFUSED_KEY = "of an account without any rate"
+
+
+class Bills:
+    """The scripted model, and what its provider bills: in truth, whatever usage it reports, if any."""
+
+    def __init__(self):
+        self._tokens = Counter()
+
+    def __call__(self, request):
+        if request.api_key == REFUSED_KEY:
+            return Failure(429, "slow down")
+        reply = Reply(recursion(request), latency_s=30.0 if "LEAVING" in request.last else None)
+        usage = reply.usage(request)
+        for word in ("CROWD", "UNCOUNTED", "LEAVING"):
+            if word in request.last:
+                self._tokens[word] += usage.input_tokens + usage.output_tokens
+        if "UNCOUNTED" not in request.last:
+            return reply
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": reply.text},
+            "finish_reason": "stop",
+        }
+        return Raw(json.dumps({"id": "x", "object": "chat.completion", "choices": [choice]}).encode())
+
+    def cost_usd(self, word):
+        """Of all requests whose last message has this word."""
+        return self._tokens[word] / 1e6
+
+
 @pytest.fixture(scope="session")
-def models():
+def bills():
+    return Bills()
+
+
+@pytest.fixture(scope="session")
+def models(bills):
     """The scripted model every run of the service asks."""
-    with ModelServer(recursion, latency_s=0.05) as server:
+    with ModelServer(bills, latency_s=0.05) as server:
         yield server
 
 
@@ -69,7 +110,7 @@ def service(cluster, models, tmp_path_factory):
         from ray import serve
 
         from rlm_ray.serve import ServerConfig
-        from rlm_ray.serve.app import application
+        from rlm_ray.serve.application import application
 
     folder = tmp_path_factory.mktemp("serve")
     keys_file = folder / "keys.yaml"
@@ -88,7 +129,11 @@ def service(cluster, models, tmp_path_factory):
             "prices": PRICES,
             "cluster": {"min_actors": 1, "max_actors": 2, "cpus_per_actor": 0.0},
         },
-        models={"deep": {"max_depth": 2}, "shallow": {"max_depth": 0}},
+        models={
+            "deep": {"max_depth": 2},
+            "shallow": {"max_depth": 0},
+            "refused": {"params": {"api_key": REFUSED_KEY}},
+        },
         direct_without_context=False,  # most questions of these tests are short programs for a session
         context_uris=[f"file://{folder}/shared/"],
         file_bytes=200 << 20,

@@ -7,6 +7,7 @@ from typing import Any
 from ray import serve
 
 from rlm_ray.serve.config import ServerConfig
+from rlm_ray.serve.config_actor import ConfigRef
 from rlm_ray.serve.replica import Replica, check_args
 
 NAME = "rlm"
@@ -27,8 +28,10 @@ def app(args: ServerConfig) -> serve.Application:
     return application(args, {})
 
 
-def application(args: ServerConfig, options: dict[str, Any]) -> serve.Application:
-    """The same, with other options of the deployment.
+def application(
+    args: ServerConfig, options: dict[str, Any], source: ConfigRef | None = None
+) -> serve.Application:
+    """The same, with other options of the deployment. Its replicas ask the `source` where there is one.
 
     A replica that is told to end lets its requests finish; what is under way then is taken up by another one.
     """
@@ -43,4 +46,4 @@ def application(args: ServerConfig, options: dict[str, Any]) -> serve.Applicatio
         ray_actor_options={"num_cpus": 0},
         **({} if "num_replicas" in options else {"autoscaling_config": AUTOSCALING}),
     )
-    return deployment.options(**options).bind(args)
+    return deployment.options(**options).bind(source or args)
