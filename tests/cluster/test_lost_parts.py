@@ -126,6 +126,7 @@ async def test_pieces_of_a_job_whose_context_is_lost_pack_it_again(ask, server, 
         "what?", DOCUMENTS, split_by="documents", size=40_000, reduce="collect"
     )
     assert found.stop_reason == "answered"
-    assert len(keepers) == 3  # packed, packed again after the loss, and once for the documents that are asked alone
+    assert (
+        len(keepers) == 3
+    )  # packed, packed again after the loss, and once for the documents that are asked alone
     assert found.answered == len(DOCUMENTS)
-
