@@ -50,7 +50,7 @@ def facts(records):
     return {
         path: (
             {number: (call.role, call.text) for number, call in node.calls.items()},
-            {turn: (cell.code, cell.output, cell.final_answer) for turn, cell in node.cells.items()},
+            {turn: (cell.code, cell.output, cell.final) for turn, cell in node.cells.items()},
             {first: (sent.turn, sent.count, sent.sessions) for first, sent in node.maps.items()},
             node.answer,
         )

@@ -26,7 +26,7 @@ def many(count):
 @contextmanager
 def another_process(code, *arguments):
     """Python code in a process of its own: `folder` is the run's; yields it once it has said something."""
-    head = "import sys; from rlm_ray.journal.run_store import RunFolder; folder = RunFolder(*sys.argv[1:3])\n"
+    head = "import sys; from rlm_ray.journal.run_store import RunStore; folder = RunStore(*sys.argv[1:3])\n"
     command = [sys.executable, "-c", head + code, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -41,7 +41,7 @@ def append(folder, data):
 def test_a_last_line_torn_at_any_byte_is_left_out_and_cut_off(folder, journal, kept):
     journal.write_bytes(LINES[0] + LINES[1] + LINES[2][:kept])
     assert folder.read() == LINES[0] + LINES[1]
-    assert folder.tail() is None
+    assert folder.last_end() is None
     assert folder.records() == RECORDS[:2]
     assert folder.warnings == [f"the last line was never finished; {kept} bytes are left out"]
     assert append(folder, LINES[2]) == (
@@ -86,7 +86,7 @@ def test_a_reader_beside_the_writer_sees_every_line_once(tmp_path_factory, cuts,
 
 def test_a_write_the_kernel_does_in_pieces_is_finished(folder, monkeypatch):
     whole = os.write
-    monkeypatch.setattr(local.os, "guard_write", lambda fd, data: whole(fd, bytes(data[:7])))
+    monkeypatch.setattr(local.os, "write", lambda fd, data: whole(fd, bytes(data[:7])))
     assert append(folder, JOURNAL)[0] == len(JOURNAL)
     assert folder.read() == JOURNAL
 
@@ -106,7 +106,7 @@ def test_a_disk_that_fills_up_leaves_no_half_line_and_a_later_append_goes_on(
             raise OSError(number, os.strerror(number))
         return whole(fd, bytes(data[:9]))
 
-    monkeypatch.setattr(local.os, "guard_write", fills_up)
+    monkeypatch.setattr(local.os, "write", fills_up)
     with pytest.raises(JournalError, match=sentence):
         writer.append(LINES[1])
     monkeypatch.undo()
@@ -128,7 +128,7 @@ def test_half_a_line_that_could_not_be_taken_back_at_once_is_taken_back_later(fo
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr(local.os, "guard_write", fails)
+        broken.setattr(local.os, "write", fails)
         broken.setattr(local.os, "ftruncate", fails)
         with pytest.raises(JournalError, match="Input/output error"):
             writer.append(LINES[1])
@@ -182,7 +182,7 @@ def test_a_writer_killed_while_it_writes_loses_nothing_it_was_told_is_written(fo
     numbers = [int(record.id) for record in folder.records()[:-1]]
     assert numbers == list(range(len(numbers)))
     assert size == folder.size() >= acknowledged[-1] + len(to_line(end))
-    assert folder.tail() == end
+    assert folder.last_end() == end
 
 
 def test_asking_who_writes_never_turns_a_writer_away(folder, monkeypatch):

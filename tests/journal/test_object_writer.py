@@ -37,7 +37,7 @@ def test_a_writer_taken_for_dead_is_shut_out_by_the_next_one(folder):
         old.append(LINES[2])
     new.append(LINES[1] + LINES[2])
     old.close()
-    assert folder.holder() is not None
+    assert folder.current_writer() is not None
     new.close()
     assert folder.records() == RECORDS
 
@@ -60,7 +60,7 @@ def test_a_silent_writer_on_another_host_is_waited_for_a_minute(folder, monkeypa
     with pytest.raises(JournalError, match=r"the other .* on elsewhere.*silent for 60 s"):
         folder.writer("me")
     monkeypatch.setattr(object_store.time, "time", lambda: claim.since + 61)
-    assert folder.holder() is None
+    assert folder.current_writer() is None
     folder.writer("me").close()
 
 

@@ -26,14 +26,14 @@ def write(folder, *batches):
 
 def test_nothing_is_there_before_somebody_writes(folder):
     assert not folder.exists()
-    assert (folder.size(), folder.read(), folder.records(), folder.head(), folder.tail()) == (
+    assert (folder.size(), folder.read(), folder.records(), folder.first_record(), folder.last_end()) == (
         0,
         b"",
         [],
         None,
         None,
     )
-    assert folder.holder() is None
+    assert folder.current_writer() is None
     assert folder.load("context.bin") is None
 
 
@@ -68,26 +68,26 @@ def test_a_line_longer_than_asked_for_comes_whole(folder):
 def test_head_and_tail_tell_how_it_began_and_ended(folder):
     long = replace(ENDED, answer="x" * 200_000)
     write(folder, to_line(replace(OPENED, query="q" * 200_000)), many(2000), to_line(long), LINES[1])
-    assert folder.head().query == "q" * 200_000
-    assert folder.tail() == long
+    assert folder.first_record().query == "q" * 200_000
+    assert folder.last_end() == long
 
 
 def test_a_run_that_was_taken_up_again_has_no_end_yet(folder):
     write(folder, JOURNAL, to_line(replace(OPENED, life=2, id="d")))
-    assert isinstance(folder.head(), RunStarted)
-    assert folder.tail() is None
+    assert isinstance(folder.first_record(), RunStarted)
+    assert folder.last_end() is None
 
 
 def test_an_end_follows_the_end_of_an_earlier_life(folder):
     write(folder, JOURNAL, to_line(replace(OPENED, life=2, id="d")), to_line(replace(ENDED, turns=7, id="e")))
-    assert isinstance(folder.tail(), RunFinished)
-    assert folder.tail().turns == 7
+    assert isinstance(folder.last_end(), RunFinished)
+    assert folder.last_end().turns == 7
 
 
 def test_a_run_killed_after_one_long_line_has_no_end(folder):
     write(folder, to_line(replace(SESSION, query="x" * 100_000)))
-    assert folder.tail() is None
-    assert folder.head() is None
+    assert folder.last_end() is None
+    assert folder.first_record() is None
 
 
 def test_writers_after_one_another_add_to_the_same_journal(folder):
@@ -101,10 +101,10 @@ def test_a_second_writer_is_told_who_writes(folder):
     writer = folder.writer("the first")
     with pytest.raises(JournalError, match=r"the first \(process \d+ on .*, since .* UTC\).*stop it first"):
         folder.writer("the second")
-    assert folder.holder().owner == "the first"
+    assert folder.current_writer().owner == "the first"
     assert writer.append(JOURNAL) == len(JOURNAL)
     writer.close()
-    assert folder.holder() is None
+    assert folder.current_writer() is None
     folder.writer("the second").close()
 
 
@@ -141,7 +141,7 @@ def test_a_broken_line_is_named_with_what_to_do(folder):
 def test_a_broken_end_of_a_run_is_an_error_and_not_no_end(folder):
     write(folder, LINES[0], b'{"kind": "run_end", oops}\n', LINES[1])
     with pytest.raises(JournalError, match=r"the last line that begins or ends it .*broken"):
-        folder.tail()
+        folder.last_end()
 
 
 def test_a_discarded_blob_is_gone_and_discarding_none_is_no_error(folder):

@@ -91,7 +91,7 @@ async def test_a_stretch_of_a_long_document_is_handed_on_by_reference(host, serv
 
 
 async def test_documents_are_the_context_and_count_as_looking(papers):
-    assert (await papers("documents is context and len(documents)")).looked
+    assert (await papers("documents is context and len(documents)")).context_was_read
     for code in ("search('x')", "bm25('x')", "map_reduce('x', reduce='collect')"):
         fresh = Cells(papers.repl, Served())
         assert (await fresh(code)).context_was_read
@@ -172,10 +172,10 @@ def test_pieces_travel_by_reference():
     documents = [*PAPERS[:3], {"id": "long", "text": "ä word. " * 30_000}]
     asked = Asked(documents, lambda *_: "x")
     asked.map_reduce("q", reduce="model")
-    assert asked.kinds[:4] == ["Docs", "Span", "Span", "Span"]
+    assert asked.kinds[:4] == ["DocumentRange", "ByteRange", "ByteRange", "ByteRange"]
     asked = Asked(documents, lambda *_: "x")
     asked.map_reduce("q", reduce="collect")
-    assert asked.kinds == ["Docs", "Span", "Span", "Span", "Docs", "Docs", "Docs"]  # no ids: each asked alone
+    assert asked.kinds == ["DocumentRange", "ByteRange", "ByteRange", "ByteRange", "DocumentRange", "DocumentRange", "DocumentRange"]  # no ids: each asked alone
     text = "A sentence here. " * 20_000
     asked = Asked(text, lambda *_: "x")
     asked.map_reduce("q", reduce="collect")
