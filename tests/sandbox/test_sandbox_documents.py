@@ -179,7 +179,7 @@ def test_pieces_travel_by_reference():
     text = "A sentence here. " * 20_000
     asked = Asked(text, lambda *_: "x")
     asked.map_reduce("q", reduce="collect")
-    assert asked.kinds == ["Span"] * 3 + ["str"]
+    assert asked.kinds == ["ByteRange"] * 3 + ["str"]
     assert "".join(asked.read) == text
 
 

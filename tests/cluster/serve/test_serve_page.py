@@ -32,7 +32,7 @@ def page(browser, site):
     page.goto(site.url)
     page.get_by_label("Key").fill("sk-ann")
     page.get_by_label("Key").press("Tab")
-    playwright.expect(page.locator("#model option")).to_have_count(3)
+    playwright.expect(page.locator("#model option")).to_have_count(4)
     yield page
     page.close()
     assert complaints == []
