@@ -7,11 +7,13 @@ import os
 import socket
 
 import pytest
+import ray
 
 from rlm_ray.cluster import ray_init
 from rlm_ray.cluster import ray_thread as connector_module
 from rlm_ray.cluster.ray_init import LOCAL, resolve_address
 from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
+from rlm_ray.cluster.services.detached_actor import RpcResolver
 from rlm_ray.errors import ClusterError
 
 
@@ -105,3 +107,23 @@ def test_a_process_forked_after_use_says_so_and_does_not_hang():
         lines = said.read().split("\n")
     assert len(lines) == 2
     assert all(line.startswith("this process was forked from one that had used rlm_ray") for line in lines)
+
+
+async def test_an_address_whose_question_was_cancelled_is_asked_for_again():
+    class Handle:
+        """Answers the second question; the first is cancelled by Ray with the task that asked it."""
+
+        class address:  # noqa: N801 - an actor's method
+            asked = 0
+
+            @classmethod
+            async def remote(cls):
+                cls.asked += 1
+                if cls.asked == 1:
+                    raise ray.exceptions.TaskCancelledError
+                return "address"
+
+    resolve = RpcResolver(Handle)
+    with pytest.raises(ConnectionError, match="cancelled"):
+        await resolve()
+    assert await resolve() == "address"

@@ -175,7 +175,15 @@ def test_pieces_travel_by_reference():
     assert asked.kinds[:4] == ["DocumentRange", "ByteRange", "ByteRange", "ByteRange"]
     asked = Asked(documents, lambda *_: "x")
     asked.map_reduce("q", reduce="collect")
-    assert asked.kinds == ["DocumentRange", "ByteRange", "ByteRange", "ByteRange", "DocumentRange", "DocumentRange", "DocumentRange"]  # no ids: each asked alone
+    assert asked.kinds == [
+        "DocumentRange",
+        "ByteRange",
+        "ByteRange",
+        "ByteRange",
+        "DocumentRange",
+        "DocumentRange",
+        "DocumentRange",
+    ]  # no ids: each asked alone
     text = "A sentence here. " * 20_000
     asked = Asked(text, lambda *_: "x")
     asked.map_reduce("q", reduce="collect")

@@ -178,6 +178,9 @@ class RpcResolver:
         except ACTOR_DIED_ERRORS:
             self._handle = None  # the next call finds the new one, or makes it
             raise
+        except ray.exceptions.TaskCancelledError as error:
+            # Ray cancels what a cancelled task has asked for; this line serves other sessions of the process, too
+            raise ConnectionError("the question for the address was cancelled with who asked it") from error
         return address
 
 
