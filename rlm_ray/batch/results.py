@@ -63,17 +63,6 @@ def key_of(question: str, ident: str, text: str) -> str:
     return digest.hexdigest()
 
 
-def replace_surrogates(value: Any) -> Any:
-    """Without halves of surrogate pairs, which models write now and then and no UTF-8 can hold."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, Mapping):
-        return {replace_surrogates(name): replace_surrogates(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [replace_surrogates(item) for item in value]
-    return value
-
-
 class CompletedRows:
     """Numbers of rows, and the key of each."""
 

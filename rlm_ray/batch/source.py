@@ -19,6 +19,7 @@ from rlm_ray.batch.parquet_reader import needed_columns
 from rlm_ray.batch.row import MAX_ROW_BYTES, RawRow, Source, not_utf8, too_large
 from rlm_ray.batch.template import QueryTemplate, meant
 from rlm_ray.config import Cluster
+from rlm_ray.core.printable import replace_surrogates
 from rlm_ray.errors import InputError
 
 _PEEK_ROWS, _PEEK_CHARS = 100, 4_000_000
@@ -79,19 +80,17 @@ class RowSource:
             yield self._row(number, raw)
 
     def _row(self, number: int, raw: RawRow) -> Row:
-        ident = raw.id or str(number)
+        ident = replace_surrogates(raw.id) or str(number)
         if raw.why:
             return Row(number, ident, error=raw.why)
         named = raw.values.get(self.ident_column) if self.ident_column is not None else None
         if named is None and self._ident_named:
             return Row(number, ident, error=f"has no {self.ident_column!r} to be its id")
-        ident = ident if named is None else str(named)
+        ident = ident if named is None else replace_surrogates(str(named))
         text = self._text(raw.values)
-        return (
-            Row(number, ident, error=text.why)
-            if isinstance(text, RawRow)
-            else Row(number, ident, text, raw.values)
-        )
+        if isinstance(text, RawRow):
+            return Row(number, ident, error=text.why)
+        return Row(number, ident, replace_surrogates(text), replace_surrogates(raw.values))
 
     def _text(self, values: Mapping[str, Any]) -> str | RawRow:
         if self.text_column is None:

@@ -8,6 +8,8 @@ it is not. They are shown as JSON escapes (`\\u001b`), so a line of JSON stays o
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -23,3 +25,14 @@ def printable(text: str) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
+
+
+def replace_surrogates(value: Any) -> Any:
+    """Return the value without halves of surrogate pairs, which models and files hold now and then and no UTF-8 can."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {replace_surrogates(name): replace_surrogates(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [replace_surrogates(item) for item in value]
+    return value

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray.core.context import Context, Document, make_context
+from rlm_ray.core.printable import replace_surrogates
 from rlm_ray.errors import InputError
 
 _SNIFF_BYTES = 8192
@@ -79,12 +80,12 @@ def read_paths(paths: Sequence[Path]) -> Context:
 
 def _documents(path: Path) -> Iterator[Document]:
     if not path.is_dir():
-        yield {"id": str(path), "text": _read_text(path)}
+        yield {"id": replace_surrogates(str(path)), "text": _read_text(path)}
         return
     for file in sorted(path.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
         if file.is_file() and not hidden and not _is_binary(file):
-            yield {"id": str(file.relative_to(path)), "text": _read_text(file)}
+            yield {"id": replace_surrogates(str(file.relative_to(path))), "text": _read_text(file)}
 
 
 def _is_binary(file: Path) -> bool:

@@ -383,3 +383,10 @@ def test_what_unpacks_to_too_much_is_one_row_that_says_so(tmp_path, name):
 
 def test_a_packed_text_is_unpacked(tmp_path):
     assert rows_of(tmp_path, "a.log.gz", gzip.compress(b"hello")) == [("a.log.gz", "hello")]
+
+
+def test_half_of_a_surrogate_pair_in_a_file_costs_no_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "\\ud800", "text": "hello \\udfff"}\n{"id": 2, "text": "b"}\n')
+    rows = list(open_files([str(path)], ident="id"))
+    assert [(row.id, row.text, row.error) for row in rows] == [("?", "hello ?", ""), ("2", "b", "")]
