@@ -36,8 +36,8 @@ class _Beside(Generic[T]):
         self._thread = threading.Thread(target=self._run, name="rlm_ray", daemon=True)
 
     def result(self) -> T:
-        self._thread.start()
         try:
+            self._thread.start()  # it waits for the thread, and may be interrupted there, too
             self._is_over.wait()  # an interrupted `join` takes the thread for ended
         except BaseException:  # KeyboardInterrupt: whoever waits here does not want it any more
             self._cancel()
