@@ -79,9 +79,6 @@ class Outbox:
         if self._asks.pop(ticket, None) is None:
             self._withdrawn.append(ticket)
 
-    def forget_ask(self, ticket: str) -> None:
-        self._asks.pop(ticket, None)
-
     def take(self, holder: str, epoch: str | None, resume: Resume | None, *, hold: bool) -> ClientMessage:
         batch = ClientMessage(
             holder,
