@@ -18,8 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from rlm_ray.batch.line_reader import OversizedLine, Stream, lines
-from rlm_ray.batch.row import RawRow, RefusedError, too_large
+from rlm_ray.batch.raw_rows import OversizedLine, RawRow, RefusedError, Stream, lines, too_large
 
 _DELIMITERS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)

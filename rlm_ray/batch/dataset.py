@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.batch.parquet_reader import from_arrow
-from rlm_ray.batch.row import RawRow
+from rlm_ray.batch.raw_rows import RawRow
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 

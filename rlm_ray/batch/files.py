@@ -4,6 +4,8 @@
 - Any other file is a text, and one row. In a folder, hidden and binary files are passed over.
 - A single file that cannot be read from its beginning is refused; of several it is a row that says why.
 - Files are read in the order of their paths, so a row has the same number at each reading.
+- Text formats are read by our own readers and not by Ray Data or pyarrow: those give up a whole block or file at the
+  first line that is not UTF-8, not JSON, or has a cell too many. Here it is one row with an error.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
-from rlm_ray.batch import readers
-from rlm_ray.batch.line_reader import CHUNK, Utf8Stream
-from rlm_ray.batch.row import RawRow, RefusedError, too_large
+from rlm_ray.batch.csv_reader import read_csv
+from rlm_ray.batch.json_reader import read_json
+from rlm_ray.batch.parquet_reader import read_parquet
+from rlm_ray.batch.raw_rows import CHUNK, RawRow, RefusedError, Utf8Stream, too_large
 from rlm_ray.errors import InputError, RLMError
-from rlm_ray.runs.context_loader import kind_of
+from rlm_ray.runs.context_loader import decode_utf8, kind_of
 from rlm_ray.util.filesystem import filesystem, local_path, map_storage_errors
 
 Needed: TypeAlias = "Callable[[Any], Collection[str]]"
@@ -108,14 +111,14 @@ class FileSource:
             stream = StorageErrorFile(plain, file.path)
             if file.kind == "parquet":
                 tell = lambda share: self._tell(share * file.nbytes)  # noqa: E731
-                yield from readers.read_parquet(stream, self._most, self._columns_needed, tell)
+                yield from read_parquet(stream, self._most, self._columns_needed, tell)
                 return
             self._here = plain.tell
             text = Utf8Stream(_Head(_decompress(stream, file.compression)))
             if file.kind == "jsonl":
-                yield from readers.read_json(text, self._most)
+                yield from read_json(text, self._most)
             else:
-                yield from readers.read_csv(text, self._most, "\t" if file.kind == "tsv" else ",")
+                yield from read_csv(text, self._most, "\t" if file.kind == "tsv" else ",")
 
     def _columns_needed(self, schema: Any) -> Collection[str]:
         self.columns |= dict.fromkeys(schema.names)
@@ -247,8 +250,10 @@ def _text(file: File, most: int) -> Iterator[RawRow]:
         yield RawRow(why=f"unpacks to more than the {most / 1e6:,.1f} MB of max_row_bytes", id=file.id)
         return
     if not (file.discovered and b"\0" in data[:_SNIFF_BYTES]):
-        raw = readers.read_text(data)
-        yield RawRow({"path": file.id, **raw.values} if raw.values else {}, raw.why, file.id)
+        try:
+            yield RawRow({"path": file.id, "text": decode_utf8(data, "")}, id=file.id)
+        except InputError as error:
+            yield RawRow(why=error.why, id=file.id)
 
 
 def _whole(stream: Any, most: int) -> bytes:

@@ -1,20 +1,26 @@
-"""A batch and its output together: starts it, resumes it or starts it anew, and sums it up at its end."""
+"""A batch and its output together: `BatchJob` starts it, resumes it or starts it anew, and sums it up at its end.
+
+`job_fingerprint` is what a job was asked, as its output notes it: another question, model or corpus is another job.
+`estimate_batch` tells what a batch would take, before anything is spent.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rlm_ray.batch.manifest import check_compatible, job_fingerprint
 from rlm_ray.batch.results import BatchStats
-from rlm_ray.batch.row_processor import RowBackend
+from rlm_ray.batch.row_processor import RowBackend, make_task
 from rlm_ray.batch.runner import BatchRunner, BatchSpec
 from rlm_ray.batch.source import RowSource
+from rlm_ray.batch.template import QueryColumn, QueryTemplate
 from rlm_ray.batch.writer import BatchOutput
-from rlm_ray.config import Settings
+from rlm_ray.config import ANSWER_SETTINGS, Settings, settings_to_dict
+from rlm_ray.core.deprecated_names import current_table
+from rlm_ray.core.llm import BYTES_PER_TOKEN, Usage
 from rlm_ray.errors import InputError
 from rlm_ray.journal.run_store import RunStore
 
@@ -155,3 +161,86 @@ def _end_of(batch: BatchRunner) -> tuple[str, str]:
     if batch.limit is not None:
         return batch.limit.reason, batch.limit.why
     return DONE, ""
+
+
+TRANSPORT_PARAMS = ("api_key", "api_base", "timeout")
+"""Where a model is reached does not say what it answers."""
+
+
+def job_fingerprint(
+    question: QueryTemplate, corpus: RowSource, settings: Settings, schema: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """All that shapes the answers; the rows themselves are compared one by one."""
+    table = settings_to_dict(settings)
+    params = {name: value for name, value in table["params"].items() if name not in TRANSPORT_PARAMS}
+    return {
+        "query_column" if isinstance(question, QueryColumn) else "query": question.source,
+        "source": corpus.name,
+        "text column": corpus.text_column,
+        "id column": corpus.ident_column,
+        "schema": schema,
+        **{name: table[name] for name in ANSWER_SETTINGS if name != "params"},
+        **{f"params.{name}": value for name, value in params.items()},
+    }
+
+
+def check_compatible(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Raise `InputError` that names what is different now."""
+    before = current_table(before)
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        shown = "; ".join(
+            f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}" for name in names[:3]
+        )
+        why = f"belongs to another job ({shown}); ask as before, give another --out, or start anew with --restart"
+        raise InputError(where, why)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:79] + "…"
+
+
+ANSWER_TOKENS = 300
+"""What an answer is taken to have."""
+
+Cost = Callable[[Usage], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEstimate:
+    """The rows of a batch and what reading each of them once would use.
+
+    A session reads less than all of a long text, or several times the same: this is the order of magnitude.
+    """
+
+    rows: int
+    bad_rows: int
+    """Rows that cannot be read, or have not what the question needs."""
+    chars: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    """None where the price is not known."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate_batch(
+    corpus: RowSource, question: QueryTemplate, limit: int | None, cost: Cost
+) -> BatchEstimate:
+    """Reads all rows, and asks nobody."""
+    rows = bad = chars = nbytes = 0
+    for row in corpus:
+        if limit is not None and row.number >= limit:
+            break
+        rows += 1
+        todo = make_task(row, question)
+        if todo.error:
+            bad += 1
+            continue
+        chars += len(row.text)
+        nbytes += len(row.text.encode("utf-8", "replace")) + len(todo.query.encode("utf-8", "replace"))
+    usage = Usage(nbytes // BYTES_PER_TOKEN, (rows - bad) * ANSWER_TOKENS)
+    return BatchEstimate(rows, bad, chars, usage.input_tokens, usage.output_tokens, cost(usage))

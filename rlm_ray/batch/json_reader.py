@@ -14,8 +14,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlm_ray.batch.line_reader import CHUNK, OversizedLine, Stream, lines, without_mark
-from rlm_ray.batch.row import RawRow, not_utf8, too_large
+from rlm_ray.batch.raw_rows import (
+    CHUNK,
+    OversizedLine,
+    RawRow,
+    Stream,
+    lines,
+    not_utf8,
+    too_large,
+    without_mark,
+)
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")

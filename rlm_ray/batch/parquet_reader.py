@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from rlm_ray.batch.row import RawRow, RefusedError, not_utf8
+from rlm_ray.batch.raw_rows import RawRow, RefusedError, not_utf8
 
 _BATCH_BYTES = 4_000_000
 _BATCH_ROWS = 1024

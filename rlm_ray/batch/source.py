@@ -16,7 +16,7 @@ from rlm_ray.batch.dataset import RayDataSource, is_dataset
 from rlm_ray.batch.files import FileSource
 from rlm_ray.batch.json_reader import from_object
 from rlm_ray.batch.parquet_reader import needed_columns
-from rlm_ray.batch.row import MAX_ROW_BYTES, RawRow, Source, not_utf8, too_large
+from rlm_ray.batch.raw_rows import MAX_ROW_BYTES, RawRow, Source, not_utf8, too_large
 from rlm_ray.batch.template import QueryTemplate, meant
 from rlm_ray.config import Cluster
 from rlm_ray.core.printable import replace_surrogates

@@ -9,13 +9,12 @@ import typer
 
 from rlm_ray.cli.ask import ask
 from rlm_ray.cli.batch import batch
+from rlm_ray.cli.cleanup import prune_cache, prune_runs, shutdown
 from rlm_ray.cli.doctor import doctor
 from rlm_ray.cli.map_reduce import map_reduce
-from rlm_ray.cli.prune import prune_cache, prune_runs
 from rlm_ray.cli.resume import resume
 from rlm_ray.cli.runs import runs
 from rlm_ray.cli.serve import serve
-from rlm_ray.cli.shutdown import shutdown
 from rlm_ray.cli.view import view
 
 app = typer.Typer(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,8 +23,7 @@ from rlm_ray.runs.run import new_run_id
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from rlm_ray.batch.estimate import BatchEstimate
-    from rlm_ray.batch.job import BatchJob, BatchSummary
+    from rlm_ray.batch.job import BatchEstimate, BatchJob, BatchSummary
     from rlm_ray.batch.row_processor import RowBackend
     from rlm_ray.batch.runner import BatchRunner, BatchSpec
     from rlm_ray.batch.source import RowSource
@@ -165,48 +163,34 @@ def _open(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextMa
 
 
 async def _run(task: BatchJob, *, restart: bool, retry_failed: bool) -> BatchSummary:
-    stopping = _StopOnSignal()
+    from rlm_ray.batch.progress import BatchProgress
+
+    this = asyncio.current_task()
+    assert this is not None
+    stopping = console.StopOnSignal(this.cancel, "saving what is done")
+    has_begun = False
+
+    @contextmanager
+    def watch(batch: BatchRunner) -> Iterator[None]:
+        nonlocal has_begun
+        has_begun, stopping.stop = True, batch.stop
+        with BatchProgress(batch.figures, console.stderr):
+            yield
+
     try:
-        return await task.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=stopping.watch)
+        return await task.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=watch)
     except asyncio.CancelledError:
         if not stopping.called:
             raise
         raise typer.Exit(console.INTERRUPTED) from None
     except RLMError:
-        if stopping.begun:
+        if has_begun:
             console.print_status("what was done is saved; the same command goes on from there")
         raise
 
 
-class _StopOnSignal:
-    """The first Ctrl-C ends the batch and saves what is done; the second ends this process."""
-
-    def __init__(self) -> None:
-        self.called = self.begun = False
-        self._stop: Callable[[], object] = cast("asyncio.Task[BatchSummary]", asyncio.current_task()).cancel
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal)
-
-    @contextmanager
-    def watch(self, batch: BatchRunner) -> Iterator[None]:
-        """Show it while it goes on."""
-        from rlm_ray.batch.progress import BatchProgress
-
-        self.begun, self._stop = True, batch.stop
-        with BatchProgress(batch.figures, console.stderr):
-            yield
-
-    def _on_signal(self) -> None:
-        if self.called:
-            console.leave_at_once()
-        self.called = True
-        console.print_status("interrupted: saving what is done (once more to leave at once)")
-        self._stop()
-
-
 def _forecast(corpus: RowSource, work: BatchSpec, settings: Settings) -> BatchEstimate:
-    from rlm_ray.batch.estimate import estimate_batch
+    from rlm_ray.batch.job import estimate_batch
 
     def cost(usage: Usage) -> float | None:
         model, _ = settings.model_at(0)

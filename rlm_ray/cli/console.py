@@ -9,12 +9,13 @@ Only a Ray that this process started is below it; a cluster it merely uses is no
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -73,6 +74,26 @@ def leave_at_once() -> NoReturn:
     with contextlib.suppress(Exception):
         stderr.show_cursor()
     exit_process(INTERRUPTED)
+
+
+class StopOnSignal:
+    """Call `stop` at the first Ctrl-C or SIGTERM; the second ends this process. Make it inside the event loop."""
+
+    def __init__(self, stop: Callable[[], object], doing: str) -> None:
+        self.stop = stop
+        self.called = False
+        self._doing = doing
+        self._stopping: object = None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self.called:
+            leave_at_once()
+        self.called = True
+        print_status(f"interrupted: {self._doing} (once more to leave at once)")
+        self._stopping = self.stop()  # a task lives only while somebody holds it
 
 
 def print_status(text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -156,7 +155,7 @@ async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) ->
 
     work = asyncio.current_task()
     assert work is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    console.StopOnSignal(work.cancel, "stopping the map-reduce")
     try:
         with Progress(settings.limits, console=console.stderr) as progress:
             found = await execute_plan(settings, plan, context, run_id=run_id, observers=[progress])

@@ -1,25 +1,32 @@
-"""A run at the terminal: shown while it goes on, stopped by Ctrl-C, and printed at its end."""
+"""A run at the terminal: shown while it goes on, stopped by Ctrl-C, and printed at its end, with the command that goes
+on with it where it has no answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import signal
-from collections.abc import Awaitable, Callable
+import shlex
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-from rlm_ray.cli import console
-from rlm_ray.cli.resume_hint import resume_hint
+from rlm_ray.cli import console, options
 from rlm_ray.core.limits import Limits
-from rlm_ray.errors import ClusterError, JournalError, ModelUnavailableError, QuotaError
+from rlm_ray.core.secrets import REDACTED
+from rlm_ray.core.trusted_settings import destinations, without
+from rlm_ray.errors import ClusterError, InputError, JournalError, ModelUnavailableError, QuotaError
+from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.progress import Progress
+from rlm_ray.runs.context_store import noted_paths
 from rlm_ray.runs.run import Result, Run
+from rlm_ray.runs.run_history import load_run_history
 
 
 async def run_with_display(start: Callable[[Progress], Awaitable[Run]], limits: Limits) -> Result:
     """Show the run until it ends; the first Ctrl-C makes it end."""
     with Progress(limits, console=console.stderr) as progress:
         run = await start(progress)
-        stopping = _StopOnSignal(run)
+        stopping = console.StopOnSignal(lambda: asyncio.ensure_future(run.stop()), "stopping the run")
         try:
             return await run.result()
         except asyncio.CancelledError:
@@ -30,25 +37,6 @@ async def run_with_display(start: Callable[[Progress], Awaitable[Run]], limits: 
             if run.is_resumable and (command := resume_hint(run.settings.run_dir, run.run_id)):
                 console.print_status(f"what was done is on record; go on later with: {command}")
             raise
-
-
-class _StopOnSignal:
-    """The first Ctrl-C ends the run and prints what is known; the second ends this process."""
-
-    def __init__(self, run: Run) -> None:
-        self.called = False
-        self._run = run
-        self._task: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal)
-
-    def _on_signal(self) -> None:
-        if self.called:
-            console.leave_at_once()
-        self.called = True
-        console.print_status("interrupted: stopping the run (once more to leave at once)")
-        self._task = asyncio.ensure_future(self._run.stop())
 
 
 def print_result(result: Result, *, as_json: bool) -> None:
@@ -70,3 +58,42 @@ def exit_code_for(result: Result) -> int:
     if result.stop_reason == "interrupted":
         return console.INTERRUPTED
     return console.OK if result.answered else console.LIMIT
+
+
+_HIGHER = {name: f"limits.{name}" for name in ("cost_usd", "tokens", "calls", "sessions")} | {
+    "max_iterations": "max_iterations"
+}
+"""By why a run was stopped, the limit that would stop the next attempt at once."""
+
+
+def resume_hint(run_dir: str, run_id: str, stop_reason: str = "") -> str:
+    """Return the command that goes on with a run of this user's own, and what must be given with it; empty where nothing can.
+
+    It trusts the record where that says where questions go, or which files were read. Keys are on no record.
+    """
+    folder = RunStore(run_dir, run_id)
+    try:
+        recorded, paths = load_run_history(folder).settings, noted_paths(folder)
+    except JournalError:  # there is no question on record
+        return ""
+    command = f"rlm-ray resume {shlex.quote(_name(folder))}"
+    if paths or destinations(without(recorded, {"run_dir": 1})):
+        command += " --trust-record"
+    own = {item.name for item in options.own_destinations()}
+    missing = [f"{name} again" for name in _hidden_params(recorded) if name not in own]
+    missing += [f"a higher {_HIGHER[stop_reason]}"] if stop_reason in _HIGHER else []
+    return f"{command} (give {', '.join(missing)})" if missing else command
+
+
+def _name(folder: RunStore) -> str:
+    """Its id, where the command finds it by that; else its address."""
+    try:
+        found = find_run(folder.run_id, options.settings_of([]).run_dir)
+    except (InputError, JournalError):
+        return folder.address
+    return folder.run_id if found.address == folder.address else folder.address
+
+
+def _hidden_params(recorded: Mapping[str, Any]) -> list[str]:
+    params = recorded.get("params") or {}
+    return [f"params.{name}" for name, value in params.items() if REDACTED in repr(value)]

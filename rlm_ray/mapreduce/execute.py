@@ -9,11 +9,12 @@ A map-reduce as one run: planned here, carried out on the cluster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rlm_ray.config import Settings
+from rlm_ray.core.chunking import Piece, PieceOrigin, origins
 from rlm_ray.core.context import Context, Document
 from rlm_ray.core.document_answers import label_documents
 from rlm_ray.core.map_reduce_prompts import cited_parts, is_empty_answer
@@ -26,7 +27,6 @@ from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, SubCa
 from rlm_ray.mapreduce.documents import answer_documents, numbers_of
 from rlm_ray.mapreduce.piece_calls import CallBackend, PieceAnswer, PieceCaller
 from rlm_ray.mapreduce.plan import Plan, get_model_info, plan
-from rlm_ray.mapreduce.provenance import Provenance, describe_location
 from rlm_ray.mapreduce.spec import MapReduceSpec, parse_spec
 from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.session.session import CUT
@@ -235,3 +235,43 @@ def _sample(context: Context) -> str:
     view = memoryview(context.data).cast("B")
     step = max(1, len(view) // _SAMPLES)
     return "".join(str(view[at : at + _SAMPLE_BYTES], "utf-8", "ignore") for at in range(0, len(view), step))
+
+
+def describe_location(context: Context, piece: Piece) -> str:
+    """A piece by its documents, for a message."""
+    places = list(origins(context, piece))
+    first = str(places[0]) if places else f"{piece.start}-{piece.stop}"
+    return first if len(places) < 2 else f"{first} to {places[-1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """By field and result, the pieces it comes from; the field of a whole answer is empty."""
+
+    context: Context
+    pieces: Sequence[Piece]
+    numbers: Mapping[str, Mapping[str, tuple[int, ...]]]
+
+    def sources(self, field: str, result: str) -> list[PieceOrigin]:
+        """The documents a result comes from, each with the bytes that were read of it."""
+        pieces = self.numbers.get(field, {}).get(result, ())
+        return [source for number in pieces for source in origins(self.context, self.pieces[number])]
+
+    def as_dict(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        """All of it, as plain values."""
+        return {
+            field: {result: [asdict(source) for source in self.sources(field, result)] for result in results}
+            for field, results in self.numbers.items()
+        }
+
+    def lines(self, most: int = 10, places: int = 5) -> Iterator[str]:
+        """A bounded list for people: so many results, with so many places each."""
+        results = [(field, result) for field, found in self.numbers.items() for result in found]
+        for field, result in results[:most]:
+            found = self.sources(field, result)
+            name = " ".join(filter(None, (f"{field}:" if field else "", result[:60])))
+            shown = ", ".join(map(str, found[:places]))
+            more = f" and {len(found) - places:,} more" if len(found) > places else ""
+            yield f"{name} from {shown}{more}"
+        if len(results) > most:
+            yield f"… and {len(results) - most:,} more results"

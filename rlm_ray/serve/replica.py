@@ -22,7 +22,7 @@ from rlm_ray.serve.context_loader import ContextLoader, Loads
 from rlm_ray.serve.context_uris import allowed_uris
 from rlm_ray.serve.file_store import FileStore
 from rlm_ray.serve.http.api import create_app
-from rlm_ray.serve.http.cors import Origins
+from rlm_ray.serve.http.auth import Origins
 from rlm_ray.serve.http.run_service import RunService
 from rlm_ray.serve.model_registry import ModelRegistry, apply_request_options, make_model_registry, min_limits
 from rlm_ray.serve.registry_actor import RunRegistryClient

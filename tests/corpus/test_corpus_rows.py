@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlm_ray.batch.row import MAX_ROW_BYTES
+from rlm_ray.batch.raw_rows import MAX_ROW_BYTES
 from rlm_ray.batch.source import open_corpus
 from rlm_ray.errors import InputError
 

@@ -14,15 +14,15 @@ from pydantic import ValidationError
 
 from rlm_ray.serve.api_keys import KeyStore
 from rlm_ray.serve.http.auth import BearerAuth
-from rlm_ray.serve.http.bounds import (
+from rlm_ray.serve.http.errors import register_error_handlers
+from rlm_ray.serve.http.middleware import (
     MAX_DEPTH,
     MAX_NUMBER_BYTES,
     MAX_VALUES,
+    AuthAndBodyLimitMiddleware,
     JsonBounds,
     OutOfBoundsError,
 )
-from rlm_ray.serve.http.errors import register_error_handlers
-from rlm_ray.serve.http.middleware import AuthAndBodyLimitMiddleware
 from rlm_ray.serve.http.routers.chat import ChatRequest
 from rlm_ray.serve.http.routers.responses import ResponseRequest
 from rlm_ray.serve.http.routers.runs import RunRequest

@@ -12,7 +12,7 @@ from rlm_ray.errors import ConfigError
 from rlm_ray.serve.api_keys import ApiKey, KeyStore, hash_key
 from rlm_ray.serve.config import ServerConfig
 from rlm_ray.serve.http.api import create_app
-from rlm_ray.serve.http.cors import Origins
+from rlm_ray.serve.http.auth import Origins
 from rlm_ray.serve.replica import load_models
 
 CHAT = "/v1/chat/completions"

@@ -12,12 +12,12 @@ from rlm_ray.core.context import InputSummary
 from rlm_ray.errors import ClusterError, ConfigError, InputError
 from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, RunFinished, RunStarted, SessionOpened
 from rlm_ray.serve.file_store import PayloadTooLargeError
-from rlm_ray.serve.http import sse
+from rlm_ray.serve.http import streaming
 from rlm_ray.serve.http.errors import error_from_exception, error_from_run_end
-from rlm_ray.serve.http.progress_text import format_progress
-from rlm_ray.serve.http.routers.chat import ChatRequest, chunk_text
+from rlm_ray.serve.http.routers.chat import ChatRequest
 from rlm_ray.serve.http.routers.responses import ResponseRequest
 from rlm_ray.serve.http.schemas import FilePart, RunOptions, response_format_instruction
+from rlm_ray.serve.http.streaming import chunk_text, format_progress
 from rlm_ray.serve.prompt import FileData, FileRef, Text
 from rlm_ray.serve.record_buffer import RecordBroadcast
 
@@ -49,7 +49,7 @@ async def test_a_pause_is_told_and_nothing_lost():
         yield 2
 
     seen = []
-    async for item in sse.with_heartbeats(items(), 0.005):
+    async for item in streaming.with_heartbeats(items(), 0.005):
         seen.append(item)
         if seen.count(None) == 2:
             gate.set()
@@ -68,7 +68,7 @@ async def test_closing_a_stream_closes_what_it_reads():
         finally:
             closed.set()
 
-    stream = sse.with_heartbeats(items(), 10)
+    stream = streaming.with_heartbeats(items(), 10)
     assert await anext(stream) == 1
     waiting = asyncio.create_task(anext(stream))
     await asyncio.sleep(0)
@@ -79,7 +79,7 @@ async def test_closing_a_stream_closes_what_it_reads():
 
 
 def test_an_event_is_one_line_whatever_it_holds():
-    text = sse.event({"text": "a\nb\r\u2028c"}, "delta", 3)
+    text = streaming.event({"text": "a\nb\r\u2028c"}, "delta", 3)
     assert text.startswith("id: 3\nevent: delta\ndata: ")
     assert text.endswith("\n\n")
     assert len(text.splitlines()) == 4

@@ -11,8 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from rlm_ray.serve.api_keys import KeyStore
 from rlm_ray.serve.config import ServerConfig
-from rlm_ray.serve.http.auth import BearerAuth
-from rlm_ray.serve.http.cors import Origins
+from rlm_ray.serve.http.auth import BearerAuth, Origins
 from rlm_ray.serve.http.errors import register_error_handlers
 from rlm_ray.serve.http.middleware import AuthAndBodyLimitMiddleware
 from rlm_ray.serve.http.routers.chat import chat_routes

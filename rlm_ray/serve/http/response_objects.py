@@ -1,23 +1,16 @@
-"""A response as OpenAI's clients read it.
-
-The events of a streamed response: its progress as the summary of a reasoning item, then its message.
-"""
+"""Responses as OpenAI's clients read them, whole and as the events of a stream."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue
 
 from rlm_ray.events.records import RunFinished
-from rlm_ray.serve.http import sse
+from rlm_ray.serve.http import streaming
 from rlm_ray.serve.http.errors import error_from_run_end
-from rlm_ray.serve.http.progress_text import stream_progress
-from rlm_ray.serve.http.routers.chat import chunk_text
-from rlm_ray.serve.http.run_service import RunService
 from rlm_ray.serve.http.schemas import total_usage
 from rlm_ray.serve.run_store import State, StoredRequest, state_of
 
@@ -142,58 +135,48 @@ def _usage(end: RunFinished) -> ResponseUsage:
 _ENDS: dict[State, str] = {"answered": "completed", "stopped": "incomplete"}
 
 
-async def response_events(service: RunService, noted: StoredRequest) -> AsyncGenerator[str]:
-    """From `response.created` to the event that says how it ended."""
-    sender = ResponseEventEncoder(noted)
-    async with service.runs.client_attached(noted.run_id):
-        begun = [sender.response_event(name, None, "running") for name in ("created", "in_progress")]
-        yield "".join([*begun, sender.reasoning_added()])
-        end: RunFinished | None = None
-        async with contextlib.aclosing(stream_progress(service, noted.run_id)) as progress:
-            async for said in progress:
-                if isinstance(said, RunFinished):
-                    end = said
-                else:
-                    yield sender.progress(said) if said else sse.KEEP_ALIVE
-    assert end is not None
-    state = state_of(end, is_open=False)
-    last = list(sender.reasoning_done())
-    if state in _ENDS:
-        last += sender.message(end.answer or "", complete=state == "answered")
-    yield "".join([*last, sender.response_event(_ENDS.get(state, "failed"), end, state)])
-
-
-class ResponseEventEncoder:
-    """Numbers the events, and knows the items they belong to."""
+class ResponseStream:
+    """Writes the events of a response, numbered: its progress as the summary of a reasoning item, then its message."""
 
     def __init__(self, noted: StoredRequest) -> None:
         self._noted = noted
         self._numbers = itertools.count()
         self._reasoning_id = f"rs_{noted.run_id}"
-        self._told = ""
+        self._summary = ""
 
-    def response_event(self, name: str, end: RunFinished | None, state: State) -> str:
+    def opening(self) -> str:
+        begun = [self._response(name, None, "running") for name in ("created", "in_progress")]
+        return "".join([*begun, self._reasoning_added()])
+
+    def progress(self, text: str) -> str:
+        self._summary += text
+        return self._of_reasoning("text.delta", delta=text)
+
+    def ending(self, end: RunFinished) -> str:
+        state = state_of(end, is_open=False)
+        events = list(self._reasoning_done())
+        if state in _ENDS:
+            events += self._message(end.answer or "", complete=state == "answered")
+        return "".join([*events, self._response(_ENDS.get(state, "failed"), end, state)])
+
+    def _response(self, name: str, end: RunFinished | None, state: State) -> str:
         return self._event(name, response=response_of(self._noted, end, state).model_dump())
 
-    def reasoning_added(self) -> str:
+    def _reasoning_added(self) -> str:
         item = {"type": "reasoning", "id": self._reasoning_id, "summary": []}
         part = {"type": "summary_text", "text": ""}
         return self._event("output_item.added", output_index=0, item=item) + self._of_reasoning(
             "part.added", part=part
         )
 
-    def progress(self, text: str) -> str:
-        self._told += text
-        return self._of_reasoning("text.delta", delta=text)
-
-    def reasoning_done(self) -> Iterator[str]:
-        part = {"type": "summary_text", "text": self._told}
+    def _reasoning_done(self) -> Iterator[str]:
+        part = {"type": "summary_text", "text": self._summary}
         item = {"type": "reasoning", "id": self._reasoning_id, "summary": [part]}
-        yield self._of_reasoning("text.done", text=self._told)
+        yield self._of_reasoning("text.done", text=self._summary)
         yield self._of_reasoning("part.done", part=part)
         yield self._event("output_item.done", output_index=0, item=item)
 
-    def message(self, answer: str, *, complete: bool) -> Iterator[str]:
+    def _message(self, answer: str, *, complete: bool) -> Iterator[str]:
         whole = message_of(self._noted.run_id, answer, complete=complete).model_dump()
         place = {"item_id": whole["id"], "output_index": 1, "content_index": 0}
         empty = whole["content"][0] | {"text": ""}
@@ -201,7 +184,7 @@ class ResponseEventEncoder:
             "output_item.added", output_index=1, item=whole | {"status": "in_progress", "content": []}
         )
         yield self._event("content_part.added", part=empty, **place)
-        for piece in chunk_text(answer):
+        for piece in streaming.chunk_text(answer):
             yield self._event("output_text.delta", delta=piece, logprobs=[], **place)
         yield self._event("output_text.done", text=answer, logprobs=[], **place)
         yield self._event("content_part.done", part=whole["content"][0], **place)
@@ -213,4 +196,4 @@ class ResponseEventEncoder:
 
     def _event(self, name: str, **fields: Any) -> str:
         name = f"response.{name}"
-        return sse.event({"type": name, "sequence_number": next(self._numbers)} | fields, name)
+        return streaming.event({"type": name, "sequence_number": next(self._numbers)} | fields, name)

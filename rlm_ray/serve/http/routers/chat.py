@@ -1,9 +1,7 @@
 """`/v1/chat/completions`: a run as a chat completion, whole or in chunks."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,11 +9,10 @@ from pydantic import BaseModel, Field, JsonValue
 
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.api_keys import ApiKey
-from rlm_ray.serve.http import sse
+from rlm_ray.serve.http import streaming
 from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.errors import error_from_run_end, error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
-from rlm_ray.serve.http.progress_text import stream_progress
 from rlm_ray.serve.http.run_service import ParsedRequest, RunService
 from rlm_ray.serve.http.schemas import (
     MAX_MESSAGES,
@@ -30,9 +27,6 @@ from rlm_ray.serve.http.schemas import (
     total_usage,
 )
 from rlm_ray.serve.prompt import ContentPart, Message, Text
-
-ANSWER_CHARS = 400
-"""The most of an answer in one chunk."""
 
 
 class ChatPart(BaseModel):
@@ -131,7 +125,9 @@ def chat_routes(service: RunService, guard: BearerAuth) -> APIRouter:
         """Answer the last message of the user; long messages and files are the context."""
         run_id = await service.start(request, key, await asyncio.to_thread(body.wanted))
         if body.stream:
-            return sse.sse_response(_chunks(service, run_id, body), run_id)
+            return streaming.sse_response(
+                streaming.stream_run(service, run_id, ChatStream(run_id, body)), run_id
+            )
         response.headers[RUN_HEADER] = run_id
         end = await service.wait(run_id)
         return _completion(run_id, body.model, end)
@@ -147,47 +143,41 @@ def _completion(run_id: str, model: str, end: RunFinished) -> ChatCompletion:
     )  # fmt: skip
 
 
-async def _chunks(service: RunService, run_id: str, body: ChatRequest) -> AsyncGenerator[str]:
-    """The role at once; then what the run does, as reasoning; then the answer, why it ended, and what it used."""
-    has_usage_chunk = body.stream_options is not None and body.stream_options.include_usage
-    head: dict[str, Any] = {
-        "id": f"chatcmpl-{run_id}",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": body.model,
-    }
-    if has_usage_chunk:  # as OpenAI's: null everywhere but in the one chunk that has it
-        head["usage"] = None
+class ChatStream:
+    """Writes the chunks of a completion: the role, what the run does as reasoning, the answer, why it ended, its usage."""
 
-    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
+    def __init__(self, run_id: str, body: ChatRequest) -> None:
+        self._run_id = run_id
+        self._has_usage_chunk = body.stream_options is not None and body.stream_options.include_usage
+        self._head: dict[str, Any] = {
+            "id": f"chatcmpl-{run_id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": body.model,
+        }
+        if self._has_usage_chunk:  # as OpenAI's: null everywhere but in the one chunk that has it
+            self._head["usage"] = None
+
+    def opening(self) -> str:
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def progress(self, text: str) -> str:
+        return self._chunk({"reasoning_content": text})
+
+    def ending(self, end: RunFinished) -> str:
+        if (error := error_from_run_end(end)) is not None:
+            return streaming.event(error.body())
+        usage = _usage(end).model_dump()
+        chunks = [self._chunk({"content": piece}) for piece in streaming.chunk_text(end.answer or "")]
+        in_last = {} if self._has_usage_chunk else {"usage": usage}
+        chunks.append(self._chunk({}, _finish_reason(end), **in_last, rlm=run_metadata(self._run_id, end)))
+        if self._has_usage_chunk:
+            chunks.append(streaming.event(self._head | {"choices": [], "usage": usage}))
+        return "".join([*chunks, streaming.DONE])
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        return sse.event(head | {"choices": [choice]} | more)
-
-    async with service.runs.client_attached(run_id):
-        yield chunk({"role": "assistant", "content": ""})
-        end: RunFinished | None = None
-        async with contextlib.aclosing(stream_progress(service, run_id)) as progress:
-            async for said in progress:
-                if isinstance(said, RunFinished):
-                    end = said
-                else:
-                    yield chunk({"reasoning_content": said}) if said else sse.KEEP_ALIVE
-    assert end is not None
-    if (refusal := error_from_run_end(end)) is not None:
-        yield sse.event(refusal.body())
-        return
-    usage = _usage(end).model_dump()
-    last = [chunk({"content": piece}) for piece in chunk_text(end.answer or "")]
-    told_here = {} if has_usage_chunk else {"usage": usage}
-    last.append(chunk({}, _finish_reason(end), **told_here, rlm=run_metadata(run_id, end)))
-    if has_usage_chunk:
-        last.append(sse.event(head | {"choices": [], "usage": usage}))
-    yield "".join([*last, sse.DONE])  # all is known: each part alone would pass through three processes
-
-
-def chunk_text(answer: str) -> list[str]:
-    """An answer in parts for a stream."""
-    return [answer[start : start + ANSWER_CHARS] for start in range(0, len(answer), ANSWER_CHARS)]
+        return streaming.event(self._head | {"choices": [choice]} | more)
 
 
 def run_metadata(run_id: str, end: RunFinished) -> dict[str, Any]:

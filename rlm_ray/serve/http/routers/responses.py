@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
 from rlm_ray.errors import InputError
 from rlm_ray.serve.api_keys import ApiKey
-from rlm_ray.serve.http import sse
+from rlm_ray.serve.http import streaming
 from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.errors import error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
-from rlm_ray.serve.http.response_objects import ResponseObject, response_events, response_of
+from rlm_ray.serve.http.response_objects import ResponseObject, ResponseStream, response_of
 from rlm_ray.serve.http.run_service import ParsedRequest, RunService
 from rlm_ray.serve.http.schemas import (
     MAX_MESSAGES,
@@ -132,7 +132,8 @@ def response_routes(service: RunService, guard: BearerAuth) -> APIRouter:
         run_id = await service.start(request, key, await asyncio.to_thread(body.wanted))
         noted = await service.get_request(run_id, key)
         if body.stream:
-            return sse.sse_response(response_events(service, noted), run_id)
+            events = streaming.stream_run(service, run_id, ResponseStream(noted))
+            return streaming.sse_response(events, run_id)
         response.headers[RUN_HEADER] = run_id
         if body.background:
             return response_of(noted, None, "running")

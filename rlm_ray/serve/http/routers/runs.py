@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import RunFinished, to_line
 from rlm_ray.serve.api_keys import ApiKey, make_ticket
-from rlm_ray.serve.http import sse
+from rlm_ray.serve.http import streaming
 from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.errors import ApiError, Error, error_from_run_end, error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
@@ -99,7 +99,7 @@ def run_routes(service: RunService, guard: BearerAuth) -> APIRouter:
     async def events(run_id: str, key: Annotated[ApiKey, Depends(guard)]) -> StreamingResponse:
         """Every record of the run from its first on, as it is written; the last one has the kind `run_end`."""
         await service.get(run_id, key)
-        return sse.sse_response(_events(service, run_id), run_id)
+        return streaming.sse_response(_events(service, run_id), run_id)
 
     @router.get(
         "/v1/runs/{run_id}/report",
@@ -116,15 +116,15 @@ def run_routes(service: RunService, guard: BearerAuth) -> APIRouter:
 
 
 async def _events(service: RunService, run_id: str) -> AsyncGenerator[str]:
-    news = sse.with_heartbeats(service.runs.follow(run_id), service.keep_alive_s)
+    news = streaming.with_heartbeats(service.runs.follow(run_id), service.keep_alive_s)
     numbers = itertools.count()
     async with contextlib.aclosing(news):
         async for records in news:
             if records is None:
-                yield sse.KEEP_ALIVE
+                yield streaming.KEEP_ALIVE
                 continue
             lines = [to_line(record).decode().rstrip("\n") for record in records]
-            yield "".join(sse.event(line, ident=next(numbers)) for line in lines)
+            yield "".join(streaming.event(line, ident=next(numbers)) for line in lines)
 
 
 def _report(service: RunService, run_id: str) -> str:

@@ -1,0 +1,143 @@
+"""Streams of runs as server-sent events: the events, what a run does in a line for each step worth telling, and the one
+loop that chat completions and responses share; a `StreamFormat` turns what comes into the events of its API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Protocol, TypeVar
+
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, Record, RunFinished, SessionOpened
+from rlm_ray.serve.http.middleware import RUN_HEADER
+from rlm_ray.serve.http.run_service import RunService
+
+T = TypeVar("T")
+
+KEEP_ALIVE = ": keep-alive\n\n"
+DONE = "data: [DONE]\n\n"
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+def event(data: BaseModel | dict[str, Any] | str, name: str = "", ident: int | None = None) -> str:
+    """One event; a text is sent as it is, and must be one line."""
+    match data:
+        case BaseModel():
+            line = data.model_dump_json(exclude_unset=True)
+        case str():
+            line = data
+        case _:
+            line = json.dumps(data)
+    head = (f"id: {ident}\n" if ident is not None else "") + (f"event: {name}\n" if name else "")
+    return f"{head}data: {line}\n\n"
+
+
+def sse_response(parts: AsyncIterator[str], run_id: str) -> StreamingResponse:
+    return StreamingResponse(parts, media_type="text/event-stream", headers=_HEADERS | {RUN_HEADER: run_id})
+
+
+async def with_heartbeats(items: AsyncIterator[T], every_s: float) -> AsyncGenerator[T | None]:
+    """The items as they come, and None whenever there was none for so long."""
+    following = aiter(items)
+    while True:
+        step = asyncio.ensure_future(anext(following, _END))
+        try:
+            while not (await asyncio.wait([step], timeout=every_s))[0]:
+                yield None
+        finally:
+            if not step.done():
+                step.cancel()
+        item = step.result()
+        if item is _END:
+            return
+        yield item  # type: ignore[misc]  # anything but the mark of the end
+
+
+_END = object()
+
+
+ANSWER_CHARS = 400
+"""The most of an answer in one chunk."""
+MAX_REPORTED_DEPTH = 1
+"""Below this depth nothing is told: a tree has too many of them."""
+
+
+def format_progress(record: Record) -> str:
+    """A line with its end; empty where there is nothing to tell."""
+    match record:
+        case SessionOpened(path=(), attempt=1, input=given):
+            return f"Reading {given.chars:,} characters.\n"
+        case SessionOpened(path=()):
+            return "Its process was lost; it goes on from its record.\n"
+        case CellEnded(path=path) if len(path) <= MAX_REPORTED_DEPTH:
+            return f"{_place(path)}turn {record.turn}: {_outcome(record)}\n"
+        case MapOpened(path=path) if len(path) <= MAX_REPORTED_DEPTH:
+            return f"{_place(path)}turn {record.turn}: asks {_calls(record.count)}\n"
+        case MapEnded(path=path) if len(path) <= MAX_REPORTED_DEPTH:
+            failed = f", {record.failed:,} failed" if record.failed else ""
+            return f"{_place(path)}{record.answered:,} answered{failed}\n"
+    return ""
+
+
+def _place(path: tuple[int, ...]) -> str:
+    return "".join(f"sub-call {ordinal + 1}: " for ordinal in path)
+
+
+def _outcome(cell: CellEnded) -> str:
+    if cell.killed:
+        return f"its code was stopped ({cell.killed})"
+    if cell.error:
+        return f"its code failed: {''.join(cell.error.strip().splitlines()[-1:])}"
+    if cell.final is not None:
+        return "has an answer"
+    return (
+        f"ran {len(cell.code.splitlines()):,} lines of code, which printed {cell.output_chars:,} characters"
+    )
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} sub-call" + ("" if count == 1 else "s")
+
+
+class StreamFormat(Protocol):
+    """Writes the events of one API."""
+
+    def opening(self) -> str:
+        """Return the events that come at once, before anything of the run is known."""
+
+    def progress(self, text: str) -> str:
+        """Return the events for lines about the steps of the run."""
+
+    def ending(self, end: RunFinished) -> str:
+        """Return all events left: the answer, or why there is none."""
+
+
+async def stream_run(service: RunService, run_id: str, form: StreamFormat) -> AsyncGenerator[str]:
+    """Yield the events of a run from its opening to its end; a comment where it has been quiet for a while.
+
+    The run is cancelled when its last client stops reading.
+    """
+    async with service.runs.client_attached(run_id):
+        yield form.opening()
+        batches = with_heartbeats(service.runs.follow(run_id), service.keep_alive_s)
+        async with contextlib.aclosing(batches):
+            async for records in batches:
+                if records is None:
+                    yield KEEP_ALIVE
+                    continue
+                if text := "".join(map(format_progress, records)):
+                    yield form.progress(text)
+                last = records[-1]
+    assert isinstance(last, RunFinished)
+    # in one piece: all is known, and each part alone would pass through three processes
+    yield form.ending(last)
+
+
+def chunk_text(answer: str) -> list[str]:
+    """Cut an answer into parts of `ANSWER_CHARS` for a stream."""
+    return [answer[start : start + ANSWER_CHARS] for start in range(0, len(answer), ANSWER_CHARS)]
