@@ -12,7 +12,7 @@ A key is 32 random bytes, so one round of SHA-256 guards it as well as a slow ha
 
 Links to a report that open in a browser, which sends no key with a link: signed, for one run, for a while.
 
-They are signed with a secret of the service, which only its desk makes and no file of keys holds.
+They are signed with a secret of the service, which only its run registry makes and no file of keys holds.
 """
 
 from __future__ import annotations

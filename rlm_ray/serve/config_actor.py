@@ -2,7 +2,7 @@
 
 What is bound to a deployment lies in Ray's GCS, in clear, for as long as the service is up; so would keys that stand in the
 settings. And a replica has the environment of the machine it is on, not the one that `rlm-ray serve` was called in. Both
-are told to this actor in a call, and to replicas as the answer of one: they are in the memory of these processes only.
+go to this actor in a call, and to replicas as the answer of one: they are in the memory of these processes only.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class ConfigActor:
     """A plain class. It ends with the process that started it."""
 
     def __init__(self) -> None:
-        self._told: tuple[ServerConfig, dict[str, str]] | None = None
+        self._held: tuple[ServerConfig, dict[str, str]] | None = None
 
-    def tell(self, config: ServerConfig, environment: dict[str, str]) -> None:
-        """Keep these."""
-        self._told = config, environment
+    def put(self, config: ServerConfig, environment: dict[str, str]) -> None:
+        """Keep the configuration and the environment, in memory only."""
+        self._held = config, environment
 
-    def ask(self) -> tuple[ServerConfig, dict[str, str]] | None:
-        """What it was told; None where it was started again since then."""
-        return self._told
+    def get(self) -> tuple[ServerConfig, dict[str, str]] | None:
+        """Return what was put; None where the actor was started again since then."""
+        return self._held
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ConfigHolder:
 
 
 def hold_config(config: ServerConfig) -> ConfigHolder:
-    """Start the actor beside this process, and tell it the configuration and what of this environment replicas need."""
+    """Start the actor beside this process, with the configuration and what of this environment replicas need."""
     ref = ConfigRef(f"config-{secrets.token_hex(8)}")
     actor = (
         ray.remote(ConfigActor)
@@ -72,21 +72,21 @@ def hold_config(config: ServerConfig) -> ConfigHolder:
     environment = provider_environment()
     if KEYS_VARIABLE in os.environ:
         environment[KEYS_VARIABLE] = os.environ[KEYS_VARIABLE]
-    ray.get(actor.tell.remote(config, environment))
+    ray.get(actor.put.remote(config, environment))
     return ConfigHolder(ref, actor)
 
 
 def take_config(ref: ConfigRef) -> ServerConfig:
     """Ask for the configuration, and have this process use the environment. Raises `ClusterError` where nobody knows it."""
     try:
-        told: tuple[ServerConfig, dict[str, str]] | None = ray.get(
-            ray.get_actor(ref.name, namespace=NAMESPACE).ask.remote(), timeout=ANSWER_S
+        held: tuple[ServerConfig, dict[str, str]] | None = ray.get(
+            ray.get_actor(ref.name, namespace=NAMESPACE).get.remote(), timeout=ANSWER_S
         )
     except (ValueError, ray.exceptions.RayError) as error:
         raise ClusterError(_GONE) from error
-    if told is None:
+    if held is None:
         raise ClusterError(_GONE)
-    config, environment = told
+    config, environment = held
     take_storage_environment(environment)
     return config
 

@@ -32,7 +32,7 @@ class ContextLoader:
     files: FileStore
     context_uris: tuple[str, ...]
     """Folders whose URIs may be read."""
-    most_bytes: int
+    max_bytes: int
 
     def check_uri(self, uri: str) -> tuple[Location, Location]:
         """What a URI leads to and the allowed folder it lies in. Raises `InputError` where there is none."""
@@ -78,7 +78,7 @@ class ContextLoader:
             case FileRef(file_id):
                 return self.files.read(key, file_id)
             case Uri(uri):
-                return fetch(*self.check_uri(uri), self.most_bytes, until)
+                return fetch(*self.check_uri(uri), self.max_bytes, until)
 
 
 MAX_THREADS = 64
@@ -86,7 +86,7 @@ MAX_THREADS = 64
 T = TypeVar("T")
 
 
-class Loads:
+class LoadExecutor:
     """Those of one replica."""
 
     def __init__(self, max_per_key: int, timeout_s: float, max_threads: int = MAX_THREADS) -> None:

@@ -44,10 +44,10 @@ class PayloadTooLargeError(InputError):
 class FileStore:
     """Blocking: call it from a thread. Raises `JournalError` where the storage fails."""
 
-    def __init__(self, run_dir: str, most_bytes: int, days: float) -> None:
+    def __init__(self, run_dir: str, max_bytes: int, days: float) -> None:
         self._address = f"{run_dir.rstrip('/')}/{FOLDER}/files"
         self._fs, self._root = filesystem(self._address)
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._keep_s = days * DAY_S
 
     def save(self, key: str, name: str, purpose: str, stream: BinaryIO, now: float) -> StoredFile:
@@ -134,9 +134,9 @@ class FileStore:
         with self._fs.open(path, "wb") as target:
             while chunk := stream.read(CHUNK):
                 nbytes += len(chunk)
-                if nbytes > self._most_bytes:
+                if nbytes > self._max_bytes:
                     raise PayloadTooLargeError(
-                        "file", f"is larger than the {self._most_bytes:,} bytes allowed here"
+                        "file", f"is larger than the {self._max_bytes:,} bytes allowed here"
                     )
                 target.write(chunk)
         return nbytes

@@ -63,7 +63,7 @@ def make_model_registry(
     allow_models: list[str],
     run_dir: str,
 ) -> ModelRegistry:
-    """The catalogue of a deployment. Raises `ConfigError` for settings that are none."""
+    """The models of a deployment. Raises `ConfigError` for settings that are none."""
     given = [*values_from_table(settings, "the settings of the service"), SettingValue("run_dir", run_dir)]
     base = merge_settings(Settings(), given)
     if not base.record_content:

@@ -75,22 +75,24 @@ class PromptAndContext:
 
 
 def split_messages(messages: Sequence[Message], more: Sequence[NamedContext] = ()) -> PromptAndContext:
-    """What is asked, and about what. Raises `InputError` where the user says nothing."""
+    """Split a conversation into its question and its context. Raises `InputError` where the user says nothing."""
     last = _last_of_user(messages)
-    asked = ""
-    told: list[tuple[str, str]] = []
+    question = ""
+    others: list[tuple[str, str]] = []
     context: list[NamedContext] = []
     for number, message in enumerate(messages):
         text, pieces = _split(message, number, is_question=number == last)
         context += pieces
         if number == last:
-            asked = text
+            question = text
         elif text:
-            told.append((message.role, text))
-    if sum(len(text) for _, text in told) > CONTEXT_THRESHOLD_CHARS:  # many short messages are long, too
-        context = [NamedContext("conversation", Text(_transcript(told))), *context]
-        told = [(role, text) for role, text in told if role in _RULES and len(text) < CONTEXT_THRESHOLD_CHARS]
-    return PromptAndContext(_query(asked, told), (*more, *context))
+            others.append((message.role, text))
+    if sum(len(text) for _, text in others) > CONTEXT_THRESHOLD_CHARS:  # many short messages are long, too
+        context = [NamedContext("conversation", Text(_transcript(others))), *context]
+        others = [
+            (role, text) for role, text in others if role in _RULES and len(text) < CONTEXT_THRESHOLD_CHARS
+        ]
+    return PromptAndContext(_query(question, others), (*more, *context))
 
 
 def direct_messages(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
@@ -100,27 +102,27 @@ def direct_messages(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
     """
     if any(not isinstance(piece, Text) for message in messages for piece in message.pieces):
         return ()
-    said = [
+    texts = [
         (message.role, "\n\n".join(piece.text for piece in message.pieces if isinstance(piece, Text)))
         for message in messages
     ]
-    said = [(role, text) for role, text in said if text.strip()]
+    texts = [(role, text) for role, text in texts if text.strip()]
     if (
-        any(len(text) > CONTEXT_THRESHOLD_CHARS for _, text in said)
-        or sum(len(text) for _, text in said) > DIRECT_CHARS
+        any(len(text) > CONTEXT_THRESHOLD_CHARS for _, text in texts)
+        or sum(len(text) for _, text in texts) > DIRECT_CHARS
     ):
         return ()
-    rules = "\n\n".join(text for role, text in said if role in _RULES)
-    talk: list[tuple[str, str]] = []
-    for given, text in said:
+    rules = "\n\n".join(text for role, text in texts if role in _RULES)
+    turns: list[tuple[str, str]] = []
+    for given, text in texts:
         role = "assistant" if given == "assistant" else "user"
         if given in _RULES:
             continue
-        if talk and talk[-1][0] == role:
-            talk[-1] = (role, f"{talk[-1][1]}\n\n{text}")
+        if turns and turns[-1][0] == role:
+            turns[-1] = (role, f"{turns[-1][1]}\n\n{text}")
         else:
-            talk.append((role, text))
-    return ((("system", rules),) if rules else ()) + tuple(talk)
+            turns.append((role, text))
+    return ((("system", rules),) if rules else ()) + tuple(turns)
 
 
 def _last_of_user(messages: Sequence[Message]) -> int:
@@ -159,14 +161,14 @@ def _long_message_prompt(text: Text) -> str:
     )
 
 
-def _query(asked: str, told: Sequence[tuple[str, str]]) -> str:
-    rules = [text for role, text in told if role in _RULES]
-    talk = [(role, text) for role, text in told if role not in _RULES]
+def _query(question: str, others: Sequence[tuple[str, str]]) -> str:
+    rules = [text for role, text in others if role in _RULES]
+    turns = [(role, text) for role, text in others if role not in _RULES]
     parts = [f"Instructions:\n{text}" for text in rules]
-    if talk:
-        parts.append(f"The conversation so far:\n{_transcript(talk)}")
-    return "\n\n".join([*parts, f"The question now:\n{asked}" if parts else asked])
+    if turns:
+        parts.append(f"The conversation so far:\n{_transcript(turns)}")
+    return "\n\n".join([*parts, f"The question now:\n{question}" if parts else question])
 
 
-def _transcript(told: Sequence[tuple[str, str]]) -> str:
-    return "\n\n".join(f"{role}: {text}" for role, text in told)
+def _transcript(others: Sequence[tuple[str, str]]) -> str:
+    return "\n\n".join(f"{role}: {text}" for role, text in others)

@@ -42,9 +42,9 @@ class RecordBroadcast:
         place = 0
         while True:
             grown = self._grown
-            if news := self._records[place:]:
-                place += len(news)
-                yield news
+            if unseen := self._records[place:]:
+                place += len(unseen)
+                yield unseen
             elif self.end is not None:
                 yield [self.end]
                 return

@@ -1,4 +1,4 @@
-"""The desk as one lasting actor of the cluster, and the way to it. What it must not forget is in the run store."""
+"""The run registry as one lasting actor of the cluster, and the way to it. What it must not forget is in the run store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from rlm_ray.util.rpc import RpcAddress, RpcClient
 
 FOLDER = "serve"
 """In the run store; no run has such a name."""
-STATE = "desk.json"
+STATE = "desk.json"  # as it was first called: state of older versions is read
 LONG_POLL_S = 2.0
 LINKS = "link-secret"
 """Beside it: what links to reports are signed with."""
@@ -48,15 +48,15 @@ CODEC = Codec(AdmissionRequest, Admitted, Duplicate, Rejected, ReplicaCommands, 
 
 
 class RunRegistryActor:
-    """A plain class; `DeskClient` wraps it as a Ray actor. Replies when what it did is in the run store.
+    """A plain class; `RunRegistryClient` wraps it as a Ray actor. Replies when what it did is in the run store.
 
     Where it cannot be written there, the `JournalError` is the answer.
     """
 
     def __init__(self, run_dir: str) -> None:
         self._folder = RunStore(run_dir, FOLDER)
-        noted = self._folder.load(STATE)
-        self._desk = RunRegistry() if noted is None else registry_from_state(json.loads(noted))
+        saved = self._folder.load(STATE)
+        self._registry = RunRegistry() if saved is None else registry_from_state(json.loads(saved))
         self._saving: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -68,42 +68,42 @@ class RunRegistryActor:
         """Where its line is."""
         return await self._opener.address()
 
-    async def admit(self, ask: AdmissionRequest) -> AdmissionDecision | JournalError:
-        answer = self._desk.admit(ask, time.monotonic(), time.time())
+    async def admit(self, request: AdmissionRequest) -> AdmissionDecision | JournalError:
+        answer = self._registry.admit(request, time.monotonic(), time.time())
         return await self._saved() or answer
 
     async def settle(
         self, run_id: str, spent: KeySpending, repeatable: bool = False, out_of_money: bool = False
     ) -> JournalError | None:
-        self._desk.settle(run_id, spent, repeatable=repeatable, out_of_money=out_of_money)
+        self._registry.settle(run_id, spent, repeatable=repeatable, out_of_money=out_of_money)
         return await self._saved()
 
     async def cancel(self, run_id: str) -> bool:
-        found = self._desk.cancel(run_id)
+        found = self._registry.cancel(run_id)
         self._notify()
         return found
 
     async def listen(self, replica: str, running: tuple[str, ...]) -> ReplicaCommands:
         """News at once where there are any, else when there are or after a while."""
-        stirred = self._changed
-        news = self._desk.listen(replica, running, time.monotonic())
-        if not news:
+        changed = self._changed
+        commands = self._registry.listen(replica, running, time.monotonic())
+        if not commands:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LONG_POLL_S):
-                    await stirred.wait()
-            news = self._desk.listen(replica, running, time.monotonic())
-        return news
+                    await changed.wait()
+            commands = self._registry.listen(replica, running, time.monotonic())
+        return commands
 
     async def leave(self, replica: str) -> None:
-        self._desk.leave(replica)
+        self._registry.leave(replica)
         self._notify()
 
     async def is_open(self, run_id: str) -> bool:
         """It is under way, or will be taken up again."""
-        return run_id in self._desk.tickets
+        return run_id in self._registry.leases
 
     async def spent(self, key: str) -> KeySpending:
-        return self._desk.spent.get(key, KeySpending())
+        return self._registry.spent.get(key, KeySpending())
 
     async def link_secret(self) -> bytes | JournalError:
         """What links to reports are signed with: random, made once for a run store."""
@@ -117,7 +117,7 @@ class RunRegistryActor:
 
     async def stats(self) -> dict[str, int]:
         """How many rows each table has."""
-        return self._desk.stats()
+        return self._registry.stats()
 
     def _notify(self) -> None:
         self._changed.set()
@@ -138,20 +138,20 @@ class RunRegistryActor:
             await asyncio.wait([before])
             await asyncio.sleep(PAUSE_S)
         self._saving, self._next = self._next, None
-        state = json.dumps(self._desk.state()).encode()
+        state = json.dumps(self._registry.state()).encode()
         await asyncio.to_thread(self._folder.save, STATE, state)
 
 
 class RunRegistryClient:
-    """The way to the desk from a replica. Raises `ClusterError` where it does not answer."""
+    """The way to the run registry from a replica. Raises `ClusterError` where it does not answer."""
 
     def __init__(self, run_dir: str) -> None:
-        desk = partial(get_or_create_detached_actor, RunRegistryActor, _name(run_dir), run_dir)
-        self._line = RpcClient(RpcResolver(desk), CODEC)
+        registry = partial(get_or_create_detached_actor, RunRegistryActor, _name(run_dir), run_dir)
+        self._line = RpcClient(RpcResolver(registry), CODEC)
         self._secret = b""
 
-    async def admit(self, ask: AdmissionRequest) -> AdmissionDecision:
-        answer: AdmissionDecision = await self._ask("admit", ask)
+    async def admit(self, request: AdmissionRequest) -> AdmissionDecision:
+        answer: AdmissionDecision = await self._ask("admit", request)
         return answer
 
     async def settle(
@@ -163,8 +163,8 @@ class RunRegistryClient:
         return bool(await self._ask("cancel", run_id))
 
     async def listen(self, replica: str, running: tuple[str, ...]) -> ReplicaCommands:
-        news: ReplicaCommands = await self._ask("listen", replica, running)
-        return news
+        commands: ReplicaCommands = await self._ask("listen", replica, running)
+        return commands
 
     async def leave(self, replica: str) -> None:
         await self._ask("leave", replica)
@@ -183,7 +183,9 @@ class RunRegistryClient:
         return self._secret
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
-        answer = await current_ray_thread().run(call_with_retry("desk", self._line, method, *arguments))
+        answer = await current_ray_thread().run(
+            call_with_retry("run registry", self._line, method, *arguments)
+        )
         if isinstance(answer, JournalError):
             raise answer
         return answer

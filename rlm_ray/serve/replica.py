@@ -18,7 +18,7 @@ from rlm_ray.errors import ConfigError, RLMError
 from rlm_ray.serve.api_keys import KeyStore, read_keys
 from rlm_ray.serve.config import KEYS_VARIABLE, ServerConfig
 from rlm_ray.serve.config_actor import ConfigRef, take_config
-from rlm_ray.serve.context_loader import ContextLoader, Loads
+from rlm_ray.serve.context_loader import ContextLoader, LoadExecutor
 from rlm_ray.serve.context_uris import allowed_uris
 from rlm_ray.serve.file_store import FileStore
 from rlm_ray.serve.http.api import create_app
@@ -44,31 +44,31 @@ class Replica:
     def __init__(self, source: ServerConfig | ConfigRef) -> None:
         args = source if isinstance(source, ServerConfig) else take_config(source)
         self._args = args
-        self._catalogue = load_models(args)
+        self._models = load_models(args)
         self._keys = load_keys(args)
-        run_dir = self._catalogue.base.run_dir
-        self._desk = RunRegistryClient(run_dir)
-        self._runs = RunManager(RunLauncher(self._settings, run_dir), self._desk, args.max_runs)
+        run_dir = self._models.base.run_dir
+        self._registry = RunRegistryClient(run_dir)
+        self._runs = RunManager(RunLauncher(self._settings, run_dir), self._registry, args.max_runs)
         self._files = FileStore(run_dir, args.file_bytes, args.file_days)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         args = self._args
         loader = ContextLoader(self._files, tuple(args.context_uris), args.file_bytes)
-        loads = Loads(args.loads_per_key, args.load_timeout_s)
+        loads = LoadExecutor(args.loads_per_key, args.load_timeout_s)
         service = RunService(
-            self._catalogue,
+            self._models,
             self._runs,
-            self._desk,
+            self._registry,
             self._files,
             loader,
             loads,
             args.keep_alive_s,
             args.direct_without_context,
         )
-        return create_app(service, self._keys, args, self._kept)
+        return create_app(service, self._keys, args, self._serving)
 
     @asynccontextmanager
-    async def _kept(self) -> AsyncIterator[None]:
+    async def _serving(self) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(self._sweep())
         try:
             async with self._runs.lifespan():
@@ -84,19 +84,19 @@ class Replica:
                 _log.warning("expired files are dropped later: %s", error)
             await asyncio.sleep(SWEEP_S)
 
-    def _settings(self, noted: StoredRequest) -> Settings:
+    def _settings(self, request: StoredRequest) -> Settings:
         """Of a run: its model's, its own wishes, and what its key may do."""
-        settings = self._catalogue.settings(noted.model)
+        settings = self._models.settings(request.model)
         if settings is None:
-            raise ConfigError("model", f"{noted.model!r} is not served any more")
-        wanted = apply_request_options(settings, noted.options)
-        if noted.params:
-            wanted = settings_from(noted.params, base=wanted)
-        key = self._keys.get(noted.key)
+            raise ConfigError("model", f"{request.model!r} is not served any more")
+        wanted = apply_request_options(settings, request.options)
+        if request.params:
+            wanted = settings_from(request.params, base=wanted)
+        key = self._keys.get(request.key)
         return replace(
             wanted,
-            limits=min_limits(wanted.limits, Limits(cost_usd=noted.cost_usd)),
-            tenant=noted.key,
+            limits=min_limits(wanted.limits, Limits(cost_usd=request.cost_usd)),
+            tenant=request.key,
             weight=key.weight if key is not None else 1.0,
         )
 

@@ -56,28 +56,33 @@ class RunLauncher:
         return RunStore(self.run_dir, run_id)
 
     async def start(
-        self, noted: StoredRequest, load: Callable[[], Awaitable[Context]], traceparent: str, *, lasting: bool
+        self,
+        request: StoredRequest,
+        load: Callable[[], Awaitable[Context]],
+        traceparent: str,
+        *,
+        lasting: bool,
     ) -> Run:
         """A new run, to be started. `lasting`: another replica goes on with it where this one dies."""
         context = await load()
         return Run(
-            self.settings(noted), noted.query, context,
-            traceparent=traceparent, earlier=RunHistory(noted.run_id), lasting=lasting, messages=messages_of(noted),
+            self.settings(request), request.query, context,
+            traceparent=traceparent, earlier=RunHistory(request.run_id), lasting=lasting, messages=messages_of(request),
         )  # fmt: skip
 
     async def adopt(self, run_id: str) -> Run | Result:
         """The next life of a dead replica's run, when its journal is free; or its result, where it has one."""
         folder = self.folder(run_id)
-        noted = await asyncio.to_thread(load_request, folder)
-        if noted is None:
+        request = await asyncio.to_thread(load_request, folder)
+        if request is None:
             raise ClusterError(REPLICA_LOST_MESSAGE)
         for _ in range(LOCK_RETRIES):
             if await asyncio.to_thread(folder.current_writer) is None:
                 break
             await asyncio.sleep(1)
-        settings = self.settings(noted)
+        settings = self.settings(request)
         take = partial(
-            prepare_resume, folder, None, lambda _: settings, messages_of(noted), trust_record=True
+            prepare_resume, folder, None, lambda _: settings, messages_of(request), trust_record=True
         )
         return await asyncio.to_thread(take)
 
@@ -107,11 +112,11 @@ def with_unknown_cost(spent: KeySpending, folder: RunStore, max_usd: float | Non
     return replace(spent, cost_usd=max(spent.cost_usd, min(spent.cost_usd + unknown, max_usd)))
 
 
-def record_failure(folder: RunStore, noted: StoredRequest | None, end: RunFinished) -> KeySpending:
+def record_failure(folder: RunStore, request: StoredRequest | None, end: RunFinished) -> KeySpending:
     """What was asked and the end, of a run that had no time to say it; what it cost. Blocking."""
     try:
-        if noted is not None and load_request(folder) is None:
-            save_request(folder, noted)
+        if request is not None and load_request(folder) is None:
+            save_request(folder, request)
         if end_of(folder) is None:
             save_failure(folder, end)
     except JournalError as error:

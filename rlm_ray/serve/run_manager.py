@@ -1,9 +1,7 @@
 """The runs of a replica: started, followed, cancelled, accounted for, and taken up where another replica died.
 
-What the service knows of a run is in its folder and at the desk, so any replica answers for any run; only to follow a
-run of another replica costs looking at its journal again and again.
-
-A request that wants a run.
+What the service knows of a run is in its folder and in the run registry, so any replica answers for any run; only to follow
+a run of another replica costs looking at its journal again and again.
 """
 
 from __future__ import annotations
@@ -63,8 +61,8 @@ UNATTENDED_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class AdmissionRejected(Exception):  # noqa: N818 - an answer of the desk
-    """The desk refuses the request."""
+class AdmissionRejected(Exception):  # noqa: N818 - an answer of the run registry
+    """The run registry refuses the request."""
 
     def __init__(self, refused: Rejected) -> None:
         super().__init__(refused.why)
@@ -77,7 +75,7 @@ class _LocalRun:
 
     feed: RecordBroadcast
     background: bool
-    noted: StoredRequest | None = None
+    request: StoredRequest | None = None
     """What was asked; None where another replica was asked it."""
     task: asyncio.Task[None] | None = None
     waiters: int = 0
@@ -93,18 +91,18 @@ class _LocalRun:
 class RunManager:
     """Use it within `kept()`."""
 
-    def __init__(self, lives: RunLauncher, desk: RunRegistryClient, max_runs: int) -> None:
-        self._lives = lives
-        self._desk = desk
+    def __init__(self, launcher: RunLauncher, registry: RunRegistryClient, max_runs: int) -> None:
+        self._launcher = launcher
+        self._registry = registry
         self._max_runs = max_runs
         self._replica = secrets.token_hex(8)
-        self._own: dict[str, _LocalRun] = {}
+        self._local_runs: dict[str, _LocalRun] = {}
         self._background_tasks: set[asyncio.Task[None]] = set()
         self._starts = StartThrottle()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Listen to the desk meanwhile. Runs that are under way at the end are left to another replica."""
+        """Listen to the run registry meanwhile. Runs that are under way at the end are left to another replica."""
         # storage is slow and many runs wait for it at once, so more threads than cores
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "rlm_ray"))
         listening = asyncio.create_task(self._listen())
@@ -113,61 +111,63 @@ class RunManager:
         finally:
             listening.cancel()
             with contextlib.suppress(RLMError):
-                await self._desk.leave(self._replica)
+                await self._registry.leave(self._replica)
 
-    async def start(self, order: SubmittedRun) -> str:
+    async def start(self, submitted: SubmittedRun) -> str:
         """Start a run; its id. Of a request that was made before, the id of then. Raises `TurnedAway`."""
         with self._starts.request_pending():
-            match await self._admitted(order):
+            match await self._admitted(submitted):
                 case Rejected() as refused:
                     raise AdmissionRejected(refused)
                 case Duplicate(run_id):
                     return run_id
                 case Admitted(cost_usd):
-                    noted = replace(order.noted, cost_usd=cost_usd)
-                    if order.lasting:  # another replica may have to go on with it
-                        await self._note(noted)
-                    self._register(noted.run_id, noted.background, self._first(noted, order), noted)
-                    return noted.run_id
+                    request = replace(submitted.request, cost_usd=cost_usd)
+                    if submitted.lasting:  # another replica may have to go on with it
+                        await self._save_request(request)
+                    self._register(
+                        request.run_id, request.background, self._first(request, submitted), request
+                    )
+                    return request.run_id
                 case other:
                     assert_never(other)
 
     def follow(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
         """Its records as they come, from the first to `RunEnded`, which always comes."""
-        own = self._own.get(run_id)
-        return own.feed.follow() if own is not None else self._follow_journal(run_id)
+        local = self._local_runs.get(run_id)
+        return local.feed.follow() if local is not None else self._follow_journal(run_id)
 
     @asynccontextmanager
     async def client_attached(self, run_id: str) -> AsyncIterator[None]:
         """A client waits for the run: when the last one goes away before its end, it is cancelled."""
-        own = self._own.get(run_id)
-        if own is None or own.background:
+        local = self._local_runs.get(run_id)
+        if local is None or local.background:
             yield
             return
-        own.waiters += 1
+        local.waiters += 1
         try:
             yield
         finally:
-            own.waiters -= 1
-            if not own.waiters and own.task is not None:
-                own.task.cancel()
+            local.waiters -= 1
+            if not local.waiters and local.task is not None:
+                local.task.cancel()
 
     async def cancel(self, run_id: str) -> None:
         """Wherever it is; returns when it is over, or soon will be."""
-        own = self._own.get(run_id)
-        if own is None or own.task is None:
-            await self._desk.cancel(run_id)
+        local = self._local_runs.get(run_id)
+        if local is None or local.task is None:
+            await self._registry.cancel(run_id)
             return
-        own.task.cancel()
+        local.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(own.task)
+            await asyncio.shield(local.task)
 
-    async def noted(self, run_id: str, key: ApiKey) -> StoredRequest | None:
+    async def stored_request(self, run_id: str, key: ApiKey) -> StoredRequest | None:
         """The request of a run; None where this key has no such run."""
         if not is_run_id(run_id):
             return None
-        own = self._own.get(run_id)
-        found = own.noted if own is not None else None
+        local = self._local_runs.get(run_id)
+        found = local.request if local is not None else None
         if found is None:
             found = await asyncio.to_thread(load_request, self.folder(run_id))
         return found if found is not None and found.key == key.name else None
@@ -175,31 +175,33 @@ class RunManager:
     async def end(self, run_id: str) -> tuple[RunFinished | None, bool]:
         """How it ended, and whether it is under way."""
         end = await asyncio.to_thread(end_of, self.folder(run_id))
-        if end is None and (run_id in self._own or await self._desk.is_open(run_id)):
+        if end is None and (run_id in self._local_runs or await self._registry.is_open(run_id)):
             return None, True
-        # it may have ended meanwhile: what has left the desk has its end on record
+        # it may have ended meanwhile: what has left the run registry has its end on record
         return end or await asyncio.to_thread(end_of, self.folder(run_id)), False
 
     def folder(self, run_id: str) -> RunStore:
-        return self._lives.folder(run_id)
+        return self._launcher.folder(run_id)
 
-    async def _admitted(self, order: SubmittedRun) -> AdmissionDecision:
-        noted = order.noted
-        ask = AdmissionRequest(
-            noted.run_id, order.key, self._replica, self._max_runs,
-            self._lives.settings(noted).limits.cost_usd, order.lasting, order.idempotency, order.digest,
+    async def _admitted(self, submitted: SubmittedRun) -> AdmissionDecision:
+        request = submitted.request
+        admission = AdmissionRequest(
+            request.run_id, submitted.key, self._replica, self._max_runs,
+            self._launcher.settings(request).limits.cost_usd, submitted.lasting, submitted.idempotency, submitted.digest,
         )  # fmt: skip
         try:
-            return await self._desk.admit(ask)
+            return await self._registry.admit(admission)
         except asyncio.CancelledError:  # its client has gone: nobody else would give the ticket back
-            self._spawn(self._desk.settle(noted.run_id, KeySpending(), repeatable=True))
+            self._spawn(self._registry.settle(request.run_id, KeySpending(), repeatable=True))
             raise
 
-    async def _first(self, noted: StoredRequest, order: SubmittedRun) -> Run:
-        run = await self._lives.start(noted, order.load, order.traceparent, lasting=order.lasting)
-        await self._starts.acquire(self._own[noted.run_id].feed.started)
-        if not order.lasting:
-            await asyncio.to_thread(save_request, self.folder(noted.run_id), noted)
+    async def _first(self, request: StoredRequest, submitted: SubmittedRun) -> Run:
+        run = await self._launcher.start(
+            request, submitted.load, submitted.traceparent, lasting=submitted.lasting
+        )
+        await self._starts.acquire(self._local_runs[request.run_id].feed.started)
+        if not submitted.lasting:
+            await asyncio.to_thread(save_request, self.folder(request.run_id), request)
         return run
 
     def _register(
@@ -207,12 +209,12 @@ class RunManager:
         run_id: str,
         background: bool,
         begun: Coroutine[Any, Any, Run | Result],
-        noted: StoredRequest | None = None,
+        request: StoredRequest | None = None,
     ) -> None:
-        own = self._own[run_id] = _LocalRun(RecordBroadcast(), background, noted)
+        local = self._local_runs[run_id] = _LocalRun(RecordBroadcast(), background, request)
         # in a context of its own: Ray cancels what was submitted in that of a request when its client goes away
-        own.task = asyncio.create_task(
-            self._execute(run_id, own.feed, begun), name=run_id, context=contextvars.Context()
+        local.task = asyncio.create_task(
+            self._execute(run_id, local.feed, begun), name=run_id, context=contextvars.Context()
         )
 
     async def _execute(
@@ -247,21 +249,21 @@ class RunManager:
         unknown_calls: int,
     ) -> None:
         try:
-            noted = self._own[run_id].noted
+            request = self._local_runs[run_id].request
             is_counted = spent is not None and not unknown_calls
             if spent is None:
-                spent = await asyncio.to_thread(record_failure, self.folder(run_id), noted, end)
+                spent = await asyncio.to_thread(record_failure, self.folder(run_id), request, end)
             if not is_counted:
-                noted = noted or await asyncio.to_thread(load_request, self.folder(run_id))
-                max_usd = noted.cost_usd if noted is not None else None
+                request = request or await asyncio.to_thread(load_request, self.folder(run_id))
+                max_usd = request.cost_usd if request is not None else None
                 spent = await asyncio.to_thread(with_unknown_cost, spent, self.folder(run_id), max_usd)
-            await self._desk.settle(
+            await self._registry.settle(
                 run_id, spent, repeatable=bool(end.error_kind), out_of_money=end.stop_reason == "cost_usd"
             )
         except RLMError as error:
             _log.warning("run %s is not accounted for: %s", run_id, error)
         finally:
-            self._own.pop(run_id, None)
+            self._local_runs.pop(run_id, None)
             feed.close(end)
 
     def _spawn(self, chore: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -271,37 +273,37 @@ class RunManager:
         task.add_done_callback(self._background_tasks.discard)
         return task
 
-    async def _note(self, noted: StoredRequest) -> None:
+    async def _save_request(self, request: StoredRequest) -> None:
         try:
-            await asyncio.to_thread(save_request, self.folder(noted.run_id), noted)
+            await asyncio.to_thread(save_request, self.folder(request.run_id), request)
         except BaseException:
-            await self._desk.settle(noted.run_id, KeySpending(), repeatable=True)
+            await self._registry.settle(request.run_id, KeySpending(), repeatable=True)
             raise
 
     async def _listen(self) -> None:
         while True:
             try:
-                news = await self._desk.listen(self._replica, tuple(self._own))
-                self._apply_commands(news)
+                commands = await self._registry.listen(self._replica, tuple(self._local_runs))
+                self._apply_commands(commands)
                 self._cancel_forgotten()
             except (RLMError, OSError) as error:
-                _log.warning("the desk of the service: %s", error)
+                _log.warning("the run registry of the service: %s", error)
                 await asyncio.sleep(1)
 
-    def _apply_commands(self, news: ReplicaCommands) -> None:
-        for run_id in news.cancel:
-            own = self._own.get(run_id)
-            if own is not None and own.task is not None:
-                own.task.cancel()
-        for run_id in news.take_up:
-            self._register(run_id, True, self._lives.adopt(run_id))
-        for run_id in news.account_for:
-            self._register(run_id, True, self._lives.abandon())
+    def _apply_commands(self, commands: ReplicaCommands) -> None:
+        for run_id in commands.cancel:
+            local = self._local_runs.get(run_id)
+            if local is not None and local.task is not None:
+                local.task.cancel()
+        for run_id in commands.take_up:
+            self._register(run_id, True, self._launcher.adopt(run_id))
+        for run_id in commands.account_for:
+            self._register(run_id, True, self._launcher.abandon())
 
     def _cancel_forgotten(self) -> None:
-        for own in self._own.values():
-            if own.is_orphaned and own.task is not None:
-                own.task.cancel()
+        for local in self._local_runs.values():
+            if local.is_orphaned and local.task is not None:
+                local.task.cancel()
 
     async def _follow_journal(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
         folder = self.folder(run_id)
@@ -315,8 +317,8 @@ class RunManager:
             )
             offset += len(data)
             records = [from_line(line) for line in data.splitlines()]
-            if news := [record for record in records if not isinstance(record, RunFinished)]:
-                yield news
+            if unseen := [record for record in records if not isinstance(record, RunFinished)]:
+                yield unseen
             if not is_open:
                 yield [end or end_from_error(ClusterError(REPLICA_LOST_MESSAGE))]
                 return
@@ -327,7 +329,7 @@ class RunManager:
 class SubmittedRun:
     """What was asked, by whom, and how to get what it is about."""
 
-    noted: StoredRequest
+    request: StoredRequest
     key: ApiKey
     load: Callable[[], Awaitable[Context]]
     """Its context."""
@@ -339,4 +341,4 @@ class SubmittedRun:
     @property
     def lasting(self) -> bool:
         """It goes on without its client."""
-        return self.noted.background or bool(self.idempotency)
+        return self.request.background or bool(self.idempotency)

@@ -1,7 +1,7 @@
-"""The desk: who may start a run, what each key has spent, and which replica has which run. Pure: time comes in, as
+"""The run registry: who may start a run, what each key has spent, and which replica has which run. Pure: time comes in, as
 `now`, seconds of a clock that never jumps.
 
-Every request that starts a run gets a **ticket** here, and gives it back with what it cost. So limits hold over all
+Every request that starts a run gets a **lease** here, and gives it back with what it cost. So limits hold over all
 replicas, and the runs of a replica that died are known:
 
 - A replica asks for news again and again; one that is silent for `SILENT_S` is dead. Its lasting runs are given to the
@@ -125,7 +125,7 @@ class _Bucket:
 class RunRegistry:
     """One for a run store."""
 
-    tickets: dict[str, RunLease] = field(default_factory=dict)
+    leases: dict[str, RunLease] = field(default_factory=dict)
     spent: dict[str, KeySpending] = field(default_factory=dict)
     idempotency_cache: dict[str, tuple[str, str, float]] = field(default_factory=dict)
     """By key and idempotency key: run, digest and when."""
@@ -135,25 +135,35 @@ class RunRegistry:
     _cancelled: set[str] = field(default_factory=set)
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
-    def admit(self, ask: AdmissionRequest, now: float, unix_time: float | None = None) -> AdmissionDecision:
-        """A ticket, or why not. `unix_time` dates what outlives this process; None: it is `now`."""
+    def admit(
+        self, request: AdmissionRequest, now: float, unix_time: float | None = None
+    ) -> AdmissionDecision:
+        """A lease, or why not. `unix_time` dates what outlives this process; None: it is `now`."""
         if (
-            given := self.tickets.get(ask.run_id)
+            given := self.leases.get(request.run_id)
         ) is not None:  # it asks again: the answer was lost on its way
-            return Admitted(ask.cost_usd if ask.key.budget_usd is None else given.held_usd)
-        if (known := self._known(ask, dated := now if unix_time is None else unix_time)) is not None:
+            return Admitted(request.cost_usd if request.key.budget_usd is None else given.held_usd)
+        if (known := self._known(request, dated := now if unix_time is None else unix_time)) is not None:
             return known
-        self._seen[ask.replica] = now
-        refused = self._check_capacity(ask) or self._check_budget(ask.key) or self._check_rate(ask.key, now)
+        self._seen[request.replica] = now
+        refused = (
+            self._check_capacity(request)
+            or self._check_budget(request.key)
+            or self._check_rate(request.key, now)
+        )
         if refused is not None:
             return refused
-        held, rest_of = self._reserve(ask)
-        self.tickets[ask.run_id] = RunLease(
-            ask.run_id, ask.key.name, ask.replica, held or 0.0, ask.lasting, rest_of
+        held, rest_of = self._reserve(request)
+        self.leases[request.run_id] = RunLease(
+            request.run_id, request.key.name, request.replica, held or 0.0, request.lasting, rest_of
         )
-        if ask.idempotency:
-            self.idempotency_cache[f"{ask.key.name}/{ask.idempotency}"] = (ask.run_id, ask.digest, dated)
-        return Admitted(held if held is not None else ask.cost_usd)
+        if request.idempotency:
+            self.idempotency_cache[f"{request.key.name}/{request.idempotency}"] = (
+                request.run_id,
+                request.digest,
+                dated,
+            )
+        return Admitted(held if held is not None else request.cost_usd)
 
     def settle(
         self, run_id: str, spent: KeySpending, *, repeatable: bool = False, out_of_money: bool = False
@@ -163,11 +173,11 @@ class RunRegistry:
         `out_of_money`: it was stopped because what it held was too little.
         """
         self._cancelled.discard(run_id)
-        if (ticket := self.tickets.pop(run_id, None)) is None:
+        if (lease := self.leases.pop(run_id, None)) is None:
             return
-        self.spent[ticket.key] = self.spent.get(ticket.key, KeySpending()) + spent
-        if out_of_money and ticket.final_remainder_of is not None:
-            self.exhausted_budgets[ticket.key] = ticket.final_remainder_of
+        self.spent[lease.key] = self.spent.get(lease.key, KeySpending()) + spent
+        if out_of_money and lease.final_remainder_of is not None:
+            self.exhausted_budgets[lease.key] = lease.final_remainder_of
         if repeatable:
             self.idempotency_cache = {
                 name: value for name, value in self.idempotency_cache.items() if value[0] != run_id
@@ -175,7 +185,7 @@ class RunRegistry:
 
     def cancel(self, run_id: str) -> bool:
         """Have it cancelled by whoever has it; False where it is over."""
-        if run_id not in self.tickets:
+        if run_id not in self.leases:
             return False
         self._cancelled.add(run_id)
         return True
@@ -184,23 +194,23 @@ class RunRegistry:
         """What a replica has to do; `running` are the runs it has."""
         self._seen[replica] = now
         for run_id in running:
-            if run_id in self.tickets:
-                self.tickets[run_id] = replace(self.tickets[run_id], replica=replica)
+            if run_id in self.leases:
+                self.leases[run_id] = replace(self.leases[run_id], replica=replica)
         self._forget_replicas(now)
-        lost = [ticket for ticket in self.tickets.values() if self._is_dead(ticket.replica, now)]
-        for ticket in lost:
-            self.tickets[ticket.run_id] = replace(ticket, replica=replica)
+        lost = [lease for lease in self.leases.values() if self._is_dead(lease.replica, now)]
+        for lease in lost:
+            self.leases[lease.run_id] = replace(lease, replica=replica)
         cancel = tuple(run_id for run_id in running if run_id in self._cancelled)
         return ReplicaCommands(
             cancel,
-            tuple(ticket.run_id for ticket in lost if self._goes_on(ticket)),
-            tuple(ticket.run_id for ticket in lost if not self._goes_on(ticket)),
+            tuple(lease.run_id for lease in lost if self._goes_on(lease)),
+            tuple(lease.run_id for lease in lost if not self._goes_on(lease)),
         )
 
     def stats(self) -> dict[str, int]:
-        """How many rows each table has; a ticket is a run."""
+        """How many rows each table has; a lease is a run."""
         return {
-            "runs": len(self.tickets),
+            "runs": len(self.leases),
             "keys": len(self.spent),
             "remembered": len(self.idempotency_cache),
             "replicas": len(self._seen),
@@ -214,35 +224,35 @@ class RunRegistry:
     def state(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "tickets": [asdict(ticket) for ticket in self.tickets.values()],
+            "tickets": [asdict(lease) for lease in self.leases.values()],
             "spent": {name: asdict(spent) for name, spent in self.spent.items()},
             "exhausted": self.exhausted_budgets,
             "remembered": {name: list(value) for name, value in self.idempotency_cache.items()},
         }
 
-    def _known(self, ask: AdmissionRequest, unix_time: float) -> AdmissionDecision | None:
-        if not ask.idempotency:
+    def _known(self, request: AdmissionRequest, unix_time: float) -> AdmissionDecision | None:
+        if not request.idempotency:
             return None
         self.idempotency_cache = {
             name: value
             for name, value in self.idempotency_cache.items()
             if unix_time - value[2] < REMEMBERED_S
         }
-        found = self.idempotency_cache.get(f"{ask.key.name}/{ask.idempotency}")
+        found = self.idempotency_cache.get(f"{request.key.name}/{request.idempotency}")
         if found is None:
             return None
-        if found[1] != ask.digest:
+        if found[1] != request.digest:
             why = "this Idempotency-Key was used for another request; use a new one for each request"
             return Rejected(422, "idempotency_key_reused", why)
         return Duplicate(found[0])
 
-    def _check_capacity(self, ask: AdmissionRequest) -> Rejected | None:
-        if len(self.tickets) >= ask.max_runs:
-            why = f"the service has {len(self.tickets)} runs under way, as many as it takes; try again"
+    def _check_capacity(self, request: AdmissionRequest) -> Rejected | None:
+        if len(self.leases) >= request.max_runs:
+            why = f"the service has {len(self.leases)} runs under way, as many as it takes; try again"
             return Rejected(429, "service_busy", why, RETRY_AFTER_S)
-        own = sum(ticket.key == ask.key.name for ticket in self.tickets.values())
-        if ask.key.concurrency is not None and own >= ask.key.concurrency:
-            why = f"this key has {own} runs under way, as many as it may; wait for one of them"
+        running = sum(lease.key == request.key.name for lease in self.leases.values())
+        if request.key.concurrency is not None and running >= request.key.concurrency:
+            why = f"this key has {running} runs under way, as many as it may; wait for one of them"
             return Rejected(429, "concurrency_exceeded", why, RETRY_AFTER_S)
         return None
 
@@ -271,35 +281,35 @@ class RunRegistry:
             return Rejected(429, "budget_held", why, RETRY_AFTER_S)
         return None
 
-    def _reserve(self, ask: AdmissionRequest) -> tuple[float | None, float | None]:
+    def _reserve(self, request: AdmissionRequest) -> tuple[float | None, float | None]:
         """What of the budget the run gets, and the budget where that is its whole rest; None without a budget."""
-        budget = ask.key.budget_usd
+        budget = request.key.budget_usd
         if budget is None:
             return None, None
-        held = self._reserved(ask.key.name)
-        left = budget - self.spent.get(ask.key.name, KeySpending()).cost_usd - held
-        wanted = ask.key.run_usd or budget / DEFAULT_RUN_BUDGET_FRACTION
-        if ask.cost_usd is not None:
-            wanted = min(wanted, ask.cost_usd)
+        held = self._reserved(request.key.name)
+        left = budget - self.spent.get(request.key.name, KeySpending()).cost_usd - held
+        wanted = request.key.run_usd or budget / DEFAULT_RUN_BUDGET_FRACTION
+        if request.cost_usd is not None:
+            wanted = min(wanted, request.cost_usd)
         return min(wanted, left), budget if left < wanted and not held else None
 
     def _reserved(self, key: str) -> float:
-        return sum(ticket.held_usd for ticket in self.tickets.values() if ticket.key == key)
+        return sum(lease.held_usd for lease in self.leases.values() if lease.key == key)
 
     def _is_dead(self, replica: str, now: float) -> bool:
         return now - self._seen.setdefault(replica, now) >= REPLICA_TIMEOUT_S
 
     def _forget_replicas(self, now: float) -> None:
         """Those that are long dead and have no run left; each has a name of its own."""
-        busy = {ticket.replica for ticket in self.tickets.values()}
+        busy = {lease.replica for lease in self.leases.values()}
         self._seen = {name: at for name, at in self._seen.items() if now - at < REMEMBERED_S or name in busy}
 
-    def _goes_on(self, ticket: RunLease) -> bool:
-        return ticket.lasting and ticket.run_id not in self._cancelled
+    def _goes_on(self, lease: RunLease) -> bool:
+        return lease.lasting and lease.run_id not in self._cancelled
 
 
 def registry_from_state(state: Mapping[str, Any]) -> RunRegistry:
-    """The desk whose `state()` this was."""
+    """The run registry whose `state()` this was."""
     return RunRegistry(
         {row["run_id"]: RunLease(**row) for row in state.get("tickets", ())},
         {name: KeySpending(**row) for name, row in state.get("spent", {}).items()},

@@ -49,9 +49,9 @@ class StoredRequest:
     """The `x-request-id`."""
 
 
-def messages_of(noted: StoredRequest) -> tuple[Message, ...]:
+def messages_of(request: StoredRequest) -> tuple[Message, ...]:
     """Those of a conversation that is one plain call."""
-    return tuple(Message(role, text) for role, text in noted.messages)
+    return tuple(Message(role, text) for role, text in request.messages)
 
 
 def request_run_id() -> str:
@@ -64,8 +64,8 @@ def is_run_id(text: str) -> bool:
     return bool(_RUN_ID.fullmatch(text))
 
 
-def save_request(folder: RunStore, noted: StoredRequest) -> None:
-    folder.save(REQUEST_FILE, json.dumps(asdict(noted)).encode())
+def save_request(folder: RunStore, request: StoredRequest) -> None:
+    folder.save(REQUEST_FILE, json.dumps(asdict(request)).encode())
 
 
 def load_request(folder: RunStore) -> StoredRequest | None:
@@ -100,7 +100,7 @@ def end_from_error(error: BaseException) -> RunFinished:
 
 
 def state_of(end: RunFinished | None, *, is_open: bool) -> State:
-    """How a run stands, by its end and by whether the desk has it still."""
+    """How a run stands, by its end and by whether the run registry has it still."""
     if end is None:
         return "running" if is_open else "failed"
     if end.error_kind == CANCELLED:

@@ -108,8 +108,8 @@ def test_the_service_of_kubernetes_is_the_one_of_the_serve_config():
 def test_the_serve_config_is_one_the_service_takes():
     config = yaml.safe_load((DEPLOY / "serve.yaml").read_text())
     [application] = config["applications"]
-    catalogue = load_models(ServerConfig(**application["args"]))
-    assert catalogue.ids() == ["careful", "quick", "rlm/openai/gpt-5"]
-    assert catalogue.aliases["careful"].limits.cost_usd == 20
-    assert catalogue.aliases["quick"].limits.cost_usd == 5
-    assert catalogue.aliases["careful"].recursive_model == "openai/gpt-5-mini"
+    models = load_models(ServerConfig(**application["args"]))
+    assert models.ids() == ["careful", "quick", "rlm/openai/gpt-5"]
+    assert models.aliases["careful"].limits.cost_usd == 20
+    assert models.aliases["quick"].limits.cost_usd == 5
+    assert models.aliases["careful"].recursive_model == "openai/gpt-5-mini"

@@ -152,7 +152,7 @@ def asking(**limits):
 
     api.add_middleware(
         AuthAndBodyLimitMiddleware,
-        guard=BearerAuth(KeyStore()),
+        auth=BearerAuth(KeyStore()),
         **({"body_bytes": 64 << 20, "file_bytes": 64 << 20} | limits),
     )
     transport = httpx.ASGITransport(api, client=("127.0.0.1", 5))

@@ -136,9 +136,9 @@ def request(client="127.0.0.1", host="localhost:8000", **headers):
 
 
 def test_without_keys_only_this_machine_may_ask_and_no_page_of_the_web_through_it():
-    guard = BearerAuth(KeyStore())
-    assert guard.authenticate(request()) is LOCAL_KEY
-    assert guard.authenticate(request(origin="http://localhost:8000")) is LOCAL_KEY
+    auth = BearerAuth(KeyStore())
+    assert auth.authenticate(request()) is LOCAL_KEY
+    assert auth.authenticate(request(origin="http://localhost:8000")) is LOCAL_KEY
     for stranger in (
         request(client="10.0.0.5"),
         request(host="rebound.example.org"),
@@ -146,11 +146,11 @@ def test_without_keys_only_this_machine_may_ask_and_no_page_of_the_web_through_i
         request(origin="null"),
     ):
         with pytest.raises(ApiError, match="no keys"):
-            guard.authenticate(stranger)
+            auth.authenticate(stranger)
 
 
 def test_with_keys_the_place_does_not_matter_but_the_key_does():
-    guard = BearerAuth(KEYS)
-    assert guard.authenticate(request(client="10.0.0.5", authorization="Bearer sk-ann")) is ANN
+    auth = BearerAuth(KEYS)
+    assert auth.authenticate(request(client="10.0.0.5", authorization="Bearer sk-ann")) is ANN
     with pytest.raises(ApiError, match="API key"):
-        guard.authenticate(request())
+        auth.authenticate(request())

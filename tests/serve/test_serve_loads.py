@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.serve.context_loader import ContextLoader, Loads
+from rlm_ray.serve.context_loader import ContextLoader, LoadExecutor
 from rlm_ray.serve.context_uris import locate
 from rlm_ray.serve.fetching import fetch
 from rlm_ray.serve.file_store import FileStore, PayloadTooLargeError
@@ -172,7 +172,7 @@ def test_a_loader_reads_only_what_is_allowed(tmp_path):
 
 async def test_loads_that_stall_keep_the_places_of_their_key_only():
     gate = threading.Event()
-    loads = Loads(max_per_key=2, timeout_s=0.05, max_threads=8)
+    loads = LoadExecutor(max_per_key=2, timeout_s=0.05, max_threads=8)
     try:
         stalled = [loads.run("ann", lambda _: gate.wait()) for _ in range(5)]
         found = await asyncio.gather(*stalled, return_exceptions=True)
@@ -190,7 +190,7 @@ async def test_loads_that_stall_keep_the_places_of_their_key_only():
 
 
 async def test_an_error_of_a_load_is_its_callers_and_gives_the_place_back():
-    loads = Loads(max_per_key=1, timeout_s=5)
+    loads = LoadExecutor(max_per_key=1, timeout_s=5)
 
     def broken(until):
         raise JournalError("s3://x", "no")

@@ -28,7 +28,7 @@ def client(tmp_path, *origins, keys=()):
         yield
 
     args = ServerConfig(run_dir=str(tmp_path), cors_origins=list(origins))
-    service = SimpleNamespace(catalogue=load_models(args), files=None)
+    service = SimpleNamespace(models=load_models(args), files=None)
     api = create_app(service, KeyStore([ApiKey(name, hash_key(name)) for name in keys]), args, kept)
     transport = httpx.ASGITransport(api, client=("127.0.0.1", 5))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8000")

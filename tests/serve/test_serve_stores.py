@@ -30,7 +30,7 @@ from rlm_ray.serve.run_store import (
 
 @pytest.fixture
 def files(tmp_path):
-    return FileStore(str(tmp_path / "runs"), most_bytes=1000, days=2)
+    return FileStore(str(tmp_path / "runs"), max_bytes=1000, days=2)
 
 
 def save(files, data=b"text", key="ann", now=100.0):
@@ -108,21 +108,19 @@ def test_a_uri_is_read_up_to_a_size(files, tmp_path):
 
 
 def test_models_are_aliases_and_allowed_names_with_settings_of_their_own(tmp_path):
-    catalogue = make_model_registry(
+    models = make_model_registry(
         {"model": "openai/big", "recursive_model": "openai/small", "limits": {"cost_usd": 2}},
         {"deep": {"max_depth": 3, "limits": {"calls": 9}}},
         ["anthropic/*", "openai/mini"],
         str(tmp_path),
     )
-    deep = catalogue.settings("deep")
+    deep = models.settings("deep")
     assert (deep.model, deep.max_depth, deep.limits.cost_usd, deep.limits.calls) == ("openai/big", 3, 2, 9)
-    assert catalogue.settings("rlm/openai/big").recursive_model == "openai/small"
-    assert catalogue.settings("rlm/anthropic/x").model == "anthropic/x"
-    assert catalogue.settings("rlm/anthropic/x").recursive_model == ""
-    assert [catalogue.settings(name) for name in ("rlm/openai/x", "openai/mini", "rlm/deep", "")] == [
-        None
-    ] * 4
-    assert catalogue.ids() == ["deep", "rlm/openai/big", "rlm/openai/mini"]
+    assert models.settings("rlm/openai/big").recursive_model == "openai/small"
+    assert models.settings("rlm/anthropic/x").model == "anthropic/x"
+    assert models.settings("rlm/anthropic/x").recursive_model == ""
+    assert [models.settings(name) for name in ("rlm/openai/x", "openai/mini", "rlm/deep", "")] == [None] * 4
+    assert models.ids() == ["deep", "rlm/openai/big", "rlm/openai/mini"]
 
 
 @pytest.mark.parametrize(
@@ -142,9 +140,9 @@ def test_another_provider_gets_neither_key_nor_address_of_the_first(base, other,
     params = {"api_key": "k", "api_base": "http://x", "extra_headers": {"x": "y"}, "temperature": 0}
     unsafe = dict.fromkeys(["base_model"], "gpt-4")
     settings = {"model": base, "recursive_model": "openai/small", "params": params | unsafe}
-    catalogue = make_model_registry(settings, {}, ["*"], str(tmp_path))
-    assert set(catalogue.settings(f"rlm/{other}").params) == kept
-    assert catalogue.settings(f"rlm/{base}").params == params | unsafe
+    models = make_model_registry(settings, {}, ["*"], str(tmp_path))
+    assert set(models.settings(f"rlm/{other}").params) == kept
+    assert models.settings(f"rlm/{base}").params == params | unsafe
 
 
 UNKNOWN_TO_OTHERS = [
@@ -184,8 +182,8 @@ UNKNOWN_TO_OTHERS = [
 
 @pytest.mark.parametrize("name", UNKNOWN_TO_OTHERS)
 def test_whatever_may_be_a_credential_stays_with_its_provider(name, tmp_path):
-    catalogue = make_model_registry({"model": "openai/a", "params": {name: "x"}}, {}, ["*"], str(tmp_path))
-    assert catalogue.settings("rlm/groq/b").params == {}
+    models = make_model_registry({"model": "openai/a", "params": {name: "x"}}, {}, ["*"], str(tmp_path))
+    assert models.settings("rlm/groq/b").params == {}
 
 
 @pytest.mark.parametrize("model", ["gpt-4.1", "openai/gpt-4.1", "ollama/qwen2.5:7b", "a.b/c.d:e.f", "plain"])
@@ -193,13 +191,13 @@ def test_whatever_may_be_a_credential_stays_with_its_provider(name, tmp_path):
 def test_prices_of_models_with_dots_slashes_and_colons_hold(model, where, tmp_path):
     table = {"prices": {model: {"input_usd": 1.5, "output_usd": 2}}}
     settings, models = (table, {"deep": {}}) if where == "settings" else ({}, {"deep": table})
-    catalogue = make_model_registry(settings, models, [], str(tmp_path))
-    assert catalogue.settings("deep").prices[model].input_usd == 1.5
+    models = make_model_registry(settings, models, [], str(tmp_path))
+    assert models.settings("deep").prices[model].input_usd == 1.5
 
 
 def test_parameters_whose_names_have_dots_are_one_parameter(tmp_path):
-    catalogue = make_model_registry({"params": {"extra.x.y": 1}}, {}, [], str(tmp_path))
-    assert catalogue.base.params == {"extra.x.y": 1}
+    models = make_model_registry({"params": {"extra.x.y": 1}}, {}, [], str(tmp_path))
+    assert models.base.params == {"extra.x.y": 1}
 
 
 def test_a_sweep_goes_on_after_a_file_that_cannot_be_looked_at(files, tmp_path, caplog):
@@ -215,16 +213,16 @@ def test_a_sweep_goes_on_after_a_file_that_cannot_be_looked_at(files, tmp_path, 
 
 
 def test_wishes_may_lower_what_a_model_allows_and_never_raise_it(tmp_path):
-    catalogue = make_model_registry(
+    models = make_model_registry(
         {"max_depth": 2, "limits": {"cost_usd": 2, "calls": 10}}, {}, [], str(tmp_path)
     )
     wanted = apply_request_options(
-        catalogue.base, {"max_depth": 9, "limits": {"cost_usd": 5, "calls": 3, "tokens": 7}}
+        models.base, {"max_depth": 9, "limits": {"cost_usd": 5, "calls": 3, "tokens": 7}}
     )
     assert wanted.max_depth == 2
     assert (wanted.limits.cost_usd, wanted.limits.calls, wanted.limits.tokens) == (2, 3, 7)
-    assert apply_request_options(catalogue.base, {"max_depth": 0, "max_leaf_chars": 5}).max_depth == 0
-    assert apply_request_options(catalogue.base, {}) == catalogue.base
+    assert apply_request_options(models.base, {"max_depth": 0, "max_leaf_chars": 5}).max_depth == 0
+    assert apply_request_options(models.base, {}) == models.base
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_a_run_without_an_answer_is_an_error_with_a_status(end, status, code):
         (InputError("query", "is empty"), 400, None),
         (ConfigError("model", "is none"), 400, None),
         (PayloadTooLargeError("file", "is too large"), 413, None),
-        (ClusterError("no desk"), 503, "5"),
+        (ClusterError("no run registry"), 503, "5"),
     ],
 )
 def test_our_errors_have_a_status_and_say_when_to_come_again(error, status, retry):
@@ -192,7 +192,7 @@ SAID = {"type": "text", "text": "What is this?"}
 
 
 def chat(*messages):
-    return ChatRequest(model="m", messages=list(messages)).wanted()
+    return ChatRequest(model="m", messages=list(messages)).parse()
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -219,10 +219,10 @@ def test_an_image_in_the_question_is_refused_with_what_to_do(image):
 def test_responses_treat_images_alike():
     image = {"type": "input_image", "image_url": "https://example.org/x.png"}
     old = {"role": "user", "content": [{"type": "input_text", "text": "Look"}, image]}
-    wanted = ResponseRequest(model="m", input=[old, {"role": "user", "content": "Who?"}]).wanted()
+    wanted = ResponseRequest(model="m", input=[old, {"role": "user", "content": "Who?"}]).parse()
     assert wanted.messages[0].pieces[1] == Text("[input_image: cannot be read here]")
     with pytest.raises(InputError, match="input_image"):
-        ResponseRequest(model="m", input=[old]).wanted()
+        ResponseRequest(model="m", input=[old]).parse()
 
 
 def test_a_refusal_of_the_assistant_is_a_text():

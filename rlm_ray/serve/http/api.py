@@ -27,13 +27,13 @@ def create_app(
     service: RunService,
     keys: KeyStore,
     args: ServerConfig,
-    kept: Callable[[], AbstractAsyncContextManager[None]],
+    serving: Callable[[], AbstractAsyncContextManager[None]],
 ) -> FastAPI:
-    """All routes; `kept` is held while it serves."""
+    """All routes; `serving` is entered while it serves."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with kept():
+        async with serving():
             yield
 
     api = FastAPI(
@@ -45,18 +45,18 @@ def create_app(
         redoc_url=None,
     )
     origins = Origins(args.cors_origins, has_keys=bool(keys))
-    guard = BearerAuth(keys, origins)
+    auth = BearerAuth(keys, origins)
     register_error_handlers(api)
     for routes in (chat_routes, response_routes, file_routes, run_routes, model_routes):
-        api.include_router(routes(service, guard))
+        api.include_router(routes(service, auth))
     api.include_router(page_routes())
     api.add_middleware(
-        AuthAndBodyLimitMiddleware, guard=guard, body_bytes=args.body_bytes, file_bytes=args.file_bytes
+        AuthAndBodyLimitMiddleware, auth=auth, body_bytes=args.body_bytes, file_bytes=args.file_bytes
     )
     api.add_middleware(
         CORSMiddleware, **origins.options()
     )  # the outermost: a preflight has neither key nor body
-    _add_model_examples(api, service.catalogue.ids())
+    _add_model_examples(api, service.models.ids())
     return api
 
 

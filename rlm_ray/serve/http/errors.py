@@ -134,7 +134,7 @@ def register_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(AdmissionRejected)
     async def turned_away(_: Request, error: AdmissionRejected) -> JSONResponse:
-        return _of_desk(error.refused).reply()
+        return _from_rejection(error.refused).reply()
 
     @api.exception_handler(RLMError)
     async def of_ours(_: Request, error: RLMError) -> JSONResponse:
@@ -155,7 +155,7 @@ def register_error_handlers(api: FastAPI) -> None:
         return reply
 
 
-def _of_desk(refused: Rejected) -> ApiError:
+def _from_rejection(refused: Rejected) -> ApiError:
     return ApiError(refused.status, refused.code, refused.why, retry_after_s=refused.retry_after_s)
 
 

@@ -28,8 +28,8 @@ FORM_BYTES = 64 << 10
 class AuthAndBodyLimitMiddleware:
     """Who sends a body must have a key before it is read."""
 
-    def __init__(self, app: ASGIApp, guard: BearerAuth, body_bytes: int, file_bytes: int) -> None:
-        self._app, self._guard = app, guard
+    def __init__(self, app: ASGIApp, auth: BearerAuth, body_bytes: int, file_bytes: int) -> None:
+        self._app, self._auth = app, auth
         self._body_bytes, self._upload_bytes = body_bytes, file_bytes + FORM_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +37,7 @@ class AuthAndBodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         is_upload = scope["path"].rstrip("/") == UPLOADS
-        most = self._upload_bytes if is_upload else self._body_bytes
+        max_bytes = self._upload_bytes if is_upload else self._body_bytes
         run_id = request_run_id()
         scope.setdefault("state", {})["run_id"] = run_id
         counted, begun = 0, False
@@ -47,8 +47,8 @@ class AuthAndBodyLimitMiddleware:
             nonlocal counted
             message = await receive()
             counted += len(message.get("body", b""))
-            if counted > most:
-                raise _too_large(most)
+            if counted > max_bytes:
+                raise _too_large(max_bytes)
             await _count(bounds, message.get("body", b""))
             return message
 
@@ -61,9 +61,9 @@ class AuthAndBodyLimitMiddleware:
 
         try:
             if scope["method"] == "POST":
-                self._guard.authenticate(Request(scope))
-            if _content_length(scope) > most:
-                raise _too_large(most)
+                self._auth.authenticate(Request(scope))
+            if _content_length(scope) > max_bytes:
+                raise _too_large(max_bytes)
             await self._app(scope, receive_counted, send_named)
         except ApiError as refusal:
             if begun:
@@ -84,8 +84,8 @@ async def _count(bounds: JsonBounds | None, body: bytes) -> None:
         raise ApiError(413, "too_many_values", why) from None
 
 
-def _too_large(most: int) -> ApiError:
-    return ApiError(413, "too_large", f"the body is larger than the {most:,} bytes allowed here")
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(413, "too_large", f"the body is larger than the {max_bytes:,} bytes allowed here")
 
 
 def _content_length(scope: Scope) -> int:

@@ -88,24 +88,24 @@ class ResponseObject(BaseModel):
     rlm: dict[str, Any] = {}
 
 
-def response_of(noted: StoredRequest, end: RunFinished | None, state: State) -> ResponseObject:
+def response_of(request: StoredRequest, end: RunFinished | None, state: State) -> ResponseObject:
     """How a run stands."""
     answer = end.answer if end is not None and state in {"answered", "stopped"} else None
     return ResponseObject(
-        id=f"resp_{noted.run_id}",
-        created_at=noted.created,
+        id=f"resp_{request.run_id}",
+        created_at=request.created,
         status=_STATUS[state],
-        model=noted.model,
-        output=[] if answer is None else [message_of(noted.run_id, answer, complete=state == "answered")],
+        model=request.model,
+        output=[] if answer is None else [message_of(request.run_id, answer, complete=state == "answered")],
         error=_error(end) if state == "failed" else None,
         incomplete_details=Incomplete(reason=end.stop_reason)
         if end is not None and state == "stopped"
         else None,
         usage=None if end is None else _usage(end),
-        background=noted.background,
-        metadata=dict(noted.metadata),
-        temperature=noted.params.get("temperature"),
-        rlm={"run_id": noted.run_id},
+        background=request.background,
+        metadata=dict(request.metadata),
+        temperature=request.params.get("temperature"),
+        rlm={"run_id": request.run_id},
     )
 
 
@@ -138,10 +138,10 @@ _ENDS: dict[State, str] = {"answered": "completed", "stopped": "incomplete"}
 class ResponseStream:
     """Writes the events of a response, numbered: its progress as the summary of a reasoning item, then its message."""
 
-    def __init__(self, noted: StoredRequest) -> None:
-        self._noted = noted
+    def __init__(self, request: StoredRequest) -> None:
+        self._request = request
         self._numbers = itertools.count()
-        self._reasoning_id = f"rs_{noted.run_id}"
+        self._reasoning_id = f"rs_{request.run_id}"
         self._summary = ""
 
     def opening(self) -> str:
@@ -160,7 +160,7 @@ class ResponseStream:
         return "".join([*events, self._response(_ENDS.get(state, "failed"), end, state)])
 
     def _response(self, name: str, end: RunFinished | None, state: State) -> str:
-        return self._event(name, response=response_of(self._noted, end, state).model_dump())
+        return self._event(name, response=response_of(self._request, end, state).model_dump())
 
     def _reasoning_added(self) -> str:
         item = {"type": "reasoning", "id": self._reasoning_id, "summary": []}
@@ -177,7 +177,7 @@ class ResponseStream:
         yield self._event("output_item.done", output_index=0, item=item)
 
     def _message(self, answer: str, *, complete: bool) -> Iterator[str]:
-        whole = message_of(self._noted.run_id, answer, complete=complete).model_dump()
+        whole = message_of(self._request.run_id, answer, complete=complete).model_dump()
         place = {"item_id": whole["id"], "output_index": 1, "content_index": 0}
         empty = whole["content"][0] | {"text": ""}
         yield self._event(

@@ -17,7 +17,7 @@ from rlm_ray.core.context import Context
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.api_keys import ApiKey
-from rlm_ray.serve.context_loader import ContextLoader, Loads
+from rlm_ray.serve.context_loader import ContextLoader, LoadExecutor
 from rlm_ray.serve.file_store import FileStore, StoredFile
 from rlm_ray.serve.http.errors import ApiError, error_from_run_end
 from rlm_ray.serve.http.schemas import RunOptions
@@ -63,38 +63,38 @@ class ParsedRequest:
 class RunService:
     """One for each replica."""
 
-    catalogue: ModelRegistry
+    models: ModelRegistry
     runs: RunManager
-    desk: RunRegistryClient
+    registry: RunRegistryClient
     files: FileStore
     loader: ContextLoader
-    loads: Loads
+    loads: LoadExecutor
     keep_alive_s: float
     direct_without_context: bool = True
 
-    async def start(self, request: Request, key: ApiKey, wanted: ParsedRequest) -> str:
+    async def start(self, request: Request, key: ApiKey, parsed: ParsedRequest) -> str:
         """Start the run a request asks for; its id. All that can be known to be wrong with it is said here."""
-        self._check_model(wanted.model, key)
-        question = await asyncio.to_thread(split_messages, wanted.messages, wanted.options.context_parts())
-        messages = self._direct_messages(wanted)
+        self._check_model(parsed.model, key)
+        prompt = await asyncio.to_thread(split_messages, parsed.messages, parsed.options.context_parts())
+        messages = self._direct_messages(parsed)
         if messages:
-            question = PromptAndContext(question.query)
-        await self._check_sources(question, key)
-        options = wanted.options.settings() | ({"max_depth": 0} if messages else {})
-        noted = StoredRequest(
-            request.state.run_id, key.name, wanted.kind, wanted.model, time.time(), question.query,
-            options, wanted.params, messages, background=wanted.background, metadata=wanted.metadata,
+            prompt = PromptAndContext(prompt.query)
+        await self._check_sources(prompt, key)
+        options = parsed.options.settings() | ({"max_depth": 0} if messages else {})
+        stored = StoredRequest(
+            request.state.run_id, key.name, parsed.kind, parsed.model, time.time(), prompt.query,
+            options, parsed.params, messages, background=parsed.background, metadata=parsed.metadata,
             request_id=request.headers.get("x-request-id", "")[:HEADER_CHARS],
         )  # fmt: skip
         idempotency = request.headers.get("idempotency-key", "")[:HEADER_CHARS]
         return await self.runs.start(
             SubmittedRun(
-                noted,
+                stored,
                 key,
-                partial(self._load, key.name, question),
+                partial(self._load, key.name, prompt),
                 request.headers.get("traceparent", ""),
                 idempotency,
-                await asyncio.to_thread(wanted.digest) if idempotency else "",
+                await asyncio.to_thread(parsed.digest) if idempotency else "",
             )
         )
 
@@ -110,16 +110,16 @@ class RunService:
 
     async def get_request(self, run_id: str, key: ApiKey) -> StoredRequest:
         """What was asked in a run of this key. Raises `Refusal`."""
-        noted = await self.runs.noted(run_id, key)
-        if noted is None:
+        stored = await self.runs.stored_request(run_id, key)
+        if stored is None:
             raise ApiError(404, "not_found", "there is no run of this id")
-        return noted
+        return stored
 
     async def get(self, run_id: str, key: ApiKey) -> tuple[StoredRequest, RunFinished | None, State]:
         """A run of this key: what was asked, how it ended, how it stands. Raises `Refusal`."""
-        noted = await self.get_request(run_id, key)
+        stored = await self.get_request(run_id, key)
         end, is_open = await self.runs.end(run_id)
-        return noted, end, state_of(end, is_open=is_open)
+        return stored, end, state_of(end, is_open=is_open)
 
     async def cancel(self, run_id: str, key: ApiKey) -> tuple[StoredRequest, RunFinished | None, State]:
         """The same, after the run was told to end. One of another replica may take a moment."""
@@ -132,24 +132,24 @@ class RunService:
             await asyncio.sleep(CANCEL_S)
         return found
 
-    def _direct_messages(self, wanted: ParsedRequest) -> tuple[tuple[str, str], ...]:
+    def _direct_messages(self, parsed: ParsedRequest) -> tuple[tuple[str, str], ...]:
         """What one plain call is asked with; empty where the request wants a session, or has something to read."""
-        options = wanted.options
+        options = parsed.options
         wish = options.direct_without_context
         is_plain = self.direct_without_context and options.max_depth is None if wish is None else wish
-        if wanted.kind == "run" or not is_plain or options.context_parts():
+        if parsed.kind == "run" or not is_plain or options.context_parts():
             return ()
-        return direct_messages(wanted.messages)
+        return direct_messages(parsed.messages)
 
     def _check_model(self, model: str, key: ApiKey) -> None:
-        if self.catalogue.settings(model) is None:
+        if self.models.settings(model) is None:
             why = f"the model {model[:100]!r} is not served here; GET /v1/models lists those that are"
             raise ApiError(404, "model_not_found", why, param="model")
         if not key.may_use(model):
             raise ApiError(403, "model_not_allowed", f"this key may not use {model!r}", param="model")
 
-    async def _check_sources(self, question: PromptAndContext, key: ApiKey) -> None:
-        for piece in question.context:
+    async def _check_sources(self, prompt: PromptAndContext, key: ApiKey) -> None:
+        for piece in prompt.context:
             match piece.source:
                 case FileRef(file_id):
                     await self.file(key, file_id)
@@ -167,9 +167,9 @@ class RunService:
             raise ApiError(404, "file_not_found", "there is no file of this id", param="file_id")
         return stored
 
-    async def _load(self, key: str, question: PromptAndContext) -> Context:
+    async def _load(self, key: str, prompt: PromptAndContext) -> Context:
         """What lies elsewhere is read beside that of other keys; what came with the request waits for nobody."""
-        load = partial(self.loader.load, key, question.context)
-        if all(isinstance(piece.source, Text | FileData) for piece in question.context):
+        load = partial(self.loader.load, key, prompt.context)
+        if all(isinstance(piece.source, Text | FileData) for piece in prompt.context):
             return await asyncio.to_thread(load)
         return await self.loads.run(key, load)

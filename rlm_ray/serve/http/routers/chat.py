@@ -75,7 +75,7 @@ class ChatRequest(BaseModel):
     metadata: Metadata | None = None
     rlm: RunOptions = RunOptions()
 
-    def wanted(self) -> ParsedRequest:
+    def parse(self) -> ParsedRequest:
         wish = response_format_instruction(self.response_format)
         last = last_of_user([message.role for message in self.messages])
         messages = [message.message(is_question=place == last) for place, message in enumerate(self.messages)]
@@ -110,7 +110,7 @@ class ChatCompletion(BaseModel):
     """The run: its id, why it stopped, and what it used by model and depth."""
 
 
-def chat_routes(service: RunService, guard: BearerAuth) -> APIRouter:
+def chat_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["chat"])
 
     @router.post(
@@ -120,10 +120,10 @@ def chat_routes(service: RunService, guard: BearerAuth) -> APIRouter:
         | {200: {"content": {"text/event-stream": {}}, "description": "The answer; chunks with `stream`."}},
     )
     async def complete(
-        request: Request, response: Response, body: ChatRequest, key: Annotated[ApiKey, Depends(guard)]
+        request: Request, response: Response, body: ChatRequest, key: Annotated[ApiKey, Depends(auth)]
     ) -> Any:
         """Answer the last message of the user; long messages and files are the context."""
-        run_id = await service.start(request, key, await asyncio.to_thread(body.wanted))
+        run_id = await service.start(request, key, await asyncio.to_thread(body.parse))
         if body.stream:
             return streaming.sse_response(
                 streaming.stream_run(service, run_id, ChatStream(run_id, body)), run_id

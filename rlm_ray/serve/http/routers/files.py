@@ -40,13 +40,13 @@ class FileDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-def file_routes(service: RunService, guard: BearerAuth) -> APIRouter:
+def file_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["files"])
     files = service.files
 
     @router.post("/v1/files", responses=error_responses(400, 413, 422))
     async def upload(
-        file: UploadFile, key: Annotated[ApiKey, Depends(guard)], purpose: Purpose = "user_data"
+        file: UploadFile, key: Annotated[ApiKey, Depends(auth)], purpose: Purpose = "user_data"
     ) -> FileObject:
         """Keep a file of UTF-8 text until it expires or is deleted."""
         name = file.filename or "file"
@@ -54,13 +54,13 @@ def file_routes(service: RunService, guard: BearerAuth) -> APIRouter:
         return _object(stored)
 
     @router.get("/v1/files", responses=error_responses())
-    async def list_files(key: Annotated[ApiKey, Depends(guard)]) -> FileList:
+    async def list_files(key: Annotated[ApiKey, Depends(auth)]) -> FileList:
         """All of this key, the newest first."""
         found = await asyncio.to_thread(files.list_files, key.name, time.time())
         return FileList(data=[_object(stored) for stored in found])
 
     @router.get("/v1/files/{file_id}", responses=error_responses(404))
-    async def retrieve(file_id: str, key: Annotated[ApiKey, Depends(guard)]) -> FileObject:
+    async def retrieve(file_id: str, key: Annotated[ApiKey, Depends(auth)]) -> FileObject:
         """What is known of a file."""
         return _object(await service.file(key, file_id))
 
@@ -69,14 +69,14 @@ def file_routes(service: RunService, guard: BearerAuth) -> APIRouter:
         responses=error_responses(404)
         | {200: {"content": {"application/octet-stream": {}}, "description": "The file."}},
     )
-    async def content(file_id: str, key: Annotated[ApiKey, Depends(guard)]) -> StreamingResponse:
+    async def content(file_id: str, key: Annotated[ApiKey, Depends(auth)]) -> StreamingResponse:
         """The file itself."""
         stored = await service.file(key, file_id)
         headers = {"content-length": str(stored.nbytes)}
         return StreamingResponse(files.chunks(key.name, file_id), 200, headers, "application/octet-stream")
 
     @router.delete("/v1/files/{file_id}", responses=error_responses(404))
-    async def delete(file_id: str, key: Annotated[ApiKey, Depends(guard)]) -> FileDeleted:
+    async def delete(file_id: str, key: Annotated[ApiKey, Depends(auth)]) -> FileDeleted:
         """Runs that have read it are not harmed."""
         await service.file(key, file_id)
         await asyncio.to_thread(files.delete, key.name, file_id)

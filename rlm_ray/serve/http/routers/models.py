@@ -40,27 +40,25 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def model_routes(service: RunService, guard: BearerAuth) -> APIRouter:
+def model_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/models", tags=["models"], responses=error_responses())
-    async def models(key: Annotated[ApiKey, Depends(guard)]) -> ModelList:
+    async def models(key: Annotated[ApiKey, Depends(auth)]) -> ModelList:
         """Those this key may use. A pattern of models cannot be listed."""
-        return ModelList(
-            data=[_model(service, name) for name in service.catalogue.ids() if key.may_use(name)]
-        )
+        return ModelList(data=[_model(service, name) for name in service.models.ids() if key.may_use(name)])
 
     @router.get("/v1/models/{model:path}", tags=["models"], responses=error_responses(404))
-    async def model(model: str, key: Annotated[ApiKey, Depends(guard)]) -> Model:
+    async def model(model: str, key: Annotated[ApiKey, Depends(auth)]) -> Model:
         """One of them."""
-        if service.catalogue.settings(model) is None or not key.may_use(model):
+        if service.models.settings(model) is None or not key.may_use(model):
             raise ApiError(404, "model_not_found", "the model is not served here", param="model")
         return _model(service, model)
 
     @router.get("/v1/usage", tags=["usage"], responses=error_responses())
-    async def usage(key: Annotated[ApiKey, Depends(guard)]) -> KeyUsage:
+    async def usage(key: Annotated[ApiKey, Depends(auth)]) -> KeyUsage:
         """What this key has spent."""
-        spent = await service.desk.spent(key.name)
+        spent = await service.registry.spent(key.name)
         return KeyUsage(
             key=key.name, runs=spent.runs, input_tokens=spent.input_tokens, output_tokens=spent.output_tokens,
             cost_usd=spent.cost_usd, budget_usd=key.budget_usd,
@@ -73,15 +71,15 @@ def model_routes(service: RunService, guard: BearerAuth) -> APIRouter:
 
     @router.get("/readyz", tags=["health"], responses={503: error_responses()[503]})
     async def ready() -> Health:
-        """This replica can start runs: the desk and the run store answer."""
-        await service.desk.spent("")
+        """This replica can start runs: the run registry and the run store answer."""
+        await service.registry.spent("")
         return Health()
 
     return router
 
 
 def _model(service: RunService, name: str) -> Model:
-    settings = service.catalogue.settings(name)
+    settings = service.models.settings(name)
     assert settings is not None
     return Model(
         id=name, max_depth=settings.max_depth, recursive_model=settings.recursive_model or settings.model

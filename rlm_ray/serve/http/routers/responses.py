@@ -94,7 +94,7 @@ class ResponseRequest(BaseModel):
     previous_response_id: str | None = None
     rlm: RunOptions = RunOptions()
 
-    def wanted(self) -> ParsedRequest:
+    def parse(self) -> ParsedRequest:
         if self.previous_response_id is not None:
             raise InputError(
                 "previous_response_id", "is not followed: contexts are not kept; send the whole conversation"
@@ -116,7 +116,7 @@ class ResponseRequest(BaseModel):
         )
 
 
-def response_routes(service: RunService, guard: BearerAuth) -> APIRouter:
+def response_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["responses"])
 
     @router.post(
@@ -126,27 +126,27 @@ def response_routes(service: RunService, guard: BearerAuth) -> APIRouter:
         | {200: {"content": {"text/event-stream": {}}, "description": "The response; events with `stream`."}},
     )
     async def create(
-        request: Request, response: Response, body: ResponseRequest, key: Annotated[ApiKey, Depends(guard)]
+        request: Request, response: Response, body: ResponseRequest, key: Annotated[ApiKey, Depends(auth)]
     ) -> Any:
         """Answer, or with `background` say at once where the answer will be."""
-        run_id = await service.start(request, key, await asyncio.to_thread(body.wanted))
-        noted = await service.get_request(run_id, key)
+        run_id = await service.start(request, key, await asyncio.to_thread(body.parse))
+        stored = await service.get_request(run_id, key)
         if body.stream:
-            events = streaming.stream_run(service, run_id, ResponseStream(noted))
+            events = streaming.stream_run(service, run_id, ResponseStream(stored))
             return streaming.sse_response(events, run_id)
         response.headers[RUN_HEADER] = run_id
         if body.background:
-            return response_of(noted, None, "running")
+            return response_of(stored, None, "running")
         end = await service.wait(run_id)
-        return response_of(noted, end, state_of(end, is_open=False))
+        return response_of(stored, end, state_of(end, is_open=False))
 
     @router.get("/v1/responses/{response_id}", responses=error_responses(404))
-    async def retrieve(response_id: str, key: Annotated[ApiKey, Depends(guard)]) -> ResponseObject:
+    async def retrieve(response_id: str, key: Annotated[ApiKey, Depends(auth)]) -> ResponseObject:
         """How it stands, and the answer when there is one."""
         return response_of(*await service.get(response_id.removeprefix(PREFIX), key))
 
     @router.post("/v1/responses/{response_id}/cancel", responses=error_responses(404))
-    async def cancel(response_id: str, key: Annotated[ApiKey, Depends(guard)]) -> ResponseObject:
+    async def cancel(response_id: str, key: Annotated[ApiKey, Depends(auth)]) -> ResponseObject:
         """End it; what it has not spent yet is not spent. One that is over stays as it is."""
         return response_of(*await service.cancel(response_id.removeprefix(PREFIX), key))
 

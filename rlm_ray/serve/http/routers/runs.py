@@ -37,7 +37,7 @@ class RunRequest(RunOptions):
     query: Annotated[str, Field(min_length=1)]
     metadata: Metadata = Field(default_factory=dict)
 
-    def wanted(self) -> ParsedRequest:
+    def parse(self) -> ParsedRequest:
         message = Message("user", (Text(self.query),))
         return ParsedRequest("run", self, self.model, [message], self, {}, True, self.metadata)
 
@@ -66,37 +66,37 @@ class RunObject(BaseModel):
     """Opens in a browser for an hour, without the key."""
 
 
-def run_routes(service: RunService, guard: BearerAuth) -> APIRouter:
+def run_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["runs"])
 
     async def described(run_id: str, key: ApiKey) -> RunObject:
-        return _object(key, *await service.get(run_id, key), await service.desk.link_secret())
+        return _object(key, *await service.get(run_id, key), await service.registry.link_secret())
 
     @router.post("/v1/runs", responses=error_responses(400, 403, 404, 413, 422, 429))
     async def start(
-        request: Request, response: Response, body: RunRequest, key: Annotated[ApiKey, Depends(guard)]
+        request: Request, response: Response, body: RunRequest, key: Annotated[ApiKey, Depends(auth)]
     ) -> RunObject:
         """Start a run and say where it is found."""
-        run_id = await service.start(request, key, body.wanted())
+        run_id = await service.start(request, key, body.parse())
         response.headers[RUN_HEADER] = run_id
         return await described(run_id, key)
 
     @router.get("/v1/runs/{run_id}", responses=error_responses(404))
-    async def retrieve(run_id: str, key: Annotated[ApiKey, Depends(guard)]) -> RunObject:
+    async def retrieve(run_id: str, key: Annotated[ApiKey, Depends(auth)]) -> RunObject:
         """How it stands, and its result when it is over."""
         return await described(run_id, key)
 
     @router.post("/v1/runs/{run_id}/cancel", responses=error_responses(404))
-    async def cancel(run_id: str, key: Annotated[ApiKey, Depends(guard)]) -> RunObject:
+    async def cancel(run_id: str, key: Annotated[ApiKey, Depends(auth)]) -> RunObject:
         """End it. One that is over stays as it is."""
-        return _object(key, *await service.cancel(run_id, key), await service.desk.link_secret())
+        return _object(key, *await service.cancel(run_id, key), await service.registry.link_secret())
 
     @router.get(
         "/v1/runs/{run_id}/events",
         responses=error_responses(404)
         | {200: {"content": {"text/event-stream": {}}, "description": "Its records."}},
     )
-    async def events(run_id: str, key: Annotated[ApiKey, Depends(guard)]) -> StreamingResponse:
+    async def events(run_id: str, key: Annotated[ApiKey, Depends(auth)]) -> StreamingResponse:
         """Every record of the run from its first on, as it is written; the last one has the kind `run_end`."""
         await service.get(run_id, key)
         return streaming.sse_response(_events(service, run_id), run_id)
@@ -108,7 +108,7 @@ def run_routes(service: RunService, guard: BearerAuth) -> APIRouter:
     )
     async def report(request: Request, run_id: str, ticket: Annotated[str, Query()] = "") -> HTMLResponse:
         """The run as a page. A browser that follows a link sends no key: `report_url` has a ticket instead."""
-        key = guard.authenticate_report(request, ticket, run_id, await service.desk.link_secret())
+        key = auth.authenticate_report(request, ticket, run_id, await service.registry.link_secret())
         await service.get(run_id, key)
         return HTMLResponse(await asyncio.to_thread(_report, service, run_id), headers=_REPORT_HEADERS)
 
@@ -141,16 +141,16 @@ def _report(service: RunService, run_id: str) -> str:
 
 
 def _object(
-    key: ApiKey, noted: StoredRequest, end: RunFinished | None, state: State, secret: bytes
+    key: ApiKey, request: StoredRequest, end: RunFinished | None, state: State, secret: bytes
 ) -> RunObject:
     refusal = error_from_run_end(end) if end is not None else None
     return RunObject(
-        id=noted.run_id,
+        id=request.run_id,
         state=state,
-        kind=noted.kind,
-        model=noted.model,
-        created_at=noted.created,
-        query=noted.query,
+        kind=request.kind,
+        model=request.model,
+        created_at=request.created,
+        query=request.query,
         answer=end.answer if end is not None else None,
         stop_reason=end.stop_reason if end is not None else None,
         why=end.why if end is not None else "",
@@ -158,6 +158,6 @@ def _object(
         seconds=end.seconds if end is not None else None,
         usage=dict(end.usage) if end is not None else {},
         error=refusal.error if refusal is not None else None,
-        metadata=dict(noted.metadata),
-        report_url=f"/v1/runs/{noted.run_id}/report?ticket={make_ticket(secret, key, noted.run_id, time.time())}",
+        metadata=dict(request.metadata),
+        report_url=f"/v1/runs/{request.run_id}/report?ticket={make_ticket(secret, key, request.run_id, time.time())}",
     )
