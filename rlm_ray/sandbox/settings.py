@@ -13,9 +13,9 @@ class Sandbox:
     """Limits of a REPL. Time spent waiting for sub-calls is not charged to a cell."""
 
     cell_timeout_s: float = 60.0
-    """Wall clock of one message's code."""
+    """Wall clock of one message's code; it is interrupted then and its variables are kept, where that can be."""
     cell_cpu_s: float = 30.0
-    """Processor time of one message's code; fair where many sessions share few cores."""
+    """Processor time of one message's code, likewise; fair where many sessions share few cores."""
     memory_mb: int = 256
     """What a REPL may use beyond its context and four times the context's bytes."""
     output_chars: int = 20_000
@@ -23,11 +23,26 @@ class Sandbox:
     allow_degraded: bool = False
     """Run although the kernel lacks a layer of the jail."""
 
+    @property
+    def kill_after_s(self) -> float:
+        """Wall clock after which code that could not be interrupted is killed."""
+        return self.cell_timeout_s + _grace_s(self.cell_timeout_s)
+
+    @property
+    def cpu_grace_s(self) -> float:
+        """Processor time beyond `cell_cpu_s` after which it is."""
+        return _grace_s(self.cell_cpu_s)
+
     def __post_init__(self) -> None:
         _between("cell_timeout_s", self.cell_timeout_s, 0.01, 86_400)
         _between("cell_cpu_s", self.cell_cpu_s, 0.01, 86_400)
         _between("memory_mb", self.memory_mb, 16, 1_048_576)
         _between("output_chars", self.output_chars, 100, 10_000_000)
+
+
+def _grace_s(limit_s: float) -> float:
+    """What an interruption may take: enough on a busy machine, little beside the limit itself."""
+    return min(5.0, max(1.0, limit_s / 10))
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:

@@ -306,8 +306,8 @@ async def test_one_namespace_serves_functions_and_comprehensions(cells: Cells) -
     )
 
 
-async def test_the_last_line_runs_once_and_is_not_echoed(cells: Cells) -> None:
-    assert await cells.prints("recursive_llm('q')") == ""
+async def test_the_last_line_runs_once(cells: Cells) -> None:
+    assert await cells.prints("recursive_llm('q')") == "'Q'\n"
     assert len(cells.on_success.calls) == 1
 
 

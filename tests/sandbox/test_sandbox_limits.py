@@ -21,14 +21,84 @@ from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxManager
 BRIEF = Sandbox(cell_timeout_s=0.6, cell_cpu_s=20)
 
 
-async def test_a_cell_that_runs_too_long_is_stopped_and_the_next_is_fresh() -> None:
+LONG_LINE = "'a' * 40 + '!'"
+INTERRUPTED = {
+    "a loop": "while True:\n    n += 1",
+    "a loop in a function": "def f():\n    while True:\n        pass\nf()",
+    "a bare except in a loop": "while True:\n    try:\n        n += 1\n    except:\n        pass",
+    "except BaseException in a loop": "while True:\n    try:\n        n += 1\n    except BaseException as e:\n        n = 0",
+    "an alias of BaseException": "E = BaseException\nwhile True:\n    try:\n        n += 1\n    except E:\n        pass",
+    "a suppressed interruption": "import contextlib\nfor _ in range(3):\n    with contextlib.suppress(BaseException):\n        while True:\n            n += 1",
+    "a finally that goes on": "for _ in range(3):\n    try:\n        while True:\n            n += 1\n    finally:\n        continue",
+    "a quadratic regular expression": f"import re\nre.search(r'(a+)+$', {LONG_LINE})",
+    "a substitution that takes for ever": f"import re\nre.sub(r'(a|aa)+$', '', {LONG_LINE} * 2)",
+    "a power": "x = 7 ** (10 ** 9)",
+    "prints": "while True:\n    print('x' * 1000)",
+    "a generator": "def g():\n    while True:\n        try:\n            yield 1\n        except:\n            yield 2\nfor x in g():\n    n += x",
+    "a sort by a slow key": "def key(x):\n    while True:\n        pass\nsorted([3, 1, 2], key=key)",
+    "an answer that cannot be written": "class A:\n    def __str__(self):\n        while True:\n            pass\nanswer['content'], answer['ready'] = A(), True",
+}
+KILLED = {
+    "a sum in C": "sum(range(10**12))",
+    "an iterator that is emptied in C": "import itertools\ncollections.deque(itertools.repeat(1), maxlen=0)",
+    "a finally that goes on for ever": "while True:\n    try:\n        while True:\n            n += 1\n    finally:\n        continue",
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+async def test_a_cell_at_its_deadline_is_interrupted_and_keeps_its_variables(name: str) -> None:
     async with SandboxManager(BRIEF) as host:
         repl = await host.open(make_context("x"), "q")
-        result = await repl.run(["x = 1\nprint('before')\nwhile True: pass"], Served())
+        result = await repl.run(
+            [f"n = 0\nparsed = [1, 2, 3]\nprint('before')\n{INTERRUPTED[name]}"], Served()
+        )
+        assert result.kill_reason is None
+        assert "cell 1, line" in (result.error or "")
+        assert "CellTimeout: the cell ran longer than 0.6 s" in (result.error or "")
+        assert "Variables are kept" in (result.error or "")
+        assert result.output.startswith("before\n")
+        assert (await repl.run(["print(parsed)"], Served())).output == "[1, 2, 3]\n"
+
+
+async def test_the_line_of_the_interruption_is_named() -> None:
+    async with SandboxManager(BRIEF) as host:
+        repl = await host.open(make_context("x"), "q")
+        result = await repl.run(["def slow():\n    while True: pass\n\nslow()"], Served())
+        assert (result.error or "").splitlines()[:2] == [
+            "cell 1, line 4: slow()",
+            "cell 1, line 2, in slow: while True: pass",
+        ]
+
+
+@pytest.mark.parametrize("name", KILLED)
+async def test_a_cell_that_cannot_be_interrupted_is_killed_and_the_next_is_fresh(name: str) -> None:
+    async with SandboxManager(BRIEF) as host:
+        repl = await host.open(make_context("x"), "q")
+        result = await repl.run([f"n = 1\nprint('before')\n{KILLED[name]}"], Served())
         assert "the cell ran longer than 0.6 s" in (result.kill_reason or "")
+        assert "could not be interrupted" in (result.kill_reason or "")
         assert "All variables are lost" in (result.kill_reason or "")
         assert result.output == "before\n"
-        assert "NameError" in ((await repl.run(["x"], Served())).error or "")
+        assert "NameError" in ((await repl.run(["print(n)"], Served())).error or "")
+
+
+async def test_a_sub_call_after_the_deadline_is_not_made() -> None:
+    served = Served()
+    code = "while True:\n    try:\n        while True: pass\n    finally:\n        recursive_llm('q')"
+    async with SandboxManager(BRIEF) as host:
+        repl = await host.open(make_context("x"), "q")
+        result = await repl.run([code], served)
+        assert (result.kill_reason, served.calls) == (None, [])
+        assert "CellTimeout" in (result.error or "")
+
+
+async def test_interrupted_many_times_the_channel_stays_whole() -> None:
+    async with SandboxManager(Sandbox(cell_timeout_s=0.05)) as host:
+        repl = await host.open(make_context("x"), "q")
+        for number in range(20):
+            result = await repl.run([f"n = {number}\nwhile True: print('x' * 500)"], Served())
+            assert "CellTimeout" in (result.error or "")
+        assert (await repl.run(["print(n)"], Served())).output == "19\n"
 
 
 async def test_waiting_for_sub_calls_is_not_charged() -> None:
@@ -45,6 +115,8 @@ async def test_waiting_for_sub_calls_is_not_charged() -> None:
 async def test_processor_time_has_a_limit_of_its_own() -> None:
     async with SandboxManager(Sandbox(cell_timeout_s=30, cell_cpu_s=0.2)) as host:
         repl = await host.open(make_context("x"), "q")
+        result = await repl.run(["while True: pass"], Served())
+        assert "CellTimeout: the cell used more than 0.2 s of processor time" in (result.error or "")
         result = await repl.run(["sum(range(10**12))"], Served())
         assert "more than 0.2 s of processor time" in (result.kill_reason or "")
         for _ in range(4):
@@ -322,14 +394,19 @@ import signal
 def burn(*_):
     while True: pass
 signal.signal(signal.SIGALRM, burn)
-signal.setitimer(signal.ITIMER_REAL, {after})
+from rlm_ray.sandbox.guest.cell_timer import CellTimer
+stop = CellTimer.stop
+def stop_and_burn_later(self):
+    stop(self)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+CellTimer.stop = stop_and_burn_later
 """
 
 
 async def test_a_child_that_uses_the_processor_between_cells_is_killed(host: SandboxManager) -> None:
     """Without the filter, so that only the process outside can end it."""
     repl = await host.open(make_context("x"), "q", filtered=False)
-    await repl.run([BURN.format(after=0.05)], Served())
+    await repl.run([BURN], Served())
     async with asyncio.timeout(20):
         while host.live_children:  # noqa: ASYNC110 - the host tells nobody of an exit
             await asyncio.sleep(0.05)

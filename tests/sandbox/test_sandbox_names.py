@@ -180,7 +180,7 @@ async def test_the_question_may_be_another_one_in_a_later_cell(cells: Cells) -> 
 async def test_reserved_names_are_put_back_with_a_note(cells: Cells) -> None:
     result = await cells("context = 'mine'; recursive_llm = lambda q, c='': 'hijacked'; FINAL = print")
     assert result.notes == (
-        "`context` was reassigned; it is put back before each cell, use another name",
+        "`context` was reassigned; it is put back before each cell, use another name; the whole input is in it already",
         "`recursive_llm` was reassigned; it is put back before each cell, use another name",
         "`FINAL` was reassigned; it is put back before each cell, use another name",
     )

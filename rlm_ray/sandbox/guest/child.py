@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 from typing import NoReturn
 
 from rlm_ray.core.context import Document
 from rlm_ray.core.repl_types import SubCallOutcome, SubCallRequest
+from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
 from rlm_ray.sandbox.guest.output import Output
@@ -28,6 +28,8 @@ class ReplChannel:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self.timer: CellTimer | None = None
+        """Of the cell that speaks here."""
         self._decoder = Decoder(max_bytes=1 << 40, max_head=1 << 32)
 
     def send(self, data: bytes) -> None:
@@ -51,14 +53,22 @@ class ReplChannel:
             raise ValueError(
                 f"these sub-calls make {len(data):,} bytes, more than {MAX_FRAME_BYTES:,}: make fewer at a time"
             )
-        self.send(data)
-        return messages.read_outcomes(self.receive())
+        assert self.timer is not None
+        self.timer.check()
+        with self.timer.uninterrupted(), self.timer.stopped_clock():
+            self.send(data)
+            return messages.read_outcomes(self.receive())
 
     def final(self, answer: str) -> None:
-        self.send(encode("final", [answer]))
+        self._tell(encode("final", [answer]))
 
     def printed(self, text: str, chars: int) -> None:
-        self.send(encode("printed", [text], chars=chars))
+        self._tell(encode("printed", [text], chars=chars))
+
+    def _tell(self, data: bytes) -> None:
+        assert self.timer is not None
+        with self.timer.uninterrupted():
+            self.send(data)
 
 
 def run_child(
@@ -82,20 +92,23 @@ def run_child(
 def _serve(channel: ReplChannel, parts: ContextReferences | None, *, filtered: bool) -> NoReturn:
     frame = channel.receive()
     facts = frame.fields
+    timer = CellTimer(facts["timeout_s"], facts["cpu_s"], facts["cpu_grace_s"])
+    timer.install()
+    channel.timer = timer
     repl = Interpreter(
         parts_of(_decode_context(frame)) if parts is None else parts,
         InterpreterConfig(frame.texts[0], facts["seed"], facts["memory_mb"], filtered),
         channel,
         Output(facts["output_chars"], channel.printed),
+        timer,
     )
     channel.send(encode("ready"))
     while True:
         frame = channel.receive()
-        # SIGPROF's default action ends the process: a loop inside one C call is stopped as well.
-        signal.setitimer(signal.ITIMER_PROF, facts["cpu_s"])
         query, *blocks = frame.texts
+        timer.start()
         done = messages.write_done(repl.run(blocks, frame.fields["now"], query))
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        timer.stop()
         channel.send(done)
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import builtins
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlm_ray.core.repl_types import Variable
-from rlm_ray.sandbox.guest import traceback_format, variables
+from rlm_ray.sandbox.guest import hints, traceback_format, variables
+from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.clock import Clock
 from rlm_ray.sandbox.guest.context_parts import ContextReferences, DocumentReferences
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
@@ -27,6 +28,8 @@ from rlm_ray.sandbox.language.modules import Modules
 from rlm_ray.sandbox.wire.messages import CellDone
 
 _SOURCES_KEPT = 200
+_DISPLAYED_CHARS, _DISPLAYED_ITEMS = 10_000, 200
+"""Of a value that is displayed and not printed: one that is all of a large context must not be copied for it."""
 
 
 class _Writer(Protocol):
@@ -48,8 +51,14 @@ class Interpreter:
     """The interpreter of one session."""
 
     def __init__(
-        self, parts: ContextReferences, terms: InterpreterConfig, channel: HostChannel, output: Output
+        self,
+        parts: ContextReferences,
+        terms: InterpreterConfig,
+        channel: HostChannel,
+        output: Output,
+        timer: CellTimer,
     ) -> None:
+        self._timer = timer
         self._output = output
         self._terms = terms
         self._parts = parts
@@ -64,6 +73,8 @@ class Interpreter:
         }
         self._clock = Clock()
         self._builtins = {
+            policy.CHECK_TIME: timer.check,
+            policy.DISPLAY: self._display,
             **self._make_builtins(Modules(terms.seed, self._clock, self._print)),
             **_helper_builtins(calls, parts),
             **self._reserved,
@@ -103,13 +114,26 @@ class Interpreter:
         if block.lstrip("\n")[:1] in (" ", "\t"):  # as fenced blocks inside a list are
             block = textwrap.dedent(block)
         self._store_source(name, block)
+        return self._guarded(lambda: exec(self._compile(block, name), self._namespace))  # noqa: S102 - what this process is for
+
+    def _guarded(self, work: Callable[[], object]) -> str | None:
+        """Run code of the model's, for as long as the cell may take: None, or the error as the model shall see it."""
+        timer = self._timer
         try:
-            code = self._compile(block, name)
-            exec(code, self._namespace)  # noqa: S102 - what this process is for
-        except FinalAnswerSignal:
-            return None
+            timer.interruptible = True
+            work()
+            timer.interruptible = False
+            timer.check()  # code that swallowed it has ended late, and is told
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like are errors of the cell
-            return traceback_format.format_error(error, self._sources, self._terms.memory_mb)
+            timer.interruptible = False
+            if isinstance(error, FinalAnswerSignal):
+                return None
+            return traceback_format.format_error(
+                error,
+                self._sources,
+                self._terms.memory_mb,
+                hints.public_names(self._namespace, self._builtins),
+            )
         return None
 
     def _compile(self, block: str, name: str) -> Any:
@@ -127,11 +151,10 @@ class Interpreter:
 
     def _check_answer_variable(self, error: str | None) -> str | None:
         """What `answer` says counts also after an error: the cell had set it ready before."""
-        try:
-            self._ending.ready(self._namespace.get("answer", self._ending.answer))
-        except BaseException as failed:  # noqa: BLE001 - str() of the answer is code of the model's
-            return error or traceback_format.format_error(failed, self._sources, self._terms.memory_mb)
-        return error
+        failed = self._guarded(  # str() of the answer is code of the model's
+            lambda: self._ending.ready(self._namespace.get("answer", self._ending.answer))
+        )
+        return error or failed
 
     def _restore_reserved(self) -> tuple[str, ...]:
         notes = [
@@ -150,7 +173,8 @@ class Interpreter:
         return tuple(notes)
 
     def _reassigned_note(self, name: str) -> str:
-        return f"`{name}` was reassigned; it is put back before each cell, use another name"
+        why = "; the whole input is in it already" if name == "context" else ""
+        return f"`{name}` was reassigned; it is put back before each cell, use another name{why}"
 
     # The names that look at the namespace
 
@@ -191,6 +215,17 @@ class Interpreter:
         write(end)
         if file is None:
             self._output.publish()
+
+    def _display(self, value: object) -> None:
+        """Show the value of a block's last line, as Jupyter does."""
+        if value is None:
+            return
+        if type(value) is str and len(value) > _DISPLAYED_CHARS:
+            self._print(f"{value[:_DISPLAYED_CHARS]!r} … a str of {len(value):,} characters")
+        elif type(value) is list and len(value) > _DISPLAYED_ITEMS:
+            self._print(f"{value[:_DISPLAYED_ITEMS]!r} … a list of {len(value):,} items")
+        else:
+            self._print(repr(value))
 
 
 def _helper_builtins(calls: ModelCalls, parts: ContextReferences) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from rlm_ray.core.bm25 import rank
@@ -15,6 +16,9 @@ from rlm_ray.core.chunking import text_chunks
 from rlm_ray.core.context import Document
 
 _LINE_CHARS = 200
+_MAX_COUNTED = 1_000
+_MORE_LINES = 2
+_NOT_SPACE = re.compile(r"\S")
 _CHUNK_CHARS = 50_000
 """A longer document is ranked in stretches."""
 
@@ -58,7 +62,7 @@ class DocumentSearch:
         return {"search": self.search, "bm25": self.bm25}
 
     def search(self, pattern: Any, top: int = 20, flags: int = 0) -> SearchHits:
-        """The first match in each document that has one, in the order of the documents."""
+        """The first match in each document that has one, in the order of the documents; with how many there are, and the lines of the next."""
         compiled = re.compile(pattern, flags) if isinstance(pattern, str) else pattern
         hits: list[SearchHit] = []
         total = 0
@@ -68,7 +72,7 @@ class DocumentSearch:
                 continue
             total += 1
             if len(hits) < top:
-                hits.append(self._hit(number, None, found.start(), {}))
+                hits.append(self._hit(number, None, found.start(), _more_matches(compiled, text, found)))
         return SearchHits(hits, total)
 
     def bm25(self, query: str, top: int = 10) -> SearchHits:
@@ -100,8 +104,22 @@ class DocumentSearch:
         )
 
 
+def _more_matches(compiled: re.Pattern[str], text: str, first: re.Match[str]) -> dict[str, Any]:
+    """How many matches there are in a document that has several, and the lines of the first few after the first."""
+    after = first.end() + (first.end() == first.start())
+    later = list(islice(compiled.finditer(text, after), _MAX_COUNTED))
+    lines = dict.fromkeys(_line(text, match.start()) for match in later[:_MORE_LINES])
+    lines.pop(_line(text, first.start()), None)
+    count = f"{_MAX_COUNTED:,} or more" if len(later) >= _MAX_COUNTED else len(later) + 1
+    more = {"more": [line for line in lines if line]} if any(lines) else {}
+    return {"matches": count, **more} if later else {}
+
+
 def _line(text: str, at: int) -> str:
-    """The line around a place; of a long one what is near."""
+    """The line around a place, the next that is not empty; of a long one what is near."""
+    if text[at : at + 1].isspace() and not text[text.rfind("\n", 0, at) + 1 : at].strip():
+        found = _NOT_SPACE.search(text, at)
+        at = found.start() if found is not None else at
     start = max(text.rfind("\n", 0, at) + 1, at - _LINE_CHARS // 2)
     stop = text.find("\n", at)
     return text[start : min(stop if stop >= 0 else len(text), start + _LINE_CHARS)].strip()

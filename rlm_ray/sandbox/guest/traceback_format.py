@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
+
+from rlm_ray.sandbox.guest.cell_timer import CellTimeout
+from rlm_ray.sandbox.guest.hints import hint
 
 _MESSAGE_CHARS = 2_000
 _SOURCE_CHARS = 200
 _FRAMES = 4
+_INTERRUPTED = (
+    "Variables are kept as they were at that moment: print what is done. Do less in one cell, or a cheaper way: a regular "
+    "expression with nested or several unbounded repeats takes for ever on long lines, a list that is searched in a loop is slow."
+)
 
 
-def format_error(error: BaseException, sources: Mapping[str, list[str]], memory_mb: int) -> str:
-    """The traceback's last lines in the model's code, then `Type: message`. Never raises."""
+def format_error(
+    error: BaseException, sources: Mapping[str, list[str]], memory_mb: int, names: Iterable[str] = ()
+) -> str:
+    """The traceback's last lines in the model's code, then `Type: message` and what to do. Never raises."""
     lines = [
-        *_frames(error.__traceback__, sources),
+        *_frames(error, sources),
         *_syntax(error, sources),
         _summary_line(error, memory_mb),
     ]
-    return "\n".join(lines)
+    advice = hint(error, names)
+    return "\n".join([*lines, f"Hint: {advice}."] if advice else lines)
 
 
 def _summary_line(error: BaseException, memory_mb: int) -> str:
@@ -29,6 +39,8 @@ def _summary_line(error: BaseException, memory_mb: int) -> str:
             "re.finditer(pattern, context) or slice the context instead."
         )
     message = _message(error)
+    if isinstance(error, CellTimeout):
+        return f"{name}: {message}. It was interrupted at the line above. {_INTERRUPTED}"
     if isinstance(error, RecursionError):
         message = f"{message}; use a loop instead of recursion"
     return f"{name}: {message}" if message else name
@@ -51,17 +63,20 @@ def _bounded(text: str, limit: int) -> str:
     return f"{text[:half]} … {len(text) - limit:,} characters left out … {text[-half:]}"
 
 
-def _frames(traceback: TracebackType | None, sources: Mapping[str, list[str]]) -> list[str]:
-    places: list[str] = []
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if code.co_filename in sources:
-            places.append(_place(code.co_filename, code.co_name, traceback.tb_lineno, sources))
-        traceback = traceback.tb_next
+def _frames(error: BaseException, sources: Mapping[str, list[str]]) -> list[str]:
+    calls = error.places if isinstance(error, CellTimeout) else _calls(error.__traceback__)
+    places = [_place(*call, sources) for call in calls if call[0] in sources]
     if len(places) > _FRAMES:
         left_out = f"  … {len(places) - _FRAMES:,} more calls …"
         places = [places[0], left_out, *places[1 - _FRAMES :]]
     return places
+
+
+def _calls(traceback: TracebackType | None) -> Iterator[tuple[str, str, int]]:
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        yield code.co_filename, code.co_name, traceback.tb_lineno
+        traceback = traceback.tb_next
 
 
 def _place(filename: str, function: str, line: int, sources: Mapping[str, list[str]]) -> str:

@@ -229,7 +229,8 @@ def main(control: int) -> NoReturn:
     _raise_descriptor_limit()
     # Masks and ignored signals outlive an exec: whatever the actor had, a REPL starts clean.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    for each in (signal.SIGALRM, signal.SIGPROF, signal.SIGVTALRM):
+        signal.signal(each, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Dataclasses execute code in the namespace of `sys.modules["__main__"]`: give them an empty one.
     sys.modules["__main__"] = types.ModuleType("__main__")

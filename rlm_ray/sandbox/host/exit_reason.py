@@ -19,10 +19,10 @@ def from_wait_status(status: int, settings: Sandbox) -> str:
     if status == UNKNOWN_STATUS:
         return _sentence("its supervising process died")
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGPROF:
+    if code == -signal.SIGVTALRM:
         return _sentence(
-            f"the cell used more than {settings.cell_cpu_s:g} s of processor time",
-            "and compute less in one cell",
+            f"the cell used more than {settings.cell_cpu_s:g} s of processor time in a call that cannot be interrupted",
+            "and compute less in one call",
         )
     if code == -signal.SIGXCPU:
         return _sentence("it used processor time while no cell ran")
@@ -41,8 +41,8 @@ def was_external_kill(status: int) -> bool:
 
 def deadline_exceeded(settings: Sandbox) -> str:
     return _sentence(
-        f"the cell ran longer than {settings.cell_timeout_s:g} s (sub-calls not counted)",
-        "and do less in one cell",
+        f"the cell ran longer than {settings.cell_timeout_s:g} s (sub-calls not counted) and could not be interrupted",
+        "and do less in one call",
     )
 
 

@@ -110,7 +110,7 @@ class ReplProcess:
         if not self._idle.is_set():
             raise SandboxError("this REPL runs a cell already")
         self._idle.clear()
-        running = _CellState(self._settings.cell_timeout_s, began=asyncio.get_running_loop().time())
+        running = _CellState(self._settings.kill_after_s, began=asyncio.get_running_loop().time())
         notes = self._pop_notes()
         try:
             await self.ready()
@@ -368,5 +368,7 @@ class ReplSpec:
             seed=self.seed,
             output_chars=settings.output_chars,
             memory_mb=settings.memory_mb,
+            timeout_s=settings.cell_timeout_s,
             cpu_s=settings.cell_cpu_s,
+            cpu_grace_s=settings.cpu_grace_s,
         )

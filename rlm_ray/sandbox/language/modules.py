@@ -132,8 +132,10 @@ _RANDOM = (
 )
 
 PRELOADED = ("re", "json", "math", "collections", "itertools", "datetime", "functools", "statistics", "string",
-            "textwrap", "random")  # fmt: skip
+            "textwrap", "random", "csv", "io")  # fmt: skip
 """In reach without an import, which models forget."""
+PRELOADED_NAMES = {"Counter": "collections", "defaultdict": "collections"}
+"""Names of modules, likewise."""
 
 
 def _proxies() -> dict[str, ModuleProxy]:
@@ -180,6 +182,23 @@ for _codec in _CODECS:
 importlib.import_module("_strptime")
 
 
+def module_names() -> frozenset[str]:
+    """Every module that can be imported."""
+    return frozenset(_SHARED_PROXIES)
+
+
+def module_of(name: str) -> str:
+    """The module that has this name, where only one has; or nothing."""
+    found = [module for module, proxy in _SHARED_PROXIES.items() if name in names_of(proxy)]
+    return found[0] if len(found) == 1 and name not in _TOO_COMMON else ""
+
+
+_TOO_COMMON = frozenset(
+    {"e", "error", "new", "field", "copy", "name", "search", "match", "unique", "names", "category"}
+)
+"""More likely a variable of that name."""
+
+
 class Modules:
     """One session's modules: the shared ones, with chance and time of its own, which are the same when the cell is run again."""
 
@@ -194,8 +213,10 @@ class Modules:
     def _add(self, name: str, names: dict[str, Any]) -> None:
         self._modules[name] = module(name, names_of(self._modules[name]) | names)
 
-    def preloaded(self) -> dict[str, ModuleProxy]:
-        return {name: self._modules[name] for name in PRELOADED}
+    def preloaded(self) -> dict[str, Any]:
+        """What cells have without an import."""
+        names = {name: getattr(self._modules[module], name) for name, module in PRELOADED_NAMES.items()}
+        return {name: self._modules[name] for name in PRELOADED} | names
 
     def guarded_import(
         self,

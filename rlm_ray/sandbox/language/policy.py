@@ -13,6 +13,7 @@ stay, with `None` as the type, so that dataclasses work.
 from __future__ import annotations
 
 import ast
+import builtins
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from RestrictedPython.transformer import copy_locations
 
 from rlm_ray.sandbox.language import name_rules
 
-GETATTR, WRITE, SUPER = "_getattr_", "_write_", "_super_"
+GETATTR, WRITE, SUPER, CHECK_TIME, DISPLAY = "_getattr_", "_write_", "_super_", "_check_time_", "_display_"
 """The guards, as names that code cannot say."""
 
 _ASYNC = (
@@ -30,6 +31,9 @@ _ASYNC = (
 )
 _CONTEXT_READING_NAMES = {"context", "documents", "search", "bm25", "map_reduce"}
 _CHANGING_METHODS = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"}
+_ERRORS = {
+    name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)
+}
 _MEANT_ANNOTATIONS = {"KW_ONLY", "InitVar"}
 
 
@@ -49,6 +53,7 @@ def compile_cell(source: str, filename: str) -> CompiledCell:
     nodes = list(ast.walk(tree))
     reads, changes = any(map(_reads_context, nodes)), any(map(_changes_context, nodes))
     Policy(filename).visit(tree)
+    _display_last(tree)
     ast.fix_missing_locations(tree)
     return CompiledCell(compile(tree, filename, "exec", dont_inherit=True), reads, changes)
 
@@ -253,10 +258,37 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
 
     visit_Await = visit_AsyncFor = visit_AsyncWith = visit_AsyncFunctionDef
 
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        """A handler that may catch the cell's time-out raises it again."""
+        self.check_name(node, node.name)
+        node = self.node_contents_visit(node)
+        if not _is_narrow(node.type):
+            check = ast.Expr(ast.Call(ast.Name(CHECK_TIME, ast.Load()), [], []))
+            ast.copy_location(check, node)
+            node.body.insert(0, check)
+        return node
+
     def visit_TryStar(self, node: ast.AST) -> ast.AST:
         # CPython crashes on exception groups whose split() lies.
         self.error(node, "except* is not available here: use except")
         return node
+
+
+def _display_last(tree: ast.Module) -> None:
+    """A last line that is an expression shows its value; a lone string is a remark."""
+    match tree.body:
+        case [*_, ast.Expr(ast.Constant(str()))]:
+            return
+        case [*_, ast.Expr() as last]:
+            call = ast.Call(ast.Name(DISPLAY, ast.Load()), [last.value], [])
+            copy_locations(call, last.value)
+            last.value = call
+
+
+def _is_narrow(caught: ast.expr | None) -> bool:
+    """It catches errors of Python's own only, by their names."""
+    names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    return all(isinstance(name, ast.Name) and name.id in _ERRORS for name in names)
 
 
 def _guard(name: str, value: ast.expr, node: ast.expr, *more: ast.expr) -> ast.Call:
