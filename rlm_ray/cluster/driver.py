@@ -113,13 +113,14 @@ class ClusterDriver:
         return await self._thread.run(work)
 
     @_on_ray_thread
-    async def acquire_slot(self, per_actor: int) -> Slot:
-        """Acquire a slot for a root session; waits for one."""
+    async def acquire_slot(self, per_actor: int, *, one_session: bool = False) -> Slot:
+        """Acquire a slot for root sessions; waits for one. `one_session`: the session returns it at its end."""
         await self._handle.refresh_environment()
         try:
             async with self._noticing():
                 leased = await await_or_cancel(
-                    self._pool.acquire_root_slot.remote(per_actor), lambda late: self._release(Slot(*late))
+                    self._pool.acquire_root_slot.remote(per_actor, one_session=one_session),
+                    lambda late: self._release(Slot(*late)),
                 )
         except ray.exceptions.RayTaskError as error:
             raise _unwrap_task_error(error) from error

@@ -60,6 +60,8 @@ HELD_STARTS = 3.0
 """So many times as long as a start took, work is held back for actors on their way: several start at once."""
 LOOK_S = 0.25
 """So often is looked where CPUs are free."""
+CLAIM_S = 120.0
+"""A slot leased for one session in which none has begun after this is returned: a context of 10 GB is packed in less."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +94,8 @@ class Pool:
         self._start_s = START_S
         self._growing_since = -math.inf
         """Since when actors for work held back are on their way."""
+        self._unclaimed: dict[str, tuple[str, float]] = {}
+        """Leases for one session, not known to have begun: the actor, and when it was leased."""
 
     async def configure(self, cluster: Cluster) -> None:
         """Sizes may change while it runs; the last word counts."""
@@ -116,10 +120,11 @@ class Pool:
         """How many seats are taken, by actor."""
         return {actor: self._seats.taken(actor) for actor in self._seats.actors}
 
-    async def acquire_root_slot(self, per_actor: int) -> tuple[str, Any, str]:
-        """A seat for a root session: its actor, that one's handle, and the name of the lease.
+    async def acquire_root_slot(self, per_actor: int, *, one_session: bool) -> tuple[str, Any, str]:
+        """Lease a slot for a root session: its actor, that one's handle, and the name of the lease.
 
-        Waits for one. Raises `ClusterError` if no actor can be started.
+        Waits for one. `one_session`: the session returns it at its end, and where none begins, because whoever asked
+        has died, the pool does. Raises `ClusterError` if no actor can be started.
         """
         lease = f"{ROOT_LEASE_PREFIX}{next(self._roots)}"
         self._spread(self._sessions(1), per_actor)
@@ -129,6 +134,8 @@ class Pool:
             place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self._waiting.append((per_actor, lease, place))
             leased = [await self._await_slot(lease, place)]
+        if one_session:
+            self._unclaimed[lease] = leased[0], time.monotonic()
         return leased[0], self._handles[leased[0]], lease
 
     async def lease_slots(
@@ -172,6 +179,7 @@ class Pool:
         now = time.monotonic()
         for actor in seats:
             self._seats.release(actor, lessee, now)
+        self._unclaimed.pop(lessee, None)
         self._serve_queue()
         if self._sessions(0) <= SESSIONS_TARGET * len(self._handles):
             self._crowded_since = None
@@ -375,7 +383,27 @@ class Pool:
             await asyncio.sleep(SCALE_DOWN_INTERVAL_S)
             idle = self._seats.idle(time.monotonic(), self._cluster.idle_timeout_s)
             idle = idle[: max(0, len(self._handles) - self._cluster.min_actors)]
-            await asyncio.gather(*map(self._retire, idle))
+            await asyncio.gather(*map(self._retire, idle), self.return_unclaimed(CLAIM_S))
+
+    async def return_unclaimed(self, claim_s: float) -> None:
+        """Return slots leased for one session longer than `claim_s` ago in which none has begun."""
+        now = time.monotonic()
+        due: dict[str, list[str]] = {}
+        for lease, (actor, leased_at) in self._unclaimed.items():
+            if now - leased_at >= claim_s:
+                due.setdefault(actor, []).append(lease)
+        for actor, leases in due.items():
+            begun: set[str] = set()
+            if actor in self._handles:  # a dead actor's leases are gone with it
+                try:
+                    begun = await self._handles[actor].begun.remote(leases)
+                except ray.exceptions.RayError:
+                    continue  # it dies: `on_actor_died` sees to it
+            for lease in leases:
+                if lease in begun:
+                    self._unclaimed.pop(lease, None)
+                else:
+                    await self.release([actor], lease)
 
     async def _retire(self, actor: str) -> None:
         """Give an idle actor back. One that says it is at work stays: plain calls take no seat, and may last."""

@@ -79,7 +79,7 @@ class RunDriver:
 
     async def _run_once(self, run_attempt: RunAttempt) -> SessionResult:
         self._slot = slot = await self._engine.acquire_slot(
-            self._run_spec.settings.cluster.sessions_per_actor
+            self._run_spec.settings.cluster.sessions_per_actor, one_session=True
         )
         try:
             return await self._run_in_slot(run_attempt, slot)

@@ -61,6 +61,8 @@ class SessionActor:
         self._roots: dict[str, Session] = {}
         self._running: dict[asyncio.Task[Any], str] = {}
         """Running sessions, and the actors of their parents."""
+        self._leases: set[str] = set()
+        """Of the root sessions that have begun here."""
         self._batches = 0
         """Batches of plain calls under way."""
         self._returned_slots: list[str] = []
@@ -80,6 +82,8 @@ class SessionActor:
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = spec.parent
+        if spec.lease:
+            self._leases.add(spec.lease)
         try:
             async with self._recorder(spec.run, replays=spec.replays) as recorder:
                 return await self._run(spec, await get_context(spec.context), recorder)
@@ -88,6 +92,7 @@ class SessionActor:
         finally:
             self._running.pop(task, None)
             if spec.lease:
+                self._leases.discard(spec.lease)
                 self.pool.release.remote([self.name], spec.lease)
 
     async def run_leaf_calls(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
@@ -133,6 +138,10 @@ class SessionActor:
         for task, of in list(self._running.items()):
             if of == parent:
                 task.cancel()
+
+    async def begun(self, leases: list[str]) -> set[str]:
+        """Return those of these leases whose session is at work here."""
+        return self._leases.intersection(leases)
 
     async def wait_forever(self) -> None:
         """Never return: a caller that waits here gets an error when this actor dies."""

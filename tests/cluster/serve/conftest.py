@@ -132,7 +132,10 @@ def service(cluster, models, tmp_path_factory):
         models={
             "deep": {"max_depth": 2},
             "shallow": {"max_depth": 0},
-            "refused": {"params": {"api_key": REFUSED_KEY}},
+            "refused": {
+                "params": {"api_key": REFUSED_KEY},
+                "limits": {"time_s": 20.0},
+            },  # nobody waits for ever
         },
         direct_without_context=False,  # most questions of these tests are short programs for a session
         context_uris=[f"file://{folder}/shared/"],
