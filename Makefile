@@ -7,7 +7,7 @@ TESTABLE := $(VENV)/.testable
 COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --upgrade --custom-compile-command "make lock" pyproject.toml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help venv demo browser test test-fast check bench lock clean
+.PHONY: help venv demo browser test test-fast check lint-js bench lock clean
 
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
@@ -15,6 +15,7 @@ help:
 	@echo "make browser    install Chromium from Debian's packages, as root or by sudo"
 	@echo "make test-fast  the quick tests: no Ray, no browser"
 	@echo "make check      format, lint, types, floors, fast tests"
+	@echo "make lint-js    lint the pages' JavaScript; needs node, and npm's registry at the first time"
 	@echo "make bench      the benchmarks"
 	@echo "make lock       renew requirements.lock and requirements-dev.lock"
 
@@ -52,6 +53,9 @@ check: $(TESTABLE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not ray and not slow" -q
+
+lint-js:
+	npm run --silent lint
 
 bench: $(TESTABLE)
 	$(BIN)/python benchmarks/recursion.py

@@ -23,9 +23,12 @@ from rlm_ray.report.page_data import build_page_data, build_summary, diff_words
 from rlm_ray.report.run_data import RunData, answer_of, query_of, run_data_from_records
 from rlm_ray.util.private_files import write_private
 
-SCRIPTS = ("data", "words", "state", "canvas", "icicle", "timeline", "table", "turns", "pane", "overview", "compare",
+MODULES = ("data", "words", "state", "canvas", "icicle", "timeline", "table", "turns", "pane", "overview", "compare",
            "main")  # fmt: skip
+"""ES modules, in the order in which they are evaluated."""
 _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=const |let |function)", re.MULTILINE)
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -35,7 +38,7 @@ def make_report(records: Sequence[Record], *, other: Sequence[Record] | None = N
     data: dict[str, Any] = {"run": build_page_data(facts)}
     if other is not None:
         data |= _comparison(facts, run_data_from_records(other))
-    style, script = _part("page.css"), _script()
+    style, script = _part("page.css"), bundle_script()
     parts = {
         "title": html.escape(_title(facts)),
         "policy": html.escape(_policy(style, script)),
@@ -87,8 +90,11 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _script() -> str:
-    parts = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
+def bundle_script() -> str:
+    """Return the modules as one script: a page from a file can load no module of its own. They share one scope, so no two
+    of them may have the same top-level name.
+    """
+    parts = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _part(f"{name}.js"))) for name in MODULES)
     return f'(() => {{\n"use strict";\n{parts}\n}})();'
 
 

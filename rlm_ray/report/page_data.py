@@ -21,9 +21,10 @@ from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal, TypeAlias
 
-from rlm_ray.core.usage import CallStats, RunUsage, UsageAccumulator
+from rlm_ray.core.usage import RunUsage, UsageAccumulator
 from rlm_ray.events.records import CallEnded, CallSent, CellEnded, NodePath
 from rlm_ray.events.tree import Node
+from rlm_ray.events.usage import stats_from_call
 from rlm_ray.report.run_data import (
     RunData,
     answer_of,
@@ -293,30 +294,12 @@ def usage_of(facts: RunData) -> RunUsage:
     hits = 0
     for path, calls in facts.calls.items():
         for call in calls:
-            hits += call.cache_hit
-            tallies.add(call.model, len(path), tally_of(call))
+            if call.cache_hit:
+                hits += 1
+            else:
+                tallies.add(call.model, len(path), stats_from_call(call))
     sessions = sum(len(node.session_starts) for node in facts.nodes)
     return RunUsage(tallies.rows(), sessions, hits)
-
-
-def tally_of(call: CallEnded) -> CallStats:
-    """One call. An answer out of the cache used nothing."""
-    if call.cache_hit:
-        return CallStats()
-    answered = not call.error_kind
-    return CallStats(
-        calls=int(answered),
-        attempts=len(call.tries) + 1,
-        retries=len(call.tries),
-        unpriced=int(answered and call.cost_usd is None),
-        input_tokens=call.usage.input_tokens,
-        output_tokens=call.usage.output_tokens,
-        cached_tokens=call.usage.cached_tokens,
-        reasoning_tokens=call.usage.reasoning_tokens,
-        cost_usd=call.cost_usd or 0.0,
-        queue_wait_s=call.queue_wait_s,
-        rate_wait_s=call.rate_wait_s,
-    )
 
 
 def totals_of(facts: RunData) -> dict[str, Any]:

@@ -114,8 +114,7 @@ def test_a_session_answers_from_a_book():
 @pytest.mark.parametrize(
     ("question", "holds"),
     [
-        ("What did the creature look like when it opened its eyes?", "dull yellow eye"),
-        ("What books did the creature read?", "Paradise Lost"),
+        ("What books did the creature read?", "Plutarch"),
         ("Who was accused of the murder of William?", "Justine"),
     ],
 )

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.llm.offline.english import answer_type_words, stem, synonyms
-from rlm_ray.llm.offline.ranking import SPAN_CHARS, WINDOW_CHARS, rank, score, split, terms_of
+from rlm_ray.llm.offline.english import stem, synonyms
+from rlm_ray.llm.offline.ranking import SENTENCE_CHARS, WINDOW_CHARS, rank, split_sentences, terms_of
 
 PROSE = st.text(
     st.sampled_from(
@@ -61,22 +61,13 @@ def test_words_that_may_stand_for_others():
         ("What is Captain Ahab's leg made of?", ("captain", "ahab", "leg", "made")),
         ("Who was he?", ("who", "was", "he")),
         ("Whales, whale, WHALE!", ("whales",)),
-        ("人工智能", ("人工", "工智", "智能")),
+        ("人工智能", ("人", "工", "智", "能")),
         ("", ()),
     ],
 )
 def test_terms(question, terms):
     """The words that matter, once each, in order; all words if none of them says anything."""
     assert terms_of(question) == terms
-
-
-@pytest.mark.parametrize(
-    ("question", "kind"),
-    [("What is it made of?", "material"), ("How far is it?", "distance"), ("What did she say?", "speech")],
-)
-def test_questions_hint_at_their_answers(question, kind):
-    """The kind of question tells words that answers hold."""
-    assert kind in answer_type_words(question)
 
 
 @given(st.text(max_size=40), PROSE)
@@ -101,18 +92,12 @@ def test_offsets_are_exact_and_passages_apart(question, text):
 def test_sentences_cover_the_text(text):
     """Nothing but white space is left between sentences, and none is too long."""
     position = 0
-    for start, stop in split(text):
+    for start, stop in split_sentences(text):
         assert start - position >= 0
         assert not text[position:start].strip()
-        assert stop - start <= SPAN_CHARS
+        assert stop - start <= SENTENCE_CHARS
         position = stop
     assert not text[position:].strip()
-
-
-def test_titles_do_not_end_sentences():
-    """`Mr. Darcy` stays in one piece."""
-    text = "I saw Mr. Darcy. He bowed.  Then he left!"
-    assert [text[a:b] for a, b in split(text)] == ["I saw Mr. Darcy.", "He bowed.", "Then he left!"]
 
 
 def test_the_rarer_word_decides():
@@ -121,14 +106,6 @@ def test_the_rarer_word_decides():
     text = f"{common}\n\nThe doubloon was nailed to the mast.\n\n{common}"
     best = rank("Where is the doubloon of the whale?", text, 1).passages[0]
     assert "doubloon" in text[best.start : best.stop]
-
-
-def test_early_passages_answer_what_came_first():
-    """Of equals, a question for the first takes the first."""
-    text = "\n\n".join(f"{n} went to the ball. " + "Nothing else was said of it. " * 80 for n in "abcdef")
-    ranking = rank("What was the first ball?", text, 6)
-    assert text[ranking.passages[0].start] == "a"
-    assert ranking.counts == {"ball": 6}
 
 
 def test_the_same_passage_is_not_quoted_twice():
@@ -157,12 +134,6 @@ def test_scripts_without_spaces():
     text = "今日は天気がいい。" * 50 + "白鯨は船を沈めた。" + "海は広い。" * 50
     best = rank("白鯨は何をした?", text, 1).passages[0]
     assert "白鯨は船を沈めた" in text[best.start : best.stop]
-
-
-def test_a_pair_is_as_rare_as_its_commoner_word():
-    """Pairs are scored from the counts of their words."""
-    counts = {"a": 10, "b": 1}
-    assert score({"a+b": 1.0}, 100, counts) == score({"a": 1.0}, 100, counts)
 
 
 @pytest.mark.parametrize("filler", [" ", "\n", ". ", "\f", "\u201d", "?!", "a" * 700 + "\n", "\u4eba"])

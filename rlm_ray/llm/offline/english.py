@@ -1,4 +1,4 @@
-"""What the offline model knows of English: which words say nothing, how words bend, which are alike.
+"""English words for the offline model: which say nothing, how they bend, which may stand for each other.
 
 Nothing here is needed for other languages to work; there, words just match as they are written.
 """
@@ -81,66 +81,15 @@ _ALIKE = tuple(
     )
 )
 
-_CUES = tuple(
-    (kind, re.compile(rf"\b(?:{question})\b", re.IGNORECASE), frozenset(words.split()))
-    for kind, question, words in (
-        (
-            "material",
-            "made (?:out )?of|material",
-            (
-                "wood ivory bone jawbone whalebone iron steel gold silver brass copper stone glass leather paper "
-                "plastic cotton silk clay"
-            ),
-        ),
-        (
-            "amount",
-            "how (?:much|many)|price|cost|salary|income",
-            "hundred thousand million billion pounds dollars euros guineas dozen percent",
-        ),
-        (
-            "distance",
-            "how (?:far|long)|distance",
-            "mile miles yard yards feet league leagues kilometre kilometres",
-        ),
-        (
-            "time",
-            "when (?:did|was|were|is|does|will)|what (?:year|day|date|month)",
-            (
-                "january february march april may june july august september october november december monday "
-                "tuesday wednesday thursday friday saturday sunday"
-            ),
-        ),
-        (
-            "looks",
-            "looks? like|appearance|describe",
-            (
-                "hair eyes eye skin face teeth lips complexion tall figure countenance features handsome ugly "
-                "beautiful colour"
-            ),
-        ),
-        ("reason", "why|reason", "because therefore reason motive since cause"),
-        ("speech", "say|said|says|reply|replied|answer|tell", '\u201c "'),
-        ("death", "die|died|killed|death", "murdered strangled drowned lifeless corpse body killed grave"),
-    )
-)
-
-EARLY_WORDS = r"\b(?:first|opening|beginning|begins?|initially|introduced)\b"
-"""A question with such a word is about what comes first, so earlier passages are likelier to answer it."""
-
-
-def answer_type_words(question: str) -> dict[str, frozenset[str]]:
-    """What an answer to such a question often holds, by kind: numbers for "how many", a material for "made of"."""
-    return {kind: words for kind, asked, words in _CUES if asked.search(question)}
-
 
 def plain(word: str) -> str:
-    """Lower case, and nobody's."""
+    """Return a word in lower case, without a possessive ending."""
     return word.lower().replace("\u2019", "'").removesuffix("'s")
 
 
 @lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
-    """The word without its endings, lower case; the same for words that a reader would call the same."""
+    """Return a word in lower case without its endings: the same for words that a reader would call the same."""
     word = plain(word)
     word = _IRREGULAR.get(word, word)
     if len(word) <= 3 or not word.isascii():
@@ -150,7 +99,7 @@ def stem(word: str) -> str:
 
 @lru_cache(maxsize=4_096)
 def synonyms(stemmed: str) -> frozenset[str]:
-    """Stems of words that may stand for this one."""
+    """Return the stems of words that may stand for this one."""
     groups = [frozenset(map(stem, group)) for group in _ALIKE]
     near = frozenset().union(*(group for group in groups if stemmed in group))
     return near - {stemmed}

@@ -19,8 +19,7 @@ import re
 from collections.abc import Mapping
 from string import Template
 
-from rlm_ray.llm.offline.english import EARLY_WORDS
-from rlm_ray.llm.offline.ranking import POSITION_DECAY, SAME_SHARE, SATURATION, SESSION_PASSAGES, Ranking
+from rlm_ray.llm.offline.ranking import SATURATION, SESSION_PASSAGES, Ranking
 
 PREFIX = "Extractive answer (offline model: it quotes, it does not reason)."
 NO_MATCH = "No passage speaks to the question: its words do not stand in the context."
@@ -34,7 +33,7 @@ FALLBACK_PLAN = (
 
 
 def extract(text: str, ranking: Ranking) -> str:
-    """A leaf's answer: the passages of this text, best first."""
+    """Return the answer of a leaf: the passages of this text, best first."""
     quotes = [
         f'[score {p.score:.2f} at {p.start}-{p.stop}: {_strengths(p.strengths)}]\n"{text[p.start : p.stop]}"'
         for p in ranking.passages
@@ -44,20 +43,19 @@ def extract(text: str, ranking: Ranking) -> str:
 
 
 def program() -> str:
-    """The first turn's code."""
+    """Return the code of the first turn."""
     return _PROGRAM.substitute(
-        headline=repr(PREFIX), nothing=repr(NO_MATCH), early_words=repr(EARLY_WORDS), early=POSITION_DECAY,
-        saturation=SATURATION, same_share=SAME_SHARE, quoted=SESSION_PASSAGES,
-    ).strip()  # fmt: skip
+        headline=repr(PREFIX), nothing=repr(NO_MATCH), saturation=SATURATION, quoted=SESSION_PASSAGES
+    ).strip()
 
 
 def fallback_program() -> str:
-    """The second turn's code, after the first failed."""
+    """Return the code of the second turn, after the first failed."""
     return _SECOND_PROGRAM.substitute(headline=repr(PREFIX), nothing=repr(NO_MATCH)).strip()
 
 
 def failure_program(observation: str) -> str:
-    """The last turn's code: an answer that says what went wrong."""
+    """Return the code of the last turn: an answer that says what went wrong."""
     why = re.split(r"\n\nTurn \d+ of ", observation)[0][:600]
     text = f"{PREFIX}\n\nNo passage could be extracted. What went wrong:\n{why}"
     return f"FINAL({text!r})"
@@ -139,25 +137,18 @@ if failed and failed == len(pieces):
 
 # Rank all passages together: the rarer a word in the whole context, the more it says.
 def rarity(word):
-    count = min(windows, max(counts.get(part, 0) for part in word.split("+")))
+    count = min(windows, counts.get(word, 0))
     return math.log(1 + (windows - count + 0.5) / (count + 0.5))
 
-early = re.search($early_words, query, re.IGNORECASE)
-
 def score(passage):
-    number, start, stop, words = passage
-    value = sum(rarity(word) * strength / (strength + $saturation) for word, strength in words.items())
-    return value * math.exp(-$early * start / len(docs[number][1])) if early else value
+    return sum(rarity(word) * strength / (strength + $saturation) for word, strength in passage[3].items())
 
-ranked = sorted(((score(passage), passage) for passage in passages), key=lambda pair: (-pair[0], pair[1][:2]))
-best, seen = [], []
-for value, (number, start, stop, words) in ranked:
-    said = set(re.findall(r"\\w+", docs[number][1][start:stop].lower()))
-    if not any(len(said & other) > $same_share * len(said | other) for other in seen):
-        seen.append(said)
-        best.append((value, number, start, stop, words))
-    if len(best) == $quoted:
-        break
+best, seen = [], set()
+for passage in sorted(passages, key=lambda each: (-score(each), each[:2])):
+    number, start, stop, words = passage
+    if docs[number][1][start:stop] not in seen and len(best) < $quoted:
+        seen.add(docs[number][1][start:stop])
+        best.append((score(passage), number, start, stop, words))
 
 parts = [$headline]
 for value, number, start, stop, words in best:

@@ -1,10 +1,9 @@
-"""Which passages of a text speak to a question: BM25 over sentence windows, without any index.
+"""Finds the passages of a text that speak to a question: BM25 over windows of sentences, without an index.
 
-Offsets are exact: `text[passage.start : passage.stop]` is the passage. Nothing is random and nothing
-is kept between calls. Only words of the question are looked for, so a book takes a fraction of a second.
+Offsets are exact: `text[passage.start : passage.stop]` is the passage. Nothing is random and nothing is kept between calls.
 
     question -> terms (stems, and words alike them at a lower weight)
-    text     -> spans (sentences) -> windows of neighbouring spans, never across a form feed
+    text     -> sentences -> windows of neighbouring sentences, never across a form feed
     window   -> strength of each term in it, with an echo of its neighbourhood -> score
 """
 
@@ -15,53 +14,39 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 
-from rlm_ray.llm.offline.english import (
-    EARLY_WORDS,
-    STOP_WORDS,
-    WORD,
-    answer_type_words,
-    plain,
-    stem,
-    synonyms,
-)
+from rlm_ray.llm.offline.english import STOP_WORDS, WORD, plain, stem, synonyms
 
 LEAF_PASSAGES = 8
 """How many a leaf quotes."""
 SESSION_PASSAGES = 5
 """How many a session quotes, out of all that its leaves found."""
 WINDOW_CHARS = 700
-"""Windows are as many whole sentences as fit."""
-SPAN_CHARS = 500
+"""A window is as many whole sentences as fit."""
+SENTENCE_CHARS = 500
 """A longer sentence is cut at white space, or anywhere if there is none."""
-ALIKE_WEIGHT = 0.5
-CUE_WEIGHT = 0.5
+SYNONYM_WEIGHT = 0.5
 ECHO_WEIGHT = 0.5
 """How much a term counts that stands near the window and not in it."""
 ECHO_CHARS = 1_500
-PAIR_CHARS = 60
 SATURATION = 1.5
-POSITION_DECAY = 2.5
-"""Where a question asks for what comes first, the end of the text counts exp(-EARLY) of its beginning."""
-SAME_SHARE = 0.6
-"""Two passages are near duplicates if they share more of their words than this."""
 
-_BREAK = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_]*\s+|\n[ \t]*\n\s*|[\u3002\uff01\uff1f]+|\f\s*")
-_NOT_AN_END = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Rev|Capt|Gen|No|vs|etc|e\.g|i\.e|[A-Z])\.$")
-_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+")
-"""Scripts that put no space between words."""
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_]*\s+|\n[ \t]*\n\s*|[\u3002\uff01\uff1f]+|\f\s*"
+)
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
+"""Letters of scripts that put no space between words: each is a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of the text and how well it speaks to the question."""
+    """A stretch of the text, and how well it speaks to the question."""
 
     start: int
     stop: int
     score: float
-    strengths: Mapping[str, float] = field(default_factory=dict)
+    strengths: Mapping[str, float]
     """How strongly each term of the question is in it."""
 
 
@@ -84,49 +69,40 @@ class _Hit:
 
 
 def rank(question: str, text: str, limit: int = 5) -> Ranking:
-    """The passages that speak best to the question; none if no word of it is in the text."""
+    """Return the passages that speak best to the question; none if no word of it is in the text."""
     terms = terms_of(question)
-    hits = list(_matches(_query_expansion(question, terms, text), text))
-    spans = list(split(text))
+    hits = list(_find_terms(terms, text))
     windows = max(1, len(text) // WINDOW_CHARS)
-    if not hits:
-        return Ranking((), windows, dict.fromkeys(terms, 0))
-    pairs = [f"{a}+{b}" for a, b in pairwise(terms)]
-    candidates = list(_candidates(spans, hits, pairs))
-    counts = _counts(hits, windows)
-    fade = POSITION_DECAY / len(text) if re.search(EARLY_WORDS, question, re.IGNORECASE) else 0.0
-    scored = [_scored(candidate, windows, counts, fade) for candidate in candidates]
-    return Ranking(tuple(_distinct(scored, text, limit)), windows, counts)
+    counts = dict.fromkeys(terms, 0) | Counter(
+        term for term, _ in {(hit.term, hit.at // WINDOW_CHARS) for hit in hits}
+    )
+    found = _score_windows(list(split_sentences(text)), hits, windows, counts)
+    return Ranking(tuple(_distinct(found, text, limit)), windows, counts)
 
 
 def score(strengths: Mapping[str, float], windows: int, counts: Mapping[str, int]) -> float:
-    """BM25 without length: the rarer a term in the whole text, the more it says.
-
-    A pair `a+b` is as rare as the commoner of its terms.
-    """
+    """Return BM25 without length: the rarer a term in the whole text, the more it says."""
     total = 0.0
     for term, strength in strengths.items():
-        count = min(max(counts.get(part, 0) for part in term.split("+")), windows)
-        rarity = math.log(1 + (windows - count + 0.5) / (count + 0.5))
-        total += rarity * strength / (strength + SATURATION)
+        count = min(counts.get(term, 0), windows)
+        total += math.log(1 + (windows - count + 0.5) / (count + 0.5)) * strength / (strength + SATURATION)
     return total
 
 
 def terms_of(question: str) -> tuple[str, ...]:
-    """The words that matter in a question, in its order; all of them if every word is a stop word."""
-    words = [plain(word) for word in WORD.findall(question) if not _UNSPACED.search(word)]
+    """Return the words that matter in a question, in its order; all of them if every word is a stop word."""
+    words = [plain(match[0]) for match in _words(question)]
     telling = [word for word in words if word not in STOP_WORDS] or words
-    # Of words with one stem the first stands for all.
-    by_stem = {stem(word): word for word in reversed([*telling, *_unspaced_terms(question)])}
+    by_stem = {
+        stem(word): word for word in reversed(telling)
+    }  # of words with one stem the first stands for all
     return tuple(reversed(by_stem.values()))
 
 
-def split(text: str) -> Iterator[tuple[int, int]]:
-    """Sentences, as (start, stop) without the white space around them; (stop, stop) marks a hard border."""
+def split_sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Yield sentences as (start, stop) without the white space around them; (stop, stop) marks a form feed."""
     start = 0
-    for border in _BREAK.finditer(text):
-        if _is_abbreviation(text, start, border):
-            continue
+    for border in _SENTENCE_END.finditer(text):
         stop = border.start() + len(border.group().rstrip())
         yield from _short_spans(text, start, stop)
         if "\f" in border.group():
@@ -135,23 +111,14 @@ def split(text: str) -> Iterator[tuple[int, int]]:
     yield from _short_spans(text, start, len(text))
 
 
-def _is_abbreviation(text: str, start: int, border: re.Match[str]) -> bool:
-    """The full stop before this white space belongs to a title or an initial, and no paragraph ends here."""
-    at = border.start()
-    after_letter = at - start > 1 and text[at - 1] == "." and text[at - 2].isalpha()
-    if not after_letter or border.group().strip() or "\n" in border.group():
-        return False
-    return _NOT_AN_END.search(text, max(start, at - 8), at) is not None
-
-
 def _short_spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
     while start < stop and text[start].isspace():
         start += 1
     while stop > start and text[stop - 1].isspace():
         stop -= 1
-    while stop - start > SPAN_CHARS:
-        cut = text.rfind(" ", start + 1, start + SPAN_CHARS)
-        cut = start + SPAN_CHARS if cut < 0 else cut
+    while stop - start > SENTENCE_CHARS:
+        cut = text.rfind(" ", start + 1, start + SENTENCE_CHARS)
+        cut = start + SENTENCE_CHARS if cut < 0 else cut
         yield start, cut
         start = cut
         while text[start].isspace():
@@ -160,67 +127,50 @@ def _short_spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
         yield start, stop
 
 
-def _unspaced_terms(question: str) -> list[str]:
-    runs = _UNSPACED.findall(question)
-    return [run[at : at + 2] for run in runs for at in range(max(1, len(run) - 1))]
+def _words(text: str) -> Iterator[re.Match[str]]:
+    for match in WORD.finditer(text):
+        if _UNSPACED.search(match[0]):
+            yield from _LETTER.finditer(text, match.start(), match.end())
+        else:
+            yield match
 
 
-def _matches(meanings: Mapping[str, Sequence[tuple[str, float]]], text: str) -> Iterator[_Hit]:
-    """Where words that mean something stand in the text, in order."""
-    spaced: list[str] = []
-    bare: list[str] = []
-    for word in sorted(meanings, key=lambda word: (-len(word), word)):
-        (spaced if WORD.fullmatch(word) and not _UNSPACED.search(word) else bare).append(re.escape(word))
-    patterns = [rf"(?<![^\W_])(?:{'|'.join(spaced)})(?![^\W_])"] if spaced else []
-    if not (patterns or bare):
-        return
-    for match in re.finditer("|".join(patterns + bare), text, re.IGNORECASE):
-        for term, weight in meanings.get(match.group().lower(), ()):
-            yield _Hit(match.start(), term, weight)
+_LETTER = re.compile(r".")
 
 
-def _query_expansion(question: str, terms: Sequence[str], text: str) -> dict[str, list[tuple[str, float]]]:
-    """The words that stand for a term of the question, whole or at a lower weight."""
-    stems = {stem(term): term for term in terms}
-    wanted: dict[str, list[tuple[str, float]]] = {}
-    for stemmed, term in stems.items():
-        wanted.setdefault(stemmed, []).append((term, 1.0))
-        for near in sorted(synonyms(stemmed) - set(stems)):
-            wanted.setdefault(near, []).append((term, ALIKE_WEIGHT))
-    words = {word.lower() for word in set(WORD.findall(text))}
-    found = {word: list(wanted[stem(word)]) for word in sorted(words) if stem(word) in wanted}
-    for kind, cue_words in answer_type_words(question).items():
-        for word in sorted(cue_words):
-            found.setdefault(word, []).append((f"({kind})", CUE_WEIGHT))
-    return found | {term: wanted[term] for term in terms if _UNSPACED.search(term)}
+def _find_terms(terms: Sequence[str], text: str) -> Iterator[_Hit]:
+    """Yield where words that stand for a term are in the text, in order."""
+    stems = {stem(term): (term, 1.0) for term in terms}
+    alike = {near: (term, SYNONYM_WEIGHT) for term in terms for near in sorted(synonyms(stem(term)))}
+    wanted = alike | stems
+    for match in _words(text) if wanted else ():
+        if (found := wanted.get(stem(match[0]))) is not None:
+            yield _Hit(match.start(), *found)
 
 
-def _candidates(
-    spans: Sequence[tuple[int, int]], hits: Sequence[_Hit], pairs: Sequence[str]
+def _score_windows(
+    sentences: Sequence[tuple[int, int]], hits: Sequence[_Hit], windows: int, counts: Mapping[str, int]
 ) -> Iterator[Passage]:
-    """Windows that hold a term, one for each sentence they can begin with, not yet scored."""
+    """Yield windows that hold a term, one for each sentence they can begin with."""
     places = [hit.at for hit in hits]
-    for index, (start, end) in enumerate(spans):
+    for index, (start, end) in enumerate(sentences):
         first = bisect_left(places, start)
         within_reach = first < len(places) and places[first] < max(end, start + WINDOW_CHARS)
-        if start == end or not within_reach:  # a hard border, or no window from here holds a term
+        if start == end or not within_reach:  # a form feed, or no window from here holds a term
             continue
-        stop = _window_stop(spans, index)
+        stop = _window_stop(sentences, index)
         last = bisect_left(places, stop)
-        if first == last:
-            continue
-        near = bisect_left(places, start - ECHO_CHARS), bisect_left(places, stop + ECHO_CHARS // 3)
-        inside = hits[first:last]
-        strengths = _strengths(inside, [*hits[near[0] : first], *hits[last : near[1]]])
-        strengths.update(_pair_strengths(inside, pairs))
-        yield Passage(start, stop, 0.0, strengths)
+        if first < last:
+            near = bisect_left(places, start - ECHO_CHARS), bisect_left(places, stop + ECHO_CHARS // 3)
+            strengths = _strengths(hits[first:last], [*hits[near[0] : first], *hits[last : near[1]]])
+            yield Passage(start, stop, score(strengths, windows, counts), strengths)
 
 
-def _window_stop(spans: Sequence[tuple[int, int]], index: int) -> int:
-    start, stop = spans[index]
+def _window_stop(sentences: Sequence[tuple[int, int]], index: int) -> int:
+    start, stop = sentences[index]
     # By index, because a slice would copy the rest of the book for every window.
-    for following in range(index + 1, len(spans)):
-        next_start, next_stop = spans[following]
+    for following in range(index + 1, len(sentences)):
+        next_start, next_stop = sentences[following]
         if next_stop - start > WINDOW_CHARS or next_start == next_stop:
             break
         stop = next_stop
@@ -228,53 +178,26 @@ def _window_stop(spans: Sequence[tuple[int, int]], index: int) -> int:
 
 
 def _strengths(inside: Sequence[_Hit], around: Sequence[_Hit]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    found: Counter[str] = Counter()
     for hit in inside:
-        found[hit.term] = found.get(hit.term, 0.0) + hit.weight
+        found[hit.term] += hit.weight  # type: ignore[assignment]  # a Counter adds any numbers
     echoes: dict[str, float] = {}
     for hit in around:
         echoes[hit.term] = max(echoes.get(hit.term, 0.0), hit.weight * ECHO_WEIGHT)
     return {term: found.get(term, 0.0) + echoes.get(term, 0.0) for term in {**found, **echoes}}
 
 
-def _pair_strengths(inside: Sequence[_Hit], pairs: Sequence[str]) -> dict[str, float]:
-    """Neighbours in the question that are neighbours in the text."""
-    found: dict[str, float] = {}
-    for one, other in pairwise(inside):
-        if one.term == other.term or other.at - one.at > PAIR_CHARS:
+def _distinct(passages: Iterator[Passage], text: str, limit: int) -> Iterator[Passage]:
+    """Yield the best passages that neither overlap nor say the same."""
+    chosen: list[Passage] = []
+    quoted: set[str] = set()
+    for passage in sorted(passages, key=lambda each: (-each.score, each.start)):
+        words = text[passage.start : passage.stop]
+        overlaps = any(passage.start < other.stop and other.start < passage.stop for other in chosen)
+        if overlaps or words in quoted:
             continue
-        for pair in (f"{one.term}+{other.term}", f"{other.term}+{one.term}"):
-            if pair in pairs:
-                found[pair] = max(found.get(pair, 0.0), one.weight * other.weight * 0.5)
-    return found
-
-
-def _counts(hits: Sequence[_Hit], windows: int) -> dict[str, int]:
-    """In how many disjoint windows each term stands."""
-    counts: Counter[str] = Counter()
-    free_from: dict[str, int] = {}
-    for hit in hits:
-        if hit.weight >= CUE_WEIGHT and hit.at >= free_from.get(hit.term, 0):
-            counts[hit.term] += 1
-            free_from[hit.term] = hit.at + WINDOW_CHARS
-    return {term: min(count, windows) for term, count in counts.items()}
-
-
-def _scored(passage: Passage, windows: int, counts: Mapping[str, int], fade: float) -> Passage:
-    value = score(passage.strengths, windows, counts) * math.exp(-fade * passage.start)
-    return Passage(passage.start, passage.stop, value, passage.strengths)
-
-
-def _distinct(passages: Sequence[Passage], text: str, limit: int) -> Iterator[Passage]:
-    """The best passages that neither overlap nor say the same."""
-    kept: list[tuple[Passage, frozenset[str]]] = []
-    for passage in sorted(passages, key=lambda p: (-p.score, p.start)):
-        if len(kept) == limit:
+        if len(chosen) == limit:
             return
-        if any(passage.start < other.stop and other.start < passage.stop for other, _ in kept):
-            continue
-        words = frozenset(WORD.findall(text[passage.start : passage.stop].lower()))
-        if any(len(words & other) > SAME_SHARE * len(words | other) for _, other in kept):
-            continue
-        kept.append((passage, words))
+        chosen.append(passage)
+        quoted.add(words)
         yield passage

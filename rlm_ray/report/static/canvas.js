@@ -1,19 +1,22 @@
 // What the canvas views share: sharp pixels, colours of the theme, hatching, the tooltip.
 
-let colours = {};
+import { KIND, NODES, SIZE, START, STATE, SUM, modelOf, nameOf, text, tookOf } from "./data.js";
+import { count, el, many, money, oneLine, seconds } from "./words.js";
 
-function readColours() {
+export let colours = {};
+
+export function readColours() {
   const style = getComputedStyle(document.documentElement);
   const names = ["ink", "dim", "line", "panel", "hover", "select", "error", "warn", "queue", "rate", "code", "code-wait", "on-fill"];
   colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   colours.depth = [0, 1, 2, 3, 4, 5].map((depth) => style.getPropertyValue(`--d${depth}`).trim());
 }
 
-const depthColour = (depth) => colours.depth[depth % 6];
+export const depthColour = (depth) => colours.depth[depth % 6];
 const FONT = '12px system-ui, -apple-system, "Segoe UI", sans-serif';
 
 // The context of a canvas that fills its box; `width` and `height` are in CSS pixels.
-function sharp(canvas, width, height) {
+export function sharp(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;
   const [w, h] = [Math.max(1, Math.round(width * ratio)), Math.max(1, Math.round(height * ratio))];
   if (canvas.width !== w || canvas.height !== h) {
@@ -30,7 +33,7 @@ function sharp(canvas, width, height) {
   return pen;
 }
 
-function hatch(pen, colour, gap = 5) {
+export function hatch(pen, colour, gap = 5) {
   const tile = document.createElement("canvas");
   tile.width = tile.height = gap;
   const ink = tile.getContext("2d");
@@ -45,14 +48,14 @@ function hatch(pen, colour, gap = 5) {
 }
 
 // As much of a text as has room; measured by the mean width of a letter, which is near enough and fast.
-function write(pen, value, x, y, room) {
+export function write(pen, value, x, y, room) {
   const letters = Math.floor(room / 6);
   if (letters < 2) return;
   pen.fillText(value.length > letters ? `${value.slice(0, letters - 1)}…` : value, x, y, room);
 }
 
 // A canvas that stays in sight while its box scrolls over all it could show.
-function scrollCanvas(label) {
+export function scrollCanvas(label) {
   const canvas = el("canvas", { tabindex: "0", role: "application", "aria-label": label });
   const spacer = el("div", { class: "spacer" }, canvas);
   const box = el("div", { class: "scroller" }, spacer);
@@ -61,7 +64,7 @@ function scrollCanvas(label) {
 
 const tip = document.getElementById("tip");
 
-function showTip(event, lines) {
+export function showTip(event, lines) {
   tip.replaceChildren(...lines.filter(Boolean).map((line) => el("div", {}, line)));
   tip.hidden = false;
   const box = tip.getBoundingClientRect();
@@ -71,9 +74,9 @@ function showTip(event, lines) {
   tip.style.top = `${Math.max(4, y)}px`;
 }
 
-const hideTip = () => (tip.hidden = true);
+export const hideTip = () => (tip.hidden = true);
 
-function tipOf(node) {
+export function tipOf(node) {
   const waits = SUM.queue[node] + SUM.rate[node];
   return [
     `${nameOf(node)} · ${KIND[node]} · ${STATE[node]}${modelOf(node) ? ` · ${modelOf(node)}` : ""}`,

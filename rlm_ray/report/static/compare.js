@@ -1,5 +1,8 @@
 // Two runs side by side: the one of this page, and another.
 
+import { DATA, RUN } from "./data.js";
+import { bounded, count, el, money, seconds, tableOf } from "./words.js";
+
 const MEASURES = [
   ["Time", (run) => run.head.seconds, seconds],
   ["Cost", (run) => run.totals.total.cost_usd, money],
@@ -47,7 +50,7 @@ function changed() {
   return DATA.changes.length ? box : el("p", { class: "note" }, "Neither run has an answer.");
 }
 
-function makeCompare() {
+export function makeCompare() {
   const [one, two] = [RUN, DATA.other];
   const head = (run, name) => [name, run.head.run_id, run.head.state, run.head.model];
   const same = DATA.same_question ? "Both were asked the same question." : "They were asked different questions.";

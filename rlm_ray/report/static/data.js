@@ -1,19 +1,13 @@
 // The run as columns. A node is a number: its place. Children stand right behind their parent, so all that is below
 // node i are the places from i + 1 to i + size[i] - 1.
 
-const DATA = JSON.parse(document.getElementById("data").textContent);
+export const DATA = JSON.parse(document.getElementById("data").textContent);
 document.getElementById("data").remove();
-const RUN = DATA.run;
+export const RUN = DATA.run;
 
-function text(place) {
+export function text(place) {
   const found = RUN.texts[place];
   return typeof found === "string" ? found : found[0];
-}
-
-// The true length of a text that had to be cut; 0 for one that is whole.
-function cutFrom(place) {
-  const found = RUN.texts[place];
-  return typeof found === "string" ? 0 : found[1];
 }
 
 function unpacked(table) {
@@ -24,13 +18,13 @@ function unpacked(table) {
   return columns;
 }
 
-const NODES = unpacked(RUN.nodes);
-const CALLS = unpacked(RUN.calls);
-const CELLS = unpacked(RUN.cells);
-const MAPS = unpacked(RUN.maps);
-const ATTEMPTS = unpacked(RUN.attempts);
-const COUNT = NODES.n;
-const LAST = Math.max(RUN.head.seconds, 1e-3);
+export const NODES = unpacked(RUN.nodes);
+export const CALLS = unpacked(RUN.calls);
+export const CELLS = unpacked(RUN.cells);
+export const MAPS = unpacked(RUN.maps);
+export const ATTEMPTS = unpacked(RUN.attempts);
+export const COUNT = NODES.n;
+export const LAST = Math.max(RUN.head.seconds, 1e-3);
 
 // Rows of a table that belong to node i: from index[i] to index[i + 1] - 1.
 function indexed(table) {
@@ -40,36 +34,36 @@ function indexed(table) {
   return index;
 }
 
-const CALLS_OF = indexed(CALLS);
-const CELLS_OF = indexed(CELLS);
-const MAPS_OF = indexed(MAPS);
-const ATTEMPTS_OF = indexed(ATTEMPTS);
+export const CALLS_OF = indexed(CALLS);
+export const CELLS_OF = indexed(CELLS);
+export const MAPS_OF = indexed(MAPS);
+export const ATTEMPTS_OF = indexed(ATTEMPTS);
 
-function* rowsOf(index, node) {
+export function* rowsOf(index, node) {
   for (let row = index[node]; row < index[node + 1]; row++) yield row;
 }
 
-const DEPTH = new Int32Array(COUNT);
-const SIZE = new Int32Array(COUNT).fill(1);
+export const DEPTH = new Int32Array(COUNT);
+export const SIZE = new Int32Array(COUNT).fill(1);
 for (let i = 1; i < COUNT; i++) DEPTH[i] = DEPTH[NODES.parent[i]] + 1;
 for (let i = COUNT - 1; i > 0; i--) SIZE[NODES.parent[i]] += SIZE[i];
-const DEEPEST = DEPTH.reduce((most, depth) => Math.max(most, depth), 0);
+export const DEEPEST = DEPTH.reduce((most, depth) => Math.max(most, depth), 0);
 
-function* childrenOf(node) {
+export function* childrenOf(node) {
   for (let child = node + 1; child < node + SIZE[node]; child += SIZE[child]) yield child;
 }
 
-const STATE = NODES.state.map(text);
-const KIND = NODES.kind.map(text);
-const FELL = Uint8Array.from(STATE, (state) => (["error", "lost", "cancelled"].includes(state) ? 1 : 0));
-const BAD = FELL.slice(); // also where a call failed, a REPL was killed or an earlier attempt was lost
-const START = Float64Array.from(NODES.start, (value) => value ?? NaN);
+export const STATE = NODES.state.map(text);
+export const KIND = NODES.kind.map(text);
+export const FELL = Uint8Array.from(STATE, (state) => (["error", "lost", "cancelled"].includes(state) ? 1 : 0));
+export const BAD = FELL.slice(); // also where a call failed, a REPL was killed or an earlier attempt was lost
+export const START = Float64Array.from(NODES.start, (value) => value ?? NaN);
 const END = Float64Array.from(NODES.end, (value) => value ?? NaN);
 
 // What each node did itself (OWN) and with all that is below it (SUM).
 const FIGURES = ["busy", "cost", "tokens", "input", "output", "calls", "retries", "queue", "rate", "failed"];
-const OWN = {};
-const SUM = {};
+export const OWN = {};
+export const SUM = {};
 for (const name of FIGURES) OWN[name] = new Float64Array(COUNT);
 
 for (let row = 0; row < CALLS.n; row++) {
@@ -101,12 +95,12 @@ for (let i = COUNT - 1; i >= 0; i--) {
   if (Number.isNaN(START[parent]) || START[i] < START[parent]) START[parent] = START[i];
 }
 
-const endOf = (node) => (Number.isNaN(END[node]) ? LAST : END[node]);
-const tookOf = (node) => Math.max(0, endOf(node) - START[node]) || 0;
-const modelOf = (node) => text(NODES.model[node]);
+export const endOf = (node) => (Number.isNaN(END[node]) ? LAST : END[node]);
+export const tookOf = (node) => Math.max(0, endOf(node) - START[node]) || 0;
+export const modelOf = (node) => text(NODES.model[node]);
 
 // Its ordinals from the root: "2.0.17".
-function nameOf(node) {
+export function nameOf(node) {
   if (node === 0) return "root";
   const ordinals = [];
   for (let i = node; i > 0; i = NODES.parent[i]) ordinals.push(NODES.ordinal[i]);

@@ -1,5 +1,10 @@
 // The tree as an icicle: below each node what it sent out, as wide as its share of time, cost or tokens.
 
+import { BAD, COUNT, DEEPEST, DEPTH, FELL, NODES, SIZE, STATE, SUM, childrenOf, nameOf, text } from "./data.js";
+import { button, count, el, money, oneLine, seconds, share } from "./words.js";
+import { filtered, matches, on, select, view } from "./state.js";
+import { colours, depthColour, hatch, hideTip, scrollCanvas, sharp, showTip, tipOf, write } from "./canvas.js";
+
 const METRICS = {
   busy: { label: "Time", note: "Time at work, summed: nodes that worked side by side add up", words: seconds },
   cost: { label: "Cost", note: "US dollars, where the price is known", words: money },
@@ -8,7 +13,7 @@ const METRICS = {
 const LAYER_LEAST = 21;
 const LAYER_MOST = 44; // two lines: what was asked, and the figure
 
-function makeIcicle() {
+export function makeIcicle() {
   const { canvas, spacer, box } = scrollCanvas("Icicle of the tree. Arrows move, Enter zooms in, Escape zooms out.");
   const trail = el("span", { class: "trail" });
   const note = el("span", { class: "note" });

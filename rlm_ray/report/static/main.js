@@ -1,9 +1,20 @@
 // Tabs, filters, theme, keys and paper.
 
-const VIEWS = {};
+import { COUNT, DATA, DEEPEST, DEPTH, NODES, RUN, nameOf, text } from "./data.js";
+import { button, count, el, many, oneLine, tableOf } from "./words.js";
+import { arrange, filter, filtered, foldAtFirst, low, matched, refilter, rows, tell, view } from "./state.js";
+import { readColours } from "./canvas.js";
+import { makeIcicle } from "./icicle.js";
+import { makeTimeline } from "./timeline.js";
+import { COLUMNS, cellsOf, makeTable } from "./table.js";
+import { closePane } from "./pane.js";
+import { answerSection, makeOverview, paintHead, questionSection, runSection, tallies, troubleSection } from "./overview.js";
+import { makeCompare } from "./compare.js";
+
+export const VIEWS = {};
 const THEMES = ["auto", "light", "dark"];
 
-function themeButton() {
+export function themeButton() {
   const root = document.documentElement;
   const label = () => `Theme: ${root.dataset.theme}`;
   const made = button(label(), () => {
@@ -56,7 +67,7 @@ function addView(name, { label, ...parts }) {
   document.getElementById("views").append(parts.body);
 }
 
-function showBad() {
+export function showBad() {
   filter.bad = true;
   document.getElementById("only-bad").checked = true;
   refilterAndSay();

@@ -1,6 +1,13 @@
 // The head of the page, and the view that tells the run in figures.
 
-function paintHead() {
+import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, COUNT, DEEPEST, DEPTH, FELL, NODES, RUN, STATE, nameOf, rowsOf, text } from "./data.js";
+import { bounded, button, cost, count, el, facts, many, money, oneLine, pill, seconds, share, short, tableOf } from "./words.js";
+import { on, select, view } from "./state.js";
+import { colours, depthColour, hideTip, sharp, showTip } from "./canvas.js";
+import { folding } from "./turns.js";
+import { showBad, themeButton } from "./main.js";
+
+export function paintHead() {
   const { head, totals } = RUN;
   const used = totals.total;
   const question = Array.isArray(head.query) ? head.query[0] : head.query;
@@ -38,12 +45,12 @@ function tallyRow(name, tally) {
   return [name, count(tally.calls), count(tally.retries), count(tally.input_tokens), count(tally.output_tokens), count(tally.cached_tokens), cost(tally), seconds(tally.queue_wait_s), seconds(tally.rate_wait_s)];
 }
 
-function tallies(title, tally, name = (key) => key) {
+export function tallies(title, tally, name = (key) => key) {
   const lines = Object.entries(tally).map(([key, value]) => tallyRow(name(key), value));
   return el("section", {}, el("h3", {}, title), lines.length ? el("div", { class: "wide" }, tableOf(TALLY, lines)) : el("p", { class: "note" }, "No call is recorded."));
 }
 
-function answerSection() {
+export function answerSection() {
   const { head } = RUN;
   const why = head.why ? el("p", { class: "why" }, head.why) : null;
   const answer = head.answered ? bounded(head.answer, { class: "answer" }) : el("p", { class: "note" }, "No answer is recorded.");
@@ -51,11 +58,11 @@ function answerSection() {
   return el("section", { class: "broad" }, el("h3", {}, `Answer${stop}`), why, answer);
 }
 
-function questionSection() {
+export function questionSection() {
   return el("section", { class: "broad" }, el("h3", {}, "Question"), bounded(RUN.head.query, { class: "question" }));
 }
 
-function runSection() {
+export function runSection() {
   const { head } = RUN;
   const own = head.counted;
   const off = own.calls !== undefined && (own.calls !== RUN.totals.total.calls || Math.abs(own.cost_usd - RUN.totals.total.cost_usd) > 1e-6);
@@ -73,7 +80,7 @@ function runSection() {
   return el("section", {}, el("h3", {}, "Run"), list, settings);
 }
 
-function troubleSection() {
+export function troubleSection() {
   const found = [];
   for (let i = 0; i < COUNT && found.length < 200; i++) if (BAD[i]) found.push(i);
   if (!found.length) return null;
@@ -158,7 +165,7 @@ function coverageStrip(spans, total) {
   return box;
 }
 
-function makeOverview() {
+export function makeOverview() {
   const body = el("div", { class: "scroller overview", tabindex: "0" });
   const parts = () => [answerSection(), coverageSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), runSection(), questionSection()];
   body.append(...parts().filter(Boolean));

@@ -1,12 +1,19 @@
 // All that is known of the selected node.
 
+import { ATTEMPTS, ATTEMPTS_OF, DEPTH, KIND, NODES, OWN, RUN, SIZE, START, STATE, SUM, childrenOf, modelOf, nameOf, rowsOf, text, tookOf } from "./data.js";
+import { bounded, button, count, el, facts, many, money, oneLine, pill, seconds, share, short, shown, tableOf } from "./words.js";
+import { on, select, view } from "./state.js";
+import { tipOf } from "./canvas.js";
+import { earlierOf, folding, linksTo, part, turnBox, turnsOf } from "./turns.js";
+import { VIEWS } from "./main.js";
+
 const pane = document.getElementById("pane");
 
-function focusPane() {
+export function focusPane() {
   if (!pane.hidden) pane.focus();
 }
 
-function closePane() {
+export function closePane() {
   select(-1);
   VIEWS[view.tab].focus?.();
 }

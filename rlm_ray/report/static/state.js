@@ -1,18 +1,20 @@
 // What is selected, filtered, folded and sorted; views hear of changes and paint themselves.
 
-const view = { selected: -1, tab: "overview", flat: false, sort: "tree", descending: true };
-const filter = { search: "", bad: false, depth: -1, model: -1, cost: 0 };
-const folded = new Uint8Array(COUNT);
-const matches = new Uint8Array(COUNT).fill(1);
-let matched = COUNT;
-let rows = new Int32Array(0);
-const rowOf = new Int32Array(COUNT);
+import { BAD, CALLS, CALLS_OF, CELLS, CELLS_OF, COUNT, DEPTH, NODES, RUN, SIZE, START, STATE, SUM, childrenOf, modelOf, nameOf, rowsOf, text, tookOf } from "./data.js";
+
+export const view = { selected: -1, tab: "overview", flat: false, sort: "tree", descending: true };
+export const filter = { search: "", bad: false, depth: -1, model: -1, cost: 0 };
+export const folded = new Uint8Array(COUNT);
+export const matches = new Uint8Array(COUNT).fill(1);
+export let matched = COUNT;
+export let rows = new Int32Array(0);
+export const rowOf = new Int32Array(COUNT);
 const listeners = { select: [], rows: [], theme: [] };
 
-const on = (event, act) => listeners[event].push(act);
-const tell = (event, ...facts) => listeners[event].forEach((act) => act(...facts));
+export const on = (event, act) => listeners[event].push(act);
+export const tell = (event, ...facts) => listeners[event].forEach((act) => act(...facts));
 
-function select(node, { quiet = false } = {}) {
+export function select(node, { quiet = false } = {}) {
   view.selected = node;
   if (!quiet && node >= 0) reveal(node);
   tell("select", node);
@@ -30,7 +32,7 @@ function reveal(node) {
 
 // Lower-case texts, made once: a search then is one pass over each text, however many nodes share it.
 let lowered = null;
-const low = () => (lowered ??= RUN.texts.map((_, place) => text(place).toLowerCase()));
+export const low = () => (lowered ??= RUN.texts.map((_, place) => text(place).toLowerCase()));
 
 function searcher(needle) {
   const found = Uint8Array.from(low(), (value) => (value.includes(needle) ? 1 : 0));
@@ -46,9 +48,9 @@ function searcher(needle) {
   };
 }
 
-const filtered = () => filter.search !== "" || filter.bad || filter.depth >= 0 || filter.model >= 0 || filter.cost > 0;
+export const filtered = () => filter.search !== "" || filter.bad || filter.depth >= 0 || filter.model >= 0 || filter.cost > 0;
 
-function refilter() {
+export function refilter() {
   const found = filter.search ? searcher(filter.search.toLowerCase()) : null;
   matched = 0;
   for (let i = 0; i < COUNT; i++) {
@@ -86,7 +88,7 @@ function order(nodes) {
 }
 
 // The rows of table and timeline: matches with what stands above them, or in one list the matches alone.
-function arrange() {
+export function arrange() {
   const kept = filtered() ? above(matches) : null;
   const found = [];
   if (view.flat) {
@@ -114,29 +116,29 @@ function above(wanted) {
   return kept;
 }
 
-function fold(node, shut) {
+export function fold(node, shut) {
   folded[node] = shut ? 1 : 0;
   arrange();
 }
 
 // Whether a node can be folded here: it has something below it, and rows stand as a tree.
-const hasTurner = (node) => node >= 0 && SIZE[node] > 1 && !view.flat;
+export const hasTurner = (node) => node >= 0 && SIZE[node] > 1 && !view.flat;
 
-function turn(node) {
+export function turn(node) {
   if (hasTurner(node) && !filtered()) fold(node, !folded[node]);
 }
 
-function foldAll(shut) {
+export function foldAll(shut) {
   for (let i = 1; i < COUNT; i++) folded[i] = shut && SIZE[i] > 1 ? 1 : 0;
   arrange();
 }
 
 // A large tree begins folded below its first layer.
-function foldAtFirst() {
+export function foldAtFirst() {
   for (let i = 1; i < COUNT && COUNT > 1000; i++) folded[i] = SIZE[i] > 1 ? 1 : 0;
 }
 
-function sortBy(key) {
+export function sortBy(key) {
   view.descending = view.sort === key ? !view.descending : true;
   view.sort = key;
   arrange();

@@ -1,7 +1,12 @@
 // The tree as a table. Only the rows in sight are in the document.
 
+import { BAD, COUNT, DEPTH, FELL, NODES, START, STATE, SUM, modelOf, nameOf, text, tookOf } from "./data.js";
+import { STATE_CLASS, button, count, el, money, oneLine, seconds, short } from "./words.js";
+import { arrange, filtered, fold, foldAll, folded, hasTurner, matches, on, rowOf, rows, select, sortBy, turn, view } from "./state.js";
+import { focusPane } from "./pane.js";
+
 const ROW = 26;
-const COLUMNS = [
+export const COLUMNS = [
   ["tree", "Node", ""],
   ["state", "State", "opt"],
   ["model", "Model", "opt late"],
@@ -14,7 +19,7 @@ const COLUMNS = [
   ["retries", "Retries", "num opt"],
 ];
 
-function cellsOf(node) {
+export function cellsOf(node) {
   return [
     STATE[node],
     modelOf(node),
@@ -28,9 +33,9 @@ function cellsOf(node) {
   ];
 }
 
-const foldButtons = () => el("span", { class: "choice" }, button("Unfold all", () => foldAll(false)), button("Fold all", () => foldAll(true)));
+export const foldButtons = () => el("span", { class: "choice" }, button("Unfold all", () => foldAll(false)), button("Fold all", () => foldAll(true)));
 
-function makeTable() {
+export function makeTable() {
   const head = el("div", { class: "row heads", role: "row" });
   const body = el("div", { class: "rows", role: "rowgroup" });
   const box = el("div", { class: "scroller", tabindex: "0", role: "treegrid", "aria-label": "Nodes. Arrows move, left and right fold, Enter opens." }, el("div", { role: "rowgroup", class: "sticky" }, head), body);

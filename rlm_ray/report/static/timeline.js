@@ -1,5 +1,12 @@
 // The run over time: a row for each node, with its waits, the model at work, code running, and waiting for sub-calls.
 
+import { ATTEMPTS, ATTEMPTS_OF, CALLS, CALLS_OF, CELLS, CELLS_OF, DEPTH, FELL, KIND, LAST, MAPS, MAPS_OF, NODES, RUN, START, STATE, endOf, nameOf, rowsOf, text, tookOf } from "./data.js";
+import { button, el, many, oneLine, seconds } from "./words.js";
+import { filtered, folded, hasTurner, matches, on, rowOf, rows, select, turn, view } from "./state.js";
+import { colours, depthColour, hatch, hideTip, scrollCanvas, sharp, showTip, tipOf, write } from "./canvas.js";
+import { foldButtons } from "./table.js";
+import { focusPane } from "./pane.js";
+
 const LINE = 19;
 const AXIS = 24;
 const LEGEND = [
@@ -14,7 +21,7 @@ const LEGEND = [
   ["open", "no end recorded"],
 ];
 
-function makeTimeline() {
+export function makeTimeline() {
   const { canvas, spacer, box } = scrollCanvas("Timeline. Up and down select, left and right move in time, plus and minus zoom, 0 shows all, space folds.");
   const state = { from: 0, to: LAST, hover: -1, drag: null, moved: false };
   const gutter = () => Math.min(260, box.clientWidth * 0.3);

@@ -1,6 +1,10 @@
 // The turns of a node: what the model was told and wrote, what its code did, and what went out from there.
 
-function turnsOf(node) {
+import { BAD, CALLS, CALLS_OF, CELLS, CELLS_OF, KIND, LAST, MAPS, MAPS_OF, NODES, RUN, childrenOf, endOf, nameOf, rowsOf, text } from "./data.js";
+import { button, count, el, facts, many, money, oneLine, seconds, shown, tableOf } from "./words.js";
+import { select } from "./state.js";
+
+export function turnsOf(node) {
   const made = [];
   const open = new Set([...rowsOf(CELLS_OF, node)].filter((row) => !CELLS.old[row]));
   const calls = [...rowsOf(CALLS_OF, node)].filter((row) => !CALLS.old[row]).sort((a, b) => CALLS.number[a] - CALLS.number[b]);
@@ -22,7 +26,7 @@ function turnsOf(node) {
 
 const mapsOf = (node, turn) => [...rowsOf(MAPS_OF, node)].filter((row) => MAPS.turn[row] === turn);
 
-function earlierOf(node) {
+export function earlierOf(node) {
   const calls = [...rowsOf(CALLS_OF, node)].filter((row) => CALLS.old[row]);
   const cells = [...rowsOf(CELLS_OF, node)].filter((row) => CELLS.old[row]);
   const made = calls.map((call) => ({ title: `Call ${CALLS.number[call]}`, call, cell: -1, maps: [] }));
@@ -30,7 +34,7 @@ function earlierOf(node) {
 }
 
 // A folded block whose inside is made when it is first opened.
-function folding(summary, fill, open) {
+export function folding(summary, fill, open) {
   const box = el("details", { class: "turn", open }, el("summary", {}, ...summary));
   let empty = true;
   const filling = () => {
@@ -43,7 +47,7 @@ function folding(summary, fill, open) {
   return box;
 }
 
-function turnBox(node, { title, call, cell, maps }, open) {
+export function turnBox(node, { title, call, cell, maps }, open) {
   const wrong = (call >= 0 && CALLS.error[call]) || (cell >= 0 && (CELLS.error[cell] || CELLS.killed[cell]));
   const took = call >= 0 ? (CALLS.end[call] ?? LAST) - CALLS.start[call] : CELLS.end[cell] - CELLS.start[cell];
   const said = call >= 0 && CALLS.end[call] === null ? "no reply recorded" : seconds(took);
@@ -52,7 +56,7 @@ function turnBox(node, { title, call, cell, maps }, open) {
   return folding(summary.filter(Boolean), () => [...(call >= 0 ? callParts(node, call) : []), ...maps.map((row) => mapPart(node, row)), ...(cell >= 0 ? cellParts(cell) : [])], open);
 }
 
-function part(label, place, kind = "") {
+export function part(label, place, kind = "") {
   return RUN.texts[place] ? el("div", { class: `part ${kind}` }, el("h4", {}, label), shown(place)) : null;
 }
 
@@ -105,7 +109,7 @@ function mapPart(node, row) {
 
 const LINKS = 60;
 
-function linksTo(nodes) {
+export function linksTo(nodes) {
   const links = nodes.slice(0, LINKS).map((node) => button(nameOf(node), () => select(node), { class: `link${BAD[node] ? " bad" : ""}`, title: oneLine(text(NODES.query[node])) }));
   const rest = nodes.length - links.length;
   return el("div", { class: "links" }, ...links, rest > 0 ? el("span", { class: "note" }, `and ${count(rest)} more, in Nodes`) : null);

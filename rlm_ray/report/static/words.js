@@ -1,15 +1,17 @@
 // Figures in words, and elements. Texts of the run only ever become text nodes.
 
-const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
-const count = (value) => whole.format(value);
+import { RUN } from "./data.js";
 
-function short(value) {
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+export const count = (value) => whole.format(value);
+
+export function short(value) {
   if (value >= 999_500) return `${(value / 1e6).toFixed(value < 9.95e6 ? 2 : 1)}M`;
   if (value >= 9_999.5) return `${(value / 1e3).toFixed(value < 99_950 ? 1 : 0)}k`;
   return count(value);
 }
 
-function seconds(value) {
+export function seconds(value) {
   if (value === null || Number.isNaN(value)) return "–";
   if (value < 0.0005) return "0 s";
   if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
@@ -20,18 +22,18 @@ function seconds(value) {
   return rest ? `${minutes}m ${rest}s` : `${minutes}m`;
 }
 
-function money(value) {
+export function money(value) {
   if (value === 0) return "$0";
   return `$${value < 0.01 ? Number(value.toPrecision(2)).toFixed(Math.min(8, 1 - Math.floor(Math.log10(value)))) : value.toFixed(value < 1 ? 4 : 2)}`;
 }
 
 // What calls cost, as far as it is known.
-const cost = (tally) => (tally.unpriced ? (tally.cost_usd ? `${money(tally.cost_usd)}+` : "unknown") : money(tally.cost_usd));
-const share = (part, total) => (total > 0 ? `${((100 * part) / total).toFixed(part === total ? 0 : 1)} %` : "–");
-const oneLine = (value, most = 160) => value.slice(0, most * 2).replace(/\s+/g, " ").trim().slice(0, most);
-const many = (value, one, more = `${one}s`) => `${count(value)} ${value === 1 ? one : more}`;
+export const cost = (tally) => (tally.unpriced ? (tally.cost_usd ? `${money(tally.cost_usd)}+` : "unknown") : money(tally.cost_usd));
+export const share = (part, total) => (total > 0 ? `${((100 * part) / total).toFixed(part === total ? 0 : 1)} %` : "–");
+export const oneLine = (value, most = 160) => value.slice(0, most * 2).replace(/\s+/g, " ").trim().slice(0, most);
+export const many = (value, one, more = `${one}s`) => `${count(value)} ${value === 1 ? one : more}`;
 
-function el(tag, options = {}, ...children) {
+export function el(tag, options = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(options)) {
     if (name === "on") for (const [event, act] of Object.entries(value)) made.addEventListener(event, act);
@@ -42,14 +44,14 @@ function el(tag, options = {}, ...children) {
   return made;
 }
 
-const button = (label, act, options = {}) => el("button", { type: "button", ...options, on: { click: act } }, label);
+export const button = (label, act, options = {}) => el("button", { type: "button", ...options, on: { click: act } }, label);
 
 // A text of the run by its place, with a note where it had to be cut.
-function shown(place, options = {}) {
+export function shown(place, options = {}) {
   return bounded(RUN.texts[place], options);
 }
 
-function bounded(value, options = {}) {
+export function bounded(value, options = {}) {
   const [head, length] = typeof value === "string" ? [value, 0] : value;
   if (!head) return el("p", { class: "note" }, "It is not recorded.");
   const box = el("pre", { tabindex: head.length > 600 ? "0" : null, ...options }, head);
@@ -58,7 +60,7 @@ function bounded(value, options = {}) {
 
 const cutNote = (kept, length) => `The first ${count(kept)} of ${count(length)} characters; the journal has the rest.`;
 
-function facts(pairs) {
+export function facts(pairs) {
   const list = el("dl", { class: "facts" });
   for (const [term, value, note] of pairs) {
     if (value === null || value === "") continue;
@@ -67,11 +69,11 @@ function facts(pairs) {
   return list;
 }
 
-function tableOf(heads, rows, caption) {
+export function tableOf(heads, rows, caption) {
   const head = el("tr", {}, ...heads.map((name) => el("th", { scope: "col" }, name)));
   const body = rows.map((row) => el("tr", {}, ...row.map((cell) => (cell instanceof Node ? el("td", {}, cell) : el("td", {}, `${cell}`)))));
   return el("table", {}, caption ? el("caption", {}, caption) : null, el("thead", {}, head), el("tbody", {}, ...body));
 }
 
-const pill = (state) => el("span", { class: `pill ${STATE_CLASS[state] ?? "stopped"}` }, state);
-const STATE_CLASS = { ok: "ok", answered: "ok", error: "error", lost: "error", cancelled: "error", unfinished: "unfinished" };
+export const pill = (state) => el("span", { class: `pill ${STATE_CLASS[state] ?? "stopped"}` }, state);
+export const STATE_CLASS = { ok: "ok", answered: "ok", error: "error", lost: "error", cancelled: "error", unfinished: "unfinished" };

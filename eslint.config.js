@@ -1,0 +1,52 @@
+// The pages' JavaScript: ES modules for browsers. `make lint-js` runs it where node is there.
+const browser = [
+  "AbortController", "FormData", "Node", "Option", "ResizeObserver", "TextDecoderStream", "addEventListener",
+  "devicePixelRatio", "document", "fetch", "getComputedStyle", "innerHeight", "innerWidth", "localStorage", "matchMedia", "requestAnimationFrame",
+  "sessionStorage", "setTimeout", "window",
+];
+
+export default [
+  {
+    files: ["rlm_ray/*/static/*.js"],
+    languageOptions: {
+      ecmaVersion: 2023,
+      sourceType: "module",
+      globals: Object.fromEntries(browser.map((name) => [name, "readonly"])),
+    },
+    linterOptions: { reportUnusedDisableDirectives: "error" },
+    rules: {
+      "array-callback-return": "error",
+      "constructor-super": "error",
+      "default-case-last": "error",
+      eqeqeq: "error",
+      "for-direction": "error",
+      "getter-return": "error",
+      "no-const-assign": "error",
+      "no-constant-condition": ["error", { checkLoops: false }],
+      "no-dupe-args": "error",
+      "no-dupe-class-members": "error",
+      "no-dupe-else-if": "error",
+      "no-dupe-keys": "error",
+      "no-duplicate-imports": "error",
+      "no-eval": "error",
+      "no-fallthrough": "error",
+      "no-implied-eval": "error",
+      "no-import-assign": "error",
+      "no-redeclare": "error",
+      "no-self-assign": "error",
+      "no-self-compare": "error",
+      "no-this-before-super": "error",
+      "no-undef": "error",
+      "no-unreachable": "error",
+      "no-unsafe-finally": "error",
+      "no-unsafe-optional-chaining": "error",
+      "no-unused-vars": "error",
+      "no-useless-catch": "error",
+      "no-var": "error",
+      "prefer-const": "error",
+      "require-yield": "error",
+      "use-isnan": "error",
+      "valid-typeof": "error",
+    },
+  },
+];
