@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from rlm_ray.config import Cluster, Settings, Tracing
     from rlm_ray.core.limits import Limits, Rates
     from rlm_ray.core.llm import Price
+    from rlm_ray.documents.files import FileContext, Files
+    from rlm_ray.documents.pages import page_of
     from rlm_ray.errors import (
         ActorLostError,
         AuthenticationError,
@@ -40,6 +42,8 @@ _MODULES = {
     "rlm_ray.config": ("Cluster", "Settings", "Tracing"),
     "rlm_ray.core.limits": ("Limits", "Rates"),
     "rlm_ray.core.llm": ("Price",),
+    "rlm_ray.documents.files": ("FileContext", "Files"),
+    "rlm_ray.documents.pages": ("page_of",),
     "rlm_ray.errors": (
         "ActorLostError", "AuthenticationError", "ClusterError", "ConfigError", "ContextLostError", "ContextWindowError",
         "InputError", "JournalError", "LimitReached", "ModelError", "ModelUnavailableError", "QuotaError", "RLMError",
@@ -63,6 +67,8 @@ __all__ = [
     "ContextLostError",
     "ContextWindowError",
     "Conversation",
+    "FileContext",
+    "Files",
     "InputError",
     "JournalError",
     "LimitReached",
@@ -85,6 +91,7 @@ __all__ = [
     "Tracing",
     "TransientModelError",
     "VersionMismatchError",
+    "page_of",
 ]
 
 

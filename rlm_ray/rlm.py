@@ -16,7 +16,7 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, RLMError
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.runs.batch_run import BatchRun, open_batch_run
-from rlm_ray.runs.context_loader import paths_of, read_context
+from rlm_ray.runs.context_loader import files_of, read_context
 from rlm_ray.runs.conversation import Conversation
 from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run, answer_or_raise, validate_query
@@ -83,7 +83,7 @@ class RLM:
         >>> with RLM().conversation("...") as c: c.ask("Who speaks?"), c.ask("To whom?")  # doctest: +SKIP
         """
         run_id = run_id or _deprecated_run(run)
-        return Conversation(self.settings, read_context(context), paths=paths_of(context), run_id=run_id)
+        return Conversation(self.settings, read_context(context), files=files_of(context), run_id=run_id)
 
     def session(self, context: Any = "", *, run: str = "") -> Conversation:
         """Deprecated name of `conversation`."""
@@ -210,7 +210,7 @@ class RLM:
             self.settings,
             question,
             read_context(context),
-            paths=paths_of(context),
+            files=files_of(context),
             observers=observers,
             traceparent=traceparent,
         )

@@ -35,7 +35,7 @@ def test_the_folder_of_a_run_and_all_its_files(umask, tmp_path):
     folder = RunStore(str(tmp_path / "new" / "runs"), "20260101-000000-a")
     writer = folder.writer("me")
     writer.append(b'{"kind": "x"}\n')
-    save_context(folder, make_context("text"), [])
+    save_context(folder, make_context("text"), None)
     writer.close()
     place = tmp_path / "new" / "runs" / "20260101-000000-a"
     assert {path.name for path in place.iterdir()} == {"journal.jsonl", "lock", "context.bin", "context.json"}

@@ -1,7 +1,8 @@
 """Files of rows, wherever fsspec reaches: a file, a folder, a glob, or several of these.
 
 - `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` (each also `.gz`, `.bz2`, `.xz` or `.zst`) and `.parquet` hold many rows.
-- Any other file is a text, and one row. In a folder, hidden and binary files are passed over.
+- A workbook (`.xlsx`, `.xlsm`, `.xlsb`, `.xls`, `.ods`) holds the rows of its sheets.
+- Any other file is a text or a document (PDF, Word ...), and one row. In a folder, hidden and binary files are passed over.
 - A single file that cannot be read from its beginning is refused; of several it is a row that says why.
 - Files are read in the order of their paths, so a row has the same number at each reading.
 - Text formats are read by our own readers and not by Ray Data or pyarrow: those give up a whole block or file at the
@@ -23,8 +24,10 @@ from rlm_ray.batch.csv_reader import read_csv
 from rlm_ray.batch.json_reader import read_json
 from rlm_ray.batch.parquet_reader import read_parquet
 from rlm_ray.batch.raw_rows import CHUNK, RawRow, RefusedError, Utf8Stream, too_large
+from rlm_ray.batch.workbook_reader import read_workbook
+from rlm_ray.documents.formats import HEAD_BYTES, WORKBOOKS, detect_format, kind_of
+from rlm_ray.documents.reader import DocumentReader
 from rlm_ray.errors import InputError, RLMError
-from rlm_ray.runs.context_loader import decode_utf8, kind_of
 from rlm_ray.util.filesystem import filesystem, local_path, map_storage_errors
 
 Needed: TypeAlias = "Callable[[Any], Collection[str]]"
@@ -39,9 +42,10 @@ _KINDS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    **dict.fromkeys(WORKBOOKS, "workbook"),
 }
+_MAX_WORKBOOK_BYTES = 1_000_000_000
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
-_SNIFF_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +86,21 @@ class FileSource:
 
     def read(self) -> Iterator[RawRow]:
         self._before = 0
-        for file in self._files:
-            yield from _text(file, self._most) if file.kind == "text" else self._many(file)
-            self._before += file.nbytes
-            self._here = lambda: 0.0
+        with DocumentReader() as reader:
+            for file in self._files:
+                yield from (
+                    _text(file, self._most, reader) if file.kind == "text" else self._many(file, reader)
+                )
+                self._before += file.nbytes
+                self._here = lambda: 0.0
 
     def fraction_read(self) -> float | None:
         return min((self._before + self._here()) / self._nbytes, 1.0)
 
-    def _many(self, file: File) -> Iterator[RawRow]:
+    def _many(self, file: File, reader: DocumentReader) -> Iterator[RawRow]:
         number = 0
         try:
-            for raw in self._rows(file):
+            for raw in self._rows(file, reader):
                 number += 1
                 yield replace(raw, id=f"{file.id}:{number}")
         except UnreadableError as error:
@@ -104,7 +111,7 @@ class FileSource:
             why = f"cannot be read, nor can what follows in {file.path}: {error.why}"
             yield RawRow(why=why, id=f"{file.id}:{number + 1}")
 
-    def _rows(self, file: File) -> Iterator[RawRow]:
+    def _rows(self, file: File, reader: DocumentReader) -> Iterator[RawRow]:
         with map_storage_errors(file.path):
             opened = file.fs.open(file.path, "rb")
         with opened as plain, _errors_of_data():
@@ -112,6 +119,10 @@ class FileSource:
             if file.kind == "parquet":
                 tell = lambda share: self._tell(share * file.nbytes)  # noqa: E731
                 yield from read_parquet(stream, self._most, self._columns_needed, tell)
+                return
+            if file.kind == "workbook":
+                data = _whole(_decompress(stream, file.compression), _MAX_WORKBOOK_BYTES)
+                yield from read_workbook(reader, data, file.path.removesuffix(file.compression))
                 return
             self._here = plain.tell
             text = Utf8Stream(_Head(_decompress(stream, file.compression)))
@@ -230,7 +241,7 @@ def _decompress(stream: Any, packed: str) -> Any:
     return stream
 
 
-def _text(file: File, most: int) -> Iterator[RawRow]:
+def _text(file: File, most: int, reader: DocumentReader) -> Iterator[RawRow]:
     """The one row of a text file; a binary file that was only found is none."""
     if file.nbytes > most:
         yield RawRow(why=too_large(file.nbytes, most).why, id=file.id)
@@ -249,11 +260,21 @@ def _text(file: File, most: int) -> Iterator[RawRow]:
     if len(data) > most:
         yield RawRow(why=f"unpacks to more than the {most / 1e6:,.1f} MB of max_row_bytes", id=file.id)
         return
-    if not (file.discovered and b"\0" in data[:_SNIFF_BYTES]):
-        try:
-            yield RawRow({"path": file.id, "text": decode_utf8(data, "")}, id=file.id)
-        except InputError as error:
-            yield RawRow(why=error.why, id=file.id)
+    path = file.path.removesuffix(file.compression)
+    if not (file.discovered and detect_format(data[:HEAD_BYTES], path).name == "binary"):
+        yield _text_row(reader, data, path, file.id)
+
+
+def _text_row(reader: DocumentReader, data: bytes, path: str, ident: str) -> RawRow:
+    """A whole file as one row. Nobody looks at each row, so a text whose encoding would be a guess is not read."""
+    try:
+        read = reader.read(data, path)
+    except InputError as error:
+        return RawRow(why=error.why, id=ident)
+    if read.guessed:
+        why = f"is not UTF-8, it looks like {read.guessed}; convert it, for instance with: iconv -f {read.guessed} -t utf-8"
+        return RawRow(why=why, id=ident)
+    return RawRow({"path": ident, "text": read.text}, id=ident)
 
 
 def _whole(stream: Any, most: int) -> bytes:

@@ -12,24 +12,45 @@ import typer
 
 from rlm_ray.cli import console, options, run_display
 from rlm_ray.config import Settings
+from rlm_ray.documents.files import FileContext, Files
+from rlm_ray.documents.reader import DocumentReader
 from rlm_ray.errors import InputError
 from rlm_ray.progress import Progress
 from rlm_ray.rlm import RLM
-from rlm_ray.runs.context_loader import decode_utf8
-from rlm_ray.runs.run import Result, Run
+from rlm_ray.runs.run import Result, Run, validate_query
+from rlm_ray.util.filesystem import local_path
 
 Question = Annotated[
     str, typer.Argument(metavar="QUESTION", help="What you want to know.", show_default=False)
 ]
 Paths = Annotated[
-    list[str] | None, typer.Argument(metavar="PATH|-", help="Files, folders, globs, or - for stdin.")
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH|-",
+        help="Files (texts, PDF, Office ...), folders, globs, any fsspec URL such as s3://, or - for stdin.",
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Of folders, read only these, as in .gitignore: '*.md', 'docs/'."),
+]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Of folders, leave these out.")]
+Encoding = Annotated[
+    str, typer.Option(metavar="NAME", help="Of texts that are not UTF-8; default: what they look like.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="A file that cannot be read, or only by a guess, is an error.")
 ]
 
 
 @options.settings_options()
-def ask(
+def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     question: Question,
     paths: Paths = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    encoding: Encoding = "",
+    strict: Strict = False,
     *,
     given: options.Overrides,
     as_json: options.Json = False,
@@ -39,8 +60,9 @@ def ask(
     The answer is all that goes to stdout.
     """
     with console.handle_errors():
-        settings = options.settings_of(given)
-        result = asyncio.run(_ask(settings, question, context_of(paths or [])))
+        settings, question = options.settings_of(given), validate_query(question)
+        how = {"include": include or (), "exclude": exclude or (), "encoding": encoding, "strict": strict}
+        result = asyncio.run(_ask(settings, question, context_of(paths or [], **how)))
     run_display.print_result(result, as_json=as_json)
     raise typer.Exit(run_display.exit_code_for(result))
 
@@ -52,17 +74,22 @@ async def _ask(settings: Settings, question: str, context: Any) -> Result:
     return await run_display.run_with_display(start, settings.limits)
 
 
-def context_of(paths: list[str]) -> Any:
-    """Stdin for `-`, or for nothing where something is piped in; else the files the paths and globs name."""
+def context_of(paths: list[str], **how: Any) -> FileContext | str:
+    """Stdin for `-`, or for nothing where something is piped in; else the files the paths, globs and URLs name.
+
+    What was read of them, and what not, is one line on stderr.
+    """
     if paths == ["-"] or (not paths and not _at_a_terminal()):
-        return _stdin()
+        return _stdin(how.get("encoding", ""))
     if not paths:
         raise InputError(
             "input", "is missing; name files, folders or globs after the question, or pipe text in"
         )
     if "-" in paths:
         raise InputError("-", "stands alone: stdin cannot be mixed with files")
-    return [path for pattern in paths for path in _expanded(pattern)]
+    found = Files(*(path for pattern in paths for path in _expanded(pattern)), **how).read()
+    console.print_status(found.report.line())
+    return found
 
 
 def _at_a_terminal() -> bool:
@@ -70,16 +97,22 @@ def _at_a_terminal() -> bool:
     return sys.stdin is None or sys.stdin.isatty()
 
 
-def _stdin() -> str:
+def _stdin(encoding: str) -> str:
     data = sys.stdin.buffer.read() if sys.stdin is not None else b""
     if not data:
         raise InputError(
             "stdin", "is empty; pipe text in, or name files, folders or globs after the question"
         )
-    return decode_utf8(data, "stdin")
+    with DocumentReader(encoding) as reader:
+        read = reader.read(data, "stdin")
+    for note in read.notes:
+        console.print_status(f"stdin {note}")
+    return read.text
 
 
-def _expanded(pattern: str) -> list[Path]:
+def _expanded(pattern: str) -> list[str | Path]:
+    if local_path(pattern) is None:
+        return [pattern]
     if _exists(pattern) or not glob.has_magic(pattern):
         return [Path(pattern)]
     found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns

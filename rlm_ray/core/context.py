@@ -84,6 +84,8 @@ class Context:
     """Names the content across processes, so that it is decoded once in each; empty: private."""
     root_offset: int | None = None
     """Where its first byte stands in the root's context; None for a text of its own."""
+    origin: str = ""
+    """What it was read from and what could not be, in one line, for records; empty where it was no files."""
 
     @property
     def nbytes(self) -> int:
@@ -268,13 +270,16 @@ class InputSummary:
     stop: int | None = None
     sample: str = ""
     """Its head."""
+    origin: str = ""
+    """Of the root: what it was read from and what could not be, in one line."""
 
 
 def summarize(context: Context) -> InputSummary:
     """What a node reads that gets the whole of a context."""
     info, origin = context.info, context.root_offset
     stop = None if origin is None else origin + context.nbytes
-    return InputSummary(info.kind, info.chars, info.documents, origin, stop, info.sample[:INPUT_SAMPLE_CHARS])
+    head = info.sample[:INPUT_SAMPLE_CHARS]
+    return InputSummary(info.kind, info.chars, info.documents, origin, stop, head, context.origin)
 
 
 def summarize_part(part: ContextPart, context: Context | None) -> InputSummary:

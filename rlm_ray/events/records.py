@@ -251,7 +251,7 @@ def without_content(record: Record) -> Record:
     }
     given = getattr(record, "input", None)
     if given is not None:
-        changes["input"] = replace(given, sample="")
+        changes["input"] = replace(given, sample="", origin="")
     if isinstance(record, RunStarted):
         changes["follow_ups"] = ()
     if isinstance(record, CallEnded):

@@ -6,28 +6,27 @@ What was read from files is not copied: where they are is noted, and they are re
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 from rlm_ray.core.context import Context, make_context
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.runs.context_loader import read_paths
 
 METADATA_FILE, DATA_FILE = "context.json", "context.bin"
 
 
-def save_context(folder: RunStore, context: Context, paths: Sequence[Path]) -> None:
-    """Save the context: a copy, or only its paths where it was read from `paths`."""
+def save_context(folder: RunStore, context: Context, files: Files | None) -> None:
+    """Save the context: a copy, or only where its files are and how they were read."""
     facts = {
         # Of the first attempt: what later ones do with another context goes by another name (`Earlier.context_key`).
         "fingerprint": saved_fingerprint(folder) or context.fingerprint(),
-        "paths": [str(path.absolute()) for path in paths],
+        "paths": files.absolute() if files is not None else [],
+        "reading": files.options() if files is not None else {},
         "offsets": None if context.offsets is None else list(context.offsets),
         "ids": context.ids,
     }
-    if not paths:
+    if files is None:
         folder.save(DATA_FILE, memoryview(context.data).cast("B"))
     folder.save(METADATA_FILE, json.dumps(facts).encode())
 
@@ -45,7 +44,7 @@ def load_context(folder: RunStore) -> tuple[Context, str]:
         raise InputError(folder.run_id, why)
     facts = json.loads(noted)
     if facts["paths"]:
-        return read_paths([Path(path) for path in facts["paths"]]), facts["fingerprint"]
+        return Files(*facts["paths"], **facts.get("reading", {})).read().context, facts["fingerprint"]
     data = folder.load(DATA_FILE)
     if data is None:
         raise InputError(folder.run_id, "keeps its context no more; give it again")

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import ConfigError
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.runs.context_store import saved_fingerprint
@@ -36,7 +35,7 @@ class Conversation:
         settings: Settings,
         context: Context,
         *,
-        paths: Sequence[Path] = (),
+        files: Files | None = None,
         run_id: str = "",
     ) -> None:
         """`run_id` is an earlier conversation to go on with."""
@@ -48,7 +47,7 @@ class Conversation:
         self._temp_dir = None if settings.run_dir else tempfile.TemporaryDirectory(prefix="rlm_ray-")
         run_dir = settings.run_dir if self._temp_dir is None else self._temp_dir.name
         self._settings = replace(settings, run_dir=run_dir)
-        self._context, self._paths = context, paths
+        self._context, self._files = context, files
         self._asked: tuple[str, ...] = ()
         self._earlier = RunHistory(new_run_id())
         if run_id:
@@ -78,7 +77,7 @@ class Conversation:
             first,
             self._context,
             follow_ups=others,
-            paths=self._paths,
+            files=self._files,
             earlier=self._earlier,
         )
         await run.start()

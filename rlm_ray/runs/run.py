@@ -20,6 +20,7 @@ from rlm_ray.config import Settings, settings_to_dict
 from rlm_ray.core.context import Context, encoded
 from rlm_ray.core.llm import Message
 from rlm_ray.core.usage import RunUsage
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError, JournalError, LimitReached
 from rlm_ray.events.records import Record
 from rlm_ray.events.tree import RunTree
@@ -90,7 +91,7 @@ class Run:
         context: Context,
         *,
         follow_ups: Sequence[str] = (),
-        paths: Sequence[Path] = (),
+        files: Files | None = None,
         observers: Sequence[Observer] = (),
         traceparent: str = "",
         earlier: RunHistory | None = None,
@@ -102,7 +103,7 @@ class Run:
         With `messages`, a root that answers directly asks exactly these, and `query` only tells what it is about.
         Not `lasting`: nobody resumes it if this process dies; its context is stored only if it ends without an answer."""
         self.run_id = earlier.run_id if earlier else new_run_id()
-        self.settings, self._query, self._paths = settings, query, paths
+        self.settings, self._query, self._files = settings, query, files
         self._follow_ups = tuple(follow_ups)
         self._context = replace(context, root_offset=0)
         self._observers = list(observers)
@@ -196,7 +197,7 @@ class Run:
             yield stored
             return
         folder = RunStore(self.settings.run_dir, self.run_id)
-        keep = partial(context_store.save_context, folder, self._context, self._paths)
+        keep = partial(context_store.save_context, folder, self._context, self._files)
         keeping = asyncio.create_task(asyncio.to_thread(keep)) if self._lasting else None
         try:
             yield stored

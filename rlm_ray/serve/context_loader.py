@@ -13,15 +13,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from rlm_ray.core.context import Context, Document, make_context
+from rlm_ray.documents.converter import ConversionLimits
+from rlm_ray.documents.files import ReadingReport
+from rlm_ray.documents.reader import DocumentReader, DocumentText
 from rlm_ray.errors import InputError
-from rlm_ray.runs.context_loader import decode_utf8
 from rlm_ray.serve.context_uris import Location, allowed_uris, locate
 from rlm_ray.serve.fetching import fetch
-from rlm_ray.serve.file_store import FileStore
+from rlm_ray.serve.file_store import FileStore, PayloadTooLargeError
 from rlm_ray.serve.prompt import FileData, FileRef, NamedContext, Source, Text, Uri
 
 
@@ -51,23 +53,74 @@ class ContextLoader:
         return True
 
     def load(self, key: str, pieces: Sequence[NamedContext], until: float = math.inf) -> Context:
-        """One piece is a text, several are documents. Raises `InputError`, also where it is not read `until` then,
-        a time of `time.monotonic()`."""
-        match pieces:
-            case []:
-                return make_context("")
-            case [NamedContext(name, source)]:
-                return make_context(decode_utf8(self._bytes(key, source, until), name))
-        return make_context(self._documents(key, pieces, until))
+        """One piece is a text, several are documents. Of several, one that cannot be read says so in its place.
 
-    def _documents(self, key: str, pieces: Sequence[NamedContext], until: float) -> list[Document]:
+        Raises `InputError`, also where it is not read `until` then, a time of `time.monotonic()`."""
+        if not pieces:
+            return make_context("")
+        report = ReadingReport()
+        limits = ConversionLimits()
+        left_s = max(min(limits.timeout_s, until - time.monotonic()), 0.1)
+        with DocumentReader(limits=replace(limits, timeout_s=left_s)) as reader:
+            if len(pieces) == 1:
+                (piece,) = pieces
+                read = self._read(reader, key, piece.name, piece, until)
+                _note(report, piece, piece.name, read)
+                context = make_context(read.text)
+            else:
+                context = make_context(self._documents(reader, key, pieces, until, report))
+        return replace(context, origin=report.line() if report.kinds or report.unread else "")
+
+    def _documents(
+        self,
+        reader: DocumentReader,
+        key: str,
+        pieces: Sequence[NamedContext],
+        until: float,
+        report: ReadingReport,
+    ) -> list[Document]:
         counts: dict[str, itertools.count[int]] = {}
         documents: list[Document] = []
         for piece in pieces:
-            number = next(counts.setdefault(piece.name, itertools.count(1)))
-            name = piece.name if number == 1 else f"{piece.name} ({number})"
-            documents.append({"id": name, "text": decode_utf8(self._bytes(key, piece.source, until), name)})
+            known = self._name(key, piece)
+            number = next(counts.setdefault(known, itertools.count(1)))
+            name = known if number == 1 else f"{known} ({number})"
+            try:
+                read = self._read(reader, key, name, piece, until)
+            except InputError as error:
+                if not isinstance(piece.source, FileRef | FileData) or isinstance(
+                    error, PayloadTooLargeError
+                ):
+                    raise
+                report.unread.append((name, error.why))
+                documents.append({"id": name, "text": f"[this file was not read: it {error.why}]"})
+            else:
+                _note(report, piece, name, read)
+                documents.append({"id": name, "text": read.text})
+        if len(report.unread) == len(pieces):
+            raise InputError(*report.unread[0])
         return documents
+
+    def _read(
+        self, reader: DocumentReader, key: str, name: str, piece: NamedContext, until: float
+    ) -> DocumentText:
+        match piece.source:
+            case Text(text):
+                return DocumentText(text, "text")
+            case FileRef():
+                suffix_of = self._name(key, piece)
+            case FileData(given, _):
+                suffix_of = given
+            case Uri(uri):
+                suffix_of = uri.partition("?")[0]
+        return reader.read(self._bytes(key, piece.source, until), name, suffix_of=suffix_of or "file")
+
+    def _name(self, key: str, piece: NamedContext) -> str:
+        """What its document is called: an uploaded file by the name it came with."""
+        if not isinstance(piece.source, FileRef):
+            return piece.name
+        stored = self.files.find(key, piece.source.file_id, 0.0)  # whether it has expired was asked before
+        return piece.name if stored is None else stored.name
 
     def _bytes(self, key: str, source: Source, until: float) -> bytes:
         match source:
@@ -79,6 +132,12 @@ class ContextLoader:
                 return self.files.read(key, file_id)
             case Uri(uri):
                 return fetch(*self.check_uri(uri), self.max_bytes, until)
+
+
+def _note(report: ReadingReport, piece: NamedContext, name: str, read: DocumentText) -> None:
+    """What was read of files goes on record."""
+    if not isinstance(piece.source, Text):
+        report.add(name, read)
 
 
 MAX_THREADS = 64

@@ -94,13 +94,33 @@ def test_a_folder_without_text_is_named(invoke, fake_run, tmp_path):
     assert refused(invoke("ask", "what?", "pictures"), USAGE, "pictures", "no text file")
 
 
-def test_a_file_that_is_not_utf8_is_named_with_the_offset(invoke, fake_run, tmp_path):
+def test_a_file_that_is_not_utf8_is_read_by_a_guess_and_named(invoke, fake_run, tmp_path):
     (tmp_path / "old.txt").write_bytes(b"caf\xe9 noir")
-    assert refused(invoke("ask", "what?", "old.txt"), USAGE, "old.txt", "0xe9", "offset 3", "iconv")
+    done = invoke("ask", "what?", "old.txt")
+    assert "old.txt (read as cp1252, which is a guess)" in done.stderr
+    assert fake_run.asked[0].context.text() == "caf\xe9 noir"
 
 
-def test_stdin_that_is_not_utf8_is_named_with_the_offset(invoke, fake_run):
-    assert refused(invoke("ask", "what?", "-", stdin=b"caf\xe9"), USAGE, "stdin", "offset 3", "iconv")
+def test_strict_reading_refuses_a_guess(invoke, fake_run, tmp_path):
+    (tmp_path / "old.txt").write_bytes(b"caf\xe9 noir")
+    assert refused(invoke("ask", "what?", "old.txt", "--strict"), USAGE, "old.txt", "cp1252", "guess")
+    assert fake_run.asked == []
+
+
+def test_encoding_is_taken_from_the_option(invoke, fake_run, tmp_path):
+    (tmp_path / "old.txt").write_bytes("Größe".encode("cp437"))
+    invoke("ask", "what?", "old.txt", "--encoding", "cp437", "--strict")
+    assert fake_run.asked[0].context.text() == "Größe"
+
+
+def test_unknown_encoding_is_named(invoke, fake_run, folder):
+    assert refused(invoke("ask", "what?", "a.txt", "--encoding", "klingon"), USAGE, "klingon", "cp1252")
+
+
+def test_stdin_that_no_encoding_fits_is_named_with_the_offset(invoke, fake_run):
+    assert refused(
+        invoke("ask", "what?", "-", stdin=b"caf\xff\x81"), USAGE, "stdin", "offset 3", "--encoding"
+    )
 
 
 @pytest.mark.parametrize("paths", [[], ["-"]], ids=["no path", "a dash"])

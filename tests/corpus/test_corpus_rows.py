@@ -207,7 +207,7 @@ def test_a_text_file_that_is_not_utf8_or_too_large_is_a_bad_row(tmp_path):
     (tmp_path / "b.txt").write_bytes(b"x" * 100)
     (tmp_path / "c.txt").write_bytes(b"fine")
     first, second, third = open_corpus(tmp_path, max_row_bytes=50)
-    assert first.error.startswith("is not UTF-8 (byte 0xff at offset 0); convert it first")
+    assert first.error.startswith("is not UTF-8 (byte 0xff at offset 0), and no encoding fits")
     assert second.error.startswith("is 0.0 MB, above")
     assert third.text == "fine"
 

@@ -14,6 +14,7 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from rlm_ray.core.context import Context
+from rlm_ray.documents.formats import HEAD_BYTES, detect_format
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.api_keys import ApiKey
@@ -27,6 +28,7 @@ from rlm_ray.serve.prompt import (
     FileRef,
     Message,
     PromptAndContext,
+    Source,
     Text,
     Uri,
     direct_messages,
@@ -168,8 +170,19 @@ class RunService:
         return stored
 
     async def _load(self, key: str, prompt: PromptAndContext) -> Context:
-        """What lies elsewhere is read beside that of other keys; what came with the request waits for nobody."""
+        """What lies elsewhere, and documents, are read beside those of other keys; a text in the request waits for nobody."""
         load = partial(self.loader.load, key, prompt.context)
-        if all(isinstance(piece.source, Text | FileData) for piece in prompt.context):
+        if all(_is_plain(piece.source) for piece in prompt.context):
             return await asyncio.to_thread(load)
         return await self.loads.run(key, load)
+
+
+def _is_plain(source: Source) -> bool:
+    """Tell whether it came with the request and is read at once: a text."""
+    match source:
+        case Text():
+            return True
+        case FileData(name, data):
+            return detect_format(data[:HEAD_BYTES], name).name in ("text", "binary")
+        case _:
+            return False

@@ -48,7 +48,7 @@ def file_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     async def upload(
         file: UploadFile, key: Annotated[ApiKey, Depends(auth)], purpose: Purpose = "user_data"
     ) -> FileObject:
-        """Keep a file of UTF-8 text until it expires or is deleted."""
+        """Keep a file, a text or a document, until it expires or is deleted."""
         name = file.filename or "file"
         stored = await asyncio.to_thread(files.save, key.name, name, purpose, file.file, time.time())
         return _object(stored)

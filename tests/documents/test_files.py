@@ -42,10 +42,12 @@ def test_a_folder_without_text_is_refused(tmp_path):
         read_context(tmp_path)
 
 
-def test_a_file_that_is_not_utf8_is_named_with_the_offset(tmp_path):
+def test_a_file_that_is_not_utf8_is_read_by_a_guess_that_is_told(tmp_path, caplog):
     (tmp_path / "latin1.txt").write_bytes("näheres".encode("latin1"))
-    with pytest.raises(InputError, match=r"latin1.txt: is not UTF-8 \(byte 0xe4 at offset 1\)"):
-        read_context(tmp_path / "latin1.txt")
+    context = read_context(tmp_path / "latin1.txt")
+    assert context.text() == "näheres"
+    assert context.origin.endswith("latin1.txt (read as cp1252, which is a guess)")
+    assert "a guess" in caplog.text
 
 
 def test_an_unreadable_thing_is_named(tmp_path):

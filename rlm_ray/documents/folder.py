@@ -1,0 +1,165 @@
+"""The files that a path or URL names, in the order of their names; of a folder, those that are worth reading.
+
+- What `Selection` passes over is counted by its reason, and never looked into.
+- Links that lead out of a folder are not followed, nor are links to folders.
+- A file that is named itself is read whatever it is called.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlm_ray.core.printable import replace_surrogates
+from rlm_ray.documents.ignore import (
+    IgnoreFile,
+    Selection,
+    ignore_files_above,
+    parse_ignore_file,
+    read_ignore_file,
+)
+from rlm_ray.errors import InputError
+from rlm_ray.util.filesystem import filesystem, local_path, map_storage_errors
+
+LINKS = "links out of the folder"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that is to be read."""
+
+    id: str
+    """What its document is called: the path, below the folder that was named where it was one."""
+    path: str
+    fs: Any = None
+    """The fsspec file system of a URL; None on this machine."""
+    discovered: bool = False
+    """In a folder, and not named itself."""
+
+    def read(self, max_bytes: int | None = None) -> bytes:
+        """Read it, or only its beginning. Raises `InputError`."""
+        try:
+            if self.fs is None:
+                with open(self.path, "rb") as stream:  # noqa: PTH123 - a third of the time of pathlib's, for each file
+                    return stream.read() if max_bytes is None else stream.read(max_bytes)
+            with map_storage_errors(self.path):
+                start = None if max_bytes is None else 0
+                return bytes(self.fs.cat_file(self.path, start=start, end=max_bytes))
+        except OSError as error:
+            raise InputError(self.id, f"cannot be read: {error.strerror or error}") from error
+
+
+@dataclass(slots=True)
+class Listing:
+    """The files that are to be read, and how many are not."""
+
+    files: list[SourceFile] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """How many files and folders for which reason."""
+
+
+def list_files(paths: Sequence[str | Path], selection: Selection) -> Listing:
+    """List the files that paths and URLs name. Raises `InputError` for one that is not there."""
+    listing = Listing()
+    for path in paths:
+        local = path if isinstance(path, Path) else local_path(path)
+        if local is None:
+            _list_url(str(path), selection, listing)
+            continue
+        if isinstance(path, str) and "://" not in path:
+            local = Path(path)
+        if local.is_dir():
+            _list_folder(local, selection, listing)
+        elif local.exists():
+            listing.files.append(SourceFile(replace_surrogates(str(local)), str(local)))
+        else:
+            raise InputError(str(local), "does not exist; check the path")
+    return listing
+
+
+def _list_folder(root: Path, selection: Selection, listing: Listing) -> None:
+    real_root = os.path.realpath(root)
+
+    def walk(folder: str, below: str, ignoring: list[IgnoreFile]) -> Iterator[SourceFile]:
+        ignoring = ignoring + read_ignore_file(Path(folder, ".gitignore"), below)
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            if not below:
+                raise InputError(folder, f"cannot be read: {error.strerror}") from error
+            listing.passed_over["folders that cannot be read"] += 1
+            return
+        for entry in found:
+            path = posixpath.join(below, entry.name)
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if why := selection.reason(path, ignoring, is_folder=is_folder) or _why_not(entry, real_root):
+                listing.passed_over[why] += 1
+            elif is_folder:
+                yield from walk(entry.path, path, ignoring)
+            else:
+                yield SourceFile(replace_surrogates(path), entry.path, discovered=True)
+
+    listing.files += walk(str(root), "", ignore_files_above(root))
+
+
+def _why_not(entry: os.DirEntry[str], real_root: str) -> str:
+    """Say why a file is none that can be read: a link out of the folder, a pipe, a device."""
+    if entry.is_symlink():
+        target = os.path.realpath(entry.path)
+        if os.path.commonpath([real_root, target]) != real_root:
+            return LINKS
+        if os.path.isdir(target):  # noqa: PTH112 - of a text
+            return "links to folders"
+        return "" if os.path.isfile(target) else "broken links"  # noqa: PTH113
+    if entry.is_dir(follow_symlinks=False):
+        return ""
+    return "" if stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode) else "no regular files"
+
+
+def _list_url(url: str, selection: Selection, listing: Listing) -> None:
+    fs, path = filesystem(url)
+    with map_storage_errors(url):
+        if fs.isfile(path):
+            listing.files.append(SourceFile(url, path, fs))
+            return
+        is_glob = any(mark in path for mark in "*?[")
+        found = fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
+        names = sorted(name for name, facts in found.items() if facts.get("type") == "file")
+        if not names:
+            raise InputError(url, "does not exist, or holds no file; check the address")
+        root = (
+            path.rstrip("/")
+            if not is_glob
+            else posixpath.dirname(path[: min(path.find(m) % (len(path) + 1) for m in "*?[")])
+        )
+        below = {name.removeprefix(root).lstrip("/"): name for name in names}
+        ignoring = [
+            parse_ignore_file(
+                posixpath.dirname(short), fs.cat_file(name).decode("utf-8", "replace").splitlines()
+            )
+            for short, name in below.items()
+            if posixpath.basename(short) == ".gitignore"
+        ]
+    for short, name in below.items():
+        if why := _why_not_stored(short, selection, ignoring):
+            listing.passed_over[why] += 1
+        else:
+            listing.files.append(SourceFile(short, name, fs, discovered=True))
+
+
+def _why_not_stored(short: str, selection: Selection, ignoring: Sequence[IgnoreFile]) -> str:
+    """Say why a stored file is passed over: for itself, or for a folder that it lies in."""
+    parts = short.split("/")
+    for place in range(1, len(parts) + 1):
+        path = "/".join(parts[:place])
+        over = [one for one in ignoring if not one.folder or f"{path}/".startswith(f"{one.folder}/")]
+        if why := selection.reason(path, over, is_folder=place < len(parts)):
+            return why
+    return ""
