@@ -47,6 +47,8 @@ SLOW = (
     "sandbox/test_sandbox_limits.py",
     "journal/test_local_writer.py",
     "corpus/test_batch_s3.py",
+    "documents/test_document_conversion.py",
+    "documents/test_documents_elsewhere.py",
 )
 """Files whose tests take seconds each."""
 

@@ -142,7 +142,7 @@ def _list_url(url: str, selection: Selection, listing: Listing) -> None:
         below = {name.removeprefix(root).lstrip("/"): name for name in names}
         ignoring = [
             parse_ignore_file(
-                posixpath.dirname(short), fs.cat_file(name).decode("utf-8", "replace").splitlines()
+                fs.cat_file(name).decode("utf-8", "replace").splitlines(), posixpath.dirname(short)
             )
             for short, name in below.items()
             if posixpath.basename(short) == ".gitignore"

@@ -30,9 +30,16 @@ _GENERATED = (".lock", ".min.js", ".min.css", ".js.map", ".css.map", ".pyc")
 class IgnoreFile:
     """The patterns of one `.gitignore`."""
 
-    folder: str
-    """Where it lies, relative to the folder that is read; `..` and the like where above."""
     spec: GitIgnoreSpec
+    folder: str = ""
+    """Where it lies below the folder that is read; empty: there, or above."""
+    above: str = ""
+    """The way from where it lies to the folder that is read, for one above."""
+
+    def says(self, path: str) -> bool | None:
+        """Whether it ignores a path below the folder that is read; None where it says nothing of it."""
+        below = f"{self.above}/{path}" if self.above else path.removeprefix(f"{self.folder}/")
+        return self.spec.check_file(below).include
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +77,11 @@ class Selection:
 
 def is_ignored(path: str, ignoring: Sequence[IgnoreFile]) -> bool:
     """Tell whether the nearest `.gitignore` that says something of a path ignores it."""
-    for one in reversed(ignoring):
-        below = posixpath.relpath(path, one.folder or ".")
-        if path.endswith("/"):
-            below += "/"
-        said = one.spec.check_file(below).include
-        if said is not None:
-            return said
-    return False
+    said = (one.says(path) for one in reversed(ignoring))
+    return next((word for word in said if word is not None), False)
 
 
-def parse_ignore_file(folder: str, lines: Iterable[str]) -> IgnoreFile:
+def parse_ignore_file(lines: Iterable[str], folder: str = "", above: str = "") -> IgnoreFile:
     """Parse a `.gitignore`; a pattern that is none is left out, as git does."""
     good = []
     for line in lines:
@@ -89,34 +90,30 @@ def parse_ignore_file(folder: str, lines: Iterable[str]) -> IgnoreFile:
         except ValueError:
             continue
         good.append(line)
-    return IgnoreFile(folder, GitIgnoreSpec.from_lines(good))
+    return IgnoreFile(GitIgnoreSpec.from_lines(good), folder, above)
 
 
 def ignore_files_above(root: Path) -> list[IgnoreFile]:
     """Those that git would read between the top of a repository and a folder in it; none where git ignores the folder."""
     root = root.resolve()
-    above = [root, *root.parents]
-    top = next((place for place, folder in enumerate(above) if (folder / ".git").exists()), None)
-    if not top:
-        return _exclude_file(root) if top == 0 else []
-    found = _exclude_file(above[top], "/".join([".."] * top))
-    for place in range(top, 0, -1):
-        found += read_ignore_file(above[place] / ".gitignore", "/".join([".."] * place))
-    names = [(root.relative_to(folder).as_posix(), folder) for folder in above[1 : top + 1]]
-    ignored = any(
-        one.spec.match_file(f"{root.relative_to((root / one.folder).resolve()).as_posix()}/") for one in found
-    )
-    return [] if ignored or not names else found
+    folders = [root, *root.parents]
+    top = next((place for place, folder in enumerate(folders) if (folder / ".git").exists()), None)
+    if top is None:
+        return []
+    found = read_ignore_file(folders[top] / ".git" / "info" / "exclude", above=_way(folders[top], root))
+    for folder in reversed(folders[1 : top + 1]):
+        found += read_ignore_file(folder / ".gitignore", above=_way(folder, root))
+    return [] if any(one.above and one.spec.match_file(f"{one.above}/") for one in found) else found
 
 
-def _exclude_file(top: Path, folder: str = "") -> list[IgnoreFile]:
-    return read_ignore_file(top / ".git" / "info" / "exclude", folder)
+def _way(folder: Path, root: Path) -> str:
+    return "" if folder == root else root.relative_to(folder).as_posix()
 
 
-def read_ignore_file(file: Path, folder: str) -> list[IgnoreFile]:
+def read_ignore_file(file: Path, folder: str = "", above: str = "") -> list[IgnoreFile]:
     """One that is there and can be read; none else."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return [parse_ignore_file(folder, text.splitlines())]
+    return [parse_ignore_file(text.splitlines(), folder, above)]
