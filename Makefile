@@ -7,7 +7,7 @@ TESTABLE := $(VENV)/.testable
 COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --extra documents --upgrade --custom-compile-command "make lock" pyproject.toml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help venv demo browser test test-fast check lint-js bench lock clean
+.PHONY: help venv demo browser test test-fast check lint-js bench quality lock clean
 
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
@@ -17,6 +17,7 @@ help:
 	@echo "make check      format, lint, types, floors, fast tests"
 	@echo "make lint-js    lint the pages' JavaScript; needs node, and npm's registry at the first time"
 	@echo "make bench      the benchmarks"
+	@echo "make quality MODEL=openai/x BASE=http://127.0.0.1:8000/v1   right answers of a model, by several methods"
 	@echo "make lock       renew requirements.lock and requirements-dev.lock"
 
 $(READY): requirements.lock pyproject.toml
@@ -59,6 +60,10 @@ lint-js:
 
 bench: $(TESTABLE)
 	$(BIN)/python benchmarks/recursion.py
+
+quality: $(READY)
+	PYTHONPATH=benchmarks $(BIN)/python -m quality --model "$(MODEL)" --base "$(BASE)" $(if $(TASKS),--tasks "$(TASKS)") \
+	  $(if $(METHODS),--methods "$(METHODS)") $(if $(TIME),--time "$(TIME)") $(if $(PARAMS),--params '$(PARAMS)') $(OPTIONS)
 
 lock:
 	$(PYTHON) -m venv $(VENV)/lock

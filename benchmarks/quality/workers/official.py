@@ -1,0 +1,59 @@
+"""Ask one question of the official library (`rlms` on PyPI), in its own environment: a process for each question.
+
+It runs the model's code in this process, unprotected; there is no key in its environment. Else as `ours.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+
+def main() -> None:
+    asked = json.load(sys.stdin)
+    context = Path(asked["context"]).read_text("utf-8")
+    from rlm import RLM
+    from rlm.logger import RLMLogger
+    from rlm.utils.exceptions import TimeoutExceededError
+
+    logger = RLMLogger()
+    settings = {"environment": "local", "max_depth": 1, "max_timeout": asked["time_s"], **asked["settings"]}
+    rlm = RLM(
+        backend="openai",
+        backend_kwargs={
+            "model_name": asked["model"],
+            "base_url": asked["base"],
+            "api_key": "none",
+            "timeout": 3600,
+        },
+        logger=logger,
+        **settings,
+    )
+    Path(asked["started"]).touch()
+    started = time.monotonic()
+    why = ""
+    try:
+        answer = rlm.completion(prompt=context, root_prompt=asked["question"]).response
+    except TimeoutExceededError as error:
+        answer, why = error.partial_answer, f"time_s: {error}"
+    Path(asked["result"]).write_text(
+        json.dumps(
+            {
+                "answer": answer
+                if answer is None or isinstance(answer, str)
+                else json.dumps(answer, default=str),
+                "turns": logger.iteration_count,
+                "why": why,
+                "seconds": time.monotonic() - started,
+                "version": f"rlms {version('rlms')}",
+            }
+        ),
+        "utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()
