@@ -28,34 +28,6 @@ def no_keys_of_the_developer(monkeypatch):
             monkeypatch.delenv(name)
 
 
-SLOW = (
-    "report/test_report_browser.py",
-    "journal/test_run_folder_storages.py",
-    "journal/test_object_writer.py",
-    "sandbox/test_sandbox_escapes.py",
-    "sandbox/test_sandbox_jail.py",
-    "sandbox/test_sandbox_determinism.py",
-    "sandbox/test_sandbox_documents.py",
-    "sandbox/test_sandbox_names.py",
-    "serve/test_serve_streams.py",
-    "progress/test_progress_terminal.py",
-    "corpus/test_batch_killed.py",
-    "corpus/test_batch_memory.py",
-    "test_replayed_session.py",
-    "admission/test_machine.py",
-    "admission/test_simulation.py",
-    "sandbox/test_sandbox_limits.py",
-    "journal/test_local_writer.py",
-    "corpus/test_batch_s3.py",
-    "documents/test_document_conversion.py",
-    "documents/test_documents_elsewhere.py",
-)
-"""Files whose tests take seconds each."""
-
-
 def pytest_collection_modifyitems(items):
     # Ray last: its threads, and those of litellm, use `random`, which Hypothesis forbids while it draws.
-    items.sort(key=lambda item: "/cluster/" in str(item.path))
-    for item in items:
-        if str(item.path).endswith(SLOW):
-            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)

@@ -15,9 +15,12 @@ CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=64)
 
 
 def pytest_collection_modifyitems(items):
+    """Refuse a test of the cluster that would start Ray among the fast ones."""
     for item in items:
-        if "/cluster/" in str(item.path):
-            item.add_marker(pytest.mark.ray)
+        if "cluster" in item.fixturenames and not item.get_closest_marker("ray"):
+            raise pytest.UsageError(
+                f"{item.nodeid} needs Ray: put pytestmark = pytest.mark.ray into its file"
+            )
 
 
 @pytest.fixture(scope="session")

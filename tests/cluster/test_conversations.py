@@ -10,6 +10,8 @@ from rlm_ray import RLM
 from rlm_ray.errors import ConfigError, InputError
 from rlm_ray.testing import ModelServer
 
+pytestmark = pytest.mark.ray
+
 CONTEXT = "one two three " * 100
 
 

@@ -18,6 +18,8 @@ from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import is_session, recursion, run_query
 
+pytestmark = pytest.mark.ray
+
 WIDE = run_query("print(len(context)); r = recursive_map('q', [context[i:i+50] for i in range(0, 5000, 50)])")
 TEXT = "some words here " * 1_000
 

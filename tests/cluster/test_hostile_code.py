@@ -29,6 +29,8 @@ from rlm_ray.cluster.environment import provider_environment
 from rlm_ray.testing import ModelServer, Reply
 from rlm_ray.testing.scripts import is_session
 
+pytestmark = pytest.mark.ray
+
 CORPUS = Path(__file__).parents[1] / "sandbox" / "data" / "escape_corpus.jsonl"
 ESCAPES = {cell["id"]: cell for cell in map(json.loads, CORPUS.read_text().splitlines())}
 CHECKS = sorted(

@@ -16,6 +16,8 @@ from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.testing.scripts import recursion, run_query
 from rlm_ray.tracing.exporters import flush
 
+pytestmark = pytest.mark.ray
+
 PARAM_KEY = "sk-canary-parameter-0123456789"
 HEADER_KEY = "Bearer canary-header-0123456789"
 ENVIRONMENT_KEY = "sk-canary-environment-0123456789"

@@ -17,6 +17,8 @@ from rlm_ray.llm.litellm_client import import_litellm
 from rlm_ray.testing import Drop, Failure, Hang, ModelServer, Raw, Slow
 from rlm_ray.testing.scripts import is_session
 
+pytestmark = pytest.mark.ray
+
 TIME_S = 2.0
 LATE_S = 2.0
 PRICE = Price(input_usd=10.0, output_usd=20.0)

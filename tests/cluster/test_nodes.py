@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from scripts import run_script
+
+pytestmark = pytest.mark.ray
 
 
 def test_a_run_spreads_over_two_nodes_and_outlives_the_loss_of_one(over_two_nodes):

@@ -13,6 +13,8 @@ from rlm_ray.testing import ModelServer
 from rlm_ray.testing.responses import Failure
 from rlm_ray.testing.scripts import recursion
 
+pytestmark = pytest.mark.ray
+
 
 class Provider:
     """Answers, or refuses as one that is down; counts both."""

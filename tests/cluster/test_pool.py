@@ -16,6 +16,8 @@ from rlm_ray.cluster.driver import POOL_NAME, ClusterDriver
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
+pytestmark = pytest.mark.ray
+
 WIDE = run_query("print(len(context)); r = recursive_map('q', [context[i:i+9] for i in range(0, 900, 9)])")
 
 

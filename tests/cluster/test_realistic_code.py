@@ -12,6 +12,8 @@ import pytest
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import is_session
 
+pytestmark = pytest.mark.ray
+
 CORPUS = Path(__file__).parents[1] / "sandbox" / "data" / "realistic_cells.jsonl"
 CELLS = {cell["id"]: cell["code"] for cell in map(json.loads, CORPUS.read_text().splitlines())}
 CONTEXT = "\n".join(f"2024 ERROR 2024-01-{day % 28 + 1:02d} user=u{day}" for day in range(500))

@@ -11,6 +11,8 @@ from rlm_ray.errors import AuthenticationError, ConfigError, InputError, ModelUn
 from rlm_ray.testing import Failure, ModelServer, Reply
 from rlm_ray.testing.scripts import is_session, recursion, run_query
 
+pytestmark = pytest.mark.ray
+
 BOOK = "It was a dark night. The creature spoke. " * 3_000
 
 

@@ -14,6 +14,8 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import ModelServer, Raw
 from rlm_ray.testing.scripts import is_session
 
+pytestmark = pytest.mark.ray
+
 USAGE = {"prompt_tokens": 10, "completion_tokens": 500, "total_tokens": 510}
 ALL_REASONING = USAGE | {"completion_tokens_details": {"reasoning_tokens": 500}}
 

@@ -21,6 +21,8 @@ from rlm_ray.runs.resume import RELEASE_TIMEOUT_S
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture
 def slow():

@@ -14,6 +14,8 @@ from rlm_ray.cli.app import app
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import is_session
 
+pytestmark = pytest.mark.ray
+
 RECORDED = Path(__file__).parents[1] / "recorded_runs"
 RUN_IDS = json.loads((RECORDED / "ids.json").read_text())
 ANSWERED = {"tree": "540 words", "documents": "140 words"}

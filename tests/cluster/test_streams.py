@@ -12,6 +12,8 @@ from rlm_ray.events.records import CallEnded, RunFinished, RunStarted
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
+pytestmark = pytest.mark.ray
+
 QUERY = run_query("r = recursive_map('q', [context[:9]] * 3)", "FINAL(str(len(r)))")
 
 

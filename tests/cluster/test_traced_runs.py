@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.mark.parametrize("strike", ["nothing", "sandbox", "actor"])
 def test_every_span_of_a_deep_run_over_two_nodes_arrives_below_its_parent(over_two_nodes, strike):

@@ -12,6 +12,8 @@ import ray
 
 from rlm_ray.testing import ModelServer
 
+pytestmark = pytest.mark.ray
+
 MODULES = (
     "httpx", "openai", "litellm", "numpy", "pydantic", "ray", "tiktoken", "aiohttp", "RestrictedPython", "rlm_ray",
     "random", "json", "asyncio", "typing", "sitecustomize", "usercustomize", "conftest", "uvloop", "dotenv", "fsspec",

@@ -13,6 +13,8 @@ from rlm_ray.documents.converter import ConversionLimits, DocumentConverter
 from rlm_ray.documents.reader import DocumentReader
 from rlm_ray.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", FACTS)
 def test_document_becomes_text_in_a_process_that_has_read_nothing_before(samples, name):

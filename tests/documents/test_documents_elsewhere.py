@@ -20,6 +20,8 @@ from rlm_ray.serve.context_loader import ContextLoader
 from rlm_ray.serve.file_store import FileStore
 from rlm_ray.serve.prompt import FileData, FileRef, NamedContext, Text
 
+pytestmark = pytest.mark.slow
+
 STOCK = {"Stock": [["id", "text", "price"], ["x1", "An anvil of iron", 12], ["x2", "A rocket of tin", 99.5]]}
 
 

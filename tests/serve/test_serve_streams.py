@@ -21,6 +21,8 @@ from rlm_ray.serve.http.streaming import chunk_text, format_progress
 from rlm_ray.serve.prompt import FileData, FileRef, Text
 from rlm_ray.serve.record_buffer import RecordBroadcast
 
+pytestmark = pytest.mark.slow
+
 RECORD = RunStarted(1.0, "r", "q", {}, InputSummary(), "0")
 END = RunFinished(2.0, "answered", answer="x")
 

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from serve_waiting import eventually
 
+pytestmark = pytest.mark.ray
+
 REQUESTS = 200
 BUDGET_USD = 0.02
 TEXT = "text " * 400

@@ -12,6 +12,8 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.context_store import load_context
 from rlm_ray.testing.scripts import run_query
 
+pytestmark = pytest.mark.ray
+
 
 def test_the_models_of_a_key_are_listed(site):
     assert [model.id for model in site.client().models.list()] == [

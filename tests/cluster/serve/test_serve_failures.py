@@ -11,6 +11,8 @@ from serve_waiting import MODEL, QUICK, SLOW, asked, eventually
 from rlm_ray.cluster.driver import POOL_NAME
 from rlm_ray.testing.scripts import run_query
 
+pytestmark = pytest.mark.ray
+
 
 def replicas():
     named = ray.util.list_named_actors(all_namespaces=True)

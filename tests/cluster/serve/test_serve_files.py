@@ -10,6 +10,8 @@ from serve_waiting import MODEL
 
 from rlm_ray.testing.scripts import run_query
 
+pytestmark = pytest.mark.ray
+
 COUNT = run_query("FINAL(str(context.count('needle')))")
 
 

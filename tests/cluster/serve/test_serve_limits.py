@@ -8,6 +8,8 @@ import openai
 import pytest
 from serve_waiting import MODEL, QUICK, SLOW, asked
 
+pytestmark = pytest.mark.ray
+
 
 def ask(client, text=QUICK):
     return client.chat.completions.create(model=MODEL, messages=asked(text))

@@ -12,6 +12,8 @@ from serve_waiting import SLOW
 
 from rlm_ray.testing.scripts import run_query
 
+pytestmark = pytest.mark.ray
+
 SHOTS = os.environ.get("RLM_RAY_TEST_SHOTS", "")
 """A folder for pictures of the page, to be looked at."""
 

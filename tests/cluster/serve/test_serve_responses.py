@@ -8,6 +8,8 @@ from serve_waiting import MODEL, QUICK, SLOW, eventually
 
 from rlm_ray.testing.scripts import run_query
 
+pytestmark = pytest.mark.ray
+
 
 def test_a_response_has_the_answer_and_the_usage_of_the_whole_tree(site):
     response = site.client().responses.create(model=MODEL, input=QUICK, instructions="Be brief.")

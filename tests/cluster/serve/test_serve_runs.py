@@ -11,6 +11,8 @@ from rlm_ray.events.records import RunStarted, from_line
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing.scripts import run_query
 
+pytestmark = pytest.mark.ray
+
 
 def start(http, query=QUICK, headers=None, **fields):
     reply = http.post("/v1/runs", json={"model": MODEL, "query": query} | fields, headers=headers)

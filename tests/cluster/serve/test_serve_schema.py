@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.ray
+
 EXAMPLES = os.environ.get("RLM_RAY_TEST_EXAMPLES", "2")
 """For each operation; 12 take a minute."""
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,ignored_auth"
