@@ -29,7 +29,7 @@ from rlm_ray.core.deprecated_names import (
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.litellm_params import KNOWN_PARAMS
 from rlm_ray.core.llm import Price
-from rlm_ray.core.prompts import PROFILES
+from rlm_ray.core.profiles import PROFILE_NAMES, PROMPT_VERSION
 from rlm_ray.core.secrets import REDACTED, header_fault, redact
 from rlm_ray.core.trusted_settings import destinations
 from rlm_ray.errors import ConfigError
@@ -107,7 +107,14 @@ class Settings:
     direct_call_below_chars: int = 0
     """A root context shorter than this is answered by one direct call; 0: never."""
     profile: str = "default"
-    """The wording of the prompts: default, cautious, small-window."""
+    """The wording of the prompts: full, short (for small models), cautious, small-window; default: what fits the model by its
+    name."""
+    system_prompt: str = ""
+    """Instead of the system prompt of the profile, word by word, in every session of the run."""
+    instructions: str = ""
+    """At the end of the system prompt of every session of the run."""
+    prompt_version: int = PROMPT_VERSION
+    """The version of all prompts; a run that is resumed keeps the one it began with."""
     max_tokens: int | None = None
     """The most a model may write in one message; None: the provider's own limit."""
     call_timeout_s: float = 600.0
@@ -164,8 +171,15 @@ class Settings:
         _check_float("weight", self.weight, 0.001, 1000)
         for name in ("api_key", "extra_headers", "default_headers", "headers"):
             _check_header(name, self.params.get(name))
-        if self.profile not in PROFILES:
-            raise ConfigError("profile", f"must be one of {', '.join(PROFILES)}; got {self.profile!r}")
+        self._check_prompts()
+
+    def _check_prompts(self) -> None:
+        if self.profile not in PROFILE_NAMES:
+            raise ConfigError("profile", f"must be one of {', '.join(PROFILE_NAMES)}; got {self.profile!r}")
+        for name in ("system_prompt", "instructions"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(name, f"must be a text; got {getattr(self, name)!r}")
+        _check_int("prompt_version", self.prompt_version, 1, PROMPT_VERSION)
 
     def model_at(self, depth: int) -> tuple[str, dict[str, Any]]:
         """The model of a session at this depth and the litellm parameters it is called with."""
@@ -188,6 +202,8 @@ ANSWER_SETTINGS = (
     "max_leaf_chars",
     "direct_call_below_chars",
     "profile",
+    "system_prompt",
+    "instructions",
     "max_tokens",
     "params",
     "sandbox",

@@ -38,7 +38,7 @@ def test_a_misspelt_argument_is_not_mistaken_for_a_litellm_parameter():
         ({"max_leaf_chars": -5}, "max_leaf_chars"),
         ({"call_timeout_s": float("nan")}, "call_timeout_s"),
         ({"timeout": "soon"}, "call_timeout_s"),
-        ({"profile": "bold"}, "default, cautious, small-window"),
+        ({"profile": "bold"}, "default, full, short, cautious, small-window"),
         ({"model": " "}, "model: is empty"),
         ({"limits": {"cost_usd": -1}}, "limits.cost_usd"),
         ({"limits": {"dollars": 1}}, "limits.dollars: is no setting"),

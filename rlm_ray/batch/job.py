@@ -187,7 +187,8 @@ def job_fingerprint(
 def check_compatible(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
     """Raise `InputError` that names what is different now."""
     before = current_table(before)
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    # A setting that was not there yet says what an empty one says.
+    names = [name for name in {**before, **now} if (before.get(name) or None) != (now.get(name) or None)]
     if names:
         shown = "; ".join(
             f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}" for name in names[:3]

@@ -44,6 +44,18 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
             int | None, typer.Option(help="0: one direct call; 1: a REPL; 2: its children have REPLs too.")
         ],
         "max_iterations": Annotated[int | None, typer.Option(help="Turns of one session.")],
+        "profile": Annotated[
+            str | None,
+            typer.Option(
+                help="Wording of the prompts: full, short (small models), cautious, small-window; default: by the model's name."
+            ),
+        ],
+        "instructions": Annotated[
+            str | None, typer.Option(help="Text at the end of every session's system prompt.")
+        ],
+        "system_prompt": Annotated[
+            str | None, typer.Option(help="Text instead of every session's system prompt.")
+        ],
         "params.api_base": Annotated[
             str | None, typer.Option("--api-base", help="Address of an OpenAI-compatible server.")
         ],

@@ -64,7 +64,8 @@ class RunContext:
     def leaf_request(self, path: tuple[int, ...], query: str, text: str) -> ModelRequest:
         """What a plain call at this place asks the model."""
         model, params = self.settings.model_at(self.depth(path))
-        return ModelRequest(model, leaf_messages(query, text), self.settings.max_tokens, params)
+        messages = leaf_messages(query, text, self.settings.prompt_version)
+        return ModelRequest(model, messages, self.settings.max_tokens, params)
 
     def caller(self, recorder: NullRecorder) -> CallContext:
         settings = self.settings

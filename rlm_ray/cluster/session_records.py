@@ -87,6 +87,8 @@ def session_key(run: RunContext, depth: int, query: str, identity: str) -> str:
         query, identity, run.context_key, depth, settings.max_depth, settings.max_iterations, settings.max_leaf_chars,
         settings.profile, settings.max_tokens, redact(models),
     ]  # fmt: skip
+    if settings.prompt_version > 1:
+        shape += [settings.prompt_version, settings.system_prompt, settings.instructions]
     return hashlib.sha256(json.dumps(shape, sort_keys=True, default=repr).encode()).hexdigest()
 
 

@@ -1,21 +1,28 @@
 """Every prompt: all text that is sent to a model.
 
+The words of the system prompts are in `core/profiles/`, one file for each kind of model; what a model is told about its
+last turn besides is in `core/remarks.py`.
+
 Rules:
 - The history only grows: what was said in a turn is said the same way in all later ones, so that a provider's
   prefix cache hits.
 - One number in one unit for the size of a sub-call.
 - Nothing unbounded goes in: observations keep a head and a tail and say how long they were.
+- A run that began with an earlier version of the prompts goes on with it (`Task.prompt_version`): what is sent to a
+  model is what its record is found by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from rlm_ray.core.budget import NANO, Amount
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Message
+from rlm_ray.core.profiles import PROMPT_VERSION, Profile, get_profile
+from rlm_ray.core.remarks import pastes_context, remark
 from rlm_ray.core.repl_types import CellResult, Variable
 from rlm_ray.core.state_machine import (
     Task,
@@ -26,83 +33,13 @@ from rlm_ray.core.state_machine import (
     was_truncated,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """How to speak to a kind of model."""
-
-    observation_chars: int
-    """How much of a cell's output the model sees."""
-    advice: str
-    """Further sentences at the end of the system prompt."""
-
-
-PROFILES = MappingProxyType(
-    {
-        "default": Profile(10_000, ""),
-        "cautious": Profile(
-            10_000,
-            "Sub-calls cost time and money. Count before you call: if a step needs more than about 20 sub-calls, "
-            "put several pieces into one, or narrow the text down with code first. Never make a sub-call whose "
-            "answer plain code can compute.",
-        ),
-        "small-window": Profile(
-            2_500,
-            "Your window is small. Print little at a time, keep results in variables, and never print whole pieces "
-            "of the context.",
-        ),
-    }
-)
-"""`default`; `cautious` for models that over-call; `small-window` for models that forget."""
-
 DEFAULT_LEAF_CHARS = 100_000
 """What a plain sub-call reads, where the settings say nothing."""
 
-_SYSTEM = """\
-You answer a question about an input that may be far larger than you can read at once. The input is not in this \
-conversation: it is the variable `context` of a Python REPL that you work in, turn by turn. You have not seen it yet, \
-so look at it before you answer.
-
-Write code in a ```python block. A short plan and the code may share one message. The code runs when your message \
-ends; you then see what it printed, and only what it printed. Variables, functions and imports persist over turns.
-
-The REPL has:
-- `context`: the input ({kind}); `query`: the question
-- `recursive_llm(query, context) -> str`: asks a model about a piece of text you pass
-- `recursive_map(query, contexts, on_error="raise") -> list[str]`: the same for many pieces, all in parallel, answers \
-in order; `query` may be a list as long as `contexts`; with on_error="return" a failed piece gives a CallError
-{more}- `FINAL(value)`: ends with this answer; `FINAL_VAR("name")`: ends with the value of a variable
-- `SHOW_VARS()`: lists your variables
-
-How to work well:
-- What stands in structured fields or exact strings is computed in Python (re, collections, json, csv, datetime, \
-math, statistics ... can be imported; files, network and threads do not exist here). It is exact and free.
-- Sub-calls are for judgement about meaning. {children} Give each piece up to about {max_leaf_chars:,} characters; a few \
-large sub-calls are better than many small ones, and one recursive_map is far faster than a loop of recursive_llm. \
-A sub-call sees nothing but the query and the piece you pass.
-- Check what you parsed (how many parts, what does not fit) before you rely on it.
-- When you know the answer, call FINAL in code. The output of the block that calls it is not shown to you any more.
-"""
-
-_DOCUMENTS = """\
-- `documents`: the same list as `context`; `search(pattern, top=20)`: those that match a regular expression, each with its first match; `bm25(query, \
-top=10)`: those that speak most of the words of a query. What they find is short to print, and stands for its \
-document in recursive_llm and recursive_map
-"""
-
-_MAP_REDUCE = """\
-- `map_reduce(query, reduce="model"{size})`: asks the same of every piece of the context and puts the answers \
-together; with reduce="count:status", or collect, union or sum and a field you name, exactly and in code
-"""
-
 _MANY_DOCUMENTS = 8
 _MANY_PIECES = 4
+_ANNOUNCED_TURNS = 4
 """The prompt names the search helpers where there is this much to look through."""
-
-_LEAF_SYSTEM = (
-    "Answer the question from the context you are given, and from nothing else. Be exact and brief. "
-    "If the context does not hold the answer, say so."
-)
 
 _FOLLOW_UP = """\
 {said}
@@ -127,6 +64,10 @@ _LAST_CALL = (
     "This session has to end now: {why}. Do not write code. Give the best answer to the question that what you have "
     "seen so far supports, say what is missing, and invent nothing."
 )
+_LAST_CALL_UNSEEN = (
+    "This session has to end now: {why}. Do not write code. Your code has shown nothing of the input, so all that you know of "
+    "it is what the first message shows. If that does not hold the answer, your whole answer is: not found. Invent nothing."
+)
 
 
 def session_messages(trajectory: Trajectory, status: str) -> tuple[Message, ...]:
@@ -138,8 +79,15 @@ def last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
     """The conversation that asks for the best answer from what is known."""
     return (
         *_history(trajectory),
-        Message("user", f"{_next_user_message(trajectory)}\n\n{_LAST_CALL.format(why=why)}"),
+        Message("user", f"{_next_user_message(trajectory)}\n\n{_last_call(trajectory).format(why=why)}"),
     )
+
+
+def _last_call(trajectory: Trajectory) -> str:
+    seen = trajectory.task.info.fits_in_prompt or any(
+        turn.result is not None and turn.result.output.strip() for turn in trajectory.turns
+    )
+    return _LAST_CALL if seen or not _profile(trajectory.task).teaches else _LAST_CALL_UNSEEN
 
 
 def short_last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
@@ -148,21 +96,30 @@ def short_last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message,
     return last_call_messages(recent, why)
 
 
-def leaf_messages(query: str, context: str) -> tuple[Message, ...]:
+def leaf_messages(query: str, context: str, prompt_version: int = PROMPT_VERSION) -> tuple[Message, ...]:
     """A plain call about a piece of text small enough to read at once."""
     if not context:
         return (Message("user", query),)
     return (
-        Message("system", _LEAF_SYSTEM),
+        Message("system", get_profile("default", prompt_version).leaf_system),
         Message("user", f"Question:\n{query}\n\nContext:\n{context}"),
     )
 
 
 def status_line(task: Task, turn: int, budget: str) -> str:
     """Where the session stands, shown with each request: `turn` counts from 1."""
-    last = " This is your last turn: call FINAL in this message." if turn == task.max_iterations else ""
     left = f" Left for the whole run: {budget}." if budget else ""
-    return f"Turn {turn} of {task.max_iterations}.{left}{last}"
+    return f"Turn {turn} of {task.max_iterations}.{left}{_ending(task.max_iterations, task.max_iterations - turn)}"
+
+
+def _ending(turns: int, left: int) -> str:
+    """Announce the end of the turns while there is time to write an answer."""
+    if left <= 0:
+        return " This is your last turn: call FINAL in this message."
+    if left > min(_ANNOUNCED_TURNS, turns // 4):
+        return ""
+    more = "1 more turn" if left == 1 else f"{left} more turns"
+    return f" Only {more} after this one: call FINAL as soon as you can, with what you know."
 
 
 def format_budget(limits: Limits, spent: Amount) -> str:
@@ -222,34 +179,36 @@ def _answered(turn: Turn) -> str:
     return f"Your answer was taken.{_variables(held)}"
 
 
+def _profile(task: Task) -> Profile:
+    return get_profile(task.profile, task.prompt_version)
+
+
 def _system(task: Task) -> str:
-    children = (
-        "A larger piece gets a REPL session of its own."
-        if task.children_are_sessions
-        else "A sub-call is one plain model call, so it cannot read more than its window."
-    )
-    text = _SYSTEM.format(
+    profile = _profile(task)
+    text = task.system_prompt or profile.system.format(
         kind=_context_type(task),
-        children=children,
+        children=profile.deep if task.children_are_sessions else profile.flat,
         max_leaf_chars=_leaf_chars(task),
-        more=_optional_helpers(task),
+        observation_chars=profile.observation_chars,
+        cell_timeout_s=task.cell_timeout_s,
+        cell_cpu_s=task.cell_cpu_s,
+        more=_optional_helpers(task, profile),
     )
-    advice = PROFILES[task.profile].advice
-    return f"{text}\n{advice}\n" if advice else text
+    return f"{text.rstrip()}\n\n{task.instructions.strip()}\n" if task.instructions.strip() else text
 
 
-def _optional_helpers(task: Task) -> str:
+def _optional_helpers(task: Task, profile: Profile) -> str:
     """Helpers that this context is large enough for."""
     info = task.info
-    more = _DOCUMENTS if info.kind == "documents" and info.documents >= _MANY_DOCUMENTS else ""
+    more = profile.documents if info.kind == "documents" and info.documents >= _MANY_DOCUMENTS else ""
     if info.chars >= _MANY_PIECES * _leaf_chars(task):
         size = "" if _leaf_chars(task) == DEFAULT_LEAF_CHARS else f", size={_leaf_chars(task):_}"
-        more += _MAP_REDUCE.format(size=size)
+        more += profile.map_reduce.format(size=size)
     return more
 
 
 def _leaf_chars(task: Task) -> int:
-    return task.max_leaf_chars or DEFAULT_LEAF_CHARS
+    return min(task.max_leaf_chars or DEFAULT_LEAF_CHARS, _profile(task).max_piece_chars)
 
 
 def _context_type(task: Task) -> str:
@@ -285,11 +244,20 @@ def _observe(trajectory: Trajectory) -> str:
             "Look at it with code in a ```python block, then answer."
         )
     if turn.result is None:
-        return _no_code_feedback(turn)
-    return _result(turn.result, PROFILES[trajectory.task.profile].observation_chars)
+        return _no_code_feedback(trajectory)
+    profile = _profile(trajectory.task)
+    shown = _result(turn.result, profile.observation_chars)
+    said = remark(trajectory) if profile.teaches else ""
+    return f"{shown}\n\n{said}" if said else shown
 
 
-def _no_code_feedback(turn: Turn) -> str:
+def _no_code_feedback(trajectory: Trajectory) -> str:
+    turn = trajectory.turns[-1]
+    if _profile(trajectory.task).teaches and turn.judged.kind == "truncated" and pastes_context(trajectory):
+        return (
+            "Your message was cut off at the token limit because you copied text of the input into it, so nothing was run. The "
+            "whole input is in the variable `context` already: never write `context = ...`. Write a short block that uses it."
+        )
     if was_truncated(turn):
         return (
             "Your message was cut off at the token limit before its code ended, so nothing was run. "

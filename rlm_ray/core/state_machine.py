@@ -18,6 +18,7 @@ from typing import TypeAlias
 from rlm_ray.core.context import ContextInfo
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.parsing import Parsed, parse
+from rlm_ray.core.profiles import PROMPT_VERSION
 from rlm_ray.core.repl_types import CellResult
 from rlm_ray.core.reply import Judgement, judge
 
@@ -117,6 +118,13 @@ class Task:
     max_iterations: int = 20
     max_leaf_chars: int = 100_000
     profile: str = "default"
+    prompt_version: int = PROMPT_VERSION
+    system_prompt: str = ""
+    """Instead of the profile's, word by word."""
+    instructions: str = ""
+    """At the end of the system prompt."""
+    cell_timeout_s: float = 60.0
+    cell_cpu_s: float = 30.0
 
     @property
     def children_are_sessions(self) -> bool:

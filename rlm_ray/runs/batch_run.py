@@ -96,6 +96,7 @@ async def open_batch_run(
     from rlm_ray.cluster.run_attempt import RunSpec
 
     earlier = _load_history(settings, run_id or new_run_id())
+    settings = earlier.keep_prompts(settings)
     async with AsyncExitStack() as stack:
         engine = await ClusterDriver.connect(settings.cluster)
         traced = maybe_start_tracing(earlier.run_id, settings, traceparent)

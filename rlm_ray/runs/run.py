@@ -103,7 +103,8 @@ class Run:
         With `messages`, a root that answers directly asks exactly these, and `query` only tells what it is about.
         Not `lasting`: nobody resumes it if this process dies; its context is stored only if it ends without an answer."""
         self.run_id = earlier.run_id if earlier else new_run_id()
-        self.settings, self._query, self._files = settings, query, files
+        self.settings = earlier.keep_prompts(settings) if earlier else settings
+        self._query, self._files = query, files
         self._follow_ups = tuple(follow_ups)
         self._context = replace(context, root_offset=0)
         self._observers = list(observers)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rlm_ray.config import ANSWER_SETTINGS
+from rlm_ray.config import ANSWER_SETTINGS, Settings
 from rlm_ray.core.context import Context
 from rlm_ray.core.deprecated_names import current_table
 from rlm_ray.core.secrets import REDACTED
@@ -38,6 +38,12 @@ class RunHistory:
         """Return a name for the context, empty where it is the one the run began with."""
         now = context.fingerprint() if self.fingerprint else ""
         return "" if now == self.fingerprint else now
+
+    def keep_prompts(self, settings: Settings) -> Settings:
+        """Return the settings with the version of the prompts that the run began with: its record is found by them."""
+        if not self.settings:
+            return settings
+        return replace(settings, prompt_version=self.settings.get("prompt_version", 1))
 
     def answered(self, settings: Mapping[str, Any]) -> bool:
         """Tell whether the run has its answer and no setting that shapes it is different now."""
@@ -76,7 +82,7 @@ def load_run_history(folder: RunStore, fingerprint_: str = "") -> RunHistory:
 def _relevant_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those an answer depends on, as they are called now and without secrets, which are given anew."""
     table = current_table(settings)
-    shape: dict[str, Any] = _drop_hidden({name: table[name] for name in ANSWER_SETTINGS if name in table})
+    shape: dict[str, Any] = _drop_hidden({name: table[name] for name in ANSWER_SETTINGS if table.get(name)})
     return shape
 
 

@@ -23,6 +23,7 @@ from rlm_ray.core import prompts
 from rlm_ray.core.context import ByteRange, Context, ContextPart, DocumentRange
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest
 from rlm_ray.core.parsing import parse
+from rlm_ray.core.profiles import profile_name
 from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallOutcome, SubCallRequest
 from rlm_ray.core.reply import judge, marked
 from rlm_ray.core.state_machine import Execute, Finish, Generate, Stop, Task, Trajectory, next_step
@@ -104,15 +105,23 @@ class Session:
 
     def __post_init__(self) -> None:
         self._history = CellReplay(self.caller.recorder, self.path)
+        settings = self.settings
         self._trajectory = Trajectory(
             Task(
                 query=self.query,
                 info=self.context.info,
                 depth=self.depth,
-                max_depth=self.settings.max_depth,
-                max_iterations=self.settings.max_iterations,
-                max_leaf_chars=self.settings.max_leaf_chars,
-                profile=self.settings.profile,
+                max_depth=settings.max_depth,
+                max_iterations=settings.max_iterations,
+                max_leaf_chars=settings.max_leaf_chars,
+                profile=profile_name(
+                    settings.profile, settings.prompt_version, *settings.model_at(self.depth)
+                ),
+                prompt_version=settings.prompt_version,
+                system_prompt=settings.system_prompt,
+                instructions=settings.instructions,
+                cell_timeout_s=settings.sandbox.cell_timeout_s,
+                cell_cpu_s=settings.sandbox.cell_cpu_s,
             )
         )
 
@@ -247,7 +256,9 @@ class Session:
     async def _answer_directly(self) -> SessionResult:
         """Make one plain call over the whole context, without a REPL."""
         questions = (self.query, *self.follow_ups)
-        messages = self.messages or prompts.leaf_messages(questions[-1], self.context.text())
+        messages = self.messages or prompts.leaf_messages(
+            questions[-1], self.context.text(), self.settings.prompt_version
+        )
         reply = await self._ask(messages, CallSite(self.path, len(questions), "direct"))
         judged = judge(reply)
         reason = CUT if judged.kind == "truncated" else "answered"

@@ -121,13 +121,13 @@ def test_the_last_call_says_why_and_asks_for_no_code():
 
 
 def test_the_short_last_call_keeps_only_the_last_turn():
-    trajectory = after(CellResult(output="first"))
+    trajectory = after(CellResult(output="alpha"))
     trajectory = trajectory.with_reply(ModelReply("```python\ny\n```"), "t").with_result(
-        CellResult(output="second")
+        CellResult(output="omega")
     )
     text = "".join(message.content for message in prompts.short_last_call_messages(trajectory, "no room"))
-    assert "second" in text
-    assert "first" not in text
+    assert "omega" in text
+    assert "alpha" not in text
 
 
 def test_a_leaf_without_context_is_the_bare_query():

@@ -75,7 +75,7 @@ class RunOptions(StrictObject):
             validation_alias=AliasChoices("direct_call_below_chars", "direct_below_chars"),
         ),
     ] = None
-    profile: Literal["default", "cautious", "small-window"] | None = None
+    profile: Literal["default", "full", "short", "cautious", "small-window"] | None = None
     limits: RunLimits = RunLimits()
     direct_without_context: bool | None = None
     """A conversation without a long text or a file is one plain call, whatever `max_depth` is; null: as the service says."""

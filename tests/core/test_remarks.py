@@ -1,0 +1,197 @@
+"""What a model is told about its last turn besides what its code did: the cause, and the words that it reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm_ray.core import prompts
+from rlm_ray.core.context import ContextInfo
+from rlm_ray.core.llm import ModelReply
+from rlm_ray.core.repl_types import CellResult
+from rlm_ray.core.state_machine import Task, Trajectory
+
+SAMPLE = "".join(f"2026-11-01 12:00:{n:02} INFO worker {n} took job {n * 7}\n" for n in range(20))
+INFO = ContextInfo("text", 400_000, 1, with_ids=False, sample=SAMPLE)
+END_OR_OTHER = (
+    "If it answers the question, end now:\n```python\nFINAL(<the answer>)\n```\nIf not, write different code."
+)
+NONE_ERROR = (
+    "cell 1, line 1: m.group()\nAttributeError: 'NoneType' object has no attribute 'group'\nHint: test it."
+)
+
+
+def turns(*given, version=2, task=None):
+    """A session of these turns: code and what came of it; a `ModelReply` stays as it is."""
+    trajectory = task or Trajectory(Task("q", INFO, prompt_version=version))
+    for code, result in given:
+        reply = code if isinstance(code, ModelReply) else ModelReply(f"```python\n{code}\n```")
+        trajectory = trajectory.with_reply(reply, "Turn 1 of 20.")
+        trajectory = trajectory.with_result(result) if result else trajectory
+    return trajectory
+
+
+def told(*given, **options):
+    return prompts.session_messages(turns(*given, **options), "Turn 2 of 20.")[-1].content
+
+
+def out(text):
+    return CellResult(output=text, output_chars=len(text), context_was_read=True)
+
+
+def cut(text):
+    return ModelReply(text, finish_reason="length")
+
+
+COUNT = "print(context.count('INFO'))"
+TABLE = {
+    "the same code, the same output": (
+        [(COUNT, out("20\n")), (COUNT, out("20\n"))],
+        f"This is the same code as in turn 1, with the same output. {END_OR_OTHER}",
+    ),
+    "the same code but for blanks": (
+        [(COUNT, out("20\n")), (f"\n{COUNT}\n\n", out("20\n"))],
+        "the same code as in turn 1, with the same output",
+    ),
+    "the same code as some turns ago": (
+        [(COUNT, out("20\n")), ("print(1)", out("1\n")), (COUNT, out("20\n"))],
+        "the same code as in turn 1, with the same output",
+    ),
+    "the same code, the same error": (
+        [("m.group()", CellResult(error=NONE_ERROR)), ("m.group()", CellResult(error=NONE_ERROR))],
+        "with the same error. Running it again changes nothing. Look at what the failing line works on, with print(repr(",
+    ),
+    "the same code, the same error in another cell": (
+        [
+            ("m.group()", CellResult(error=NONE_ERROR)),
+            ("m.group()", CellResult(error=NONE_ERROR.replace("cell 1", "cell 2"))),
+        ],
+        "the same code as in turn 1, with the same error",
+    ),
+    "the same code, silent": ([("x = 1", out("")), ("x = 1", out(""))], "again it printed nothing"),
+    "other code, the same output": (
+        [(COUNT, out("20\n")), ("print(len([1] * 20))", out("20\n"))],
+        f"This is the same output as in turn 1. {END_OR_OTHER}",
+    ),
+    "other code, the same error": (
+        [("m.group()", CellResult(error=NONE_ERROR)), ("m.group(0)", CellResult(error=NONE_ERROR))],
+        "This is the same error as in turn 1. Running it again changes nothing.",
+    ),
+    "a cut message that assigns the context": (
+        [(cut('```python\ncontext = """2026-11-01 12:00'), None)],
+        "cut off at the token limit because you copied text of the input into it",
+    ),
+    "a cut message that assigns a list": (
+        [(cut("```python\ncontext = [\n  'one', 'two',"), None)],
+        "never write `context = ...`",
+    ),
+    "a cut message that pastes the sample elsewhere": (
+        [(cut(f"```python\ntext = '''{SAMPLE}"), None)],
+        "because you copied text of the input",
+    ),
+    "a cut message that pastes the sample in prose": (
+        [(cut(f"The log is:\n{SAMPLE}"), None)],
+        "because you copied",
+    ),
+    "code that assigns the context": (
+        [('context = """2026-11-01"""\nprint(len(context))', out("10\n"))],
+        "All of it is in the variable `context` already",
+    ),
+    "code that pastes the sample": ([(f"t = '''{SAMPLE}'''\nprint(len(t))", out("900\n"))], "use that"),
+}
+
+SILENT = {
+    "other code, other output": [(COUNT, out("20\n")), ("print(1)", out("1\n"))],
+    "the same code, another output": [(COUNT, out("20\n")), (COUNT, out("21\n"))],
+    "another error": [
+        ("m.group()", CellResult(error=NONE_ERROR)),
+        ("m.group()", CellResult(error="cell 2, line 1: m\nNameError: name 'm' is not defined")),
+    ],
+    "the first turn": [(COUNT, out("20\n"))],
+    "two silent cells": [("x = 1", out("")), ("y = 2", out(""))],
+    "the same output some turns ago": [
+        (COUNT, out("20\n")),
+        ("print(1)", out("1\n")),
+        ("print(20)", out("20\n")),
+    ],
+    "a slice of the context": [("context_lines = context.splitlines()\nprint(3)", out("3\n"))],
+    "a comparison with the context": [("print(context == 'abc')", out("False\n"))],
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_cause_is_told_at_once(name):
+    given, said = TABLE[name]
+    assert said in told(*given)
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_what_is_no_repetition_is_not_spoken_of(name):
+    text = told(*SILENT[name])
+    assert "same" not in text
+    assert "already" not in text
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_run_of_the_first_version_is_told_what_it_was_told(name):
+    given, _ = TABLE[name]
+    text = told(*given, version=1)
+    assert not any(said in text for said in ("This is the same", "already", "copied text"))
+
+
+def test_a_new_question_begins_anew():
+    talk = turns((COUNT, out("20\n"))).with_question("And again?")
+    assert "same" not in told((COUNT, out("20\n")), task=talk)
+    assert "same code as in turn 1" in told((COUNT, out("20\n")), (COUNT, out("20\n")), task=talk)
+
+
+def test_a_remark_is_said_the_same_way_in_every_later_message():
+    given = [(COUNT, out("20\n")), (COUNT, out("20\n")), ("print(2)", out("2\n"))]
+    before = prompts.session_messages(turns(*given[:2]), "Turn 1 of 20.")
+    assert prompts.session_messages(turns(*given), "Turn 1 of 20.")[: len(before)] == before
+
+
+ENDING = {
+    (20, 1): "",
+    (20, 15): "",
+    (20, 16): " Only 4 more turns after this one: call FINAL as soon as you can, with what you know.",
+    (20, 19): " Only 1 more turn after this one: call FINAL as soon as you can, with what you know.",
+    (20, 20): " This is your last turn: call FINAL in this message.",
+    (8, 6): " Only 2 more turns after this one: call FINAL as soon as you can, with what you know.",
+    (3, 2): "",
+    (1, 1): " This is your last turn: call FINAL in this message.",
+    (300, 295): "",
+    (300, 296): " Only 4 more turns after this one: call FINAL as soon as you can, with what you know.",
+}
+
+
+@pytest.mark.parametrize(("turns_allowed", "turn"), ENDING)
+def test_the_end_of_the_turns_is_announced_early(turns_allowed, turn):
+    line = prompts.status_line(Task("q", INFO, max_iterations=turns_allowed), turn, "")
+    assert line == f"Turn {turn} of {turns_allowed}.{ENDING[turns_allowed, turn]}"
+
+
+UNSEEN = "your whole answer is: not found"
+
+
+@pytest.mark.parametrize(
+    ("given", "is_unseen"),
+    [
+        ([], True),
+        ([("x = 1", out(""))], True),
+        ([("m.group()", CellResult(error=NONE_ERROR))], True),
+        ([(cut("```python\ncontext = '''abc"), None)] * 3, True),
+        ([(COUNT, out("20\n"))], False),
+        ([(COUNT, out("20\n")), ("m.group()", CellResult(error=NONE_ERROR))], False),
+    ],
+)
+def test_a_last_call_that_has_seen_nothing_is_told_to_say_so(given, is_unseen):
+    talk = turns(*given)
+    assert (UNSEEN in prompts.last_call_messages(talk, "it is over")[-1].content) == is_unseen
+    in_short = is_unseen or not given[-1][1].output  # only the last turn is history there
+    assert (UNSEEN in prompts.short_last_call_messages(talk, "it is over")[-1].content) == in_short
+    assert UNSEEN not in prompts.last_call_messages(turns(*given, version=1), "it is over")[-1].content
+
+
+def test_a_context_that_the_prompt_shows_whole_has_been_seen():
+    whole = ContextInfo("text", 3, 1, with_ids=False, sample="abc")
+    assert UNSEEN not in prompts.last_call_messages(Trajectory(Task("q", whole)), "over")[-1].content
