@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from rlm_ray.core.context import ContextInfo
 from rlm_ray.core.deprecated_names import (
     RENAMED_SETTINGS,
     accept_old_names,
@@ -104,8 +105,9 @@ class Settings:
     """Turns of one session."""
     max_leaf_chars: int = 100_000
     """A sub-context up to this long is one plain call; 0: always a child session while depth allows."""
-    direct_call_below_chars: int = 0
-    """A root context shorter than this is answered by one direct call; 0: never."""
+    direct_call_below_chars: int | None = None
+    """A root context shorter than this is answered by one direct call; 0: never; None: where there is no context, or the
+    first prompt would show all of it."""
     profile: str = "default"
     """The wording of the prompts: full, short (for small models), cautious, small-window; default: what fits the model by its
     name."""
@@ -155,7 +157,8 @@ class Settings:
         _check_int("max_depth", self.max_depth, 0, 100)
         _check_int("max_iterations", self.max_iterations, 1, 10_000)
         _check_int("max_leaf_chars", self.max_leaf_chars, 0, 10**12)
-        _check_int("direct_call_below_chars", self.direct_call_below_chars, 0, 10**12)
+        if self.direct_call_below_chars is not None:
+            _check_int("direct_call_below_chars", self.direct_call_below_chars, 0, 10**12)
         _check_int("max_attempts", self.max_attempts, 1, 1_000)
         object.__setattr__(self, "cache", _resolve_dir("cache", self.cache, DEFAULT_CACHE))
         object.__setattr__(self, "run_dir", _resolve_dir("run_dir", self.run_dir, DEFAULT_RUN_DIR))
@@ -186,9 +189,12 @@ class Settings:
         model = self.model if depth == 0 else self.recursive_model or self.model
         return model, {"timeout": self.call_timeout_s, **self.params}
 
-    def answers_directly(self, chars: int) -> bool:
+    def answers_directly(self, info: ContextInfo) -> bool:
         """The root is one plain call: by `max_depth=0`, or because the context is short enough."""
-        return self.max_depth == 0 or chars < self.direct_call_below_chars
+        if self.max_depth == 0:
+            return True
+        below = self.direct_call_below_chars
+        return info.fits_in_prompt or info.chars == 0 if below is None else info.chars < below
 
 
 _FIELDS = tuple(item.name for item in fields(Settings))

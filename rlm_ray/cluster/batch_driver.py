@@ -107,7 +107,7 @@ class BatchDriver:
 
     def answers_directly(self, context: Context) -> bool:
         """Tell whether a row with this text is one plain call."""
-        return self._run_spec.settings.answers_directly(context.info.chars)
+        return self._run_spec.settings.answers_directly(context.info)
 
     @property
     def direct_rows(self) -> int:

@@ -46,7 +46,9 @@ class Conversation:
             )
         self._temp_dir = None if settings.run_dir else tempfile.TemporaryDirectory(prefix="rlm_ray-")
         run_dir = settings.run_dir if self._temp_dir is None else self._temp_dir.name
-        self._settings = replace(settings, run_dir=run_dir)
+        # A later question stands on the variables of the ones before, so all of them are asked in the REPL.
+        below = settings.direct_call_below_chars or 0
+        self._settings = replace(settings, run_dir=run_dir, direct_call_below_chars=below)
         self._context, self._files = context, files
         self._asked: tuple[str, ...] = ()
         self._earlier = RunHistory(new_run_id())

@@ -131,7 +131,7 @@ class Session:
 
     async def run(self) -> SessionResult:
         """Work until there is an answer or a reason to stop. Cancelling it leaves nothing behind."""
-        direct = self.depth == 0 and self.settings.answers_directly(self.context.info.chars)
+        direct = self.depth == 0 and self.settings.answers_directly(self.context.info)
         work = self._answer_directly() if direct else self._loop()
         self._work = asyncio.create_task(work, name=f"session depth={self.depth}")
         try:

@@ -82,7 +82,11 @@ class RunService:
         if messages:
             prompt = PromptAndContext(prompt.query)
         await self._check_sources(prompt, key)
-        options = parsed.options.settings() | ({"max_depth": 0} if messages else {})
+        options = parsed.options.settings()
+        if messages:
+            options["max_depth"] = 0
+        elif parsed.kind != "run" and not parsed.options.context_parts():
+            options.setdefault("direct_call_below_chars", 0)  # a session was asked for
         stored = StoredRequest(
             request.state.run_id, key.name, parsed.kind, parsed.model, time.time(), prompt.query,
             options, parsed.params, messages, background=parsed.background, metadata=parsed.metadata,

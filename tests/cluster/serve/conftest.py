@@ -125,6 +125,7 @@ def service(cluster, models, tmp_path_factory):
         settings={
             "model": "openai/root",
             "recursive_model": "openai/leaf",
+            "direct_call_below_chars": 0,
             "params": {"api_base": models.url, "api_key": "k"},
             "prices": PRICES,
             "cluster": {"min_actors": 1, "max_actors": 2, "cpus_per_actor": 0.0},
