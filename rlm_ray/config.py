@@ -108,6 +108,11 @@ class Settings:
     direct_call_below_chars: int | None = None
     """A root context shorter than this is answered by one direct call; 0: never; None: where there is no context, or the
     first prompt would show all of it."""
+    oversize: str = "split"
+    """What becomes of a plain sub-call about more than its model's window holds: `split` (piece by piece, and the answers put
+    together), `refuse` (with the numbers), or `send` all the same."""
+    window_tokens: int | None = None
+    """The window of the models, where litellm does not know it; None: what litellm knows, or `num_ctx`."""
     profile: str = "default"
     """The wording of the prompts: full, short (for small models), cautious, small-window; default: what fits the model by its
     name."""
@@ -174,7 +179,14 @@ class Settings:
         _check_float("weight", self.weight, 0.001, 1000)
         for name in ("api_key", "extra_headers", "default_headers", "headers"):
             _check_header(name, self.params.get(name))
+        self._check_oversize()
         self._check_prompts()
+
+    def _check_oversize(self) -> None:
+        if self.oversize not in ("split", "refuse", "send"):
+            raise ConfigError("oversize", f"must be split, refuse or send; got {self.oversize!r}")
+        if self.window_tokens is not None:
+            _check_int("window_tokens", self.window_tokens, 1_000, 10**9)
 
     def _check_prompts(self) -> None:
         if self.profile not in PROFILE_NAMES:

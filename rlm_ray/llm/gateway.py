@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from rlm_ray.admission.client import AdmissionClient, Permit
 from rlm_ray.admission.policy.account import account_key
@@ -164,6 +164,10 @@ class Gateway:
         self._learned: dict[tuple[str, str], OutputLimit] = {}
         """How long providers said a reply may be, by account and model."""
         self._refusals: defaultdict[str, Refusals] = defaultdict(Refusals)
+
+    def window_tokens(self, model: str, params: Mapping[str, Any]) -> int | None:
+        """Return what the window of a model holds, where it is known before anything is sent."""
+        return self._provider.output_limit(str(params.get("base_model") or model)).window_tokens
 
     async def complete(self, request: ModelRequest, caller: CallContext, place: CallSite) -> ModelReply:
         """Return the model's reply. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""

@@ -13,7 +13,7 @@ account) goes up to the root at once; any other failure of a child is an excepti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, Self, assert_never
@@ -33,6 +33,7 @@ from rlm_ray.events.records import NodePath
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.cell_replay import CellExecution, CellReplay
 from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.session.oversize import MIN_CHARS, AnswersOfPieces, Oversize, Window, failed_first, measure
 
 PARSED_ON_THE_LOOP = 50_000
 """A longer message is parsed in a thread: sessions of the same actor share the loop."""
@@ -295,10 +296,21 @@ class Session:
             SubCall(query, part, self._as_session(calls, part))
             for query, part in zip(calls.queries, calls.contexts, strict=True)
         ]
+        oversize = self._oversize(planned)
+        if oversize:
+            outcomes = await self._answer_oversize(cell, planned, oversize, stop_on_error=calls.stop_on_error)
+        else:
+            outcomes = await self._spawn_map(cell, planned, stop_on_error=calls.stop_on_error)
+        return [_shown(outcome) for outcome in outcomes]
+
+    async def _spawn_map(
+        self, cell: CellExecution, planned: Sequence[SubCall], *, stop_on_error: bool
+    ) -> list[SubCallOutcome]:
+        """Dispatch sub-calls as one map of the cell. Raises what nobody in the tree can mend."""
         self._slots = [None] * len(planned)
         sessions = sum(call.is_session for call in planned)
-        with self._history.record_map(cell, calls.queries, sessions, self._slots) as first:
-            await self.spawn(planned, self._slots, first=first, stop_on_error=calls.stop_on_error)
+        with self._history.record_map(cell, [call.query for call in planned], sessions, self._slots) as first:
+            await self.spawn(planned, self._slots, first=first, stop_on_error=stop_on_error)
         outcomes = [
             slot or Failed("Cancelled", "another sub-call of the same map failed") for slot in self._slots
         ]
@@ -306,7 +318,78 @@ class Session:
             if isinstance(outcome, Failed) and outcome.fatal_error is not None:
                 raise outcome.fatal_error
         cell.cut += sum(isinstance(outcome, SubCallAnswer) and bool(outcome.cut) for outcome in outcomes)
-        return [_shown(outcome) for outcome in outcomes]
+        return outcomes
+
+    def _oversize(self, planned: Sequence[SubCall]) -> dict[int, Oversize]:
+        """Return the plain calls that their model's window does not hold, by their place in the map."""
+        long = [
+            at
+            for at, call in enumerate(planned)
+            if not call.is_session and len(call.query) + part_length(call.part, self.context) >= MIN_CHARS
+        ]
+        window = self._leaf_window() if long and self.settings.oversize != "send" else None
+        if window is None:
+            return {}
+        found = {at: self._measure(planned[at], window) for at in long}
+        return {at: oversize for at, oversize in found.items() if oversize is not None}
+
+    def _leaf_window(self) -> Window | None:
+        """Return the window of the model of plain sub-calls, where the settings, the parameters or litellm tell."""
+        model, params = self.settings.model_at(self.depth + 1)
+        told = self.settings.window_tokens or params.get("num_ctx")
+        tokens = told if isinstance(told, int) else self.gateway.window_tokens(model, params)
+        return Window(model, tokens, self.settings.max_tokens) if tokens else None
+
+    def _measure(self, call: SubCall, window: Window) -> Oversize | None:
+        if len(call.query) + part_length(call.part, self.context) <= window.tokens // 2:
+            return None  # a character is hardly ever more than a token
+        text = call.part if isinstance(call.part, str) else self.context.slice(call.part).text()
+        return measure(call.query, text, window)
+
+    async def _answer_oversize(
+        self,
+        cell: CellExecution,
+        planned: Sequence[SubCall],
+        oversize: Mapping[int, Oversize],
+        *,
+        stop_on_error: bool,
+    ) -> list[SubCallOutcome]:
+        """Answer a map some of whose calls are too long: these piece by piece, or with a refusal."""
+        split = {
+            at: [SubCall(each.map_query(), piece, is_session=False) for piece in each.pieces()]
+            for at, each in oversize.items()
+            if each.piece_chars and self.settings.oversize == "split"
+        }
+        refused = {at: each.refusal() for at, each in oversize.items() if at not in split}
+        if refused and stop_on_error:
+            return [
+                refused.get(at) or Failed("Cancelled", "another piece is too long")
+                for at in range(len(planned))
+            ]
+        calls = [own for at, call in enumerate(planned) if at not in refused for own in split.get(at, [call])]
+        answers = iter(await self._spawn_map(cell, calls, stop_on_error=stop_on_error) if calls else ())
+        outcomes: list[SubCallOutcome] = []
+        for at in range(len(planned)):
+            if at in refused:
+                outcomes.append(refused[at])
+            elif at in split:
+                of_pieces = [next(answers) for _ in split[at]]
+                outcomes.append(await self._put_together(cell, oversize[at], of_pieces))
+            else:
+                outcomes.append(next(answers))
+        return outcomes
+
+    async def _put_together(
+        self, cell: CellExecution, oversize: Oversize, of_pieces: Sequence[SubCallOutcome]
+    ) -> SubCallOutcome:
+        """Make one answer of those of the pieces of a text."""
+        level, outcomes = AnswersOfPieces.of(oversize, of_pieces), of_pieces
+        while (failure := failed_first(outcomes)) is None and not level.is_one:
+            calls = [SubCall(query, part, is_session=False) for query, part in level.questions()]
+            outcomes = await self._spawn_map(cell, calls, stop_on_error=True)
+            if failed_first(outcomes) is None:
+                level = level.reduced(outcomes)
+        return failure or SubCallAnswer(level.answers[0])
 
     def _as_session(self, calls: SubCallRequest, part: ContextPart) -> bool:
         match calls.kind:
