@@ -108,6 +108,8 @@ class Settings:
     direct_call_below_chars: int | None = None
     """A root context shorter than this is answered by one direct call; 0: never; None: where there is no context, or the
     first prompt would show all of it."""
+    deduplicate_maps: bool = True
+    """Equal items of a map (same question, same piece) are asked once; off where each shall be an answer of its own."""
     oversize: str = "split"
     """What becomes of a plain sub-call about more than its model's window holds: `split` (piece by piece, and the answers put
     together), `refuse` (with the numbers), or `send` all the same."""
@@ -183,6 +185,8 @@ class Settings:
         self._check_prompts()
 
     def _check_oversize(self) -> None:
+        if not isinstance(self.deduplicate_maps, bool):
+            raise ConfigError("deduplicate_maps", f"must be true or false; got {self.deduplicate_maps!r}")
         if self.oversize not in ("split", "refuse", "send"):
             raise ConfigError("oversize", f"must be split, refuse or send; got {self.oversize!r}")
         if self.window_tokens is not None:

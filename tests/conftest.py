@@ -24,16 +24,18 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-def _ask_in_a_repl_by_default() -> None:
-    """Most tests ask over a few words what a REPL does with them; those of the routing say `direct_call_below_chars=None`."""
+def _ask_in_a_repl_and_ask_everything() -> None:
+    """Most tests ask over a few words what a REPL does with them, and count the calls of maps over equal pieces; those of the
+    routing say `direct_call_below_chars=None`, `deduplicate_maps=True`."""
     names = [item.name for item in dataclasses.fields(Settings) if item.init]
     init = inspect.unwrap(Settings.__init__)
     given = list(init.__defaults__)
-    given[names.index("direct_call_below_chars") - (len(names) - len(given))] = 0
+    for name, value in (("direct_call_below_chars", 0), ("deduplicate_maps", False)):
+        given[names.index(name) - (len(names) - len(given))] = value
     init.__defaults__ = tuple(given)
 
 
-_ask_in_a_repl_by_default()
+_ask_in_a_repl_and_ask_everything()
 
 
 @pytest.fixture(autouse=True)

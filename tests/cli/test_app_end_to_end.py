@@ -37,6 +37,7 @@ def ray_address():
 @pytest.fixture
 def here(rlm_ray, ray_address):
     def run(*arguments, **settings):
+        settings.setdefault("RLM_RAY_DIRECT_CALL_BELOW_CHARS", "0")
         return rlm_ray(*arguments, *HERE, RAY_ADDRESS=ray_address, **settings)
 
     return run

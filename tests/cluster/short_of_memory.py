@@ -27,7 +27,7 @@ async def main() -> None:
     cluster = Cluster(min_actors=2, max_actors=2)
     with ModelServer(recursion, latency_s=0.4) as server:
         rlm = RLM(
-            model="openai/m", api_base=server.url, api_key="k", max_depth=2, max_leaf_chars=0, cluster=cluster,
+            model="openai/m", api_base=server.url, api_key="k", max_depth=2, max_leaf_chars=0, cluster=cluster, direct_call_below_chars=0, deduplicate_maps=False,
             run_dir=sys.argv[1],
         )  # fmt: skip
         await rlm.aprewarm(2)

@@ -37,7 +37,15 @@ async def main(nodes: Nodes) -> None:
     neighbour = ray.remote(Neighbour).options(num_cpus=1).remote()
     held = await neighbour.node.remote()
     with ModelServer(recursion, latency_s=1.5) as server:
-        rlm = RLM(model="openai/m", api_base=server.url, api_key="k", max_depth=2, max_leaf_chars=0)
+        rlm = RLM(
+            model="openai/m",
+            api_base=server.url,
+            api_key="k",
+            max_depth=2,
+            max_leaf_chars=0,
+            direct_call_below_chars=0,
+            deduplicate_maps=False,
+        )
         await rlm.aprewarm()
         few = await ran(rlm, 6)
         many = await ran(rlm, CHILDREN)

@@ -145,7 +145,8 @@ from rlm_ray import RLM, Cluster
 url, query, context, run_dir = sys.argv[1:]
 cluster = Cluster(max_actors=2, cpus_per_actor=0)
 rlm = RLM(
-    model="openai/root", api_base=url, api_key="k", max_depth=2, max_leaf_chars=200, cluster=cluster, run_dir=run_dir
+    model="openai/root", api_base=url, api_key="k", max_depth=2, max_leaf_chars=200, cluster=cluster, run_dir=run_dir,
+    deduplicate_maps=False
 )
 rlm.completion(query, context)
 """

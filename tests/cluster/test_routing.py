@@ -51,6 +51,7 @@ def test_a_question_goes_the_way_of_its_context(ask, name):
 def test_the_setting_is_by_itself_what_the_context_says():
     fields = Settings.__dataclass_fields__
     assert fields["direct_call_below_chars"].default is AUTO
+    assert fields["deduplicate_maps"].default is True
 
 
 def test_questions_of_a_conversation_share_a_session(ask):
@@ -86,11 +87,21 @@ def test_equal_items_of_a_map_are_asked_once(ask, name):
         return f"```python\nfound = {cell}\nFINAL(found)\n```"
 
     with ModelServer(answer) as server:
-        result = ask(server).run("q", ["first " * 400, "second " * 400, "third " * 400])
+        result = ask(server, deduplicate_maps=True).run(
+            "q", ["first " * 400, "second " * 400, "third " * 400]
+        )
         assert result.usage.total.calls == calls + 1
         assert server.calls == calls + 1
         if answers is not None:
             assert result.answer == str(answers).replace("'", '"')
+
+
+def test_equal_items_are_answers_of_their_own_where_that_is_wanted(ask):
+    def answer(request):
+        return "```python\nFINAL(recursive_map('q', ['a'] * 5))\n```" if is_session(request) else "x"
+
+    with ModelServer(answer) as server:
+        assert ask(server, deduplicate_maps=False).run("q", "text " * 900).usage.total.calls == 6
 
 
 def test_equal_sessions_of_a_map_are_run_once_and_failures_are_copied(ask):
@@ -100,7 +111,7 @@ def test_equal_sessions_of_a_map_are_run_once_and_failures_are_copied(ask):
         return "```python\nFINAL(rlm_query_batched(['child'] * 3, ['abc ' * 900] * 3))\n```"
 
     with ModelServer(answer) as server:
-        result = ask(server, max_depth=2).run("q", "text " * 900)
+        result = ask(server, max_depth=2, deduplicate_maps=True).run("q", "text " * 900)
         assert result.answer == '["from a child", "from a child", "from a child"]'
         assert result.usage.sessions == 2
 
@@ -116,7 +127,7 @@ def test_a_map_of_equal_items_is_replayed(ask, tmp_path):
         return "```python\nFINAL(found)\n```"
 
     with ModelServer(answer) as server:
-        rlm = ask(server, run_dir=str(tmp_path), limits={"calls": 3})
+        rlm = ask(server, run_dir=str(tmp_path), limits={"calls": 3}, deduplicate_maps=True)
         stopped = rlm.run("q", "text " * 900)
         assert (stopped.stop_reason, server.calls) == ("calls", 3)
         result = RLM.resume(

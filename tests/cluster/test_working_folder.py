@@ -26,6 +26,8 @@ OPTIONS = (
     "--set",
     "max_attempts=2",
     "--set",
+    "direct_call_below_chars=0",
+    "--set",
     "run_dir=",
     "--set",
     "cluster.cpus_per_actor=0",
@@ -35,7 +37,7 @@ import sys
 sys.path.insert(0, {folder!r})
 import ray, helper
 from rlm_ray import RLM, Cluster
-print(RLM(cluster=Cluster(cpus_per_actor=0), model="openai/root", api_base={url!r}, run_dir=False, max_attempts=2).completion("What?", "some text"))
+print(RLM(cluster=Cluster(cpus_per_actor=0), model="openai/root", api_base={url!r}, run_dir=False, max_attempts=2, direct_call_below_chars=0).completion("What?", "some text"))
 print(ray.get(ray.remote(num_cpus=0)(helper.double).remote(21)))
 import os
 os._exit(0)

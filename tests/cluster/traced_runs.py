@@ -113,6 +113,7 @@ async def traced(kind, cluster):
             api_key="k",
             max_depth=3,
             max_leaf_chars=100,
+            deduplicate_maps=False,
             cluster=cluster,
         )
         await rlm.aprewarm(2)

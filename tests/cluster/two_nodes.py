@@ -32,7 +32,14 @@ async def lost_node(nodes: Nodes, cluster: Cluster) -> dict[str, Any]:
     """A run that loses the node its root is not on."""
     with ModelServer(recursion, latency_s=0.4) as server:
         rlm = RLM(
-            model="openai/m", api_base=server.url, api_key="k", max_depth=2, max_leaf_chars=0, cluster=cluster
+            model="openai/m",
+            api_base=server.url,
+            api_key="k",
+            max_depth=2,
+            max_leaf_chars=0,
+            cluster=cluster,
+            direct_call_below_chars=0,
+            deduplicate_maps=False,
         )
         await rlm.aprewarm(2)
         census = await (await ClusterDriver.connect(cluster)).stats()

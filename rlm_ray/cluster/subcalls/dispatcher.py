@@ -26,7 +26,7 @@ class SubcallDispatcher:
     ) -> None:
         """Fill `slots`, which stand for `calls`; leaves slots empty only where a sibling's failure ended the map."""
         map_ = MapCall(calls, slots, first, stop_on_error=stop_on_error)
-        copies = self._copies(calls, first)
+        copies = self._copies(calls, first) if self._parent.spec.run.settings.deduplicate_maps else {}
         wanted = [
             index
             for index in range(len(calls))

@@ -126,6 +126,7 @@ def service(cluster, models, tmp_path_factory):
             "model": "openai/root",
             "recursive_model": "openai/leaf",
             "direct_call_below_chars": 0,
+            "deduplicate_maps": False,
             "params": {"api_base": models.url, "api_key": "k"},
             "prices": PRICES,
             "cluster": {"min_actors": 1, "max_actors": 2, "cpus_per_actor": 0.0},
