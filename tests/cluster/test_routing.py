@@ -84,7 +84,7 @@ def test_equal_items_of_a_map_are_asked_once(ask, name):
         if not is_session(request):
             question, _, text = request.last.partition("\n\nContext:\n")
             return f"{question.removeprefix('Question:').strip()} {text}"
-        return f"```python\nfound = {cell}\nFINAL(found)\n```"
+        return f"```python\nlen(context)\nfound = {cell}\nFINAL(found)\n```"
 
     with ModelServer(answer) as server:
         result = ask(server, deduplicate_maps=True).run(
@@ -98,7 +98,11 @@ def test_equal_items_of_a_map_are_asked_once(ask, name):
 
 def test_equal_items_are_answers_of_their_own_where_that_is_wanted(ask):
     def answer(request):
-        return "```python\nFINAL(recursive_map('q', ['a'] * 5))\n```" if is_session(request) else "x"
+        return (
+            "```python\nlen(context)\nFINAL(recursive_map('q', ['a'] * 5))\n```"
+            if is_session(request)
+            else "x"
+        )
 
     with ModelServer(answer) as server:
         assert ask(server, deduplicate_maps=False).run("q", "text " * 900).usage.total.calls == 6
@@ -106,9 +110,9 @@ def test_equal_items_are_answers_of_their_own_where_that_is_wanted(ask):
 
 def test_equal_sessions_of_a_map_are_run_once_and_failures_are_copied(ask):
     def answer(request):
-        if "child" in request.last:
+        if "Question: child" in str(request.body):
             return "FINAL('from a child')" if request.turn > 1 else "```python\nprint(len(context))\n```"
-        return "```python\nFINAL(rlm_query_batched(['child'] * 3, ['abc ' * 900] * 3))\n```"
+        return "```python\nlen(context)\nFINAL(rlm_query_batched(['child'] * 3, ['abc ' * 900] * 3))\n```"
 
     with ModelServer(answer) as server:
         result = ask(server, max_depth=2, deduplicate_maps=True).run("q", "text " * 900)
@@ -129,12 +133,10 @@ def test_a_map_of_equal_items_is_replayed(ask, tmp_path):
     with ModelServer(answer) as server:
         rlm = ask(server, run_dir=str(tmp_path), limits={"calls": 3}, deduplicate_maps=True)
         stopped = rlm.run("q", "text " * 900)
-        assert (stopped.stop_reason, server.calls) == ("calls", 3)
+        assert stopped.stop_reason == "calls"
         result = RLM.resume(
             stopped.run_id, run_dir=str(tmp_path), api_base=server.url, api_key="k", trust_record=True,
             limits={"calls": None},
         )  # fmt: skip
-        assert (result.answer, result.usage.total.calls) == (
-            '["leaf", "leaf", "b"]'.replace('"b"', '"leaf"'),
-            4,
-        )
+        assert result.answer == '["leaf", "leaf", "leaf"]'
+        assert sum(not is_session(request) for request in server.requests) == 2
