@@ -9,6 +9,8 @@ from rlm_ray.core.context import SAMPLE_CHARS
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import is_session
 
+pytestmark = pytest.mark.ray
+
 SHORT = "The fox is red. "
 WHOLE = "a" * SAMPLE_CHARS
 
