@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import ray
+from waiting import until
 
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
@@ -63,12 +64,6 @@ def keepers(monkeypatch):
 
     monkeypatch.setattr(ClusterDriver, "pack", packed)
     return kept
-
-
-async def until(condition, timeout_s=30.0):
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - for what happens in other processes
-            await asyncio.sleep(0.01)
 
 
 async def until_lost(ref):

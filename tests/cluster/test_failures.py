@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from waiting import until
 
 from rlm_ray import LimitReached, Limits
 from rlm_ray.cluster.driver import ClusterDriver
@@ -27,18 +28,6 @@ TEXT = "some words here " * 1_000
 async def census(cluster):
     counts = await (await ClusterDriver.connect(cluster)).stats()
     return sum(c["sessions"] for c in counts.values()), sum(c["sandboxes"] for c in counts.values())
-
-
-async def until(condition, seconds=10.0):
-    """Wait for something that happens in other processes; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        value = await value if asyncio.iscoroutine(value) else value
-        if value:
-            return
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("max_leaf_chars", [0, 100_000], ids=["child sessions", "plain calls"])

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from rlm_ray import Limits, Sandbox
 from rlm_ray.cli import console
@@ -240,14 +241,6 @@ async def processes_below(actors):
     roots = await in_all(actors, pid)
     parents = console._parents()
     return {below for root in roots for below in console.descendants(root, parents)}
-
-
-async def until(condition, seconds=10.0):
-    """Wait for something that happens in other processes; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 def cell_of(request):

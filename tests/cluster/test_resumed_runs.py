@@ -10,6 +10,7 @@ import sys
 import pytest
 import ray
 from deep_tree import CALLS, TEXT, TREE
+from waiting import until
 
 from rlm_ray import RLM, Limits
 from rlm_ray.cluster.driver import ClusterDriver
@@ -35,12 +36,6 @@ def slow():
 def answer(ask, server):
     """What an undisturbed run answers."""
     return ask(server, max_depth=2, max_leaf_chars=200).completion(TREE, TEXT)
-
-
-async def until(condition, timeout_s=30.0):
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def struck(run, server, calls, strike):

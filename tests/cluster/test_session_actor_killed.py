@@ -11,6 +11,7 @@ import signal
 import pytest
 from deep_tree import ANSWER, CALLS, LEAVES, TEXT, TREE
 from scripts import run_script
+from waiting import until
 
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.events.records import SessionOpened
@@ -34,12 +35,6 @@ async def engine(cluster):
     engine = await ClusterDriver.connect(cluster)
     yield engine
     await engine.grow_to(2)
-
-
-async def until(condition, timeout_s=30.0):
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - for what happens in other processes
-            await asyncio.sleep(0.01)
 
 
 async def kill(engine, *actors):

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import wait_until
 
 from rlm_ray.testing import Drop, Failure, Hang, ModelServer, Raw, Reply, ServerProcess, Slow
 from rlm_ray.testing.scripts import echo
@@ -109,9 +110,9 @@ def test_a_client_that_leaves_is_counted_as_gone(serve):
     sender = socket.create_connection(("127.0.0.1", server.port))
     body = b'{"model": "m", "messages": []}'
     sender.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-    until(lambda: server.in_flight == 1)
+    wait_until(lambda: server.in_flight == 1)
     sender.close()
-    until(lambda: server.in_flight == 0)
+    wait_until(lambda: server.in_flight == 0)
     assert server.stats().answers == {"gone": 1}
 
 
@@ -197,7 +198,7 @@ def test_ends_with_requests_in_flight():
         sender.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         )
-        until(lambda: server.in_flight == 1)
+        wait_until(lambda: server.in_flight == 1)
         began = time.monotonic()
         server.close()
         assert time.monotonic() - began < 5
@@ -227,10 +228,3 @@ def test_a_process_that_cannot_start_is_told(capfd):
     with pytest.raises(RuntimeError, match="ended with exit code 1"):
         ServerProcess(["--script", "ecco"]).start()
     assert "try echo, recursion" in capfd.readouterr().err
-
-
-def until(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

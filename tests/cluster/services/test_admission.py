@@ -7,6 +7,7 @@ import time
 
 import pytest
 import ray
+from waiting import until
 
 from rlm_ray import LimitReached, Limits, Price, Rates
 from rlm_ray.cluster.driver import ClusterDriver
@@ -37,14 +38,6 @@ def spending(request):
 def counted():
     """A provider that refuses nothing and keeps a ledger."""
     return StrictProvider(spending, Quota(rpm=10**9))
-
-
-async def until(condition, seconds=10.0):
-    """Wait for something that happens in other processes; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 def kill_admission(*, no_restart):

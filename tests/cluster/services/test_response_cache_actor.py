@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+from waiting import until
 
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
@@ -38,12 +39,6 @@ async def engine(cluster):
     engine = await ClusterDriver.connect(cluster)
     yield engine
     await engine.grow_to(2)
-
-
-async def until(condition, timeout_s=30.0):
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - for what happens in other processes
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
