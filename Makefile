@@ -7,13 +7,14 @@ TESTABLE := $(VENV)/.testable
 COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --extra documents --upgrade --custom-compile-command "make lock" pyproject.toml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help venv demo browser test test-fast check lint-js bench quality lock clean
+.PHONY: help venv demo browser test test-fast mutants check lint-js bench quality lock clean
 
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
 	@echo "make test       all tests (Ray included; those of the pages want a browser: make browser)"
 	@echo "make browser    install Chromium from Debian's packages, as root or by sudo"
 	@echo "make test-fast  the quick tests: no Ray, no browser"
+	@echo "make mutants    do the fast tests notice a changed operator? SAMPLE=200 PACKAGES='core events'"
 	@echo "make check      format, lint, types, floors, fast tests"
 	@echo "make lint-js    lint the pages' JavaScript; needs node, and npm's registry at the first time"
 	@echo "make bench      the benchmarks"
@@ -47,6 +48,12 @@ test: $(TESTABLE)
 
 test-fast: $(TESTABLE)
 	$(BIN)/python -m pytest -m "not ray and not slow" -q
+
+SAMPLE ?= 100
+SEED ?= 1
+
+mutants: $(TESTABLE)
+	$(BIN)/python tests/mutants.py $(PACKAGES) --sample $(SAMPLE) --seed $(SEED)
 
 check: $(TESTABLE)
 	$(BIN)/ruff format --check .
