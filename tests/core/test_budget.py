@@ -67,3 +67,75 @@ def test_never_above_the_limit_in_any_order(calls, limit):
     assert ledger.spent.tokens <= limit
     assert ledger.reserved == Amount()
     assert ledger.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("amount", "room", "limit"),
+    [
+        (Amount(1, 1, 1), Amount(1, 1, 1), None),
+        (Amount(2, 2, 2), Amount(1, 1, 1), "cost_usd"),
+        (Amount(1, 2, 2), Amount(1, 1, 1), "tokens"),
+        (Amount(1, 1, 2), Amount(1, 1, 1), "calls"),
+        (Amount(), Amount(), None),
+    ],
+)
+def test_first_limit_that_is_exceeded_is_named(amount, room, limit):
+    assert amount.first_exceeded(room) == limit
+
+
+def test_amounts_are_added_and_compared_each_for_itself():
+    one, other = Amount(5, 20, 3), Amount(7, 10, 4)
+    assert one + other == Amount(12, 30, 7)
+    assert one - other == Amount(-2, 10, -1)
+    assert one.elementwise_max(other) == Amount(7, 20, 4)
+
+
+@pytest.mark.parametrize(
+    ("largest", "kept"),
+    [(0, 50), (33, 50), (40, 60), (100, 150), (166, 249), (167, 250), (900, 250)],
+)
+def test_half_as_much_again_as_the_largest_root_call_is_kept_within_a_twentieth_and_a_quarter(largest, kept):
+    ledger = Ledger(Limits(tokens=1000, cost_usd=1e-6))
+    ledger.reserve(Amount(largest, largest, 1), root=True)
+    ledger.settle(Amount(largest, largest, 1), Amount())
+    assert ledger.left() == Amount(1000 - kept, 1000 - kept, ledger.limit.calls)
+    assert ledger.left(last_call=True) == Amount(1000, 1000, ledger.limit.calls)
+
+
+def test_calls_that_are_not_of_a_root_do_not_change_what_is_kept():
+    ledger = Ledger(Limits(tokens=1000))
+    ledger.reserve(Amount(0, 400, 1))
+    ledger.settle(Amount(0, 400, 1), Amount(0, 100, 1))
+    assert ledger.left().tokens == 1000 - 100 - 50
+    assert (ledger.spent, ledger.reserved, ledger.in_flight) == (Amount(0, 100, 1), Amount(), 0)
+
+
+@pytest.mark.parametrize(("limit", "left"), [(1, 1), (2, 1), (3, 2)])
+def test_one_call_is_kept_where_there_are_several(limit, left):
+    assert Ledger(Limits(calls=limit)).left().calls == left
+
+
+def test_call_that_fits_only_what_is_reserved_waits_for_it():
+    ledger = Ledger(Limits(tokens=1000))
+    ledger.reserve(Amount(tokens=500))
+    assert ledger.check(Amount(tokens=450)) == (BudgetFit.NOW, "")
+    assert ledger.check(Amount(tokens=451)) == (BudgetFit.LATER, "tokens")
+    assert ledger.check(Amount(tokens=950)) == (BudgetFit.LATER, "tokens")
+    assert ledger.check(Amount(tokens=951)) == (BudgetFit.NEVER, "tokens")
+    ledger.settle(Amount(tokens=500), Amount(tokens=500))
+    assert ledger.check(Amount(tokens=451)) == (BudgetFit.NEVER, "tokens")
+
+
+def test_truth_that_comes_late_replaces_the_charge():
+    ledger = Ledger(Limits(tokens=1000))
+    ledger.amend(Amount(1, 300, 1), Amount(2, 100, 0))
+    assert ledger.spent == Amount(1, -200, -1)
+
+
+@pytest.mark.parametrize(
+    ("cost", "nano"),
+    [(1.0, 10**9), (0.1 + 0.2, 3 * 10**8), (1.001e-9, 2), (1.0004e-9, 1), (2.5, 25 * 10**8)],
+)
+def test_noise_of_a_float_costs_nothing(cost, nano):
+    assert to_nano_usd(cost) == nano
+    assert Ledger(Limits(cost_usd=cost)).limit.nano_usd <= nano

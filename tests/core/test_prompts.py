@@ -176,3 +176,18 @@ def test_a_final_that_holds_no_answer_is_told_the_exact_form():
     assert "FINAL(<your answer>) ended nothing" in told
     assert "```python\nFINAL(variable)\n```" in told
     assert 'FINAL("the words of your answer")' in told
+
+
+def first_prompt(**info):
+    facts = {"kind": "documents", "chars": 1_000, "documents": 100, "with_ids": True, "sample": "x"} | info
+    return prompts.session_messages(Trajectory(Task("q", ContextInfo(**facts), max_leaf_chars=100_000)), "")[
+        0
+    ].content
+
+
+def test_the_model_hears_of_helpers_only_where_they_help():
+    assert "bm25" in first_prompt(documents=8)
+    assert "bm25" not in first_prompt(documents=7)
+    assert "bm25" not in first_prompt(kind="text", documents=1)
+    assert "map_reduce" in first_prompt(chars=400_000)
+    assert "map_reduce" not in first_prompt(chars=399_999)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
-from recorded_runs import BEGIN, MODEL, Child, Leaf, Played, children
+from run_records import BEGIN, MODEL, Child, Leaf, Played, children
 
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
@@ -146,3 +146,91 @@ def test_metrics_arrive_at_a_collector_and_repeated_records_count_once():
     (session,) = by_name[measures.SESSION_DURATION]
     assert (session.unit, session.count) == ("s", 1)
     assert session.bounds == INSTRUMENTS[measures.SESSION_DURATION].buckets
+
+
+def test_boundaries_of_histograms_stay_as_dashboards_know_them():
+    buckets = {name: INSTRUMENTS[name].buckets for name in INSTRUMENTS}
+    assert buckets[measures.TOKEN_USAGE] == tuple(4**power for power in range(14))
+    for name in (measures.OPERATION_DURATION, measures.QUEUE_WAIT, measures.RATE_WAIT):
+        assert buckets[name] == pytest.approx([0.01 * 2**power for power in range(14)])
+    long = (60, 120, 300, 600, 1800)
+    assert buckets[measures.SESSION_DURATION] == (0.1, 0.3, 1, 3, 10, 30, *long, 3600, 10_800)
+    assert buckets[measures.CELL_DURATION] == (0.001, 0.01, 0.1, 0.3, 1, 3, 10, 30, *long)
+    assert [name for name in INSTRUMENTS if not buckets[name]] == [
+        measures.CALLS_IN_FLIGHT, measures.RATE_LIMITED, measures.COST,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "name"),
+    [
+        ("openai", "x", "openai"), ("", "azure/x", "azure.ai.openai"), ("", "x", "_OTHER"), ("vertex_ai", "gemini/x", "gcp.vertex_ai"),
+        ("", "own/x/y", "own"), ("xai", "", "x_ai"),
+    ],
+)  # fmt: skip
+def test_provider_has_the_name_of_the_conventions(provider, model, name):
+    assert measures.provider_name(provider, model) == name
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "name"),
+    [
+        ("openai/gpt-5", "", "gpt-5"), ("openai/gpt-5", "openai", "gpt-5"), ("openai/gpt-5", "azure", "openai/gpt-5"), ("gpt-5", "", "gpt-5"),
+        ("openai/", "", "openai/"), ("a/b/c", "", "b/c"), ("/x", "", "x"),
+    ],
+)  # fmt: skip
+def test_model_has_the_name_its_provider_gives_it(model, provider, name):
+    assert measures.model_name(model, provider) == name
+
+
+@pytest.mark.parametrize(
+    ("facts", "attributes"),
+    [({}, {}), ({"error": "E"}, {"error.type": "code_error"}), ({"killed": "cpu"}, {"error.type": "killed"}),
+     ({"error": "", "killed": None}, {"error.type": "code_error"}), ({"error": "E", "killed": ""}, {"error.type": "killed"})],
+)  # fmt: skip
+def test_cell_measures_its_duration_and_how_it_failed(facts, attributes):
+    cell = CellEnded(BEGIN + 3, (0, 1), 1, BEGIN, **facts)
+    assert measure_record(cell) == [
+        measures.Measurement("rlm.cell.duration", 3.0, {"rlm.depth": 2} | attributes)
+    ]
+    early = CellEnded(BEGIN - 1, (), 1, BEGIN)
+    assert measure_record(early)[0].value == 0.0
+
+
+def test_call_without_tokens_waits_or_cost_measures_only_its_time():
+    call = CallEnded(BEGIN + 1, (), 1, "turn", MODEL, "k", BEGIN + 2, "openai")
+    assert [(one.name, one.value) for one in measure_record(call)] == [
+        ("gen_ai.client.operation.duration", 0.0), ("rlm.queue.wait", 0.0), ("rlm.rate.wait", 0.0),
+    ]  # fmt: skip
+
+
+def test_reducer_pairs_what_is_sent_with_what_ends():
+    reducer = MetricsReducer()
+    opened = SessionOpened(BEGIN, (0,), "q", InputSummary(), MODEL, "a")
+    assert reducer.add(opened) == []
+    sent = CallSent(BEGIN, (0, 1), 1, "leaf", MODEL, "k")
+    (up,) = reducer.add(sent)
+    assert (up.name, up.value) == ("rlm.calls.in_flight", 1)
+    assert reducer.add(sent) == []
+    other = CallSent(BEGIN, (1,), 1, "leaf", MODEL, "k")
+    assert reducer.add(other)[0].value == 1
+    failed = reducer.add(SessionEnded(BEGIN + 5, (0,), "error", error_kind="KeyError"))
+    assert [(one.name, one.value) for one in failed] == [
+        ("rlm.session.duration", 5.0),
+        ("rlm.calls.in_flight", -1),
+    ]
+    assert failed[0].attributes == {"rlm.depth": 1, "rlm.stop_reason": "error", "error.type": "KeyError"}
+    assert reducer.add(SessionEnded(BEGIN + 6, (0,), "error", error_kind="KeyError")) == []
+    ended = reducer.add(CallEnded(BEGIN + 4, (1,), 1, "leaf", MODEL, "k", BEGIN))
+    assert (ended[-1].name, ended[-1].value) == ("rlm.calls.in_flight", -1)
+    assert len(ended) == 4
+    assert len(reducer.add(CallEnded(BEGIN + 4, (1,), 1, "leaf", MODEL, "k", BEGIN))) == 3
+
+
+def test_answered_session_leaves_its_open_calls_in_flight_until_the_run_ends():
+    reducer = MetricsReducer()
+    reducer.add(SessionOpened(BEGIN, (0,), "q", InputSummary(), MODEL, "a"))
+    reducer.add(CallSent(BEGIN, (0, 1), 1, "leaf", MODEL, "k"))
+    (ended,) = reducer.add(SessionEnded(BEGIN - 1, (0,), "answered"))
+    assert (ended.value, ended.attributes) == (0.0, {"rlm.depth": 1, "rlm.stop_reason": "answered"})
+    assert [one.value for one in reducer.add(RunFinished(BEGIN + 9, "answered"))] == [-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import get_args
 
 import pytest
@@ -14,6 +14,7 @@ from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.errors import InputError
+from rlm_ray.events import records
 from rlm_ray.events.records import (
     KINDS,
     CallEnded,
@@ -174,3 +175,35 @@ def test_taking_content_away_twice_is_once(record):
 def test_no_answer_stays_no_answer_without_content():
     assert without_content(SessionEnded(1, (), "lost")).answer is None
     assert without_content(SessionEnded(1, (), "answered", answer="x")).answer == ""
+
+
+DEFAULTS = {
+    "CallEnded": {
+        "provider": "", "queue_wait_s": 0.0, "rate_wait_s": 0.0, "tries": (), "usage": Usage(0, 0, 0, 0, False), "cost_usd": None,
+        "finish_reason": "", "text": "", "tool_call": False, "status": "", "cache_hit": False, "repaid": False, "error_kind": "", "why": "",
+        "query": "", "input": None, "id": "", "reasoning": "",
+    },
+    "CallSent": {"id": "", "max_cost_usd": None},
+    "CellEnded": {
+        "waited_s": 0.0, "code": "", "output": "", "output_chars": 0, "error": None, "killed": None, "final": None, "looked": False,
+        "variables": (), "notes": (), "again": False, "id": "",
+    },
+    "MapEnded": {"id": ""},
+    "MapOpened": {"query": "", "id": ""},
+    "RunFinished": {"why": "", "answer": None, "turns": 0, "seconds": 0.0, "usage": {}, "error_kind": "", "id": ""},
+    "RunStarted": {"traceparent": "", "life": 1, "format": 1, "follow_ups": (), "id": ""},
+    "SessionEnded": {"why": "", "answer": None, "turns": 0, "error_kind": "", "attempt": 1, "key": "", "id": ""},
+    "SessionOpened": {"attempt": 1, "id": ""},
+}  # fmt: skip
+"""Lines leave them out, so they are part of the format: what was written under one must be read under the same."""
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_a_line_leaves_out_has_the_default_of_the_format(name):
+    cls = getattr(records, name)
+    required = {
+        each.name: None for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING
+    }
+    record = cls(**required)
+    assert {each: getattr(record, each) for each in DEFAULTS[name]} == DEFAULTS[name]
+    assert len(fields(cls)) >= len(required) + len(DEFAULTS[name])

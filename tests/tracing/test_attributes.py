@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.semconv._incubating.attributes import error_attributes, gen_ai_attributes
 from opentelemetry.trace import SpanKind
-from recorded_runs import BEGIN, CELL, CHAT, RUN, SESSION, Child, Leaf, Played, named, spans_of
+from run_records import BEGIN, CELL, CHAT, RUN, SESSION, Child, Leaf, Played, named, spans_of
 
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage

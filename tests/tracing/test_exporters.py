@@ -13,7 +13,7 @@ from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
-from recorded_runs import CHAT, RUN, Child, Leaf, Played, expected, in_memory, named
+from run_records import CHAT, RUN, Child, Leaf, Played, expected, in_memory, named
 
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.tracing.circuit_breaker import COOLDOWN_S, Breaker, port_is_open
@@ -180,7 +180,8 @@ def end_a_traced_process(url, flush_timeout_s):
     """How long the run was held up by its collector."""
     script = Path(__file__).with_name("traced_process.py")
     command = [sys.executable, str(script), url, str(flush_timeout_s)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30, env=environment)
     assert done.stderr == ""
     return float(done.stdout)
 

@@ -9,7 +9,7 @@ import urllib.request
 import uuid
 
 import pytest
-from recorded_runs import CHAT, RUN, SESSION, Child, Leaf, Played, expected
+from run_records import CHAT, RUN, SESSION, Child, Leaf, Played, expected
 
 from rlm_ray.tracing.exporters import flush, provider_from_environment
 from rlm_ray.tracing.tracer import Tracer

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded_runs import BEGIN, CHAT, MODEL, RUN, SESSION, Child, Leaf, Played, named, spans_of
+from run_records import BEGIN, CHAT, MODEL, RUN, SESSION, Child, Leaf, Played, named, spans_of
 
 from rlm_ray.config import Tracing
 from rlm_ray.core.context import InputSummary

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded_runs import (
+from run_records import (
     BEGIN,
     CELL,
     CHAT,

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from recorded_runs import Child, Leaf, Played
+from run_records import Child, Leaf, Played
 
 from rlm_ray.tracing.exporters import flush_async, meter_provider_from_environment, provider_from_environment
 from rlm_ray.tracing.metrics import Metrics
