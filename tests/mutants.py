@@ -123,7 +123,11 @@ class Reach:
     """Note which functions of the package each test calls, and how long it takes."""
 
     def __init__(self, folder):
-        self.folder, self.tests, self.seconds = str(folder), {}, {}
+        self.folder, self.tests, self.seconds, self.failed = str(folder), {}, {}, set()
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:  # as a test of speed does beside this
+            self.failed.add(report.nodeid)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item):
@@ -170,16 +174,21 @@ def run_here(copied, tests, report):
     log = os.open(copied / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    options = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    options += ["--basetemp", str(copied / "tmp"), "-m", "not ray and not slow", *tests]
+    if report is None:
+        return pytest.main(["-x", *options])
     reach = Reach(copied / "rlm_ray")
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    selected = ["--basetemp", str(copied / "tmp"), "-m", "not ray and not slow", *tests]
-    code = pytest.main([*options, *selected], [reach] if report else [])
-    if report:
-        libraries = [
-            n for n, each in sys.modules.items() if "site-packages" in (getattr(each, "__file__", "") or "")
-        ]
-        report.write_text(json.dumps([reach.tests, reach.seconds, libraries]))
-    return code
+    pytest.main(options, [reach])
+    seconds = {test: took for test, took in reach.seconds.items() if test not in reach.failed}
+    tests = {
+        function: [each for each in reached if each in seconds] for function, reached in reach.tests.items()
+    }
+    libraries = [
+        name for name, each in sys.modules.items() if "site-packages" in (getattr(each, "__file__", "") or "")
+    ]
+    report.write_text(json.dumps([tests, seconds, libraries]))
+    return 0 if seconds else 1
 
 
 def judge(package, copied, sample, seed):
@@ -235,7 +244,7 @@ def main():
             ROOT, copied, ignore=shutil.ignore_patterns(".venv", ".git", ".hypothesis", ".*_cache")
         )
         os.chdir(copied)
-        os.environ |= {"PYTHONPATH": str(copied), "TMPDIR": folder}
+        os.environ |= {"PYTHONPATH": str(copied), "TMPDIR": folder, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         tempfile.tempdir = folder
         sys.path[:] = [
             str(copied),

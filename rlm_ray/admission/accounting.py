@@ -35,6 +35,8 @@ def smaller(ask: PermitRequest, room: Amount) -> PermitRequest | None:
         output_cost = to_nano_usd(ask.cost_usd) - input_cost
         if output_cost > 0:
             tokens = min(tokens, (room.nano_usd - input_cost - 1) * ask.output_tokens // output_cost)
+        elif input_cost > room.nano_usd:  # the reply is free, the input is not
+            return None
     if tokens < min(ask.min_output_tokens, ask.output_tokens):
         return None
     share = tokens / ask.output_tokens

@@ -81,8 +81,11 @@ def test_a_terminal_has_one_line_that_is_gone_in_the_end():
 def test_a_display_that_cannot_be_written_to_disturbs_nobody():
     console = console_of()
     console.file.close()
-    with BatchProgress(HALF, console, clock=iter(range(0, 10**6, 10)).__next__):
-        pass
+    with (
+        pytest.raises(KeyError, match="of the batch"),
+        BatchProgress(HALF, console, clock=iter(range(0, 10**6, 10)).__next__),
+    ):
+        raise KeyError("of the batch")
 
 
 async def test_items_come_in_order_and_no_more_than_two_chunks_ahead():

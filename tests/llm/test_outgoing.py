@@ -31,7 +31,7 @@ FAULTY_KEYS = [
 @pytest.mark.parametrize("key", FAULTY_KEYS)
 def test_a_key_that_no_header_can_hold_is_a_wrong_setting(key):
     with pytest.raises(ConfigError, match=r"api_key: .*(take|copy) (it|them)"):
-        Settings(params={"api_key": key})
+        assert Settings(params={"api_key": key}).params["api_key"] == key
     with pytest.raises(ConfigError, match=r"extra_headers.x-auth: "):
         Settings(params={"extra_headers": {"x-auth": key}})
     with pytest.raises(ConfigError, match="OPENAI_API_KEY: ") as raised:

@@ -50,7 +50,10 @@ async def test_a_run_that_is_slow_to_begin_gives_its_place_to_the_next(monkeypat
     monkeypatch.setattr(run_launcher, "PLACE_S", 0.01)
     few = StartThrottle(places=1)
     await few.acquire(asyncio.Event())
-    await asyncio.wait_for(few.acquire(asyncio.Event()), 5)
+    second = asyncio.create_task(few.acquire(asyncio.Event()))
+    await settled()
+    assert not second.done()
+    await asyncio.wait_for(second, 5)
 
 
 async def test_requests_go_first():
@@ -71,5 +74,8 @@ async def test_requests_without_end_do_not_hold_runs_back_for_ever(monkeypatch):
     begun = asyncio.Event()
     begun.set()
     with few.request_pending():
-        await asyncio.wait_for(few.acquire(begun), 5)
+        turn = asyncio.create_task(few.acquire(begun))
+        await settled()
+        assert not turn.done()
+        await asyncio.wait_for(turn, 5)
     await settled()

@@ -69,12 +69,16 @@ def test_a_silent_writer_on_another_host_is_waited_for_a_minute(folder, monkeypa
 @pytest.mark.parametrize("changes", [{"pid": 1}, {"born": "1"}, {"pid": 2**22 + 1}])
 def test_the_claim_of_a_dead_process_of_this_host_counts_nothing(folder, changes):
     leave_claim(folder, **changes)
-    folder.writer("me").close()
+    writer = folder.writer("me")
+    assert writer.append(JOURNAL) == len(JOURNAL)
+    writer.close()
 
 
 def test_a_claim_nobody_can_read_counts_nothing(folder):
     folder.save("lock", b"\xff{")
-    folder.writer("me").close()
+    writer = folder.writer("me")
+    assert writer.append(JOURNAL) == len(JOURNAL)
+    writer.close()
 
 
 @pytest.mark.parametrize("again", [LINES[1], LINES[1] + LINES[2]])
