@@ -252,3 +252,18 @@ def test_old_answers_are_forgotten_by_two_percent_for_each_new_one():
     half_of_it = 0.98**35
     assert calibrator.multiplier(10**9) == pytest.approx(1.0 - 0.5 * half_of_it, abs=0.01)
     assert math.isfinite(calibrator.multiplier(1))
+
+
+def test_after_more_was_held_the_next_refusal_is_tried_again_after_one_minute():
+    bucket = sent(300, 3)
+    for refused_at in (3.0, 3.5, 4.0):
+        bucket.refused(57, refused_at, refused_at)
+    now = 61.0
+    while bucket.limit <= 1.03 * 300:
+        now = drive(bucket, now, now + 5)
+    bucket.refused(57, now, now)
+    limit, resumed_at = bucket.limit, now + 57
+    now = drive(bucket, resumed_at, resumed_at + 59.5)
+    assert bucket.limit == limit
+    drive(bucket, now, resumed_at + 75)
+    assert bucket.limit > limit
