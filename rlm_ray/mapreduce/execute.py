@@ -17,15 +17,15 @@ from rlm_ray.config import Settings
 from rlm_ray.core.chunking import Piece, PieceOrigin, origins
 from rlm_ray.core.context import Context, Document
 from rlm_ray.core.document_answers import label_documents
-from rlm_ray.core.map_reduce_prompts import cited_parts, is_empty_answer
-from rlm_ray.core.prompts import truncate_middle
-from rlm_ray.core.reduce import MIN_GROUP, WHOLE_ANSWER, Reduction, reduce_groups
+from rlm_ray.core.map_reduce import join_answers
+from rlm_ray.core.map_reduce_prompts import cited_parts
+from rlm_ray.core.reduce import WHOLE_ANSWER, Reduction
 from rlm_ray.core.refusals import MAX_IN_A_ROW
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, SubCallError
-from rlm_ray.mapreduce.documents import answer_documents, numbers_of
-from rlm_ray.mapreduce.piece_calls import CallBackend, PieceAnswer, PieceCaller
+from rlm_ray.mapreduce.documents import ask_documents, numbers_of
+from rlm_ray.mapreduce.piece_calls import CallBackend, PieceAnswer, PieceCaller, drive
 from rlm_ray.mapreduce.plan import Plan, get_model_info, plan
 from rlm_ray.mapreduce.spec import MapReduceSpec, parse_spec
 from rlm_ray.runs.batch_run import open_batch_run
@@ -64,7 +64,7 @@ class MapReduceResult:
     why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {
             "answer": self.answer,
             "value": self.value,
@@ -88,7 +88,7 @@ async def map_reduce(calls: CallBackend, plan: Plan, context: Context) -> MapRed
     if plan.by_document:
         named = label_documents(context)
         asking = PieceCaller(calls, plan.spec.schema, named, numbers_of(plan, named))
-        answers = await answer_documents(asking, plan, named)
+        answers = await ask_documents(asking, plan, named)
     else:
         asking = PieceCaller(calls, plan.spec.schema, context)
         answers = await asking.call_all(plan.spec.map_question, [piece.as_part for piece in plan.pieces])
@@ -131,7 +131,7 @@ def _failures(answers: Sequence[PieceAnswer | Failed]) -> list[tuple[int, Failed
 def _limit(
     spec: MapReduceSpec, answers: Sequence[PieceAnswer | Failed], failed: Sequence[tuple[str, Failed]]
 ) -> LimitReached | None:
-    """The limit that ended the asking. Raises any other failure."""
+    """Return the limit that ended the asking. Raises any other failure."""
     limit = None
     refused = [each for _, each in failed if isinstance(each.fatal_error, AuthenticationError | ConfigError)]
     if 0 < len(refused) < MAX_IN_A_ROW and len(failed) < len(answers):
@@ -158,61 +158,29 @@ def _reduce_in_code(reduction: Reduction, answers: Sequence[PieceAnswer | Failed
     return reduction.value(state), reduction.provenance(state)
 
 
-@dataclass(frozen=True, slots=True)
-class _PartialAnswer:
-    """An answer about the pieces `first` to `last`, counted from 1."""
-
-    answer: PieceAnswer
-    first: int
-    last: int
-
-    def document(self, most: int) -> Document:
-        """As a model reads it, with its number above."""
-        label = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
-        return {"id": label, "text": truncate_middle(self.answer.text, most)}
-
-
 async def _by_model(
     plan: Plan, answers: Sequence[PieceAnswer | Failed], asking: PieceCaller
 ) -> tuple[Any, _Numbers]:
-    """Level by level; one answer alone needs nothing more."""
-    known = [
-        _PartialAnswer(answer, at, at)
-        for at, answer in enumerate(answers, 1)
-        if isinstance(answer, PieceAnswer)
-    ]
-    speaking = [said for said in known if not is_empty_answer(said.answer.text)] or known[:1]
-    said = speaking
-    while len(said) > 1:
-        said = await _reduce_level(plan, said, asking)
-    last = said[0].answer
-    named = (
-        range(1, len(answers) + 1) if plan.spec.schema is not None else cited_parts(last.text, len(answers))
-    )
-    heard = {said.first for said in speaking}
-    return last.value, {WHOLE_ANSWER: {"answer": tuple(at - 1 for at in named if at in heard)}}
+    """Have the model put the answers together, level by level."""
 
+    async def ask(parts: list[list[Document]]) -> list[PieceAnswer]:
+        joined = await asking.call_all(plan.spec.reduce_question, parts)
+        for answer in joined:
+            if isinstance(answer, Failed):
+                why = f"putting answers together: {answer.why}"
+                raise answer.fatal_error or SubCallError(answer.kind, why)
+        return [answer for answer in joined if isinstance(answer, PieceAnswer)]
 
-async def _reduce_level(
-    plan: Plan, said: Sequence[_PartialAnswer], asking: PieceCaller
-) -> list[_PartialAnswer]:
-    """The answers of one level, put together group by group."""
-    found = reduce_groups([len(each.answer.text) for each in said], plan.call_chars)
-    level = [said[group.start : group.stop] for group in found]
-    most = plan.call_chars // MIN_GROUP
-    parts = [[each.document(most) for each in group] for group in level if len(group) > 1]
-    answers = iter(await asking.call_all(plan.spec.reduce_question, parts))
-    joined = []
-    for group in level:
-        answer = next(answers) if len(group) > 1 else group[0].answer
-        if isinstance(answer, Failed):
-            raise answer.fatal_error or SubCallError(answer.kind, f"putting answers together: {answer.why}")
-        joined.append(_PartialAnswer(answer, group[0].first, group[-1].last))
-    return joined
+    said = [(at, answer) for at, answer in enumerate(answers, 1) if isinstance(answer, PieceAnswer)]
+    steps = join_answers(said, lambda answer: answer.text, plan.call_chars)
+    last, speaking = await drive(steps, ask)
+    has_schema = plan.spec.schema is not None
+    named = range(1, len(answers) + 1) if has_schema else cited_parts(last.text, len(answers))
+    return last.value, {WHOLE_ANSWER: {"answer": tuple(at - 1 for at in named if at in speaking)}}
 
 
 def build_plan(settings: Settings, query: str, context: Context, **options: Any) -> Plan:
-    """What asking this will take. `options` are the fields of `Spec`; nothing is sent anywhere."""
+    """Plan what asking this will take. `options` are the fields of `MapReduceSpec`; nothing is sent anywhere."""
     spec = parse_spec(query, **options)
     return plan(spec, context, get_model_info(settings, _sample(context)), settings.max_leaf_chars)
 
@@ -225,20 +193,20 @@ async def execute_plan(
     run_id: str | None = None,
     observers: Sequence[Observer] = (),
 ) -> MapReduceResult:
-    """One run; with the `run_id` of one on record it is resumed."""
+    """Carry a plan out as one run; with the `run_id` of one on record it is resumed."""
     async with open_batch_run(settings, planned.spec.query, run_id=run_id, observers=observers) as job:
         return await map_reduce(job, planned, context)
 
 
 def _sample(context: Context) -> str:
-    """Bits from all over the context."""
+    """Return bits from all over the context."""
     view = memoryview(context.data).cast("B")
     step = max(1, len(view) // _SAMPLES)
     return "".join(str(view[at : at + _SAMPLE_BYTES], "utf-8", "ignore") for at in range(0, len(view), step))
 
 
 def describe_location(context: Context, piece: Piece) -> str:
-    """A piece by its documents, for a message."""
+    """Describe a piece by its documents, for a message."""
     places = list(origins(context, piece))
     first = str(places[0]) if places else f"{piece.start}-{piece.stop}"
     return first if len(places) < 2 else f"{first} to {places[-1]}"
@@ -253,19 +221,19 @@ class Provenance:
     numbers: Mapping[str, Mapping[str, tuple[int, ...]]]
 
     def sources(self, field: str, result: str) -> list[PieceOrigin]:
-        """The documents a result comes from, each with the bytes that were read of it."""
+        """Return the documents a result comes from, each with the bytes that were read of it."""
         pieces = self.numbers.get(field, {}).get(result, ())
         return [source for number in pieces for source in origins(self.context, self.pieces[number])]
 
     def as_dict(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
-        """All of it, as plain values."""
+        """Return all of it, as plain values."""
         return {
             field: {result: [asdict(source) for source in self.sources(field, result)] for result in results}
             for field, results in self.numbers.items()
         }
 
     def lines(self, most: int = 10, places: int = 5) -> Iterator[str]:
-        """A bounded list for people: so many results, with so many places each."""
+        """Yield a bounded list for people: so many results, with so many places each."""
         results = [(field, result) for field, found in self.numbers.items() for result in found]
         for field, result in results[:most]:
             found = self.sources(field, result)

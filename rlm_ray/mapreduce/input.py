@@ -14,7 +14,9 @@ _ANY_SIZE = 1 << 40
 def read_documents(
     named: Sequence[str], *, text: str | None = None, ident: str | None = None
 ) -> tuple[Context, list[str]]:
-    """The rows of files, folders, globs and URLs as documents, and what could not be read, each with why."""
+    """Read the rows of files, folders, globs and URLs as documents; return besides what could not be read, each with
+    why.
+    """
     corpus = open_files(named, text=text, ident=ident, max_row_bytes=_ANY_SIZE, further=())
     _check(corpus)
     documents: list[Document] = []

@@ -7,10 +7,10 @@ goes on from its record asks again only what it has no answer to.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rlm_ray.core.context import Context, ContextPart
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
@@ -18,6 +18,9 @@ from rlm_ray.core.reply import marked
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.structured.schema import AnswerSchema
 
+Calls = TypeVar("Calls")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 _ROW = 0
 NUMBERS = 2
 """Of each call: its own, and its repair's."""
@@ -29,7 +32,7 @@ class CallBackend(Protocol):
     async def llm_calls(
         self, calls: Sequence[tuple[int, int, str, ContextPart, Context]]
     ) -> list[SubCallOutcome]:
-        """Side by side, in order: row, number, question, and what part of which context."""
+        """Make calls concurrently, answers in order: row, number, question, and what part of which context."""
         ...
 
     async def usage(self) -> RunUsage: ...
@@ -68,6 +71,20 @@ class Ask:
     read: Callable[[str], PieceAnswer | Wrong]
 
 
+async def drive(
+    steps: Generator[Calls, Sequence[Answer], Result], ask: Callable[[Calls], Awaitable[Sequence[Answer]]]
+) -> Result:
+    """Make the calls of each round of a map-reduce (see `core/map_reduce.py`), and return its result."""
+    answers: Any = None  # nothing is sent before the first round
+    while True:
+        try:
+            calls = steps.send(answers)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+        answers = await ask(calls)
+
+
 class PieceCaller:
     """Asks many parts, and has what does not match the schema put right once."""
 
@@ -82,7 +99,7 @@ class PieceCaller:
         self.why_cut = ""
 
     async def call_all(self, question: str, parts: Sequence[ContextPart]) -> list[PieceAnswer | Failed]:
-        """The answers in order."""
+        """Ask one question of many parts; return the answers in order."""
         first = self._next
         self._next += NUMBERS * len(parts)
         read = partial(read_answer, self._schema)
@@ -91,7 +108,7 @@ class PieceCaller:
         )
 
     async def each(self, asks: Sequence[Ask]) -> list[PieceAnswer | Failed]:
-        """The answers in order."""
+        """Make the calls, and repair once what does not match the schema; return the answers in order."""
         sent = await self._send([(ask.number, ask.question, ask.part) for ask in asks])
         answers = list(map(_read, asks, sent))
         wrong = [(at, answer) for at, answer in enumerate(answers) if isinstance(answer, Wrong)]
@@ -121,7 +138,7 @@ def _read(ask: Ask, outcome: SubCallOutcome) -> PieceAnswer | Wrong | Failed:
 
 
 def read_answer(schema: AnswerSchema | None, text: str) -> PieceAnswer | Wrong:
-    """What a call says, by the schema where there is one."""
+    """Return what a call says, by the schema where there is one."""
     if schema is None:
         return PieceAnswer(text)
     checked = schema.check(text)

@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def by_document(self) -> bool:
-        """Each document has one answer, whatever it travels with."""
+        """Tell whether each document has one answer, whatever it travels with."""
         return self.spec.one_answer_a_document and self.is_of_documents
 
     @property
@@ -90,7 +90,7 @@ class Plan:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {
             "model": self.model,
             "documents": self.documents,
@@ -103,7 +103,7 @@ class Plan:
         }
 
     def lines(self, actual: CallStats | None = None) -> list[str]:
-        """A table for people; `actual` is what was used in the end."""
+        """Return a table for people; `actual` is what was used in the end."""
         unit = "tokens" if self.by == "tokens" else "characters"
         head = (
             f"{self.documents:,} document(s), {self.chars:,} characters → {len(self.pieces):,} piece(s) "
@@ -156,7 +156,7 @@ def plan(spec: MapReduceSpec, context: Context, reader: ModelInfo, max_leaf_char
 
 
 def _units(context: Context, pieces: Sequence[Piece]) -> list[Piece]:
-    """Each document that is not empty, as a whole."""
+    """Return each document that is not empty, as a whole."""
     offsets = context.offsets
     assert offsets is not None
     numbers = dict.fromkeys(number for piece in pieces for number in documents_in(context, piece))
@@ -164,7 +164,7 @@ def _units(context: Context, pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _map_load(spec: MapReduceSpec, context: Context, pieces: Sequence[Piece], reader: ModelInfo) -> PlanLevel:
-    """Of the calls that read the pieces."""
+    """Estimate the calls that read the pieces."""
     answer, asked = _answer_chars(spec), _prompt_chars(spec.map_question)
     read, written = [], []
     for piece, chars in zip(pieces, _chars(context, pieces), strict=True):
@@ -180,7 +180,7 @@ def _map_load(spec: MapReduceSpec, context: Context, pieces: Sequence[Piece], re
 
 
 def _reduce_loads(spec: MapReduceSpec, answers: int, reader: ModelInfo, call_chars: int) -> list[PlanLevel]:
-    """Of the calls that put answers together, level by level."""
+    """Estimate the calls that put answers together, level by level."""
     answer, asked = _answer_chars(spec), _prompt_chars(spec.reduce_question)
     loads = []
     for number, level in enumerate(plan_levels(answers, answer, call_chars), 1):
@@ -194,7 +194,9 @@ def _answer_chars(spec: MapReduceSpec) -> int:
 
 
 def _load(name: str, inputs: Sequence[float], answer: float, reader: ModelInfo) -> PlanLevel:
-    """By calls that are all about as long as their mean: dearer tariffs for long prompts count as often as they apply."""
+    """Price calls that are all about as long as their mean: dearer tariffs for long prompts count as often as they
+    apply.
+    """
     calls = len(inputs)
     read, written = reader.tokens(sum(inputs)), reader.tokens(calls * answer)
     each = reader.cost(Usage(read // max(1, calls), written // max(1, calls)))
@@ -202,12 +204,12 @@ def _load(name: str, inputs: Sequence[float], answer: float, reader: ModelInfo) 
 
 
 def _prompt_chars(question: str) -> int:
-    """All that is sent with a piece beside it."""
+    """Return the characters that are sent with a piece beside it."""
     return sum(len(message.content) for message in leaf_messages(question, " ")) - 1
 
 
 def _chars(context: Context, pieces: Sequence[Piece]) -> list[float]:
-    """What each piece has, with the ids of its documents."""
+    """Return the characters of each piece, with the ids of its documents."""
     share = context.info.chars / context.nbytes if context.nbytes else 1.0
     return [(piece.stop - piece.start) * share + _id_chars(context, piece) for piece in pieces]
 
@@ -247,7 +249,7 @@ class ModelInfo:
     """US dollars of one call; None where nobody knows."""
 
     def piece_chars(self, max_leaf_chars: int) -> int:
-        """How long a piece may be: what the settings give to one call, and never more than the window holds."""
+        """Return how long a piece may be: what the settings give to one call, and never more than the window holds."""
         wanted = max_leaf_chars or DEFAULT_LEAF_CHARS
         if self.window_tokens is None:
             return wanted
@@ -259,7 +261,7 @@ class ModelInfo:
 
 
 def get_model_info(settings: Settings, sample: str) -> ModelInfo:
-    """The reader of these settings. `sample` is of what it will read. Imports litellm."""
+    """Return what is known of the model that reads the pieces. `sample` is of what it will read. Imports litellm."""
     from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
 
     name, _ = settings.model_at(LEAF_DEPTH)
@@ -282,6 +284,6 @@ def _litellm_info(litellm: Any, name: str) -> dict[str, Any]:
 
 
 def _chars_per_token(litellm: Any, sample: str) -> float:
-    """By the one tokenizer that comes with litellm; others would be fetched from the network."""
+    """Measure by the one tokenizer that comes with litellm; others would be fetched from the network."""
     tokens = len(litellm.encoding.encode(sample, disallowed_special=()))
     return len(sample) / tokens if tokens else CHARS_PER_TOKEN

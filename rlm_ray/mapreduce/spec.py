@@ -38,37 +38,37 @@ class MapReduceSpec:
 
     @property
     def one_answer_a_document(self) -> bool:
-        """Values are put together, so documents are counted, not the pieces they travel in."""
+        """Tell whether values are put together, so that documents are counted, not the pieces they travel in."""
         return self.schema is not None or self.reduce is not None
 
     @property
     def map_question(self) -> str:
-        """What each piece is asked."""
+        """Return what each piece is asked."""
         if self.schema is not None:
             return self.schema.ask(self.query)
         return self.query if self.reduce is not None else map_prompt(self.query)
 
     def question_of_each(self, ids: Sequence[str]) -> str:
-        """What a piece of several documents is asked."""
+        """Return what a piece of several documents is asked."""
         if self.schema is not None:
             return of_each(self.query, ids, self.schema.described())
         return of_each(self.query, ids)
 
     @property
     def part_question(self) -> str:
-        """What a part of a longer document is asked."""
+        """Return what a part of a longer document is asked."""
         question = of_a_document_part(self.query, in_fields=self.schema is not None)
         return self.schema.for_part().ask(question) if self.schema is not None else question
 
     @property
     def parts_question(self) -> str:
-        """What the model is asked about the answers to the parts of one document."""
+        """Return what the model is asked about the answers to the parts of one document."""
         question = of_its_parts(self.query)
         return self.schema.ask(question) if self.schema is not None else question
 
     @property
     def reduce_question(self) -> str:
-        """What the model is asked about the answers."""
+        """Return what the model is asked about the answers."""
         if self.schema is not None:
             return self.schema.ask(reduce_prompt(self.query, self.reduce_query, cite=False))
         return reduce_prompt(self.query, self.reduce_query)
@@ -77,7 +77,7 @@ class MapReduceSpec:
 def parse_spec(
     query: str, *, reduce: str | Mapping[str, str] = "model", schema: Any = None, **others: Any
 ) -> MapReduceSpec:
-    """A spec, checked: the fields of `reduce` are those of the schema, or make one. Raises `InputError`."""
+    """Make a spec and check it: the fields of `reduce` are those of the schema, or make one. Raises `InputError`."""
     if not isinstance(query, str) or not query.strip():
         raise InputError("query", "is empty; say what you want to know")
     if others.get("on_error", "raise") not in ("raise", "skip"):
