@@ -23,8 +23,7 @@ from rlm_ray.report.page_data import build_page_data, build_summary, diff_words
 from rlm_ray.report.run_data import RunData, answer_of, query_of, run_data_from_records
 from rlm_ray.util.private_files import write_private
 
-MODULES = ("data", "words", "state", "canvas", "icicle", "timeline", "table", "turns", "pane", "overview", "compare",
-           "main")  # fmt: skip
+MODULES = ("data", "words", "state", "canvas", "icicle", "timeline", "table", "pane", "overview", "main")
 """ES modules, in the order in which they are evaluated."""
 _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.MULTILINE)
@@ -33,7 +32,7 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
 def make_report(records: Sequence[Record], *, other: Sequence[Record] | None = None) -> str:
-    """The page of a run; with `other`, also compared to that run."""
+    """Return the page of a run; with `other`, also compared to that run."""
     facts = run_data_from_records(records)
     data: dict[str, Any] = {"run": build_page_data(facts)}
     if other is not None:
@@ -50,12 +49,12 @@ def make_report(records: Sequence[Record], *, other: Sequence[Record] | None = N
 
 
 def write_report(records: Sequence[Record], path: Path, *, other: Sequence[Record] | None = None) -> None:
-    """`make_report` into a file."""
+    """Write the page of a run into a file."""
     write_private(path, make_report(records, other=other).encode("utf-8"))
 
 
 def data_block(data: Any) -> str:
-    """JSON that is safe inside a script element, whatever texts it holds."""
+    """Write JSON that is safe inside a script element, whatever texts it holds."""
     plain = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", plain)
 

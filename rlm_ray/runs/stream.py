@@ -1,39 +1,93 @@
-"""Streams a run: its records as they are written, and its result at the end."""
+"""Streams a run: its records as they are written, and its result at the end.
+
+`RecordBroadcast` passes records from the engine's thread to an event loop, for any number of those who follow.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
-from rlm_ray.events.records import Record
+from rlm_ray.events.records import Record, RunFinished, SessionOpened
 from rlm_ray.runs.run import Result, Run
 
 Event: TypeAlias = "Record | Result"
 T = TypeVar("T")
 
 
-class RecordQueue:
-    """An observer that passes records to the event loop it was made in."""
+class RecordBroadcast:
+    """An observer of a run, made in the event loop of those who follow."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.records: asyncio.Queue[Record | None] = asyncio.Queue()
+        self._inbox: deque[Record] = deque()
+        self._is_called = False
+        self._records: list[Record] = []
+        self._grown = asyncio.Event()
+        self.started = asyncio.Event()
+        """A session is on its way, or the run is over."""
+        self._is_closed = False
+        self._end: RunFinished | None = None
 
     def add(self, record: Record) -> None:
         """Add a record, from any thread."""
-        self._loop.call_soon_threadsafe(self.records.put_nowait, record)
+        self._inbox.append(record)
+        if not self._is_called:  # a call to another thread costs more than all else here
+            self._is_called = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def close(self, end: RunFinished | None = None) -> None:
+        """End the stream: those who follow get all that is known, and last this end, or else the recorded one."""
+        self._drain()
+        self._end = end or self._end
+        self._is_closed = True
+        self.started.set()
+        self._notify()
+
+    async def follow(self) -> AsyncGenerator[Sequence[Record]]:
+        """Yield records from the first to the end: whenever there are new ones, all of them."""
+        place = 0
+        while True:
+            grown = self._grown
+            if unseen := self._records[place:]:
+                place += len(unseen)
+                yield unseen
+            elif self._is_closed:
+                if self._end is not None:
+                    yield [self._end]
+                return
+            else:
+                await grown.wait()
+
+    def _drain(self) -> None:
+        self._is_called = False  # first: what comes from now on calls again
+        while self._inbox:
+            record = self._inbox.popleft()
+            if isinstance(record, SessionOpened):
+                self.started.set()
+            if isinstance(record, RunFinished):
+                self._end = record  # the last of all, once the stream is closed
+            else:
+                self._records.append(record)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
 
 
-async def stream_records(start: Callable[[RecordQueue], Awaitable[Run]]) -> AsyncGenerator[Event]:
+async def stream_records(start: Callable[[RecordBroadcast], Awaitable[Run]]) -> AsyncGenerator[Event]:
     """Yield each record of the run that `start` begins, then its result. Leaving early cancels the run."""
-    queue = RecordQueue()
-    run = await start(queue)
+    records = RecordBroadcast()
+    run = await start(records)
     ended = asyncio.create_task(run.result())
-    ended.add_done_callback(lambda _: queue.records.put_nowait(None))
+    ended.add_done_callback(lambda _: records.close())
     try:
-        while (record := await queue.records.get()) is not None:
-            yield record
+        async for batch in records.follow():
+            for record in batch:
+                yield record
         yield await ended
     finally:
         ended.cancel()

@@ -6,17 +6,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm_ray.serve.application import app
     from rlm_ray.serve.config import ServerConfig
+    from rlm_ray.serve.replica import app
 
-_HOMES = {"ServerConfig": "rlm_ray.serve.config", "app": "rlm_ray.serve.application"}
+_HOMES = {"ServerConfig": "rlm_ray.serve.config", "app": "rlm_ray.serve.replica"}
 _OLD_NAMES = {"AppArgs": "ServerConfig"}
 
 __all__ = ["ServerConfig", "app"]
 
 
 def __getattr__(name: str) -> object:
-    """Names are imported when first used: Serve takes seconds to import, and keys can be made without it."""
+    """Import a name when it is first used: Serve takes seconds to import, and keys can be made without it."""
     name = _OLD_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

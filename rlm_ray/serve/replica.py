@@ -1,4 +1,7 @@
-"""A replica: everything put together from the arguments of the application."""
+"""The Serve application and its replica: everything put together from the arguments of the application.
+
+`app` is what a Serve config names as `rlm_ray.serve:app`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.limits import Limits
@@ -32,6 +35,7 @@ from rlm_ray.serve.run_store import StoredRequest
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from ray import serve
 
 SWEEP_S = 3600.0
 
@@ -39,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class Replica:
-    """A plain class; `builder` wraps it as the ingress of a Serve application."""
+    """A plain class; `application` wraps it as the ingress of a Serve application."""
 
     def __init__(self, source: ServerConfig | ConfigRef) -> None:
         args = source if isinstance(source, ServerConfig) else take_config(source)
@@ -85,7 +89,7 @@ class Replica:
             await asyncio.sleep(SWEEP_S)
 
     def _settings(self, request: StoredRequest) -> Settings:
-        """Of a run: its model's, its own wishes, and what its key may do."""
+        """Return the settings of a run: its model's, its own options, and what its key may do."""
         settings = self._models.settings(request.model)
         if settings is None:
             raise ConfigError("model", f"{request.model!r} is not served any more")
@@ -102,7 +106,9 @@ class Replica:
 
 
 def check_args(args: ServerConfig) -> KeyStore:
-    """The keys of a deployment. Raises `ConfigError` for arguments that cannot be used, before anything is started."""
+    """Return the keys of a deployment. Raises `ConfigError` for arguments that cannot be used, before anything is
+    started.
+    """
     load_models(args)
     allowed_uris(args.context_uris)
     keys = load_keys(args)
@@ -115,7 +121,7 @@ def load_models(args: ServerConfig) -> ModelRegistry:
 
 
 def load_keys(args: ServerConfig) -> KeyStore:
-    """From the file, or the environment; none: only this machine may ask."""
+    """Read the keys from the file, or the environment; with none only this machine may ask."""
     if not args.keys_file:
         text = os.environ.get(KEYS_VARIABLE, "")
         return read_keys(text, KEYS_VARIABLE) if text else KeyStore()
@@ -123,3 +129,45 @@ def load_keys(args: ServerConfig) -> KeyStore:
         return read_keys(Path(args.keys_file).expanduser().read_text("utf-8"), args.keys_file)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("keys_file", f"cannot be read: {error}") from error
+
+
+NAME = "rlm"
+"""Of the only deployment; a Serve config may change its options under this name."""
+
+AUTOSCALING = {
+    "min_replicas": 1,
+    "max_replicas": 8,
+    "target_ongoing_requests": 200,
+    "upscale_delay_s": 10.0,
+    "downscale_delay_s": 600.0,
+}
+"""A request lasts minutes and costs a replica next to nothing, so one replica takes hundreds."""
+
+
+def app(args: ServerConfig) -> serve.Application:
+    """Return the application for these arguments. Raises `ConfigError` for those that cannot be used."""
+    return application(args, {})
+
+
+def application(
+    args: ServerConfig, options: dict[str, Any], source: ConfigRef | None = None
+) -> serve.Application:
+    """Return the application with other options of the deployment. Its replicas ask the `source` for the
+    configuration where there is one.
+
+    A replica that is told to end lets its requests finish; what is under way then is taken up by another one.
+    """
+    from ray import serve  # takes seconds
+
+    check_args(args)
+    deployment = serve.deployment(
+        serve.ingress()(Replica),
+        name=NAME,
+        max_ongoing_requests=1_000,
+        graceful_shutdown_timeout_s=120.0,
+        graceful_shutdown_wait_loop_s=1.0,
+        health_check_period_s=5.0,
+        ray_actor_options={"num_cpus": 0},
+        **({} if "num_replicas" in options else {"autoscaling_config": AUTOSCALING}),
+    )
+    return deployment.options(**options).bind(source or args)

@@ -23,8 +23,8 @@ from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.events.records import Record, RunFinished, from_line
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.run import Result, Run
+from rlm_ray.runs.stream import RecordBroadcast
 from rlm_ray.serve.api_keys import ApiKey
-from rlm_ray.serve.record_buffer import RecordBroadcast
 from rlm_ray.serve.registry_actor import RunRegistryClient
 from rlm_ray.serve.run_launcher import (
     REPLICA_LOST_MESSAGE,
@@ -84,7 +84,7 @@ class _LocalRun:
 
     @property
     def is_orphaned(self) -> bool:
-        """Its client went away before it began to wait."""
+        """Tell whether its client went away before it began to wait."""
         return not self.background and not self.waiters and time.monotonic() - self.created_at > UNATTENDED_S
 
 
@@ -114,7 +114,9 @@ class RunManager:
                 await self._registry.leave(self._replica)
 
     async def start(self, submitted: SubmittedRun) -> str:
-        """Start a run; its id. Of a request that was made before, the id of then. Raises `TurnedAway`."""
+        """Start a run and return its id; of a request that was made before, the id of then. Raises
+        `AdmissionRejected`.
+        """
         with self._starts.request_pending():
             match await self._admitted(submitted):
                 case Rejected() as refused:
@@ -133,13 +135,13 @@ class RunManager:
                     assert_never(other)
 
     def follow(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
-        """Its records as they come, from the first to `RunEnded`, which always comes."""
+        """Yield its records as they come, from the first to `RunFinished`, which always comes."""
         local = self._local_runs.get(run_id)
         return local.feed.follow() if local is not None else self._follow_journal(run_id)
 
     @asynccontextmanager
     async def client_attached(self, run_id: str) -> AsyncIterator[None]:
-        """A client waits for the run: when the last one goes away before its end, it is cancelled."""
+        """Hold the run for a client: when the last one goes away before its end, it is cancelled."""
         local = self._local_runs.get(run_id)
         if local is None or local.background:
             yield
@@ -153,7 +155,7 @@ class RunManager:
                 local.task.cancel()
 
     async def cancel(self, run_id: str) -> None:
-        """Wherever it is; returns when it is over, or soon will be."""
+        """Cancel a run, wherever it is; returns when it is over, or soon will be."""
         local = self._local_runs.get(run_id)
         if local is None or local.task is None:
             await self._registry.cancel(run_id)
@@ -163,7 +165,7 @@ class RunManager:
             await asyncio.shield(local.task)
 
     async def stored_request(self, run_id: str, key: ApiKey) -> StoredRequest | None:
-        """The request of a run; None where this key has no such run."""
+        """Return the request of a run; None where this key has no such run."""
         if not is_run_id(run_id):
             return None
         local = self._local_runs.get(run_id)
@@ -173,7 +175,7 @@ class RunManager:
         return found if found is not None and found.key == key.name else None
 
     async def end(self, run_id: str) -> tuple[RunFinished | None, bool]:
-        """How it ended, and whether it is under way."""
+        """Return how it ended, and whether it is under way."""
         end = await asyncio.to_thread(end_of, self.folder(run_id))
         if end is None and (run_id in self._local_runs or await self._registry.is_open(run_id)):
             return None, True
@@ -220,7 +222,7 @@ class RunManager:
     async def _execute(
         self, run_id: str, feed: RecordBroadcast, begun: Coroutine[Any, Any, Run | Result]
     ) -> None:
-        """A run to its end, whatever that is."""
+        """Carry a run to its end, whatever that is."""
         end = end_from_error(asyncio.CancelledError())
         spent, unknown_calls = None, 0
         try:
@@ -267,7 +269,7 @@ class RunManager:
             feed.close(end)
 
     def _spawn(self, chore: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """To its end, whoever waits for it."""
+        """Run a chore to its end, whoever waits for it."""
         task = asyncio.create_task(chore)
         self._background_tasks.add(task)
         task.add_done_callback(self._background_tasks.discard)
@@ -340,5 +342,5 @@ class SubmittedRun:
 
     @property
     def lasting(self) -> bool:
-        """It goes on without its client."""
+        """Tell whether it goes on without its client."""
         return self.request.background or bool(self.idempotency)

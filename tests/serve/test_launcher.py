@@ -78,8 +78,8 @@ def test_a_new_key_is_shown_once_beside_its_entry():
 
 
 def test_the_import_path_of_serve_configs_names_the_function_however_it_is_imported():
-    import rlm_ray.serve.application
+    import rlm_ray.serve.replica
     from rlm_ray.serve import app
 
-    assert app is rlm_ray.serve.application.app
+    assert app is rlm_ray.serve.replica.app
     assert callable(app)

@@ -11,6 +11,7 @@ import pytest
 from rlm_ray.core.context import InputSummary
 from rlm_ray.errors import ClusterError, ConfigError, InputError
 from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, RunFinished, RunStarted, SessionOpened
+from rlm_ray.runs.stream import RecordBroadcast
 from rlm_ray.serve.file_store import PayloadTooLargeError
 from rlm_ray.serve.http import streaming
 from rlm_ray.serve.http.errors import error_from_exception, error_from_run_end
@@ -19,7 +20,6 @@ from rlm_ray.serve.http.routers.responses import ResponseRequest
 from rlm_ray.serve.http.schemas import FilePart, RunOptions, response_format_instruction
 from rlm_ray.serve.http.streaming import chunk_text, format_progress
 from rlm_ray.serve.prompt import FileData, FileRef, Text
-from rlm_ray.serve.record_buffer import RecordBroadcast
 
 pytestmark = pytest.mark.slow
 

@@ -27,9 +27,6 @@ PLAN = (
     "The context may be long, so I cut it at paragraph borders, let a sub-call extract scored passages from each "
     "piece, rank all of them by how rare their words are in the whole context, and quote the best."
 )
-FALLBACK_PLAN = (
-    "That did not work. I look for the words of the question with plain code instead, without sub-calls."
-)
 
 
 def extract(text: str, ranking: Ranking) -> str:
@@ -47,11 +44,6 @@ def program() -> str:
     return _PROGRAM.substitute(
         headline=repr(PREFIX), nothing=repr(NO_MATCH), saturation=SATURATION, quoted=SESSION_PASSAGES
     ).strip()
-
-
-def fallback_program() -> str:
-    """Return the code of the second turn, after the first failed."""
-    return _SECOND_PROGRAM.substitute(headline=repr(PREFIX), nothing=repr(NO_MATCH)).strip()
 
 
 def failure_program(observation: str) -> str:
@@ -163,29 +155,5 @@ if failed:
     parts.append(f"{failed} of {len(pieces)} pieces could not be read.")
 counted = ", ".join(f"{word} {count}" for word, count in counts.items())
 parts.append(f"Counted in {windows} windows: {counted}")
-FINAL("\\n\\n".join(parts))
-""")
-
-_SECOND_PROGRAM = Template("""
-import re
-
-docs = [("", context)] if isinstance(context, str) else [
-    (d["id"], d["text"]) if isinstance(d, dict) else (str(i), d) for i, d in enumerate(context)
-]
-words = sorted({word.lower() for word in re.findall(r"\\w{4,}", query)})
-found = []
-for name, text in docs:
-    for match in re.finditer(r"\\S(?:.|\\n(?!\\s*\\n)){0,1500}", text):
-        near = match.group().lower()
-        hits = [word for word in words if word in near]
-        if hits:
-            found.append((len(hits), name, match.start(), match.end(), match.group(), hits))
-found.sort(key=lambda hit: -hit[0])
-parts = [$headline, "The first program failed, so this is a plain search for the words of the question."]
-for count, name, start, stop, passage, hits in found[:3]:
-    where = f" of document {name!r}" if name else ""
-    parts.append(f"[score {count} at {start}-{stop}{where}: {', '.join(hits)}]\\n\\"{passage}\\"")
-if not found:
-    parts.append($nothing)
 FINAL("\\n\\n".join(parts))
 """)

@@ -15,13 +15,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlm_ray.llm.offline.programs import (
-    FALLBACK_PLAN,
     NO_MATCH,
     PLAN,
     PREFIX,
     extract,
     failure_program,
-    fallback_program,
     program,
 )
 from rlm_ray.llm.offline.ranking import LEAF_PASSAGES, rank
@@ -53,7 +51,7 @@ def register() -> None:
 
 
 def answer(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The model itself: what it says to a conversation."""
+    """Return what the model says to a conversation."""
     texts = [(str(message.get("role")), _text(message)) for message in messages]
     system = "\n".join(text for role, text in texts if role == "system")
     last = texts[-1][1] if texts else ""
@@ -63,13 +61,9 @@ def answer(messages: Sequence[Mapping[str, Any]]) -> str:
     if "Do not write code" in last:
         return _final_call_answer(observations)
     since = max((at for at, (_, text) in enumerate(texts) if _NEXT_QUESTION.search(text)), default=0)
-    match 1 + sum(role == "assistant" for role, _ in texts[since:]):
-        case 1:
-            return f"{PLAN}\n\n```python\n{program()}\n```"
-        case 2:
-            return f"{FALLBACK_PLAN}\n\n```python\n{fallback_program()}\n```"
-        case _:
-            return f"```python\n{failure_program(last)}\n```"
+    if not any(role == "assistant" for role, _ in texts[since:]):
+        return f"{PLAN}\n\n```python\n{program()}\n```"
+    return f"```python\n{failure_program(last)}\n```"
 
 
 def _leaf(prompt: str) -> str:
@@ -80,7 +74,7 @@ def _leaf(prompt: str) -> str:
 
 
 def _question_and_context(prompt: str) -> tuple[str, str]:
-    """The parts of a leaf prompt; in other prompts the first paragraph asks about the rest."""
+    """Return the parts of a leaf prompt; in other prompts the first paragraph asks about the rest."""
     if found := _CONTEXT.match(prompt):
         return found["question"], found["context"]
     question, _, context = prompt.strip().partition("\n\n")
@@ -88,7 +82,7 @@ def _question_and_context(prompt: str) -> tuple[str, str]:
 
 
 def _final_call_answer(observations: Sequence[str]) -> str:
-    """The best answer without code: passages out of what the session has seen."""
+    """Return the best answer without code: passages out of what the session has seen."""
     first = observations[0]
     later = [found for text in observations if (found := _NEXT_QUESTION.search(text))]
     asked = later[-1] if later else _SESSION_QUESTION.match(first)
@@ -110,7 +104,7 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _make_handler() -> Any:
-    """A litellm handler. Its class is made here because its base takes seconds to import."""
+    """Make a litellm handler. Its class is made here because its base takes seconds to import."""
     import litellm
 
     def usage(messages: Sequence[Mapping[str, Any]], text: str) -> dict[str, int]:

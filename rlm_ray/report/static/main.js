@@ -8,8 +8,7 @@ import { makeIcicle } from "./icicle.js";
 import { makeTimeline } from "./timeline.js";
 import { COLUMNS, cellsOf, makeTable } from "./table.js";
 import { closePane } from "./pane.js";
-import { answerSection, makeOverview, paintHead, questionSection, runSection, tallies, troubleSection } from "./overview.js";
-import { makeCompare } from "./compare.js";
+import { answerSection, makeCompare, makeOverview, paintHead, questionSection, runSection, tallies, troubleSection } from "./overview.js";
 
 export const VIEWS = {};
 const THEMES = ["auto", "light", "dark"];

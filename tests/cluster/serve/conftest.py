@@ -110,7 +110,7 @@ def service(cluster, models, tmp_path_factory):
         from ray import serve
 
         from rlm_ray.serve import ServerConfig
-        from rlm_ray.serve.application import application
+        from rlm_ray.serve.replica import application
 
     folder = tmp_path_factory.mktemp("serve")
     keys_file = folder / "keys.yaml"

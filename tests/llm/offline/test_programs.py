@@ -6,7 +6,7 @@ import pytest
 
 from rlm_ray.core.context import make_context
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
-from rlm_ray.llm.offline.programs import failure_program, fallback_program, program
+from rlm_ray.llm.offline.programs import failure_program, program
 from rlm_ray.llm.offline.provider import answer
 from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxManager
 
@@ -63,7 +63,7 @@ async def test_all_pieces_failed(host):
     assert "nothing left" in result.error
 
 
-@pytest.mark.parametrize("code", [fallback_program(), failure_program("Error:\nsomething 'odd'")])
+@pytest.mark.parametrize("code", [failure_program("Error:\nsomething 'odd'")])
 async def test_the_other_programs(host, code):
     """They end without a sub-call."""
     result = await run(host, code, BOOK)
