@@ -3,8 +3,6 @@
 The command line takes them from `rlm-ray.toml`, the environment (`RLM_RAY_*`) and its options, each overriding the
 one before; all three say the same things with the same names (`[limits] cost_usd`, `RLM_RAY_LIMITS_COST_USD`,
 `--limits-cost-usd`). Unknown names are refused. The Python API takes arguments only.
-
-Tables of plain values, from TOML, the environment or a caller, made into frozen dataclasses. Unknown names are refused.
 """
 
 from __future__ import annotations
@@ -201,7 +199,7 @@ class Settings:
         _check_int("prompt_version", self.prompt_version, 1, PROMPT_VERSION)
 
     def model_at(self, depth: int) -> tuple[str, dict[str, Any]]:
-        """The model of a session at this depth and the litellm parameters it is called with."""
+        """Return the model of a session at this depth and the litellm parameters it is called with."""
         model = self.model if depth == 0 else self.recursive_model or self.model
         return model, {"timeout": self.call_timeout_s, **self.params}
 
@@ -287,7 +285,7 @@ def _add_change(changes: dict[str, Any], base: Settings, name: str, value: Any) 
 
 
 def _with_place(error: ConfigError, places: Mapping[str, str]) -> ConfigError:
-    """The same error, which says besides where the value came from."""
+    """Return the same error, which says besides where the value came from."""
     what = error.what
     while what and what not in places:
         what = what.rpartition(".")[0]
@@ -313,7 +311,7 @@ def values_from_keywords(options: Mapping[str, Any]) -> list[SettingValue]:
 
 
 def _current_group(name: str, value: Any) -> Any:
-    """A group given as a table, or a single value, in today's words."""
+    """Return a group given as a table, or a single value, in today's words."""
     if not isinstance(value, Mapping):
         return current_value(name, value)
     warn_about_settings(value, f"{name}.")
@@ -321,7 +319,7 @@ def _current_group(name: str, value: Any) -> Any:
 
 
 def _keyword_suggestion(name: str) -> str:
-    """How a sentence ends that refuses a keyword."""
+    """Return the end of a sentence that refuses a keyword."""
     grouped = [dotted for dotted in setting_names() if dotted.endswith(f".{name}")]
     if grouped:
         group, key = _group_and_key(grouped[0])
@@ -368,7 +366,9 @@ def settings_from(options: Mapping[str, Any], base: Settings | None = None) -> S
 
 
 def load_settings(options: Iterable[SettingValue], environment: Mapping[str, str], folder: Path) -> Settings:
-    """Settings from `rlm-ray.toml` in `folder`, or the file `RLM_RAY_CONFIG` names, then the environment, then `options`."""
+    """Load settings from `rlm-ray.toml` in `folder`, or the file `RLM_RAY_CONFIG` names, then the environment, then
+    `options`.
+    """
     given = _values_from_files(folder / CONFIG_FILE, environment.get(CONFIG_VARIABLE, ""))
     return merge_settings(Settings(), [*given, *values_from_environment(environment), *options])
 
@@ -380,13 +380,13 @@ def _group_and_key(name: str) -> tuple[str, str]:
 
 
 def settings_to_dict(settings: Settings) -> dict[str, Any]:
-    """Plain values, `***` in place of secrets."""
+    """Return plain values, `***` in place of secrets."""
     table: dict[str, Any] = redact(asdict(settings))
     return table
 
 
 def settings_from_dict(table: Mapping[str, Any]) -> Settings:
-    """The settings a recorded table was made of, without the secrets: whoever goes on gives them anew."""
+    """Return the settings a recorded table was made of, without the secrets: whoever goes on gives them anew."""
     return merge_settings(Settings(), values_from_table(_without_hidden(table), "the record"))
 
 
@@ -399,7 +399,7 @@ def _without_hidden(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def setting_names() -> list[str]:
-    """Every setting by its dotted name; `params` is a table of its own."""
+    """Return every setting by its dotted name; `params` is a table of its own."""
     names = []
     for item in fields(Settings):
         inner = get_type_hints(Settings)[item.name]
@@ -411,7 +411,9 @@ def setting_names() -> list[str]:
 
 
 def _values_from_files(path: Path, named: str) -> list[SettingValue]:
-    """Settings of the file that is named, else of the one that is found; that one may not say where things go."""
+    """Read the settings of the file that is named, else of the one that is found; that one may not say where things
+    go.
+    """
     if named:
         path = Path(named).expanduser()
         if not path.is_file():
@@ -434,7 +436,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _resolve_dir(name: str, value: object, default: str) -> str:
-    """An absolute path, or a URL as it is; empty for none."""
+    """Return an absolute path, or a URL as it is; empty for none."""
     if isinstance(value, bool):
         value = default if value else ""
     if not isinstance(value, str | Path):
@@ -445,7 +447,7 @@ def _resolve_dir(name: str, value: object, default: str) -> str:
 
 
 def _check_header(name: str, value: object) -> None:
-    """A key, or a table of headers: what no HTTP header can hold is said before anything is sent."""
+    """Refuse what no HTTP header can hold, in a key or a table of headers, before anything is sent."""
     if isinstance(value, Mapping):
         for inner, each in value.items():
             _check_header(f"{name}.{inner}", each)
@@ -475,7 +477,7 @@ def _check_float(name: str, value: object, least: float, most: float) -> None:
 
 
 def from_mapping(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
-    """A settings dataclass from a table of plain values; unknown names are refused."""
+    """Make a settings dataclass from a table of plain values; unknown names are refused."""
     names = [item.name for item in fields(cls)]
     for name in table:
         if name not in names:
@@ -484,7 +486,7 @@ def from_mapping(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
 
 
 def coerce_field(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
-    """The value as its field wants it: tables become dataclasses, text from the environment numbers."""
+    """Return the value as its field wants it: tables become dataclasses, text from the environment numbers."""
     hint = get_type_hints(cls)[name]
     if is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
@@ -501,7 +503,7 @@ def coerce_field(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """How a sentence ends that says that there is no such name."""
+    """Return the end of a sentence that says that there is no such name."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"

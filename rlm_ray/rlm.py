@@ -42,22 +42,22 @@ class RLM:
         self.settings = settings_from(options, base=settings)
 
     def completion(self, query: str, context: Any = "") -> str:
-        """The answer. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
+        """Return the answer. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
         return run_sync(self.acompletion(query, context))
 
     async def acompletion(self, query: str, context: Any = "") -> str:
-        """`completion` for an event loop; cancelling it cancels the whole recursion tree."""
+        """Do what `completion` does, for an event loop; cancelling it cancels the whole recursion tree."""
         return answer_or_raise(await self.arun(query, context))
 
     def run(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
-        """The answer and how it came about; a limit is a `stop_reason`, not an exception.
+        """Return the answer and how it came about; a limit is a `stop_reason`, not an exception.
 
         `progress` shows the tree while it grows: a live view on a terminal or in a notebook, lines elsewhere.
         """
         return run_sync(self.arun(query, context, progress=progress))
 
     async def arun(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
-        """`run` for an event loop; cancelling it cancels the whole recursion tree."""
+        """Do what `run` does, for an event loop; cancelling it cancels the whole recursion tree."""
         if not progress:
             return await (await self.astart(query, context)).result()
         from rlm_ray.progress.live import Progress
@@ -67,18 +67,19 @@ class RLM:
             return await (await self.astart(query, context, observers=[shown])).result()
 
     def stream(self, query: str, context: Any = "") -> Iterator[Event]:
-        """`run` as it goes: every record (`rlm_ray.events.records`) when it is written, and the `Result` at the end.
+        """Yield every record (`rlm_ray.events.records`) when it is written, and the `Result` at the end.
 
         Leaving early cancels the run. Inside an event loop it is `astream`.
         """
         return iterate_blocking(self.astream(query, context))
 
     def astream(self, query: str, context: Any = "") -> AsyncGenerator[Event]:
-        """`stream` for an event loop."""
+        """Do what `stream` does, for an event loop."""
         return stream_records(lambda queue: self.astart(query, context, observers=[queue]))
 
     def conversation(self, context: Any = "", *, run_id: str = "", run: str = "") -> Conversation:
-        """Many questions about one context, in one REPL that keeps its variables; `run_id` goes on with an earlier one.
+        """Ask many questions about one context, in one REPL that keeps its variables; `run_id` goes on with an
+        earlier one.
 
         >>> with RLM().conversation("...") as c: c.ask("Who speaks?"), c.ask("To whom?")  # doctest: +SKIP
         """
@@ -86,7 +87,7 @@ class RLM:
         return Conversation(self.settings, read_context(context), files=files_of(context), run_id=run_id)
 
     def session(self, context: Any = "", *, run: str = "") -> Conversation:
-        """Deprecated name of `conversation`."""
+        """Do what `conversation` does; its deprecated name."""
         warn_deprecated("RLM.session", "RLM.conversation")
         return self.conversation(context, run_id=run)
 
@@ -141,11 +142,11 @@ class RLM:
         return await taken.result()
 
     def map(self, query: str | Sequence[str], contexts: Sequence[Any]) -> list[Result]:
-        """The same question about each context (or one for each), side by side under one budget; see `amap`."""
+        """Ask the same question about each context (or one for each), concurrently under one budget; see `amap`."""
         return run_sync(self.amap(query, contexts))
 
     async def amap(self, query: str | Sequence[str], contexts: Sequence[Any]) -> list[Result]:
-        """One run whose rows are sessions. Results in order; a row that failed says so in its own result."""
+        """Ask all as one run whose rows are sessions. Results in order; a row that failed says so in its own result."""
         queries = [query] * len(contexts) if isinstance(query, str) else list(query)
         if len(queries) != len(contexts):
             raise InputError(
@@ -163,7 +164,7 @@ class RLM:
         return run_sync(self.amap_reduce(query, contexts, **how))
 
     async def amap_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduceResult:
-        """A static plan without model-written code: split, ask all pieces in parallel, reduce as a tree.
+        """Carry out a static plan without model-written code: split, ask all pieces in parallel, reduce as a tree.
 
         `how` are the keywords of `mapreduce.execute.build_plan`: `reduce` (`model`, or `count:field`, `sum:field` ...),
         `schema` (a pydantic model or a JSON Schema), `split_by`, `size`, `overlap`, `on_error`, `reduce_query`.
@@ -181,19 +182,19 @@ class RLM:
         run_sync(self.aprewarm(actors))
 
     async def aprewarm(self, actors: int | None = None) -> None:
-        """`prewarm` for an event loop."""
+        """Do what `prewarm` does, for an event loop."""
         from rlm_ray.cluster.driver import ClusterDriver
 
         engine = await ClusterDriver.connect(self.settings.cluster)
         await engine.grow_to(actors or self.settings.cluster.min_actors)
 
     def warm(self, actors: int | None = None) -> None:
-        """Deprecated name of `prewarm`."""
+        """Do what `prewarm` does; its deprecated name."""
         warn_deprecated("RLM.warm", "RLM.prewarm")
         self.prewarm(actors)
 
     async def awarm(self, actors: int | None = None) -> None:
-        """Deprecated name of `aprewarm`."""
+        """Do what `aprewarm` does; its deprecated name."""
         warn_deprecated("RLM.awarm", "RLM.aprewarm")
         await self.aprewarm(actors)
 
@@ -226,7 +227,7 @@ def _deprecated_run(run: str) -> str:
 
 
 async def _run_row(job: BatchRun, settings: Settings, row: int, query: str, context: Context) -> Result:
-    """How one row of a job ended."""
+    """Return how one row of a job ended."""
     started = time.monotonic()
     try:
         done = await job.ask(row, query, context)

@@ -76,7 +76,7 @@ class _Lines:
         self._back.extendleft(reversed(taken))
 
     def peek(self, count: int) -> list[_Line]:
-        """The next lines that are not blank."""
+        """Return the next lines that are not blank."""
         taken: list[_Line] = []
         while sum(bool(line.text.strip()) for line in taken) < count and (line := self.take()) is not None:
             taken.append(line)
@@ -115,7 +115,7 @@ class _Record:
                 at = stop + 1
 
     def _opening(self, line: str, at: int) -> int:
-        """Where the quote of a quoted cell stands; -1 for a cell without.
+        """Return where the quote of a quoted cell stands; -1 for a cell without.
 
         Behind spaces only a cell that is closed in this line is quoted: `5, "so" he said` begins with a space.
         """
@@ -151,7 +151,7 @@ class _Table:
     most: int
 
     def header(self) -> list[str]:
-        """The names of the columns; none where there is no line."""
+        """Return the names of the columns; none where there is no line."""
         while (line := self.lines.take()) is not None:
             if line.too_long:
                 raise RefusedError(
@@ -173,7 +173,7 @@ class _Table:
                 yield found if isinstance(found, RawRow) else _row(header, found, line.number)
 
     def _record(self, header: Sequence[str]) -> list[str] | RawRow:
-        """The cells of the next row, which may have several lines; or why they are none."""
+        """Return the cells of the next row, which may have several lines; or why they are none."""
         record = _Record(self.delimiter)
         taken: list[_Line] = []
         size = 0
@@ -200,7 +200,7 @@ class _Table:
         return record.cells
 
     def _too_large(self, taken: Sequence[_Line], size: int) -> RawRow:
-        """A row above the limit; what follows its first line is read as rows of its own."""
+        """Return a row above the limit; what follows its first line is read as rows of its own."""
         self.lines.put_back(taken[1:])
         if len(taken) == 1:
             return too_large(size, self.most)
@@ -208,7 +208,7 @@ class _Table:
         return RawRow(why=f"{why}: {_REMEDY}")
 
     def _is_accident(self, record: _Record, taken: Sequence[_Line], header: Sequence[str]) -> bool:
-        """The quote was opened by mistake, and another one further below closed it."""
+        """Tell whether the quote was opened by mistake, and another one further below closed it."""
         if len(_trimmed(record.cells, header)) != len(header):
             return True
         inner = taken[1:]
@@ -247,7 +247,7 @@ def _row(header: Sequence[str], cells: list[str], number: int) -> RawRow:
 
 
 def _trimmed(cells: list[str], header: Sequence[str]) -> list[str]:
-    """Without empty cells behind the last column."""
+    """Return cells without the empty ones behind the last column."""
     more = cells[len(header) :]
     return cells[: len(header)] if more and not any(cell.strip(" ") for cell in more) else cells
 
@@ -261,7 +261,9 @@ def _undecoded(cell: str) -> str:
 
 
 def _delimiter(head: Sequence[_Line], expected: str) -> str:
-    """The one that header and first row agree on; of several the expected one, else the one with the most cells."""
+    """Return the delimiter that header and first row agree on; of several the expected one, else the one with the
+    most cells.
+    """
     if not head:
         return expected
     counts = {mark: [_cells_in(line.text, mark) for line in head] for mark in chain(expected, _DELIMITERS)}

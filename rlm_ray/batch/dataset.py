@@ -44,7 +44,7 @@ class RayDataSource:
         return None
 
     def room_in(self, cluster: Cluster) -> Cluster:
-        """With CPUs left for the tasks of Ray Data."""
+        """Return the cluster with CPUs left for the tasks of Ray Data."""
         import ray
 
         cpus = ray.cluster_resources().get("CPU", 1) if ray.is_initialized() else 1
@@ -52,7 +52,7 @@ class RayDataSource:
 
 
 def _next(batches: Iterator[Any]) -> Any:
-    """The next batch, or None after the last; a long wait is explained."""
+    """Return the next batch, or None after the last; a long wait is explained."""
     late = threading.Timer(STALL_WARNING_S, _warn_stalled)
     late.daemon = True
     late.start()
@@ -76,6 +76,6 @@ def _warn_stalled() -> None:
 
 
 def is_dataset(source: Any) -> bool:
-    """Without importing Ray, which takes seconds."""
+    """Tell whether it is a Ray dataset, without importing Ray, which takes seconds."""
     kinds = type(source).__mro__
     return any(kind.__module__.startswith("ray.data") and kind.__name__ == "Dataset" for kind in kinds)

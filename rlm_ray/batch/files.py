@@ -163,7 +163,7 @@ class UnreadableError(Exception):
 
 @contextmanager
 def _errors_of_data() -> Iterator[None]:
-    """Whatever a reader raises about the data becomes an `UnreadableError`; Arrow raises many kinds."""
+    """Turn whatever a reader raises about the data into an `UnreadableError`; Arrow raises many kinds."""
     try:
         yield
     except RefusedError as error:
@@ -190,7 +190,7 @@ class StorageErrorFile:
 
 
 def find(name: str) -> list[File]:
-    """The files a path, URL or glob names. Raises `InputError` where there is none."""
+    """Return the files a path, URL or glob names. Raises `InputError` where there is none."""
     fs, path = filesystem(name)
     with map_storage_errors(name):
         if fs.isfile(path):
@@ -221,7 +221,7 @@ def _is_glob(path: str) -> bool:
 
 
 def _glob_root(pattern: str) -> str:
-    """The folder of a glob that is no pattern."""
+    """Return the folder of a glob that is no pattern."""
     parts = pattern.split("/")
     return "/".join(parts[: next(place for place, part in enumerate(parts) if _is_glob(part))])
 
@@ -242,7 +242,7 @@ def _decompress(stream: Any, packed: str) -> Any:
 
 
 def _text(file: File, most: int, reader: DocumentReader) -> Iterator[RawRow]:
-    """The one row of a text file; a binary file that was only found is none."""
+    """Yield the one row of a text file; a binary file that was only found is none."""
     if file.nbytes > most:
         yield RawRow(why=too_large(file.nbytes, most).why, id=file.id)
         return
@@ -278,7 +278,7 @@ def _text_row(reader: DocumentReader, data: bytes, path: str, ident: str) -> Raw
 
 
 def _whole(stream: Any, most: int) -> bytes:
-    """All of a stream, or a little more than `most` of it."""
+    """Read all of a stream, or a little more than `most` of it."""
     held: list[bytes] = []
     size = 0
     while size <= most and (data := stream.read(CHUNK)):

@@ -49,10 +49,10 @@ class RowFormat(Protocol):
     suffix: str
 
     def packed(self, rows: Sequence[RowDict]) -> bytes:
-        """A file with these rows."""
+        """Return a file with these rows."""
 
     def unpacked(self, data: bytes, columns: Sequence[str] | None = None) -> Iterator[RowDict]:
-        """The rows of a file; only these columns of them, where that is cheaper."""
+        """Yield the rows of a file; only these columns of them, where that is cheaper."""
 
     def sink(self, file: Any) -> AbstractContextManager[RowWriter]:
         """Write a long file; it is whole when the block ends."""
@@ -136,7 +136,7 @@ class ParquetRowGroups:
 
 
 def format_of(out: str, named: str | None, further: Any = None) -> RowFormat:
-    """The format that is named, else that of the suffix, else JSONL. `further` are the columns of a schema."""
+    """Return the format that is named, else that of the suffix, else JSONL. `further` are the columns of a schema."""
     kind = named or ("parquet" if out.endswith(".parquet") else "jsonl")
     match kind:
         case "jsonl":

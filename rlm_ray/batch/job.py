@@ -55,7 +55,7 @@ class BatchSummary:
     out: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
@@ -77,7 +77,7 @@ class BatchJob:
         retry_failed: bool = False,
         watch: OnStart = lambda _: nullcontext(),
     ) -> BatchSummary:
-        """Raises what ended it, an error of ours; all rows that are done are saved in any case."""
+        """Carry the batch out. Raises what ended it, an error of ours; all rows that are done are saved in any case."""
         self.corpus.check(self.work.question)
         began = time.monotonic()
         settings = replace(self.settings, cluster=self.corpus.reserve_cpus(self.settings.cluster))
@@ -114,7 +114,9 @@ class BatchJob:
         )
 
     def _check(self, new_run_id: str, *, restart: bool) -> tuple[str, str]:
-        """The ids of the job that this output belongs to, empty for none, and of the one to be opened. Changes nothing."""
+        """Return the ids of the job that this output belongs to, empty for none, and of the one to be opened. Changes
+        nothing.
+        """
         job = self._earlier_job(restart=restart)
         if restart:
             return str((job or {}).get("run_id", "")), new_run_id
@@ -170,7 +172,7 @@ TRANSPORT_PARAMS = ("api_key", "api_base", "timeout")
 def job_fingerprint(
     question: QueryTemplate, corpus: RowSource, settings: Settings, schema: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """All that shapes the answers; the rows themselves are compared one by one."""
+    """Return all that shapes the answers; the rows themselves are compared one by one."""
     table = settings_to_dict(settings)
     params = {name: value for name, value in table["params"].items() if name not in TRANSPORT_PARAMS}
     return {

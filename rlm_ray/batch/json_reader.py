@@ -40,7 +40,7 @@ def read_json(stream: Stream, most: int) -> Iterator[RawRow]:
 
 
 def from_object(value: Any) -> RawRow:
-    """A mapping, or a text that is the one column `text`."""
+    """Make a row of a mapping, or of a text, which is the one column `text`."""
     if isinstance(value, str):
         return RawRow({"text": value})
     if isinstance(value, Mapping):
@@ -60,7 +60,7 @@ class _Again:
 
 
 def _is_over_lines(head: bytes) -> bool:
-    """The first value does not end with its line, and the next line does not begin one of its own."""
+    """Tell whether the first value does not end with its line, and the next line does not begin one of its own."""
     found = [line for line in head[:_HEAD_BYTES].replace(b"\r", b"\n").split(b"\n") if line.strip()][:2]
     if not found or found[0].lstrip()[:1] not in (b"[", b"{"):
         return False
@@ -102,7 +102,7 @@ def _rows_of_line(line: bytes) -> Iterator[RawRow]:
 
 
 def _is_rows(value: Any) -> bool:
-    """Whether it is an array with a row in it."""
+    """Tell whether it is an array with a row in it."""
     return isinstance(value, list) and any(isinstance(item, str | Mapping) for item in value)
 
 
@@ -162,17 +162,17 @@ class _Values:
         return error.pos >= len(self._text) - 8 or error.msg.startswith("Unterminated string")
 
     def _place(self) -> int:
-        """Where in all of the text the next value begins."""
+        """Return where in all of the text the next value begins."""
         return self._dropped + self._at
 
     def _indent(self) -> int | None:
-        """How deep the line begins, where the value begins its line."""
+        """Return how deep the line begins, where the value begins its line."""
         begin = self._text.rfind("\n", 0, self._at) + 1
         before = self._text[begin : self._at]
         return len(before) if not before.strip(" \t,") else None
 
     def _go_to_next(self, indent: int | None) -> bool:
-        """To the next line that begins a value as deep as the one that was wrong."""
+        """Go to the next line that begins a value as deep as the one that was wrong."""
         if indent is None:
             return False
         next_value = re.compile(rf"\n[ \t,]{{{indent}}}(?=[{{\]])")
@@ -190,7 +190,7 @@ class _Values:
             )
 
     def _skip(self, between: re.Pattern[str]) -> bool:
-        """Whether there is more."""
+        """Skip what stands between values; tell whether there is more."""
         while True:
             found = between.match(self._text, self._at)
             self._to(found.end() if found else self._at)
@@ -204,7 +204,7 @@ class _Values:
         self._at = at
 
     def _read(self, size: int) -> bool:
-        """Some more of the text; what was read of it is dropped, but the line that it ends in."""
+        """Read some more of the text; what was read of it is dropped, but the line that it ends in."""
         if self._is_over:
             return False
         data = self._stream.read(size)
@@ -218,7 +218,9 @@ class _Values:
 
 
 def _decoded(data: bytes, *, last: bool) -> tuple[str, bytes]:
-    """The text, and the bytes of a character that was cut. Bytes that are not UTF-8 make what holds them no JSON."""
+    """Return the text, and the bytes of a character that was cut. Bytes that are not UTF-8 make what holds them no
+    JSON.
+    """
     for cut in range(0 if last else 4):
         try:
             return data[: len(data) - cut].decode("utf-8"), data[len(data) - cut :]

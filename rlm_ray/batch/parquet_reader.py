@@ -48,7 +48,7 @@ def read_parquet(
 
 
 def is_text(kind: Any) -> bool:
-    """Whether values of this type are texts, or bytes that may be."""
+    """Tell whether values of this type are texts, or bytes that may be."""
     import pyarrow as pa
 
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -61,7 +61,7 @@ def is_text(kind: Any) -> bool:
 
 
 def _check_size(metadata: Any, names: Collection[str], most: int) -> int:
-    """The bytes that the named columns unpack to. Raises `RefusedError` for a file made to fill a memory."""
+    """Return the bytes that the named columns unpack to. Raises `RefusedError` for a file made to fill a memory."""
     packed = unpacked = 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
@@ -91,7 +91,7 @@ def from_arrow(batch: Any) -> Iterator[RawRow]:
 
 
 def _longest_row(batch: Any) -> int:
-    """A bound on the bytes of a row's texts that stand in dictionaries."""
+    """Return a bound on the bytes of a row's texts that stand in dictionaries."""
     import pyarrow as pa
     import pyarrow.compute as pc  # type: ignore[import-untyped]  # ships no types
 
@@ -105,7 +105,7 @@ def _longest_row(batch: Any) -> int:
 
 
 def _one(batch: Any, place: int) -> RawRow:
-    """A row, value by value; one that has no Python value is a text of Arrow's, or costs the row."""
+    """Read a row, value by value; one that has no Python value is a text of Arrow's, or costs the row."""
     values = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -121,7 +121,9 @@ def _one(batch: Any, place: int) -> RawRow:
 
 
 def _as_text(column: Any) -> str | None:
-    """A value that Python has no type for: times beyond the year 9999 or in a zone nobody knows, in UTC."""
+    """Return a value that Python has no type for as text: times beyond the year 9999 or in a zone nobody knows, in
+    UTC.
+    """
     import pyarrow as pa
 
     kind: Any = column.type
@@ -136,8 +138,8 @@ def _as_text(column: Any) -> str | None:
 
 
 def needed_columns(schema: Any, named: Sequence[str | None], further: Collection[str]) -> Collection[str]:
-    """The columns of a schema that rows need: those named, an id and a text, and where none is called text the only one
-    with texts.
+    """Return the columns of a schema that rows need: those named, an id and a text, and where none is called text the
+    only one with texts.
     """
     usual = {name for name in schema.names if name.casefold() in ("id", "text")}
     found = {name for name in named if name} | set(further) | usual

@@ -40,7 +40,7 @@ class Speed:
 
 
 def format_status(figures: BatchStats, rows_per_s: float, tokens_per_s: float, elapsed_s: float) -> str:
-    """All there is to say, in one line."""
+    """Return all there is to say, in one line."""
     expected = figures.expected
     done = figures.done + figures.previously_completed
     of_all = (

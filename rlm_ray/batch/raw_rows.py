@@ -28,13 +28,13 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user called it."""
+        """Return what the user called it."""
 
     def read(self) -> Iterator[RawRow]:
-        """All rows from the first. Raises `InputError` where it cannot go on."""
+        """Yield all rows from the first. Raises `InputError` where it cannot go on."""
 
     def fraction_read(self) -> float | None:
-        """How much of it has been read; None where nobody knows how much there is."""
+        """Return how much of it has been read, from 0 to 1; None where nobody knows how much there is."""
 
 
 class RefusedError(Exception):
@@ -105,7 +105,7 @@ class Utf8Stream:
 
 
 def _unmarked_utf16(head: bytes) -> str:
-    """Which UTF-16 it is where zeros stand in every other byte of Latin text; empty for anything else."""
+    """Return which UTF-16 it is where zeros stand in every other byte of Latin text; empty for anything else."""
     probe = head[:_PROBE_BYTES]
     zeros = (probe[::2].count(0), probe[1::2].count(0))
     half = len(probe) // 2
@@ -120,7 +120,7 @@ def without_mark(data: bytes) -> bytes:
 
 
 def lines(stream: Stream, most: int) -> Iterator[bytes | OversizedLine]:
-    """Each line without its end. Holds at most `most` bytes and a chunk, however long a line is.
+    """Yield each line without its end. Holds at most `most` bytes and a chunk, however long a line is.
 
     Lines end with LF or CRLF; in a file whose beginning has none of these, with CR.
     """

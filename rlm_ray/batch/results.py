@@ -40,7 +40,7 @@ class RowResult:
     """Columns of the schema."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Its columns, those of the schema behind the answer."""
+        """Return its columns, those of the schema behind the answer."""
         plain = {name: getattr(self, name) for name in COLUMNS}
         further = {output_column_name(name): value for name, value in self.values.items()}
         return {name: plain.pop(name) for name in COLUMNS[:3]} | further | plain
@@ -50,12 +50,12 @@ COLUMNS = tuple(item.name for item in fields(RowResult) if item.name != "values"
 
 
 def output_column_name(name: str) -> str:
-    """The column that a property of the schema has in the output: our own keep their names."""
+    """Return the column that a property of the schema has in the output: our own keep their names."""
     return f"answer_{name}" if name in COLUMNS else name
 
 
 def key_of(question: str, ident: str, text: str) -> str:
-    """The same question about the same row has the same key."""
+    """Return a hash that the same question about the same row has again."""
     digest = hashlib.blake2b(digest_size=8)
     for part in (question, ident, text):
         data = part.encode("utf-8", "replace")
@@ -74,7 +74,7 @@ class CompletedRows:
         self.count = 0
 
     def add(self, row: int, key: str) -> None:
-        """`key` is 16 hexadecimal digits, or empty."""
+        """Mark a row as done; `key` is 16 hexadecimal digits, or empty."""
         if row in self:
             return
         missing = row + 1 - len(self._keys)
@@ -91,7 +91,7 @@ class CompletedRows:
         return place < len(self._bits) and bool(self._bits[place] >> (row & 7) & 1)
 
     def key_mismatch(self, row: int, key: str) -> bool:
-        """It was done with another key."""
+        """Tell whether the row was done with another key."""
         known = self._keys[row] if row in self else 0
         return bool(known and key) and known != int(key, 16)
 
@@ -121,7 +121,7 @@ class BatchStats:
 
     @property
     def done(self) -> int:
-        """In this attempt."""
+        """Return the rows done in this attempt."""
         return self.answered + self.failed
 
     @property
@@ -130,7 +130,7 @@ class BatchStats:
 
     @property
     def expected(self) -> float | None:
-        """Rows in all, as far as is known by now."""
+        """Return the rows in all, as far as is known by now."""
         known = self.read / self.share if self.share and self.read else None
         if self.limit is None:
             return known

@@ -49,16 +49,16 @@ class RowBackend(Protocol):
 
     @property
     def concurrency(self) -> int:
-        """How many rows are worth having under way now."""
+        """Return how many rows are worth having under way now."""
 
     async def ask(self, row: int, query: str, context: Context) -> SessionResult:
-        """One session. Raises the `RLMError` of the row, or `LimitReached` where the job has nothing left."""
+        """Run one session. Raises the `RLMError` of the row, or `LimitReached` where the job has nothing left."""
 
     async def llm_call(self, row: int, number: int, query: str, text: str) -> str:
-        """One plain call that belongs to a row."""
+        """Make one plain call that belongs to a row."""
 
     async def usage(self) -> RunUsage:
-        """Of the whole job."""
+        """Return the usage of the whole job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class RowTask:
 
 
 def make_task(row: Row, question: QueryTemplate) -> RowTask:
-    """What a row is asked. One with neither a text nor a value for the question is not asked at all."""
+    """Return what a row is asked. One with neither a text nor a value for the question is not asked at all."""
     if row.error:
         return RowTask(row, error=row.error)
     if not row.text.strip() and not any(row.values.get(name) not in (None, "") for name in question.columns):
@@ -94,7 +94,7 @@ class RowProcessor:
     refusals: Refusals = field(default_factory=Refusals)
 
     async def process(self, todo: RowTask) -> RowResult:
-        """What came of the row, its failure included.
+        """Ask a row and return its result, a failure included.
 
         Raises `LimitReached` where the job has nothing left, and what the next row would meet, too.
         """
@@ -135,7 +135,7 @@ class RowProcessor:
         return await self._conform_to_schema(self.schema, outcome, completion.answer)
 
     async def _conform_to_schema(self, schema: AnswerSchema, outcome: RowResult, answer: str) -> RowResult:
-        """The answer in the columns of the schema; put right by the model once where it does not fit."""
+        """Put the answer into the columns of the schema; where it does not fit, the model repairs it once."""
         checked = schema.check(answer)
         if checked.value is None and outcome.stop_reason == CUT:
             return outcome
@@ -148,7 +148,7 @@ class RowProcessor:
 
 
 def _format_error(error: RLMError) -> str:
-    """With its kind; that of a plain call stands in it."""
+    """Return an error with its kind; that of a plain call stands in it."""
     return str(error) if isinstance(error, SubCallError) else f"{type(error).__name__}: {error}"
 
 

@@ -83,7 +83,7 @@ class BatchRunner:
     """Of their texts."""
 
     async def run(self) -> BatchStats:
-        """To the last row, or until it is halted. Raises what ended it; all that is done is saved in any case."""
+        """Process all rows, or until it is stopped. Raises what ended it; all that is done is saved in any case."""
         self._saver = Saver(self.output, self.clock)
         self._asking = RowProcessor(self.asks, self.work.schema, self.clock)
         self._place = asyncio.Event()
@@ -122,7 +122,7 @@ class BatchRunner:
                     task.cancel()
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
-        """What goes wrong ends the batch, not only this task."""
+        """Let an error end the batch, not only this task."""
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - raised again by `run`
@@ -148,7 +148,7 @@ class BatchRunner:
         self.figures.under_way = len(self._rows)
 
     async def _wait_for_slot(self) -> None:
-        """Until a row is over; or a moment, for a cluster may grow."""
+        """Wait until a row is over; or a moment, for a cluster may grow."""
         self._place.clear()
         try:
             async with asyncio.timeout(_LOOK_S):
@@ -163,7 +163,7 @@ class BatchRunner:
         self._place.set()
 
     def _todo(self) -> Iterator[RowTask]:
-        """The rows that are not done. Reads, so it blocks."""
+        """Yield the rows that are not done. Reads, so it blocks."""
         for row in self.corpus:
             if self.work.limit is not None and row.number >= self.work.limit:
                 return
@@ -186,7 +186,9 @@ class BatchRunner:
             self._saver.put(outcome)
 
     async def _outcome(self, todo: RowTask) -> RowResult | None:
-        """None where the row is left undone: nothing is left to spend, and the rest is for later."""
+        """Return the result of a row; None where it is left undone: nothing is left to spend, and the rest is for
+        later.
+        """
         if self.limit is None or todo.error:
             try:
                 return await self._asking.process(todo)
@@ -202,7 +204,7 @@ class BatchRunner:
 async def prefetch(
     items: Iterator[T], size: Callable[[T], int], *, rows: int = CHUNK_ROWS, most: int = CHUNK_SIZE
 ) -> AsyncGenerator[T, None]:
-    """All items; one chunk is read while the one before is handed out. A thread of its own does the reading."""
+    """Yield all items; a thread reads one chunk while the one before is handed out."""
 
     def chunk() -> list[T]:
         taken: list[T] = []

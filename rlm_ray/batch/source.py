@@ -56,7 +56,7 @@ class RowSource:
 
     @property
     def name(self) -> str:
-        """What the user called it."""
+        """Return what the user called it."""
         return self._source.name
 
     def check(self, question: QueryTemplate) -> None:
@@ -67,11 +67,11 @@ class RowSource:
             raise InputError(self.name, why)
 
     def share(self) -> float | None:
-        """How much of it has been read, from 0 to 1; None where nobody knows how much there is."""
+        """Return how much of it has been read, from 0 to 1; None where nobody knows how much there is."""
         return self._source.fraction_read()
 
     def reserve_cpus(self, cluster: Cluster) -> Cluster:
-        """The cluster as a job over this corpus should use it: with room for whoever reads."""
+        """Return the cluster as a job over this corpus should use it: with room for whoever reads."""
         return self._source.room_in(cluster) if isinstance(self._source, RayDataSource) else cluster
 
     def __iter__(self) -> Iterator[Row]:
@@ -115,7 +115,7 @@ class RowSource:
         return name
 
     def _called(self, name: str) -> str | None:
-        """The column of this name, or the only one that is in other letters: `TEXT`."""
+        """Return the column of this name, or the only one that is in other letters: `TEXT`."""
         if name in self.columns:
             return name
         alike = [column for column in self.columns if column.casefold() == name]
@@ -138,8 +138,8 @@ def open_files(
     max_row_bytes: int = MAX_ROW_BYTES,
     further: Collection[str] | None = None,
 ) -> RowSource:
-    """Paths, URLs, folders and globs; see `open_corpus`. `further` are the columns that are needed beside text and id;
-    None: all.
+    """Open paths, URLs, folders and globs; see `open_corpus`. `further` are the columns that are needed beside text
+    and id; None: all.
     """
 
     def needed(schema: Any) -> Collection[str]:
@@ -156,7 +156,7 @@ def open_corpus(
     id: str | None = None,  # noqa: A002 - the name of the option
     max_row_bytes: int = MAX_ROW_BYTES,
 ) -> RowSource:
-    """A path, URL, folder or glob, or several; a Ray dataset; or anything that gives mappings or texts.
+    """Open a path, URL, folder or glob, or several; a Ray dataset; or anything that gives mappings or texts.
 
     `text` and `id` name columns. Without `text` it is the column of that name, or the only one with texts; without an
     `id`, a column of that name, or what is derived from where the row stands.

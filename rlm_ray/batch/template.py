@@ -30,17 +30,17 @@ class QueryTemplate(Protocol):
 
     @property
     def source(self) -> str:
-        """As the user gave it."""
+        """Return it as the user gave it."""
 
     @property
     def columns(self) -> Collection[str]:
-        """The columns it may need."""
+        """Return the columns it may need."""
 
     def check(self, columns: Iterable[str]) -> None:
         """Raise `InputError` where it cannot be asked of rows with these columns."""
 
     def render(self, values: Mapping[str, Any]) -> str:
-        """The question of a row. Raises `InputError` where the row has not what it needs."""
+        """Return the question of a row. Raises `InputError` where the row has not what it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Template:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What stands in braces; it may be a column."""
+        """Return what stands in braces; it may be a column."""
         return tuple(dict.fromkeys(_name(text) for in_braces, text in self.parts if in_braces))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names in braces."""
+        """Return the names in braces."""
         return self.names
 
     def check(self, columns: Iterable[str]) -> None:
@@ -110,14 +110,16 @@ class QueryColumn:
 
 
 def meant(name: str, columns: Iterable[str]) -> str:
-    """Words that name the column a slip stands for; empty where none is alike."""
+    """Return words that name the column a slip stands for; empty where none is alike."""
     by_letters = {column.casefold(): column for column in columns}
     found = get_close_matches(name.casefold(), by_letters, 1, _CLOSE)
     return f" (did you mean {by_letters[found[0]]!r}?)" if found else ""
 
 
 def _parts(source: str) -> Iterator[tuple[bool, str]]:
-    """What stands in braces, with them, and what stands between. `}}` closes two braces that are open, as in JSON."""
+    """Yield what stands in braces, with them, and what stands between. `}}` closes two braces that are open, as in
+    JSON.
+    """
     at = depth = 0
     while at < len(source):
         found = _TOKEN.match(source, at)
@@ -142,7 +144,7 @@ def _is_word(name: str) -> bool:
 
 
 def _filled(token: str, values: Mapping[str, Any]) -> str:
-    """The value of the column; what is none stays as it stands, unless it can only be one."""
+    """Return the value of the column; what is none stays as it stands, unless it can only be one."""
     name = _name(token)
     return _format_value(values.get(name)) if name in values or _is_word(name) else token
 

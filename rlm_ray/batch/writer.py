@@ -47,7 +47,7 @@ class BatchOutput:
         )
 
     def read_manifest(self) -> dict[str, Any] | None:
-        """What `begin` noted; None where no job has begun here."""
+        """Return what `write_manifest` wrote; None where no job has begun here."""
         data = self.folder.read(JOB)
         if data is None:
             return None
@@ -82,7 +82,7 @@ class BatchOutput:
         self._next = 0
 
     def load_completed(self) -> tuple[CompletedRows, int]:
-        """The rows that are there, and how many of them have failed."""
+        """Return the rows that are there, and how many of them have failed."""
         marks, failed = CompletedRows(), 0
         for name in self._parts():
             for cells in self._rows(name, ("row", "key", "error")):
@@ -101,13 +101,15 @@ class BatchOutput:
                 self.folder.write(name, self._form.packed(good))
 
     def write(self, rows: Iterable[RowDict]) -> None:
-        """One more part."""
+        """Write one more part."""
         ordered = sorted(rows, key=_number)
         self.folder.write(f"part-{self._next:06}{self._form.suffix}", self._form.packed(ordered))
         self._next += 1
 
     def finish(self) -> str:
-        """Where the answers are: the file that was named, made of all parts in the order of the input; or the folder."""
+        """Return where the answers are: the file that was named, made of all parts in the order of the input; or the
+        folder.
+        """
         if not self._file:
             return self.out
         fs, path = filesystem(self.out)
@@ -119,7 +121,7 @@ class BatchOutput:
         return self.out
 
     def _ordered(self) -> Iterator[RowDict]:
-        """All rows by number. Holds only parts that overlap: those of rows that ran at the same time."""
+        """Yield all rows by number. Holds only parts that overlap: those of rows that ran at the same time."""
         first = sorted((_number(next(self._rows(name, ("row",)))), name) for name in self._parts())
         opened: list[tuple[int, str, RowDict, Iterator[RowDict]]] = []
         while opened or first:
@@ -138,7 +140,7 @@ class BatchOutput:
         return [name for name in self.folder.names() if _PART.match(name)]
 
     def _check(self) -> None:
-        """A folder of something else is left alone."""
+        """Refuse a folder that holds something else."""
         for name in self.folder.names():
             found = _PART.match(name)
             if found and found[2] != self._form.suffix:
@@ -193,7 +195,7 @@ class Saver:
         await self._room.wait()
 
     async def keep_saving(self) -> None:
-        """Until cancelled; a part under way is then finished first."""
+        """Save parts until cancelled; a part under way is then finished first."""
         while True:
             try:
                 async with asyncio.timeout(LOOK_S):
@@ -217,7 +219,7 @@ class Saver:
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do it, also where this is cancelled meanwhile."""
+    """Finish the work, also where this is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

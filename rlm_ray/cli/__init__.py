@@ -10,7 +10,7 @@ from rlm_ray.util.import_path import drop_working_folder
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     drop_working_folder()
     from rlm_ray.cli.app import app
     from rlm_ray.cli.console import PrintableFormatter, exit_process

@@ -75,7 +75,7 @@ async def _ask(settings: Settings, question: str, context: Any) -> Result:
 
 
 def context_of(paths: list[str], **how: Any) -> FileContext | str:
-    """Stdin for `-`, or for nothing where something is piped in; else the files the paths, globs and URLs name.
+    """Read stdin for `-`, or for nothing where something is piped in; else the files that paths, globs and URLs name.
 
     What was read of them, and what not, is one line on stderr.
     """
@@ -93,7 +93,7 @@ def context_of(paths: list[str], **how: Any) -> FileContext | str:
 
 
 def _at_a_terminal() -> bool:
-    """Nobody pipes anything in; so it is where stdin is closed, too."""
+    """Tell whether nobody pipes anything in; so it is where stdin is closed, too."""
     return sys.stdin is None or sys.stdin.isatty()
 
 

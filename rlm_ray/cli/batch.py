@@ -137,7 +137,7 @@ def _work(
 def _corpus(
     named: list[str], further: Collection[str], text: str | None, ident: str | None, max_row_bytes: int
 ) -> RowSource:
-    """With --query-column there is no question, and what stands in its place is the first source."""
+    """Open the sources. With --query-column there is no question, and what stands in its place is the first source."""
     from rlm_ray.batch.source import open_files
 
     if not named:
@@ -243,7 +243,7 @@ def _advice(summary: BatchSummary) -> Iterator[str]:
 
 
 def code_of(summary: BatchSummary) -> int:
-    """The exit code that tells how a batch ended."""
+    """Return the exit code that tells how a batch ended."""
     if summary.stop_reason == "interrupted":
         return console.INTERRUPTED
     if summary.stop_reason != DONE:

@@ -83,7 +83,7 @@ def _is_dropped(run: RunStore, *, dry_run: bool) -> bool:
 
 
 def _last_at(run: RunStore) -> float:
-    """When it was last begun or ended, Unix time; by its name where the record cannot be read."""
+    """Return when it was last begun or ended, Unix time; by its name where the record cannot be read."""
     try:
         known = [record.at for record in (run.first_record(), run.last_end()) if record is not None]
     except RLMError:
@@ -98,7 +98,7 @@ def _last_at(run: RunStore) -> float:
 
 
 def seconds_of(age: str, option: str) -> float:
-    """The seconds of an age. Raises `InputError` in the name of the option."""
+    """Return the seconds of an age. Raises `InputError` in the name of the option."""
     found = _AGE.fullmatch(age.strip().lower())
     if found is None or len(found[1]) > MAX_DIGITS:
         raise InputError(option, f"must be a number with s, m, h, d or w, such as 30d; got {age!r}")

@@ -97,12 +97,12 @@ class StopOnSignal:
 
 
 def print_status(text: str) -> None:
-    """One line for people, on stderr."""
+    """Print one line for people, on stderr."""
     stderr.print(printable(text), markup=False, soft_wrap=True)
 
 
 def write(text: str) -> None:
-    """One text on stdout: as it is where a program or file reads it, without control characters at a terminal."""
+    """Print one text on stdout: as it is where a program or file reads it, without control characters at a terminal."""
     print(printable(text) if sys.stdout is not None and sys.stdout.isatty() else text)
 
 
@@ -114,14 +114,14 @@ class PrintableFormatter(logging.Formatter):
 
 
 def kill_descendants() -> None:
-    """SIGKILL to every process below this one."""
+    """Send SIGKILL to every process below this one."""
     for pid in descendants(os.getpid(), _parents()):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
 
 
 def descendants(pid: int, parents: dict[int, int]) -> set[int]:
-    """All processes whose parents lead to `pid`; itself not among them."""
+    """Return all processes whose parents lead to `pid`; itself not among them."""
     found = {pid}
     size = 0
     while len(found) > size:

@@ -46,7 +46,7 @@ def doctor(given: options.Overrides) -> None:
 
 
 def run_checks(settings: Settings) -> Iterator[Check]:
-    """One finding after the other, the cheap ones first."""
+    """Yield one finding after the other, the cheap ones first."""
     yield Check("Python", ok=True, message=f"{platform.python_version()} on {platform.platform()}")
     for layer in probe_features():
         yield Check(

@@ -123,7 +123,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 
 def _context(paths: list[str], text: str | None, ident: str | None, on_error: str) -> Context:
-    """Stdin as one text; anything else as documents."""
+    """Read stdin as one text, anything else as documents."""
     from rlm_ray.mapreduce.input import read_documents
 
     if not paths or "-" in paths:
@@ -144,7 +144,7 @@ def _planned(settings: Settings, question: str, context: Context, **spec: object
 
 
 def _confirmed() -> bool:
-    """People at a terminal are asked; scripts are not."""
+    """Ask people at a terminal whether to begin; scripts are not asked."""
     if sys.stdin is None or not sys.stdin.isatty():
         return True
     return typer.confirm("Begin?", default=True, err=True)
@@ -180,7 +180,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
 
 
 def _print(found: MapReduceResult, *, as_json: bool) -> None:
-    """The answer on stdout; what it took and where it is from on stderr."""
+    """Print the answer on stdout; what it took and where it is from on stderr."""
     if as_json:
         console.write(json.dumps(found.as_dict(), ensure_ascii=False))
     elif found.answer is not None:
@@ -201,7 +201,7 @@ def _show(lines: Iterable[str]) -> None:
 
 
 def code_of(found: MapReduceResult) -> int:
-    """The exit code that tells how it ended."""
+    """Return the exit code that tells how it ended."""
     if found.stop_reason != "answered":
         return console.LIMIT
     return SOME_FAILED if found.failed else console.OK

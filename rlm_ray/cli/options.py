@@ -113,12 +113,12 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
 
 
 def settings_of(given: Iterable[SettingValue]) -> Settings:
-    """Settings from the file, the environment and the options of a command."""
+    """Load settings from the file, the environment and the options of a command."""
     return load_settings(given, os.environ, Path.cwd())
 
 
 def own_destinations() -> Overrides:
-    """Where this user's own settings send questions and keys; for a run whose record is not to say it."""
+    """Return where this user's own settings send questions and keys; for a run whose record is not to say it."""
     found = destinations(asdict(settings_of([])))
     return [
         SettingValue(name, value, "your own settings") for name, value in found.items() if name != "run_dir"
@@ -126,12 +126,12 @@ def own_destinations() -> Overrides:
 
 
 def run_dir_of(sets: list[str] | None) -> str:
-    """Where runs are recorded."""
+    """Return where runs are recorded."""
     return settings_of(_parse_overrides(sets)).run_dir
 
 
 def given_of(sets: list[str] | None) -> Overrides:
-    """What `--set` says, for commands without options of their own."""
+    """Return what `--set` says, for commands without options of their own."""
     return _parse_overrides(sets)
 
 

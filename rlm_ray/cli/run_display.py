@@ -40,7 +40,7 @@ async def run_with_display(start: Callable[[Progress], Awaitable[Run]], limits: 
 
 
 def print_result(result: Result, *, as_json: bool) -> None:
-    """The answer on stdout; why there is none, or not the whole one, on stderr."""
+    """Print the answer on stdout; why there is none, or not the whole one, on stderr."""
     if as_json:
         console.write(json.dumps(result.as_dict(), ensure_ascii=False))
     elif result.answer is not None:
@@ -54,7 +54,7 @@ def print_result(result: Result, *, as_json: bool) -> None:
 
 
 def exit_code_for(result: Result) -> int:
-    """The exit code that tells how a run ended."""
+    """Return the exit code that tells how a run ended."""
     if result.stop_reason == "interrupted":
         return console.INTERRUPTED
     return console.OK if result.answered else console.LIMIT
@@ -86,7 +86,7 @@ def resume_hint(run_dir: str, run_id: str, stop_reason: str = "") -> str:
 
 
 def _name(folder: RunStore) -> str:
-    """Its id, where the command finds it by that; else its address."""
+    """Return its id, where the command finds it by that; else its address."""
     try:
         found = find_run(folder.run_id, options.settings_of([]).run_dir)
     except (InputError, JournalError):

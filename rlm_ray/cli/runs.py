@@ -37,7 +37,7 @@ def runs(context: typer.Context, sets: options.SetOption = None, as_json: option
 
 
 def facts_of(folder: RunStore) -> dict[str, Any]:
-    """What its first and its last record tell; None where there is none yet."""
+    """Return what its first and its last record tell; None where there is none yet."""
     try:
         head, tail = folder.first_record(), folder.last_end()
     except RLMError:  # one broken journal must not hide the others; `rlm-ray view` says what is wrong with it
@@ -77,12 +77,12 @@ def _figure(value: float | None, form: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without line ends and without what a terminal would obey."""
+    """Return a text without line ends and without what a terminal would obey."""
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
 
 
 def _cut(line: str) -> str:
-    """To the width of a terminal; what goes to a pipe or a file stays whole."""
+    """Cut a line to the width of a terminal; what goes to a pipe or a file stays whole."""
     width = shutil.get_terminal_size().columns
     whole = line.rstrip()
     return whole if len(whole) <= width or not _at_a_terminal() else whole[: width - 1] + "…"

@@ -66,7 +66,7 @@ def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 
 def records_of(run: str, run_dir: str) -> list[Record]:
-    """The records of a run, however it is named."""
+    """Return the records of a run, however it is named."""
     if run == "-":
         return _stdin(run_dir)
     if _is_file(run) and (imported := _imported(Path(run))) is not None:
@@ -102,7 +102,7 @@ def _page(records: Sequence[Record], out: Path | None, other: Sequence[Record] |
 
 
 def _file_name(run_id: str) -> str:
-    """A journal may come from anywhere: its run id must not lead into another folder."""
+    """Return a safe file name: a journal may come from anywhere, and its run id must not lead into another folder."""
     return (
         "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in run_id).lstrip(".")
         or "run"
@@ -145,7 +145,7 @@ def _is_file(name: str) -> bool:
 
 
 def _imported(path: Path) -> list[Record] | None:
-    """The records of a log of the official RLM library; None where it is none."""
+    """Return the records of a log of the official RLM library; None where it is none."""
     from rlm_ray.report.importers import rlm_log
 
     try:

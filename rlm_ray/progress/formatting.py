@@ -15,7 +15,7 @@ WAITS = {
 
 
 def format_count(value: float) -> str:
-    """999, 1,234, 56.8k, 123k, 1.2M."""
+    """Write a number in few letters: 999, 1,234, 56.8k, 123k, 1.2M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= max(size, 1e4):
             scaled = value / size
@@ -24,7 +24,7 @@ def format_count(value: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """7s, 1:23, 2:03:04."""
+    """Write seconds as 7s, 1:23, 2:03:04."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -34,19 +34,19 @@ def format_duration(seconds: float) -> str:
 
 
 def format_usd(usd: float) -> str:
-    """$12.30, $0.31, $0.0042."""
+    """Write dollars as $12.30, $0.31, $0.0042."""
     return f"${usd:,.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
 
 
 def cost(view: Snapshot) -> str:
-    """What is known to have been paid; empty where nothing is."""
+    """Write what is known to have been paid; empty where nothing is."""
     if not view.cost_usd:
         return ""
     return format_usd(view.cost_usd) + (" and more" if view.unpriced else "")
 
 
 def format_waits(waiting: Mapping[str, int]) -> str:
-    """12 wait for the rate, 3 for the budget."""
+    """Write what is waited for: 12 wait for the rate, 3 for the budget."""
     parts = [
         f"{format_count(count)} {{}}{WAITS.get(name, 'for ' + name)}"
         for name, count in waiting.items()
@@ -57,7 +57,7 @@ def format_waits(waiting: Mapping[str, int]) -> str:
 
 
 def retries(view: Snapshot) -> str:
-    """5 retries (3 x 429)."""
+    """Write retries as 5 retries (3 x 429)."""
     if not view.retries:
         return ""
     word = "retry" if view.retries == 1 else "retries"
@@ -65,19 +65,19 @@ def retries(view: Snapshot) -> str:
 
 
 def format_limit(gauge: LimitUsage) -> str:
-    """$0.31 of $5.00, 1.2M of 2.0M tokens."""
+    """Write a limit as $0.31 of $5.00, 1.2M of 2.0M tokens."""
     if gauge.name == "cost_usd":
         return f"{format_usd(gauge.used)} of {format_usd(gauge.limit)}"
     return f"{format_count(gauge.used)} of {format_count(gauge.limit)} {gauge.name}"
 
 
 def sub_calls(row: Row) -> str:
-    """40/500."""
+    """Write sub-calls as 40/500."""
     return f"{row.answered:,}/{row.sub_calls:,}" if row.sub_calls else ""
 
 
 def format_hidden_rows(view: Snapshot) -> str:
-    """What has no row of its own."""
+    """Write what has no row of its own."""
     parts = (
         (view.more_running, "running"),
         (view.hidden_finished - view.more_failed, "done"),
@@ -88,7 +88,7 @@ def format_hidden_rows(view: Snapshot) -> str:
 
 
 def calls(view: Snapshot) -> str:
-    """812 calls, 3 failed."""
+    """Write calls as 812 calls, 3 failed."""
     parts = [f"{format_count(view.calls)} {'call' if view.calls == 1 else 'calls'}"]
     if view.failed_calls:
         parts.append(f"{format_count(view.failed_calls)} failed")
@@ -98,14 +98,14 @@ def calls(view: Snapshot) -> str:
 
 
 def startup_status(view: Snapshot) -> str:
-    """What is waited for before anything has begun; empty afterwards."""
+    """Return what is waited for before anything has begun; empty afterwards."""
     if view.sessions or view.calls or view.ended:
         return ""
     return "waiting for a session" if view.root is not None and view.root.query else "waiting for Ray"
 
 
 def line(view: Snapshot) -> str:
-    """The whole state in one line: for logs."""
+    """Write the whole state in one line: for logs."""
     root = view.root
     if waited := startup_status(view):
         return waited

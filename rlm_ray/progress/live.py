@@ -32,7 +32,7 @@ class RefreshThread:
         self._thread = threading.Thread(target=self._go_on, name=name, daemon=True)
 
     def begin(self, *first: Callable[[], None]) -> None:
-        """Do these, then draw from now on."""
+        """Do these actions, then draw from now on."""
         for action in first:
             _log_errors(action)
         self._thread.start()
@@ -76,12 +76,12 @@ class Progress:
         self._drawer = RefreshThread("rlm_ray progress", self._face.every_s, self.draw)
 
     def add(self, record: Record) -> None:
-        """A fact of the run."""
+        """Add a record of the run."""
         with self._lock:
             self._board.add(record)
 
     def status(self, status: RunStatus) -> None:
-        """What the admission says of the run."""
+        """Take the status that the admission gives of the run."""
         with self._lock:
             self._board.status(status)
 

@@ -82,12 +82,12 @@ class LiveRunState:
         self._take[type(record)](record)
 
     def status(self, status: RunStatus) -> None:
-        """What the admission says, as of now."""
+        """Take the status that the admission gives, as of now."""
         self._status = status
         self._limits = status.limits if self._limits == Limits() else self._limits
 
     def view(self, now: float, rows: int = ROWS) -> Snapshot:
-        """What to show, in at most so many rows."""
+        """Return what to show, in at most so many rows."""
         status = self._status or RunStatus(max(self._sent - self._settled, 0))
         used = status.usage.total
         shown = self._select_rows(now, rows)
@@ -215,7 +215,7 @@ class LiveRunState:
         return self._branch(path[:-1]) if path else None
 
     def _reset_session(self, branch: LiveSession) -> None:
-        """It begins anew: how it ended before, and what was below it, counts no more."""
+        """Begin a session anew: how it ended before, and what was below it, counts no more."""
         parent = self._parent(branch.path)
         if branch.ended is not None:
             self._finished -= 1
@@ -231,14 +231,14 @@ class LiveRunState:
             self._failed -= below.state == "error"
 
     def _close(self, branch: LiveSession) -> None:
-        """Nothing goes on in it or below it."""
+        """Close a session with all below it."""
         if self._open.pop(branch.path, None) is not None:
             for below in _below(branch):
                 self._open.pop(below.path, None)
         branch.children.clear()
 
     def _select_rows(self, now: float, rows: int) -> list[LiveSession]:
-        """The root; what failed last; the branches with most to wait for, then the slowest; and those between."""
+        """Choose the root; what failed last; the sessions with most to wait for, then the slowest; and those between."""
         ranked = heapq.nlargest(rows, self._open.values(), key=lambda branch: _row_priority(branch, now))
         kept: dict[NodePath, LiveSession] = {(): self._root}
         for branch in (*ranked[: rows // 2], *reversed(self._failures), *ranked[rows // 2 :]):
@@ -261,7 +261,9 @@ class LiveRunState:
         return 0.0 if began is None else max(until - began, 0.0)
 
     def _gauge(self, spent: Amount) -> LimitUsage | None:
-        """`spent` also holds what nobody knows the truth of, so it may be more than what calls are known to have used."""
+        """Return the limit that is nearest to its end. `spent` also holds what nobody knows the truth of, so it may
+        be more than what calls are known to have used.
+        """
         limits = self._limits
         used: Iterable[tuple[str, float, float | None]] = (
             ("cost_usd", max(self._cost_usd, spent.nano_usd / NANO), limits.cost_usd),
@@ -312,11 +314,11 @@ class LiveSession:
 
     @property
     def pending(self) -> int:
-        """Sub-calls that are not over."""
+        """Return the number of sub-calls that are not over."""
         return max(self.sub_calls - self.answered - self.failed, 0)
 
     def open(self, record: SessionOpened) -> None:
-        """It begins, or begins anew. What it did may be known before: that was written elsewhere."""
+        """Begin, or begin anew. What it did may be known before: that was written elsewhere."""
         if self.opened_at is not None:
             self.turn = self.sub_calls = self.answered = self.failed = 0
             self.activity = STARTING
@@ -327,7 +329,7 @@ class LiveSession:
         self.opened_at = record.at
 
     def count(self, state: str, by: int = 1) -> None:
-        """A sub-call of it ended in this state; with -1 it did not, after all."""
+        """Count a sub-call that ended in this state; with -1 take it back."""
         if state == "error":
             self.failed += by
         else:
@@ -348,7 +350,7 @@ class LiveSession:
 
 
 def one_line(query: str) -> str:
-    """Its head, in one line and without what a terminal would obey."""
+    """Return the head of a question, in one line and without what a terminal would obey."""
     head = "".join(letter if letter.isprintable() else " " for letter in query[:QUERY_CHARS])
     return " ".join(head.split())
 

@@ -37,7 +37,7 @@ _STYLES = {"running": "cyan", "ok": "green", "stopped": "yellow", "error": "red"
 
 
 def lines(view: Snapshot, width: int, now: float, signs: Glyphs) -> list[Text]:
-    """The rows, then the figures; none is longer than `width`."""
+    """Return the rows, then the figures; none is longer than `width`."""
     if (delay := formatting.startup_status(view)) and view.root is not None:
         spinner = _mark(view.root, now, signs)
         return [
@@ -60,7 +60,7 @@ def lines(view: Snapshot, width: int, now: float, signs: Glyphs) -> list[Text]:
 
 
 def _columns(row: Row) -> list[Text]:
-    """What stands right of the name."""
+    """Return what stands right of the name."""
     return [
         Text(row.doing, "red" if row.state == "error" else "dim"),
         Text(f"turn {row.turn}" if row.turn else "", "dim"),
@@ -131,7 +131,7 @@ def _bar(gauge: LimitUsage, signs: Glyphs) -> Text:
 
 
 def _wrap(parts: list[Text], width: int, signs: Glyphs) -> Iterator[Text]:
-    """As many to a line as go into it."""
+    """Yield lines with as many parts as go into each."""
     line = Text()
     for part in parts:
         if line and line.cell_len + 3 + part.cell_len > width:

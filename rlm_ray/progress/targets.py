@@ -32,11 +32,11 @@ class DisplayTarget(Protocol):
 
     @property
     def every_s(self) -> float:
-        """How often it wants to be shown one."""
+        """Return how often it wants to be shown a view."""
 
     @property
     def rows(self) -> int:
-        """How many rows it has room for."""
+        """Return how many rows it has room for."""
 
     def start(self) -> None: ...
 
@@ -46,7 +46,7 @@ class DisplayTarget(Protocol):
 
 
 def select_target(console: Console) -> DisplayTarget:
-    """What suits this console."""
+    """Return the display that suits this console."""
     if console.is_jupyter:
         # it is there, for we are in it
         return NotebookDisplay(import_module("IPython.display").display)
@@ -88,7 +88,7 @@ class TerminalDisplay:
         self._live.stop()
 
     def _clear_wrapped_lines(self) -> None:
-        """A terminal that was made narrower has folded what stood there into more lines; rich does not know of them."""
+        """Clear lines that a terminal folded when it was made narrower; rich does not know of them."""
         before, self._width = self._width, self._console.width
         if self._width < before:
             folded = sum((line.cell_len - 1) // self._width for line in self._lines if line)
@@ -138,7 +138,7 @@ class LogDisplay:
 
 
 def _change_key(view: Snapshot) -> object:
-    """What makes a line worth writing before its time."""
+    """Return what makes a line worth writing before its time."""
     root = view.root
     at = (root.turn, root.sub_calls, root.failed) if root is not None else ()
     return at, view.ended, frozenset(view.waiting)
@@ -166,7 +166,7 @@ class NotebookDisplay:
 
 
 def html(view: Snapshot, now: float) -> str:
-    """What a terminal of a usual width would show."""
+    """Return what a terminal of a usual width would show."""
     console = Console(file=io.StringIO(), record=True, width=NOTEBOOK_WIDTH, force_jupyter=False)
     console.print(_joined(lines(view, NOTEBOOK_WIDTH, now, Glyphs())))
     return console.export_html(code_format=_HTML, inline_styles=True)

@@ -62,12 +62,12 @@ _WORDS = re.compile(r"\S+\s*|\s+")
 
 
 def build_summary(facts: RunData) -> dict[str, Any]:
-    """What is known of a run without its nodes."""
+    """Return what is known of a run without its nodes."""
     return {"head": _head(facts), "totals": totals_of(facts), "coverage": asdict(coverage_of(facts))}
 
 
 def build_page_data(facts: RunData) -> dict[str, Any]:
-    """A whole run."""
+    """Return a whole run."""
     texts = StringTable()
     places = {node.path: place for place, node in enumerate(facts.nodes)}
     tables = {
@@ -81,7 +81,7 @@ def build_page_data(facts: RunData) -> dict[str, Any]:
 
 
 def columnar(names: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
-    """Rows as columns."""
+    """Turn rows into columns."""
     columns = list(zip(*rows, strict=True))
     if not columns:
         return {"n": 0} | dict.fromkeys(names)
@@ -178,7 +178,7 @@ def _call(facts: RunData, place: int, call: CallEnded, texts: StringTable, *, ol
 
 
 def _sent(facts: RunData, place: int, sent: CallSent, texts: StringTable) -> Row:
-    """A call that has no end."""
+    """Return the row of a call that has no end."""
     start = _number(facts.clock(sent.at))
     names = (texts.intern(sent.role), texts.intern(sent.model), 0)
     return (place, sent.call, *names, start, None, 0, 0, 0, 0, 0, 0, 0, None, 0, 0, 0, 0, 0, 0, 0)
@@ -230,7 +230,7 @@ def _maps(facts: RunData, texts: StringTable) -> Iterator[Row]:
 
 
 def _attempts(facts: RunData, texts: StringTable) -> Iterator[Row]:
-    """Of sessions that had more than one, or whose only one was lost."""
+    """Yield the attempts of sessions that had more than one, or whose only one was lost."""
     for place, node in enumerate(facts.nodes):
         ends = {end.attempt: end for end in node.session_ends}
         if len(node.session_starts) < 2 and all(end.stop_reason != "lost" for end in ends.values()):
@@ -248,7 +248,7 @@ def _attempts(facts: RunData, texts: StringTable) -> Iterator[Row]:
 
 
 def _number(value: float | None, digits: int = 4) -> float | int | None:
-    """Short in JSON, which knows no infinities."""
+    """Return a number that is short in JSON, which knows no infinities."""
     if value is None or not math.isfinite(value):
         return None
     rounded = round(value, digits)
@@ -260,23 +260,23 @@ class StringTable:
         self._places: dict[str, int] = {"": 0}
 
     def intern(self, text: str | None) -> int:
-        """Where this text stands."""
+        """Return where this text stands."""
         return self._places.setdefault(text or "", len(self._places))
 
     def export(self, each: int = EACH_CHARS, all_chars: int = ALL_CHARS) -> list[str | list[str | int]]:
-        """The texts by place; one that had to be cut comes with its true length."""
+        """Return the texts by place; one that had to be cut comes with its true length."""
         texts = list(self._places)
         most = truncation_length([len(text) for text in texts], each, all_chars)
         return [truncate(text, most) for text in texts]
 
 
 def truncate(text: str, most: int) -> str | list[str | int]:
-    """The text, or its head and its true length."""
+    """Return the text, or its head and its true length."""
     return text if len(text) <= most else [text[:most], len(text)]
 
 
 def truncation_length(lengths: Sequence[int], each: int, all_chars: int) -> int:
-    """The length, at most `each`, to which texts may be kept so that all stay within `all_chars`."""
+    """Return the length, at most `each`, to which texts may be kept so that all stay within `all_chars`."""
     if sum(min(length, each) for length in lengths) <= all_chars:
         return each
     left, room = len(lengths), all_chars
@@ -289,7 +289,7 @@ def truncation_length(lengths: Sequence[int], each: int, all_chars: int) -> int:
 
 
 def usage_of(facts: RunData) -> RunUsage:
-    """Sums over all calls, those of lost attempts too: they were paid for."""
+    """Sum up all calls, those of lost attempts too: they were paid for."""
     tallies = UsageAccumulator()
     hits = 0
     for path, calls in facts.calls.items():
@@ -303,7 +303,7 @@ def usage_of(facts: RunData) -> RunUsage:
 
 
 def totals_of(facts: RunData) -> dict[str, Any]:
-    """Plain values for the page."""
+    """Return plain values for the page."""
     calls = [call for some in facts.calls.values() for call in some]
     cells = [cell for some in facts.cells.values() for cell in some]
     lost = [end for node in facts.nodes for end in node.session_ends if end.stop_reason == "lost"]
@@ -350,7 +350,7 @@ def coverage_of(facts: RunData) -> Coverage:
 
 
 def range_of(facts: RunData, node: Node) -> Range | None:
-    """Where its input lies in the root's context; None where it is a text of its own."""
+    """Return where its input lies in the root's context; None where it is a text of its own."""
     given = input_of(facts, node)
     if given.start is None or given.stop is None or given.stop <= given.start:
         return None
@@ -358,7 +358,7 @@ def range_of(facts: RunData, node: Node) -> Range | None:
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
-    """The same bytes, in order, as ranges that neither touch nor overlap."""
+    """Return the same bytes, in order, as ranges that neither touch nor overlap."""
     found: list[Range] = []
     for start, stop in sorted(ranges):
         if found and start <= found[-1][1]:
@@ -369,7 +369,7 @@ def merged(ranges: Iterable[Range]) -> list[Range]:
 
 
 def covered(ranges: Iterable[Range]) -> int:
-    """How many bytes these are, each counted once."""
+    """Return how many bytes these are, each counted once."""
     return sum(stop - start for start, stop in merged(ranges))
 
 
@@ -386,7 +386,7 @@ Change: TypeAlias = Literal["same", "gone", "new"]
 
 
 def diff_words(before: str, after: str) -> list[tuple[Change, str]]:
-    """Pieces in order: without the new ones they are `before`, without those that are gone `after`."""
+    """Return pieces in order: without the new ones they are `before`, without those that are gone `after`."""
     old = _WORDS.findall(before[:COMPARED_CHARS])
     new = _WORDS.findall(after[:COMPARED_CHARS])
     found: list[tuple[Change, str]] = []

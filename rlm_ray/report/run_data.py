@@ -42,12 +42,12 @@ class RunClock:
 
     @property
     def paused(self) -> float:
-        """Seconds left out in all."""
+        """Return the seconds left out in all."""
         return self._paused[-1]
 
     @property
     def resumes(self) -> list[float]:
-        """When later attempts began."""
+        """Return when later attempts began."""
         return [self(at) for at in self._resumed]
 
 
@@ -89,7 +89,7 @@ def run_data_from_records(records: Iterable[Record]) -> RunData:
 
 
 def kind_of(node: Node) -> str:
-    """`session`, `leaf`, `direct` (an answer without a REPL), or `unknown`: only its children are known."""
+    """Return `session`, `leaf`, `direct` (an answer without a REPL), or `unknown`: only its children are known."""
     if node.is_leaf:
         return "leaf"
     if (call := node.call) is not None and call.role == "direct":
@@ -98,7 +98,7 @@ def kind_of(node: Node) -> str:
 
 
 def state_of(facts: RunData, node: Node) -> str:
-    """`ok`, `stopped`, `error`, `lost`, `cancelled` or `unfinished`."""
+    """Return `ok`, `stopped`, `error`, `lost`, `cancelled` or `unfinished`."""
     run = facts.tree.ended
     if node.end is not None and node.end.stop_reason in FAILED_STATES:
         return node.end.stop_reason
@@ -108,7 +108,7 @@ def state_of(facts: RunData, node: Node) -> str:
 
 
 def run_state(facts: RunData) -> str:
-    """`answered`, what stopped the run, `error`, or `unfinished`."""
+    """Return `answered`, what stopped the run, `error`, or `unfinished`."""
     run = facts.tree.ended
     if run is None:
         return UNFINISHED
@@ -116,7 +116,7 @@ def run_state(facts: RunData) -> str:
 
 
 def error_of(facts: RunData, node: Node) -> str:
-    """One line; empty where it did not fail."""
+    """Return one line; empty where it did not fail."""
     if node.error:
         return node.error
     if node.end is not None and node.end.stop_reason != "answered":
@@ -147,7 +147,7 @@ def answer_of(facts: RunData, node: Node) -> str | None:
 
 
 def time_range(facts: RunData, node: Node) -> tuple[float | None, float | None]:
-    """When it began and ended on the run's clock; None where that is not known."""
+    """Return when it began and ended on the run's clock; None where that is not known."""
     started, ended = node.started, node.ended
     if node is facts.tree.root:
         started = facts.clock.began if facts.tree.opened else started

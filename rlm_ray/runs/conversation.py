@@ -38,7 +38,7 @@ class Conversation:
         files: Files | None = None,
         run_id: str = "",
     ) -> None:
-        """`run_id` is an earlier conversation to go on with."""
+        """Begin a conversation; `run_id` is an earlier one to go on with."""
         if not settings.record_content:
             raise ConfigError(
                 "record_content",
@@ -60,19 +60,19 @@ class Conversation:
         return self._earlier.run_id
 
     def ask(self, query: str) -> str:
-        """The answer. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
+        """Return the answer. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
         return run_sync(self.aask(query))
 
     async def aask(self, query: str) -> str:
-        """`ask` for an event loop."""
+        """Do what `ask` does, for an event loop."""
         return answer_or_raise(await self.arun(query))
 
     def run(self, query: str) -> Result:
-        """The answer and how it came about; `usage` is that of the whole conversation."""
+        """Return the answer and how it came about; `usage` is that of the whole conversation."""
         return run_sync(self.arun(query))
 
     async def arun(self, query: str) -> Result:
-        """`run` for an event loop. One question at a time."""
+        """Do what `run` does, for an event loop. One question at a time."""
         first, *others = (*self._asked, validate_query(query))
         run = Run(
             self._settings,

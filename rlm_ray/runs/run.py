@@ -60,7 +60,7 @@ class Result:
 
     @property
     def tree(self) -> RunTree:
-        """All sessions, calls and cells of the run, from its record."""
+        """Return all sessions, calls and cells of the run, from its record."""
         return RunTree(self._records())
 
     def report(self, path: str | Path) -> Path:
@@ -71,7 +71,7 @@ class Result:
         return Path(path)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         plain = {item.name: getattr(self, item.name) for item in fields(self)}
         return plain | {"usage": self.usage.as_dict()}
 

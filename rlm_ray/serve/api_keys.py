@@ -89,7 +89,7 @@ class KeyStore:
         return self._by_name.get(name)
 
     def authenticate(self, authorization: str) -> ApiKey | None:
-        """The key of an `Authorization` header. Takes the same time whichever it is, or none."""
+        """Return the key of an `Authorization` header. Takes the same time whichever it is, or none."""
         scheme, _, given = authorization.partition(" ")
         digest = hash_key(given.strip())
         found = None
@@ -100,7 +100,7 @@ class KeyStore:
 
 
 def read_keys(text: str, name: str) -> KeyStore:
-    """From YAML. Raises `ConfigError`, which never shows what stands in the file."""
+    """Read keys from YAML. Raises `ConfigError`, which never shows what stands in the file."""
     try:
         plain: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -119,14 +119,14 @@ def read_keys(text: str, name: str) -> KeyStore:
 
 
 def generate_key(name: str) -> tuple[str, str]:
-    """A fresh key, and its entry for the file."""
+    """Make a key, and its entry for the file."""
     key = f"sk-rlm-{secrets.token_urlsafe(32)}"
     entry = ApiKey(name, hash_key(key))
     return key, f"  - name: {entry.name}\n    sha256: '{entry.sha256}'\n"
 
 
 def hash_key(key: str) -> str:
-    """As the file has it."""
+    """Return the hash of a key as the file has it."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
@@ -138,13 +138,13 @@ SECRET_BYTES = 32
 
 
 def make_ticket(secret: bytes, key: ApiKey, run_id: str, now: float) -> str:
-    """Lets whoever has it read the report of one run, for as long as the key is known here."""
+    """Sign a ticket that lets whoever has it read the report of one run for an hour, while the key is known here."""
     expires = int(now + VALID_S)
     return f"{key.name}.{expires}.{_signature(secret, key, run_id, expires)}"
 
 
 def holder_of(secret: bytes, keys: KeyStore, ticket: str, run_id: str, now: float) -> ApiKey | None:
-    """The key that made a ticket; None where it is not valid for this run, or not any more."""
+    """Return the key that made a ticket; None where it is not valid for this run, or not any more."""
     name, _, rest = ticket.partition(".")
     expires, _, signature = rest.partition(".")
     key = keys.get(name)
@@ -157,7 +157,7 @@ def holder_of(secret: bytes, keys: KeyStore, ticket: str, run_id: str, now: floa
 
 
 def _signature(secret: bytes, key: ApiKey, run_id: str, expires: int) -> str:
-    """Of a key as it is now: one that was replaced opens nothing any more."""
+    """Sign with the key as it is now: a ticket of a key that was replaced opens nothing any more."""
     if len(secret) < SECRET_BYTES:
         raise ValueError("the secret that signs links is too short")
     said = f"report {key.name} {key.sha256} {run_id} {expires}"

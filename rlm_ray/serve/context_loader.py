@@ -37,7 +37,7 @@ class ContextLoader:
     max_bytes: int
 
     def check_uri(self, uri: str) -> tuple[Location, Location]:
-        """What a URI leads to and the allowed folder it lies in. Raises `InputError` where there is none."""
+        """Return where a URI leads and the allowed folder it lies in. Raises `InputError` where there is none."""
         location = locate(uri)
         prefix = allowed_uris(self.context_uris).prefix_of(location)
         if prefix is None:
@@ -45,7 +45,7 @@ class ContextLoader:
         return location, prefix
 
     def allows(self, uri: str) -> bool:
-        """No climbing out of what is allowed."""
+        """Tell whether a URI lies in an allowed folder; there is no climbing out of it."""
         try:
             self.check_uri(uri)
         except InputError:
@@ -53,7 +53,7 @@ class ContextLoader:
         return True
 
     def load(self, key: str, pieces: Sequence[NamedContext], until: float = math.inf) -> Context:
-        """One piece is a text, several are documents. Of several, one that cannot be read says so in its place.
+        """Read a context: one piece is a text, several are documents. Of several, one that cannot be read says so in its place.
 
         Raises `InputError`, also where it is not read `until` then, a time of `time.monotonic()`."""
         if not pieces:
@@ -154,7 +154,7 @@ class LoadExecutor:
         self._places: dict[str, asyncio.Semaphore] = {}
 
     async def run(self, key: str, load: Callable[[float], T]) -> T:
-        """The result of `load(until)` in a thread, where `until` is the deadline of `time.monotonic()`.
+        """Run `load(until)` in a thread and return its result; `until` is the deadline of `time.monotonic()`.
 
         Raises `InputError` at the deadline. The thread keeps its place until it returns."""
         until = time.monotonic() + self._timeout_s

@@ -47,13 +47,13 @@ class Location:
 
     @property
     def uri(self) -> str:
-        """The address that is fetched, made of these parts."""
+        """Return the address that is fetched, made of these parts."""
         host = f"[{self.host}]" if ":" in self.host and self.scheme in _DEFAULT_PORTS else self.host
         port = "" if self.port in (None, _DEFAULT_PORTS.get(self.scheme)) else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.target}"
 
     def is_below(self, prefix: Location) -> bool:
-        """It lies in the folder that `prefix` names."""
+        """Tell whether it lies in the folder that `prefix` names."""
         mine, others = (self.scheme, self.host, self.port), (prefix.scheme, prefix.host, prefix.port)
         return mine == others and self.path.startswith(prefix.path)
 
@@ -65,12 +65,12 @@ class AllowedUris:
     prefixes: tuple[Location, ...] = ()
 
     def prefix_of(self, location: Location) -> Location | None:
-        """The first that a location lies below; None: it may not be read."""
+        """Return the first prefix that a location lies below; None where it may not be read."""
         return next((prefix for prefix in self.prefixes if location.is_below(prefix)), None)
 
 
 def allowed_uris(prefixes: Iterable[str]) -> AllowedUris:
-    """The allow-list of an operator. Raises `ConfigError` for what is no folder."""
+    """Return the allow-list of an operator. Raises `ConfigError` for what is no folder."""
     found = []
     for prefix in prefixes:
         try:
@@ -141,7 +141,7 @@ def _ip6(bracket: str) -> str:
 
 
 def _name(name: str) -> str:
-    """A host as the network knows it: ASCII, in small letters, without the dot of the root."""
+    """Return a host as the network knows it: ASCII, in small letters, without the dot of the root."""
     try:
         plain = name.encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError:
@@ -159,7 +159,7 @@ def _check_characters(uri: str) -> None:
 
 
 def _check_path(path: str) -> None:
-    """No dots, slashes or the like behind percent-encodings, however many."""
+    """Refuse dots, slashes and the like behind any number of percent-encodings."""
     slashes = path.count("/")
     for _ in range(_DECODINGS):
         for form in (path, unicodedata.normalize("NFKC", path)):

@@ -29,7 +29,9 @@ _REDIRECTS = range(300, 400)
 
 
 def fetch(location: Location, prefix: Location, max_bytes: int, until: float) -> bytes:
-    """The bytes at a location, which lies below `prefix`. Raises `InputError`, `TooLargeError` or `JournalError`."""
+    """Read the bytes at a location, which lies below `prefix`. Raises `InputError`, `PayloadTooLargeError` or
+    `JournalError`.
+    """
     _check_time(until)
     if location.scheme in ("http", "https"):
         return _fetch_http(location, max_bytes, until)
@@ -76,7 +78,7 @@ def _check_status(response: http.client.HTTPResponse) -> None:
 
 @contextmanager
 def _cut_at(sock: socket.socket, until: float) -> Iterator[None]:
-    """At the deadline the connection is shut, whatever the thread that reads it waits for."""
+    """Shut the connection at the deadline, whatever the thread that reads it waits for."""
 
     def cut() -> None:
         with contextlib.suppress(OSError):  # it is closed already
@@ -92,7 +94,7 @@ def _cut_at(sock: socket.socket, until: float) -> Iterator[None]:
 
 
 def _fetch_file(location: Location, prefix: Location, max_bytes: int, until: float) -> bytes:
-    """A regular file; what was opened is looked at, so no link can be put in its place meanwhile."""
+    """Read a regular file; what was opened is checked, so no link can be put in its place meanwhile."""
     folder = os.path.realpath(prefix.path)
     try:
         # not blocking: to open a named pipe would wait for its writer
@@ -112,7 +114,7 @@ def _fetch_file(location: Location, prefix: Location, max_bytes: int, until: flo
 
 
 def _fetch_stored(location: Location, prefix: Location, max_bytes: int, until: float) -> bytes:
-    """By fsspec's driver. What the driver makes of the address is compared once more."""
+    """Read by fsspec's driver; what the driver makes of the address is compared once more."""
     import fsspec
 
     with map_storage_errors(location.uri):
@@ -125,7 +127,7 @@ def _fetch_stored(location: Location, prefix: Location, max_bytes: int, until: f
 
 
 def _read(read: Callable[[int], Any], max_bytes: int, until: float, size: int | None = None) -> bytes:
-    """A stream to its end, or to the `size` that was announced."""
+    """Read a stream to its end, or to the `size` that was announced."""
     if size is not None and size > max_bytes:
         _raise_too_large(max_bytes)
     data = bytearray()

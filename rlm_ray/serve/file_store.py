@@ -66,7 +66,7 @@ class FileStore:
         return stored
 
     def find(self, key: str, file_id: str, now: float) -> StoredFile | None:
-        """None where this key has no such file, or has it no more."""
+        """Return a file; None where this key has no such file, or has it no more."""
         if not _FILE_ID.fullmatch(file_id):
             return None
         with map_storage_errors(self._address):
@@ -80,18 +80,18 @@ class FileStore:
         return None
 
     def list_files(self, key: str, now: float) -> list[StoredFile]:
-        """The newest first."""
+        """Return the files of a key, the newest first."""
         found = (self.find(key, file_id, now) for file_id in self._ids(key))
         return sorted((stored for stored in found if stored), key=lambda stored: -stored.created)
 
     def read(self, key: str, file_id: str) -> bytes:
-        """The whole file."""
+        """Read a whole file."""
         with map_storage_errors(self._address):
             data: bytes = self._fs.cat_file(self._path(key, file_id))
         return data
 
     def chunks(self, key: str, file_id: str) -> Iterator[bytes]:
-        """The file in pieces."""
+        """Yield a file in pieces."""
         with map_storage_errors(self._address), self._fs.open(self._path(key, file_id), "rb") as source:
             while chunk := source.read(CHUNK):
                 yield chunk

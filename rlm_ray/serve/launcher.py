@@ -17,11 +17,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.errors import ClusterError, ConfigError
-from rlm_ray.serve.application import NAME, application
 from rlm_ray.serve.config import ServerConfig
 from rlm_ray.serve.config_actor import ConfigHolder, hold_config
 from rlm_ray.serve.http.auth import is_local
-from rlm_ray.serve.replica import check_args
+from rlm_ray.serve.replica import NAME, application, check_args
 
 IMPORT_PATH = "rlm_ray.serve:app"
 HOST, PORT = "127.0.0.1", 8000
@@ -50,7 +49,7 @@ class LocalServer:
 
 
 def load_serve_config(path: Path) -> LocalServer:
-    """From the YAML that `serve deploy` takes, with one application. Raises `ConfigError`."""
+    """Read the YAML that `serve deploy` takes, with one application. Raises `ConfigError`."""
     try:
         plain = yaml.safe_load(path.read_text("utf-8"))
         config = ServeDeploySchema.model_validate(plain)

@@ -35,7 +35,7 @@ class ModelRegistry:
     """Patterns of litellm models."""
 
     def settings(self, model: str) -> Settings | None:
-        """What a model id stands for; None where it may not be asked for."""
+        """Return the settings a model id stands for; None where it may not be asked for."""
         if model in self.aliases:
             return self.aliases[model]
         plain = model.removeprefix(PREFIX)
@@ -46,13 +46,15 @@ class ModelRegistry:
         return replace(self.base, model=plain, recursive_model="", params=self._params_for(plain))
 
     def _params_for(self, model: str) -> dict[str, Any]:
-        """The base's parameters for another model: whole for the same provider, else without what leads to one."""
+        """Return the base's parameters for another model: whole for the same provider, else without what leads to
+        one.
+        """
         if _provider_of(model) == _provider_of(self.base.model):
             return {name: value for name, value in self.base.params.items() if name != "base_model"}
         return {name: value for name, value in self.base.params.items() if name in _OF_ANY_PROVIDER}
 
     def ids(self) -> list[str]:
-        """Those that can be listed: a pattern names no model."""
+        """List the models that can be listed: a pattern names no model."""
         plain = [PREFIX + name for name in self.allowed if "*" not in name and "?" not in name]
         return [*self.aliases, *plain]
 
@@ -63,7 +65,7 @@ def make_model_registry(
     allow_models: list[str],
     run_dir: str,
 ) -> ModelRegistry:
-    """The models of a deployment. Raises `ConfigError` for settings that are none."""
+    """Make the models of a deployment. Raises `ConfigError` for settings that are none."""
     given = [*values_from_table(settings, "the settings of the service"), SettingValue("run_dir", run_dir)]
     base = merge_settings(Settings(), given)
     if not base.record_content:
@@ -78,7 +80,7 @@ def make_model_registry(
 
 
 def apply_request_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
-    """A request's own wishes, within what the model's settings allow. Raises `ConfigError`."""
+    """Apply a request's own options, within what the model's settings allow. Raises `ConfigError`."""
     options = current_table(options)
     changes = {name: options[name] for name in CLIENT_SETTABLE if options.get(name) is not None}
     for name in CLIENT_LOWERABLE:
@@ -89,14 +91,14 @@ def apply_request_options(settings: Settings, options: Mapping[str, Any]) -> Set
 
 
 def min_limits(first: Limits, second: Limits) -> Limits:
-    """Both at once."""
+    """Return the lower of two limits, each by each."""
     return Limits(
         **{name: _min_or_none(getattr(first, name), getattr(second, name)) for name in Limits.__slots__}
     )
 
 
 def _provider_of(model: str) -> str:
-    """The prefix of a litellm model; a bare name has none, and may be of any provider, so it is its own."""
+    """Return the prefix of a litellm model; a bare name has none, and may be of any provider, so it is its own."""
     provider, slash, _ = model.partition("/")
     return provider.lower() if slash else f"{model}/"
 

@@ -96,7 +96,7 @@ def split_messages(messages: Sequence[Message], more: Sequence[NamedContext] = (
 
 
 def direct_messages(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    """The conversation as roles and texts for one plain call; empty where it holds a file or a long text.
+    """Return the conversation as roles and texts for one plain call; empty where it holds a file or a long text.
 
     Instructions come first, in one message, and no two in a row have the same role: some servers refuse others.
     """
@@ -134,7 +134,7 @@ def _last_of_user(messages: Sequence[Message]) -> int:
 
 
 def _split(message: Message, number: int, *, is_question: bool) -> tuple[str, list[NamedContext]]:
-    """What of a message stays with the question, and what becomes context."""
+    """Return what of a message stays with the question, and what becomes context."""
     short: list[str] = []
     long: list[NamedContext] = []
     for part, piece in enumerate(message.pieces, 1):
@@ -154,7 +154,7 @@ def _split(message: Message, number: int, *, is_question: bool) -> tuple[str, li
 
 
 def _long_message_prompt(text: Text) -> str:
-    """The question to a message that is itself too long to be one."""
+    """Return the question to a message that is itself too long to be one."""
     return (
         "The context is, or holds, a message of the user. Do what it asks. It begins:\n"
         f"{text.text[:EXCERPT_CHARS]}\n[...]\nand it ends:\n{text.text[-EXCERPT_CHARS:]}"

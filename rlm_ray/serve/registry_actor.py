@@ -65,7 +65,7 @@ class RunRegistryActor:
         self._making_secret = asyncio.Lock()
 
     async def address(self) -> RpcAddress:
-        """Where its line is."""
+        """Return where its RPC server is."""
         return await self._opener.address()
 
     async def admit(self, request: AdmissionRequest) -> AdmissionDecision | JournalError:
@@ -84,7 +84,7 @@ class RunRegistryActor:
         return found
 
     async def listen(self, replica: str, running: tuple[str, ...]) -> ReplicaCommands:
-        """News at once where there are any, else when there are or after a while."""
+        """Return commands at once where there are any, else when there are or after `LONG_POLL_S`."""
         changed = self._changed
         commands = self._registry.listen(replica, running, time.monotonic())
         if not commands:
@@ -99,14 +99,14 @@ class RunRegistryActor:
         self._notify()
 
     async def is_open(self, run_id: str) -> bool:
-        """It is under way, or will be taken up again."""
+        """Tell whether it is under way, or will be taken up again."""
         return run_id in self._registry.leases
 
     async def spent(self, key: str) -> KeySpending:
         return self._registry.spent.get(key, KeySpending())
 
     async def link_secret(self) -> bytes | JournalError:
-        """What links to reports are signed with: random, made once for a run store."""
+        """Return what links to reports are signed with: random, made once for a run store."""
         async with self._making_secret:
             if not self._secret:
                 try:
@@ -116,7 +116,7 @@ class RunRegistryActor:
         return self._secret
 
     async def stats(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """Return how many rows each table has."""
         return self._registry.stats()
 
     def _notify(self) -> None:
@@ -124,7 +124,7 @@ class RunRegistryActor:
         self._changed = asyncio.Event()
 
     async def _saved(self) -> JournalError | None:
-        """One write at a time; all that comes meanwhile goes into the next one together."""
+        """Wait for a write; one at a time, and all that comes meanwhile goes into the next one together."""
         if self._next is None:
             self._next = asyncio.create_task(self._save_after(self._saving))
         try:
@@ -177,7 +177,7 @@ class RunRegistryClient:
         return spent
 
     async def link_secret(self) -> bytes:
-        """What links to reports are signed with. Raises `JournalError` where it cannot be kept."""
+        """Return what links to reports are signed with. Raises `JournalError` where it cannot be stored."""
         if not self._secret:
             self._secret = bytes(await self._ask("link_secret"))
         return self._secret

@@ -63,7 +63,7 @@ class RunLauncher:
         *,
         lasting: bool,
     ) -> Run:
-        """A new run, to be started. `lasting`: another replica goes on with it where this one dies."""
+        """Make a new run, to be started. With `lasting` another replica goes on with it where this one dies."""
         context = await load()
         return Run(
             self.settings(request), request.query, context,
@@ -71,7 +71,7 @@ class RunLauncher:
         )  # fmt: skip
 
     async def adopt(self, run_id: str) -> Run | Result:
-        """The next life of a dead replica's run, when its journal is free; or its result, where it has one."""
+        """Make the next attempt of a dead replica's run when its journal is free; return its result where it has one."""
         folder = self.folder(run_id)
         request = await asyncio.to_thread(load_request, folder)
         if request is None:
@@ -87,12 +87,12 @@ class RunLauncher:
         return await asyncio.to_thread(take)
 
     async def abandon(self) -> Run:
-        """Of a run that nobody waits for any more."""
+        """Raise the error of a run that nobody waits for any more."""
         raise ClusterError(REPLICA_LOST_MESSAGE)
 
 
 def end_of_result(result: Result) -> RunFinished:
-    """As its journal has it."""
+    """Return the end of a run as its journal has it."""
     return RunFinished(
         time.time(), result.stop_reason, result.why, result.answer, result.turns, result.seconds,
         result.usage.as_dict(),
@@ -105,7 +105,9 @@ def to_key_usage(usage: RunUsage) -> KeySpending:
 
 
 def with_unknown_cost(spent: KeySpending, folder: RunStore, max_usd: float | None) -> KeySpending:
-    """What a run is charged to its key: with a budget, also what its cancelled and lost calls may have cost. Blocking."""
+    """Return what a run is charged to its key: with a budget, also what its cancelled and lost calls may have cost.
+    Blocking.
+    """
     if max_usd is None:
         return spent
     unknown = max_unknown_cost_usd(_records(folder))
@@ -113,7 +115,7 @@ def with_unknown_cost(spent: KeySpending, folder: RunStore, max_usd: float | Non
 
 
 def record_failure(folder: RunStore, request: StoredRequest | None, end: RunFinished) -> KeySpending:
-    """What was asked and the end, of a run that had no time to say it; what it cost. Blocking."""
+    """Save what was asked and the end of a run that had no time to say it; return what it cost. Blocking."""
     try:
         if request is not None and load_request(folder) is None:
             save_request(folder, request)
@@ -125,7 +127,7 @@ def record_failure(folder: RunStore, request: StoredRequest | None, end: RunFini
 
 
 def _spent_on_record(folder: RunStore) -> KeySpending:
-    """What its journal cannot tell is not known."""
+    """Return what the journal tells of the cost; the rest is not known."""
     return to_key_usage(usage_from_records(_records(folder)))
 
 
@@ -156,7 +158,7 @@ class StartThrottle:
 
     @contextmanager
     def request_pending(self) -> Iterator[None]:
-        """Somebody waits for a first byte."""
+        """Hold runs back while a request waits for its first byte."""
         self._asking += 1
         self._idle.clear()
         try:

@@ -138,7 +138,7 @@ class RunRegistry:
     def admit(
         self, request: AdmissionRequest, now: float, unix_time: float | None = None
     ) -> AdmissionDecision:
-        """A lease, or why not. `unix_time` dates what outlives this process; None: it is `now`."""
+        """Return a lease, or why not. `unix_time` dates what outlives this process; None: it is `now`."""
         if (
             given := self.leases.get(request.run_id)
         ) is not None:  # it asks again: the answer was lost on its way
@@ -168,7 +168,7 @@ class RunRegistry:
     def settle(
         self, run_id: str, spent: KeySpending, *, repeatable: bool = False, out_of_money: bool = False
     ) -> None:
-        """The run is over. `repeatable`: it has no answer, and the same request may start another one.
+        """End a run. `repeatable`: it has no answer, and the same request may start another one.
 
         `out_of_money`: it was stopped because what it held was too little.
         """
@@ -191,7 +191,7 @@ class RunRegistry:
         return True
 
     def listen(self, replica: str, running: tuple[str, ...], now: float) -> ReplicaCommands:
-        """What a replica has to do; `running` are the runs it has."""
+        """Return what a replica has to do; `running` are the runs it has."""
         self._seen[replica] = now
         for run_id in running:
             if run_id in self.leases:
@@ -208,7 +208,7 @@ class RunRegistry:
         )
 
     def stats(self) -> dict[str, int]:
-        """How many rows each table has; a lease is a run."""
+        """Return how many rows each table has; a lease is a run."""
         return {
             "runs": len(self.leases),
             "keys": len(self.spent),
@@ -218,11 +218,11 @@ class RunRegistry:
         }
 
     def leave(self, replica: str) -> None:
-        """It shuts down: its runs are free for others at once."""
+        """Shut a replica down: its runs are free for others at once."""
         self._seen[replica] = -REPLICA_TIMEOUT_S
 
     def state(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {
             "tickets": [asdict(lease) for lease in self.leases.values()],
             "spent": {name: asdict(spent) for name, spent in self.spent.items()},
@@ -282,7 +282,7 @@ class RunRegistry:
         return None
 
     def _reserve(self, request: AdmissionRequest) -> tuple[float | None, float | None]:
-        """What of the budget the run gets, and the budget where that is its whole rest; None without a budget."""
+        """Return what of the budget the run gets, and the budget where that is its whole rest; None without a budget."""
         budget = request.key.budget_usd
         if budget is None:
             return None, None
@@ -300,7 +300,7 @@ class RunRegistry:
         return now - self._seen.setdefault(replica, now) >= REPLICA_TIMEOUT_S
 
     def _forget_replicas(self, now: float) -> None:
-        """Those that are long dead and have no run left; each has a name of its own."""
+        """Forget replicas that are long dead and have no run left; each has a name of its own."""
         busy = {lease.replica for lease in self.leases.values()}
         self._seen = {name: at for name, at in self._seen.items() if now - at < REMEMBERED_S or name in busy}
 
@@ -309,7 +309,7 @@ class RunRegistry:
 
 
 def registry_from_state(state: Mapping[str, Any]) -> RunRegistry:
-    """The run registry whose `state()` this was."""
+    """Make the run registry whose `state()` this was."""
     return RunRegistry(
         {row["run_id"]: RunLease(**row) for row in state.get("tickets", ())},
         {name: KeySpending(**row) for name, row in state.get("spent", {}).items()},

@@ -50,17 +50,17 @@ class StoredRequest:
 
 
 def messages_of(request: StoredRequest) -> tuple[Message, ...]:
-    """Those of a conversation that is one plain call."""
+    """Return the messages of a conversation that is one plain call."""
     return tuple(Message(role, text) for role, text in request.messages)
 
 
 def request_run_id() -> str:
-    """A run id that no two of many requests in a second share."""
+    """Make a run id that no two of many requests in a second share."""
     return new_run_id() + secrets.token_hex(5)
 
 
 def is_run_id(text: str) -> bool:
-    """It can be one; what is not must not become a path."""
+    """Tell whether a text can be a run id; what is not must not become a path."""
     return bool(_RUN_ID.fullmatch(text))
 
 
@@ -69,7 +69,7 @@ def save_request(folder: RunStore, request: StoredRequest) -> None:
 
 
 def load_request(folder: RunStore) -> StoredRequest | None:
-    """None where the run was not asked of a service."""
+    """Read what was asked; None where the run was not asked of a service."""
     blob = folder.load(REQUEST_FILE)
     if blob is None:
         return None
@@ -79,12 +79,12 @@ def load_request(folder: RunStore) -> StoredRequest | None:
 
 
 def save_failure(folder: RunStore, end: RunFinished) -> None:
-    """How a run ended that could not say so in its journal."""
+    """Write how a run ended that could not say so in its journal."""
     folder.save(_FAILURE, to_line(end))
 
 
 def end_of(folder: RunStore) -> RunFinished | None:
-    """None while it goes on, and where it was killed."""
+    """Return how a run ended; None while it goes on, and where it was killed."""
     end = folder.last_end() if folder.exists() else None
     if end is None and (blob := folder.load(_FAILURE)) is not None:
         failure = from_line(blob)
@@ -94,13 +94,13 @@ def end_of(folder: RunStore) -> RunFinished | None:
 
 
 def end_from_error(error: BaseException) -> RunFinished:
-    """The end of a run that has none on record."""
+    """Return the end of a run that has none on record."""
     kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
     return RunFinished(time.time(), "error", str(error), error_kind=kind)
 
 
 def state_of(end: RunFinished | None, *, is_open: bool) -> State:
-    """How a run stands, by its end and by whether the run registry has it still."""
+    """Tell how a run stands, by its end and by whether the run registry has it still."""
     if end is None:
         return "running" if is_open else "failed"
     if end.error_kind == CANCELLED:

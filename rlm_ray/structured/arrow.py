@@ -16,12 +16,12 @@ _TEXT = pa.string()
 
 
 def columns_of(table: Mapping[str, Any]) -> Any:
-    """The `pyarrow.Schema` of a JSON Schema whose values are objects. Every column may be null."""
+    """Return the `pyarrow.Schema` of a JSON Schema whose values are objects. Every column may be null."""
     return pa.schema(list(ArrowTypeBuilder(table).of(resolve_root(table))))
 
 
 def to_arrow_value(kind: Any, value: Any) -> Any:
-    """The value as its column's type holds it; in a text column what is not a text becomes JSON."""
+    """Return the value as its column's type holds it; in a text column what is not a text becomes JSON."""
     if value is None:
         return None
     if pa.types.is_struct(kind):
@@ -57,7 +57,7 @@ class ArrowTypeBuilder:
         return self._named(part)
 
     def _only(self, options: list[Any]) -> Any:
-        """A union of several types is JSON text."""
+        """Return the one type of a union; one of several types is JSON text."""
         return self.of(options[0]) if len(options) == 1 else _TEXT
 
     def _referred(self, reference: str) -> Any:

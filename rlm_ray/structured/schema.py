@@ -79,7 +79,7 @@ class AnswerSchema:
 
     @classmethod
     def of(cls, source: Any) -> AnswerSchema:
-        """From a pydantic model class, a JSON Schema as a dict, or the path of a file with one."""
+        """Make a schema from a pydantic model class, a JSON Schema as a dict, or the path of a file with one."""
         if isinstance(source, AnswerSchema):
             return source
         if isinstance(source, type) and issubclass(source, BaseModel):
@@ -93,15 +93,15 @@ class AnswerSchema:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The fields that every answer has."""
+        """Return the fields that every answer has."""
         return tuple(resolve_root(self.table).get("required", ()))
 
     def ask(self, query: str) -> str:
-        """The question, and exactly what is wanted."""
+        """Return the question with exactly what is wanted."""
         return f"{query}\n\n{_ONLY_JSON} It must match this JSON Schema:\n{self._compact()}"
 
     def check(self, answer: str) -> ParsedAnswer:
-        """The object the answer holds, also inside a fence or prose, if it is as it shall be."""
+        """Return the object the answer holds, also inside a fence or prose, if it matches."""
         why = ""
         for value in find_json_objects(answer):
             checked = self._validated(value)
@@ -111,13 +111,13 @@ class AnswerSchema:
         return ParsedAnswer(None, why or explain_no_json(answer))
 
     def check_value(self, value: Any) -> ParsedAnswer:
-        """The object itself, if it is as it shall be."""
+        """Return the object itself, if it matches."""
         return (
             self._validated(value) if isinstance(value, dict) else ParsedAnswer(None, "it is no JSON object")
         )
 
     def for_part(self) -> AnswerSchema:
-        """The schema of an answer about a part of a document: each field may be missing or null."""
+        """Return the schema of an answer about a part of a document: each field may be missing or null."""
         root = resolve_root(self.table)
         fields = {name: {"anyOf": [field, {"type": "null"}]} for name, field in root["properties"].items()}
         whole = {keyword: inner for keyword, inner in self.table.items() if keyword != "$ref"}
@@ -125,11 +125,11 @@ class AnswerSchema:
         return AnswerSchema({**table, "properties": fields})
 
     def described(self) -> str:
-        """One answer, in words."""
+        """Describe one answer in words."""
         return f"<a JSON object that matches this JSON Schema: {self._compact()}>"
 
     def repair(self, answer: str, why: str) -> str:
-        """A question that gives the model its answer back to be put right."""
+        """Return a question that gives the model its answer back to be put right."""
         return (
             f"An answer had to be one JSON object that matches a JSON Schema, but {why}.\n\n"
             f"The answer was:\n{truncate_middle(answer, _REPAIR_CHARS)}\n\nThe schema:\n{self._compact()}\n\n"
@@ -137,13 +137,13 @@ class AnswerSchema:
         )
 
     def arrow(self) -> pa.Schema:
-        """Typed columns; see `structured/arrow.py`."""
+        """Return typed columns; see `structured/arrow.py`."""
         from rlm_ray.structured.arrow import columns_of
 
         return columns_of(self.table)
 
     def row(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """The value as the columns of `arrow()` hold it."""
+        """Return the value as the columns of `arrow()` hold it."""
         from rlm_ray.structured.arrow import to_arrow_value
 
         return {column.name: to_arrow_value(column.type, value.get(column.name)) for column in self.arrow()}
@@ -170,7 +170,7 @@ def _by_model(model: type[BaseModel], value: dict[str, Any]) -> ParsedAnswer:
 
 
 def _why(errors: Iterator[tuple[Any, str]]) -> str:
-    """The first few errors, each with the place it is about."""
+    """Return the first few errors, each with the place it is about."""
     shown = [
         f"{_place(path)}: {message[:_WHY_CHARS]}"
         for (path, message), _ in zip(errors, range(_ERRORS), strict=False)
@@ -194,7 +194,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _checked_table(table: dict[str, Any], name: str) -> dict[str, Any]:
-    """A schema that can be used without surprises later. Raises `InputError` for any other."""
+    """Return a schema that can be used without surprises later. Raises `InputError` for any other."""
     try:
         validator_for(table).check_schema(table)
     except SchemaError as error:
@@ -213,7 +213,7 @@ def _checked_table(table: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema its own reference leads to; pydantic writes one for a model that holds itself."""
+    """Return the schema its own reference leads to; pydantic writes one for a model that holds itself."""
     part: Mapping[str, Any] = table
     for _ in range(_MOST_HOPS):
         if "$ref" not in part:
@@ -223,7 +223,7 @@ def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def resolve_ref(table: Mapping[str, Any], reference: str) -> Any:
-    """What a reference names. Raises `KeyError` where the schema does not hold it."""
+    """Return what a reference names. Raises `KeyError` where the schema does not hold it."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         raise KeyError(reference)
     found: Any = table
@@ -235,7 +235,7 @@ def resolve_ref(table: Mapping[str, Any], reference: str) -> Any:
 
 
 def iter_refs(part: Any) -> Iterator[Any]:
-    """Every `$ref` in a schema."""
+    """Yield every `$ref` in a schema."""
     if isinstance(part, list):
         for item in part:
             yield from iter_refs(item)
@@ -252,7 +252,7 @@ def iter_refs(part: Any) -> Iterator[Any]:
 
 
 def strip_annotations(part: Any) -> Any:
-    """The schema without what only people read."""
+    """Return the schema without what only people read."""
     if isinstance(part, list):
         return [strip_annotations(item) for item in part]
     if not isinstance(part, Mapping):
@@ -269,7 +269,9 @@ def _bare(keyword: str, inner: Any) -> Any:
 
 
 def estimate_answer_chars(table: Mapping[str, Any]) -> int:
-    """The characters of an answer: enumerated values as long as they are on average, free texts 40, lists 3 items."""
+    """Estimate the characters of an answer: enumerated values as long as they are on average, free texts 40, lists 3
+    items.
+    """
     return round(_chars(table, resolve_root(table), 0))
 
 

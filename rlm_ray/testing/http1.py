@@ -57,7 +57,7 @@ class RequestParser:
 
     @property
     def expects_continue(self) -> bool:
-        """The client sent a head and waits for `100 Continue` before it sends the body."""
+        """Tell whether the client sent a head and waits for `100 Continue` before it sends the body."""
         head = self._head
         return head is not None and "expect" in head.headers and len(self._buffer) == head.start
 
@@ -65,7 +65,7 @@ class RequestParser:
         self._buffer += data
 
     def next_request(self) -> HttpRequest | None:
-        """The next whole request, or None until more bytes arrive. Raises `ProtocolError`."""
+        """Return the next whole request, or None until more bytes arrive. Raises `ProtocolError`."""
         if self._head is None:
             self._head = _parse_head(self._buffer)
         head = self._head
@@ -80,7 +80,7 @@ class RequestParser:
 
 
 def response(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
-    """One whole response; Content-Length is set."""
+    """Write one whole response; Content-Length is set."""
     lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace") + body

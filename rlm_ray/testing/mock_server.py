@@ -89,12 +89,12 @@ class ModelServer:
 
     @property
     def url(self) -> str:
-        """The `api_base` for clients: it ends in `/v1`."""
+        """Return the `api_base` for clients: it ends in `/v1`."""
         return f"http://{self._host}:{self._port}/v1"
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """The last 10,000 requests, oldest first; none with `record=False`."""
+        """Return the last 10,000 requests, oldest first; none with `record=False`."""
         return self._service.counters.requests
 
     @property
@@ -154,7 +154,7 @@ class _Service:
         self._ordinal = 0
 
     def answer(self, http: HttpRequest) -> tuple[TimedResponse, Request | None]:
-        """The play, and the completion request if it was one."""
+        """Return what to write and when, and the completion request if it was one."""
         match http.method, http.path.rstrip("/"):
             case "POST", "/v1/chat/completions":
                 return self._complete(http)

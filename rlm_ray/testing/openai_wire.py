@@ -32,7 +32,7 @@ class TimedResponse:
 
 
 def to_timed_response(outcome: Outcome, request: Request, latency_s: float) -> TimedResponse:  # noqa: PLR0911 - one for each outcome
-    """How to carry out an outcome."""
+    """Turn an outcome into bytes and the times to write them at."""
     match outcome:
         case str():
             return to_timed_response(Reply(outcome), request, latency_s)
@@ -65,7 +65,7 @@ def as_reply(reply: Reply | str) -> Reply:
 
 
 def completion(request: Request, reply: Reply) -> bytes:
-    """The whole HTTP response: a completion, or all events of a stream."""
+    """Write the whole HTTP response: a completion, or all events of a stream."""
     usage = reply.usage(request)
     if request.stream:
         headers = {"content-type": "text/event-stream", **reply.headers}

@@ -114,7 +114,7 @@ class OtlpReceiver:
 
     @property
     def url(self) -> str:
-        """For `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+        """Return the address for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
@@ -185,11 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the client has gone, as it does when it was made to wait
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-        """Quiet."""
+        """Log nothing."""
 
 
 def decode_spans(body: bytes) -> Iterable[ReceivedSpan]:
-    """The spans of a serialized `ExportTraceServiceRequest`."""
+    """Yield the spans of a serialized `ExportTraceServiceRequest`."""
     for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
         who = _attributes(resource.resource.attributes)
         for scope in resource.scope_spans:

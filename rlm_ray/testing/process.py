@@ -73,7 +73,7 @@ class ServerProcess:
                 process.kill()
 
     def stats(self) -> dict[str, Any]:
-        """The server's counters: the fields of `Stats`, and `provider` with a strict provider's ledger."""
+        """Return the server's counters: the fields of `Stats`, and `provider` with a strict provider's ledger."""
         return self._ask("GET")
 
     def reset(self) -> None:

@@ -155,7 +155,7 @@ class StrictProvider:
         )
 
     def _apply_network_faults(self, reply: Reply) -> Outcome:
-        """The answer as the network lets it through."""
+        """Return the answer as the network lets it through."""
         faults = self._faults
         for name, rate, outcome in (
             ("drop", faults.drop_rate, Drop(reply)),
@@ -220,7 +220,7 @@ class SlidingWindow:
         self._tokens = 0
 
     def decide(self, now: float, tokens: int) -> Verdict:
-        """Whether a request of so many tokens may pass now; nothing is charged."""
+        """Decide whether a request of so many tokens may pass now; nothing is charged."""
         self._expire(now)
         waits: list[tuple[float, Resource]] = []
         if self._quota.rpm is not None and len(self._uses) >= self._quota.rpm:
@@ -238,12 +238,12 @@ class SlidingWindow:
         self._tokens += tokens
 
     def used(self, now: float) -> tuple[int, int]:
-        """Requests and tokens in the window that ends now."""
+        """Return requests and tokens in the window that ends now."""
         self._expire(now)
         return len(self._uses), self._tokens
 
     def headers(self, now: float) -> dict[str, str]:
-        """OpenAI's rate-limit headers; empty if the quota keeps its limits to itself."""
+        """Return OpenAI's rate-limit headers; empty if the quota keeps its limits to itself."""
         quota = self._quota
         requests, tokens = self.used(now)
         reset = duration(self._uses[-1][0] + quota.window_s - now if self._uses else 0.0)
@@ -284,7 +284,7 @@ class SlidingWindow:
 
 
 def duration(seconds: float) -> str:
-    """A time in OpenAI's way: `17ms`, `1.5s`, `6m0s`."""
+    """Write a time in OpenAI's way: `17ms`, `1.5s`, `6m0s`."""
     if seconds < 1:
         return f"{math.ceil(max(0.0, seconds) * 1_000)}ms"
     minutes, rest = divmod(seconds, 60)

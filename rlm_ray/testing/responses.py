@@ -45,17 +45,17 @@ class Request:
 
     @property
     def system(self) -> str:
-        """The system messages' text; empty if there is none."""
+        """Return the system messages' text; empty if there is none."""
         return "\n".join(text_of(m) for m in self.messages if m.get("role") in {"system", "developer"})
 
     @property
     def last(self) -> str:
-        """The text of the last message."""
+        """Return the text of the last message."""
         return text_of(self.messages[-1]) if self.messages else ""
 
     @property
     def turn(self) -> int:
-        """1 for the first turn of a conversation: one more than there are assistant messages."""
+        """Return 1 for the first turn of a conversation: one more than there are assistant messages."""
         return 1 + [message.get("role") for message in self.messages].count("assistant")
 
     @property
@@ -68,7 +68,7 @@ class Request:
 
     @property
     def tokens(self) -> int:
-        """Input tokens: a quarter of the characters of all messages."""
+        """Return the input tokens: a quarter of the characters of all messages."""
         return sum(len(text_of(message)) for message in self.messages) // CHARS_PER_TOKEN
 
 
@@ -88,7 +88,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def usage(self, request: Request) -> Usage:
-        """Tokens as this answer reports them."""
+        """Return tokens as this answer reports them."""
         prompt = request.tokens if self.prompt_tokens is None else self.prompt_tokens
         completion = self.completion_tokens
         if completion is None:
@@ -151,7 +151,7 @@ Script: TypeAlias = Callable[[Request], Outcome]
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """A message's text, also where its content is a list of parts or None."""
+    """Return a message's text, also where its content is a list of parts or None."""
     content = message.get("content")
     if isinstance(content, str):
         return content
@@ -161,7 +161,7 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 
 def in_order(outcomes: Sequence[Outcome]) -> Script:
-    """A script that returns these outcomes one after another, and then refuses."""
+    """Make a script that returns these outcomes one after another, and then refuses."""
     rest = iter(outcomes)
 
     def script(_request: Request) -> Outcome:

@@ -47,7 +47,7 @@ _WORDS = tuple(_TEXT.split())
 def example_run(
     nodes: int = 300, *, seed: int = 7, run_id: str = "example", ended: bool = True
 ) -> list[Record]:
-    """About so many nodes; the same for the same seed."""
+    """Make a run of about so many nodes; the same for the same seed."""
     maker = SampleRunBuilder(nodes, Random(seed), run_id)  # noqa: S311 - nothing here is secret
     records = sorted(maker.run(), key=lambda record: record.at)
     return records if ended else records[: len(records) * 2 // 3]
@@ -75,7 +75,7 @@ class SampleRunBuilder:
         return self._records
 
     def _session(self, path: NodePath, query: str, given: InputSummary, at: float, below: int) -> float:
-        """A session with so many nodes below it; when it ends."""
+        """Add a session with so many nodes below it; return when it ends."""
         model = "small/model" if path else "big/model"
         attempt = 1
         if path == (1,):
@@ -148,7 +148,7 @@ class SampleRunBuilder:
         return end
 
     def _shares(self, depth: int, below: int) -> Iterator[int]:
-        """How many nodes each sub-call stands for; 1 is a plain call."""
+        """Yield how many nodes each sub-call stands for; 1 is a plain call."""
         while below > 0:
             if depth >= 2 or (depth == 1 and self._random.random() < 0.9):
                 share = 1
@@ -210,7 +210,7 @@ class SampleRunBuilder:
 
 
 def _pieces(given: InputSummary, pieces: int) -> Iterator[InputSummary]:
-    """Nine tenths of the input in equal pieces: the rest nobody reads."""
+    """Yield nine tenths of the input in equal pieces: the rest nobody reads."""
     first, last = given.start or 0, given.stop or 0
     size = max(1, (last - first) * 9 // 10 // pieces)
     for start in range(first, first + size * pieces, size):

@@ -50,7 +50,7 @@ class ScriptedModel(FunctionModel):
 
     @property
     def remaining(self) -> int:
-        """How many replies were not asked for."""
+        """Return how many replies were not asked for."""
         return len(self._rest)
 
     def _next(self, request: ModelRequest) -> ScriptedReply:
@@ -63,6 +63,6 @@ class ScriptedModel(FunctionModel):
 
 
 def _reply(request: ModelRequest, text: str) -> ModelReply:
-    """A reply that costs nothing and counts a token for four characters."""
+    """Make a reply that costs nothing and counts a token for four characters."""
     usage = Usage(request.chars // _CHARS_PER_TOKEN, len(text) // _CHARS_PER_TOKEN)
     return ModelReply(text, usage=usage, cost_usd=0.0)

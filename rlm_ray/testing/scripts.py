@@ -27,7 +27,7 @@ def echo(request: Request) -> str:
 
 
 def recursion(request: Request) -> str:
-    """Plays the sessions and leaves of a recursion tree.
+    """Play the sessions and leaves of a recursion tree.
 
     A session with `RUN:` programs in its question runs one of them each turn, and a session
     without looks at the length of its context; both then end with `FINAL`. A plain call gets a short text.
@@ -41,18 +41,18 @@ def recursion(request: Request) -> str:
 
 
 def is_session(request: Request) -> bool:
-    """The system message speaks of a REPL, so code is wanted and not an answer."""
+    """Tell whether code is wanted and not an answer: the system message speaks of a REPL."""
     system = request.system
     return "REPL" in system or "```python" in system
 
 
 def run_query(*programs: str) -> str:
-    """A question for `recursion`: one program for each turn."""
+    """Make a question for `recursion`: one program for each turn."""
     return " ".join(f"RUN:{base64.urlsafe_b64encode(program.encode()).decode()}" for program in programs)
 
 
 def _question(request: Request) -> str:
-    """The first user message; observations come later and may show programs again."""
+    """Return the first user message; observations come later and may show programs again."""
     return next((text_of(m) for m in request.messages if m.get("role") == "user"), "")
 
 

@@ -126,7 +126,7 @@ class SpanAttributes:
         )
 
     def sent(self, record: CallSent) -> Attributes:
-        """Of a call that never ended."""
+        """Return the attributes of a call that never ended."""
         return truncate_all(self._asked(record.model, "", record.path, record.role, record.call))
 
     def attempt(self, record: FailedAttempt) -> Attributes:
@@ -167,7 +167,7 @@ class SpanAttributes:
         return truncate_all(found)
 
     def failure(self, record: CallEnded | SessionEnded | CellEnded | RunFinished) -> Failure | None:
-        """None where it did not fail."""
+        """Return the failure; None where it did not fail."""
         match record:
             case CellEnded():
                 if record.killed is None and record.error is None:
@@ -237,7 +237,7 @@ class CallTotals:
 
 
 def map_end_attributes(record: MapEnded | None, sums: CallTotals, kept: int) -> Attributes:
-    """The counts of a map that is over; `kept` of its calls have spans of their own."""
+    """Return the counts of a map that is over; `kept` of its calls have spans of their own."""
     found = sums.attributes(names.MAP) | {f"{names.MAP}.kept": kept}
     if record is not None:
         found |= {f"{names.MAP}.answered": record.answered, f"{names.MAP}.failed": record.failed}
@@ -245,12 +245,12 @@ def map_end_attributes(record: MapEnded | None, sums: CallTotals, kept: int) -> 
 
 
 def truncate_all(found: Mapping[str, Any]) -> Attributes:
-    """The attributes with every text cut to `MAX_ATTRIBUTE_BYTES` bytes."""
+    """Return the attributes with every text cut to `MAX_ATTRIBUTE_BYTES` bytes."""
     return {name: truncate_utf8(value) if isinstance(value, str) else value for name, value in found.items()}
 
 
 def truncate_utf8(text: str, most: int = MAX_ATTRIBUTE_BYTES) -> str:
-    """The text in at most so many bytes of UTF-8; half characters, which no exporter can send, are replaced."""
+    """Return the text in at most so many bytes of UTF-8; half characters, which no exporter can send, are replaced."""
     if len(text) <= most and text.isascii():
         return text
     encoded = text[: most + 1].encode("utf-8", "replace")
@@ -260,7 +260,7 @@ def truncate_utf8(text: str, most: int = MAX_ATTRIBUTE_BYTES) -> str:
 
 
 def _json(shape: Any, text: str) -> str:
-    """The JSON of `shape(text)`, with the text cut so that the JSON is whole and not too long."""
+    """Return the JSON of `shape(text)`, with the text cut so that the JSON is whole and not too long."""
     most = MAX_ATTRIBUTE_BYTES
     while True:
         written = json.dumps(shape(truncate_utf8(text, most)), ensure_ascii=False)

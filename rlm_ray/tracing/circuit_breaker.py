@@ -59,7 +59,7 @@ class Breaker:
             logging.getLogger(name).addFilter(_HUSH)  # the same one again changes nothing
 
     def call(self, work: Callable[[], _Result], good: _Result, bad: _Result) -> _Result:
-        """Do the work unless the collector has a rest; `bad` without trying then."""
+        """Do the work unless the circuit is open; return `bad` without trying then."""
         if self._clock() < self._rest_until:
             return bad
         if not self._trusted and not port_is_open(self._endpoint):
@@ -86,7 +86,7 @@ class Breaker:
 
 
 def port_is_open(endpoint: str) -> bool:
-    """False where a connection is refused; True where that cannot be known, as behind a proxy."""
+    """Return False where a connection is refused; True where that cannot be known, as behind a proxy."""
     parts = urlsplit(endpoint)
     if parts.hostname is None or requests.utils.get_environ_proxies(endpoint):
         return True

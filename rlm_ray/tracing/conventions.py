@@ -80,5 +80,5 @@ _CAPTURE_VALUES = ("span_only", "span_and_event", "true")
 
 
 def asks_for_content(value: str | None) -> bool:
-    """Whether this value of `CAPTURE_VARIABLE` wants content on spans."""
+    """Tell whether this value of `CAPTURE_VARIABLE` wants content on spans."""
     return (value or "").strip().lower() in _CAPTURE_VALUES

@@ -45,7 +45,7 @@ _last_deadline = 0.0
 def provider_from_environment(
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[trace.TracerProvider, bool] | None:
-    """The provider for spans and whether it is ours to flush; None where nobody asks for spans."""
+    """Return the provider for spans and whether it is ours to flush; None where nobody asks for spans."""
     if _disabled(environment):
         return None
     known = trace.get_tracer_provider()
@@ -59,7 +59,7 @@ def provider_from_environment(
 def meter_provider_from_environment(
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[metrics.MeterProvider, bool] | None:
-    """The same for metrics."""
+    """Return the provider for metrics in the same way."""
     if _disabled(environment):
         return None
     known = metrics.get_meter_provider()
@@ -72,7 +72,7 @@ def meter_provider_from_environment(
 
 
 def endpoint_of(signal: Literal["TRACES", "METRICS"], environment: Mapping[str, str]) -> str | None:
-    """The URL a signal is sent to; None where it is not asked for."""
+    """Return the URL a signal is sent to; None where it is not asked for."""
     wanted = environment.get(f"OTEL_{signal}_EXPORTER", "").strip().lower()
     if wanted and "otlp" not in (part.strip() for part in wanted.split(",")):
         return None
@@ -118,7 +118,7 @@ def _meter_provider(variables: _Variables) -> OwnMeterProvider:
 
 
 def resource(environment: Mapping[str, str]) -> Resource:
-    """Who speaks: what the environment says, and `rlm_ray` where it says no name."""
+    """Return who speaks: what the environment says, and `rlm_ray` where it says no name."""
     named = "OTEL_SERVICE_NAME" in environment or "service.name=" in environment.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
     )
@@ -143,7 +143,7 @@ class BackgroundFlusher:
                 threading.Thread(target=self._work, name="rlm_ray telemetry flush", daemon=True).start()
 
     def wait(self, deadline: float) -> bool:
-        """Until all that was asked for is done; False where the time is over before."""
+        """Wait until all that was asked for is done; return False where the time is over before."""
         with self._changed:
             wanted = self._wanted
             left = max(0.0, deadline - time.monotonic())

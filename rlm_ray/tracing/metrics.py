@@ -63,7 +63,7 @@ class _Counts:
                 meter.create_observable_up_down_counter(name, observed, unit, description)
 
     def _observed(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
-        """Called from the thread that exports."""
+        """Return what the thread that exports asks for."""
         return [Observation(found.value, found.attributes) for found in tuple(self._sums[name].values())]
 
 

@@ -63,7 +63,7 @@ class ReorderBuffer:
             yield heapq.heappop(self._heap)[1]
 
     def flush(self) -> Iterator[Record]:
-        """All that is still held."""
+        """Yield all that is still held."""
         while self._heap:
             yield heapq.heappop(self._heap)[1]
 

@@ -40,7 +40,7 @@ class CallSampler:
             self._even.add((-ordinal,), call)
 
     def selected(self) -> list[CallEnded]:
-        """By ordinal."""
+        """Return the chosen calls by ordinal."""
         kept: dict[_Key, CallEnded] = {}
         for group in (self._errors, self._slowest, self._costliest):
             self._keep(kept, group.items())
@@ -71,7 +71,7 @@ class TopK:
             heapq.heapreplace(self._heap, (key, self._count, call))
 
     def items(self) -> list[CallEnded]:
-        """The largest first."""
+        """Return the calls, the largest first."""
         return [call for _, _, call in sorted(self._heap, key=lambda entry: entry[0], reverse=True)]
 
 

@@ -32,25 +32,25 @@ class RunTelemetry:
 
     @property
     def trace_id(self) -> str:
-        """In hexadecimal; empty where no spans are made, and before the first record."""
+        """Return the trace id in hexadecimal; empty where no spans are made, and before the first record."""
         return self._tracer.trace_id if self._tracer is not None else ""
 
     def add(self, record: Record) -> None:
-        """A fact of the run."""
+        """Add a record of the run."""
         if self._tracer is not None:
             self._tracer.add(record)
         if self._metrics is not None:
             self._metrics.add(record)
 
     def close(self) -> None:
-        """No more records come. What is left is sent behind the run."""
+        """End the spans; no more records come. What is left is sent behind the run."""
         if self._tracer is not None:
             self._tracer.finish()
         flush_async(self._options.flush_timeout_s, *self._to_flush)
 
 
 def start_run_telemetry(run_id: str, options: Tracing, traceparent: str = "") -> RunTelemetry | None:
-    """None where nobody asks for spans or metrics."""
+    """Start spans and metrics of a run; None where nobody asks for them."""
     spans, meters = provider_from_environment(), meter_provider_from_environment()
     if spans is None and meters is None:
         return None

@@ -38,7 +38,7 @@ class Attempt:
 
     @property
     def final_state(self) -> tuple[float | None, str]:
-        """When it ended, or what it ran below did, and what became of all that was open then."""
+        """Return when it ended, or what it ran below did, and what became of all that was open then."""
         if self.end is not None:
             return self.span.ended, names.LOST if self.end.error_kind else names.NOT_FINISHED
         return (None, names.NOT_FINISHED) if self.parent is None else self.parent.final_state
@@ -62,7 +62,7 @@ class Attempts:
         attempts.sort(key=lambda attempt: attempt.span.started)
 
     def active_at(self, path: NodePath, moment: float) -> Attempt | None:
-        """The one of a session that was under way then."""
+        """Return the attempt of a session that was under way then."""
         known = self.for_path(path)
         return next(
             (attempt for attempt in reversed(known) if attempt.span.started <= moment),
@@ -70,7 +70,7 @@ class Attempts:
         )
 
     def nearest_ancestor(self, path: NodePath, moment: float) -> Attempt | None:
-        """The one of the nearest session above that is known."""
+        """Return the attempt of the nearest session above that is known."""
         while path:
             path = path[:-1]
             if (found := self.active_at(path, moment)) is not None:
@@ -101,7 +101,7 @@ class TraceShard:
         self.sums = CallTotals()
 
     def end(self, at: float) -> None:
-        """Of a linked one."""
+        """End a linked trace."""
         counts = self.sums.attributes(names.TOTAL) | {f"{names.TOTAL}.sessions": self.sessions}
         self.root.end(at, counts)
         if self.link_span is not None:
@@ -120,7 +120,9 @@ class TraceShards:
         self._linked: list[TraceShard] = []
 
     def assign(self, parent: TraceShard, at: float) -> TraceShard:
-        """Where a new session goes: to its parent's trace while that has room, else to the one that is being filled."""
+        """Return where a new session goes: to its parent's trace while that has room, else to the one that is being
+        filled.
+        """
         part = parent if parent.sessions < self._limit else self._filling
         if part.sessions >= self._limit:
             part = self._filling = self._open(at)

@@ -95,12 +95,13 @@ class Spans:
 
 
 def nanoseconds(at: float) -> int:
-    """Of a Unix time in seconds."""
+    """Return nanoseconds of a Unix time in seconds."""
     return int(at * 1e9)
 
 
 def parent_context(traceparent: str | None = None, environment: Mapping[str, str] | None = None) -> Context:
-    """The context of a run's parent: `traceparent`, else `TRACEPARENT` of the environment, else what is current here.
+    """Return the context of a run's parent: `traceparent`, else `TRACEPARENT` of the environment, else what is
+    current here.
 
     What is not valid is ignored, as the W3C says; so is a `tracestate` without its parent.
     """
@@ -117,14 +118,14 @@ def parent_context(traceparent: str | None = None, environment: Mapping[str, str
 
 
 def parse_traceparent(traceparent: str) -> SpanContext | None:
-    """The span a W3C `traceparent` names; None where it is not valid."""
+    """Return the span a W3C `traceparent` names; None where it is not valid."""
     context = TraceContextTextMapPropagator().extract({"traceparent": traceparent.strip()}, context=Context())
     found = get_current_span(context).get_span_context()
     return found if found.is_valid else None
 
 
 def traceparent_of(context: Context) -> str:
-    """The span of a context as a W3C `traceparent`; empty where there is none."""
+    """Return the span of a context as a W3C `traceparent`; empty where there is none."""
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier, context=context)
     return carrier.get("traceparent", "")

@@ -73,7 +73,7 @@ class Tracer:
 
     @property
     def trace_id(self) -> str:
-        """In hexadecimal; empty until the first record."""
+        """Return the trace id in hexadecimal; empty until the first record."""
         return "" if self._run is None else format_trace_id(self._run.span_context.trace_id)
 
     def add(self, record: Record) -> None:
@@ -89,7 +89,7 @@ class Tracer:
             self._handle(ready)
 
     def finish(self, record: RunFinished | None = None) -> None:
-        """No more records come: all that is open ends."""
+        """End all that is open: no more records come."""
         if record is not None:
             self.add(record)
         for ready in self._order.flush():
@@ -157,7 +157,7 @@ class Tracer:
                 raise AssertionError(record)
 
     def _resume(self, record: RunStarted) -> None:
-        """The run was taken up again: what the attempt before left open is over."""
+        """Take the run up again: what the attempt before left open is over."""
         assert self._run is not None
         self._close_open_spans(self._last)
         self._ended = None
@@ -246,7 +246,7 @@ class Tracer:
                 del attempt.pending_calls[key]
 
     def _end_lost_call(self, attempt: Attempt, sent: CallSent, at: float, kind: str) -> None:
-        """A call that was sent and never ended becomes an error."""
+        """End a call that was sent and never ended as an error."""
         common = {name: getattr(sent, name) for name in ("path", "call", "role", "model", "key")}
         record = CallEnded(at=max(at, sent.at), started=sent.at, error_kind=kind, **common)
         around = attempt.map_of(sent.path[-1]) if sent.role == "leaf" else None
@@ -255,7 +255,7 @@ class Tracer:
             self._chat(record, (around or attempt).span)
 
     def _attach_orphans(self) -> None:
-        """Sessions whose beginning never came get spans from their first record, below what is known."""
+        """Give sessions whose beginning never came spans from their first record, below what is known."""
         while self._waiting:
             path = min(self._waiting, key=lambda path: (len(path), path))
             records = self._waiting[path]
@@ -265,7 +265,7 @@ class Tracer:
             self._open_session(opened, self._attempts.nearest_ancestor(path, at), incomplete=True)
 
     def _close_open_spans(self, at: float) -> None:
-        """All that is open ends as an error: when the session it ran below ended, or now."""
+        """End all that is open as an error: when the session it ran below ended, or now."""
         for attempt in self._attempts:
             ended, kind = attempt.final_state
             self._settle_below(attempt, at if ended is None else ended, kind)
@@ -292,14 +292,14 @@ class Tracer:
 
 
 def trace(tracer: Tracer, records: Iterable[Record]) -> None:
-    """All records of a run that is over."""
+    """Make the spans of all records of a run that is over."""
     for record in records:
         tracer.add(record)
     tracer.finish()
 
 
 def _owner(record: Record) -> NodePath:
-    """The session a record belongs to: a leaf's and a session's parent, else its own."""
+    """Return the session a record belongs to: a leaf's and a session's parent, else its own."""
     path: NodePath = getattr(record, "path", ())
     match record:
         case SessionOpened() | CallSent(role="leaf") | CallEnded(role="leaf"):

@@ -12,7 +12,7 @@ _PROCESS = 1
 
 
 def chrome_json(slices: Sequence[TraceSlice]) -> bytes:
-    """Complete events, one row for each lane; times in microseconds from the run's start."""
+    """Write complete events, one row for each lane; times in microseconds from the run's start."""
     first = min((one.start for one in slices), default=0)
     events = [_row(lane) for lane in sorted({one.lane for one in slices})]
     events += [_event(one, first) for one in slices]

@@ -23,7 +23,9 @@ FORMATS: tuple[str, ...] = get_args(Format)
 
 
 def export(records: Iterable[Record], to: str, *, content: bool = False) -> bytes:
-    """The run in this format; `content` adds questions, replies and code to spans. `jsonl` has what was recorded."""
+    """Write the run in this format; `content` adds questions, replies and code to spans. `jsonl` has what was
+    recorded.
+    """
     known = list(records)
     match to:
         case "jsonl":

@@ -29,7 +29,7 @@ _IDS = ("traceId", "spanId", "parentSpanId")
 def spans_of(
     records: Iterable[Record], *, content: bool = False, options: Tracing = EVERYTHING
 ) -> tuple[ReadableSpan, ...]:
-    """The spans of a run; `content` puts questions, replies and code on them, where they were recorded."""
+    """Make the spans of a run; `content` puts questions, replies and code on them, where they were recorded."""
     known = list(records)
     run_id = next((record.run_id for record in known if isinstance(record, RunStarted)), "")
     exporter = InMemorySpanExporter()
@@ -43,7 +43,7 @@ def spans_of(
 
 
 def otlp_json(spans: Sequence[ReadableSpan]) -> bytes:
-    """One `ExportTraceServiceRequest` in the OTLP JSON encoding, as collectors' file receivers read it."""
+    """Write one `ExportTraceServiceRequest` in the OTLP JSON encoding, as collectors' file receivers read it."""
     plain = MessageToDict(encode_spans(spans), use_integers_for_enums=True)
     return json.dumps(_with_hex_ids(plain), ensure_ascii=False).encode() + b"\n"
 
@@ -65,13 +65,13 @@ def send_otlp(
 
 
 def traces_url(endpoint: str) -> str:
-    """`http://host:4318`, or the whole URL as it is."""
+    """Return the URL of traces for `http://host:4318`, or the whole URL as it is."""
     base = endpoint.rstrip("/")
     return base if base.endswith("/v1/traces") else f"{base}/v1/traces"
 
 
 def _with_hex_ids(value: Any) -> Any:
-    """Protobuf's JSON has bytes in base64; that of OTLP has its ids in hexadecimal."""
+    """Write ids in hexadecimal, as OTLP wants them; protobuf's JSON has bytes in base64."""
     match value:
         case dict():
             return {

@@ -32,7 +32,7 @@ class _Frames:
 
 
 def speedscope_json(slices: Sequence[TraceSlice], name: str) -> bytes:
-    """A file of speedscope's own format."""
+    """Write a file of speedscope's own format."""
     frames = _Frames()
     first = min((one.start for one in slices), default=0)
     lanes: dict[int, list[TraceSlice]] = defaultdict(list)
@@ -54,7 +54,7 @@ def speedscope_json(slices: Sequence[TraceSlice], name: str) -> bytes:
 
 
 def _aggregate_profile(slices: Sequence[TraceSlice], frames: _Frames) -> dict[str, Any]:
-    """One sample for each place in the tree, weighed by the time that nothing below it ran."""
+    """Make one sample for each place in the tree, weighed by the time that nothing below it ran."""
     below: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for one in slices:
         if one.parent is not None:
@@ -107,7 +107,7 @@ def _stack(one: TraceSlice, frames: _Frames) -> tuple[int, ...]:
 
 
 def _covered(intervals: list[tuple[int, int]]) -> int:
-    """How long at least one of them lasts."""
+    """Return how long at least one of the intervals lasts."""
     total, reached = 0, None
     for start, end in sorted(intervals):
         begin = start if reached is None else max(start, reached)

@@ -34,7 +34,7 @@ class TraceSlice:
 
 
 def layout_spans(spans: Sequence[ReadableSpan]) -> list[TraceSlice]:
-    """The spans with the waits of model calls as slices of their own, in lanes, by start."""
+    """Lay out the spans with the waits of model calls as slices of their own, in lanes, by start."""
     made: dict[int, TraceSlice] = {}
     parents: dict[int, int] = {}
     for span in spans:
@@ -55,7 +55,7 @@ def layout_spans(spans: Sequence[ReadableSpan]) -> list[TraceSlice]:
 
 
 def _waits(call: TraceSlice) -> list[TraceSlice]:
-    """What a model call waited for, one after the other, at its beginning."""
+    """Return what a model call waited for, one after the other, at its beginning."""
     found, at = [], call.start
     for name, attribute in (("wait: queue", names.QUEUE_WAIT_S), ("wait: rate", names.RATE_WAIT_S)):
         end = min(call.end, at + int(call.attributes.get(attribute, 0.0) * 1e9))
@@ -66,7 +66,7 @@ def _waits(call: TraceSlice) -> list[TraceSlice]:
 
 
 def _laid_out(slices: list[TraceSlice]) -> list[TraceSlice]:
-    """Each slice in a lane, in linear-logarithmic time however many lanes there are."""
+    """Put each slice in a lane, in linear-logarithmic time however many lanes there are."""
     slices.sort(key=lambda one: (one.start, -one.end, one.depth))
     open_: list[list[TraceSlice]] = []
     busy: list[tuple[int, int]] = []
@@ -89,7 +89,7 @@ def _laid_out(slices: list[TraceSlice]) -> list[TraceSlice]:
 
 
 def _nests(one: TraceSlice, opened: list[TraceSlice]) -> bool:
-    """Whether a slice lies inside its parent, which is the innermost that is open in its lane."""
+    """Tell whether a slice lies inside its parent, which is the innermost that is open in its lane."""
     while opened and opened[-1] is not one.parent and opened[-1].end <= one.start:
         opened.pop()
     return bool(opened) and opened[-1] is one.parent and opened[-1].end >= one.end

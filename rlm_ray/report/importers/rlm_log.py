@@ -45,7 +45,7 @@ __all__ = ["read", "recognises"]
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a log, in the order of their times. Raises `InputError` where it is none."""
+    """Return the records of a log, in the order of their times. Raises `InputError` where it is none."""
     completions = completions_of(path)
     if not completions:
         raise InputError(str(path), "holds no iteration of the RLM library; is it the right file?")
@@ -69,7 +69,7 @@ class _Writer:
         self.records: list[Record] = []
 
     def completions(self, completions: list[Completion]) -> SessionEnded:
-        """A root that stands for the log itself."""
+        """Add a root that stands for the log itself."""
         count, query = len(completions), f"{len(completions)} completions of one log"
         began = _began(completions[0])
         self.records.append(
@@ -85,7 +85,7 @@ class _Writer:
         return over
 
     def completion(self, place: _Place, completion: Completion) -> SessionEnded:
-        """A session that answers to nobody."""
+        """Add a session that answers to nobody."""
         began = _began(completion)
         self.records.append(
             SessionOpened(began, place, completion.query, completion.input, completion.model, "")
@@ -105,7 +105,7 @@ class _Writer:
         return over
 
     def _child(self, place: _Place, call: Call, child: Completion, at: float) -> None:
-        """A sub-call that was a session."""
+        """Add a sub-call that was a session."""
         began = _began(child) or at
         self.records.append(SessionOpened(began, place, call.query, call.input, child.model, ""))
         since = len(self.records)
@@ -118,7 +118,7 @@ class _Writer:
         )
 
     def _pay(self, since: int, place: _Place, call: Call) -> None:
-        """What a child used besides its plain calls."""
+        """Add what a child used besides its plain calls."""
         calls = [
             (at, record)
             for at, record in enumerate(self.records[since:], since)
@@ -136,7 +136,7 @@ class _Writer:
         self.records[where] = replace(turn, usage=own, cost_usd=cost_usd)
 
     def _turns(self, place: _Place, completion: Completion, now: float) -> float:
-        """All iterations; when the last was over."""
+        """Add all iterations; return when the last was over."""
         ordinal = 0
         for turn, iteration in enumerate(completion.iterations, 1):
             began, now = _span(iteration, now)
@@ -158,7 +158,7 @@ class _Writer:
     def _map(
         self, place: _Place, turn: int, first: int, calls: tuple[Call, ...], span: tuple[float, float]
     ) -> None:
-        """The sub-calls of a block: one after the other where there was time for that, else all at once."""
+        """Add the sub-calls of a block: one after the other where there was time for that, else all at once."""
         began, ended = span
         serial = sum(call.seconds for call in calls) <= ended - began
         sessions = sum(1 for call in calls if call.child)
@@ -174,7 +174,7 @@ class _Writer:
 
 
 def _began(completion: Completion) -> float:
-    """When its first iteration began, as far as that is known; 0 where it is not."""
+    """Return when its first iteration began, as far as that is known; 0 where it is not."""
     first = completion.iterations[0]
     if first.ended is not None and first.seconds is not None:
         return first.ended - first.seconds
@@ -182,12 +182,12 @@ def _began(completion: Completion) -> float:
 
 
 def _is_last(completion: Completion, turn: int) -> bool:
-    """The library asks once more after the last iteration."""
+    """Tell whether it is the extra call: the library asks once more after the last iteration."""
     return completion.most_turns is not None and turn > completion.most_turns
 
 
 def _span(iteration: Iteration, now: float) -> tuple[float, float]:
-    """From when to when; `now` is the end of the one before."""
+    """Return from when to when; `now` is the end of the one before."""
     took = iteration.seconds
     if took is None:
         took = sum(block.seconds for block in iteration.blocks)

@@ -98,7 +98,7 @@ class Completion:
 
 
 def recognises(first_line: str) -> bool:
-    """Whether a file that begins with this line is such a log."""
+    """Tell whether a file that begins with this line is such a log."""
     try:
         entry = _dict(json.loads(first_line))
     except (ValueError, RecursionError):
@@ -112,7 +112,7 @@ def recognises(first_line: str) -> bool:
 
 
 def completions_of(path: Path) -> list[Completion]:
-    """What a log tells, question by question."""
+    """Yield what a log tells, question by question."""
     found: list[Completion] = []
     config: Mapping[str, Any] = {}
     opening: Mapping[str, Any] | None = None
@@ -135,7 +135,7 @@ def completions_of(path: Path) -> list[Completion]:
 
 
 def text_of(value: Any) -> str:
-    """Text as it is, nothing for nothing, anything else as JSON."""
+    """Return text as it is, nothing for nothing, anything else as JSON."""
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False)
@@ -237,7 +237,7 @@ def _child(entry: dict[str, Any], model: str) -> Completion | None:
 
 
 def _usage(entry: dict[str, Any]) -> tuple[Usage, float | None]:
-    """Tokens and cost of all models together; in old versions the tokens stand in the call itself."""
+    """Return tokens and cost of all models together; in old versions the tokens stand in the call itself."""
     summary = _dict(entry.get("usage_summary"))
     rows = [_dict(row) for row in _dict(summary.get("model_usage_summaries")).values()]
     read, written = (
@@ -253,7 +253,7 @@ def _usage(entry: dict[str, Any]) -> tuple[Usage, float | None]:
 
 
 def _kind(value: Any) -> tuple[str, int | None]:
-    """What a variable was, as far as its JSON still tells."""
+    """Return what a variable was, as far as its JSON still tells."""
     match value:
         case str() if value.startswith("<"):
             return "object", None
@@ -264,7 +264,7 @@ def _kind(value: Any) -> tuple[str, int | None]:
 
 
 def _moment(entry: Mapping[str, Any]) -> float | None:
-    """Its time stamp, which is the local time of the machine that wrote it."""
+    """Return its time stamp, which is the local time of the machine that wrote it."""
     try:
         return datetime.fromisoformat(text_of(entry.get("timestamp"))).timestamp()
     except (ValueError, OverflowError, OSError):

@@ -29,7 +29,7 @@ def create_app(
     args: ServerConfig,
     serving: Callable[[], AbstractAsyncContextManager[None]],
 ) -> FastAPI:
-    """All routes; `serving` is entered while it serves."""
+    """Make the application with all routes; `serving` is entered while it serves."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -61,7 +61,7 @@ def create_app(
 
 
 def _add_model_examples(api: FastAPI, ids: list[str]) -> None:
-    """The models of this deployment stand in its OpenAPI document as examples."""
+    """Name the models of this deployment in its OpenAPI document as examples."""
     for schema in api.openapi()["components"]["schemas"].values():
         model = schema.get("properties", {}).get("model")
         if model is not None:

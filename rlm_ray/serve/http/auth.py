@@ -31,7 +31,7 @@ class BearerAuth(HTTPBearer):
         return self.authenticate(request)
 
     def authenticate(self, request: Request) -> ApiKey:
-        """Raises `Refusal` for strangers."""
+        """Return the key of who asks. Raises `ApiError` for strangers."""
         if not self._keys:
             return self._require_local(request)
         key = self._keys.authenticate(request.headers.get("authorization", ""))
@@ -42,7 +42,9 @@ class BearerAuth(HTTPBearer):
         return key
 
     def authenticate_report(self, request: Request, ticket: str, run_id: str, secret: bytes) -> ApiKey:
-        """Who reads a report: by a ticket signed with the `secret`, else by the key. Raises `Refusal`."""
+        """Return the key of who reads a report: by a ticket signed with the `secret`, else by the key. Raises
+        `ApiError`.
+        """
         if not ticket or not self._keys:
             return self.authenticate(request)
         key = holder_of(secret, self._keys, ticket, run_id, time.time())
@@ -53,7 +55,9 @@ class BearerAuth(HTTPBearer):
         return key
 
     def _require_local(self, request: Request) -> ApiKey:
-        """A page of the web must not ask through the user's browser, either: hence the names it was asked by."""
+        """Let only this machine ask. A page of the web must not ask through the user's browser, either: hence the
+        names it was asked by.
+        """
         client = request.client.host if request.client is not None else ""
         if not all(map(is_local, [client, request.url.hostname or ""])):
             raise ApiError(
@@ -70,7 +74,7 @@ class BearerAuth(HTTPBearer):
 
 
 def is_local(host: str) -> bool:
-    """A name or address of this machine."""
+    """Tell whether it is a name or address of this machine."""
     if host == "localhost":
         return True
     try:
@@ -101,12 +105,14 @@ class Origins:
         self._local = "" if has_keys else _LOCAL
 
     def allows(self, origin: str) -> bool:
-        """A page of this origin may ask."""
+        """Tell whether a page of this origin may ask."""
         is_listed = "*" in self._origins or origin in self._origins
         return is_listed or bool(self._local and re.fullmatch(self._local, origin))
 
     def options(self) -> dict[str, Any]:
-        """For Starlette's middleware, which answers preflight requests before anybody asks for a key."""
+        """Return the options of Starlette's middleware, which answers preflight requests before anybody asks for a
+        key.
+        """
         return {
             "allow_origins": self._origins,
             "allow_origin_regex": self._local or None,
@@ -118,7 +124,7 @@ class Origins:
 
 
 def _plain(origin: str) -> str:
-    """As browsers send it: in small letters, without the port that goes without saying."""
+    """Return an origin as browsers send it: in small letters, without the default port."""
     parts = urlsplit(origin.lower())
     try:
         is_default = parts.port == {"http": 80, "https": 443}[parts.scheme]

@@ -94,7 +94,7 @@ class ApiError(Exception):
 
 
 def error_from_run_end(end: RunFinished) -> ApiError | None:
-    """Where a run ended without an answer: what is said instead."""
+    """Return the error of a run that ended without an answer; None for one with an answer."""
     kind = end.error_kind
     if not kind and end.answer is not None:
         return None
@@ -109,7 +109,7 @@ def error_from_run_end(end: RunFinished) -> ApiError | None:
 
 
 def error_from_exception(error: RLMError) -> ApiError:
-    """The reply for an error of ours."""
+    """Return the reply for an error of ours."""
     if isinstance(error, PayloadTooLargeError):
         return ApiError(413, "too_large", str(error))
     if isinstance(error, InputError | ConfigError):
@@ -118,7 +118,7 @@ def error_from_exception(error: RLMError) -> ApiError:
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, for the OpenAPI document."""
+    """Return the errors of a route, for the OpenAPI document."""
     return {
         status: {"model": ErrorReply, "description": _DESCRIPTIONS[status]}
         for status in sorted({*statuses, 401, 503})
@@ -126,7 +126,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def register_error_handlers(api: FastAPI) -> None:
-    """Every error of the service becomes a reply of that shape."""
+    """Turn every error of the service into a reply of that shape."""
 
     @api.exception_handler(ApiError)
     async def refused(_: Request, refusal: ApiError) -> JSONResponse:

@@ -72,7 +72,7 @@ class AuthAndBodyLimitMiddleware:
 
 
 async def _count(bounds: JsonBounds | None, body: bytes) -> None:
-    """In pieces, so that others have their turn. An upload is no JSON, and not counted."""
+    """Count a body in pieces, so that others have their turn. An upload is no JSON, and not counted."""
     if bounds is None:
         return
     try:
@@ -152,7 +152,7 @@ class JsonBounds:
         return outside
 
     def _end_of_string(self, chunk: bytes) -> int:
-        """The place after the string that an earlier piece began; the end of the piece where it goes on."""
+        """Return the place after the string that an earlier piece began; the end of the piece where it goes on."""
         found = _REST_OF_STRING.match(chunk, 1 if self._is_escaped and chunk else 0)
         assert found is not None  # every text matches
         end = found.end()

@@ -89,7 +89,7 @@ class ResponseObject(BaseModel):
 
 
 def response_of(request: StoredRequest, end: RunFinished | None, state: State) -> ResponseObject:
-    """How a run stands."""
+    """Return the response for a run as it stands."""
     answer = end.answer if end is not None and state in {"answered", "stopped"} else None
     return ResponseObject(
         id=f"resp_{request.run_id}",

@@ -56,7 +56,7 @@ class ParsedRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """The same request has the same."""
+        """Return a hash that the same request has again."""
         plain = f"{self.kind} {self.body.model_dump_json()}"
         return hashlib.sha256(plain.encode("utf-8", "replace")).hexdigest()
 
@@ -75,7 +75,9 @@ class RunService:
     direct_without_context: bool = True
 
     async def start(self, request: Request, key: ApiKey, parsed: ParsedRequest) -> str:
-        """Start the run a request asks for; its id. All that can be known to be wrong with it is said here."""
+        """Start the run a request asks for and return its id. Raises `ApiError` for all that can be known to be wrong
+        with it.
+        """
         self._check_model(parsed.model, key)
         prompt = await asyncio.to_thread(split_messages, parsed.messages, parsed.options.context_parts())
         messages = self._direct_messages(parsed)
@@ -105,7 +107,7 @@ class RunService:
         )
 
     async def wait(self, run_id: str) -> RunFinished:
-        """The end of a run one waits for. Raises `Refusal` where it has no answer."""
+        """Wait for the end of a run; cancelling this cancels the run. Raises `ApiError` where it has no answer."""
         async with self.runs.client_attached(run_id):
             async for records in self.runs.follow(run_id):
                 last = records[-1]
@@ -115,20 +117,20 @@ class RunService:
         return last
 
     async def get_request(self, run_id: str, key: ApiKey) -> StoredRequest:
-        """What was asked in a run of this key. Raises `Refusal`."""
+        """Return what was asked in a run of this key. Raises `ApiError`."""
         stored = await self.runs.stored_request(run_id, key)
         if stored is None:
             raise ApiError(404, "not_found", "there is no run of this id")
         return stored
 
     async def get(self, run_id: str, key: ApiKey) -> tuple[StoredRequest, RunFinished | None, State]:
-        """A run of this key: what was asked, how it ended, how it stands. Raises `Refusal`."""
+        """Return a run of this key: what was asked, how it ended, how it stands. Raises `ApiError`."""
         stored = await self.get_request(run_id, key)
         end, is_open = await self.runs.end(run_id)
         return stored, end, state_of(end, is_open=is_open)
 
     async def cancel(self, run_id: str, key: ApiKey) -> tuple[StoredRequest, RunFinished | None, State]:
-        """The same, after the run was told to end. One of another replica may take a moment."""
+        """Cancel a run and return it as `get` does. One of another replica may take a moment."""
         await self.get(run_id, key)
         await self.runs.cancel(run_id)
         for _ in range(CANCEL_TRIES):
@@ -139,7 +141,9 @@ class RunService:
         return found
 
     def _direct_messages(self, parsed: ParsedRequest) -> tuple[tuple[str, str], ...]:
-        """What one plain call is asked with; empty where the request wants a session, or has something to read."""
+        """Return what one plain call is asked with; empty where the request wants a session, or has something to
+        read.
+        """
         options = parsed.options
         wish = options.direct_without_context
         is_plain = self.direct_without_context and options.max_depth is None if wish is None else wish
@@ -167,14 +171,14 @@ class RunService:
                         raise ApiError(403, "uri_not_allowed", why, param="rlm.context_uri") from error
 
     async def file(self, key: ApiKey, file_id: str) -> StoredFile:
-        """A file of this key. Raises `Refusal`."""
+        """Return a file of this key. Raises `ApiError`."""
         stored = await asyncio.to_thread(self.files.find, key.name, file_id, time.time())
         if stored is None:
             raise ApiError(404, "file_not_found", "there is no file of this id", param="file_id")
         return stored
 
     async def _load(self, key: str, prompt: PromptAndContext) -> Context:
-        """What lies elsewhere, and documents, are read beside those of other keys; a text in the request waits for nobody."""
+        """Read a context. What lies elsewhere, and documents, are read beside those of other keys; a text waits for nobody."""
         load = partial(self.loader.load, key, prompt.context)
         if all(_is_plain(piece.source) for piece in prompt.context):
             return await asyncio.to_thread(load)

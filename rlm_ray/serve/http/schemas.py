@@ -81,11 +81,11 @@ class RunOptions(StrictObject):
     """A conversation without a long text or a file is one plain call, whatever `max_depth` is; null: as the service says."""
 
     def settings(self) -> dict[str, Any]:
-        """Those that are settings of the run."""
+        """Return the options that are settings of the run."""
         return self.model_dump(exclude_none=True, exclude=_NO_SETTINGS)
 
     def context_parts(self) -> list[NamedContext]:
-        """Those that are pieces of its context."""
+        """Return the options that are pieces of its context."""
         texts = [self.context] if isinstance(self.context, str) else self.context or []
         names = (
             ["context"] if len(texts) == 1 else [f"context {number}" for number in range(1, len(texts) + 1)]
@@ -124,13 +124,13 @@ class Usage(BaseModel):
 
 
 def total_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """The sums of a `RunUsage.as_dict()`; zeros where nothing is known."""
+    """Return the sums of a `RunUsage.as_dict()`; zeros where nothing is known."""
     zeros: dict[str, Any] = RunUsage().as_dict()["total"]
     return zeros | dict(usage.get("total", {}))
 
 
 def response_format_instruction(form: dict[str, JsonValue] | None) -> str:
-    """What `response_format` asks for, in words; empty where that is plain text."""
+    """Put what `response_format` asks for into words; empty where that is plain text."""
     match form:
         case {"type": "json_object"}:
             return "Answer with one JSON object and nothing else."
@@ -144,7 +144,7 @@ def response_format_instruction(form: dict[str, JsonValue] | None) -> str:
 def readable(
     parts: Sequence[tuple[str, ContentPart | None]], *, is_question: bool
 ) -> tuple[ContentPart, ...]:
-    """The parts of a message; a placeholder for each that cannot be read, such as an image.
+    """Return the parts of a message; a placeholder for each that cannot be read, such as an image.
 
     Raises `InputError` where that stands in the question itself: nobody could answer it.
     """
@@ -158,5 +158,5 @@ def readable(
 
 
 def last_of_user(roles: Sequence[str]) -> int:
-    """The place of the last message of the user; -1 where there is none."""
+    """Return the place of the last message of the user; -1 where there is none."""
     return max((place for place, role in enumerate(roles) if role == "user"), default=-1)

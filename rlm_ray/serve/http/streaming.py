@@ -25,7 +25,7 @@ _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 def event(data: BaseModel | dict[str, Any] | str, name: str = "", ident: int | None = None) -> str:
-    """One event; a text is sent as it is, and must be one line."""
+    """Write one event; a text is sent as it is, and must be one line."""
     match data:
         case BaseModel():
             line = data.model_dump_json(exclude_unset=True)
@@ -42,7 +42,7 @@ def sse_response(parts: AsyncIterator[str], run_id: str) -> StreamingResponse:
 
 
 async def with_heartbeats(items: AsyncIterator[T], every_s: float) -> AsyncGenerator[T | None]:
-    """The items as they come, and None whenever there was none for so long."""
+    """Yield the items as they come, and None whenever there was none for so long."""
     following = aiter(items)
     while True:
         step = asyncio.ensure_future(anext(following, _END))
@@ -68,7 +68,7 @@ MAX_REPORTED_DEPTH = 1
 
 
 def format_progress(record: Record) -> str:
-    """A line with its end; empty where there is nothing to tell."""
+    """Return a line with its end; empty where there is nothing to tell."""
     match record:
         case SessionOpened(path=(), attempt=1, input=given):
             return f"Reading {given.chars:,} characters.\n"

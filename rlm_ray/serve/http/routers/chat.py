@@ -181,7 +181,7 @@ class ChatStream:
 
 
 def run_metadata(run_id: str, end: RunFinished) -> dict[str, Any]:
-    """What our own clients may want to know of the run."""
+    """Return what our own clients may want to know of the run."""
     return {
         "run_id": run_id, "stop_reason": end.stop_reason, "why": end.why, "turns": end.turns,
         "seconds": end.seconds, "usage": end.usage,

@@ -55,13 +55,13 @@ def file_routes(service: RunService, auth: BearerAuth) -> APIRouter:
 
     @router.get("/v1/files", responses=error_responses())
     async def list_files(key: Annotated[ApiKey, Depends(auth)]) -> FileList:
-        """All of this key, the newest first."""
+        """List all files of this key, the newest first."""
         found = await asyncio.to_thread(files.list_files, key.name, time.time())
         return FileList(data=[_object(stored) for stored in found])
 
     @router.get("/v1/files/{file_id}", responses=error_responses(404))
     async def retrieve(file_id: str, key: Annotated[ApiKey, Depends(auth)]) -> FileObject:
-        """What is known of a file."""
+        """Return what is known of a file."""
         return _object(await service.file(key, file_id))
 
     @router.get(
@@ -70,7 +70,7 @@ def file_routes(service: RunService, auth: BearerAuth) -> APIRouter:
         | {200: {"content": {"application/octet-stream": {}}, "description": "The file."}},
     )
     async def content(file_id: str, key: Annotated[ApiKey, Depends(auth)]) -> StreamingResponse:
-        """The file itself."""
+        """Return the file itself."""
         stored = await service.file(key, file_id)
         headers = {"content-length": str(stored.nbytes)}
         return StreamingResponse(files.chunks(key.name, file_id), 200, headers, "application/octet-stream")

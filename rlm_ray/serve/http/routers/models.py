@@ -45,19 +45,19 @@ def model_routes(service: RunService, auth: BearerAuth) -> APIRouter:
 
     @router.get("/v1/models", tags=["models"], responses=error_responses())
     async def models(key: Annotated[ApiKey, Depends(auth)]) -> ModelList:
-        """Those this key may use. A pattern of models cannot be listed."""
+        """List the models this key may use. A pattern of models cannot be listed."""
         return ModelList(data=[_model(service, name) for name in service.models.ids() if key.may_use(name)])
 
     @router.get("/v1/models/{model:path}", tags=["models"], responses=error_responses(404))
     async def model(model: str, key: Annotated[ApiKey, Depends(auth)]) -> Model:
-        """One of them."""
+        """Return one model."""
         if service.models.settings(model) is None or not key.may_use(model):
             raise ApiError(404, "model_not_found", "the model is not served here", param="model")
         return _model(service, model)
 
     @router.get("/v1/usage", tags=["usage"], responses=error_responses())
     async def usage(key: Annotated[ApiKey, Depends(auth)]) -> KeyUsage:
-        """What this key has spent."""
+        """Return what this key has spent."""
         spent = await service.registry.spent(key.name)
         return KeyUsage(
             key=key.name, runs=spent.runs, input_tokens=spent.input_tokens, output_tokens=spent.output_tokens,
@@ -66,12 +66,12 @@ def model_routes(service: RunService, auth: BearerAuth) -> APIRouter:
 
     @router.get("/healthz", tags=["health"])
     async def healthy() -> Health:
-        """This replica is alive."""
+        """Tell that this replica is alive."""
         return Health()
 
     @router.get("/readyz", tags=["health"], responses={503: error_responses()[503]})
     async def ready() -> Health:
-        """This replica can start runs: the run registry and the run store answer."""
+        """Tell that this replica can start runs: the run registry and the run store answer."""
         await service.registry.spent("")
         return Health()
 

@@ -63,7 +63,7 @@ class OtherItem(BaseModel):
 
 
 def _kind(item: Any) -> str:
-    """Decided by one look: to try both for each of thousands of items takes a tenth of a second."""
+    """Decide by one look: to try both for each of thousands of items takes a tenth of a second."""
     kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
     return "reasoning" if kind == "reasoning" else "message"
 
@@ -142,7 +142,7 @@ def response_routes(service: RunService, auth: BearerAuth) -> APIRouter:
 
     @router.get("/v1/responses/{response_id}", responses=error_responses(404))
     async def retrieve(response_id: str, key: Annotated[ApiKey, Depends(auth)]) -> ResponseObject:
-        """How it stands, and the answer when there is one."""
+        """Return how it stands, and the answer when there is one."""
         return response_of(*await service.get(response_id.removeprefix(PREFIX), key))
 
     @router.post("/v1/responses/{response_id}/cancel", responses=error_responses(404))

@@ -83,7 +83,7 @@ def run_routes(service: RunService, auth: BearerAuth) -> APIRouter:
 
     @router.get("/v1/runs/{run_id}", responses=error_responses(404))
     async def retrieve(run_id: str, key: Annotated[ApiKey, Depends(auth)]) -> RunObject:
-        """How it stands, and its result when it is over."""
+        """Return how it stands, and its result when it is over."""
         return await described(run_id, key)
 
     @router.post("/v1/runs/{run_id}/cancel", responses=error_responses(404))
@@ -97,7 +97,7 @@ def run_routes(service: RunService, auth: BearerAuth) -> APIRouter:
         | {200: {"content": {"text/event-stream": {}}, "description": "Its records."}},
     )
     async def events(run_id: str, key: Annotated[ApiKey, Depends(auth)]) -> StreamingResponse:
-        """Every record of the run from its first on, as it is written; the last one has the kind `run_end`."""
+        """Stream every record of the run from its first on, as it is written; the last one has the kind `run_end`."""
         await service.get(run_id, key)
         return streaming.sse_response(_events(service, run_id), run_id)
 
@@ -107,7 +107,7 @@ def run_routes(service: RunService, auth: BearerAuth) -> APIRouter:
         | {200: {"content": {"text/html": {}}, "description": "One page about the run."}},
     )
     async def report(request: Request, run_id: str, ticket: Annotated[str, Query()] = "") -> HTMLResponse:
-        """The run as a page. A browser that follows a link sends no key: `report_url` has a ticket instead."""
+        """Return the run as a page. A browser that follows a link sends no key: `report_url` has a ticket instead."""
         key = auth.authenticate_report(request, ticket, run_id, await service.registry.link_secret())
         await service.get(run_id, key)
         return HTMLResponse(await asyncio.to_thread(_report, service, run_id), headers=_REPORT_HEADERS)
