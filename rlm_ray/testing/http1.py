@@ -1,11 +1,12 @@
-"""HTTP/1.1 requests out of bytes: as much of the protocol as API clients use, and no I/O.
+"""HTTP/1.1 over asyncio streams: as much of the protocol as API clients use.
 
-Rules: bytes may arrive in any pieces; requests may follow each other without waiting (pipelining);
-a body has a Content-Length. Chunked request bodies are refused with 411, heads over 64 KiB with 431.
+Rules: requests may follow each other without waiting (pipelining); a body has a Content-Length. Chunked request bodies are
+refused with 411, heads over 64 KiB with 431.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,6 +18,8 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
+    """A whole request."""
+
     method: str
     path: str
     """Without the query string."""
@@ -38,45 +41,33 @@ class ProtocolError(Exception):
         self.why = why
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    method: str
-    path: str
-    headers: dict[str, str]
-    start: int
-    """Where the body begins in the buffer."""
-    stop: int
+async def read_request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None = None
+) -> HttpRequest | None:
+    """Read the next request; None where the connection ends before it is whole. Raises `ProtocolError`.
 
-
-class RequestParser:
-    """Feed it bytes, take requests out."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._head: _Head | None = None
-
-    @property
-    def expects_continue(self) -> bool:
-        """Tell whether the client sent a head and waits for `100 Continue` before it sends the body."""
-        head = self._head
-        return head is not None and "expect" in head.headers and len(self._buffer) == head.start
-
-    def feed(self, data: bytes) -> None:
-        self._buffer += data
-
-    def next_request(self) -> HttpRequest | None:
-        """Return the next whole request, or None until more bytes arrive. Raises `ProtocolError`."""
-        if self._head is None:
-            self._head = _parse_head(self._buffer)
-        head = self._head
-        if head is None or len(self._buffer) < head.stop:
-            return None
-        # A memoryview, because a slice of a bytearray would copy a large body twice.
-        with memoryview(self._buffer) as view:
-            body = bytes(view[head.start : head.stop])
-        del self._buffer[: head.stop]
-        self._head = None
-        return HttpRequest(head.method, head.path, head.headers, body)
+    The limit of the `reader` is to be `MAX_HEAD_BYTES`. The `writer` says `100 Continue` to a client that waits for it.
+    """
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    except asyncio.LimitOverrunError as error:
+        raise ProtocolError(431, "the request's head is too long") from error
+    first, *lines = head[:-4].decode("latin-1").split("\r\n")
+    words = first.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        raise ProtocolError(400, "this is not an HTTP/1.1 request")
+    pairs = (line.partition(":") for line in lines)
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    nbytes = _body_length(headers)
+    if "expect" in headers and writer is not None:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    try:
+        body = await reader.readexactly(nbytes)
+    except asyncio.IncompleteReadError:
+        return None
+    return HttpRequest(words[0], words[1].partition("?")[0], headers, body)
 
 
 def response(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -84,24 +75,6 @@ def response(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
     lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace") + body
-
-
-def _parse_head(buffer: bytearray) -> _Head | None:
-    end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
-    if end < 0:
-        if len(buffer) >= MAX_HEAD_BYTES:
-            raise ProtocolError(431, "the request's head is too long")
-        return None
-    first, *lines = buffer[:end].decode("latin-1").split("\r\n")
-    words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        raise ProtocolError(400, "this is not an HTTP/1.1 request")
-    headers = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.lower()] = value.strip()
-    start = end + 4
-    return _Head(words[0], words[1].partition("?")[0], headers, start, start + _body_length(headers))
 
 
 def _body_length(headers: Mapping[str, str]) -> int:

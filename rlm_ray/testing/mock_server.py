@@ -1,7 +1,6 @@
 """An OpenAI-compatible model server on loopback that does what a script says.
 
-One event loop in one thread serves any number of connections: latency is a timer, not a sleeping
-thread. It speaks `POST /v1/chat/completions` (streaming too), `GET /v1/models`, `GET /stats` and
+One event loop in one thread serves any number of connections: latency is a timer, not a sleeping thread. It speaks `POST /v1/chat/completions` (streaming too), `GET /v1/models`, `GET /stats` and
 `DELETE /stats`. It checks no key and knows no TLS: it is for tests and benchmarks on one machine.
 
 What a scripted provider counts, readable from any thread.
@@ -17,16 +16,15 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from rlm_ray.core.llm import Usage
-from rlm_ray.testing.http1 import HttpRequest, ProtocolError, RequestParser
+from rlm_ray.testing.http1 import MAX_HEAD_BYTES, HttpRequest, ProtocolError, read_request
 from rlm_ray.testing.openai_wire import TimedResponse, failure, json_response, to_timed_response
 from rlm_ray.testing.responses import Failure, Outcome, Request, Script, in_order
 
 _logger = logging.getLogger(__name__)
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _START_TIMEOUT_S = 30.0
 
 
@@ -153,6 +151,39 @@ class _Service:
         self._models = models
         self._ordinal = 0
 
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection one after another, in order."""
+        try:
+            while (http := await read_request(reader, writer)) is not None:
+                answer, request = self.answer(http)
+                await self._write(answer, request, writer)
+                if answer.close or not http.keep_alive:
+                    return
+        except ProtocolError as error:
+            writer.write(failure(Failure(error.status, error.why, "invalid_request_error")))
+        finally:
+            writer.close()
+
+    async def _write(
+        self, answer: TimedResponse, request: Request | None, writer: asyncio.StreamWriter
+    ) -> None:
+        """Write the pieces when they are due; count the request before the last, so that a client which has its answer also
+        sees it counted.
+        """
+        label, usage = "gone", None
+        *firsts, last = answer.steps
+        try:
+            for wait_s, data in firsts:
+                await asyncio.sleep(wait_s)
+                writer.write(data)
+            if last[0] > 0:
+                await asyncio.sleep(last[0])
+            label, usage = answer.label, answer.usage
+        finally:
+            if request is not None:
+                self.counters.ended(request.model, label, usage)
+        writer.write(last[1])
+
     def answer(self, http: HttpRequest) -> tuple[TimedResponse, Request | None]:
         """Return what to write and when, and the completion request if it was one."""
         match http.method, http.path.rstrip("/"):
@@ -202,90 +233,32 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "rlm_ray.testing"}
 
 
-class _Connection(asyncio.Protocol):
-    """Answers the requests of one connection one after another, in order."""
+class _Connection(asyncio.StreamReaderProtocol):
+    """Has the requests of one connection answered, and gives up with it."""
 
     def __init__(self, service: _Service, open_connections: set[_Connection]) -> None:
+        super().__init__(asyncio.StreamReader(limit=MAX_HEAD_BYTES), self._begin)
         self._service = service
         self._open = open_connections
-        self._parser = RequestParser()
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._now: tuple[TimedResponse, Request | None, bool] | None = None
-        """What is being answered, and whether the connection stays open after it."""
+        self._work: asyncio.Task[None] | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(self)
+        self._writer = writer
+        self._work = asyncio.create_task(self._service.serve(reader, writer))
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # a client that sends no more has gone: the connection closes
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         self._open.discard(self)
-        self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-        self._ended(label="gone")
+        if self._work is not None:
+            self._work.cancel()
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed(data)
-        if self._now is None:
-            self._advance()
-
-    def _advance(self) -> None:
-        while self._now is None and self._transport is not None:
-            try:
-                http = self._parser.next_request()
-            except ProtocolError as error:
-                self._transport.write(failure(Failure(error.status, error.why, "invalid_request_error")))
-                self._transport.close()
-                return
-            if http is None:
-                if self._parser.expects_continue:
-                    self._transport.write(_CONTINUE)
-                return
-            answer, request = self._service.answer(http)
-            self._now = (answer, request, http.keep_alive and not answer.close)
-            self._play(0)
-
-    def _play(self, index: int) -> None:
-        """Write the pieces that are due, and set a timer for the first one that is not."""
-        while self._now is not None:
-            wait_s = self._now[0].steps[index][0]
-            if wait_s > 0:
-                self._timer = self._loop.call_later(wait_s, self._due, index)
-                return
-            self._write(index)
-            index += 1
-
-    def _due(self, index: int) -> None:
-        self._write(index)
-        self._play(index + 1)
-        self._advance()
-
-    def _write(self, index: int) -> None:
-        if self._now is None or self._transport is None:
-            return
-        answer, _, stays_open = self._now
-        last = index == len(answer.steps) - 1
-        if last:  # counted first, so that a client which has its answer also sees it counted
-            self._ended(label=None)
-        self._transport.write(answer.steps[index][1])
-        if last and not stays_open:
-            self._transport.close()
-            self._transport = None
-
-    def _ended(self, label: str | None) -> None:
-        if self._now is None:
-            return
-        answer, request, _ = self._now
-        self._now = None
-        if request is not None:
-            usage = answer.usage if label is None else None
-            self._service.counters.ended(request.model, label or answer.label, usage)
+        self._writer.transport.abort()
 
 
 KEPT_REQUESTS = 10_000

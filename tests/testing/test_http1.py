@@ -1,12 +1,14 @@
-"""The HTTP parser, whole and byte by byte."""
+"""Requests read from streams, whole and byte by byte."""
 
+import asyncio
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.testing.http1 import MAX_HEAD_BYTES, ProtocolError, RequestParser, response
+from rlm_ray.testing.http1 import MAX_HEAD_BYTES, ProtocolError, read_request, response
 
 TWO = (
     b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\nX-Odd:  a b \r\n\r\n{body}\n"
@@ -15,12 +17,16 @@ TWO = (
 
 
 def parsed(pieces):
-    parser, found = RequestParser(), []
-    for piece in pieces:
-        parser.feed(piece)
-        while request := parser.next_request():
+    async def read():
+        reader, found = asyncio.StreamReader(limit=MAX_HEAD_BYTES), []
+        for piece in pieces:
+            reader.feed_data(piece)
+        reader.feed_eof()
+        while request := await read_request(reader):
             found.append(request)
-    return found
+        return found
+
+    return asyncio.run(read())
 
 
 def test_reads_pipelined_requests():
@@ -57,15 +63,26 @@ def test_refuses_what_it_cannot_read(data, status):
     assert caught.value.status == status
 
 
-def test_waits_for_a_body_that_waits_for_it():
-    """A client that sends `Expect: 100-continue` is seen to wait."""
-    parser = RequestParser()
-    parser.feed(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
-    assert parser.next_request() is None
-    assert parser.expects_continue
-    parser.feed(b"ok")
-    assert parser.next_request().body == b"ok"
-    assert not parser.expects_continue
+def test_a_client_that_waits_to_send_its_body_is_told_to_go_on():
+    """`Expect: 100-continue` is answered before the body comes."""
+    head = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+
+    async def talk():
+        reader, said = asyncio.StreamReader(limit=MAX_HEAD_BYTES), []
+        reader.feed_data(head)
+        reading = asyncio.create_task(read_request(reader, SimpleNamespace(write=said.append)))
+        await asyncio.sleep(0)
+        assert said == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+        reader.feed_data(b"ok")
+        return (await reading).body
+
+    assert asyncio.run(talk()) == b"ok"
+
+
+def test_a_request_that_is_cut_off_is_none():
+    """A connection may end anywhere."""
+    assert parsed([TWO[:-1]]) == parsed([TWO])[:1]
+    assert parsed([TWO[:60]]) == []
 
 
 def test_response_has_its_length():
