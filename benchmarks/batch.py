@@ -160,7 +160,7 @@ async def measure(path: str, rows: int, settings: Settings, census: Census, opti
 
         @contextmanager
         def watch(batch: BatchRunner) -> Iterator[None]:
-            with Samples(rows, lambda: batch.figures.done, census).watch():
+            with Samples(rows, lambda: batch.stats.done, census).watch():
                 yield
 
         return await task.run(new_run_id(), watch=watch)

@@ -39,18 +39,18 @@ class _Line:
     """Its bytes where it was passed over."""
 
 
-def read_csv(stream: Stream, most: int, delimiter: str = ",") -> Iterator[RawRow]:
+def read_csv(stream: Stream, max_row_bytes: int, delimiter: str = ",") -> Iterator[RawRow]:
     """Yield the rows; the first line names the columns and all values are texts. Raises `RefusedError` for a header that
     cannot be used. `delimiter` is the one to expect.
     """
-    pending = _Lines(_numbered(lines(stream, most)))
+    pending = _Lines(_numbered(lines(stream, max_row_bytes)))
     head = pending.peek(2)
     if head and (named := _SEP.fullmatch(head[0].text.strip())):
         delimiter = named[1]
         pending.take()
     else:
         delimiter = _delimiter(head, delimiter)
-    table = _Table(pending, delimiter, most)
+    table = _Table(pending, delimiter, max_row_bytes)
     header = table.header()
     yield from table.rows(header) if header else ()
 
@@ -148,7 +148,7 @@ class _Record:
 class _Table:
     lines: _Lines
     delimiter: str
-    most: int
+    max_row_bytes: int
 
     def header(self) -> list[str]:
         """Return the names of the columns; none where there is no line."""
@@ -166,7 +166,7 @@ class _Table:
     def rows(self, header: Sequence[str]) -> Iterator[RawRow]:
         while (line := self.lines.take()) is not None:
             if line.too_long:
-                yield too_large(line.too_long, self.most)
+                yield too_large(line.too_long, self.max_row_bytes)
             elif line.text.strip() or (line.text and len(header) > 1 and self.delimiter in line.text):
                 self.lines.put_back([line])
                 found = self._record(header)
@@ -180,7 +180,7 @@ class _Table:
         while (line := self.lines.take()) is not None:
             taken.append(line)
             size += len(line.text) + line.too_long
-            if line.too_long or size > self.most:
+            if line.too_long or size > self.max_row_bytes:
                 break
             record.feed(line.text)
             if record.wrong or not record.is_open:
@@ -188,7 +188,7 @@ class _Table:
         first = taken[0].number
         if len(taken) == 1 and record.wrong:
             return RawRow(why=f'line {first} {record.wrong}; write "" for it')
-        if size > self.most and not record.wrong:
+        if size > self.max_row_bytes and not record.wrong:
             return self._too_large(taken, size)
         if (
             record.wrong
@@ -203,8 +203,8 @@ class _Table:
         """Return a row above the limit; what follows its first line is read as rows of its own."""
         self.lines.put_back(taken[1:])
         if len(taken) == 1:
-            return too_large(size, self.most)
-        why = f"line {taken[0].number} opens a quote that is not closed within {self.most / 1e6:,.1f} MB of max_row_bytes"
+            return too_large(size, self.max_row_bytes)
+        why = f"line {taken[0].number} opens a quote that is not closed within {self.max_row_bytes / 1e6:,.1f} MB of max_row_bytes"
         return RawRow(why=f"{why}: {_REMEDY}")
 
     def _is_accident(self, record: _Record, taken: Sequence[_Line], header: Sequence[str]) -> bool:

@@ -73,11 +73,11 @@ class File:
 class FileSource:
     """The rows of files."""
 
-    def __init__(self, named: Sequence[str], most: int, needed: Needed | None = None) -> None:
+    def __init__(self, named: Sequence[str], max_row_bytes: int, needed: Needed | None = None) -> None:
         self.name = " ".join(str(local_path(name) or name) for name in named)
         self.columns: dict[str, None] = {}
         """Those that files say they have, read or not; others are known by their rows."""
-        self._most, self._needed = most, needed
+        self._max_row_bytes, self._needed = max_row_bytes, needed
         self._files = [file for name in named for file in find(name)]
         self._nbytes = max(sum(file.nbytes for file in self._files), 1)
         self._before = 0
@@ -89,7 +89,9 @@ class FileSource:
         with DocumentReader() as reader:
             for file in self._files:
                 yield from (
-                    _text(file, self._most, reader) if file.kind == "text" else self._many(file, reader)
+                    _text(file, self._max_row_bytes, reader)
+                    if file.kind == "text"
+                    else self._many(file, reader)
                 )
                 self._before += file.nbytes
                 self._here = lambda: 0.0
@@ -118,7 +120,7 @@ class FileSource:
             stream = StorageErrorFile(plain, file.path)
             if file.kind == "parquet":
                 tell = lambda share: self._tell(share * file.nbytes)  # noqa: E731
-                yield from read_parquet(stream, self._most, self._columns_needed, tell)
+                yield from read_parquet(stream, self._max_row_bytes, self._columns_needed, tell)
                 return
             if file.kind == "workbook":
                 data = _whole(_decompress(stream, file.compression), _MAX_WORKBOOK_BYTES)
@@ -127,9 +129,9 @@ class FileSource:
             self._here = plain.tell
             text = Utf8Stream(_Head(_decompress(stream, file.compression)))
             if file.kind == "jsonl":
-                yield from read_json(text, self._most)
+                yield from read_json(text, self._max_row_bytes)
             else:
-                yield from read_csv(text, self._most, "\t" if file.kind == "tsv" else ",")
+                yield from read_csv(text, self._max_row_bytes, "\t" if file.kind == "tsv" else ",")
 
     def _columns_needed(self, schema: Any) -> Collection[str]:
         self.columns |= dict.fromkeys(schema.names)
@@ -241,24 +243,26 @@ def _decompress(stream: Any, packed: str) -> Any:
     return stream
 
 
-def _text(file: File, most: int, reader: DocumentReader) -> Iterator[RawRow]:
+def _text(file: File, max_row_bytes: int, reader: DocumentReader) -> Iterator[RawRow]:
     """Yield the one row of a text file; a binary file that was only found is none."""
-    if file.nbytes > most:
-        yield RawRow(why=too_large(file.nbytes, most).why, id=file.id)
+    if file.nbytes > max_row_bytes:
+        yield RawRow(why=too_large(file.nbytes, max_row_bytes).why, id=file.id)
         return
     try:
         with map_storage_errors(file.path):
             opened = file.fs.open(file.path, "rb")
         with opened as plain, _errors_of_data():
-            data = _whole(_decompress(StorageErrorFile(plain, file.path), file.compression), most)
+            data = _whole(_decompress(StorageErrorFile(plain, file.path), file.compression), max_row_bytes)
     except InputError as error:
         yield RawRow(why=error.why, id=file.id)
         return
     except UnreadableError as error:
         yield RawRow(why=f"cannot be read: {error.why}", id=file.id)
         return
-    if len(data) > most:
-        yield RawRow(why=f"unpacks to more than the {most / 1e6:,.1f} MB of max_row_bytes", id=file.id)
+    if len(data) > max_row_bytes:
+        yield RawRow(
+            why=f"unpacks to more than the {max_row_bytes / 1e6:,.1f} MB of max_row_bytes", id=file.id
+        )
         return
     path = file.path.removesuffix(file.compression)
     if not (file.discovered and detect_format(data[:HEAD_BYTES], path).name == "binary"):
@@ -277,11 +281,11 @@ def _text_row(reader: DocumentReader, data: bytes, path: str, ident: str) -> Raw
     return RawRow({"path": ident, "text": read.text}, id=ident)
 
 
-def _whole(stream: Any, most: int) -> bytes:
-    """Read all of a stream, or a little more than `most` of it."""
+def _whole(stream: Any, max_row_bytes: int) -> bytes:
+    """Read all of a stream, or a little more than `max_row_bytes` of it."""
     held: list[bytes] = []
     size = 0
-    while size <= most and (data := stream.read(CHUNK)):
+    while size <= max_row_bytes and (data := stream.read(CHUNK)):
         held.append(data)
         size += len(data)
     return b"".join(held)

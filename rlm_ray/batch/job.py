@@ -65,7 +65,7 @@ class BatchJob:
 
     settings: Settings
     corpus: RowSource
-    work: BatchSpec
+    spec: BatchSpec
     output: BatchOutput
     open_job: JobFactory
 
@@ -78,32 +78,30 @@ class BatchJob:
         watch: OnStart = lambda _: nullcontext(),
     ) -> BatchSummary:
         """Carry the batch out. Raises what ended it, an error of ours; all rows that are done are saved in any case."""
-        self.corpus.check(self.work.question)
+        self.corpus.check(self.spec.question)
         began = time.monotonic()
         settings = replace(self.settings, cluster=self.corpus.reserve_cpus(self.settings.cluster))
         _, run_id = self._check(new_run_id, restart=restart)
-        async with self.open_job(settings, run_id, self.work.question.source) as asks:
+        async with self.open_job(settings, run_id, self.spec.question.source) as backend:
             # only now: an open job holds its journal, so nobody else works on this output
             self._begin(run_id, restart=restart)
             if retry_failed:
                 self.output.drop_failed_rows()
             done, failed = self.output.load_completed()
-            figures = BatchStats(
-                previously_completed=done.count, failed_earlier=failed, limit=self.work.limit
-            )
-            batch = BatchRunner(self.corpus, self.work, asks, self.output, done, figures)
+            stats = BatchStats(previously_completed=done.count, failed_earlier=failed, limit=self.spec.limit)
+            batch = BatchRunner(self.corpus, self.spec, backend, self.output, done, stats)
             with watch(batch):
                 await batch.run()
-            total = (await asks.usage()).total
+            total = (await backend.usage()).total
         out = self.output.folder.address if batch.stop_cause else self.output.finish()
         stop_reason, why = _end_of(batch)
         return BatchSummary(
             stop_reason,
             why,
-            figures.previously_completed + figures.done,
-            figures.previously_completed - figures.failed_earlier + figures.answered,
-            figures.failed_earlier + figures.failed,
-            figures.previously_completed,
+            stats.previously_completed + stats.done,
+            stats.previously_completed - stats.failed_earlier + stats.answered,
+            stats.failed_earlier + stats.failed,
+            stats.previously_completed,
             time.monotonic() - began,
             total.calls,
             total.input_tokens,
@@ -153,8 +151,8 @@ class BatchJob:
                 writer.close()
 
     def _asked(self) -> dict[str, Any]:
-        schema = self.work.schema.table if self.work.schema is not None else None
-        return job_fingerprint(self.work.question, self.corpus, self.settings, schema)
+        schema = self.spec.schema.table if self.spec.schema is not None else None
+        return job_fingerprint(self.spec.question, self.corpus, self.settings, schema)
 
 
 def _end_of(batch: BatchRunner) -> tuple[str, str]:
@@ -239,11 +237,11 @@ def estimate_batch(
         if limit is not None and row.number >= limit:
             break
         rows += 1
-        todo = make_task(row, question)
-        if todo.error:
+        row_task = make_task(row, question)
+        if row_task.error:
             bad += 1
             continue
         chars += len(row.text)
-        nbytes += len(row.text.encode("utf-8", "replace")) + len(todo.query.encode("utf-8", "replace"))
+        nbytes += len(row.text.encode("utf-8", "replace")) + len(row_task.query.encode("utf-8", "replace"))
     usage = Usage(nbytes // BYTES_PER_TOKEN, (rows - bad) * ANSWER_TOKENS)
     return BatchEstimate(rows, bad, chars, usage.input_tokens, usage.output_tokens, cost(usage))

@@ -32,11 +32,13 @@ _FOREIGN = re.compile("[\udc80-\udcff]")
 _HEAD_BYTES = 65_536
 
 
-def read_json(stream: Stream, most: int) -> Iterator[RawRow]:
+def read_json(stream: Stream, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the rows of JSON Lines, of an array, or of objects one after the other; blank lines are no rows."""
     head = without_mark(stream.read(CHUNK))
     whole = _Again(head, stream)
-    return _Values(whole, most).rows() if _is_over_lines(head) else _rows_of_lines(whole, most)
+    return (
+        _Values(whole, max_row_bytes).rows() if _is_over_lines(head) else _rows_of_lines(whole, max_row_bytes)
+    )
 
 
 def from_object(value: Any) -> RawRow:
@@ -76,10 +78,10 @@ def _is_over_lines(head: bytes) -> bool:
     return False
 
 
-def _rows_of_lines(stream: Stream, most: int) -> Iterator[RawRow]:
-    for line in lines(stream, most):
+def _rows_of_lines(stream: Stream, max_row_bytes: int) -> Iterator[RawRow]:
+    for line in lines(stream, max_row_bytes):
         if isinstance(line, OversizedLine):
-            yield too_large(line.nbytes, most)
+            yield too_large(line.nbytes, max_row_bytes)
         elif line.strip():
             yield from _rows_of_line(line)
 
@@ -109,8 +111,8 @@ def _is_rows(value: Any) -> bool:
 class _Values:
     """Values one after the other, from a bounded stretch of the text."""
 
-    def __init__(self, stream: Stream, most: int) -> None:
-        self._stream, self._most = stream, most
+    def __init__(self, stream: Stream, max_row_bytes: int) -> None:
+        self._stream, self._max_row_bytes = stream, max_row_bytes
         self._text, self._at, self._undecoded, self._line = "", 0, b"", 1
         self._is_over = False
         self._dropped = 0
@@ -137,9 +139,9 @@ class _Values:
             try:
                 value, stop = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if len(self._text) - self._at > self._most:
+                if len(self._text) - self._at > self._max_row_bytes:
                     return RawRow(
-                        why=f"line {self._line}: {too_large(len(self._text) - self._at, self._most).why}"
+                        why=f"line {self._line}: {too_large(len(self._text) - self._at, self._max_row_bytes).why}"
                     )
                 if self._could_end_later(error) and self._read(size):
                     size *= 2

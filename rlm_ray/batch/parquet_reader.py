@@ -21,7 +21,7 @@ _MAX_RATIO = 200
 
 def read_parquet(
     stream: Any,
-    most: int,
+    max_row_bytes: int,
     needed: Callable[[Any], Collection[str]] | None = None,
     tell: Callable[[float], None] = lambda _: None,
 ) -> Iterator[RawRow]:
@@ -33,7 +33,7 @@ def read_parquet(
     with pq.ParquetFile(stream) as plain:
         schema, metadata = plain.schema_arrow, plain.metadata
         names = [name for name in schema.names if needed is None or name in needed(schema)]
-        nbytes = _check_size(metadata, set(names), most)
+        nbytes = _check_size(metadata, set(names), max_row_bytes)
         texts = [name for name in names if is_text(schema.field(name).type)]
         if not names:
             yield from (RawRow() for _ in range(metadata.num_rows))
@@ -60,7 +60,7 @@ def is_text(kind: Any) -> bool:
     )
 
 
-def _check_size(metadata: Any, names: Collection[str], most: int) -> int:
+def _check_size(metadata: Any, names: Collection[str], max_row_bytes: int) -> int:
     """Return the bytes that the named columns unpack to. Raises `RefusedError` for a file made to fill a memory."""
     packed = unpacked = 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
@@ -68,7 +68,7 @@ def _check_size(metadata: Any, names: Collection[str], most: int) -> int:
             if column.path_in_schema.partition(".")[0] in names or column.path_in_schema in names:
                 packed += column.total_compressed_size
                 unpacked += column.total_uncompressed_size
-    limit = _UNPACKED_ROWS * most
+    limit = _UNPACKED_ROWS * max_row_bytes
     if unpacked > limit and unpacked > _MAX_RATIO * packed:
         why = (
             f"unpacks from {packed / 1e6:,.2f} MB to {unpacked / 1e9:,.1f} GB by its metadata, above {limit / 1e9:,.1f} GB; "

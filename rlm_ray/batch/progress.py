@@ -28,35 +28,35 @@ class Speed:
     def __init__(self) -> None:
         self._seen: list[tuple[float, int, int]] = []
 
-    def look(self, figures: BatchStats, now: float) -> tuple[float, float]:
-        self._seen.append((now, figures.done, figures.tokens))
+    def look(self, stats: BatchStats, now: float) -> tuple[float, float]:
+        self._seen.append((now, stats.done, stats.tokens))
         while len(self._seen) > 2 and self._seen[1][0] <= now - _RATE_S:
             self._seen.pop(0)
         then, rows, tokens = self._seen[0]
         passed = max(now - then, 1e-9)
         if len(self._seen) < 2:
             return 0.0, 0.0
-        return (figures.done - rows) / passed, (figures.tokens - tokens) / passed
+        return (stats.done - rows) / passed, (stats.tokens - tokens) / passed
 
 
-def format_status(figures: BatchStats, rows_per_s: float, tokens_per_s: float, elapsed_s: float) -> str:
+def format_status(stats: BatchStats, rows_per_s: float, tokens_per_s: float, elapsed_s: float) -> str:
     """Return all there is to say, in one line."""
-    expected = figures.expected
-    done = figures.done + figures.previously_completed
+    expected = stats.expected
+    done = stats.done + stats.previously_completed
     of_all = (
-        f" of {'' if figures.share == 1 else 'about '}{format_count(max(expected, done))}" if expected else ""
+        f" of {'' if stats.share == 1 else 'about '}{format_count(max(expected, done))}" if expected else ""
     )
     parts = [f"{format_count(done)}{of_all} rows"]
-    if failed := figures.failed + figures.failed_earlier:
+    if failed := stats.failed + stats.failed_earlier:
         parts.append(f"{format_count(failed)} failed")
-    if figures.under_way:
-        parts.append(f"{format_count(figures.under_way)} under way")
+    if stats.under_way:
+        parts.append(f"{format_count(stats.under_way)} under way")
     if rows_per_s:
         parts.append(f"{rows_per_s:,.1f} rows/s")
     if tokens_per_s >= 1:
         parts.append(f"{format_count(tokens_per_s)} tokens/s")
-    if figures.cost_usd:
-        parts.append(format_usd(figures.cost_usd) + (" and more" if figures.unpriced else ""))
+    if stats.cost_usd:
+        parts.append(format_usd(stats.cost_usd) + (" and more" if stats.unpriced else ""))
     parts.append(format_duration(elapsed_s))
     if expected and rows_per_s and expected > done:
         parts.append(f"about {format_duration((expected - done) / rows_per_s)} left")
@@ -67,9 +67,9 @@ class BatchProgress:
     """Shows figures inside a `with` block, from a thread of its own."""
 
     def __init__(
-        self, figures: BatchStats, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self, stats: BatchStats, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._figures, self._clock = figures, clock
+        self._stats, self._clock = stats, clock
         self._console = console or Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._speed = Speed()
@@ -81,7 +81,7 @@ class BatchProgress:
     def draw(self) -> None:
         """Show how it stands now; in a log only when it is time."""
         now = self._clock()
-        shown = format_status(self._figures, *self._speed.look(self._figures, now), now - self._began)
+        shown = format_status(self._stats, *self._speed.look(self._stats, now), now - self._began)
         if self._console.is_interactive:
             self._live.update(Text(shown, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif now >= self._next_at and shown != self._last_line:

@@ -45,8 +45,8 @@ class RefusedError(Exception):
         self.why = why
 
 
-def too_large(nbytes: int, most: int) -> RawRow:
-    return RawRow(why=f"is {nbytes / 1e6:,.1f} MB, above the {most / 1e6:,.1f} MB of max_row_bytes")
+def too_large(nbytes: int, max_row_bytes: int) -> RawRow:
+    return RawRow(why=f"is {nbytes / 1e6:,.1f} MB, above the {max_row_bytes / 1e6:,.1f} MB of max_row_bytes")
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
@@ -119,8 +119,8 @@ def without_mark(data: bytes) -> bytes:
     return data.removeprefix(UTF8_BOM)
 
 
-def lines(stream: Stream, most: int) -> Iterator[bytes | OversizedLine]:
-    """Yield each line without its end. Holds at most `most` bytes and a chunk, however long a line is.
+def lines(stream: Stream, max_row_bytes: int) -> Iterator[bytes | OversizedLine]:
+    """Yield each line without its end. Holds at most `max_row_bytes` bytes and a chunk, however long a line is.
 
     Lines end with LF or CRLF; in a file whose beginning has none of these, with CR.
     """
@@ -131,15 +131,15 @@ def lines(stream: Stream, most: int) -> Iterator[bytes | OversizedLine]:
     while chunk:
         *ends, rest = chunk.split(end_mark)
         for end in ends:
-            yield _line(held, size, end, most)
+            yield _line(held, size, end, max_row_bytes)
             held, size = [], 0
         size += len(rest)
-        held = [*held, rest] if size <= most else []
+        held = [*held, rest] if size <= max_row_bytes else []
         chunk = stream.read(CHUNK)
     if size:
-        yield _line(held, size, b"", most)
+        yield _line(held, size, b"", max_row_bytes)
 
 
-def _line(held: list[bytes], size: int, end: bytes, most: int) -> bytes | OversizedLine:
+def _line(held: list[bytes], size: int, end: bytes, max_row_bytes: int) -> bytes | OversizedLine:
     size += len(end)
-    return OversizedLine(size) if size > most else b"".join([*held, end]).removesuffix(b"\r")
+    return OversizedLine(size) if size > max_row_bytes else b"".join([*held, end]).removesuffix(b"\r")

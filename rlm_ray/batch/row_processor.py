@@ -88,26 +88,26 @@ def make_task(row: Row, question: QueryTemplate) -> RowTask:
 class RowProcessor:
     """Makes outcomes of rows."""
 
-    asks: RowBackend
+    backend: RowBackend
     schema: AnswerSchema | None
     clock: Callable[[], float]
     refusals: Refusals = field(default_factory=Refusals)
 
-    async def process(self, todo: RowTask) -> RowResult:
+    async def process(self, row_task: RowTask) -> RowResult:
         """Ask a row and return its result, a failure included.
 
         Raises `LimitReached` where the job has nothing left, and what the next row would meet, too.
         """
-        if todo.error:
-            return self.failed(todo, todo.error)
+        if row_task.error:
+            return self.failed(row_task, row_task.error)
         started = self.clock()
         try:
-            outcome = await self._answered(todo)
+            outcome = await self._answered(row_task)
             self.refusals.answered()
         except RLMError as error:
             if self._ends_the_job(error):
                 raise
-            outcome = self.failed(todo, _format_error(error))
+            outcome = self.failed(row_task, _format_error(error))
         return replace(outcome, seconds=self.clock() - started)
 
     def _ends_the_job(self, error: RLMError) -> bool:
@@ -116,20 +116,22 @@ class RowProcessor:
         return isinstance(error, JOB_FATAL_ERRORS) and not isinstance(error, ROW_LOCAL_ERRORS)
 
     def failed(
-        self, todo: RowTask, why: str, stop_reason: str = "error", answer: str | None = None
+        self, row_task: RowTask, why: str, stop_reason: str = "error", answer: str | None = None
     ) -> RowResult:
-        return replace(self._empty_result(todo), error=why, stop_reason=stop_reason, answer=answer)
+        return replace(self._empty_result(row_task), error=why, stop_reason=stop_reason, answer=answer)
 
-    def _empty_result(self, todo: RowTask) -> RowResult:
-        row, asks = todo.row, self.asks
-        return RowResult(row.number, row.id, key=todo.key, run_id=asks.run_id, trace_id=asks.trace_id)
+    def _empty_result(self, row_task: RowTask) -> RowResult:
+        row, backend = row_task.row, self.backend
+        return RowResult(
+            row.number, row.id, key=row_task.key, run_id=backend.run_id, trace_id=backend.trace_id
+        )
 
-    async def _answered(self, todo: RowTask) -> RowResult:
-        query = self.schema.ask(todo.query) if self.schema is not None else todo.query
-        completion = await self.asks.ask(todo.row.number, query, make_context(todo.row.text))
+    async def _answered(self, row_task: RowTask) -> RowResult:
+        query = self.schema.ask(row_task.query) if self.schema is not None else row_task.query
+        completion = await self.backend.ask(row_task.row.number, query, make_context(row_task.row.text))
         if completion.stop_reason in BUDGET_STOP_REASONS:
             raise LimitReached(completion.stop_reason, completion.why, completion.answer)
-        outcome = _outcome_of(completion, self._empty_result(todo))
+        outcome = _outcome_of(completion, self._empty_result(row_task))
         if self.schema is None or completion.answer is None:
             return outcome
         return await self._conform_to_schema(self.schema, outcome, completion.answer)
@@ -140,7 +142,7 @@ class RowProcessor:
         if checked.value is None and outcome.stop_reason == CUT:
             return outcome
         if checked.value is None:
-            answer = await self.asks.llm_call(outcome.row, 1, schema.repair(answer, checked.why), "")
+            answer = await self.backend.llm_call(outcome.row, 1, schema.repair(answer, checked.why), "")
             checked = schema.check(answer)
         if checked.value is None:
             return replace(outcome, answer=answer, error=f"the answer does not fit the schema: {checked.why}")

@@ -67,17 +67,17 @@ class BatchRunner:
     """Runs one attempt of a batch: `run` it; `stop` it meanwhile."""
 
     corpus: RowSource
-    work: BatchSpec
-    asks: RowBackend
+    spec: BatchSpec
+    backend: RowBackend
     output: BatchOutput
     done: CompletedRows = field(default_factory=CompletedRows)
-    figures: BatchStats = field(default_factory=BatchStats)
+    stats: BatchStats = field(default_factory=BatchStats)
     clock: Callable[[], float] = time.monotonic
 
     stop_cause: StopCause | None = field(default=None, init=False)
     limit: LimitReached | None = field(default=None, init=False)
     """What was used up while the batch went on without it."""
-    _feeding: asyncio.Task[None] | None = field(default=None, init=False)
+    _producer: asyncio.Task[None] | None = field(default=None, init=False)
     _rows: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _chars: int = field(default=0, init=False)
     """Of their texts."""
@@ -85,12 +85,12 @@ class BatchRunner:
     async def run(self) -> BatchStats:
         """Process all rows, or until it is stopped. Raises what ended it; all that is done is saved in any case."""
         self._saver = Saver(self.output, self.clock)
-        self._asking = RowProcessor(self.asks, self.work.schema, self.clock)
-        self._place = asyncio.Event()
+        self._processor = RowProcessor(self.backend, self.spec.schema, self.clock)
+        self._slot_freed = asyncio.Event()
         saving = asyncio.create_task(self._guard(self._saver.keep_saving))
-        self._feeding = asyncio.create_task(self._guard(self._produce))
+        self._producer = asyncio.create_task(self._guard(self._produce))
         try:
-            await asyncio.wait([self._feeding])
+            await asyncio.wait([self._producer])
             while self._rows:
                 await asyncio.wait(self._rows)
         except asyncio.CancelledError:
@@ -102,22 +102,22 @@ class BatchRunner:
             await self._saver.save()
         if self.stop_cause is not None and self.stop_cause.error is not None:
             raise self.stop_cause.error
-        return self.figures
+        return self.stats
 
     def stop(self) -> None:
         """Take no more rows, and leave undone what is under way."""
-        self._halt(StopCause("interrupted", "the batch was interrupted"))
+        self._stop_for(StopCause("interrupted", "the batch was interrupted"))
 
-    async def _end(self, halt: StopCause) -> None:
-        self._halt(halt)
-        under_way = [task for task in (self._feeding, *self._rows) if task is not None and not task.done()]
+    async def _end(self, cause: StopCause) -> None:
+        self._stop_for(cause)
+        under_way = [task for task in (self._producer, *self._rows) if task is not None and not task.done()]
         if under_way:
             await asyncio.wait(under_way)
 
-    def _halt(self, halt: StopCause) -> None:
+    def _stop_for(self, cause: StopCause) -> None:
         if self.stop_cause is None:
-            self.stop_cause = halt
-            for task in (self._feeding, *self._rows):
+            self.stop_cause = cause
+            for task in (self._producer, *self._rows):
                 if task is not None:
                     task.cancel()
 
@@ -126,90 +126,90 @@ class BatchRunner:
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - raised again by `run`
-            self._halt(StopCause("error", str(error), error))
+            self._stop_for(StopCause("error", str(error), error))
 
     async def _produce(self) -> None:
-        async with aclosing(prefetch(self._todo(), lambda todo: len(todo.row.text))) as todos:
-            async for todo in todos:
+        async with aclosing(prefetch(self._todo(), lambda row_task: len(row_task.row.text))) as row_tasks:
+            async for row_task in row_tasks:
                 await self._saver.wait_for_capacity()
-                while self._rows and self._at_capacity(todo):
+                while self._rows and self._at_capacity(row_task):
                     await self._wait_for_slot()
-                self._submit(todo)
+                self._submit(row_task)
 
-    def _at_capacity(self, todo: RowTask) -> bool:
-        many = len(self._rows) >= self.asks.concurrency
-        return many or self._chars + len(todo.row.text) > _MOST_CHARS
+    def _at_capacity(self, row_task: RowTask) -> bool:
+        many = len(self._rows) >= self.backend.concurrency
+        return many or self._chars + len(row_task.row.text) > _MOST_CHARS
 
-    def _submit(self, todo: RowTask) -> None:
-        task = asyncio.create_task(self._guard(partial(self._process_row, todo)))
+    def _submit(self, row_task: RowTask) -> None:
+        task = asyncio.create_task(self._guard(partial(self._process_row, row_task)))
         self._rows.add(task)
-        self._chars += len(todo.row.text)
-        task.add_done_callback(partial(self._on_row_done, len(todo.row.text)))
-        self.figures.under_way = len(self._rows)
+        self._chars += len(row_task.row.text)
+        task.add_done_callback(partial(self._on_row_done, len(row_task.row.text)))
+        self.stats.under_way = len(self._rows)
 
     async def _wait_for_slot(self) -> None:
         """Wait until a row is over; or a moment, for a cluster may grow."""
-        self._place.clear()
+        self._slot_freed.clear()
         try:
             async with asyncio.timeout(_LOOK_S):
-                await self._place.wait()
+                await self._slot_freed.wait()
         except TimeoutError:
             pass
 
     def _on_row_done(self, chars: int, task: asyncio.Task[None]) -> None:
         self._rows.discard(task)
         self._chars -= chars
-        self.figures.under_way = len(self._rows)
-        self._place.set()
+        self.stats.under_way = len(self._rows)
+        self._slot_freed.set()
 
     def _todo(self) -> Iterator[RowTask]:
         """Yield the rows that are not done. Reads, so it blocks."""
         for row in self.corpus:
-            if self.work.limit is not None and row.number >= self.work.limit:
+            if self.spec.limit is not None and row.number >= self.spec.limit:
                 return
-            self.figures.read = row.number + 1
-            self.figures.share = self.corpus.share()
-            todo = make_task(row, self.work.question)
+            self.stats.read = row.number + 1
+            self.stats.share = self.corpus.share()
+            row_task = make_task(row, self.spec.question)
             if row.number not in self.done:
-                yield todo
-            elif self.done.key_mismatch(row.number, todo.key):
+                yield row_task
+            elif self.done.key_mismatch(row.number, row_task.key):
                 why = (
                     f"row {row.number} ({row.id}) is not what it was when it was answered; give another --out, or start "
                     "anew with --restart"
                 )
                 raise InputError(self.corpus.name, why)
 
-    async def _process_row(self, todo: RowTask) -> None:
-        outcome = await self._outcome(todo)
+    async def _process_row(self, row_task: RowTask) -> None:
+        outcome = await self._outcome(row_task)
         if outcome is not None:
-            self.figures.add(outcome)
+            self.stats.add(outcome)
             self._saver.put(outcome)
 
-    async def _outcome(self, todo: RowTask) -> RowResult | None:
+    async def _outcome(self, row_task: RowTask) -> RowResult | None:
         """Return the result of a row; None where it is left undone: nothing is left to spend, and the rest is for
         later.
         """
-        if self.limit is None or todo.error:
+        if self.limit is None or row_task.error:
             try:
-                return await self._asking.process(todo)
+                return await self._processor.process(row_task)
             except LimitReached as limit:
                 self.limit = self.limit or limit
-                if self.work.on_limit == "pause":
-                    self._halt(StopCause(limit.reason, limit.why))
+                if self.spec.on_limit == "pause":
+                    self._stop_for(StopCause(limit.reason, limit.why))
                     return None
-                return self._asking.failed(todo, limit.why, limit.reason, limit.partial)
-        return self._asking.failed(todo, self.limit.why, self.limit.reason)
+                return self._processor.failed(row_task, limit.why, limit.reason, limit.partial)
+        return self._processor.failed(row_task, self.limit.why, self.limit.reason)
 
 
 async def prefetch(
-    items: Iterator[T], size: Callable[[T], int], *, rows: int = CHUNK_ROWS, most: int = CHUNK_SIZE
+    items: Iterator[T], size: Callable[[T], int], *, rows: int = CHUNK_ROWS, max_size: int = CHUNK_SIZE
 ) -> AsyncGenerator[T, None]:
     """Yield all items; a thread reads one chunk while the one before is handed out."""
 
     def chunk() -> list[T]:
         taken: list[T] = []
         weight = 0
-        while len(taken) < rows and weight < most and (item := next(items, None)) is not None:
+        while len(taken) < rows and weight < max_size and (item := next(items, None)) is not None:
             taken.append(item)
             weight += size(item)
         return taken

@@ -41,8 +41,8 @@ class Row:
 class RowSource:
     """Rows from a source."""
 
-    def __init__(self, source: Source, text: str | None, ident: str | None, most: int) -> None:
-        self._source, self._most = source, most
+    def __init__(self, source: Source, text: str | None, ident: str | None, max_row_bytes: int) -> None:
+        self._source, self._max_row_bytes = source, max_row_bytes
         rest = source.read()
         head = _peek(rest)
         self._begun: Iterator[RawRow] | None = chain(head, rest)
@@ -104,8 +104,11 @@ class RowSource:
         if not isinstance(text, str):
             found = "is missing" if text is None else f"is no text but {type(text).__name__}"
             return RawRow(why=f"the column {self.text_column!r} {found}")
-        if len(text) * 4 > self._most and (nbytes := len(text.encode("utf-8", "replace"))) > self._most:
-            return too_large(nbytes, self._most)
+        if (
+            len(text) * 4 > self._max_row_bytes
+            and (nbytes := len(text.encode("utf-8", "replace"))) > self._max_row_bytes
+        ):
+            return too_large(nbytes, self._max_row_bytes)
         return text
 
     def _known(self, option: str, name: str | None) -> str | None:
@@ -164,13 +167,13 @@ def open_corpus(
     return RowSource(_source(source, max_row_bytes), text, id, max_row_bytes)
 
 
-def _source(source: Any, most: int) -> Source:
+def _source(source: Any, max_row_bytes: int) -> Source:
     if isinstance(source, str | Path):
-        return FileSource([str(source)], most)
+        return FileSource([str(source)], max_row_bytes)
     if is_dataset(source):
         return RayDataSource(source)
     if isinstance(source, list | tuple) and source and all(isinstance(item, Path) for item in source):
-        return FileSource([str(item) for item in source], most)
+        return FileSource([str(item) for item in source], max_row_bytes)
     if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
         return IterableSource(source)
     why = f"is files, a Ray dataset, or mappings or texts one after the other; got {type(source).__name__}"

@@ -83,12 +83,12 @@ class BatchOutput:
 
     def load_completed(self) -> tuple[CompletedRows, int]:
         """Return the rows that are there, and how many of them have failed."""
-        marks, failed = CompletedRows(), 0
+        completed, failed = CompletedRows(), 0
         for name in self._parts():
             for cells in self._rows(name, ("row", "key", "error")):
-                marks.add(cells["row"], cells["key"] or "")
+                completed.add(cells["row"], cells["key"] or "")
                 failed += cells["error"] is not None
-        return marks, failed
+        return completed, failed
 
     def drop_failed_rows(self) -> None:
         """Take failed rows out, so that they are not done any more."""

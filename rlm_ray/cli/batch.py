@@ -104,20 +104,20 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """
     with console.handle_errors():
         settings = options.settings_of(given)
-        work = _work(query, query_column, schema, limit, on_limit)
+        spec = _spec(query, query_column, schema, limit, on_limit)
         named = [query] if query_column and query else []
-        corpus = _corpus(named + (source or []), work.question.columns, text, ident, max_row_bytes)
-        corpus.check(work.question)
+        corpus = _corpus(named + (source or []), spec.question.columns, text, ident, max_row_bytes)
+        corpus.check(spec.question)
         if dry_run:
-            _say(_forecast(corpus, work, settings), as_json=as_json)
+            _say(_forecast(corpus, spec, settings), as_json=as_json)
             raise typer.Exit(console.OK)
-        task = _task(settings, corpus, work, out, form)
-        summary = asyncio.run(_run(task, restart=restart, retry_failed=retry_failed))
+        job = _job(settings, corpus, spec, out, form)
+        summary = asyncio.run(_run(job, restart=restart, retry_failed=retry_failed))
         _report(summary, as_json=as_json)
     raise typer.Exit(code_of(summary))
 
 
-def _work(
+def _spec(
     query: str | None,
     query_column: str | None,
     schema: Path | None,
@@ -145,8 +145,8 @@ def _corpus(
     return open_files(named, text=text, ident=ident, max_row_bytes=max_row_bytes, further=further)
 
 
-def _task(
-    settings: Settings, corpus: RowSource, work: BatchSpec, out: str | None, form: str | None
+def _job(
+    settings: Settings, corpus: RowSource, spec: BatchSpec, out: str | None, form: str | None
 ) -> BatchJob:
     from rlm_ray.batch.formats import format_of
     from rlm_ray.batch.job import BatchJob
@@ -154,15 +154,15 @@ def _task(
 
     if out is None:
         raise InputError("--out", "is missing; name a folder, or FILE.jsonl or FILE.parquet")
-    columns = work.schema.arrow() if work.schema is not None else None
-    return BatchJob(settings, corpus, work, BatchOutput(out, format_of(out, form, columns)), _open)
+    columns = spec.schema.arrow() if spec.schema is not None else None
+    return BatchJob(settings, corpus, spec, BatchOutput(out, format_of(out, form, columns)), _open)
 
 
 def _open(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[RowBackend]:
     return open_batch_run(settings, query, run_id=run_id)
 
 
-async def _run(task: BatchJob, *, restart: bool, retry_failed: bool) -> BatchSummary:
+async def _run(job: BatchJob, *, restart: bool, retry_failed: bool) -> BatchSummary:
     from rlm_ray.batch.progress import BatchProgress
 
     this = asyncio.current_task()
@@ -174,11 +174,11 @@ async def _run(task: BatchJob, *, restart: bool, retry_failed: bool) -> BatchSum
     def watch(batch: BatchRunner) -> Iterator[None]:
         nonlocal has_begun
         has_begun, stopping.stop = True, batch.stop
-        with BatchProgress(batch.figures, console.stderr):
+        with BatchProgress(batch.stats, console.stderr):
             yield
 
     try:
-        return await task.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=watch)
+        return await job.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=watch)
     except asyncio.CancelledError:
         if not stopping.called:
             raise
@@ -189,7 +189,7 @@ async def _run(task: BatchJob, *, restart: bool, retry_failed: bool) -> BatchSum
         raise
 
 
-def _forecast(corpus: RowSource, work: BatchSpec, settings: Settings) -> BatchEstimate:
+def _forecast(corpus: RowSource, spec: BatchSpec, settings: Settings) -> BatchEstimate:
     from rlm_ray.batch.job import estimate_batch
 
     def cost(usage: Usage) -> float | None:
@@ -200,7 +200,7 @@ def _forecast(corpus: RowSource, work: BatchSpec, settings: Settings) -> BatchEs
 
         return LitellmProvider().cost_usd(model, usage)
 
-    return estimate_batch(corpus, work.question, work.limit, cost)
+    return estimate_batch(corpus, spec.question, spec.limit, cost)
 
 
 def _say(found: BatchEstimate, *, as_json: bool) -> None:

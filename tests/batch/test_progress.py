@@ -111,7 +111,7 @@ async def test_large_items_are_read_one_by_one():
             read.append(number)
             yield number
 
-    async for item in prefetch(items(), lambda _: 100, rows=10, most=100):
+    async for item in prefetch(items(), lambda _: 100, rows=10, max_size=100):
         assert len(read) <= item + 2
 
 
