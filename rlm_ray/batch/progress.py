@@ -76,7 +76,7 @@ class BatchProgress:
         self._began = clock()
         self._next_at = self._began + FIRST_S
         self._last_line = ""
-        self._drawer = RefreshThread("rlm_ray batch progress", DRAW_S, self.draw)
+        self._refresh = RefreshThread("rlm_ray batch progress", DRAW_S, self.draw)
 
     def draw(self) -> None:
         """Show how it stands now; in a log only when it is time."""
@@ -90,10 +90,10 @@ class BatchProgress:
             self._console.print(f"{clock} {shown}", markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
-        self._drawer.begin(*([self._live.start] if self._console.is_interactive else []))
+        self._refresh.begin(*([self._live.start] if self._console.is_interactive else []))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._drawer.end(self._live.stop)
+        self._refresh.end(self._live.stop)

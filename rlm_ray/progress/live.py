@@ -66,37 +66,37 @@ class Progress:
         limits: Limits | None = None,
         *,
         console: Console | None = None,
-        face: DisplayTarget | None = None,
+        target: DisplayTarget | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._board = LiveRunState(limits, began=clock())
-        self._face = face or select_target(console or Console(stderr=True))
+        self._state = LiveRunState(limits, began=clock())
+        self._target = target or select_target(console or Console(stderr=True))
         self._clock = clock
         self._lock = threading.Lock()
-        self._drawer = RefreshThread("rlm_ray progress", self._face.every_s, self.draw)
+        self._refresh = RefreshThread("rlm_ray progress", self._target.every_s, self.draw)
 
     def add(self, record: Record) -> None:
         """Add a record of the run."""
         with self._lock:
-            self._board.add(record)
+            self._state.add(record)
 
     def status(self, status: RunStatus) -> None:
         """Take the status that the admission gives of the run."""
         with self._lock:
-            self._board.status(status)
+            self._state.status(status)
 
     def draw(self) -> None:
         """Show how it stands now."""
         now = self._clock()
         with self._lock:
-            view = self._board.view(now, self._face.rows)
-        self._face.show(view, now)
+            view = self._state.view(now, self._target.rows)
+        self._target.show(view, now)
 
     def __enter__(self) -> Self:
-        self._drawer.begin(self._face.start)
+        self._refresh.begin(self._target.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._drawer.end(self.draw, self._face.stop)
+        self._refresh.end(self.draw, self._target.stop)

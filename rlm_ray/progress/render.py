@@ -36,14 +36,14 @@ FRAMES_PER_S = 4
 _STYLES = {"running": "cyan", "ok": "green", "stopped": "yellow", "error": "red"}
 
 
-def lines(view: Snapshot, width: int, now: float, signs: Glyphs) -> list[Text]:
+def lines(view: Snapshot, width: int, now: float, glyphs: Glyphs) -> list[Text]:
     """Return the rows, then the figures; none is longer than `width`."""
     if (delay := formatting.startup_status(view)) and view.root is not None:
-        spinner = _mark(view.root, now, signs)
+        spinner = _mark(view.root, now, glyphs)
         return [
             _cut(
                 spinner.append(
-                    f" {delay} {signs.dot} {formatting.format_duration(view.elapsed_s)}", "default"
+                    f" {delay} {glyphs.dot} {formatting.format_duration(view.elapsed_s)}", "default"
                 ),
                 width,
             )
@@ -51,12 +51,12 @@ def lines(view: Snapshot, width: int, now: float, signs: Glyphs) -> list[Text]:
     columns = [_columns(row) for row in view.rows]
     widths = _widths(columns, width)
     drawn = [
-        _row(row, cells, widths, width, _mark(row, now, signs))
+        _row(row, cells, widths, width, _mark(row, now, glyphs))
         for row, cells in zip(view.rows, columns, strict=True)
     ]
     if rest := formatting.format_hidden_rows(view):
         drawn.append(_cut(Text(f"  {rest}", "dim"), width))
-    return [*drawn, *(_cut(line, width) for line in _figures(view, width, signs))]
+    return [*drawn, *(_cut(line, width) for line in _figures(view, width, glyphs))]
 
 
 def _columns(row: Row) -> list[Text]:
@@ -94,13 +94,13 @@ def _row(row: Row, cells: list[Text], widths: list[int], width: int, mark: Text)
     return _cut(line, width)
 
 
-def _mark(row: Row, now: float, signs: Glyphs) -> Text:
-    frame = signs.spinner[int(now * FRAMES_PER_S) % len(signs.spinner)]
-    sign = {"running": frame, "ok": signs.ok, "stopped": signs.stopped, "error": signs.error}[row.state]
+def _mark(row: Row, now: float, glyphs: Glyphs) -> Text:
+    frame = glyphs.spinner[int(now * FRAMES_PER_S) % len(glyphs.spinner)]
+    sign = {"running": frame, "ok": glyphs.ok, "stopped": glyphs.stopped, "error": glyphs.error}[row.state]
     return Text(sign, _STYLES[row.state])
 
 
-def _figures(view: Snapshot, width: int, signs: Glyphs) -> Iterator[Text]:
+def _figures(view: Snapshot, width: int, glyphs: Glyphs) -> Iterator[Text]:
     gauge = view.gauge
     money = "" if gauge is not None and gauge.name == "cost_usd" else formatting.cost(view)
     speed = f"{formatting.format_count(view.tokens_per_s)} tokens/s" if view.tokens_per_s >= 1 else ""
@@ -118,26 +118,26 @@ def _figures(view: Snapshot, width: int, signs: Glyphs) -> Iterator[Text]:
         formatting.retries(view),
         formatting.format_duration(view.elapsed_s),
     ]
-    yield from _wrap([Text(part) for part in calls if part], width, signs)
-    bar = [_bar(gauge, signs)] if gauge is not None else []
-    yield from _wrap([*bar, *(Text(part) for part in spent if part)], width, signs)
+    yield from _wrap([Text(part) for part in calls if part], width, glyphs)
+    bar = [_bar(gauge, glyphs)] if gauge is not None else []
+    yield from _wrap([*bar, *(Text(part) for part in spent if part)], width, glyphs)
 
 
-def _bar(gauge: LimitUsage, signs: Glyphs) -> Text:
+def _bar(gauge: LimitUsage, glyphs: Glyphs) -> Text:
     style = "red" if gauge.share > 0.9 else "yellow" if gauge.share > 0.7 else "green"
     full = round(gauge.share * BAR)
-    bar = Text(signs.full * full, style).append(signs.empty * (BAR - full), "bright_black")
+    bar = Text(glyphs.full * full, style).append(glyphs.empty * (BAR - full), "bright_black")
     return bar.append(f" {formatting.format_limit(gauge)}", "default")
 
 
-def _wrap(parts: list[Text], width: int, signs: Glyphs) -> Iterator[Text]:
+def _wrap(parts: list[Text], width: int, glyphs: Glyphs) -> Iterator[Text]:
     """Yield lines with as many parts as go into each."""
     line = Text()
     for part in parts:
         if line and line.cell_len + 3 + part.cell_len > width:
             yield line
             line = Text()
-        line = line.append(f" {signs.dot} ", "dim").append(part) if line else part
+        line = line.append(f" {glyphs.dot} ", "dim").append(part) if line else part
     if line:
         yield line
 

@@ -60,7 +60,7 @@ class TerminalDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._signs = Glyphs() if console.encoding.startswith("utf") else ASCII
+        self._glyphs = Glyphs() if console.encoding.startswith("utf") else ASCII
         self._width = console.width
         self._lines: list[Text] = []
         self._live = Live(
@@ -80,7 +80,7 @@ class TerminalDisplay:
 
     def show(self, view: Snapshot, now: float) -> None:
         self._clear_wrapped_lines()
-        self._lines = lines(view, self._width, now, self._signs)
+        self._lines = lines(view, self._width, now, self._glyphs)
         self._live.update(_joined(self._lines), refresh=True)
 
     def stop(self) -> None:

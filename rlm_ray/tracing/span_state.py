@@ -24,7 +24,7 @@ class Attempt:
     path: NodePath
     number: int
     span: ActiveSpan
-    part: TraceShard
+    shard: TraceShard
     parent: Attempt | None
     end: SessionEnded | None = None
     maps: list[MapSpan] = field(default_factory=list)
@@ -123,32 +123,32 @@ class TraceShards:
         """Return where a new session goes: to its parent's trace while that has room, else to the one that is being
         filled.
         """
-        part = parent if parent.sessions < self._limit else self._filling
-        if part.sessions >= self._limit:
-            part = self._filling = self._open(at)
-        part.sessions += 1
-        return part
+        shard = parent if parent.sessions < self._limit else self._filling
+        if shard.sessions >= self._limit:
+            shard = self._filling = self._open(at)
+        shard.sessions += 1
+        return shard
 
     def end(self, at: float) -> None:
-        for part in self._linked:
-            part.end(at)
+        for shard in self._linked:
+            shard.end(at)
 
     def _open(self, at: float) -> TraceShard:
         number = len(self._linked) + 1
-        said: Attributes = {names.CONVERSATION_ID: self._run_id, names.PART: number}
+        attributes: Attributes = {names.CONVERSATION_ID: self._run_id, names.PART: number}
         title = f"part {number}"
         main = self.primary.root
         root = self._spans.start(
             f"{names.WORKFLOW} rlm {title}",
             at,
-            said | {names.OPERATION: names.WORKFLOW, names.WORKFLOW_NAME: "rlm"},
+            attributes | {names.OPERATION: names.WORKFLOW, names.WORKFLOW_NAME: "rlm"},
             Context(),
             links=[main.span_context],
         )
-        summary = self._spans.start(title, at, said, main.context, links=[root.span_context])
-        part = TraceShard(number, root, summary)
-        self._linked.append(part)
-        return part
+        summary = self._spans.start(title, at, attributes, main.context, links=[root.span_context])
+        shard = TraceShard(number, root, summary)
+        self._linked.append(shard)
+        return shard
 
 
 class MapSpan:
@@ -161,8 +161,8 @@ class MapSpan:
         self.sums = CallTotals()
         self._leaves = record.count - record.sessions
         self._bound = bound
-        self._heard = 0
-        self._kept = 0
+        self._received = 0
+        self._with_span = 0
         self._sample = CallSampler(record.first, record.count, bound) if self._leaves > bound else None
 
     def covers(self, ordinal: int) -> bool:
@@ -171,23 +171,25 @@ class MapSpan:
     def add(self, call: CallEnded, *, lost: bool = False) -> bool:
         """Count a leaf; True where it gets its span at once, before the others are known."""
         self.sums.add(call)
-        self._heard += not lost
+        self._received += not lost
         if self._sample is not None:
             self._sample.add(call)
             return False
-        self._kept += 1
-        return self._kept <= self._bound or self.span.ended is not None
+        self._with_span += 1
+        return self._with_span <= self._bound or self.span.ended is not None
 
     @property
     def complete(self) -> bool:
-        return self.end is not None and self._heard >= self._leaves
+        return self.end is not None and self._received >= self._leaves
 
     def close(self, at: float, failure: Failure | None = None) -> list[CallEnded]:
         """End its span; the leaves that shall have spans."""
         chosen = self._sample.selected() if self._sample is not None else []
-        kept = len(chosen) if self._sample is not None else min(self._kept, self._bound)
+        with_span = len(chosen) if self._sample is not None else min(self._with_span, self._bound)
         self._sample = None
         self.span.end(
-            at if self.end is None else self.end.at, map_end_attributes(self.end, self.sums, kept), failure
+            at if self.end is None else self.end.at,
+            map_end_attributes(self.end, self.sums, with_span),
+            failure,
         )
         return chosen

@@ -59,8 +59,8 @@ class ActiveSpan:
             self._span.set_attributes(attributes)
         if failure is not None:
             self._span.set_attributes(truncate_all({names.ERROR_TYPE: failure.kind}))
-            said = f"{failure.kind}: {failure.why}" if failure.why else failure.kind
-            self._span.set_status(Status(StatusCode.ERROR, truncate_utf8(said)))
+            message = f"{failure.kind}: {failure.why}" if failure.why else failure.kind
+            self._span.set_status(Status(StatusCode.ERROR, truncate_utf8(message)))
         self.ended = max(at, self.started)
         self._span.end(nanoseconds(self.ended))
         self._span = NonRecordingSpan(self.span_context)  # the other one would keep all it said in memory

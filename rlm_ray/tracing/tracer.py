@@ -64,7 +64,7 @@ class Tracer:
         self._order = ReorderBuffer()
         self._ids: set[str] = set()
         self._run: ActiveSpan | None = None
-        self._parts: TraceShards | None = None
+        self._shards: TraceShards | None = None
         self._ended: RunFinished | None = None
         self._last = 0.0
         self._attempts = Attempts()
@@ -99,8 +99,8 @@ class Tracer:
         self._attach_orphans()
         at = self._last if self._ended is None else self._ended.at
         self._close_open_spans(at)
-        assert self._parts is not None
-        self._parts.end(at)
+        assert self._shards is not None
+        self._shards.end(at)
         if self._ended is None:
             self._run.end(at, failure=Failure(names.NOT_FINISHED))
         else:
@@ -108,10 +108,10 @@ class Tracer:
 
     def _open_run(self, at: float, record: RunStarted | None) -> None:
         caller = parse_traceparent(record.traceparent) if record is not None and not self._parent else None
-        said, links = self._describe.run(record), [] if caller is None else [caller]
-        self._run = self._spans.start(f"{names.WORKFLOW} rlm", at, said, self._parent, links=links)
+        attributes, links = self._describe.run(record), [] if caller is None else [caller]
+        self._run = self._spans.start(f"{names.WORKFLOW} rlm", at, attributes, self._parent, links=links)
         limit = self._options.max_sessions_per_trace
-        self._parts = TraceShards(self._spans, self._describe.run_id, self._run, limit)
+        self._shards = TraceShards(self._spans, self._describe.run_id, self._run, limit)
         self._last = max(self._last, at)
 
     def _handle(self, record: Record) -> None:
@@ -167,17 +167,17 @@ class Tracer:
         self, record: SessionOpened, parent: Attempt | None, *, incomplete: bool = False
     ) -> None:
         assert self._run is not None
-        assert self._parts is not None
-        above, before = self._run, self._parts.primary
+        assert self._shards is not None
+        above, before = self._run, self._shards.primary
         if parent is not None:
             around = parent.map_of(record.path[-1]) if record.path[:-1] == parent.path else None
-            above, before = (around or parent).span, parent.part
-        part = self._parts.assign(before, record.at)
-        apart = part is not before
-        context, links = (part.root.context, [above.span_context]) if apart else (above.context, [])
-        said = self._describe.session(record, incomplete=incomplete)
-        span = self._spans.start(f"{names.AGENT} rlm", record.at, said, context, links=links)
-        self._attempts.add(Attempt(record.path, record.attempt, span, part, parent))
+            above, before = (around or parent).span, parent.shard
+        shard = self._shards.assign(before, record.at)
+        apart = shard is not before
+        context, links = (shard.root.context, [above.span_context]) if apart else (above.context, [])
+        attributes = self._describe.session(record, incomplete=incomplete)
+        span = self._spans.start(f"{names.AGENT} rlm", record.at, attributes, context, links=links)
+        self._attempts.add(Attempt(record.path, record.attempt, span, shard, parent))
         for waiting in self._waiting.pop(record.path, []):
             self._handle(waiting)
 
@@ -191,14 +191,14 @@ class Tracer:
 
     def _call(self, attempt: Attempt, record: CallEnded) -> None:
         if record.role != "leaf":
-            attempt.part.sums.add(record)
+            attempt.shard.sums.add(record)
             self._chat(record, attempt.span)
             return
         around = attempt.map_of(record.path[-1])
         if around is None:
             attempt.deferred.append(record)
             return
-        attempt.part.sums.add(record)
+        attempt.shard.sums.add(record)
         if around.add(record):
             self._chat(record, around.span)
         if around.complete:
@@ -206,8 +206,8 @@ class Tracer:
 
     def _chat(self, record: CallEnded, below: ActiveSpan) -> None:
         name = f"{names.CHAT} {model_name(record.model, record.provider)}"
-        said = self._describe.call(record)
-        span = self._spans.start(name, record.started, said, below.context, kind=SpanKind.CLIENT)
+        attributes = self._describe.call(record)
+        span = self._spans.start(name, record.started, attributes, below.context, kind=SpanKind.CLIENT)
         for failed in record.tries:
             span.event(names.ATTEMPT_FAILED, failed.at, self._describe.attempt(failed))
         span.end(record.at, failure=self._describe.failure(record))
@@ -250,7 +250,7 @@ class Tracer:
         common = {name: getattr(sent, name) for name in ("path", "call", "role", "model", "key")}
         record = CallEnded(at=max(at, sent.at), started=sent.at, error_kind=kind, **common)
         around = attempt.map_of(sent.path[-1]) if sent.role == "leaf" else None
-        attempt.part.sums.add(record)
+        attempt.shard.sums.add(record)
         if around is None or around.add(record, lost=True):
             self._chat(record, (around or attempt).span)
 
@@ -282,7 +282,7 @@ class Tracer:
                     self._open_map(attempt, MapOpened(record.at, attempt.path, 0, record.first, count, count))
                     self._end_map(attempt, record)
                 case CallEnded():
-                    attempt.part.sums.add(record)
+                    attempt.shard.sums.add(record)
                     self._chat(record, attempt.span)
         sent, attempt.pending_calls = attempt.pending_calls, {}
         for call in sent.values():

@@ -14,7 +14,7 @@ from rlm_ray.progress import Progress
 
 
 class Album:
-    """A face that keeps what it is shown."""
+    """A display that keeps what it is shown."""
 
     every_s = 0.001
     rows = 5
@@ -42,7 +42,7 @@ def call(number):
 
 def test_it_draws_by_itself_while_the_block_lasts_and_once_more_at_its_end():
     album = Album()
-    with Progress(face=album, clock=lambda: 2.0) as progress:
+    with Progress(target=album, clock=lambda: 2.0) as progress:
         assert album.seen.wait(5)
         progress.add(call(1))
         progress.status(RunStatus(3, {"rate": 1}))
@@ -53,7 +53,7 @@ def test_it_draws_by_itself_while_the_block_lasts_and_once_more_at_its_end():
 
 def test_records_may_come_from_many_threads():
     album = Album()
-    with Progress(Limits(calls=10_000), face=album) as progress:
+    with Progress(Limits(calls=10_000), target=album) as progress:
         threads = [
             threading.Thread(
                 target=lambda first: [progress.add(call(first + n)) for n in range(500)], args=(first,)
@@ -70,10 +70,10 @@ def test_records_may_come_from_many_threads():
 
 def test_a_display_that_breaks_is_given_up_and_put_away_and_the_run_goes_on():
     album = Album(OSError("the terminal is gone"))
-    with Progress(face=album) as progress:
+    with Progress(target=album) as progress:
         assert album.seen.wait(5)
-        progress._drawer._thread.join(5)
-        assert not progress._drawer._thread.is_alive()
+        progress._refresh._thread.join(5)
+        assert not progress._refresh._thread.is_alive()
         progress.add(call(1))
     assert album.steps == ["start", "stop"]
     assert len(album.views) == 2
@@ -81,7 +81,7 @@ def test_a_display_that_breaks_is_given_up_and_put_away_and_the_run_goes_on():
 
 def test_an_error_of_the_run_comes_out_and_the_display_is_put_away():
     album = Album()
-    with pytest.raises(LookupError), Progress(face=album):
+    with pytest.raises(LookupError), Progress(target=album):
         raise LookupError
     assert album.steps == ["start", "stop"]
 

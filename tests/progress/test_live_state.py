@@ -28,7 +28,7 @@ from rlm_ray.events.records import (
 from rlm_ray.progress import LimitUsage, LiveRunState
 
 
-def board(*records, limits=None):
+def live_state(*records, limits=None):
     made = LiveRunState(limits)
     for record in records:
         made.add(record)
@@ -62,7 +62,7 @@ def test_nothing_is_known_at_first_and_that_can_be_shown():
 
 
 def test_the_question_of_the_run_is_the_roots_before_it_has_a_session():
-    made = board(RunStarted(90.0, "run", "Who\ndid \x1b[31mit?", {}, InputSummary(), "1"))
+    made = live_state(RunStarted(90.0, "run", "Who\ndid \x1b[31mit?", {}, InputSummary(), "1"))
     assert row(made).query == "Who did [31mit?"
     assert made.view(95.0).elapsed_s == 5.0
 
@@ -83,20 +83,20 @@ def test_the_question_of_the_run_is_the_roots_before_it_has_a_session():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_session_says_what_it_is_at(records, doing, turn):
-    shown = row(board(opened(), *records))
+    shown = row(live_state(opened(), *records))
     assert (shown.doing, shown.turn) == (doing, turn)
 
 
 def test_two_maps_at_once_are_waited_for_until_both_are_over():
     first, second = MapOpened(1.0, (), 1, 0, 2, 0), MapOpened(1.0, (), 1, 2, 2, 0)
-    made = board(opened(), first, second, MapEnded(2.0, (), 0, 2, 0))
+    made = live_state(opened(), first, second, MapEnded(2.0, (), 0, 2, 0))
     assert row(made).doing == "waits for sub-calls"
     made.add(MapEnded(2.0, (), 2, 2, 0))
     assert row(made).doing == "runs code"
 
 
 def test_leaves_and_children_are_counted_where_they_were_asked_for():
-    made = board(
+    made = live_state(
         opened(),
         MapOpened(101.0, (), 1, 0, 5, 2),
         call((0,), role="leaf"),
@@ -113,7 +113,7 @@ def test_leaves_and_children_are_counted_where_they_were_asked_for():
 
 def test_calls_are_added_up_and_what_was_not_paid_is_not():
     refused = (FailedAttempt(1.0, "rate_limited", ""), FailedAttempt(2.0, "server_error", ""))
-    made = board(
+    made = live_state(
         call(cost_usd=0.25, tries=refused),
         call((0,), role="leaf"),
         call((1,), role="leaf", cost_usd=0.25, cache_hit=True),
@@ -124,18 +124,18 @@ def test_calls_are_added_up_and_what_was_not_paid_is_not():
 
 
 def test_a_record_that_comes_twice_counts_once():
-    made = board(call(id="a"), call(id="a"), call(id="b"))
+    made = live_state(call(id="a"), call(id="a"), call(id="b"))
     assert made.view(103.0).calls == 2
 
 
 def test_speed_is_a_mean_over_the_last_seconds():
-    made = board(RunStarted(0.0, "run", "", {}, InputSummary(), "1"), call(at=95.0), call(at=5.0))
+    made = live_state(RunStarted(0.0, "run", "", {}, InputSummary(), "1"), call(at=95.0), call(at=5.0))
     assert made.view(100.0).tokens_per_s == 11.0
     assert made.view(200.0).tokens_per_s == 0.0
 
 
 def test_a_session_whose_actor_died_begins_anew_with_all_below_it():
-    made = board(
+    made = live_state(
         opened(),
         opened((4,)),
         MapOpened(101.0, (4,), 1, 0, 2, 1),
@@ -161,12 +161,14 @@ def test_a_session_whose_actor_died_begins_anew_with_all_below_it():
 
 
 def test_what_is_below_an_ended_session_does_not_go_on():
-    made = board(opened(), opened((0,)), opened((0, 0)), ended((0,)), opened((0, 1)))
+    made = live_state(opened(), opened((0,)), opened((0, 0)), ended((0,)), opened((0, 1)))
     assert made.view(120.0).sessions_open == 1
 
 
 def test_the_end_of_a_run_stops_its_clock_and_a_resume_starts_it_again():
-    made = board(RunStarted(0.0, "run", "", {}, InputSummary(), "1"), opened(), RunFinished(60.0, "answered"))
+    made = live_state(
+        RunStarted(0.0, "run", "", {}, InputSummary(), "1"), opened(), RunFinished(60.0, "answered")
+    )
     view = made.view(500.0)
     assert (view.elapsed_s, view.ended, view.sessions_open) == (60.0, "answered", 0)
     made.add(RunStarted(600.0, "run", "", {}, InputSummary(), "1", life=2))
@@ -174,7 +176,7 @@ def test_the_end_of_a_run_stops_its_clock_and_a_resume_starts_it_again():
 
 
 def test_the_widest_and_slowest_have_rows_behind_their_parents_and_the_rest_is_counted():
-    made = board(opened())
+    made = live_state(opened())
     for place in range(100):
         made.add(opened((place,), at=100.0 + place))
     made.add(MapOpened(200.0, (77,), 1, 0, 50, 0))
@@ -186,7 +188,7 @@ def test_the_widest_and_slowest_have_rows_behind_their_parents_and_the_rest_is_c
 
 
 def test_the_last_failures_have_rows_too():
-    made = board(opened())
+    made = live_state(opened())
     for place in range(40):
         made.add(opened((place,), at=100.0 + place))
     for place in (7, 13):
@@ -199,7 +201,7 @@ def test_the_last_failures_have_rows_too():
 def test_the_admission_knows_what_waits_and_what_others_never_told():
     tally = CallStats(calls=5, input_tokens=900, retries=3, cost_usd=0.5)
     status = RunStatus(7, {"rate": 2}, RunUsage({("model", 0): tally}, sessions=4), Amount(6 * 10**8))
-    made = board(call(cost_usd=0.1), limits=Limits(cost_usd=1.0, calls=1_000))
+    made = live_state(call(cost_usd=0.1), limits=Limits(cost_usd=1.0, calls=1_000))
     made.status(status)
     view = made.view(103.0)
     assert (view.in_flight, view.waiting, view.calls, view.tokens, view.retries) == (
@@ -215,13 +217,15 @@ def test_the_admission_knows_what_waits_and_what_others_never_told():
 
 def test_without_the_admission_what_was_sent_and_not_answered_is_in_flight():
     assert (
-        board(sent((0,), role="leaf"), sent((1,), role="leaf"), call((0,), role="leaf")).view(0.0).in_flight
+        live_state(sent((0,), role="leaf"), sent((1,), role="leaf"), call((0,), role="leaf"))
+        .view(0.0)
+        .in_flight
         == 1
     )
 
 
 def test_the_admission_also_knows_the_limits():
-    made = board(call())
+    made = live_state(call())
     made.status(RunStatus(limits=Limits(calls=10)))
     assert made.view(103.0).gauge == LimitUsage("calls", 1, 10)
 
@@ -234,9 +238,9 @@ def test_its_clock_starts_when_it_was_asked_for():
 
 
 def test_the_limit_that_is_nearest_to_its_end_is_the_one_to_show():
-    made = board(call(), limits=Limits(tokens=200, calls=100))
+    made = live_state(call(), limits=Limits(tokens=200, calls=100))
     assert made.view(103.0).gauge == LimitUsage("tokens", 110, 200)
-    assert board().view(0.0).gauge is None
+    assert live_state().view(0.0).gauge is None
 
 
 @st.composite
@@ -260,7 +264,7 @@ def trees(draw):
 def test_any_order_adds_up_to_the_same(records, chance):
     shuffled = [*records, *records[2:]]
     chance.shuffle(shuffled)
-    straight, mixed = board(*records), board(*shuffled)
+    straight, mixed = live_state(*records), live_state(*shuffled)
     one, other = straight.view(200.0, 100), mixed.view(200.0, 100)
     assert one.rows[0] == other.rows[0]
     assert (one.calls, one.failed_calls, one.tokens) == (other.calls, other.failed_calls, other.tokens)
@@ -280,7 +284,7 @@ def test_a_hundred_thousand_records_are_taken_in_within_seconds_and_drawn_from_a
         records += [sent((place, leaf), role="leaf", id=f"s{place}.{leaf}") for leaf in range(23)]
     random.Random(1).shuffle(records)
     started = time.perf_counter()
-    made = board(*records)
+    made = live_state(*records)
     taken_in = time.perf_counter()
     view = made.view(1_000.0)
     assert (view.calls, view.sessions_open) == (50_000, 2_001)

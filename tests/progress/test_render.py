@@ -73,8 +73,8 @@ def test_the_bar_is_as_full_as_the_limit_is_used(used, full):
 
 @given(st.text(max_size=300), st.integers(1, 250), st.lists(st.integers(0, 9_999), max_size=9))
 def test_no_line_is_wider_than_the_screen_or_more_than_one(query, width, path):
-    board = LiveRunState()
-    board.add(SessionOpened(0.0, tuple(path), query, InputSummary(), "model", "actor"))
-    for line in lines(board.view(1e5), width, 0.0, Glyphs()):
+    live_state = LiveRunState()
+    live_state.add(SessionOpened(0.0, tuple(path), query, InputSummary(), "model", "actor"))
+    for line in lines(live_state.view(1e5), width, 0.0, Glyphs()):
         assert line.cell_len <= width
         assert line.plain.isprintable()
