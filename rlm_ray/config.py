@@ -204,7 +204,7 @@ class Settings:
         return model, {"timeout": self.call_timeout_s, **self.params}
 
     def answers_directly(self, info: ContextInfo) -> bool:
-        """The root is one plain call: by `max_depth=0`, or because the context is short enough."""
+        """Tell whether the root is one plain call: by `max_depth=0`, or because the context is short enough."""
         if self.max_depth == 0:
             return True
         below = self.direct_call_below_chars
