@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import glob
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rlm_ray.cli import console, options, run_display
+from rlm_ray.cli import before_run, console, options, run_display
 from rlm_ray.config import Settings
+from rlm_ray.core.context import Context, make_context
 from rlm_ray.documents.files import FileContext, Files
 from rlm_ray.documents.reader import DocumentReader
 from rlm_ray.errors import InputError
+from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import Progress
 from rlm_ray.rlm import RLM
+from rlm_ray.runs.context_loader import read_context
+from rlm_ray.runs.estimate import estimate_run
 from rlm_ray.runs.run import Result, Run, validate_query
 from rlm_ray.util.filesystem import local_path
 
@@ -43,6 +49,12 @@ Strict = Annotated[
 ]
 
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Read the files, say what asking would cost, and ask nobody.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask at the terminal before a dear run begins.")]
+
+
 @options.settings_options()
 def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     question: Question,
@@ -51,6 +63,8 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     exclude: Exclude = None,
     encoding: Encoding = "",
     strict: Strict = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     *,
     given: options.Overrides,
     as_json: options.Json = False,
@@ -62,7 +76,18 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     with console.handle_errors():
         settings, question = options.settings_of(given), validate_query(question)
         how = {"include": include or (), "exclude": exclude or (), "encoding": encoding, "strict": strict}
-        result = asyncio.run(_ask(settings, question, context_of(paths or [], **how)))
+        if not dry_run:
+            check_models(settings, os.environ)
+        source = context_of(paths or [], **how)
+        found = estimate_run(settings, question, read_context(source))
+        line = before_run.cost_line(settings.model, found, settings.limits)
+        if dry_run:
+            console.write(json.dumps(found.as_dict()) if as_json else line)
+            raise typer.Exit(console.OK)
+        if found.most_usd != 0:
+            console.print_status(line)
+        before_run.confirm(found, yes=yes)
+        result = asyncio.run(_ask(settings, question, source))
     run_display.print_result(result, as_json=as_json)
     raise typer.Exit(run_display.exit_code_for(result))
 
@@ -74,7 +99,7 @@ async def _ask(settings: Settings, question: str, context: Any) -> Result:
     return await run_display.run_with_display(start, settings.limits)
 
 
-def context_of(paths: list[str], **how: Any) -> FileContext | str:
+def context_of(paths: list[str], **how: Any) -> FileContext | Context:
     """Read stdin for `-`, or for nothing where something is piped in; else the files that paths, globs and URLs name.
 
     What was read of them, and what not, is one line on stderr.
@@ -97,7 +122,7 @@ def _at_a_terminal() -> bool:
     return sys.stdin is None or sys.stdin.isatty()
 
 
-def _stdin(encoding: str) -> str:
+def _stdin(encoding: str) -> Context:
     data = sys.stdin.buffer.read() if sys.stdin is not None else b""
     if not data:
         raise InputError(
@@ -107,7 +132,7 @@ def _stdin(encoding: str) -> str:
         read = reader.read(data, "stdin")
     for note in read.notes:
         console.print_status(f"stdin {note}")
-    return read.text
+    return make_context(read.text)
 
 
 def _expanded(pattern: str) -> list[str | Path]:

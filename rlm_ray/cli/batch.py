@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from rlm_ray.cli import console, options
 from rlm_ray.config import Settings
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError, RLMError
+from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress.formatting import format_count as short
 from rlm_ray.progress.formatting import format_usd
 from rlm_ray.runs.batch_run import open_batch_run
@@ -112,6 +114,7 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
             _say(_forecast(corpus, spec, settings), as_json=as_json)
             raise typer.Exit(console.OK)
         job = _job(settings, corpus, spec, out, form)
+        check_models(settings, os.environ)
         summary = asyncio.run(_run(job, restart=restart, retry_failed=retry_failed))
         _report(summary, as_json=as_json)
     raise typer.Exit(code_of(summary))

@@ -15,7 +15,8 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.errors import RLMError
-from rlm_ray.llm.litellm_client import LitellmProvider, missing_keys
+from rlm_ray.llm.litellm_client import LitellmProvider
+from rlm_ray.llm.model_check import check_name_and_key
 from rlm_ray.sandbox.host.kernel_features import KernelFeature, probe_features
 from rlm_ray.sandbox.host.sandbox import SandboxManager
 
@@ -120,11 +121,12 @@ def _ray(settings: Settings) -> Check:
 
 
 def _key(model: str, settings: Settings) -> Check:
+    try:
+        check_name_and_key(model, settings.params, settings, os.environ)
+    except RLMError as error:
+        return Check(f"key of {model}", ok=False, message=str(error))
     if "api_key" in settings.params:
         return Check(f"key of {model}", ok=True, message="given as api_key")
-    if missing := missing_keys(model):
-        said = f"wants {' and '.join(missing)} in the environment, or --api-key (any text for a server that checks none)"
-        return Check(f"key of {model}", ok=False, message=said)
     return Check(f"key of {model}", ok=True, message="here, or none is wanted")
 
 

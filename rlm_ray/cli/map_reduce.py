@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from rlm_ray.cli.batch import SOME_FAILED
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.errors import InputError, RLMError
+from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import Progress
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import new_run_id
@@ -111,6 +113,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
         if only_plan:
             _print_plan(plan, as_json=as_json)
             raise typer.Exit(console.OK)
+        check_models(settings, os.environ)
         _show(plan.lines())
         if not (yes or _confirmed()):
             raise typer.Exit(console.INTERRUPTED)

@@ -44,6 +44,7 @@ def fake_run(monkeypatch):
 
     fake = type("Fake", (FakeRun,), {"asked": []})
     monkeypatch.setattr("rlm_ray.rlm.Run", fake)
+    monkeypatch.setattr("rlm_ray.cli.ask.check_models", lambda *_: None)  # no model is asked
     return fake
 
 

@@ -53,6 +53,7 @@ def job(monkeypatch):
         yield echo
 
     monkeypatch.setattr(batch, "open_batch_run", opened)
+    monkeypatch.setattr(batch, "check_models", lambda *_: None)  # no model is asked
     return echo
 
 

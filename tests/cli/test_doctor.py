@@ -43,7 +43,9 @@ def test_all_is_well_with_the_offline_model(invoke):
 def test_a_missing_key_is_named(invoke):
     done = invoke("doctor", "--model", "openai/gpt-5")
     assert done.exit_code == 5
-    assert failures(done)[0].startswith("FAIL  key of openai/gpt-5: wants OPENAI_API_KEY")
+    assert failures(done)[0].startswith(
+        "FAIL  key of openai/gpt-5: openai/gpt-5: its key is missing: set OPENAI_API_KEY"
+    )
     assert "--api-key" in failures(done)[0]
 
 

@@ -57,6 +57,7 @@ def jobs(monkeypatch):
     class Jobs(list):
         kind = FakeJob
 
+    monkeypatch.setattr("rlm_ray.cli.map_reduce.check_models", lambda *_: None)  # no model is asked
     opened = Jobs()
 
     @asynccontextmanager
