@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from rlm_ray.config import Cluster, Settings, Tracing
     from rlm_ray.core.limits import Limits, Rates
     from rlm_ray.core.llm import Price
+    from rlm_ray.core.pages import page_of
     from rlm_ray.documents.files import FileContext, Files
-    from rlm_ray.documents.pages import page_of
     from rlm_ray.errors import (
         ActorLostError,
         AuthenticationError,
@@ -43,7 +43,7 @@ _MODULES = {
     "rlm_ray.core.limits": ("Limits", "Rates"),
     "rlm_ray.core.llm": ("Price",),
     "rlm_ray.documents.files": ("FileContext", "Files"),
-    "rlm_ray.documents.pages": ("page_of",),
+    "rlm_ray.core.pages": ("page_of",),
     "rlm_ray.errors": (
         "ActorLostError", "AuthenticationError", "ClusterError", "ConfigError", "ContextLostError", "ContextWindowError",
         "InputError", "JournalError", "LimitReached", "ModelError", "ModelUnavailableError", "QuotaError", "RLMError",

@@ -8,8 +8,8 @@ import zipfile
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
+from rlm_ray.core.pages import mark_parts
 from rlm_ray.documents.decoding import decode_text
-from rlm_ray.documents.pages import mark_parts
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument
 from rlm_ray.documents.parsers.html import text_of
 

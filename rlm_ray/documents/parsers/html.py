@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+from rlm_ray.core.pages import escape_markers, tidy
 from rlm_ray.documents.decoding import decode_text
-from rlm_ray.documents.pages import escape_markers, tidy
 from rlm_ray.documents.parsers import ParsedDocument, join_cells
 
 _IGNORED = frozenset({"script", "style", "template", "noscript", "svg", "math", "iframe", "object", "head"})

@@ -7,7 +7,7 @@ from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 
-from rlm_ray.documents.pages import escape_markers, mark_parts, tidy
+from rlm_ray.core.pages import escape_markers, mark_parts, tidy
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument
 from rlm_ray.documents.parsers.html import text_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rlm_ray.documents.pages import escape_markers, tidy
+from rlm_ray.core.pages import escape_markers, tidy
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument
 from rlm_ray.documents.parsers.html import text_of
 

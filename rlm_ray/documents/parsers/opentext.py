@@ -7,7 +7,7 @@ import zipfile
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from rlm_ray.documents.pages import escape_markers, tidy
+from rlm_ray.core.pages import escape_markers, tidy
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument, join_cells
 
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm_ray.documents.pages import mark_parts
+from rlm_ray.core.pages import mark_parts
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument
 
 NO_TEXT = "[no text on this page: an image or a scan]"

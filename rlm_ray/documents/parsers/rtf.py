@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm_ray.documents.pages import escape_markers, tidy
+from rlm_ray.core.pages import escape_markers, tidy
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument
 
 

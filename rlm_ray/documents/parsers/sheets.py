@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rlm_ray.documents.pages import mark_parts
+from rlm_ray.core.pages import mark_parts
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument, join_cells
 
 

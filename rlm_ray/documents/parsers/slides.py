@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rlm_ray.documents.pages import mark_parts
+from rlm_ray.core.pages import mark_parts
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument, join_cells
 
 

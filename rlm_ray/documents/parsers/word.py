@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from rlm_ray.documents.pages import escape_markers, mark_parts, tidy
+from rlm_ray.core.pages import escape_markers, mark_parts, tidy
 from rlm_ray.documents.parsers import ParsedDocument, join_cells
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
