@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import importlib.util
 import inspect
 import os
 import shutil
@@ -44,6 +45,20 @@ def no_keys_of_the_developer(monkeypatch):
     for name in list(os.environ):
         if name.endswith(("_API_KEY", "_API_BASE")):
             monkeypatch.delenv(name)
+
+
+PARSERS = ("pypdfium2", "docx", "pptx", "python_calamine", "striprtf", "fpdf", "xlsxwriter")
+MISSING_PARSERS = [name for name in PARSERS if importlib.util.find_spec(name) is None]
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory):
+    """A folder with a document of each kind. The parsers are an extra: without them its tests are skipped, with `CI=true` they fail."""
+    if MISSING_PARSERS and not os.environ.get("CI"):
+        pytest.skip(f"not installed: {', '.join(MISSING_PARSERS)}; make venv installs them")
+    import sample_documents
+
+    return sample_documents.write_all(tmp_path_factory.mktemp("documents"))
 
 
 def pytest_collection_modifyitems(items):

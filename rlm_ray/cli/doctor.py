@@ -122,7 +122,7 @@ def _ray(settings: Settings) -> Check:
 
 def _key(model: str, settings: Settings) -> Check:
     try:
-        check_name_and_key(model, settings.params, settings, os.environ)
+        check_name_and_key(model, settings.params, os.environ)
     except RLMError as error:
         return Check(f"key of {model}", ok=False, message=str(error))
     if "api_key" in settings.params:

@@ -34,16 +34,19 @@ def check_models(settings: Settings, environ: Mapping[str, str]) -> None:
     for depth in range(min(settings.max_depth, 1) + 1):
         model, params = settings.model_at(depth)
         if not model.startswith(_OFFLINE):
-            check_name_and_key(model, params, settings, environ)
+            check_name_and_key(model, params, environ, other_keys=_is_elsewhere(settings, environ))
             check_address(model, params, settings, environ)
         if settings.limits.cost_usd is not None and price_of(model, settings) is None:
             check_price(model)
 
 
 def check_name_and_key(
-    model: str, params: Mapping[str, Any], settings: Settings, environ: Mapping[str, str]
+    model: str, params: Mapping[str, Any], environ: Mapping[str, str], *, other_keys: bool = False
 ) -> None:
-    """Raise `ConfigError` for a name that leads to no provider, `AuthenticationError` where its key is missing."""
+    """Raise `ConfigError` for a name that leads to no provider, `AuthenticationError` where its key is missing.
+
+    With `other_keys` the processes that call it may have keys that are not here.
+    """
     known = known_model(model)
     has_key = bool(params.get("api_key"))
     if known is not None and (has_key or environ.get(f"{known['litellm_provider'].upper()}_API_KEY")):
@@ -59,7 +62,7 @@ def check_name_and_key(
         if isinstance(mapped, ConfigError):
             raise ConfigError("model", f"{mapped.why}{_similar(model)}") from error
         return
-    missing = [] if has_key or _is_elsewhere(settings, environ) else missing_keys(model)
+    missing = [] if has_key or other_keys else missing_keys(model)
     if missing and all(name.endswith("_API_KEY") for name in missing):
         why = f"its key is missing: set {' and '.join(missing)}, or give --api-key (api_key=); any text for a server that checks none"
         raise AuthenticationError(model, why)

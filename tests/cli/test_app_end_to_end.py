@@ -18,6 +18,7 @@ pytestmark = pytest.mark.ray
 
 PROGRESS = re.compile(r"\d\d:\d\d:\d\d ")
 """How a line of the live view begins where there is no terminal; a slow machine may show some."""
+BEFORE = re.compile(r"read \d+ files? \(|\S+ tokens of context; ")
 HERE = ["--set", "cluster.cpus_per_actor=0"]
 """Actors take no CPU of a cluster whose CPUs another test may hold."""
 
@@ -44,8 +45,8 @@ def here(rlm_ray, ray_address):
 
 
 def said(stderr):
-    """The lines of stderr but for the live view."""
-    return [line for line in stderr.splitlines() if not PROGRESS.match(line)]
+    """The lines of stderr but for the live view, and for what is read and what it may cost."""
+    return [line for line in stderr.splitlines() if not PROGRESS.match(line) and not BEFORE.match(line)]
 
 
 def test_a_folder_is_asked_about_with_sub_calls_and_json(here, tmp_path):
@@ -58,6 +59,7 @@ def test_a_folder_is_asked_about_with_sub_calls_and_json(here, tmp_path):
         )
         assert sum(not is_session(request) for request in server.requests) == 3
     assert (done.returncode, said(done.stderr)) == (0, [])
+    assert "read 3 files (3 text), 2,100 characters" in done.stderr
     result = json.loads(done.stdout)
     assert (result["answer"], result["stop_reason"], result["turns"]) == ("session done", "answered", 2)
 

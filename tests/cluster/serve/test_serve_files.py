@@ -6,6 +6,7 @@ import io
 
 import openai
 import pytest
+from sample_documents import FACTS
 from serve_waiting import MODEL
 
 from rlm_ray.testing.scripts import run_query
@@ -80,3 +81,24 @@ def test_a_body_that_is_too_large_is_refused(site):
             model=MODEL, messages=[{"role": "user", "content": "x" * (5 << 20)}]
         )
     assert caught.value.status_code == 413
+
+
+def test_documents_of_each_kind_are_read_and_named_after_their_files(site, samples):
+    client = site.client()
+    parts = [
+        {"type": "input_file", "file_id": client.files.create(file=path, purpose="user_data").id}
+        for path in sorted((samples / "good").iterdir())
+    ]
+    asked = run_query(
+        "FINAL('|'.join(one['id'] + '=' + str(facts[one['id']] in one['text']) for one in context))"
+    )
+    parts.append({"type": "input_text", "text": asked.replace("FINAL(", f"facts = {FACTS!r}\nFINAL(")})
+    reply = client.responses.create(model=MODEL, input=[{"role": "user", "content": parts}])
+    assert reply.output_text == "|".join(f"{name}=True" for name in sorted(FACTS))
+
+
+def test_protected_document_is_refused_with_what_to_do(site, samples):
+    client = site.client()
+    file = client.files.create(file=samples / "bad" / "locked.pdf", purpose="user_data")
+    with pytest.raises(openai.BadRequestError, match="is protected by a password; save a copy without one"):
+        client.chat.completions.create(model=MODEL, messages=about(file.id, COUNT))

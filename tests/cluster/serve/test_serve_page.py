@@ -87,6 +87,21 @@ def test_the_tree_grows_while_the_run_is_watched_and_can_be_cancelled(page, mode
     assert page.get_by_role("button", name="Ask").is_enabled()
 
 
+def test_documents_are_asked_about_and_a_quote_has_its_page(page, samples):
+    look = "quote = 'The keeper of the third page'; text = context[0]['text']; before = text[: text.index(quote)]"
+    page.get_by_label("Question").fill(
+        run_query(f"{look}\nFINAL(quote + ' is on ' + before[before.rindex('[page') :].strip())")
+    )
+    page.get_by_label("Files").set_input_files(
+        [samples / "good" / "prices.pdf", samples / "good" / "harbour.docx"]
+    )
+    shoot(page, "documents")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("Answered").wait_for()
+    assert page.locator("#answer").inner_text() == "The keeper of the third page is on [page 3]"
+    shoot(page, "documents-answered")
+
+
 def test_what_the_context_says_is_never_markup(page):
     page.get_by_label("Question").fill("<img src=x onerror=alert(1)> who?")
     page.get_by_role("button", name="Ask").click()
