@@ -276,7 +276,7 @@ def _text_row(reader: DocumentReader, data: bytes, path: str, ident: str) -> Raw
     except InputError as error:
         return RawRow(why=error.why, id=ident)
     if read.guessed:
-        why = f"is not UTF-8, it looks like {read.guessed}; convert it, for instance with: iconv -f {read.guessed} -t utf-8"
+        why = f"is not UTF-8, it looks like {read.guessed}; save it as UTF-8, for instance with iconv"
         return RawRow(why=why, id=ident)
     return RawRow({"path": ident, "text": read.text}, id=ident)
 

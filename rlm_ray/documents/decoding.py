@@ -17,6 +17,8 @@ _MARKS = (
 )
 _SAMPLE_BYTES = 65_536
 _BEYOND_ASCII = bytes(range(128, 256))
+_MANY = 5
+"""So many whole characters of UTF-8 to a broken one are no accident."""
 _MIN_EVIDENCE = 4
 """So many bytes beyond ASCII a guess at statistics needs; one wrong byte is no encoding."""
 _CANDIDATES = [
@@ -69,6 +71,8 @@ def decode_text(data: bytes, name: str, encoding: str = "") -> DecodedText:
     except UnicodeDecodeError as error:
         if encoding:
             return DecodedText(_decode_as(data, encoding, name))
+        if (mended := _mend_utf8(data)) is not None:
+            return mended
         guessed = _guess(data)
         if not guessed:
             why = f"is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}), and no encoding fits; "
@@ -76,6 +80,24 @@ def decode_text(data: bytes, name: str, encoding: str = "") -> DecodedText:
                 name, f"{why}name it with --encoding (encoding=), or save it as UTF-8"
             ) from error
         return DecodedText(data.decode(guessed), guessed)
+
+
+def decode_anyway(data: bytes) -> DecodedText:
+    """`decode_text` for what is shown whatever it holds, as browsers show a page: what nobody knows is replaced."""
+    try:
+        return decode_text(data, "")
+    except InputError:
+        return DecodedText(data.decode("utf-8", "replace"), "utf-8, as nothing fits")
+
+
+def _mend_utf8(data: bytes) -> DecodedText | None:
+    """Decode UTF-8 in which a few characters are broken: cut off, or put in from elsewhere. None where it is none."""
+    text = data.decode("utf-8-sig", "replace")
+    broken = text.count("\ufffd") - data.count(b"\xef\xbf\xbd")
+    beyond = len(text) - len(text.encode("ascii", "ignore"))
+    if beyond - broken < _MANY * broken or _has_controls(text):
+        return None
+    return DecodedText(text, f"utf-8 with {broken:,} broken character{'s' if broken != 1 else ''} replaced")
 
 
 def _decode_as(data: bytes, encoding: str, name: str) -> str:

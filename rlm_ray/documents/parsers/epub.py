@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
 from rlm_ray.core.pages import mark_parts
-from rlm_ray.documents.decoding import decode_text
+from rlm_ray.documents.decoding import decode_anyway
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument
 from rlm_ray.documents.parsers.html import text_of
 
@@ -21,7 +21,7 @@ def parse(data: bytes) -> ParsedDocument:
     with zipfile.ZipFile(io.BytesIO(data)) as book:
         if "META-INF/encryption.xml" in book.namelist() and "META-INF/rights.xml" in book.namelist():
             raise DocumentError("is protected (DRM); no program can read it")
-        chapters = [text_of(decode_text(book.read(name), "").text) for name in _spine(book)]
+        chapters = [text_of(decode_anyway(book.read(name)).text) for name in _spine(book)]
     if not any(chapter.strip() for chapter in chapters):
         raise DocumentError("holds no text")
     found = (chapter for chapter in chapters if chapter.strip())

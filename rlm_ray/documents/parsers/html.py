@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 from rlm_ray.core.pages import escape_markers, tidy
-from rlm_ray.documents.decoding import decode_text
+from rlm_ray.documents.decoding import decode_anyway
 from rlm_ray.documents.parsers import ParsedDocument, join_cells
 
 _IGNORED = frozenset({"script", "style", "template", "noscript", "svg", "math", "iframe", "object", "head"})
@@ -63,7 +63,7 @@ _VOID = frozenset(
 
 
 def parse(data: bytes) -> ParsedDocument:
-    decoded = decode_text(data, "")
+    decoded = decode_anyway(data)
     notes = (f"encoding guessed: {decoded.guessed}",) if decoded.guessed else ()
     return ParsedDocument(escape_markers(tidy(text_of(decoded.text))), "web page", notes)
 

@@ -8,6 +8,7 @@ from email.message import EmailMessage
 from email.policy import default
 
 from rlm_ray.core.pages import escape_markers, mark_parts, tidy
+from rlm_ray.documents.decoding import decode_anyway
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument
 from rlm_ray.documents.parsers.html import text_of
 
@@ -55,13 +56,7 @@ def _body(message: EmailMessage) -> str:
 
 
 def _decode(data: bytes, charset: str | None) -> str:
-    from rlm_ray.documents.decoding import decode_text
-    from rlm_ray.errors import InputError
-
     try:
         return data.decode(charset or "utf-8")
     except (LookupError, UnicodeDecodeError):
-        try:
-            return decode_text(data, "").text
-        except InputError:
-            return data.decode("utf-8", "replace")
+        return decode_anyway(data).text
