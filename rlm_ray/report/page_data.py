@@ -41,7 +41,7 @@ HEAD_CHARS = 200_000
 """The most of the run's question and answer."""
 
 NODE = ("parent", "ordinal", "kind", "state", "reason", "model", "start", "end", "query", "answer", "error",
-        "input", "chars", "documents", "from", "to", "sample", "attempts", "actor")  # fmt: skip
+        "input", "chars", "documents", "from", "to", "sample", "attempts", "actor", "origin")  # fmt: skip
 CALL = ("node", "number", "role", "model", "provider", "start", "end", "queue", "rate", "tries", "input", "output",
         "cached", "reasoning", "cost", "finish", "text", "status", "hit", "error", "tool", "old")  # fmt: skip
 CELL = ("node", "turn", "start", "end", "waited", "code", "output", "output_chars", "error", "killed", "final",
@@ -139,6 +139,7 @@ def _node(facts: RunData, node: Node, places: dict[NodePath, int], texts: String
         texts.intern(given.sample),
         len(node.session_starts),
         texts.intern(node.session_starts[-1].actor if node.session_starts else ""),
+        texts.intern(given.origin),
     )
 
 

@@ -196,6 +196,7 @@ function inputPart(node) {
   const kind = text(NODES.input[node]) === "documents" ? many(NODES.documents[node], "document") : "text";
   const [from, to] = [NODES.from[node], NODES.to[node]];
   const box = el("div", { class: "part" }, el("h4", {}, "Input"), el("p", {}, `${kind}, ${count(NODES.chars[node])} characters`));
+  if (RUN.texts[NODES.origin[node]]) box.append(el("p", { class: "origin" }, text(NODES.origin[node])));
   const total = RUN.coverage.total;
   if (from !== null && total > 0) {
     const mark = el("div", { class: `mark d${DEPTH[node] % 6}` });
