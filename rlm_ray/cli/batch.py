@@ -45,7 +45,7 @@ Source = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE...",
-        help="JSONL, CSV (also .gz, .zst), Parquet, text files, folders, globs; paths or any fsspec URL.",
+        help="JSONL, CSV (also .gz, .zst), Parquet, workbooks (.xlsx), texts and documents, folders, globs; paths or any fsspec URL.",
         show_default=False,
     ),
 ]

@@ -34,7 +34,7 @@ Paths = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PATH|-",
-        help="Text files, JSONL, CSV, Parquet (also packed), folders, globs, any fsspec URL, or - for stdin.",
+        help="Texts, documents, JSONL, CSV, Parquet, workbooks, folders, globs, any fsspec URL, or - for stdin.",
     ),
 ]
 Reduce = Annotated[
