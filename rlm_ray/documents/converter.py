@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -93,12 +94,15 @@ class DocumentConverter:
         self._control = self._process = None
 
     def _ask(self, data: bytes, wanted: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-        limits = self._limits
+        limits, features = self._limits, _kernel_features()
+        if missing := [feature for feature, reason in features.items() if reason and feature != "Landlock"]:
+            why = f"is a document, and none is taken apart without {missing[0]} ({features[missing[0]]}); save it as text"
+            raise InputError(name, why)
         options = wanted | {
             "timeout_s": limits.timeout_s,
             "memory_bytes": limits.memory_bytes,
             "max_text_bytes": limits.max_text_bytes,
-            "landlock": self._has_landlock(),
+            "landlock": not features["Landlock"],
         }
         try:
             facts, text = self._exchange(json.dumps(options).encode(), data)
@@ -141,9 +145,11 @@ class DocumentConverter:
             self._process.kill()
         self.close()
 
-    @staticmethod
-    def _has_landlock() -> bool:
-        return any(feature.name == "Landlock" and feature.available for feature in probe_features())
+
+@cache
+def _kernel_features() -> dict[str, str]:
+    """Why each layer of the jail is missing here; empty where it is not."""
+    return {feature.name: feature.reason_missing for feature in probe_features()}
 
 
 def _receive(control: socket.socket, size: int) -> bytearray:

@@ -151,3 +151,20 @@ def test_worker_ends_with_its_reader(samples):
         converter.convert(b"<p>one", "html", "a")
         process = converter._process
     assert process.returncode == 0
+
+
+def test_nothing_is_taken_apart_without_a_jail(monkeypatch):
+    missing = {"seccomp": "no table of system calls for riscv64", "Landlock": ""}
+    monkeypatch.setattr(converter_module, "_kernel_features", lambda: missing)
+    with (
+        DocumentConverter() as converter,
+        pytest.raises(InputError, match=r"without seccomp .*riscv64.*save it as text"),
+    ):
+        converter.convert(b"<p>one", "html", "a.html")
+    assert converter._process is None
+
+
+def test_documents_are_read_without_landlock(monkeypatch):
+    monkeypatch.setattr(converter_module, "_kernel_features", lambda: {"seccomp": "", "Landlock": "old"})
+    with DocumentConverter() as converter:
+        assert converter.convert(b"<p>one", "html", "a.html").text == "one"
