@@ -89,10 +89,8 @@ def test_documents_of_each_kind_are_read_and_named_after_their_files(site, sampl
         {"type": "input_file", "file_id": client.files.create(file=path, purpose="user_data").id}
         for path in sorted((samples / "good").iterdir())
     ]
-    asked = run_query(
-        "FINAL('|'.join(one['id'] + '=' + str(facts[one['id']] in one['text']) for one in context))"
-    )
-    parts.append({"type": "input_text", "text": asked.replace("FINAL(", f"facts = {FACTS!r}\nFINAL(")})
+    look = "FINAL('|'.join(one['id'] + '=' + str(facts[one['id']] in one['text']) for one in context))"
+    parts.append({"type": "input_text", "text": run_query(f"facts = {FACTS!r}\n{look}")})
     reply = client.responses.create(model=MODEL, input=[{"role": "user", "content": parts}])
     assert reply.output_text == "|".join(f"{name}=True" for name in sorted(FACTS))
 
