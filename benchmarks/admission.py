@@ -1,6 +1,7 @@
 """What admission gets out of a quota, and what it costs.
 
     python benchmarks/admission.py simulate    strict and hidden limits in virtual time: a table, about a minute
+    python benchmarks/admission.py ablation    the same with one constant of the policy switched off after the other
     python benchmarks/admission.py order       first answer and open sessions: 200 roots x 10 x 10 calls, 50 places
     python benchmarks/admission.py shell       acquires per second and latency in one process
     python benchmarks/admission.py actor       the same at a Ray actor, from four actors: by line, by actor calls
@@ -35,7 +36,7 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.admission.server import AdmissionServer
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionRpcClient
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionStub
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.testing.simulation import (
@@ -53,6 +54,7 @@ ROUND_TRIP_S = 0.105
 
 
 def main() -> None:
+    import ablation
     import live
 
     parser = argparse.ArgumentParser(
@@ -68,6 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     measures: dict[str, Callable[[], None]] = {
         "simulate": simulations,
+        "ablation": ablation.ablation,
         "order": order,
         "shell": shell,
         "actor": actor,
@@ -274,7 +277,7 @@ class Loader:
     async def run(self, name: str, transport: Any, per_s: float, seconds: float) -> tuple[list[float], float]:
         if isinstance(transport, RpcAddress):
             address = transport
-            transport = AdmissionRpcClient(lambda: asyncio.sleep(0, address))
+            transport = AdmissionStub(lambda: asyncio.sleep(0, address))
         client = AdmissionClient(name, transport)
         started_at = time.perf_counter()
         latencies = await _load(client, per_s, seconds)

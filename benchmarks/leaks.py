@@ -84,7 +84,11 @@ class Bench:
         found = {name: counts[name] for name in ("sessions", "sandboxes") if counts[name]}
         if in_flight := (await asyncio.to_thread(self.server.stats))["in_flight"]:
             found["requests"] = in_flight
-        if run_id and (status := await self._engine.status(run_id)) is not None:
+        if (
+            run_id
+            and (status := await self._engine.run_on_ray_thread(self._engine.admission.status(run_id)))
+            is not None
+        ):
             found["run"] = (
                 f"{status.in_flight} in flight, {dict(status.waiting)} waiting, {status.reserved} reserved"
             )
@@ -116,10 +120,10 @@ async def through_one_actor(bench: Bench, sessions: int, at_once: int) -> list[L
     """So many sessions, and what is held after each step."""
     pieces = f"[context[i * 100 : i * 100 + 900] for i in range({CHILDREN})]"
     question = run_query(f"answers = recursive_map('what is it?', {pieces}); print(len(answers))")
-    rlm, seats = bench.rlm(max_leaf_chars=0), asyncio.Semaphore(at_once)
+    rlm, slots = bench.rlm(max_leaf_chars=0), asyncio.Semaphore(at_once)
 
     async def tree() -> None:
-        async with seats:
+        async with slots:
             result = await rlm.arun(question, CONTEXT)
         assert result.answer == "session done", result
 

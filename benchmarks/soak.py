@@ -5,7 +5,7 @@
 All at once and again and again: trees asked, the same question from the response cache, batches of rows, chats through
 Serve, trees cancelled at a random moment, session actors killed, whole drivers killed while their runs are under way.
 Every minute, and when all is quiet at the end, a line shows what is held: memory, descriptors and processes of
-everything that Ray started and of this process, and how many rows each table of the lasting actors has (admission,
+everything that Ray started and of this process, and how many rows each table of the detached actors has (admission,
 journal, cache, run registry). Memory and descriptors are compared with the first line after `WARM_MINUTES`.
 
 Exits with 1 if a question was answered wrong, if runs, permits, reservations or sandboxes are left in the end, or if
@@ -79,7 +79,7 @@ class Line:
     mb: float
     by_actor_mb: dict[str, float]
     rows: dict[str, int] = field(default_factory=dict)
-    """Of all tables of the lasting actors, by actor and table."""
+    """Of all tables of the detached actors, by actor and table."""
 
 
 class Soak:

@@ -14,8 +14,8 @@
      ├─ ClusterError          Ray cannot be reached or lost a part of the run
      │   ├─ ActorLostError         the actor of a session died
      │   ├─ ContextLostError       the object store lost a context
-     │   ├─ RemoteCallError        a lasting actor of the cluster answered a call with an error
-     │   └─ VersionMismatchError   the cluster runs lasting actors of another version of rlm_ray
+     │   ├─ RemoteCallError        a detached actor of the cluster answered a call with an error
+     │   └─ VersionMismatchError   the cluster runs detached actors of another version of rlm_ray
      ├─ JournalError          the record of a run cannot be written or read
      ├─ LimitReached          a limit of the run stopped it; carries the partial answer
      └─ SubCallError          a child failed; raised inside the REPL of its parent
@@ -132,11 +132,11 @@ class ContextLostError(ClusterError):
 
 
 class RemoteCallError(ClusterError):
-    """One call to a lasting actor of the cluster failed there, could not be decoded, or took too long."""
+    """One call to a detached actor of the cluster failed there, could not be decoded, or took too long."""
 
 
 class VersionMismatchError(ClusterError):
-    """The lasting actors of the cluster are those of another version of rlm_ray."""
+    """The detached actors of the cluster are those of another version of rlm_ray."""
 
 
 class JournalError(_InvalidInput):

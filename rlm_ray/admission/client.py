@@ -74,10 +74,10 @@ class Outbox:
     def settle(self, settle: Settle) -> None:
         self._settles.append(settle)
 
-    def withdraw(self, ticket: str) -> None:
+    def withdraw(self, request_id: str) -> None:
         """Withdraw a request; one that was not sent yet is dropped."""
-        if self._asks.pop(ticket, None) is None:
-            self._withdrawn.append(ticket)
+        if self._asks.pop(request_id, None) is None:
+            self._withdrawn.append(request_id)
 
     def take(self, holder: str, epoch: str | None, resume: Resume | None, *, hold: bool) -> ClientMessage:
         batch = ClientMessage(
@@ -101,7 +101,8 @@ class Outbox:
 class Permit:
     """Allows one HTTP attempt. Call `release` when the attempt is over: `settle` is called with its outcome.
 
-    `wall` gives the time of day, from which times in headers are counted."""
+    `wall` gives the time of day, from which times in headers are counted.
+    """
 
     __slots__ = ("_settle", "_wall_clock", "ask", "queue_wait_s", "rate_wait_s", "settled")
 
@@ -146,27 +147,26 @@ class Permit:
 class FlushTimer:
     """Calls `send` when it is time, on the running event loop."""
 
-    __slots__ = ("_coalesce_s", "_due", "_send", "_sent_at", "_shut", "_timer", "_trip_s")
+    __slots__ = ("_coalesce_s", "_due", "_is_paused", "_rtt_s", "_send", "_sent_at", "_timer")
 
     def __init__(self, send: Callable[[], None], coalesce_s: float = COALESCE_S) -> None:
         self._send, self._coalesce_s = send, coalesce_s
-        self._shut = False
+        self._is_paused = False
         self._sent_at = -1.0
-        self._trip_s = 0.0
+        self._rtt_s = 0.0
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def paused(self) -> bool:
-        """Tell whether sending is paused."""
-        return self._shut
+    def is_paused(self) -> bool:
+        return self._is_paused
 
     def schedule(self, patience_s: float = 0.0) -> None:
         """Send soon; at most `patience_s` later, together with what comes meanwhile."""
-        if self._shut:
+        if self._is_paused:
             return
         loop = asyncio.get_running_loop()
-        due = max(self._sent_at + max(self._coalesce_s, self._trip_s), loop.time() + patience_s)
+        due = max(self._sent_at + max(self._coalesce_s, self._rtt_s), loop.time() + patience_s)
         if self._timer is not None:
             if self._due <= due:
                 return
@@ -176,14 +176,14 @@ class FlushTimer:
     def record_rtt(self, took_s: float) -> None:
         """Note how long an exchange took. A longer one was a long poll, which says nothing about the connection."""
         if took_s <= MAX_RTT_S:
-            self._trip_s += 0.2 * (took_s - self._trip_s)
+            self._rtt_s += 0.2 * (took_s - self._rtt_s)
 
-    def close(self) -> None:
-        """Pause sending until `unpause`: the admission cannot be reached."""
-        self._shut = True
+    def pause(self) -> None:
+        """Pause sending until `resume`: the admission cannot be reached."""
+        self._is_paused = True
 
-    def unpause(self) -> None:
-        self._shut = False
+    def resume(self) -> None:
+        self._is_paused = False
         self.schedule()
 
     def stop(self) -> None:
@@ -193,7 +193,7 @@ class FlushTimer:
 
     def _fire(self) -> None:
         self._timer = None
-        if not self._shut:
+        if not self._is_paused:
             self._sent_at = asyncio.get_running_loop().time()
             self._send()
 
@@ -219,13 +219,13 @@ class AdmissionClient:
     ) -> None:
         self._holder, self._transport, self._clock, self._wall = holder, transport, clock, wall
         self._retry_s = retry_s
-        self._post = FlushTimer(self._send, coalesce_s)
+        self._flush_timer = FlushTimer(self._send, coalesce_s)
         self._numbers = itertools.count()
         self._epoch: str | None = None
         self._synced_epoch: str | None = None
         self._must_resume = False
-        self._alone = DegradedLimiter()
-        self._books: dict[str, RunReplica] = {}
+        self._degraded_limiter = DegradedLimiter()
+        self._replicas: dict[str, RunReplica] = {}
         self._waiting: dict[str, tuple[PermitRequest, asyncio.Future[Permit]]] = {}
         self._permits: dict[str, Permit] = {}
         self._outbox = Outbox()
@@ -247,39 +247,39 @@ class AdmissionClient:
 
     async def acquire(self, ask: PermitRequest) -> Permit:
         """Wait for a permit; the caller has to `release` it."""
-        ticket = f"{self._holder}:{next(self._numbers)}"
-        ask = replace(ask, request_id=ticket, client_id=self._holder)
+        request_id = f"{self._holder}:{next(self._numbers)}"
+        ask = replace(ask, request_id=request_id, client_id=self._holder)
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        self._waiting[ticket] = (ask, future)
+        self._waiting[request_id] = (ask, future)
         self._outbox.ask(ask)
-        self._post.schedule()
+        self._flush_timer.schedule()
         try:
             return await future
         except asyncio.CancelledError:
-            self._cancel_request(ticket)
+            self._cancel_request(request_id)
             raise
 
     async def flush(self, run_id: str | None = None) -> None:
         """Return when everything settled so far (of this run) is known to the admission."""
         unacknowledged = {
-            ticket
-            for ticket, permit in self._permits.items()
+            request_id
+            for request_id, permit in self._permits.items()
             if permit.settled and (run_id is None or permit.ask.run_id == run_id)
         }
         if unacknowledged:
             flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._flushes.append((unacknowledged, flushed))
-            self._post.schedule()
+            self._flush_timer.schedule()
             await flushed
 
     def budget_left(self, run_id: str) -> tuple[Limits, Amount] | None:
         """Return the limits of a run and what it had spent by the last message; None before its first call here."""
-        book = self._books.get(run_id)
-        return None if book is None else (book.limits, book.spent)
+        replica = self._replicas.get(run_id)
+        return None if replica is None else (replica.limits, replica.spent)
 
     async def aclose(self) -> None:
         """Stop. What has not been sent is lost: call `flush` before."""
-        self._post.stop()
+        self._flush_timer.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -288,7 +288,7 @@ class AdmissionClient:
 
     def _settle(self, settle: Settle) -> None:
         self._outbox.settle(settle)
-        self._post.schedule(0.0 if self._waiting else RELEASE_LINGER_S)
+        self._flush_timer.schedule(0.0 if self._waiting else RELEASE_LINGER_S)
 
     def _send(self) -> None:
         self._spawn(self._exchange(self._take_batch()))
@@ -305,7 +305,7 @@ class AdmissionClient:
             self._must_resume = False
             now = self._clock()
             new = self._synced_epoch != self._epoch
-            records = tuple(book.snapshot(now) for book in self._books.values()) if new else ()
+            records = tuple(replica.snapshot(now) for replica in self._replicas.values()) if new else ()
             resume = Resume(records, tuple(permit.ask for permit in self._permits.values()))
             self._resend_requests()
         return self._outbox.take(self._holder, self._epoch, resume, hold=bool(self._waiting))
@@ -324,15 +324,15 @@ class AdmissionClient:
         finally:
             self._long_polls -= batch.long_poll
         took_s = self._clock() - sent_at
-        self._post.record_rtt(took_s)
+        self._flush_timer.record_rtt(took_s)
         self._on_message(batch, replies)
         if took_s >= RESEND_AFTER_S and not replies.verdicts:
             self._resend_requests()
         if self._waiting and not self._long_polls:
-            self._post.schedule()
-        elif (self._permits or self._books) and not self._long_polls:
+            self._flush_timer.schedule()
+        elif (self._permits or self._replicas) and not self._long_polls:
             # A new admission must hear what was spent also from those with nothing to ask.
-            self._post.schedule(HEARTBEAT_S)
+            self._flush_timer.schedule(HEARTBEAT_S)
 
     def _resend_requests(self) -> None:
         """Send requests again after a long silence: if this process was taken for dead, they were dropped."""
@@ -354,15 +354,15 @@ class AdmissionClient:
         for settle in batch.settles:
             self._acknowledge(settle)
         if self._waiting and not self._long_polls:
-            self._post.schedule(self._retry_s)
+            self._flush_timer.schedule(self._retry_s)
 
-    def _cancel_request(self, ticket: str) -> None:
-        self._waiting.pop(ticket, None)
-        if ticket in self._permits:
-            self._permits[ticket].release(AttemptOutcome.NOT_SENT)
+    def _cancel_request(self, request_id: str) -> None:
+        self._waiting.pop(request_id, None)
+        if request_id in self._permits:
+            self._permits[request_id].release(AttemptOutcome.NOT_SENT)
         else:
-            self._outbox.withdraw(ticket)
-            self._post.schedule()
+            self._outbox.withdraw(request_id)
+            self._flush_timer.schedule()
 
     # In
 
@@ -371,11 +371,11 @@ class AdmissionClient:
             self._outbox.requeue(batch)
             self._must_resume = self._must_resume or replies.epoch != self._epoch
             self._epoch = replies.epoch
-            self._post.schedule()
+            self._flush_timer.schedule()
             return
         self._epoch = self._synced_epoch = replies.epoch
         for policy in replies.runs:
-            self._books.setdefault(policy.run_id, RunReplica(policy, self._clock()))
+            self._replicas.setdefault(policy.run_id, RunReplica(policy, self._clock()))
         for settle in batch.settles:
             self._acknowledge(settle)
         self._update_shares(replies)
@@ -386,21 +386,21 @@ class AdmissionClient:
         if replies.budget_shares is None:
             return
         rooms = {room.run_id: room for room in replies.budget_shares}
-        self._books = {run_id: book for run_id, book in self._books.items() if run_id in rooms}
-        for run_id, book in self._books.items():
-            book.update_share(rooms[run_id])
+        self._replicas = {run_id: replica for run_id, replica in self._replicas.items() if run_id in rooms}
+        for run_id, replica in self._replicas.items():
+            replica.update_share(rooms[run_id])
 
     def _on_decision(self, decision: Decision) -> None:
         ask, future = self._waiting.pop(decision.request_id, (None, None))
         match decision:
             case Granted() if ask is not None and future is not None and not future.done():
-                self._alone.record_grant(ask.account_key, self._clock())
+                self._degraded_limiter.record_grant(ask.account_key, self._clock())
                 self._deliver_permit(
                     decision.smaller or ask, future, (decision.queue_wait_s, decision.rate_wait_s)
                 )
             case Granted() if decision.request_id not in self._permits:
                 self._outbox.withdraw(decision.request_id)
-                self._post.schedule()
+                self._flush_timer.schedule()
             case Refused() if ask is not None and future is not None and not future.done():
                 future.set_exception(_error(ask, decision))
             case _:
@@ -414,9 +414,9 @@ class AdmissionClient:
 
     def _acknowledge(self, settle: Settle) -> None:
         permit = self._permits.pop(settle.permit, None)
-        if permit is not None and permit.ask.run_id in self._books:
+        if permit is not None and permit.ask.run_id in self._replicas:
             waits_s = (permit.queue_wait_s, permit.rate_wait_s)
-            self._books[permit.ask.run_id].record_settlement(permit.ask, settle, waits_s)
+            self._replicas[permit.ask.run_id].record_settlement(permit.ask, settle, waits_s)
         for unacknowledged, flushed in self._flushes:
             unacknowledged.discard(settle.permit)
             if not unacknowledged and not flushed.done():
@@ -428,10 +428,10 @@ class AdmissionClient:
     def _on_unreachable(self, batch: ClientMessage, error: Exception) -> None:
         self._outbox.requeue(batch)
         self._must_resume = True
-        if not self._post.paused:
+        if not self._flush_timer.is_paused:
             _log.warning("the admission cannot be reached, going on at half the rate: %s", error)
-            self._post.close()
-            self._alone.start(self._clock())
+            self._flush_timer.pause()
+            self._degraded_limiter.start(self._clock())
             self._spawn(self._run_degraded())
 
     async def _run_degraded(self) -> None:
@@ -440,7 +440,7 @@ class AdmissionClient:
             await self._wait_until_reachable()
             granting.cancel()
         _log.warning("the admission is back")
-        self._post.unpause()
+        self._flush_timer.resume()
 
     async def _wait_until_reachable(self) -> None:
         """Return once the admission answers."""
@@ -457,11 +457,11 @@ class AdmissionClient:
     async def _grant_degraded(self) -> None:
         while True:
             for ask, future in list(self._waiting.values()):
-                book = self._books.get(ask.run_id)
-                if book is None or future.done() or not book.can_afford(ask):
+                replica = self._replicas.get(ask.run_id)
+                if replica is None or future.done() or not replica.can_afford(ask):
                     continue
-                if await self._alone.try_acquire(ask.account_key):
-                    book.spend_share(ask)
+                if await self._degraded_limiter.try_acquire(ask.account_key):
+                    replica.spend_share(ask)
                     del self._waiting[ask.request_id]
                     self._deliver_permit(ask, future)
             await asyncio.sleep(POLL_S)

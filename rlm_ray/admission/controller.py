@@ -20,9 +20,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlm_ray.admission.account_queue import AccountQueue
-from rlm_ray.admission.accounting import max_cost
-from rlm_ray.admission.permit_table import OrphanRequests, PermitRecord, Permits
+from rlm_ray.admission.permit_table import OrphanRequests, PermitRecord, Permits, max_cost
+from rlm_ray.admission.policy.account import AccountQueue
 from rlm_ray.admission.policy.fair_queue import QueueEntry
 from rlm_ray.admission.protocol import (
     AttemptOutcome,
@@ -69,9 +68,9 @@ class AdmissionController:
         self._account_queues: dict[str, AccountQueue] = {}
         self._waiting: dict[str, _QueuedRequest] = {}
         self._permits = Permits()
-        self._strays = OrphanRequests()
+        self._orphans = OrphanRequests()
         self._deadlines: list[tuple[float, str]] = []
-        self._verdicts: list[Decision] = []
+        self._decisions: list[Decision] = []
         self._arrivals = 0
 
     # Runs
@@ -82,7 +81,7 @@ class AdmissionController:
             run = self._runs[policy.run_id] = RunBudget(policy, now)
             if run.deadline < math.inf:
                 heapq.heappush(self._deadlines, (run.deadline, policy.run_id))
-            for ask in self._strays.pop_run(policy.run_id):
+            for ask in self._orphans.pop_run(policy.run_id):
                 self._enqueue(ask, run, now)
 
     def close_run(self, run_id: str) -> RunUsage:
@@ -90,8 +89,8 @@ class AdmissionController:
         run = self._runs.pop(run_id, None)
         if run is None:
             return RunUsage()
-        for ticket in list(run.waiting):
-            self._refuse(self._waiting[ticket], _RUN_NOT_OPEN)
+        for request_id in list(run.waiting):
+            self._refuse(self._waiting[request_id], _RUN_NOT_OPEN)
         for account_queue in self._account_queues.values():
             account_queue.remove_run(run_id)
         if len(self._deadlines) > 2 * len(self._runs) + SPARE_DEADLINES:
@@ -113,15 +112,15 @@ class AdmissionController:
             "accounts": len(self._account_queues),
             "waiting": len(self._waiting),
             "permits": len(self._permits),
-            "strays": len(self._strays),
+            "strays": len(self._orphans),
             "deadlines": len(self._deadlines),
         }
 
     def open_sessions(self, run_id: str, count: int = 1) -> Refused | None:
         """Count more sessions; returns the refusal where the run's limits do not allow all of them."""
         run = self._runs.get(run_id)
-        judgement = _RUN_NOT_OPEN if run is None else run.open_sessions(count)
-        return None if judgement.fit is BudgetFit.NOW else Refused("", "", judgement.reason, judgement.why)
+        decision = _RUN_NOT_OPEN if run is None else run.open_sessions(count)
+        return None if decision.fit is BudgetFit.NOW else Refused("", "", decision.reason, decision.why)
 
     def usage(self, run_id: str) -> RunUsage:
         return self._runs[run_id].usage() if run_id in self._runs else RunUsage()
@@ -149,47 +148,47 @@ class AdmissionController:
         """Queue a request, or refuse it at once where it can never go."""
         if ask.request_id in self._permits:
             permit = self._permits[ask.request_id]
-            self._verdicts.append(_granted(permit, None if permit.ask == ask else permit.ask))
+            self._decisions.append(_granted(permit, None if permit.ask == ask else permit.ask))
             return
         run = self._runs.get(ask.run_id)
         if run is None:
-            self._strays.add(ask, now)
+            self._orphans.add(ask, now)
         elif ask.request_id not in self._waiting:
             self._enqueue(ask, run, now)
 
-    def cancel(self, ticket: str, now: float) -> None:
+    def cancel(self, request_id: str, now: float) -> None:
         """Cancel a request, whether it waits or was granted."""
-        waiting = self._waiting.get(ticket)
-        self._strays.withdraw(ticket)
+        waiting = self._waiting.get(request_id)
+        self._orphans.withdraw(request_id)
         if waiting is not None:
             self._dequeue(waiting)
             self._unpark(self._runs[waiting.ask.run_id])
         else:
-            self.release(Settle(ticket, AttemptOutcome.NOT_SENT), now)
+            self.release(Settle(request_id, AttemptOutcome.NOT_SENT), now)
 
     def decisions(self, now: float) -> list[Decision]:
         """Return all decisions that are due."""
-        for ticket in self._permits.expired(now):
-            self._expire(ticket, now)
+        for request_id in self._permits.expired(now):
+            self._expire(request_id, now)
         self._enforce_deadlines(now)
-        for ask in self._strays.expired(now):
-            self._verdicts.append(
+        for ask in self._orphans.expired(now):
+            self._decisions.append(
                 Refused(ask.request_id, ask.client_id, _RUN_NOT_OPEN.reason, _RUN_NOT_OPEN.why)
             )
         for account_queue in self._account_queues.values():
             self._admit(account_queue, now)
-        verdicts, self._verdicts = self._verdicts, []
-        return verdicts
+        decisions, self._decisions = self._decisions, []
+        return decisions
 
     def next_wakeup(self, now: float) -> float | None:
         """Return the moment of the next decision that time alone will bring; None where there is none."""
-        if self._verdicts:
+        if self._decisions:
             return now
         moment = min(
             (account_queue.wakeup for account_queue in self._account_queues.values()), default=math.inf
         )
         deadline = self._deadlines[0][0] if self._deadlines else math.inf
-        moment = min(moment, deadline, self._strays.next_expiry(), self._permits.next_expiry())
+        moment = min(moment, deadline, self._orphans.next_expiry(), self._permits.next_expiry())
         return None if moment == math.inf else max(moment, now)
 
     # Answers
@@ -209,8 +208,8 @@ class AdmissionController:
 
     def drop_client(self, holder: str, now: float) -> None:
         """Drop a client that died: its permits are lost, its requests are cancelled."""
-        for ticket in self._permits.of_client(holder):
-            self._expire(ticket, now)
+        for request_id in self._permits.of_client(holder):
+            self._expire(request_id, now)
         for waiting in [waiting for waiting in self._waiting.values() if waiting.ask.client_id == holder]:
             self.cancel(waiting.ask.request_id, now)
 
@@ -235,13 +234,13 @@ class AdmissionController:
         account_queue = self._account(ask, run, now)
         self._arrivals += 1
         work = float(FIXED_COST_PER_CALL + ask.input_tokens + ask.output_tokens)
-        entry = QueueEntry(ask.run_started_at, -ask.depth, self._arrivals, ask.request_id, run.lane, work)
+        entry = QueueEntry(ask.run_started_at, -ask.depth, self._arrivals, ask.request_id, run.flow, work)
         waiting = _QueuedRequest(ask, entry, now, account_queue.account.throttled_s(now))
         self._waiting[ask.request_id] = waiting
         run.add(ask)
-        judgement = _check_budget(account_queue, run, ask, now)
-        if judgement.fit is BudgetFit.NEVER:
-            self._refuse(waiting, judgement)
+        decision = _check_budget(account_queue, run, ask, now)
+        if decision.fit is BudgetFit.NEVER:
+            self._refuse(waiting, decision)
         else:
             account_queue.queue.add(entry)
 
@@ -249,22 +248,22 @@ class AdmissionController:
         """Grant what this account can grant now."""
         account_queue.wakeup = math.inf
         while (entry := account_queue.queue.first()) is not None:
-            waiting = self._waiting[entry.ticket]
+            waiting = self._waiting[entry.request_id]
             ask, run = waiting.ask, self._runs[waiting.ask.run_id]
-            judgement = _check_budget(account_queue, run, ask, now)
-            if judgement.fit is BudgetFit.NEVER:
-                self._refuse(waiting, judgement)
+            decision = _check_budget(account_queue, run, ask, now)
+            if decision.fit is BudgetFit.NEVER:
+                self._refuse(waiting, decision)
                 self._unpark(run)
-            elif judgement.fit is BudgetFit.LATER:
-                account_queue.queue.remove(entry.ticket)
+            elif decision.fit is BudgetFit.LATER:
+                account_queue.queue.remove(entry.request_id)
                 run.park(entry, ask)
-            elif (wait_s := self._wait_s(account_queue, run, judgement.smaller or ask, now)) > 0:
+            elif (wait_s := self._wait_s(account_queue, run, decision.smaller or ask, now)) > 0:
                 if wait_s < math.inf:
-                    account_queue.queue.pin(entry.ticket)
+                    account_queue.queue.pin(entry.request_id)
                     account_queue.wakeup = now + wait_s
                 return
             else:
-                self._grant(waiting, judgement.smaller or ask, run, account_queue, now)
+                self._grant(waiting, decision.smaller or ask, run, account_queue, now)
 
     def _wait_s(self, account_queue: AccountQueue, run: RunBudget, ask: PermitRequest, now: float) -> float:
         return max(
@@ -284,7 +283,7 @@ class AdmissionController:
         waited_s = now - waiting.asked_at
         rate_waited_s = min(account_queue.account.throttled_s(now) - waiting.rate_waited_before_s, waited_s)
         permit = self._grant_permit(ask, run, now, (waited_s - rate_waited_s, rate_waited_s))
-        self._verdicts.append(_granted(permit, None if ask is waiting.ask else ask))
+        self._decisions.append(_granted(permit, None if ask is waiting.ask else ask))
 
     def _grant_permit(
         self, ask: PermitRequest, run: RunBudget, now: float, waits_s: tuple[float, float] = (0.0, 0.0)
@@ -296,10 +295,10 @@ class AdmissionController:
         self._permits.add(permit)
         return permit
 
-    def _refuse(self, waiting: _QueuedRequest, judgement: BudgetDecision) -> None:
+    def _refuse(self, waiting: _QueuedRequest, decision: BudgetDecision) -> None:
         ask = waiting.ask
         self._dequeue(waiting)
-        self._verdicts.append(Refused(ask.request_id, ask.client_id, judgement.reason, judgement.why))
+        self._decisions.append(Refused(ask.request_id, ask.client_id, decision.reason, decision.why))
 
     def _dequeue(self, waiting: _QueuedRequest) -> None:
         """Take a request out of the queue it waits in."""
@@ -317,15 +316,15 @@ class AdmissionController:
         while self._deadlines and self._deadlines[0][0] <= now:
             run = self._runs.get(heapq.heappop(self._deadlines)[1])
             if run is not None:
-                for ticket in sorted(run.waiting):
-                    waiting = self._waiting[ticket]
-                    judgement = run.check(waiting.ask, now)
-                    if judgement.reason == "time_s":
-                        self._refuse(waiting, judgement)
+                for request_id in sorted(run.waiting):
+                    waiting = self._waiting[request_id]
+                    decision = run.check(waiting.ask, now)
+                    if decision.reason == "time_s":
+                        self._refuse(waiting, decision)
 
-    def _expire(self, ticket: str, now: float) -> None:
+    def _expire(self, request_id: str, now: float) -> None:
         """Expire a permit that nobody settled: charged as it was reserved."""
-        permit = self._permits.expire(ticket)
+        permit = self._permits.expire(request_id)
         run = self._runs.get(permit.ask.run_id)
         if run is not None:
             run.expire(permit)
@@ -359,7 +358,7 @@ def _check_budget(
 
 def _blocking_reason(account_queue: AccountQueue, run: RunBudget, now: float) -> str:
     """Say what the requests for this account wait for."""
-    if not account_queue.account.window.open:
+    if not account_queue.account.concurrency.open:
         return "window"
     return "pause" if max(account_queue.account.not_before, run.not_before) > now else "rate"
 

@@ -15,14 +15,14 @@ from dataclasses import replace
 
 from aiolimiter import AsyncLimiter
 
-from rlm_ray.admission.accounting import actual_cost, call_stats, max_cost
+from rlm_ray.admission.permit_table import actual_cost, call_stats, max_cost
 from rlm_ray.admission.protocol import BudgetShare, PermitRequest, RunPolicy, RunSnapshot, Settle
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.usage import UsageAccumulator
 
 RECENT_S = 10.0
-LEAST_PER_S = 0.1
+MIN_PER_S = 0.1
 DEGRADED_SHARE = 0.5
 
 
@@ -44,7 +44,7 @@ class DegradedLimiter:
 
     def start(self, now: float) -> None:
         """Begin: from now on the admission cannot be reached."""
-        self._limiters = {key: _limiter(len(self._late(key, now)) / RECENT_S) for key in self._granted}
+        self._limiters = {key: _limiter(len(self._recent(key, now)) / RECENT_S) for key in self._granted}
 
     async def try_acquire(self, account_key: str) -> bool:
         """Tell whether one more request may go now; never waits."""
@@ -56,12 +56,12 @@ class DegradedLimiter:
         await limiter.acquire()
         return True
 
-    def _late(self, account_key: str, now: float) -> list[float]:
+    def _recent(self, account_key: str, now: float) -> list[float]:
         return [moment for moment in self._granted[account_key] if moment >= now - RECENT_S]
 
 
 def _limiter(granted_per_s: float) -> AsyncLimiter:
-    per_s = max(DEGRADED_SHARE * granted_per_s, LEAST_PER_S)
+    per_s = max(DEGRADED_SHARE * granted_per_s, MIN_PER_S)
     burst = max(per_s, 1.0)
     return AsyncLimiter(burst, burst / per_s)
 
@@ -69,39 +69,39 @@ def _limiter(granted_per_s: float) -> AsyncLimiter:
 class RunReplica:
     """Holds one run's budget and usage as this client knows them, from its first request until the run is over."""
 
-    __slots__ = ("_charged", "_opened_at", "_room", "_tallies", "_terms")
+    __slots__ = ("_charged", "_opened_at", "_policy", "_share", "_usage")
 
     def __init__(self, policy: RunPolicy, now: float) -> None:
-        self._terms = policy
+        self._policy = policy
         self._opened_at = now - policy.age_s
         self._charged = Amount()
-        self._tallies = UsageAccumulator()
-        self._room = BudgetShare(policy.run_id, Amount(), Amount())
+        self._usage = UsageAccumulator()
+        self._share = BudgetShare(policy.run_id, Amount(), Amount())
 
-    def update_share(self, room: BudgetShare) -> None:
-        self._room = room
+    def update_share(self, share: BudgetShare) -> None:
+        self._share = share
 
     def record_settlement(self, ask: PermitRequest, settle: Settle, waits_s: tuple[float, float]) -> None:
         """Count a settlement that the admission has acknowledged."""
         self._charged += actual_cost(ask, settle)
-        self._tallies.add(ask.model, ask.depth, call_stats(ask, settle, *waits_s))
+        self._usage.add(ask.model, ask.depth, call_stats(ask, settle, *waits_s))
 
     @property
     def limits(self) -> Limits:
-        return self._terms.limits
+        return self._policy.limits
 
     @property
     def spent(self) -> Amount:
-        """What the whole run had spent by the last message."""
-        return self._room.spent
+        """Return what the whole run had spent by the last message."""
+        return self._share.spent
 
     def can_afford(self, ask: PermitRequest) -> bool:
         """Tell whether a request fits this client's share of the budget."""
-        return max_cost(ask).first_exceeded(self._room.amount) is None
+        return max_cost(ask).first_exceeded(self._share.amount) is None
 
     def spend_share(self, ask: PermitRequest) -> None:
-        self._room = replace(self._room, amount=self._room.amount - max_cost(ask))
+        self._share = replace(self._share, amount=self._share.amount - max_cost(ask))
 
     def snapshot(self, now: float) -> RunSnapshot:
-        policy = replace(self._terms, age_s=now - self._opened_at)
-        return RunSnapshot(policy, self._charged, self._room.spent, self._tallies.rows())
+        policy = replace(self._policy, age_s=now - self._opened_at)
+        return RunSnapshot(policy, self._charged, self._share.spent, self._usage.rows())

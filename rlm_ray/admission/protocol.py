@@ -206,7 +206,7 @@ class ClientMessage:
     """Requests wait: answer when there is a decision, not before."""
 
     def parts(self) -> list[ClientMessage]:
-        """The same in batches of one thing each; every message may arrive twice."""
+        """Split the message into messages of one thing each; every one may arrive twice."""
         resumes = (
             [ClientMessage(self.holder, self.epoch, resume=self.resume)] if self.resume is not None else []
         )

@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rlm_ray.admission.accounting import actual_cost, call_stats, max_cost, smaller
-from rlm_ray.admission.permit_table import PermitRecord
+from rlm_ray.admission.permit_table import PermitRecord, actual_cost, call_stats, max_cost, smaller
 from rlm_ray.admission.policy.fair_queue import FlowKey, QueueEntry
 from rlm_ray.admission.protocol import (
     AttemptOutcome,
@@ -42,13 +41,13 @@ class RunBudget:
         self.policy = policy
         self.opened_at = now - policy.age_s
         self.ledger = Ledger(policy.limits)
-        self.tallies = UsageAccumulator()
+        self.usage_counts = UsageAccumulator()
         self.sessions = 1
         self.waiting: dict[str, str] = {}
         """The requests of this run without a decision, by id, and the account each is for."""
         self.not_before = -math.inf
         """Nothing is granted before this moment."""
-        self._holders: set[str] = set()
+        self._clients: set[str] = set()
         self._parked: list[tuple[QueueEntry, PermitRequest]] = []
         self.ledger.amend(Amount(), policy.spent)
         self._restored = self._reported = policy.spent
@@ -60,7 +59,7 @@ class RunBudget:
         return math.inf if time_s is None else self.opened_at + time_s
 
     @property
-    def lane(self) -> FlowKey:
+    def flow(self) -> FlowKey:
         name = f"run:{self.policy.run_id}" if self.policy.tenant is None else f"tenant:{self.policy.tenant}"
         return FlowKey(name, self.policy.weight, self.policy.interactive)
 
@@ -74,7 +73,7 @@ class RunBudget:
         return replace(self.policy, age_s=now - self.opened_at)
 
     def usage(self) -> RunUsage:
-        return RunUsage(self.tallies.rows(), self.sessions)
+        return RunUsage(self.usage_counts.rows(), self.sessions)
 
     def status(self, blocked: Mapping[str, str], now: float) -> RunStatus:
         """Return the run's status; `blocked` says what the requests for each account wait for."""
@@ -116,11 +115,11 @@ class RunBudget:
 
     def add(self, ask: PermitRequest) -> None:
         self.waiting[ask.request_id] = ask.account_key
-        self._holders.add(ask.client_id)
+        self._clients.add(ask.client_id)
 
-    def park(self, place: QueueEntry, ask: PermitRequest) -> None:
+    def park(self, entry: QueueEntry, ask: PermitRequest) -> None:
         """Put a request aside until others settle below their reservation."""
-        heapq.heappush(self._parked, (place, ask))
+        heapq.heappush(self._parked, (entry, ask))
 
     def unpark(self) -> list[tuple[QueueEntry, PermitRequest]]:
         """Return the parked requests to decide again: they fit by now, together, or they never will. The first that
@@ -128,7 +127,7 @@ class RunBudget:
         back: list[tuple[QueueEntry, PermitRequest]] = []
         hoped = Amount()
         while self._parked:
-            place, ask = self._parked[0]
+            entry, ask = self._parked[0]
             if ask.request_id in self.waiting:
                 alone, _, fitting = self._fit(ask)
                 wanted = max_cost(fitting or ask)
@@ -136,12 +135,12 @@ class RunBudget:
                 if alone is BudgetFit.LATER or (alone is BudgetFit.NOW and together is not BudgetFit.NOW):
                     break
                 hoped += wanted if alone is BudgetFit.NOW else Amount()
-                back.append((place, ask))
+                back.append((entry, ask))
             heapq.heappop(self._parked)
         return back
 
     def _fit(self, ask: PermitRequest) -> tuple[BudgetFit, str, PermitRequest | None]:
-        """Whether it fits the budget, with a shorter reply where only that ever will; the limit where it does not."""
+        """Return whether it fits the budget, with a shorter reply where only that ever will; the limit where it does not."""
         ledger = self.ledger
         fit, reason = ledger.check(max_cost(ask), last_call=ask.is_final_call)
         if fit is not BudgetFit.NEVER:
@@ -167,13 +166,13 @@ class RunBudget:
         """Correct the charge of an attempt that had expired."""
         ask = permit.ask
         self.ledger.amend(permit.reserved, actual_cost(ask, settle))
-        self.tallies.add(
+        self.usage_counts.add(
             ask.model, ask.depth, call_stats(ask, settle, 0, 0) - call_stats(ask, _lost(permit), 0, 0)
         )
 
     def share(self) -> BudgetShare:
         """Return half of each client's even share of the rest."""
-        part = 2 * max(len(self._holders), 1)
+        part = 2 * max(len(self._clients), 1)
         left = self.ledger.left().elementwise_max(Amount())
         share = Amount(left.nano_usd // part, left.tokens // part, left.calls // part)
         return BudgetShare(self.policy.run_id, self.ledger.spent, share)
@@ -184,7 +183,7 @@ class RunBudget:
         if holder in self._restored_from:
             return
         self._restored_from.add(holder)
-        self.tallies.merge(record.usage.items())
+        self.usage_counts.merge(record.usage.items())
         self._reported += record.charged
         carried = self._restored.elementwise_max(self._reported).elementwise_max(record.known_spent)
         self.ledger.amend(self._restored, carried)
@@ -192,7 +191,7 @@ class RunBudget:
 
     def _count(self, permit: PermitRecord, settle: Settle) -> None:
         ask = permit.ask
-        self.tallies.add(
+        self.usage_counts.add(
             ask.model, ask.depth, call_stats(ask, settle, permit.queue_wait_s, permit.rate_wait_s)
         )
 

@@ -31,9 +31,9 @@ LONG_POLL_S = 10.0
 SHARE_INTERVAL_S = 1.0
 SILENT_S = 60.0
 """A client sends a heartbeat each second while it works on a run; one that is silent for so long is gone."""
-UNHELD_S = 60.0
+DRIVERLESS_S = 60.0
 """A run whose driver has been gone for so long is over."""
-CLEAR_EVERY_S = 10.0
+SWEEP_INTERVAL_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class AdmissionServer:
         clock: Callable[[], float] = time.monotonic,
         hold_s: float = LONG_POLL_S,
     ) -> None:
-        self._admission = admission
+        self._controller = admission
         self._epoch = epoch
         self._clock = clock
         self._hold_s = hold_s
@@ -74,9 +74,9 @@ class AdmissionServer:
         self._timer: asyncio.TimerHandle | None = None
         self._drivers: Counter[str] = Counter()
         """How many drivers hold each run."""
-        self._unheld: dict[str, float] = {}
+        self._driverless: dict[str, float] = {}
         """Runs without a driver, and since when."""
-        self._cleared_at = self._clock()
+        self._swept_at = self._clock()
 
     async def exchange(self, batch: ClientMessage) -> ServerMessage:
         """Take in a message and answer it, at once or when there is a decision for its client."""
@@ -84,7 +84,7 @@ class AdmissionServer:
             return ServerMessage(self._epoch)
         holder = self._holders.setdefault(batch.holder, _ClientState())
         holder.heard_at = self._clock()
-        self._clear()
+        self._sweep()
         self._apply(batch)
         self._deliver()
         holder.wake()
@@ -94,60 +94,57 @@ class AdmissionServer:
 
     async def open_run(self, policy: RunPolicy) -> str:
         """Open a run and return the epoch: another one later means that the run has to be opened again."""
-        self._admission.open_run(policy, self._clock())
-        self._clear()
+        self._controller.open_run(policy, self._clock())
+        self._sweep()
         return self._epoch
 
     async def hold_run(self, run_id: str) -> None:
         """Never return: the driver of a run waits here as long as it drives it. When it is gone the run is closed.
 
-        A connection that only broke is there again within `UNHELD_S`.
+        A connection that only broke is there again within `DRIVERLESS_S`.
         """
         self._drivers[run_id] += 1
-        self._unheld.pop(run_id, None)
+        self._driverless.pop(run_id, None)
         try:
             await asyncio.Event().wait()
         finally:
             self._drivers[run_id] -= 1
             if not self._drivers[run_id]:
                 del self._drivers[run_id]
-                self._unheld[run_id] = self._clock()
+                self._driverless[run_id] = self._clock()
 
     async def close_run(self, run_id: str) -> RunUsage:
-        usage = self._admission.close_run(run_id)
+        usage = self._controller.close_run(run_id)
         self._deliver()
         return usage
 
     async def open_sessions(self, policy: RunPolicy, count: int = 1) -> Refused | None:
         """Count more sessions of a run; one that is not open here yet is opened."""
-        self._admission.open_run(policy, self._clock())
-        return self._admission.open_sessions(policy.run_id, count)
+        self._controller.open_run(policy, self._clock())
+        return self._controller.open_sessions(policy.run_id, count)
 
     async def usage(self, run_id: str) -> RunUsage:
-        return self._admission.usage(run_id)
+        return self._controller.usage(run_id)
 
     async def status(self, run_id: str) -> RunStatus | None:
-        return self._admission.status(run_id, self._clock())
-
-    async def room(self, run_id: str) -> BudgetShare | None:
-        return self._admission.budget_share(run_id)
+        return self._controller.status(run_id, self._clock())
 
     async def stats(self) -> dict[str, int]:
-        """How many rows each table has."""
-        self._clear()
+        """Count the rows of each table."""
+        self._sweep()
         return {
-            **self._admission.stats(),
+            **self._controller.stats(),
             "holders": len(self._holders),
             "drivers": len(self._drivers),
-            "unheld": len(self._unheld),
+            "unheld": len(self._driverless),
         }
 
-    def _clear(self) -> None:
+    def _sweep(self) -> None:
         """Drop, every few seconds, clients and runs that are gone without notice."""
         now = self._clock()
-        if now - self._cleared_at < CLEAR_EVERY_S:
+        if now - self._swept_at < SWEEP_INTERVAL_S:
             return
-        self._cleared_at = now
+        self._swept_at = now
         silent = [
             name
             for name, holder in self._holders.items()
@@ -155,31 +152,31 @@ class AdmissionServer:
         ]
         for name in silent:
             del self._holders[name]
-            self._admission.drop_client(name, now)
-        for run_id in [run_id for run_id, since in self._unheld.items() if now - since >= UNHELD_S]:
-            del self._unheld[run_id]
-            self._admission.close_run(run_id)
-        self._admission.forget_idle_accounts(now)
+            self._controller.drop_client(name, now)
+        for run_id in [run_id for run_id, since in self._driverless.items() if now - since >= DRIVERLESS_S]:
+            del self._driverless[run_id]
+            self._controller.close_run(run_id)
+        self._controller.forget_idle_accounts(now)
 
     async def forget_holder(self, name: str) -> None:
         self._holders.pop(name, None)
-        self._admission.drop_client(name, self._clock())
+        self._controller.drop_client(name, self._clock())
         self._deliver()
 
     def _apply(self, batch: ClientMessage) -> None:
         """Take in each part of a message by itself: an error about one does not lose the others."""
         now = self._clock()
         if batch.resume is not None:
-            self._admission.restore(batch.holder, batch.resume, now)
+            self._controller.restore(batch.holder, batch.resume, now)
         for settle in batch.settles:
             with _logged("settle", settle.permit):
-                self._admission.release(settle, now)
-        for ticket in batch.cancelled:
-            with _logged("withdraw", ticket):
-                self._admission.cancel(ticket, now)
+                self._controller.release(settle, now)
+        for request_id in batch.cancelled:
+            with _logged("withdraw", request_id):
+                self._controller.cancel(request_id, now)
         for ask in batch.asks:
             with _logged("ask", ask.request_id) as failures:
-                self._admission.request(ask, now)
+                self._controller.request(ask, now)
             for why in failures:
                 self._holders[batch.holder].decisions.append(
                     Refused(ask.request_id, batch.holder, FAILED, why)
@@ -188,7 +185,7 @@ class AdmissionServer:
     def _deliver(self) -> None:
         """Deliver the decisions that are due and set the timer for the next."""
         now = self._clock()
-        for verdict in self._admission.decisions(now):
+        for verdict in self._controller.decisions(now):
             holder = self._holders.get(verdict.holder)
             if holder is not None:
                 holder.decisions.append(verdict)
@@ -196,7 +193,7 @@ class AdmissionServer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        wakeup = self._admission.next_wakeup(now)
+        wakeup = self._controller.next_wakeup(now)
         if wakeup is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(wakeup - now, 0.001), self._deliver)
@@ -219,26 +216,28 @@ class AdmissionServer:
             new |= {record.policy.run_id for record in batch.resume.runs}
         holder.runs |= new
         verdicts, holder.decisions = tuple(holder.decisions), []
-        policy = [self._admission.run_policy(run_id, now) for run_id in sorted(new)]
+        policy = [self._controller.run_policy(run_id, now) for run_id in sorted(new)]
         opened = tuple(run for run in policy if run is not None)
-        return ServerMessage(self._epoch, verdicts, opened, self._rooms(holder, now, news=bool(new)))
+        return ServerMessage(self._epoch, verdicts, opened, self._budget_shares(holder, now, news=bool(new)))
 
-    def _rooms(self, holder: _ClientState, now: float, *, news: bool) -> tuple[BudgetShare, ...] | None:
+    def _budget_shares(
+        self, holder: _ClientState, now: float, *, news: bool
+    ) -> tuple[BudgetShare, ...] | None:
         if not news and now - holder.shares_sent_at < SHARE_INTERVAL_S:
             return None
         holder.shares_sent_at = now
-        rooms = [self._admission.budget_share(run_id) for run_id in sorted(holder.runs)]
-        opened = tuple(room for room in rooms if room is not None)
-        holder.runs = {room.run_id for room in opened}
+        shares = [self._controller.budget_share(run_id) for run_id in sorted(holder.runs)]
+        opened = tuple(share for share in shares if share is not None)
+        holder.runs = {share.run_id for share in opened}
         return opened
 
 
 @contextmanager
-def _logged(what: str, ticket: str) -> Iterator[list[str]]:
+def _logged(what: str, request_id: str) -> Iterator[list[str]]:
     """Log an error of the block, and put its sentence into the list that is yielded."""
     failures: list[str] = []
     try:
         yield failures
     except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets it as an error
-        _log.exception("%s of %s failed", what, ticket)
+        _log.exception("%s of %s failed", what, request_id)
         failures.append(f"the admission could not judge this call: {type(error).__name__}: {error}")

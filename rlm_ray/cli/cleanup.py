@@ -124,13 +124,13 @@ def shutdown(
     Refused while runs are under way. The next run starts them again.
     """
     with console.handle_errors():
-        from rlm_ray.cluster.services.detached_actor import end_lasting_actors
+        from rlm_ray.cluster.services.detached_actor import end_detached_actors
 
         address = options.settings_of(options.given_of(sets)).cluster.address
-        ended = asyncio.run(end_lasting_actors(address, force=force, all_versions=all_versions))
+        ended = asyncio.run(end_detached_actors(address, force=force, all_versions=all_versions))
         for name in ended:
             console.write(name)
         console.print_status(
-            f"ended {len(ended)} lasting actors" if ended else "there are no lasting actors to end"
+            f"ended {len(ended)} detached actors" if ended else "there are no detached actors to end"
         )
     raise typer.Exit(console.OK)

@@ -14,7 +14,7 @@ import typer
 from rlm_ray.cli import console, options
 from rlm_ray.errors import InputError, JournalError
 from rlm_ray.events.records import Record, RunStarted
-from rlm_ray.util.private_files import write_private
+from rlm_ray.util.filesystem import write_private
 
 Run = Annotated[
     str,
@@ -30,9 +30,7 @@ Out = Annotated[
 Compare = Annotated[
     str | None, typer.Option(metavar="RUN", help="Another run to compare with, side by side.")
 ]
-Export = Annotated[
-    str | None, typer.Option(metavar="FORMAT", help="otlp, chrome, speedscope or jsonl, instead of HTML.")
-]
+Export = Annotated[str | None, typer.Option(metavar="FORMAT", help="otlp, chrome or jsonl, instead of HTML.")]
 Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="With --export otlp: send to this OTLP/HTTP endpoint.")
 ]

@@ -21,8 +21,9 @@ from typing import TypeAlias
 from rlm_ray.cluster.context_ref import ContextRef
 from rlm_ray.cluster.driver import ClusterDriver, Slot
 from rlm_ray.cluster.messages import LeafCall, LeafCallBatch, SessionSpec
+from rlm_ray.cluster.pool import max_actors
 from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt
-from rlm_ray.cluster.session_records import answered, record_session, session_finished, session_key
+from rlm_ray.cluster.session_records import answered, run_recorded, session_finished, session_key
 from rlm_ray.core.context import Context, ContextPart, make_context, summarize
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.usage import RunUsage, UsageAccumulator
@@ -41,8 +42,6 @@ LEAVES_PER_MESSAGE = 64
 DIRECT_ROWS_PER_ACTOR = 512
 """So many rows that are one plain call each are worth having under way for each actor: they hold nothing but their text,
 and how many requests are under way at once is for the admission to say."""
-FIRST_CALL_ORDINAL = 1_000_000
-"""Ordinals of a row's plain calls begin here: those of its session's own sub-calls stay below."""
 CLUSTER_SIZE_TTL_S = 1.0
 """How long a count of the cluster's CPUs is used."""
 
@@ -87,7 +86,7 @@ class BatchDriver:
             if run_attempt.run_context.replays:
                 await run_attempt.recorder.load_history()
             job = cls(engine, run_spec, run_attempt, usage)
-            await engine.open_run(run_attempt.run_context)
+            await engine.admission.open_run(run_attempt.run_context.policy())
             try:
                 job._begin()
                 yield job
@@ -116,10 +115,8 @@ class BatchDriver:
 
     def _most_actors(self) -> int:
         if time.monotonic() - self._checked_at >= CLUSTER_SIZE_TTL_S:
-            self._actors, self._checked_at = (
-                self._engine.max_actors(self._run_spec.settings.cluster),
-                time.monotonic(),
-            )
+            self._actors = max_actors(self._run_spec.settings.cluster)
+            self._checked_at = time.monotonic()
         return self._actors
 
     async def ask(self, row: int, query: str, context: Context) -> SessionResult:
@@ -201,7 +198,7 @@ class BatchDriver:
 
     async def usage(self) -> RunUsage:
         """Return the usage of the whole run so far, earlier attempts included."""
-        status = await self._engine.status(self.run_id)
+        status = await self._engine.admission.status(self.run_id)
         return self._run_spec.usage + (status.usage if status is not None else RunUsage())
 
     def _in_time(self) -> AbstractAsyncContextManager[None]:
@@ -220,23 +217,18 @@ class BatchDriver:
             )
             try:
                 async with self._slot() as slot:
-                    return await self._attempt(slot, spec, context, key)
+                    work, recorder = self._engine.run(slot, spec), self._run_attempt.recorder
+                    given = summarize(context)
+                    result = await run_recorded(work, recorder, spec, given, key=key, actor=slot.name)
+                    if isinstance(result, RLMError):
+                        raise result
             except (ActorLostError, ContextLostError) as error:
                 if not left:
                     raise
                 _log.warning("row %s goes on from its record: %s", path, error)
+            else:
+                return result
         raise AssertionError
-
-    async def _attempt(self, slot: Slot, spec: SessionSpec, context: Context, key: str) -> SessionResult:
-        with record_session(self._run_attempt.recorder, spec, summarize(context), key, slot.name) as entry:
-            try:
-                entry.result = completion = await self._engine.run(slot, spec)
-            except (ActorLostError, ContextLostError):
-                raise
-            except RLMError as error:
-                entry.result = error
-                raise
-        return completion
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[Slot]:
@@ -251,7 +243,7 @@ class BatchDriver:
         try:
             yield slot
         except ActorLostError:
-            await self._engine.release_slot(slot)
+            self._engine.release_slot(slot)
             raise
         except BaseException:
             self._free_slots.put_nowait(slot)
@@ -320,8 +312,8 @@ class BatchDriver:
         while not self._free_slots.empty():
             slot = self._free_slots.get_nowait()
             if isinstance(slot, Slot):
-                await self._engine.release_slot(slot)
-        usage = await self._engine.close_run(self.run_id)
+                self._engine.release_slot(slot)
+        usage = await self._engine.admission.close_run(self.run_id)
         usage = self._run_spec.usage + replace(usage, sessions=usage.sessions - 1 + self._rows)
         done = SessionResult(None, "answered", usage=usage)
         spec = SessionSpec(

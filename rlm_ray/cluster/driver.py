@@ -20,11 +20,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
-from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.cluster.context_ref import ContextRef, put_context
 from rlm_ray.cluster.environment import provider_environment
-from rlm_ray.cluster.messages import LeafCallBatch, RunContext, SessionSpec
-from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, Pool, max_actors
+from rlm_ray.cluster.messages import LeafCallBatch, SessionSpec
+from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, POOL_NAME, Pool
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, first_line
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
@@ -38,7 +37,7 @@ from rlm_ray.core.context import Context
 from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ActorLostError, ClusterError, RLMError
-from rlm_ray.journal.client import JournalClient
+from rlm_ray.journal.recorder import JournalClient
 from rlm_ray.session.session import SessionResult
 
 _log = logging.getLogger(__name__)
@@ -52,9 +51,6 @@ NOTICE_S = 8.0
 NOTICE_EVERY_S = 60.0
 LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
-
-
-POOL_NAME = "rlm_ray.pool"
 
 
 def _on_ray_thread(
@@ -79,7 +75,10 @@ class Slot:
 
 
 class ClusterDriver:
-    """Runs root sessions in the pool of the cluster this process is connected to."""
+    """Runs root sessions in the pool of the cluster this process is connected to.
+
+    `admission`, `journal` and `remote_journal` are for the thread of the connection.
+    """
 
     def __init__(self, handle: PoolHandle, thread: RayThread) -> None:
         self._handle = handle
@@ -87,7 +86,7 @@ class ClusterDriver:
         self._thread = thread
         self.remote_journal = thread.get_or_create("remote journal", JournalStub)
         self.journal = thread.get_or_create("journal", self._journal_client)
-        self._admission = thread.get_or_create("admission", AdmissionStub)
+        self.admission = thread.get_or_create("admission", AdmissionStub)
         self._calls: Counter[str] = Counter()
         """Plain calls under way from here, by actor."""
 
@@ -120,7 +119,7 @@ class ClusterDriver:
             async with self._noticing():
                 leased = await await_or_cancel(
                     self._pool.acquire_root_slot.remote(per_actor, one_session=one_session),
-                    lambda late: self._release(Slot(*late)),
+                    lambda late: self.release_slot(Slot(*late)),
                 )
         except ray.exceptions.RayTaskError as error:
             raise _unwrap_task_error(error) from error
@@ -129,10 +128,9 @@ class ClusterDriver:
             raise ActorLostError("the pool of session actors was lost") from error
         return Slot(*leased)
 
-    @_on_ray_thread
-    async def release_slot(self, slot: Slot) -> None:
-        """Return a slot to the pool."""
-        self._release(slot)
+    def release_slot(self, slot: Slot) -> None:
+        """Return a slot to the pool; twice changes nothing."""
+        self._pool.release.remote([slot.name], slot.lease)
 
     @_on_ray_thread
     async def pack(self, context: Context) -> ContextRef:
@@ -140,19 +138,16 @@ class ClusterDriver:
         return put_context(context)
 
     @_on_ray_thread
-    async def run(self, slot: Slot, spec: SessionSpec) -> SessionResult:
-        """Run a root session. Cancelling this cancels the whole tree."""
+    async def run(self, slot: Slot, spec: SessionSpec) -> SessionResult | RLMError:
+        """Run a root session; returns its result or error. Raises `ActorLostError`. Cancelling this cancels the whole tree."""
         try:
-            result = await await_or_cancel(slot.handle.run.remote(spec))
+            result: SessionResult | RLMError = await await_or_cancel(slot.handle.run.remote(spec))
         except ACTOR_DIED_ERRORS as error:
             self._pool.on_actor_died.remote(slot.name)
             raise ActorLostError(f"the actor of the root session died: {first_line(error)}") from error
         except ray.exceptions.RayTaskError as error:
             raise _unwrap_task_error(error) from error
-        if isinstance(result, RLMError):
-            raise result
-        completion: SessionResult = result
-        return completion
+        return result
 
     @_on_ray_thread
     async def stop(self, slot: Slot, run_id: str, reason: str, why: str) -> bool:
@@ -189,36 +184,12 @@ class ClusterDriver:
         raise ActorLostError("the actors of plain calls died again and again; they may need more memory")
 
     @_on_ray_thread
-    async def open_run(self, run: RunContext) -> None:
-        """Tell the admission of a run whose root is not in an actor."""
-        await self._admission.open_run(run.policy())
-
-    @_on_ray_thread
-    async def hold_run(self, run_id: str) -> None:
-        """Be the driver of a run at the admission, until this is cancelled."""
-        await self._admission.hold_run(run_id)
-
-    @_on_ray_thread
-    async def close_run(self, run_id: str) -> RunUsage:
-        """Close a run at the admission and return its usage."""
-        return await self._admission.close_run(run_id)
-
-    @_on_ray_thread
     async def usage(self, run_id: str) -> RunUsage:
         """Return what an open run has used; nothing where the admission does not answer at once."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(USAGE_S):
-                return await self._admission.usage(run_id)
+                return await self.admission.usage(run_id)
         return RunUsage()
-
-    def max_actors(self, cluster: Cluster) -> int:
-        """Return how many session actors the cluster has room for."""
-        return max_actors(cluster)
-
-    @_on_ray_thread
-    async def status(self, run_id: str) -> RunStatus | None:
-        """Return what of the run is under way, and what waits for what; None where it is not open."""
-        return await self._admission.status(run_id)
 
     @_on_ray_thread
     async def grow_to(self, actors: int) -> None:
@@ -262,9 +233,6 @@ class ClusterDriver:
         if why and time.monotonic() - self._handle.noticed_at >= NOTICE_EVERY_S:
             self._handle.noticed_at = time.monotonic()
             _log.warning("%s", why)
-
-    def _release(self, slot: Slot) -> None:
-        self._pool.release.remote([slot.name], slot.lease)
 
 
 def _pool(cluster: Cluster) -> PoolHandle:

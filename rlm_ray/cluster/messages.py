@@ -13,8 +13,7 @@ from rlm_ray.core.budget import Amount
 from rlm_ray.core.context import ContextPart
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.recorder import JournalRef, NullRecorder
 from rlm_ray.llm.gateway import CallContext
 from rlm_ray.util.deadline import Deadline
 
@@ -39,12 +38,12 @@ class RunContext:
     """Set where the context is not that of the earlier attempt; answers about it are not used again then."""
 
     def depth(self, path: tuple[int, ...]) -> int:
-        """Of the recursion: 0 for a session that a user asked for."""
+        """Return the depth of the recursion: 0 for a session that a user asked for."""
         return len(path) - self.root_path_length
 
     @property
     def deadline(self) -> Deadline | None:
-        """When its time is over."""
+        """Return when its time is over; None without a limit."""
         return Deadline.of(self.started, self.settings.limits)
 
     def policy(self) -> RunPolicy:
@@ -62,7 +61,7 @@ class RunContext:
         )
 
     def leaf_request(self, path: tuple[int, ...], query: str, text: str) -> ModelRequest:
-        """What a plain call at this place asks the model."""
+        """Return the request of a plain call at this place."""
         model, params = self.settings.model_at(self.depth(path))
         messages = leaf_messages(query, text, self.settings.prompt_version)
         return ModelRequest(model, messages, self.settings.max_tokens, params)

@@ -1,13 +1,13 @@
-"""The pool: creates session actors, leases their seats, grows with demand and shrinks when idle.
+"""The pool: creates session actors, leases their slots, grows with demand and shrinks when idle.
 
 One named actor of a job holds it. A session actor takes `cpus_per_actor` and is placed with SPREAD, so that an
 autoscaler sees the demand. Actors die with the driver that owns the pool.
 
-`seats` decides how far it grows before all seats are taken: at once onto nodes with a free CPU and no session actor, and
+`slots.py` decides how far it grows before all slots are taken: at once onto nodes with a free CPU and no session actor, and
 beside actors at work where the crowd lasts. Work begins where it is; what is more than an actor's share waits for those
-on their way, for three times as long as a start takes at most.
+that are starting, for three times as long as a start takes at most.
 
-Who holds the CPUs of the cluster: what somebody is told who waits for one.
+`cpu_holders` says who holds the CPUs of the cluster, for whoever waits for one.
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ from ray._private import state  # the tables of the GCS; the public state API wa
 
 from rlm_ray.cluster.ray_calls import first_line
 from rlm_ray.cluster.services.admission import AdmissionStub
+from rlm_ray.cluster.services.detached_actor import NAMESPACE
 from rlm_ray.cluster.slots import (
     ROOT_LEASE_PREFIX,
     SESSIONS_TARGET,
+    FreeCapacity,
     Outlook,
-    Room,
     SlotTable,
+    free_capacity,
     growth,
-    room,
     share,
 )
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 
+POOL_NAME = "rlm_ray.pool"
 LEAVES_PER_ACTOR = 32
 """A map of more plain calls than this for each actor asks for one actor more."""
 START_TIMEOUT_S = 120.0
@@ -48,18 +50,17 @@ SCALE_DOWN_INTERVAL_S = 1.0
 RETIRE_S = 30.0
 """How long an idle actor may take to end by itself."""
 REMOTE_SLOT_POLL_S = 0.05
-"""How often is looked for a free seat that must not be at home."""
-PATIENCE_S = 10.0
-"""How long that is waited for: about as long as an actor takes to start, where there is room for one."""
-
-LASTING_S = 3.0
+"""The interval at which `lease_remote_slot` looks for a free slot in another actor."""
+REMOTE_SLOT_TIMEOUT_S = 10.0
+"""How long it waits for one: about as long as an actor takes to start, where a CPU is free for it."""
+CROWD_LASTS_S = 3.0
 """A crowd that lasts so long is worth an actor on a node that has one: about what its start costs."""
-START_S = 4.0
-"""What a start takes until one has been seen."""
-HELD_STARTS = 3.0
-"""So many times as long as a start took, work is held back for actors on their way: several start at once."""
-LOOK_S = 0.25
-"""So often is looked where CPUs are free."""
+DEFAULT_START_S = 4.0
+"""What a start is taken to last until one has been seen."""
+MAX_HELD_STARTS = 3.0
+"""Work is held back for starting actors for so many times as long as a start took: several start at once."""
+CAPACITY_TTL_S = 0.25
+"""How long a count of the cluster's free CPUs is used."""
 CLAIM_S = 120.0
 """A slot leased for one session in which none has begun after this is returned: a context of 10 GB is packed in less."""
 
@@ -67,13 +68,13 @@ _log = logging.getLogger(__name__)
 
 
 class Pool:
-    """A plain class; `engine` wraps it as a named Ray actor."""
+    """Holds the session actors of one driver. A plain class; `driver.py` wraps it as a named Ray actor."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._environment: dict[str, str] = {}
         self._has_environment = asyncio.Event()
-        self._seats = SlotTable()
+        self._slots = SlotTable()
         self._handles: dict[str, Any] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[tuple[int, str, asyncio.Future[str]]] = deque()
@@ -83,29 +84,28 @@ class Pool:
         self._admission = AdmissionStub()
         self._scale_down_task: asyncio.Task[None] | None = None
         self._failed_starts = 0
-        self._why_none = ""
-        """Why the last actor that was to start did not."""
-        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._last_start_error = ""
+        self._death_watches: dict[str, asyncio.Task[None]] = {}
         self._nodes: dict[str, str] = {}
-        """Of the actors at work."""
-        self._most, self._free_cpus = 0, dict[str, float]()
-        self._looked = -LOOK_S
+        """The nodes of the actors at work."""
+        self._max_actors, self._free_cpus = 0, dict[str, float]()
+        self._capacity_checked_at = -CAPACITY_TTL_S
         self._crowded_since: float | None = None
-        self._start_s = START_S
+        self._start_s = DEFAULT_START_S
         self._growing_since = -math.inf
-        """Since when actors for work held back are on their way."""
+        """Since when actors are starting that work is held back for."""
         self._unclaimed: dict[str, tuple[str, float]] = {}
         """Leases for one session, not known to have begun: the actor, and when it was leased."""
 
     async def configure(self, cluster: Cluster) -> None:
-        """Sizes may change while it runs; the last word counts."""
+        """Set the sizes, which may change while it runs."""
         self._cluster = cluster
         self._start_janitor()
         with contextlib.suppress(ClusterError):  # whoever needs an actor is told
             await self.scale_to(cluster.min_actors)
 
     async def set_environment(self, environment: dict[str, str]) -> None:
-        """The driver's provider keys changed; every actor is told."""
+        """Pass the driver's provider keys on to every actor."""
         self._environment = environment
         self._has_environment.set()
         await asyncio.gather(
@@ -113,27 +113,32 @@ class Pool:
         )
 
     async def handles(self) -> dict[str, Any]:
-        """The actors at work, by id."""
+        """Return the actors at work, by id."""
         return dict(self._handles)
 
-    async def taken(self) -> dict[str, int]:
-        """How many seats are taken, by actor."""
-        return {actor: self._seats.taken(actor) for actor in self._seats.actors}
+    async def stats(self) -> dict[str, int]:
+        """Count actors and slots, for tests and health checks."""
+        return {
+            "actors": len(self._handles),
+            "starting": len(self._starting),
+            "taken_slots": self._slots.at_work,
+            "waiting": len(self._waiting),
+        }
 
     async def acquire_root_slot(self, per_actor: int, *, one_session: bool) -> tuple[str, Any, str]:
-        """Lease a slot for a root session: its actor, that one's handle, and the name of the lease.
+        """Lease a slot for a root session; returns its actor, the handle of that, and the name of the lease.
 
         Waits for one. `one_session`: the session returns it at its end, and where none begins, because whoever asked
         has died, the pool does. Raises `ClusterError` if no actor can be started.
         """
         lease = f"{ROOT_LEASE_PREFIX}{next(self._roots)}"
         self._spread(self._sessions(1), per_actor)
-        leased = self._seats.lease(1, self._most_each(self._sessions(1), per_actor), lease)
+        leased = self._slots.lease(1, self._max_sessions_each(self._sessions(1), per_actor), lease)
         if not leased:
             self._grow(len(self._waiting) + 1, per_actor)
-            place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self._waiting.append((per_actor, lease, place))
-            leased = [await self._await_slot(lease, place)]
+            waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            self._waiting.append((per_actor, lease, waiter))
+            leased = [await self._await_slot(lease, waiter)]
         if one_session:
             self._unclaimed[lease] = leased[0], time.monotonic()
         return leased[0], self._handles[leased[0]], lease
@@ -141,72 +146,72 @@ class Pool:
     async def lease_slots(
         self, wanted: int, per_actor: int, lessee: str, *, waiting: bool = False
     ) -> tuple[dict[str, tuple[int, Any]], Outlook]:
-        """Up to `wanted` seats now: by actor id, how many and its handle; and what may be expected.
+        """Lease up to `wanted` slots now; returns by actor id how many and its handle, and the outlook for more.
 
-        `lessee` is the actor of the parent. `waiting` frees the parent's own seat until it says `resume`, and brings
-        one seat at least: in the parent's own actor where there is no other.
+        `lessee` is the actor of the parent. `waiting` frees the parent's own slot until `reacquire_slot`, and brings one
+        slot at least: in the parent's own actor where there is no other.
         """
         if waiting:
-            self._seats.mark_waiting(lessee)
+            self._slots.mark_waiting(lessee)
             self._serve_queue()
         self._spread(self._sessions(wanted), per_actor)
-        leased = self._seats.lease(wanted, self._most_each(self._sessions(wanted), per_actor), lessee)
+        leased = self._slots.lease(wanted, self._max_sessions_each(self._sessions(wanted), per_actor), lessee)
         if len(leased) < wanted:
             self._grow(wanted - len(leased), per_actor)
         if waiting and not leased:
-            leased = self._seats.overcommit_local(lessee)
-        seats = {actor: (leased.count(actor), self._handles.get(actor)) for actor in dict.fromkeys(leased)}
-        return seats, self._outlook()
+            leased = self._slots.overcommit_local(lessee)
+        slots = {actor: (leased.count(actor), self._handles.get(actor)) for actor in dict.fromkeys(leased)}
+        return slots, self._outlook()
 
     async def lease_remote_slot(self, per_actor: int, lessee: str) -> tuple[str, Any]:
-        """A seat in another actor than the lessee's own, for work that may bring an actor down; waits for one.
+        """Lease a slot in another actor than the lessee's own, for work that may bring an actor down; waits for one.
 
-        Where there is no other to be had, it is a seat at home after all.
+        Where there is no other to be had, the slot is in the lessee's own actor after all.
         """
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + REMOTE_SLOT_TIMEOUT_S
         while time.monotonic() < until:
-            leased = self._seats.lease(1, per_actor, lessee, but=lessee)
+            leased = self._slots.lease(1, per_actor, lessee, excluding=lessee)
             if leased:
                 return leased[0], self._handles[leased[0]]
             self._grow(1, per_actor)
             if not self._starting and not self._handles.keys() - {lessee}:
                 break
             await asyncio.sleep(REMOTE_SLOT_POLL_S)
-        return self._seats.overcommit_local(lessee)[0], self._handles.get(lessee)
+        return self._slots.overcommit_local(lessee)[0], self._handles.get(lessee)
 
-    async def release(self, seats: list[str], lessee: str) -> None:
-        """Give seats back. Said twice of a root's seat, it counts once."""
+    async def release(self, slots: list[str], lessee: str) -> None:
+        """Return slots. A root's slot that is returned twice counts once."""
         now = time.monotonic()
-        for actor in seats:
-            self._seats.release(actor, lessee, now)
+        for actor in slots:
+            self._slots.release(actor, lessee, now)
         self._unclaimed.pop(lessee, None)
         self._serve_queue()
         if self._sessions(0) <= SESSIONS_TARGET * len(self._handles):
             self._crowded_since = None
 
     async def reacquire_slot(self, actor: str) -> None:
-        """A parent of this actor has its children's answers and takes its seat again."""
-        self._seats.mark_running(actor)
+        """Take the slot of a parent in this actor again: it has its children's answers."""
+        self._slots.mark_running(actor)
 
     async def workers(self, leaves: int) -> dict[str, Any]:
-        """All actors, for a map of so many plain calls; grows the pool if that is many."""
+        """Return all actors, for a map of so many plain calls; grows the pool if that is many."""
         self._start_actors(leaves, LEAVES_PER_ACTOR, lasting=True)
         now = time.monotonic()
         for actor in self._handles:
-            self._seats.mark_used(actor, now)
+            self._slots.mark_used(actor, now)
         return dict(self._handles)
 
     async def outlook(self) -> Outlook:
-        """How many actors there are, and how many are on their way that work should be held back for."""
+        """Return how many actors there are, and how many are starting that work should be held back for."""
         return self._outlook()
 
     async def on_actor_died(self, actor: str) -> None:
-        """This actor is dead: its permits and leases come back, and the sessions it had sent out are cancelled."""
+        """Remove a dead actor: its permits and leases come back, and the sessions it had sent out are cancelled."""
         if self._handles.pop(actor, None) is None:
             return
         _log.warning("session actor %s was lost", actor)
         self._nodes.pop(actor, None)
-        self._seats.remove(actor, time.monotonic())
+        self._slots.remove(actor, time.monotonic())
         for handle in self._handles.values():
             handle.cancel_orphans.remote(actor)
         if self._waiting:
@@ -224,42 +229,42 @@ class Pool:
         while self._starting and len(self._handles) < actors:
             await asyncio.wait(list(self._starting.values()), return_when=asyncio.FIRST_COMPLETED)
         if not self._handles and actors:
-            raise ClusterError(self._why_none or "no session actor could be started")
+            raise ClusterError(self._last_start_error or "no session actor could be started")
 
     async def waits_for(self) -> str:
-        """What those wait for who have waited for a first actor; empty where there is one."""
+        """Say what those wait for who wait for a first actor; empty where there is one."""
         if self._handles or not self._starting:
             return ""
         needed = self._cluster.cpus_per_actor
         held = await asyncio.to_thread(cpu_holders, needed)
         return held and f"waiting for a session actor, which needs {needed:g} CPU: {held}"
 
-    async def _await_slot(self, lease: str, place: asyncio.Future[str]) -> str:
+    async def _await_slot(self, lease: str, waiter: asyncio.Future[str]) -> str:
         try:
-            return await place
+            return await waiter
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                await self.release([place.result()], lease)  # it came too late for whoever waited
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                await self.release([waiter.result()], lease)  # it came too late for whoever waited
             raise
 
     def _serve_queue(self) -> None:
         while self._waiting:
-            per_actor, lease, place = self._waiting[0]
-            if place.done():
+            per_actor, lease, waiter = self._waiting[0]
+            if waiter.done():
                 self._waiting.popleft()
                 continue
-            leased = self._seats.lease(1, self._most_each(self._sessions(0), per_actor), lease)
+            leased = self._slots.lease(1, self._max_sessions_each(self._sessions(0), per_actor), lease)
             if not leased:
                 return
             self._waiting.popleft()
-            place.set_result(leased[0])
+            waiter.set_result(leased[0])
 
-    def _grow(self, seats: int, per_actor: int) -> None:
-        for _ in range(min(-(-seats // per_actor) - len(self._starting), self._headroom())):
+    def _grow(self, slots: int, per_actor: int) -> None:
+        for _ in range(min(-(-slots // per_actor) - len(self._starting), self._headroom())):
             self._start_actor()
 
     def _sessions(self, more: int) -> int:
-        return self._seats.at_work + len(self._waiting) + more
+        return self._slots.at_work + len(self._waiting) + more
 
     def _spread(self, sessions: int, per_actor: int) -> None:
         """Start actors in the background where so many sessions are more than a few for each, and CPUs are free."""
@@ -269,47 +274,47 @@ class Pool:
             return
         if self._crowded_since is None:
             self._crowded_since = now
-            asyncio.get_running_loop().call_later(LASTING_S, self._look_again, per_actor)
-        self._start_actors(sessions, target, lasting=now - self._crowded_since >= LASTING_S)
+            asyncio.get_running_loop().call_later(CROWD_LASTS_S, self._spread_again, per_actor)
+        self._start_actors(sessions, target, lasting=now - self._crowded_since >= CROWD_LASTS_S)
 
-    def _look_again(self, per_actor: int) -> None:
+    def _spread_again(self, per_actor: int) -> None:
         self._spread(self._sessions(0), per_actor)
 
     def _start_actors(self, work: int, target: int, *, lasting: bool) -> None:
         actors = len(self._handles) + len(self._starting)
         if work <= target * actors or not actors:
-            return  # the first one is not a matter of room
-        found = self._free_room()
-        started = growth(work, target, actors, found, lasting=lasting)
+            return  # the first one is not a matter of free CPUs
+        capacity = self._free_capacity()
+        started = growth(work, target, actors, capacity, is_lasting=lasting)
         for _ in range(started):
             self._start_actor()
-        if started and found.new_nodes:
+        if started and capacity.new_nodes:
             self._growing_since = time.monotonic()
-            held_s = HELD_STARTS * self._start_s
-            asyncio.get_running_loop().call_later(held_s + LOOK_S, self._serve_queue)
+            held_s = MAX_HELD_STARTS * self._start_s
+            asyncio.get_running_loop().call_later(held_s + CAPACITY_TTL_S, self._serve_queue)
 
     def _outlook(self) -> Outlook:
         grown_s = time.monotonic() - self._growing_since
-        if not self._starting or grown_s > HELD_STARTS * self._start_s:
+        if not self._starting or grown_s > MAX_HELD_STARTS * self._start_s:
             return Outlook(len(self._handles))
         return Outlook(len(self._handles), len(self._starting), max(0.0, self._start_s - grown_s))
 
-    def _most_each(self, sessions: int, per_actor: int) -> int:
-        """How many sessions may begin in an actor now."""
+    def _max_sessions_each(self, sessions: int, per_actor: int) -> int:
+        """Return how many sessions may begin in an actor now."""
         outlook = self._outlook()
         if not outlook.coming:
             return per_actor
         return min(per_actor, share(sessions, SESSIONS_TARGET, outlook.actors + outlook.coming))
 
-    def _free_room(self) -> Room:
-        if time.monotonic() - self._looked >= LOOK_S:
-            self._most, self._free_cpus = max_actors(self._cluster), free_cpus()
-            self._looked = time.monotonic()
-        most = self._most - len(self._handles) - len(self._starting)
-        if most <= 0:
-            return Room()
-        nodes = set(self._nodes.values())
-        return room(self._free_cpus, nodes, self._cluster.cpus_per_actor, len(self._starting), most)
+    def _free_capacity(self) -> FreeCapacity:
+        if time.monotonic() - self._capacity_checked_at >= CAPACITY_TTL_S:
+            self._max_actors, self._free_cpus = max_actors(self._cluster), free_cpus()
+            self._capacity_checked_at = time.monotonic()
+        max_more = self._max_actors - len(self._handles) - len(self._starting)
+        if max_more <= 0:
+            return FreeCapacity()
+        nodes, starting = set(self._nodes.values()), len(self._starting)
+        return free_capacity(self._free_cpus, nodes, self._cluster.cpus_per_actor, starting, max_more)
 
     def _headroom(self) -> int:
         return max_actors(self._cluster) - len(self._handles) - len(self._starting)
@@ -342,37 +347,37 @@ class Pool:
         self._handles[actor], self._nodes[actor] = handle, node
         if environment is not self._environment:
             handle.set_environment.remote(self._environment)
-        self._seats.add(actor, time.monotonic())
-        self._watches[actor] = asyncio.ensure_future(self._watch_death(actor, handle))
+        self._slots.add(actor, time.monotonic())
+        self._death_watches[actor] = asyncio.ensure_future(self._watch_death(actor, handle))
         self._serve_queue()
 
     async def _watch_death(self, actor: str, handle: Any) -> None:
-        """Hear of the actor's death when it happens, and not when somebody next needs it."""
+        """Notice the actor's death when it happens, and not when somebody next needs it."""
         try:
             await handle.wait_forever.remote()
         except ray.exceptions.RayError:
             await self.on_actor_died(actor)
         finally:
-            self._watches.pop(actor, None)
+            self._death_watches.pop(actor, None)
 
     def _on_start_failed(self, error: Exception) -> None:
-        """Its node may have gone under it: try again before those who wait are told."""
+        """Try again, for its node may have gone under it; after some attempts tell those who wait."""
         self._failed_starts += 1
         if self._failed_starts < START_ATTEMPTS and not isinstance(error, TimeoutError):
             self._start_actor()
             return
         self._failed_starts = 0
-        self._why_none = _why_not_started(error)
-        self._fail_queue(self._why_none)
+        self._last_start_error = _why_not_started(error)
+        self._fail_queue(self._last_start_error)
         self._serve_queue()  # those that were held back for it
 
     def _fail_queue(self, why: str) -> None:
         if self._handles or self._starting:
             return  # another actor will serve them
         while self._waiting:
-            *_, place = self._waiting.popleft()
-            if not place.done():
-                place.set_exception(ClusterError(why))
+            *_, waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(ClusterError(why))
 
     def _start_janitor(self) -> None:
         if self._scale_down_task is None:
@@ -381,7 +386,7 @@ class Pool:
     async def _scale_down_loop(self) -> None:
         while True:
             await asyncio.sleep(SCALE_DOWN_INTERVAL_S)
-            idle = self._seats.idle(time.monotonic(), self._cluster.idle_timeout_s)
+            idle = self._slots.idle(time.monotonic(), self._cluster.idle_timeout_s)
             idle = idle[: max(0, len(self._handles) - self._cluster.min_actors)]
             await asyncio.gather(*map(self._retire, idle), self.return_unclaimed(CLAIM_S))
 
@@ -406,9 +411,9 @@ class Pool:
                     await self.release([actor], lease)
 
     async def _retire(self, actor: str) -> None:
-        """Give an idle actor back. One that says it is at work stays: plain calls take no seat, and may last."""
+        """End an idle actor. One that says it is at work stays: plain calls take no slot, and may last."""
         handle, node = self._handles.pop(actor), self._nodes.pop(actor, "")
-        self._seats.remove(actor, time.monotonic())
+        self._slots.remove(actor, time.monotonic())
         try:
             async with asyncio.timeout(RETIRE_S):
                 is_retired = await handle.retire.remote()
@@ -417,7 +422,7 @@ class Pool:
             is_retired = True
         if not is_retired:
             self._handles[actor], self._nodes[actor] = handle, node
-            self._seats.add(actor, time.monotonic())
+            self._slots.add(actor, time.monotonic())
             self._serve_queue()
             return
         ray.kill(handle)
@@ -428,13 +433,13 @@ class Pool:
 
 
 def max_actors(cluster: Cluster) -> int:
-    """How many session actors there may be: as said, or as the CPUs of the cluster allow."""
+    """Return how many session actors there may be: as configured, or as the CPUs of the cluster allow."""
     cpus = float(ray.cluster_resources().get("CPU", 1.0))
     return max(cluster.max_actors or max(1, int(cpus / (cluster.cpus_per_actor or 1))), cluster.min_actors)
 
 
 def free_cpus() -> dict[str, float]:
-    """CPUs that nobody holds, by node; up to a fraction of a second old."""
+    """Return the CPUs that nobody holds, by node; up to a fraction of a second old."""
     found = ray._private.state.available_resources_per_node()  # noqa: SLF001 - in Ray's developer API
     return {node: float(resources.get("CPU", 0.0)) for node, resources in found.items()}
 
@@ -452,25 +457,21 @@ def _why_not_started(error: BaseException) -> str:
 
 
 MAX_NAMED = 5
-_WITHOUT_CPU = frozenset({"Pool", "AdmissionActor", "JournalActor", "CacheActor", "DeskActor"})
-"""Classes of ours that take no CPU from the scheduler."""
 
 
 def cpu_holders(needed: float = math.inf) -> str:
-    """A sentence: how many CPUs are free, and which drivers have actors at work. Empty where so many are free."""
+    """Say in a sentence how many CPUs are free, and which drivers have actors at work. Empty where `needed` are free."""
     total = float(ray.cluster_resources().get("CPU", 0.0))
     free = float(ray.available_resources().get("CPU", 0.0))
     if free >= needed:
         return ""
     own = ray.get_runtime_context().get_job_id()
     jobs = {job["JobID"]: job for job in state.jobs() if not job["IsDead"]}
+    named = ray.util.list_named_actors(all_namespaces=True)
+    without_cpu = {POOL_NAME, *(each["name"] for each in named if each["namespace"] == NAMESPACE)}
     counts: Counter[tuple[str, str]] = Counter()
     for actor in state.actors().values():
-        if (
-            actor["State"] == "ALIVE"
-            and actor["ActorClassName"] not in _WITHOUT_CPU
-            and actor["JobID"] in jobs
-        ):
+        if actor["State"] == "ALIVE" and actor["Name"] not in without_cpu and actor["JobID"] in jobs:
             counts[actor["JobID"], actor["ActorClassName"]] += 1
     holders = [
         f"{count} {_kind(cls)} of {'this driver' if job == own else _driver(jobs[job])}"
@@ -481,7 +482,7 @@ def cpu_holders(needed: float = math.inf) -> str:
 
 
 def _kind(cls: str) -> str:
-    return "session actor(s)" if cls == "SessionHost" else f"actor(s) {cls.rpartition('.')[2]}"
+    return "session actor(s)" if cls == "SessionActor" else f"actor(s) {cls.rpartition('.')[2]}"
 
 
 def _driver(job: dict[str, object]) -> str:

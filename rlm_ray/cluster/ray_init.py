@@ -28,7 +28,7 @@ import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.grpc_utils import init_grpc_channel
 
-from rlm_ray.cluster.job_config import driver_job_config, trusted_start
+from rlm_ray.cluster.environment import driver_job_config, trusted_start
 from rlm_ray.errors import ClusterError
 
 LOCAL = "local"
@@ -67,7 +67,7 @@ def connect_ray(address: str | None = None) -> None:
 
 
 def resolve_address(wanted: str, folder: Path | None = None) -> str:
-    """The cluster to connect to: the one wanted, one of this user's that runs on this machine, or a new one.
+    """Return the cluster to connect to: the one wanted, one of this user's that runs on this machine, or a new one.
 
     Ray itself tries for minutes to reach a cluster that is gone, also one whose address an earlier `ray start` left
     in its folder, and says so in its own log only.
@@ -89,7 +89,7 @@ def resolve_address(wanted: str, folder: Path | None = None) -> str:
 
 
 def _is_listening(address: str) -> bool:
-    """Somebody listens there; an address without a port (`local`) is Ray's to find."""
+    """Tell whether somebody listens there; an address without a port (`local`) is Ray's to find."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return True
@@ -101,13 +101,13 @@ def _is_listening(address: str) -> bool:
 
 
 def running_cluster(folder: Path) -> str:
-    """The address left in Ray's folder; empty where there is none, or it is somebody else's."""
+    """Return the address left in Ray's folder; empty where there is none, or it is somebody else's."""
     address = _own_text(folder / ADDRESS_FILE)
     return address if address and _is_own(address) else ""
 
 
 def _own_text(path: Path) -> str:
-    """Of a plain file that this user wrote."""
+    """Read a plain file that this user wrote."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(fd, encoding="utf-8") as file:
@@ -135,7 +135,7 @@ def _is_of_this_machine(host: str) -> bool:
 
 
 def listeners(port: int) -> set[int] | None:
-    """The users who listen at a port of this machine; None where the kernel does not tell."""
+    """Return the users who listen at a port of this machine; None where the kernel does not tell."""
     rows, told = [], False
     for table in _TABLES:
         with contextlib.suppress(OSError):
@@ -157,7 +157,7 @@ def follow_token_mode(address: str) -> None:
 
 
 def wants_token(address: str) -> bool:
-    """The cluster refuses to answer without one."""
+    """Tell whether the cluster refuses to answer without a token."""
     channel = init_grpc_channel(address)
     try:
         channel.unary_unary(_PROBE)(b"", timeout=_TIMEOUT_S)

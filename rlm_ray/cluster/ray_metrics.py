@@ -52,7 +52,7 @@ class RayMetrics:
                 self._show_soon()
 
     def _show_soon(self) -> None:
-        """A level changes twice with every call, and is looked at every few seconds."""
+        """Set the gauges a little later: a level changes twice with every call, and is looked at every few seconds."""
         if self._showing is None:
             self._showing = asyncio.get_running_loop().call_later(GAUGE_INTERVAL_S, self._show)
 

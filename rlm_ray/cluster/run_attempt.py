@@ -30,8 +30,7 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
 from rlm_ray.events.usage import CANCELLED
-from rlm_ray.journal.protocol import JournalRef
-from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.recorder import JournalRef, NullRecorder
 from rlm_ray.session.session import SessionResult
 
 LONG_POLL_S = 10.0
@@ -199,7 +198,7 @@ class _RecordFeed:
         self._over = asyncio.Event()
 
     async def __aenter__(self) -> None:
-        self._tasks.append(asyncio.create_task(self._engine.hold_run(self._run_id)))
+        self._tasks.append(asyncio.create_task(self._engine.admission.hold_run(self._run_id)))
         if self._ref is None:
             return
         self._tasks.append(asyncio.create_task(self._engine.remote_journal.hold(self._ref)))
@@ -246,7 +245,7 @@ class _RecordFeed:
     async def _tell_status(self) -> None:
         status_observers = [observer for observer in self._observers if isinstance(observer, StatusObserver)]
         while status_observers:
-            status = await self._engine.status(self._run_id)
+            status = await self._engine.admission.status(self._run_id)
             if status is not None:
                 for observer in status_observers:
                     _tell(observer.status, status)

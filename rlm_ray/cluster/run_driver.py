@@ -12,7 +12,7 @@ from dataclasses import replace
 from rlm_ray.cluster.driver import ClusterDriver, Slot
 from rlm_ray.cluster.messages import SessionSpec
 from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt
-from rlm_ray.cluster.session_records import record_session
+from rlm_ray.cluster.session_records import run_recorded
 from rlm_ray.core.context import summarize
 from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError
 from rlm_ray.session.session import SessionResult
@@ -85,7 +85,7 @@ class RunDriver:
             return await self._run_in_slot(run_attempt, slot)
         except BaseException:
             # It may not have begun; one that has ended has left it already.
-            await self._engine.release_slot(slot)
+            self._engine.release_slot(slot)
             raise
         finally:
             self._slot = None
@@ -104,13 +104,12 @@ class RunDriver:
             lease=slot.lease,
             messages=run_spec.messages,
         )
-        with record_session(run_attempt.recorder, spec, summarize(run_spec.context), "", slot.name) as entry:
-            try:
-                entry.result = completion = await self._engine.run(slot, spec)
-            except RLMError as error:
-                entry.result = error
-                raise
-        return completion
+        given = summarize(run_spec.context)
+        work = self._engine.run(slot, spec)
+        result = await run_recorded(work, run_attempt.recorder, spec, given, actor=slot.name)
+        if isinstance(result, RLMError):
+            raise result
+        return result
 
 
 def _exhausted(error: ActorLostError | ContextLostError) -> ActorLostError | ContextLostError:

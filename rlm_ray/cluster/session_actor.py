@@ -20,21 +20,19 @@ import ray
 
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.context_ref import get_context
-from rlm_ray.cluster.environment import take_storage_environment
-from rlm_ray.cluster.job_config import forget_driver_folders
+from rlm_ray.cluster.environment import forget_driver_folders, take_storage_environment
 from rlm_ray.cluster.messages import LeafCallBatch, RunContext, SessionSpec
 from rlm_ray.cluster.ray_metrics import RayMetrics
 from rlm_ray.cluster.services.admission import AdmissionStub
 from rlm_ray.cluster.services.journal import JournalStub
 from rlm_ray.cluster.services.response_cache import remote_cache
-from rlm_ray.cluster.subcalls.dispatcher import SubcallDispatcher
-from rlm_ray.cluster.subcalls.leaf_calls import run_leaf_call
-from rlm_ray.cluster.subcalls.parent import ParentSession
+from rlm_ray.cluster.subcalls.child_sessions import ChildSessions
+from rlm_ray.cluster.subcalls.dispatcher import ParentSession, SubcallDispatcher
+from rlm_ray.cluster.subcalls.leaf_calls import LeafCalls, run_leaf_call
 from rlm_ray.core.context import Context
 from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
-from rlm_ray.journal.client import JournalClient
-from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.recorder import JournalClient, NullRecorder
 from rlm_ray.llm.gateway import Gateway
 from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
 from rlm_ray.sandbox.host.sandbox import ReplProcess, SandboxManager
@@ -175,6 +173,7 @@ class SessionActor:
 
     async def _run(self, spec: SessionSpec, context: Context, recorder: NullRecorder) -> SessionResult:
         caller = spec.run.caller(recorder)
+        parent = ParentSession(self, spec, context, self._gateway, caller)
         session = Session(
             path=spec.path,
             caller=caller,
@@ -185,7 +184,7 @@ class SessionActor:
             open_repl=partial(self._open_repl, spec),
             follow_ups=spec.follow_ups,
             messages=spec.messages,
-            spawn=SubcallDispatcher(ParentSession(self, spec, context, self._gateway, caller)),
+            spawn=SubcallDispatcher(parent, LeafCalls(parent), ChildSessions(parent)),
         )
         if not spec.path:
             completion = await self._run_root(spec, session)
@@ -197,7 +196,7 @@ class SessionActor:
         return replace(completion, trajectory=None, turns=len(session.trajectory.turns))
 
     async def _run_root(self, spec: SessionSpec, session: Session) -> SessionResult:
-        """The root opens its run at the admission, and closes it whatever happens."""
+        """Run a root: it opens its run at the admission, and closes it whatever happens."""
         run = spec.run
         self._gateway.check_prices((run.settings.model_at(depth)[0] for depth in range(2)), session.caller)
         await self._admission.open_run(run.policy())

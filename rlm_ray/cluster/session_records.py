@@ -1,5 +1,5 @@
-"""Records the beginning and the end of sessions. Their callers write them, so a session whose actor was killed still has
-an end, as an error.
+"""Runs sessions in actors with their beginning and end on record. Their callers write these records, so a session whose
+actor was killed still has an end, as an error.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable
 
 from rlm_ray.cluster.messages import RunContext, SessionSpec
 from rlm_ray.core.context import Context, ContextPart, InputSummary
@@ -36,33 +34,31 @@ FATAL_ERRORS = (LimitReached, AuthenticationError, QuotaError, ConfigError, Jour
 """Errors nobody in the tree can mend: they go up to the root at once."""
 
 
-@dataclass(slots=True)
-class SessionOutcome:
-    """Takes the result of a session that is under way."""
+async def run_recorded(  # noqa: PLR0913 - what the two records say
+    work: Awaitable[SessionResult | RLMError],
+    recorder: NullRecorder,
+    spec: SessionSpec,
+    given: InputSummary,
+    *,
+    key: str = "",
+    actor: str,
+) -> SessionResult | RLMError:
+    """Await the `work` of a session in an actor, with its beginning and its end on record.
 
-    result: SessionResult | RLMError | None = None
-
-
-@contextmanager
-def record_session(
-    recorder: NullRecorder, spec: SessionSpec, given: InputSummary, key: str, actor: str
-) -> Iterator[SessionOutcome]:
-    """Record the beginning and the end of a session around the block, which puts the result into the yielded entry."""
+    Returns its result, or the error it ended with; raises what `work` raises where the actor died.
+    """
     model, _ = spec.run.settings.model_at(spec.depth)
     recorder.append(SessionOpened(time.time(), spec.path, spec.question, given, model, actor, spec.attempt))
-    entry = SessionOutcome()
-    stop_reason, error = "lost", "ActorLostError"
+    result: SessionResult | RLMError = SessionResult(None, "lost", f"{actor} died or was told to stop")
+    error_kind = "ActorLostError"
     try:
-        yield entry
+        result, error_kind = await work, ""
     except asyncio.CancelledError:
-        stop_reason = error = CANCELLED
+        result, error_kind = SessionResult(None, CANCELLED, f"{actor} died or was told to stop"), CANCELLED
         raise
     finally:
-        if entry.result is None:
-            gone = SessionResult(None, stop_reason, f"{actor} died or was told to stop")
-            recorder.append(session_finished(spec, gone, key, error))
-        else:
-            recorder.append(session_finished(spec, entry.result, key))
+        recorder.append(session_finished(spec, result, key, error_kind))
+    return result
 
 
 def session_finished(
@@ -99,9 +95,8 @@ def input_identity(given: InputSummary, part: ContextPart, context: Context) -> 
     return context.slice(part).fingerprint()
 
 
-def to_outcome(result: SessionResult | RLMError | None) -> SubCallOutcome:
+def to_outcome(result: SessionResult | RLMError) -> SubCallOutcome:
     """Return what the parent's code gets."""
-    assert result is not None
     if isinstance(result, RLMError):
         return failure_of(result)
     if result.answer is None:

@@ -26,7 +26,7 @@ SESSIONS_TARGET = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FreeCapacity:
     """How many more session actors fit on CPUs that nobody holds."""
 
     new_nodes: int = 0
@@ -35,38 +35,38 @@ class Room:
     """Beside actors at work, whose cells have those CPUs already."""
 
 
-def room(
-    free_cpus: Mapping[str, float], nodes: set[str], cpus_per_actor: float, starting: int, most: int
-) -> Room:
-    """Compute where actors fit: free CPUs by node, the nodes of actors at work, actors on their way, and how many may come.
+def free_capacity(
+    free_cpus: Mapping[str, float], nodes: set[str], cpus_per_actor: float, starting: int, max_more: int
+) -> FreeCapacity:
+    """Return where up to `max_more` actors fit, from the free CPUs by node and the nodes of the actors at work.
 
-    Those on their way may not show in `free_cpus` yet: they are taken to go to new nodes first.
+    Those that are `starting` may not show in `free_cpus` yet: they are taken to go to new nodes first.
     """
     fit = {
-        node: int(free / cpus_per_actor) if cpus_per_actor else max(most, 0)
+        node: int(free / cpus_per_actor) if cpus_per_actor else max(max_more, 0)
         for node, free in free_cpus.items()
     }
     new = sum(count for node, count in fit.items() if node not in nodes)
     same = sum(count for node, count in fit.items() if node in nodes)
     same = max(0, same - max(0, starting - new))
-    new = min(max(0, new - starting), max(most, 0))
-    return Room(new, min(same, max(most, 0) - new))
+    new = min(max(0, new - starting), max(max_more, 0))
+    return FreeCapacity(new, min(same, max(max_more, 0) - new))
 
 
-def growth(work: int, target: int, actors: int, room: Room, *, lasting: bool) -> int:
-    """Return how many actors to start for so much work, in sessions or calls, with so many at work or on their way.
+def growth(work: int, target: int, actors: int, capacity: FreeCapacity, *, is_lasting: bool) -> int:
+    """Return how many actors to start for so much work, in sessions or calls, with so many at work or starting.
 
     An actor costs seconds of CPU on its node. A new node is worth that at once; beside an actor that is at work it is
-    when the crowd is `lasting`, for until then what has begun is as fast without.
+    when the crowd is lasting, for until then what has begun is as fast without.
     """
     wanted = -(-work // target) - actors
-    if wanted <= 0 or not (room.new_nodes or lasting):
+    if wanted <= 0 or not (capacity.new_nodes or is_lasting):
         return 0
-    return min(wanted, room.new_nodes + room.same_nodes)
+    return min(wanted, capacity.new_nodes + capacity.same_nodes)
 
 
 def share(work: int, target: int, actors: int) -> int:
-    """Return how many sessions may begin in one actor while some of these are on their way: the rest is for the others."""
+    """Return how many sessions may begin in one actor while some of these are starting: the rest is for the others."""
     return max(target, -(-work // max(1, actors)))
 
 
@@ -75,14 +75,14 @@ class Outlook:
     """What a map may expect of the pool."""
 
     actors: int
-    """At work."""
+    """Actors at work."""
     coming: int = 0
-    """On their way, to be waited for."""
+    """Starting, to be waited for."""
     in_s: float = 0.0
-    """About when they come."""
+    """Seconds until they are about to be ready."""
 
     def held_back(self, pending: int, total: int, session_s: float | None) -> int:
-        """Return how many of a map's pending children wait for the actors on their way: these have their share of all.
+        """Return how many of a map's pending children wait for the actors that are starting: these have their share of all.
 
         None of a few, and none where those at work are done sooner. `session_s` is what a child takes, None: no one has ended yet.
         """
@@ -132,10 +132,10 @@ class SlotTable:
     def taken(self, actor: str) -> int:
         return self._leased[actor] - self._waiting[actor]
 
-    def lease(self, wanted: int, per_actor: int, lessee: str, *, but: str = "") -> list[str]:
-        """Lease up to `wanted` slots, returned as the ids of their actors; none in the actor `but`."""
+    def lease(self, wanted: int, per_actor: int, lessee: str, *, excluding: str = "") -> list[str]:
+        """Lease up to `wanted` slots, returned as the ids of their actors; none in the actor `excluding`."""
         leased: list[str] = []
-        actors = [actor for actor in self._idle_since if actor != but]
+        actors = [actor for actor in self._idle_since if actor != excluding]
         while len(leased) < wanted:
             actor = min(actors, key=self.taken, default=None)
             if actor is None or self.taken(actor) >= per_actor:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 OUTPUT_BOUNDS = ("max_completion_tokens", "max_tokens")
 """The names under which providers take the most a reply may hold."""
@@ -162,15 +162,6 @@ class ModelReply:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-class Model(Protocol):
-    """Carries one request to a model, once: no retry, no waiting.
-
-    Raises `ModelError` (or a subclass that says more) when there is no answer.
-    """
-
-    async def complete(self, request: ModelRequest) -> ModelReply: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,29 @@
-"""The most a reply may hold: what models and providers say about it.
+"""The most a reply may hold: by the request, by what models and providers say, and by what a budget leaves.
+
+A budget on cost or tokens needs a bound, so that what is reserved is the worst case: the user's, else the smallest of ours,
+the model's and the account's. Without a budget a reply is bounded only by what the provider has said before.
 
 A provider that refuses a request because it asks for too long a reply names the bound it would take, each in words of
-its own. `named_limit` reads it, so that the request can be sent once more with that bound.
+its own. `named_limit` reads it, so that the request can be sent once more with that bound; `ReplyBounds` remembers it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from rlm_ray.core.limits import Limits
+from rlm_ray.core.llm import BUDGET_OUTPUT_TOKENS, LAST_CALL_TOKENS, ModelRequest, request_tokens
+from rlm_ray.errors import ModelError, ReplyError, RLMError, TransientModelError
 
 MIN_NAMED_TOKENS = 16
 """A smaller number in a refusal is no bound that anybody could use."""
+MIN_OUTPUT_TOKENS = 64
+"""A budget that leaves less of a reply than this leaves no call."""
+MAX_LEARNED = 1_000
+TOO_LONG_STATUSES = frozenset({400, 402, 403, 413, 422, None})
+"""Refusals that may be about the length of the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +38,7 @@ class OutputLimit:
     """The parameter the provider wants it under; empty: any."""
 
     def narrowed_by(self, other: OutputLimit) -> OutputLimit:
-        """Both of them."""
+        """Return what holds where both do."""
         return OutputLimit(
             _smaller(self.max_tokens, other.max_tokens),
             _smaller(self.window_tokens, other.window_tokens),
@@ -34,7 +46,7 @@ class OutputLimit:
         )
 
     def bound(self, input_tokens: int) -> int | None:
-        """The most a reply to so long a prompt may hold; None where nothing is known, or the prompt fills the window."""
+        """Return the most a reply to so long a prompt may hold; None where nothing is known, or the prompt fills the window."""
         room = None if self.window_tokens is None else self.window_tokens - input_tokens
         known = [
             tokens for tokens in (self.max_tokens, room) if tokens is not None and tokens >= MIN_NAMED_TOKENS
@@ -101,7 +113,7 @@ def _smaller(one: int | None, other: int | None) -> int | None:
 
 
 def named_limit(sentence: str, asked: int | None) -> NamedLimit | None:
-    """What a refusal in these words says of a reply's length; None where it is about something else.
+    """Return what a refusal in these words says of a reply's length; None where it is about something else.
 
     `asked` is what the request asked for; only a smaller bound is of use.
     """
@@ -119,7 +131,7 @@ def named_limit(sentence: str, asked: int | None) -> NamedLimit | None:
 
 
 def _maxima(sentence: str, asked: int | None) -> Iterator[int]:
-    """What may be meant as the maximum, the surest first."""
+    """Yield what may be meant as the maximum, the surest first."""
     if match := _EXCLUSIVE.search(sentence):
         yield _int(match[1]) - 1
     for pattern in _LIMITS:
@@ -142,3 +154,67 @@ def _useful(tokens: int, asked: int | None, learned: OutputLimit) -> NamedLimit 
 
 def _int(text: str) -> int:
     return int(re.sub(r"\D", "", text)[:15] or 0)
+
+
+class ReplyBounds:
+    """Remembers how long providers said a reply may be, by account and model."""
+
+    def __init__(self) -> None:
+        self._learned: dict[tuple[str, str], OutputLimit] = {}
+
+    def bounded(
+        self,
+        request: ModelRequest,
+        account: str,
+        limits: Limits,
+        of_model: Callable[[], OutputLimit],
+        *,
+        last_call: bool,
+    ) -> tuple[ModelRequest, int]:
+        """Return the request with the bound of its reply, and to how little a tight budget may lower that (0: not at all)."""
+        learned = self._learned.get((account, request.model), OutputLimit())
+        asked = request.output_bound
+        has_budget = limits.cost_usd is not None or limits.tokens is not None
+        if asked is None and not has_budget and learned == OutputLimit():
+            return request, 0
+        bounds = [asked]
+        known = learned
+        if asked is None and has_budget:
+            bounds.append(LAST_CALL_TOKENS if last_call else BUDGET_OUTPUT_TOKENS)
+            known = of_model().narrowed_by(learned)
+        if known.max_tokens or known.window_tokens:
+            bounds.append(known.bound(request_tokens(request) if known.window_tokens else 0))
+        bound = min((tokens for tokens in bounds if tokens is not None), default=None)
+        if bound is not None and bound != asked:
+            request = request.with_output_bound(bound)
+        if learned.name:
+            request = request.with_bound_named(learned.name)
+        return request, MIN_OUTPUT_TOKENS if asked is None and has_budget else 0
+
+    def corrected(self, request: ModelRequest, account: str, named: NamedLimit) -> ModelRequest:
+        """Return the request with the bound that the provider named, and remember it for the model."""
+        key = (account, request.model)
+        if named.learned != OutputLimit():
+            self._learned[key] = self._learned.pop(key, OutputLimit()).narrowed_by(named.learned)
+            if len(self._learned) > MAX_LEARNED:
+                del self._learned[next(iter(self._learned))]
+        if named.learned.name:
+            request = request.with_bound_named(named.learned.name)
+        return request if named.tokens is None else request.with_output_bound(named.tokens)
+
+
+class TooLongReplyError(Exception):
+    """The provider refused a request for the reply it asked for, and named what it would take. Never leaves the gateway."""
+
+    def __init__(self, error: RLMError, named: NamedLimit) -> None:
+        super().__init__(error, named)
+        assert isinstance(error, ModelError)
+        self.error = TransientModelError(error.model, error.why, error.status, "output_limit")
+        self.named = named
+
+
+def limit_named_by(error: RLMError, request: ModelRequest) -> NamedLimit | None:
+    """Return the shorter reply that a refusal names; None where it names none."""
+    if not isinstance(error, ModelError) or isinstance(error, TransientModelError | ReplyError):
+        return None
+    return named_limit(error.why, request.output_bound) if error.status in TOO_LONG_STATUSES else None

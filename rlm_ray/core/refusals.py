@@ -14,14 +14,14 @@ class Refusals:
     """Counts the refusals since the last answer."""
 
     def __init__(self) -> None:
-        self._has_answered = False
+        self.has_answered = False
         self._in_a_row = 0
 
     def answered(self) -> None:
-        self._has_answered = True
+        self.has_answered = True
         self._in_a_row = 0
 
     def refused(self) -> bool:
-        """One more. True where every further call is to be expected to meet it, too."""
+        """Count one more. True where every further call is to be expected to meet it, too."""
         self._in_a_row += 1
-        return not self._has_answered or self._in_a_row >= MAX_IN_A_ROW
+        return not self.has_answered or self._in_a_row >= MAX_IN_A_ROW

@@ -57,7 +57,7 @@ class Node:
 
     @property
     def call(self) -> CallEnded | CallSent | None:
-        """The first call; a leaf's only one."""
+        """Return the first call; a leaf's only one."""
         return self.calls.get(1) or self.calls_sent.get(1)
 
     @property
@@ -99,7 +99,7 @@ class Node:
 
     @property
     def started(self) -> float | None:
-        """Unix time of the first thing known of it."""
+        """Return the Unix time of the first thing known of it."""
         call = self.calls.get(1)
         times = [session.at for session in self.session_starts]
         times += [call.started] if call is not None else [sent.at for sent in self.calls_sent.values()]
@@ -107,7 +107,7 @@ class Node:
 
     @property
     def ended(self) -> float | None:
-        """None while it goes on."""
+        """Return when it ended; None while it goes on."""
         if self.is_leaf:
             call = self.calls.get(1)
             return None if call is None else call.at
@@ -115,7 +115,7 @@ class Node:
 
     @property
     def state(self) -> str:
-        """`running`, `ok`, `stopped` (by a limit, with what was known) or `error`."""
+        """Return `running`, `ok`, `stopped` (by a limit, with what was known) or `error`."""
         if self.is_leaf:
             call = self.calls.get(1)
             return "running" if call is None else "error" if call.error_kind else "ok"
@@ -127,7 +127,7 @@ class Node:
 
     @property
     def error(self) -> str:
-        """Its failure in one line; empty where it did not fail."""
+        """Return its failure in one line; empty where it did not fail."""
         call = self.calls.get(1) if self.is_leaf else None
         failed: CallEnded | SessionEnded | None = call if self.is_leaf else self.end
         return f"{failed.error_kind}: {failed.why}" if failed is not None and failed.error_kind else ""
@@ -162,7 +162,7 @@ class Node:
 
 
 def _order(record: SessionOpened | SessionEnded) -> tuple[int, float]:
-    """Of the beginnings and ends of one session, whatever order they arrive in."""
+    """Return the order of the beginnings and ends of one session, whatever order they arrive in."""
     return record.attempt, record.at
 
 

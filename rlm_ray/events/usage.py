@@ -38,7 +38,7 @@ def usage_from_records(records: Iterable[Record]) -> RunUsage:
 
 
 def max_unknown_cost_usd(records: Iterable[Record]) -> float:
-    """The most that attempts cost whose usage nobody knows: they were cancelled, timed out, or their process died."""
+    """Return the most that attempts cost whose usage nobody knows: they were cancelled, timed out, or their process died."""
     open_calls: dict[tuple[object, ...], list[float]] = defaultdict(list)
     cost = 0.0
     for record in records:

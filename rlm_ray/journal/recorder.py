@@ -1,4 +1,5 @@
-"""A `JournalRecorder` writes the records of one run for one process, and reads what earlier attempts of the run wrote.
+"""A `JournalRecorder` writes the records of one run for one process, and reads what earlier attempts of the run wrote. A
+`JournalClient` has those of all runs that a process works on.
 
 `append` only queues a record; `flush` returns once all that was appended is in the run's folder. What a model answered
 is used after that only, so nothing that was used can be lost.
@@ -10,18 +11,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
-from rlm_ray.core.secrets import Scrubber
+from rlm_ray.config import Settings
+from rlm_ray.core.secrets import Scrubber, secret_values
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import Record, to_line, without_content
-from rlm_ray.journal.protocol import JournalRef
 from rlm_ray.journal.replay import ReplayIndex
 
 COALESCE_S = 0.004
+MAX_IDLE_RECORDERS = 8
+"""How many recorders of finished runs are kept: what they have read of their journals may be needed again."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRef:
+    """Names the journal of one run, as one attempt of the run writes it."""
+
+    run_dir: str
+    run_id: str
+    attempt_id: str
+    """Names this attempt: one that resumes the run has another id, and the one before may not write any more."""
+    node_id: str
+    """The node whose journal actor writes it."""
 
 
 class JournalTransport(Protocol):
@@ -147,3 +166,53 @@ class JournalRecorder(NullRecorder):
         self._lines.clear()
         self._acked = self._count
         self._wake()
+
+
+class JournalClient:
+    """Creates and keeps the recorders of one process. `writer` is the process's name, unique for ever."""
+
+    def __init__(
+        self,
+        writer: str,
+        transport: JournalTransport,
+        *,
+        observer: Callable[[], Callable[[Record], None]] = lambda: lambda _: None,
+    ) -> None:
+        """Take with `observer` what makes a callback for each run; it is called with every record that this process writes."""
+        self._writer, self._transport, self._observer = writer, transport, observer
+        self._recorders: dict[JournalRef, JournalRecorder] = {}
+        self._users: dict[JournalRef, int] = {}
+        self._null_recorder = NullRecorder()
+        self._serial = count(1)
+
+    @asynccontextmanager
+    async def recorder(self, ref: JournalRef | None, settings: Settings) -> AsyncIterator[NullRecorder]:
+        """Yield the recorder of a run; with `ref` None, one that records nothing."""
+        if ref is None:
+            yield self._null_recorder
+            return
+        recorder = self._recorders.pop(ref, None) or self._create(ref, settings)
+        self._recorders[ref] = recorder
+        self._users[ref] = self._users.get(ref, 0) + 1
+        try:
+            yield recorder
+        finally:
+            self._users[ref] -= 1
+            self._evict()
+
+    def _create(self, ref: JournalRef, settings: Settings) -> JournalRecorder:
+        secrets = secret_values(settings.params) | secret_values(dict(os.environ))
+        return JournalRecorder(
+            ref,
+            self._transport,
+            f"{self._writer}.{next(self._serial)}",  # one made anew for a run counts its records anew
+            secrets=secrets,
+            content=settings.record_content,
+            go_on=settings.on_journal_error == "continue",
+            observe=self._observer(),
+        )
+
+    def _evict(self) -> None:
+        unused = [ref for ref, recorder in self._recorders.items() if not self._users[ref] and recorder.idle]
+        for ref in unused[:-MAX_IDLE_RECORDERS]:
+            del self._users[ref], self._recorders[ref]

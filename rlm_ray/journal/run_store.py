@@ -32,25 +32,25 @@ class RunStore:
         self._store = _store(self.address, journal)
 
     def __repr__(self) -> str:
-        return f"RunFolder({self.address!r})"
+        return f"RunStore({self.address!r})"
 
     def exists(self) -> bool:
         """Tell whether there is a journal, be it empty."""
         return self._store.exists()
 
     def owner(self) -> int | None:
-        """The user id of whoever owns a local folder; None where there is none, or it lies in an object store."""
+        """Return the user id of whoever owns a local folder; None where there is none, or it lies in an object store."""
         path = local_path(self.address)
         with contextlib.suppress(FileNotFoundError):
             return None if path is None else path.stat().st_uid
         return None
 
     def size(self) -> int:
-        """Of the journal, in bytes."""
+        """Return the size of the journal in bytes."""
         return self._store.size()
 
     def read(self, offset: int = 0, most: int | None = None) -> bytes:
-        """Whole lines of the journal from `offset`, the beginning of one; about `most` bytes, but never half a line."""
+        """Read whole lines of the journal from `offset`, the beginning of one; about `most` bytes, but never half a line."""
         while True:
             data = self._store.read(offset, None if most is None else offset + most)
             whole = data.rfind(b"\n") + 1
@@ -59,7 +59,7 @@ class RunStore:
             most *= 2
 
     def records(self) -> list[Record]:
-        """All that is known of the run, each fact once."""
+        """Return all records of the run, each once."""
         data = self._store.read(0, None)
         whole = data.rfind(b"\n") + 1
         torn = len(data) - whole
@@ -73,7 +73,7 @@ class RunStore:
         return records
 
     def first_record(self) -> RunStarted | None:
-        """How the run began, from the first line; None while nothing is written."""
+        """Return how the run began, from the first line; None while nothing is written."""
         line = self.read(0, _BLOCK).partition(b"\n")[0]
         record = self._record("line 1", line) if line else None
         return record if isinstance(record, RunStarted) else None
@@ -108,7 +108,7 @@ class RunStore:
         self._store.delete()
 
     def current_writer(self) -> WriterIdentity | None:
-        """Who writes the journal; of another host it is only known that it wrote within the last minute."""
+        """Return who writes the journal; of another host it is only known that it wrote within the last minute."""
         return self._store.holder()
 
     def writer(self, owner: str) -> Writer:
@@ -124,7 +124,7 @@ class RunStore:
 
 
 def find_run(run: str, run_dir: str) -> RunStore:
-    """The run of this id, of this beginning of an id, or the `last` one; or of this path or URL of folder or journal."""
+    """Find the run of this id, of this beginning of an id, or the `last` one; or of this path or URL of folder or journal."""
     if "/" in run or run.endswith(".jsonl"):
         return _open_at(run)
     known = list_runs(run_dir) if run_dir else []
@@ -141,7 +141,7 @@ def find_run(run: str, run_dir: str) -> RunStore:
 
 
 def list_runs(run_dir: str) -> list[RunStore]:
-    """The runs that left a journal here, the newest first."""
+    """List the runs that left a journal here, the newest first."""
     path = local_path(run_dir)
     names = _local_names(path) if path is not None else _remote_names(run_dir)
     return [RunStore(run_dir, name) for name in sorted(names, reverse=True)]
@@ -189,7 +189,7 @@ def _remote_names(run_dir: str) -> list[str]:
 
 
 def _open_at(address: str) -> RunStore:
-    """The folder at an address that names it, its journal, or a segment of that."""
+    """Open the folder at an address that names it, its journal, or a segment of that."""
     path = local_path(address)
     parts = (str(path) if path is not None else address.rstrip("/")).split("/")
     journal = parts.pop() if parts[-1].endswith(".jsonl") else JOURNAL

@@ -14,7 +14,7 @@ import logging
 from collections import deque
 
 from rlm_ray.errors import JournalError
-from rlm_ray.journal.protocol import JournalRef
+from rlm_ray.journal.recorder import JournalRef
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.util.filesystem import local_path
 
@@ -22,10 +22,10 @@ ORPHAN_TIMEOUT_S = 10.0
 """After so long without its driver and without new records a run is closed."""
 LATE_WRITE_S = 0.2
 """What still comes in after the run was closed, such as replies to calls that were under way, keeps it open so long."""
-MOST_ORPHANED = 1_000
-KEPT_BYTES = 8 << 20
+MAX_ORPHANED = 1_000
+TAIL_BUFFER_BYTES = 8 << 20
 """How much of the end of a journal is kept in memory for those who follow."""
-MOST_BYTES = 4 << 20
+MAX_READ_BYTES = 4 << 20
 """The most that one read returns."""
 
 _log = logging.getLogger(__name__)
@@ -60,14 +60,14 @@ class _OpenJournal:
         return await asyncio.shield(self._pending_write)
 
     async def _append_together(self) -> int:
-        """Once the batch before is written, all that has come until then; those who wait share its fate."""
+        """Write, once the batch before is written, all that has come until then; those who wait share its fate."""
         async with self._write_lock:
             batch, self._pending, self._pending_write = b"".join(self._pending), [], None
             self._written(batch, await asyncio.to_thread(self._writer.append, batch))
             return self.size
 
     async def read(self, offset: int, wait_s: float) -> bytes:
-        """What stands from `offset` on; waits for more where there is nothing yet."""
+        """Return whole lines from `offset` on, at most `MAX_READ_BYTES`; empty where nothing came within `wait_s`."""
         if offset >= self.size:
             grown = self._appended
             try:
@@ -78,7 +78,7 @@ class _OpenJournal:
         start = self.size - len(self._tail_buffer)
         if offset >= start:
             return _whole_lines(self._tail_buffer, offset - start)
-        return await asyncio.to_thread(self._folder.read, offset, MOST_BYTES)
+        return await asyncio.to_thread(self._folder.read, offset, MAX_READ_BYTES)
 
     def close(self) -> None:
         self.closed.set()
@@ -88,8 +88,8 @@ class _OpenJournal:
     def _written(self, data: bytes, size: int) -> None:
         self.size = size
         self._tail_buffer += data
-        if len(self._tail_buffer) > 2 * KEPT_BYTES:
-            del self._tail_buffer[:-KEPT_BYTES]
+        if len(self._tail_buffer) > 2 * TAIL_BUFFER_BYTES:
+            del self._tail_buffer[:-TAIL_BUFFER_BYTES]
         self._appended.set()
         self._appended = asyncio.Event()
 
@@ -98,87 +98,87 @@ class JournalServer:
     """The journals of the runs whose drivers are on this node."""
 
     def __init__(self) -> None:
-        self._logs: dict[tuple[str, str], _OpenJournal] = {}
-        self._driverless: deque[str] = deque(maxlen=MOST_ORPHANED)
+        self._journals: dict[tuple[str, str], _OpenJournal] = {}
+        self._driverless: deque[str] = deque(maxlen=MAX_ORPHANED)
         """Owners whose drivers are gone: what is left of their runs may not write any more."""
-        self._finished: deque[str] = deque(maxlen=MOST_ORPHANED)
+        self._finished: deque[str] = deque(maxlen=MAX_ORPHANED)
         """Owners whose runs are over."""
-        self._fenced: deque[str] = deque(maxlen=MOST_ORPHANED)
+        self._fenced: deque[str] = deque(maxlen=MAX_ORPHANED)
         """Owners that may not write any more, also when the attempt after theirs is over."""
 
     async def open(self, ref: JournalRef) -> int | JournalError:
         """Take the run over for this owner, or say who has it. The size of the journal so far."""
-        log = self._logs.get(_name(ref))
-        if log is not None and log.owner != ref.attempt_id and ref.attempt_id not in self._fenced:
-            if log.held:
+        journal = self._journals.get(_name(ref))
+        if journal is not None and journal.owner != ref.attempt_id and ref.attempt_id not in self._fenced:
+            if journal.held:
                 return JournalError(
                     ref.run_id, "is running already, in another process; wait for its end, or stop it"
                 )
-            self._fenced.append(log.owner)
+            self._fenced.append(journal.owner)
             self._drop(ref)
         refused = self._ensure_open(ref)
         if refused is not None:
             return refused
-        log = self._logs[_name(ref)]
-        self._schedule_close(ref, log)
-        return log.size
+        journal = self._journals[_name(ref)]
+        self._schedule_close(ref, journal)
+        return journal.size
 
     async def append(self, ref: JournalRef, data: bytes) -> int | JournalError:
         """Add whole lines; the size of the journal after that."""
         refused = self._ensure_open(ref)
         if refused is not None:
             return refused
-        log = self._logs[_name(ref)]
+        journal = self._journals[_name(ref)]
         try:
-            return await log.append(data)
+            return await journal.append(data)
         except JournalError as error:
             return error
         finally:
-            self._schedule_close(ref, log)
+            self._schedule_close(ref, journal)
 
     async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes | JournalError:
-        """Whole lines from `offset` on, at most so many bytes; empty where nothing came in time."""
+        """Return whole lines from `offset` on, at most `MAX_READ_BYTES`; empty where nothing came within `wait_s`."""
         refused = self._ensure_open(ref)
         if refused is not None:
             return refused
-        log = self._logs[_name(ref)]
+        journal = self._journals[_name(ref)]
         try:
-            return await log.read(offset, wait_s)
+            return await journal.read(offset, wait_s)
         except JournalError as error:
             return error
         finally:
-            self._schedule_close(ref, log)
+            self._schedule_close(ref, journal)
 
     async def hold(self, ref: JournalRef) -> JournalError | None:
-        """Returns when the run is closed: the driver holds it for as long as its connection lasts."""
+        """Hold the run for its driver, as long as its connection lasts; returns when the run is closed."""
         if ref.attempt_id in self._driverless:
             self._driverless.remove(ref.attempt_id)  # it was its connection only
         refused = self._ensure_open(ref)
         if refused is not None:
             return refused
-        log = self._logs[_name(ref)]
-        log.held += 1
+        journal = self._journals[_name(ref)]
+        journal.held += 1
         try:
-            await log.closed.wait()
+            await journal.closed.wait()
         finally:
-            log.held -= 1
-            if not log.held and not log.closed.is_set():
+            journal.held -= 1
+            if not journal.held and not journal.closed.is_set():
                 self._driverless.append(ref.attempt_id)
                 self._drop(ref)
         return None
 
     async def close(self, ref: JournalRef) -> None:
-        """The run is over."""
+        """Close a run that is over."""
         self._finished.append(ref.attempt_id)
-        log = self._logs.get(_name(ref))
-        if log is not None and log.owner == ref.attempt_id:
+        journal = self._journals.get(_name(ref))
+        if journal is not None and journal.owner == ref.attempt_id:
             self._drop(ref)
 
     async def stats(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """Count the rows of each table."""
         return {
-            "runs": sum(log.held > 0 for log in self._logs.values()),
-            "journals": len(self._logs),
+            "runs": sum(journal.held > 0 for journal in self._journals.values()),
+            "journals": len(self._journals),
             "orphaned": len(self._driverless),
             "closed": len(self._finished),
             "taken over": len(self._fenced),
@@ -187,38 +187,38 @@ class JournalServer:
     def _ensure_open(self, ref: JournalRef) -> JournalError | None:
         if ref.attempt_id in self._driverless:
             return JournalError(ref.run_id, "has lost its driver; go on with: rlm-ray resume")
-        log = self._logs.get(_name(ref))
-        if ref.attempt_id in self._fenced or (log is not None and log.owner != ref.attempt_id):
+        journal = self._journals.get(_name(ref))
+        if ref.attempt_id in self._fenced or (journal is not None and journal.owner != ref.attempt_id):
             return JournalError(
                 ref.run_id, "was taken up by another process; this one may not write any more"
             )
-        if log is not None:
+        if journal is not None:
             return None
         try:
-            self._logs[_name(ref)] = _OpenJournal(ref, RunStore(ref.run_dir, ref.run_id))
+            self._journals[_name(ref)] = _OpenJournal(ref, RunStore(ref.run_dir, ref.run_id))
         except JournalError as error:
             return error
         return None
 
-    def _schedule_close(self, ref: JournalRef, log: _OpenJournal) -> None:
-        """A driver that died without a word must not keep its run for ever."""
-        if log.closing is not None:
-            log.closing.cancel()
-            log.closing = None
-        if not log.held and not log.closed.is_set():
+    def _schedule_close(self, ref: JournalRef, journal: _OpenJournal) -> None:
+        """Close a run later that nobody holds: a driver that died without a word must not keep it for ever."""
+        if journal.closing is not None:
+            journal.closing.cancel()
+            journal.closing = None
+        if not journal.held and not journal.closed.is_set():
             wait_s = LATE_WRITE_S if ref.attempt_id in self._finished else ORPHAN_TIMEOUT_S
-            log.closing = asyncio.get_running_loop().call_later(wait_s, self._close_unheld, ref, log)
+            journal.closing = asyncio.get_running_loop().call_later(wait_s, self._close_unheld, ref, journal)
 
-    def _close_unheld(self, ref: JournalRef, log: _OpenJournal) -> None:
-        if self._logs.get(_name(ref)) is log and not log.held:
+    def _close_unheld(self, ref: JournalRef, journal: _OpenJournal) -> None:
+        if self._journals.get(_name(ref)) is journal and not journal.held:
             self._drop(ref)
 
     def _drop(self, ref: JournalRef) -> None:
-        log = self._logs.pop(_name(ref))
-        if log.closing is not None:
-            log.closing.cancel()
+        journal = self._journals.pop(_name(ref))
+        if journal.closing is not None:
+            journal.closing.cancel()
         try:
-            log.close()
+            journal.close()
         except JournalError as error:  # what was acknowledged is there all the same
             _log.warning("%s", error)
 
@@ -228,8 +228,8 @@ def _name(ref: JournalRef) -> tuple[str, str]:
 
 
 def _whole_lines(data: bytearray, start: int) -> bytes:
-    """From `start` on, about as many as may be; at least one, however long."""
-    end = data.rfind(b"\n", start, start + MOST_BYTES)
+    """Return lines from `start` on, about as many as may be; at least one, however long."""
+    end = data.rfind(b"\n", start, start + MAX_READ_BYTES)
     if end < 0:
         end = data.find(b"\n", start)
     return bytes(data[start : end + 1])

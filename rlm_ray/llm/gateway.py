@@ -2,99 +2,47 @@
 
 Rules:
 - A permit covers one attempt; a back-off is waited for without one.
-- Only what may pass by itself is tried again: rate limits, server errors, time-outs, lost connections.
-- After a 429 the admission holds the whole account back as long as the provider asks, so nothing is waited for here;
-  after other failures the wait doubles, with full jitter.
-- A provider that has answered before and is down now is waited for: minutes, with half a minute between attempts.
+- Only what may pass by itself is tried again: rate limits, server errors, time-outs, lost connections (`retry_policy.py`).
 - One attempt takes `timeout` at most, and all of them together end with the run's time.
-- With a budget on cost or tokens every message is bounded, so that what is reserved is the worst case: by the smallest of
-  ours, the model's own maximum and what the budget leaves. A provider that names a smaller bound gets one more request.
+- With a budget on cost or tokens every message is bounded, so that what is reserved is the worst case (`ReplyBounds`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from rlm_ray.admission.client import AdmissionClient, Permit
 from rlm_ray.admission.policy.account import account_key
 from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.llm import (
-    BUDGET_OUTPUT_TOKENS,
-    LAST_CALL_TOKENS,
-    ModelReply,
-    ModelRequest,
-    Price,
-    Usage,
-    credible_usage,
-    estimate_max_usage,
-    request_tokens,
-)
-from rlm_ray.core.output_limit import NamedLimit, OutputLimit, named_limit
+from rlm_ray.core.llm import ModelReply, ModelRequest, Price, Usage, credible_usage, estimate_max_usage
+from rlm_ray.core.output_limit import OutputLimit, ReplyBounds, TooLongReplyError, limit_named_by
 from rlm_ray.core.prompts import format_budget
-from rlm_ray.core.refusals import Refusals
 from rlm_ray.core.reply import judge, without_thinking
-from rlm_ray.errors import (
-    AuthenticationError,
-    ConfigError,
-    JournalError,
-    ModelError,
-    ModelUnavailableError,
-    QuotaError,
-    ReplyError,
-    RLMError,
-    TransientModelError,
-)
+from rlm_ray.errors import ConfigError, QuotaError, ReplyError, RLMError, TransientModelError
 from rlm_ray.journal.call_recorder import CallRecorder, CallSite
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.response_cache import CacheProtocol, request_key
+from rlm_ray.llm.retry_policy import RetryPolicy, outcome_of
 from rlm_ray.util.deadline import LATE_S, Deadline, in_time
 
-FIRST_BACKOFF_S = 0.5
-LONGEST_BACKOFF_S = 30.0
-LONGEST_WAIT_S = 600.0
-"""A provider that asks to wait longer will not answer this run."""
-ATTEMPTS_PER_429 = 10
-"""A 429 counts as a tenth of an attempt: the admission already waits as it should."""
-ATTEMPTS_PER_OUTAGE = 3
-"""A provider that is down and has answered before: a third of an attempt. With 6 attempts, about three minutes."""
-UNKNOWN_MODEL_ATTEMPTS = 4
-"""A server that does not know the model may be loading it (an adapter); or the name is wrong."""
-ACCESS_REFUSED = 403
-OUTAGE_STATUSES = frozenset({502, 503, 529})
-TOO_LONG_STATUSES = frozenset({400, 402, 403, 413, 422, None})
-"""Refusals that may be about the length of the reply."""
-MIN_OUTPUT_TOKENS = 64
-"""A budget that leaves less of a reply than this leaves no call."""
-MAX_LEARNED = 1_000
 PERMIT_TTL_MARGIN_S = 60.0
 LONG_REPLY_CHARS = 100_000
 """A longer reply is parsed in a thread, beside the event loop."""
 DEFAULT_TIMEOUT_S = 600.0
 
-_OUTCOMES = MappingProxyType(
-    {
-        "rate_limited": AttemptOutcome.RATE_LIMITED,
-        "server_error": AttemptOutcome.SERVER_ERROR,
-        "timeout": AttemptOutcome.TIMEOUT,
-        "connection": AttemptOutcome.UNKNOWN,
-        "loading": AttemptOutcome.SERVER_ERROR,
-        "no_model_yet": AttemptOutcome.REJECTED,
-    }
-)
-
 
 class Provider(Protocol):
-    """A `Model` that also knows what its replies cost, how long they may be, and the name of its provider."""
+    """Carries requests to models, each once, and knows what replies cost, how long they may be, and who the provider is."""
 
-    async def complete(self, request: ModelRequest) -> ModelReply: ...
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        """Return the reply. Raises `ModelError` (or a subclass that says more) where there is none; neither retries nor waits."""
+        ...
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
         """Return the cost of a reply; None where the price is not known."""
@@ -107,15 +55,6 @@ class Provider(Protocol):
     def provider_name(self, model: str) -> str:
         """Return the name of the provider of this model."""
         ...
-
-
-class _TooLongAReply(Exception):  # noqa: N818 - never leaves the gateway
-    """The provider refused a request for the reply it asked for, and named what it would take."""
-
-    def __init__(self, error: ModelError, named: NamedLimit) -> None:
-        super().__init__(error, named)
-        self.error = TransientModelError(error.model, error.why, error.status, "output_limit")
-        self.named = named
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +83,27 @@ class CallContext:
         return Deadline.of(self.started_at, self.limits)
 
 
+@dataclass(slots=True)
+class _Call:
+    """One call under way."""
+
+    caller: CallContext
+    log: CallRecorder
+    account: str
+    min_output_tokens: int = 0
+    """To how little a tight budget may shorten the reply; 0: not at all."""
+
+    @property
+    def is_last(self) -> bool:
+        """Tell whether it is the root's answer from what it knows."""
+        return self.log.place.role == "last"
+
+    @property
+    def takes_code(self) -> bool:
+        """Tell whether the caller is a session, which runs code that a reply holds."""
+        return self.log.place.role == "turn"
+
+
 class Gateway:
     """Sends requests to models under the one admission of the cluster."""
 
@@ -158,12 +118,8 @@ class Gateway:
         self._provider = provider
         self._admission = admission
         self._sleep = sleep
-        self._jitter = jitter
-        self._responsive_accounts: set[str] = set()
-        """Accounts that have answered; an address that never has may be wrong."""
-        self._learned: dict[tuple[str, str], OutputLimit] = {}
-        """How long providers said a reply may be, by account and model."""
-        self._refusals: defaultdict[str, Refusals] = defaultdict(Refusals)
+        self._retry_policy = RetryPolicy(jitter)
+        self._reply_bounds = ReplyBounds()
 
     def window_tokens(self, model: str, params: Mapping[str, Any]) -> int | None:
         """Return what the window of a model holds, where it is known before anything is sent."""
@@ -175,65 +131,60 @@ class Gateway:
         known = log.replayed_reply()
         if known is not None:
             return known
-        request, min_output_tokens = self._with_max_tokens(request, caller, last_call=place.role == "last")
         log.provider = self._provider.provider_name(request.model)
+        call = _Call(caller, log, self._account_key(request, caller))
         try:
-            async with in_time(caller.deadline, LATE_S if place.role == "last" else 0.0):
-                reply, cache_hit = await self._call_through_cache(request, caller, log, min_output_tokens)
+            async with in_time(caller.deadline, LATE_S if call.is_last else 0.0):
+                reply, cache_hit = await self._call_through_cache(request, call)
         except BaseException as error:
             log.on_failure(error)
             raise
         return await log.on_reply(reply, cache_hit=cache_hit)
 
-    async def _call_through_cache(
-        self, request: ModelRequest, caller: CallContext, log: CallRecorder, min_output_tokens: int
-    ) -> tuple[ModelReply, bool]:
+    async def _call_through_cache(self, request: ModelRequest, call: _Call) -> tuple[ModelReply, bool]:
         """Return the reply of an identical call, earlier or in flight; else make the call, for others too."""
-        cache = caller.cache
+        of_model = partial(
+            self._provider.output_limit, str(request.params.get("base_model") or request.model)
+        )
+        request, call.min_output_tokens = self._reply_bounds.bounded(
+            request, call.account, call.caller.limits, of_model, last_call=call.is_last
+        )
+        cache = call.caller.cache
         if cache is None:
-            return await self._call_with_retries(request, caller, log, min_output_tokens), False
-        key = request_key(request)
-        patience_s = request.params.get("timeout", DEFAULT_TIMEOUT_S) * caller.attempts
-        found = await cache.look(key, caller.run_id, patience_s)
+            return await self._call_with_retries(request, call), False
+        patience_s = request.params.get("timeout", DEFAULT_TIMEOUT_S) * call.caller.attempts
+        found = await cache.look(request_key(request), call.caller.run_id, patience_s)
         if isinstance(found, ModelReply):
             return found, True
         try:
-            reply = await self._call_with_retries(request, caller, log, min_output_tokens)
-            if judge(reply, takes_code=_takes_code(log.place)).has_text:
+            reply = await self._call_with_retries(request, call)
+            if judge(reply, takes_code=call.takes_code).has_text:
                 await found.keep(reply)
         finally:
             found.release()
         return reply, False
 
-    async def _call_with_retries(
-        self, request: ModelRequest, caller: CallContext, log: CallRecorder, min_output_tokens: int
-    ) -> ModelReply:
+    async def _call_with_retries(self, request: ModelRequest, call: _Call) -> ModelReply:
         """Make the call, again where that may help: once after a reply that was no answer, and once with a smaller
         `max_tokens` where the provider named it."""
-        patience = caller.attempts * ATTEMPTS_PER_429 * ATTEMPTS_PER_OUTAGE
-        attempt, asked_again, corrected = 1, False, False
+        retries = self._retry_policy.start(call.account, call.caller.attempts)
+        corrected = False
         while True:
             try:
-                ask = self._permit_request(request, caller, attempt, log, min_output_tokens)
-                return await self._attempt(request, caller, ask, log, may_correct=not corrected)
-            except _TooLongAReply as refusal:
-                log.on_attempt_failed(refusal.error)
-                request, corrected = self._corrected(request, caller, refusal.named), True
+                return await self._attempt(request, call, retries.attempt, may_correct=not corrected)
+            except TooLongReplyError as refusal:
+                call.log.on_attempt_failed(refusal.error)
+                request, corrected = self._reply_bounds.corrected(request, call.account, refusal.named), True
+                retries.attempt += 1
             except TransientModelError as error:
-                log.on_attempt_failed(error)
-                account = self._account_key(request, caller)
-                patience -= self._attempt_cost(error, account, caller.attempts)
-                wait_s = 0.0 if error.kind == "rate_limited" else error.retry_after_s or 0.0
-                if patience <= 0 or wait_s > LONGEST_WAIT_S:
-                    raise self._given_up(error, attempt, account) from error
-                if error.kind != "rate_limited":
-                    await self._sleep(self._backoff(attempt, error.retry_after_s))
+                call.log.on_attempt_failed(error)
+                wait_s = retries.wait_s(error)
+                if wait_s:
+                    await self._sleep(wait_s)
             except ReplyError as error:
-                if asked_again or not error.may_pass:
+                if not retries.may_ask_again(error):
                     raise
-                asked_again = True
-                log.on_attempt_failed(error)
-            attempt += 1
+                call.log.on_attempt_failed(error)
 
     def check_prices(self, models: Iterable[str], caller: CallContext) -> None:
         """Raise `ConfigError` where a cost limit is set and the price of a model is not known."""
@@ -257,34 +208,28 @@ class Gateway:
         return "" if known is None else format_budget(*known)
 
     async def _attempt(
-        self,
-        request: ModelRequest,
-        caller: CallContext,
-        ask: PermitRequest,
-        log: CallRecorder,
-        *,
-        may_correct: bool,
+        self, request: ModelRequest, call: _Call, attempt: int, *, may_correct: bool
     ) -> ModelReply:
+        ask = self._permit_request(request, call, attempt)
         async with self._admission.permit(ask) as permit:
             if permit.ask.output_tokens < ask.output_tokens:
                 request = request.with_output_bound(permit.ask.output_tokens)
             try:
-                caller.recorder.raise_if_failed()  # nothing is paid for that could not be kept
-                log.on_sent(permit.queue_wait_s, permit.rate_wait_s, permit.ask.cost_usd)
+                call.caller.recorder.raise_if_failed()  # nothing is paid for that could not be kept
+                call.log.on_sent(permit.queue_wait_s, permit.rate_wait_s, permit.ask.cost_usd)
                 reply = await self._complete_in_time(request)
             except RLMError as error:
-                named = _named_limit(error, request) if may_correct else None
-                if named is not None and isinstance(error, ModelError):
+                named = limit_named_by(error, request) if may_correct else None
+                if named is not None:
                     permit.release(AttemptOutcome.REJECTED)
-                    raise _TooLongAReply(error, named) from error
+                    raise TooLongReplyError(error, named) from error
                 _release_on_error(permit, error)
-                raise self._about_one_call(error, request.model, permit.ask.account_key) from error
-            self._responsive_accounts.add(permit.ask.account_key)
+                raise self._retry_policy.error_of_attempt(error, request.model, call.account) from error
             reply = replace(reply, usage=credible_usage(request, reply))
-            self._refusals[permit.ask.account_key].answered()
-            cost_usd = self._cost_usd(request.model, reply.usage, caller)
+            self._retry_policy.on_answer(call.account)
+            cost_usd = self._cost_usd(request.model, reply.usage, call.caller)
             permit.release(AttemptOutcome.OK, reply.usage, cost_usd, reply.headers)
-        return await _judged(replace(reply, cost_usd=cost_usd), request, log)
+        return await _judged(replace(reply, cost_usd=cost_usd), request, call)
 
     async def _complete_in_time(self, request: ModelRequest) -> ModelReply:
         """Make one attempt within `timeout` in all; provider clients count it anew for each byte that comes."""
@@ -298,71 +243,25 @@ class Gateway:
             why = f"no whole answer within {timeout_s:g} s; raise call_timeout_s"
             raise TransientModelError(request.model, why, None, "timeout") from error
 
-    def _permit_request(
-        self,
-        request: ModelRequest,
-        caller: CallContext,
-        attempt: int,
-        log: CallRecorder,
-        min_output_tokens: int,
-    ) -> PermitRequest:
-        worst = estimate_max_usage(request)
-        input_only = Usage(worst.input_tokens)
+    def _permit_request(self, request: ModelRequest, call: _Call, attempt: int) -> PermitRequest:
+        worst, caller = estimate_max_usage(request), call.caller
+        input_only, may_shorten = Usage(worst.input_tokens), call.min_output_tokens > 0
         return PermitRequest(
             run_id=caller.run_id,
-            account_key=self._account_key(request, caller),
+            account_key=call.account,
             model=request.model,
             input_tokens=worst.input_tokens,
             output_tokens=worst.output_tokens,
             cost_usd=self._cost_usd(request.model, worst, caller),
             run_started_at=caller.started_at,
-            depth=len(log.place.path) - caller.root_path_length,
+            depth=len(call.log.place.path) - caller.root_path_length,
             attempt=attempt,
-            is_retry_of_lost=log.possibly_double_billed,
-            is_final_call=log.place.role == "last",
-            min_output_tokens=min_output_tokens,
-            input_cost_usd=self._cost_usd(request.model, input_only, caller) if min_output_tokens else None,
+            is_retry_of_lost=call.log.possibly_double_billed,
+            is_final_call=call.is_last,
+            min_output_tokens=call.min_output_tokens,
+            input_cost_usd=self._cost_usd(request.model, input_only, caller) if may_shorten else None,
             ttl_s=request.params.get("timeout", DEFAULT_TIMEOUT_S) + PERMIT_TTL_MARGIN_S,
         )
-
-    def _with_max_tokens(
-        self, request: ModelRequest, caller: CallContext, *, last_call: bool
-    ) -> tuple[ModelRequest, int]:
-        """Return the request with the bound of its reply, and to how little a tight budget may lower that (0: not at all).
-
-        A budget needs a bound: the user's, else the smallest of ours, the model's and the account's. Without a budget
-        a reply is bounded only by what the provider has said before.
-        """
-        learned = self._learned.get((self._account_key(request, caller), request.model), OutputLimit())
-        limits, asked = caller.limits, request.output_bound
-        has_budget = limits.cost_usd is not None or limits.tokens is not None
-        if asked is None and not has_budget and learned == OutputLimit():
-            return request, 0
-        bounds = [asked]
-        known = learned
-        if asked is None and has_budget:
-            bounds.append(LAST_CALL_TOKENS if last_call else BUDGET_OUTPUT_TOKENS)
-            of_model = self._provider.output_limit(str(request.params.get("base_model") or request.model))
-            known = of_model.narrowed_by(learned)
-        if known.max_tokens or known.window_tokens:
-            bounds.append(known.bound(request_tokens(request) if known.window_tokens else 0))
-        bound = min((tokens for tokens in bounds if tokens is not None), default=None)
-        if bound is not None and bound != asked:
-            request = request.with_output_bound(bound)
-        if learned.name:
-            request = request.with_bound_named(learned.name)
-        return request, MIN_OUTPUT_TOKENS if asked is None and has_budget else 0
-
-    def _corrected(self, request: ModelRequest, caller: CallContext, named: NamedLimit) -> ModelRequest:
-        """Return the request with the bound that the provider named, and remember it for the model."""
-        key = (self._account_key(request, caller), request.model)
-        if named.learned != OutputLimit():
-            self._learned[key] = self._learned.pop(key, OutputLimit()).narrowed_by(named.learned)
-            if len(self._learned) > MAX_LEARNED:
-                del self._learned[next(iter(self._learned))]
-        if named.learned.name:
-            request = request.with_bound_named(named.learned.name)
-        return request if named.tokens is None else request.with_output_bound(named.tokens)
 
     def _account_key(self, request: ModelRequest, caller: CallContext) -> str:
         """Return the account key: one for all models where rates are declared, else one for each model."""
@@ -370,89 +269,30 @@ class Gateway:
         provider = self._provider.provider_name(request.model)
         return account_key(provider, request.params.get("api_base"), request.params.get("api_key"), group)
 
-    def _attempt_cost(self, error: TransientModelError, account: str, attempts: int) -> int:
-        """Return the cost of a failed attempt, in units that divide an attempt, a 429 and an outage."""
-        one = ATTEMPTS_PER_429 * ATTEMPTS_PER_OUTAGE
-        if error.kind == "rate_limited":
-            return ATTEMPTS_PER_OUTAGE
-        if error.kind == "no_model_yet":
-            return max(one, -(-one * attempts // UNKNOWN_MODEL_ATTEMPTS))
-        is_down = error.kind == "connection" or error.status in OUTAGE_STATUSES
-        is_outage = error.kind == "loading" or (is_down and account in self._responsive_accounts)
-        return ATTEMPTS_PER_429 if is_outage else one
-
-    def _given_up(self, error: TransientModelError, attempts: int, account: str) -> RLMError:
-        if error.kind == "no_model_yet" and self._refusals[account].refused():
-            return ConfigError("model", error.why)
-        return _unavailable(error, attempts)
-
-    def _about_one_call(self, error: RLMError, model: str, account: str) -> RLMError:
-        """Turn a refusal that is about one call only into an error that fails that call and not the run: access or a
-        model name that worked before and is refused once. A wrong or missing key fails all."""
-        if not isinstance(error, AuthenticationError | ConfigError):
-            return error
-        status = ACCESS_REFUSED if isinstance(error, ConfigError) else error.status
-        if status != ACCESS_REFUSED or self._refusals[account].refused():
-            return error
-        return ModelError(model, error.why, getattr(error, "status", None))
-
     def _cost_usd(self, model: str, usage: Usage, caller: CallContext) -> float | None:
         price = caller.prices.get(model)
         return price.cost(usage) if price is not None else self._provider.cost_usd(model, usage)
 
-    def _backoff(self, attempt: int, retry_after_s: float | None) -> float:
-        if retry_after_s is not None:
-            return retry_after_s * (1 + 0.1 * self._jitter())
-        return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)) * self._jitter())
 
-
-async def _judged(reply: ModelReply, request: ModelRequest, log: CallRecorder) -> ModelReply:
+async def _judged(reply: ModelReply, request: ModelRequest, call: _Call) -> ModelReply:
     """Return the reply without its thinking. Raises `ReplyError` for one that is no answer, unless a session's turn asked:
     the session tells the model what was wrong with it, which is better than the same question again."""
-    is_turn = _takes_code(log.place)
     if len(reply.text) + len(reply.reasoning) > LONG_REPLY_CHARS:
-        reply = await asyncio.to_thread(partial(without_thinking, reply, takes_code=is_turn))
+        reply = await asyncio.to_thread(partial(without_thinking, reply, takes_code=call.takes_code))
     else:
-        reply = without_thinking(reply, takes_code=is_turn)
-    judged = judge(reply, takes_code=is_turn)
-    if judged.kind == "broken":
-        log.wasted(reply)
-        raise TransientModelError(request.model, judged.why, None, judged.kind)
-    if judged.has_text or is_turn:
+        reply = without_thinking(reply, takes_code=call.takes_code)
+    judged = judge(reply, takes_code=call.takes_code)
+    if judged.kind != "broken" and (judged.has_text or call.takes_code):
         return reply
-    log.wasted(reply)
+    call.log.wasted(reply)
+    if judged.kind == "broken":
+        raise TransientModelError(request.model, judged.why, None, judged.kind)
     raise ReplyError(request.model, judged.why, None, judged.kind, judged.may_pass)
 
 
-def _takes_code(place: CallSite) -> bool:
-    """Tell whether the caller is a session, which runs code that a reply holds."""
-    return place.role == "turn"
-
-
-def _named_limit(error: RLMError, request: ModelRequest) -> NamedLimit | None:
-    """Return the shorter reply that a refusal names; None where it names none."""
-    if not isinstance(error, ModelError) or isinstance(error, TransientModelError | ReplyError):
-        return None
-    if error.status not in TOO_LONG_STATUSES:
-        return None
-    return named_limit(error.why, request.output_bound)
-
-
 def _release_on_error(permit: Permit, error: RLMError) -> None:
-    match error:
-        case TransientModelError():
-            outcome = _OUTCOMES[error.kind]
-            permit.release(outcome, headers=error.headers, retry_after_s=error.retry_after_s)
-        case QuotaError():
-            permit.release(AttemptOutcome.QUOTA_EXHAUSTED, why=error.why)
-        case JournalError():
-            permit.release(AttemptOutcome.NOT_SENT)
-        case _:
-            permit.release(AttemptOutcome.REJECTED)
-
-
-def _unavailable(error: TransientModelError, attempts: int) -> ModelUnavailableError:
-    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    if (wait_s := error.retry_after_s or 0.0) > LONGEST_WAIT_S:
-        tries += f", for the provider asks to wait {wait_s / 60:.0f} minutes"
-    return ModelUnavailableError(error.model, f"{error.why}; gave up after {tries}", error.status)
+    outcome = outcome_of(error)
+    if isinstance(error, TransientModelError):
+        permit.release(outcome, headers=error.headers, retry_after_s=error.retry_after_s)
+    else:
+        permit.release(outcome, why=error.why if isinstance(error, QuotaError) else "")

@@ -2,14 +2,18 @@
 
 Rules:
 - Retries are the gateway's; litellm and the provider's client make none.
-- A price litellm does not know is None, never 0.
+- A price litellm does not know is None, never 0. It is looked up once: litellm's own calculation takes 0.3 ms a call, most
+  of it to look the model up again, and most models have one price per token. Models that are dearer above some length or
+  by the hour are left to litellm.
 - What litellm does around a call and we do not use (callbacks, its cost for each response) is turned off:
   it was a third of the CPU of a call.
+- A body of plain messages goes to the provider as it is.
 
-The last rule is `QuietLogging` and `make_no_logging_kwargs`: litellm prices each response, builds records for callbacks and
-looks for prompt-management hooks whether or not anybody listens (a fifth of the CPU of a call, benchmarks/README.md). We
-price the usage ourselves and write our own spans. Should a later litellm not have these names any more, calls are made
-without this, only slower.
+The last but one is `QuietLogging` and `make_no_logging_kwargs`: litellm prices each response, builds records for callbacks
+and looks for prompt-management hooks whether or not anybody listens (a fifth of the CPU of a call, benchmarks/README.md).
+We price the usage ourselves and write our own spans. The last is `send_plain_bodies`: the openai client looks through every
+message for values it would have to rewrite (files, dates, models), a sixth of the CPU of a call; texts hold nothing of the
+kind. Should a later litellm or client not have these names any more, calls are made without this, only slower.
 """
 
 from __future__ import annotations
@@ -20,16 +24,20 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, wraps
+from importlib import import_module
 from typing import Any
 
-from rlm_ray.core.llm import ModelReply, ModelRequest, Usage
+from rlm_ray.core.llm import ModelReply, ModelRequest, Price, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.llm import litellm_errors, model_limits, ollama, pricing
-from rlm_ray.llm.litellm_reply import check_bodies, read_reply
-from rlm_ray.llm.openai_body import send_plain_bodies
-from rlm_ray.llm.outgoing import check_request
-from rlm_ray.llm.usage_counts import tolerate_odd_counts
+from rlm_ray.llm import litellm_errors
+from rlm_ray.llm.litellm_reply import read_bodies_first, read_reply
+from rlm_ray.llm.litellm_request import call_arguments, check_prompt_was_read, check_request
+
+_TIERED = ("_above_", "tiered", "off_peak")
+_NOT_GIVEN = frozenset({"NotGiven", "Omit"})
+"""The openai client's types of fields that are left out."""
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 NoLoggingKwargs = Callable[[str, list[dict[str, str]]], dict[str, Any]]
 
@@ -38,26 +46,28 @@ class LitellmProvider:
     """Any model litellm can reach, and the embedded `offline/extractive`."""
 
     async def complete(self, request: ModelRequest) -> ModelReply:
-        """One attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
-        litellm = import_litellm()
-        check_request(request, _provider_of(request.model), os.environ)
+        """Make one attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
+        litellm, provider = import_litellm(), _provider_of(request.model)
+        check_request(request, provider, os.environ)
         try:
-            reply = read_reply(await litellm.acompletion(**_arguments(request)))
+            arguments = call_arguments(request, provider, litellm.model_cost)
+            unlogged = _no_logging_kwargs()(request.model, arguments["messages"])
+            reply = read_reply(await litellm.acompletion(**unlogged | arguments))
         except Exception as error:  # an error inside a 200 is mapped like an HTTP error with its code
             raise litellm_errors.map_error(litellm, error, request.model, request.params) from error
-        ollama.check_read(request, _provider_of(request.model), reply.usage)
+        check_prompt_was_read(request, provider, reply.usage)
         return reply
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
-        """By litellm's map; None where it knows no price."""
-        return pricing.cost_usd(import_litellm(), model, usage)
+        """Return the cost by litellm's map; None where it knows no price."""
+        return cost_usd(import_litellm(), model, usage)
 
     def output_limit(self, model: str) -> OutputLimit:
-        """By litellm's map; empty where it does not know the model."""
-        return model_limits.output_limit(import_litellm(), model)
+        """Return how long replies may be by litellm's map; empty where it does not know the model."""
+        return output_limit(import_litellm(), model)
 
     def provider_name(self, model: str) -> str:
-        """litellm's name of the provider, or what stands before the slash."""
+        """Return litellm's name of the provider, or what stands before the slash."""
         return _provider_of(model)
 
 
@@ -81,8 +91,7 @@ def import_litellm() -> Any:
     litellm.telemetry = False
     litellm.drop_params = True  # a parameter a provider does not know is left out, not an error
     _raise_unprocessable_errors()
-    check_bodies(litellm)
-    tolerate_odd_counts(litellm)
+    read_bodies_first(litellm)
     send_plain_bodies()
     provider.register()
     litellm.utils.custom_llm_setup()  # litellm does it in its own logging set-up, which quiet calls do not run
@@ -90,7 +99,7 @@ def import_litellm() -> Any:
 
 
 def _raise_unprocessable_errors() -> None:
-    """After a 422, litellm leaves out the parameters it names and asks again; where it names none, it must be raised.
+    """Have litellm raise a 422 that names no parameter; after others it leaves out what they name and asks again.
 
     litellm asks the same once more instead, and then returns nothing: the provider's sentence would be lost.
     """
@@ -110,7 +119,7 @@ def _raise_unprocessable_errors() -> None:
 
 
 def missing_keys(model: str) -> list[str]:
-    """The environment variables this model's provider wants and does not find."""
+    """Return the environment variables that this model's provider wants and does not find."""
     return litellm_errors.missing_keys(import_litellm(), model)
 
 
@@ -127,23 +136,8 @@ def _no_logging_kwargs() -> NoLoggingKwargs:
     return make_no_logging_kwargs()
 
 
-def _arguments(request: ModelRequest) -> dict[str, Any]:
-    messages = [{"role": message.role, "content": message.content} for message in request.messages]
-    arguments = {
-        "model": request.model,
-        "messages": messages,
-        "num_retries": 0,
-        "max_retries": 0,
-        **_no_logging_kwargs()(request.model, messages),
-        **request.params,
-    }
-    if request.max_tokens is not None:
-        arguments["max_tokens"] = request.max_tokens
-    return ollama.parameters(request, _provider_of(request.model), import_litellm().model_cost) | arguments
-
-
 def make_no_logging_kwargs() -> NoLoggingKwargs:
-    """A function of model and messages that gives the extra arguments of a quiet call."""
+    """Return a function of model and messages that gives the extra arguments of a quiet call."""
     try:
         from litellm._internal_context import is_internal_call
         from litellm.litellm_core_utils.litellm_logging import Logging
@@ -177,3 +171,86 @@ def make_no_logging_kwargs() -> NoLoggingKwargs:
         }
 
     return arguments
+
+
+def send_plain_bodies() -> None:
+    """Have the openai client, which litellm uses, pass on the body of a chat completion whose values are plain."""
+    try:
+        completions: Any = import_module("openai.resources.chat.completions.completions")
+    except ImportError:
+        return
+    rewrite: Any = getattr(completions, "async_maybe_transform", None)
+    if rewrite is None:
+        return
+
+    @wraps(rewrite)
+    async def rewrite_unless_plain(data: Any, expected_type: Any) -> Any:
+        if isinstance(data, dict):
+            given = {name: value for name, value in data.items() if type(value).__name__ not in _NOT_GIVEN}
+            if is_plain(given):
+                return given
+        return await rewrite(data, expected_type)
+
+    completions.async_maybe_transform = rewrite_unless_plain
+
+
+def is_plain(body: Mapping[str, Any]) -> bool:
+    """Tell whether all messages are texts, and all other values single ones."""
+    messages = body.get("messages")
+    return (
+        type(messages) is list
+        and all(type(message) is dict and _is_flat(message) for message in messages)
+        and all(type(value) in _PLAIN for name, value in body.items() if name != "messages")
+    )
+
+
+def _is_flat(message: dict[str, Any]) -> bool:
+    return all(type(value) in _PLAIN for value in message.values())
+
+
+def cost_usd(litellm: Any, model: str, usage: Usage) -> float | None:
+    """Return the cost of this usage; None where litellm knows no price."""
+    price, tiered = _price(litellm, model)
+    if price is not None:
+        return price.cost(usage)
+    if not tiered:
+        return None
+    prompt_usd, completion_usd = litellm.cost_per_token(
+        model=model,
+        prompt_tokens=usage.input_tokens,
+        completion_tokens=usage.output_tokens,
+        cache_read_input_tokens=usage.cached_tokens,
+    )
+    return float(prompt_usd + completion_usd)
+
+
+@cache
+def _price(litellm: Any, model: str) -> tuple[Price | None, bool]:
+    """Return the model's price if it is flat, and whether it has tiers."""
+    raw = _entry(litellm, model)
+    input_usd, output_usd = raw.get("input_cost_per_token"), raw.get("output_cost_per_token")
+    if input_usd is None or output_usd is None:
+        return None, False
+    if any(mark in name for name in raw for mark in _TIERED):
+        return None, True
+    cached_usd = raw.get("cache_read_input_token_cost", input_usd)
+    return Price(input_usd * 1e6, output_usd * 1e6, cached_usd * 1e6), False
+
+
+@cache
+def output_limit(litellm: Any, model: str) -> OutputLimit:
+    """Return how long its replies may be; empty for a model that litellm does not know."""
+    known = _entry(litellm, model)
+    return OutputLimit(_count(known.get("max_output_tokens")), _count(known.get("max_input_tokens")))
+
+
+def _entry(litellm: Any, model: str) -> Mapping[str, Any]:
+    try:
+        entry: Mapping[str, Any] = litellm.model_cost[litellm.get_model_info(model)["key"]]
+    except Exception:  # noqa: BLE001 - litellm raises bare Exception for a model it does not know
+        return {}
+    return entry
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

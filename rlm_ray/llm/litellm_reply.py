@@ -2,6 +2,10 @@
 
 litellm maps finish reasons to OpenAI's few and takes what it does not know for `stop`; the provider's own word stands
 beside it, and says more. Its message holds text only, so `content` as a list of parts is joined before it is built.
+
+What providers say that a reply used is read with patience: counts may be missing, negative, texts or fractions. A count
+that cannot be meant is 0 here; the gateway settles such a reply at its estimate. Without this litellm throws a whole reply
+away, answered and billed, for one odd count.
 """
 
 from __future__ import annotations
@@ -13,11 +17,12 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
-from rlm_ray.core.llm import ModelReply
-from rlm_ray.llm.usage_counts import usage_in
+from rlm_ray.core.llm import MAX_CREDIBLE_TOKENS, ModelReply, Usage
 
 _RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 _CODE_ARGUMENTS = ("code", "source", "python", "script", "input", "command", "program")
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 _NO_CHOICES = "the provider sent a reply without choices"
 _STATUSES = {
     "invalid_request_error": 400, "invalid_request": 400, "bad_request": 400, "invalid_argument": 400,
@@ -49,7 +54,7 @@ class CarriedError(Exception):
 
 
 def read_reply(response: Any) -> ModelReply:
-    """The first choice. Raises `CarriedError` where there is none, or where it is an error."""
+    """Read the first choice. Raises `CarriedError` where there is none, or where it is an error."""
     hidden = getattr(response, "_hidden_params", None) or {}
     if not getattr(response, "choices", None):
         raise CarriedError(500, _NO_CHOICES, {"message": _NO_CHOICES})
@@ -71,7 +76,7 @@ def read_reply(response: Any) -> ModelReply:
 
 
 def join_parts(message: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Reasoning and text of a message as a provider sent it; in place of litellm's own function for that."""
+    """Join the parts of reasoning and text as a provider sent them; in place of litellm's own function for that."""
     content = message.get("content")
     reasoning = _text_of(message.get("reasoning_content") or message.get("reasoning"))
     if isinstance(content, list):
@@ -81,7 +86,7 @@ def join_parts(message: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _text_of(content: Any) -> str:
-    """Text parts joined; pictures, sounds and thinking are no text."""
+    """Join text parts; pictures, sounds and thinking are no text."""
     match content:
         case str():
             return content
@@ -107,7 +112,7 @@ def _thought_of(part: Any) -> str:
 
 
 def _further(part: Any) -> Mapping[str, Any]:
-    """What litellm had no field for."""
+    """Return what litellm had no field for."""
     return getattr(part, "provider_specific_fields", None) or {}
 
 
@@ -138,8 +143,9 @@ def check_body(body: Any) -> None:
         sent.setdefault("role", "assistant")
 
 
-def check_bodies(litellm: Any) -> None:
-    """Have every body checked before litellm reads it: of an error beside the choices it passes on the code alone."""
+def read_bodies_first(litellm: Any) -> None:
+    """Have every body checked before litellm reads it, which of an error beside the choices passes on the code alone; and
+    its usage made readable."""
     source: Any = sys.modules[
         f"{litellm.__name__}.litellm_core_utils.llm_response_utils.convert_dict_to_response"
     ]
@@ -150,6 +156,8 @@ def check_bodies(litellm: Any) -> None:
     def checked(response_object: Any = None, *rest: Any, **named: Any) -> Any:
         if named.get("response_type", "completion") == "completion":
             check_body(response_object)
+        if isinstance(response_object, dict) and "usage" in response_object:
+            response_object = {**response_object, "usage": _readable(response_object["usage"])}
         return convert(response_object, *rest, **named)
 
     source.extract_reasoning_content = join_parts  # its own refuses `content` as a list of parts
@@ -166,7 +174,7 @@ def _check_error(error: Any) -> None:
 
 
 def _status_of(error: Mapping[str, Any]) -> int:
-    """By its code or type; 500 where they say nothing, for it is the provider that failed to answer."""
+    """Return the HTTP status by its code or type; 500 where they say nothing, for it is the provider that failed to answer."""
     for name in ("code", "status", "status_code", "type"):
         code = error.get(name)
         if isinstance(code, str):
@@ -204,7 +212,7 @@ def _reasoning(message: Any, of_message: Mapping[str, Any]) -> str:
 
 
 def _calls(message: Any) -> Iterator[Any]:
-    """Arguments of the tools it calls."""
+    """Yield the arguments of the tools it calls."""
     for call in getattr(message, "tool_calls", None) or ():
         function = getattr(call, "function", None)
         yield getattr(function, "arguments", None) if function is not None else None
@@ -213,7 +221,7 @@ def _calls(message: Any) -> Iterator[Any]:
 
 
 def _code_of(arguments: Any) -> str:
-    """The Python that a tool call holds; empty where it holds none that is easily recognised."""
+    """Return the Python that a tool call holds; empty where it holds none that is easily recognised."""
     try:
         given = json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:
@@ -225,7 +233,53 @@ def _code_of(arguments: Any) -> str:
 
 
 def _rate_headers(hidden: Mapping[str, Any]) -> dict[str, str]:
-    """The provider's rate-limit headers, from where litellm keeps them."""
+    """Return the provider's rate-limit headers, from where litellm keeps them."""
     headers = hidden.get("additional_headers") or {}
     names = ((str(name).lower().removeprefix("llm_provider-"), value) for name, value in headers.items())
     return {name: str(value) for name, value in names if name.startswith(_RATE_HEADERS)}
+
+
+def usage_in(said: Any) -> Usage:
+    """Return the usage of a reply, as far as it was counted; a total alone is in `output_tokens`."""
+    read = _said(said, "prompt_tokens", "input_tokens")
+    written = _said(said, "completion_tokens", "output_tokens")
+    if not read and not written:
+        written = count(_get(said, "total_tokens"))
+    return Usage(
+        read,
+        written,
+        min(count(_get(_get(said, _DETAILS[0]), "cached_tokens")), read),
+        min(count(_get(_get(said, _DETAILS[1]), "reasoning_tokens")), written),
+    )
+
+
+def count(value: Any) -> int:
+    """Return a number of tokens; 0 for what is none."""
+    try:
+        number = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return int(number) if 0 <= number <= MAX_CREDIBLE_TOKENS else 0
+
+
+def _readable(said: Any) -> Any:
+    """Return the same usage where litellm can read it; else what can be read of it."""
+    if said is None or (
+        isinstance(said, dict) and all(type(said.get(name)) in {int, type(None)} for name in _COUNTS)
+    ):
+        return said
+    if not isinstance(said, dict):
+        return None
+    counts = {
+        name: count(said.get(name)) for name in (*_COUNTS, "input_tokens", "output_tokens") if name in said
+    }
+    details = {name: said[name] for name in _DETAILS if isinstance(said.get(name), Mapping)}
+    return {**counts, **details}
+
+
+def _said(said: Any, *names: str) -> int:
+    return next((number for name in names if (number := count(_get(said, name)))), 0)
+
+
+def _get(said: Any, name: str) -> Any:
+    return said.get(name) if isinstance(said, Mapping) else getattr(said, name, None)

@@ -65,7 +65,7 @@ def read_error(
 
 
 def decode(text: Any) -> Any:
-    """A JSON object or list, also where it stands behind other words; None where there is none."""
+    """Decode a JSON object or list, also where it stands behind other words; None where there is none."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     if isinstance(text, Mapping | list):
@@ -83,7 +83,7 @@ def decode(text: Any) -> Any:
 
 
 def _message(body: Any, depth: int = 0) -> str:
-    """The sentence of a body; a list of them becomes one."""
+    """Return the sentence of a body; a list of them becomes one."""
     if depth > _DEEPEST:
         return ""
     if isinstance(body, str):
@@ -99,7 +99,7 @@ def _message(body: Any, depth: int = 0) -> str:
 
 
 def _codes(body: Any, depth: int = 0) -> Iterator[str]:
-    """What a program may go by: codes, types, states, reasons and quota ids, at any level of errors."""
+    """Return what a program may go by: codes, types, states, reasons and quota ids, at any level of errors."""
     if depth > _DEEPEST:
         return
     if isinstance(body, str):
@@ -122,7 +122,7 @@ def _codes(body: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _header_codes(headers: Mapping[str, str]) -> frozenset[str]:
-    """AWS names the error in a header: `ThrottlingException:http://...`."""
+    """Yield the codes of headers; AWS names the error in one: `ThrottlingException:http://...`."""
     named = headers.get("x-amzn-errortype", "").partition(":")[0].strip().lower()
     return frozenset({named} if named else ())
 
@@ -133,7 +133,7 @@ def _status_in(codes: frozenset[str]) -> int | None:
 
 
 def _text_of(text: Any) -> str:
-    """Plain words: of an HTML page its title."""
+    """Return plain words: of an HTML page its title."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     if not isinstance(text, str):

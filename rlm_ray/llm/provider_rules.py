@@ -53,7 +53,7 @@ class Rule:
 
 
 def kind_of(error: ProviderError) -> Kind:
-    """The kind of a failure."""
+    """Return the kind of a failure."""
     said = _without_quotations(error.message[:4_000])
     return next((rule.kind for rule in RULES if rule.holds(error, said)), "rejected")
 
@@ -64,7 +64,7 @@ _QUOTATION = re.compile(
 
 
 def _without_quotations(said: str) -> str:
-    """A sentence without what it quotes, names of one word aside."""
+    """Return a sentence without what it quotes, names of one word aside."""
     return _QUOTATION.sub(" ", said)
 
 
@@ -82,7 +82,7 @@ _INPUT = re.compile(
 
 
 def _input_fits(_: ProviderError, said: str) -> bool:
-    """A limit of input and output together is passed, and the input alone fits."""
+    """Tell whether a limit of input and output together is passed, and the input alone fits."""
     found = _input_and_limit(said)
     return found is not None and found[0] < found[1]
 

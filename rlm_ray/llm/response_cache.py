@@ -33,7 +33,7 @@ from rlm_ray.core.reply import judge
 from rlm_ray.core.thinking import split_thinking
 from rlm_ray.errors import InputError
 from rlm_ray.util.codec import Codec
-from rlm_ray.util.private_files import make_private_folder, open_private
+from rlm_ray.util.filesystem import make_private_folder, open_private
 
 FILE = "responses.sqlite"
 MAX_REPLIES = 1_000_000
@@ -66,7 +66,7 @@ class CacheProtocol(Protocol):
     """The response cache as the gateway uses it."""
 
     async def look(self, key: str, run_id: str, lease_s: float) -> ModelReply | Reservation:
-        """The reply of an identical call, before or under way; else the reservation to make it, for so long."""
+        """Return the remembered reply, or that of the same call under way; None: the call is reserved for this owner."""
         ...
 
 
@@ -100,7 +100,7 @@ class ResponseCache:
         self._hits: OrderedDict[str, int] = OrderedDict()
 
     async def look(self, key: str, run_id: str, owner: str, token: str, lease_s: float) -> ModelReply | None:
-        """The remembered reply, or that of the same call under way; None: the call is reserved for this owner.
+        """Return the remembered reply, or that of the same call under way; None: the call is reserved for this owner.
 
         `token` names the reservation, unique for ever; after `lease_s` somebody else may take it over.
         """
@@ -123,7 +123,7 @@ class ResponseCache:
         return reply
 
     async def keep(self, key: str, token: str, reply: ModelReply) -> None:
-        """The call was answered. Where the reply cannot be stored, those who wait have it all the same.
+        """Store the reply of a call. Where it cannot be stored, those who wait have it all the same.
 
         What was cut off is for them only: it is no answer to whoever asks later.
         """
@@ -136,7 +136,7 @@ class ResponseCache:
             self._resolve(key, reply, token)
 
     async def release(self, key: str, token: str) -> None:
-        """The call was given up: one of those who wait makes it. One that is over already changes nothing."""
+        """Give a call up: one of those who wait makes it. One that is over already changes nothing."""
         self._resolve(key, None, token)
 
     async def attend(self, owner: str) -> None:
@@ -182,7 +182,7 @@ class ResponseCache:
 
 
 def open_database(folder: str) -> sqlite3.Connection:
-    """The replies of a folder, made if there are none; a file of an older version is brought up to date."""
+    """Open the replies of a folder, made if there are none; a file of an older version is brought up to date."""
     path = Path(folder).expanduser()
     make_private_folder(path)
     os.close(open_private(path / FILE, os.O_RDWR))  # SQLite gives what it makes beside it the same mode

@@ -21,7 +21,7 @@ from typing import Any
 from rlm_ray.events.records import Record
 from rlm_ray.report.page_data import build_page_data, build_summary, diff_words
 from rlm_ray.report.run_data import RunData, answer_of, query_of, run_data_from_records
-from rlm_ray.util.private_files import write_private
+from rlm_ray.util.filesystem import write_private
 
 MODULES = ("data", "words", "state", "canvas", "icicle", "timeline", "table", "pane", "overview", "main")
 """ES modules, in the order in which they are evaluated."""

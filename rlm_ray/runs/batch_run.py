@@ -126,7 +126,10 @@ async def open_batch_run(
             return engine.run_on_ray_thread(job.answer_direct(rows))
 
         direct: DirectRowBatcher = Batcher(
-            answer, most=ROWS_PER_MESSAGE, room=lambda: job.direct_rows, size=lambda row: row[2].nbytes
+            answer,
+            max_items=ROWS_PER_MESSAGE,
+            capacity=lambda: job.direct_rows,
+            size_of=lambda row: row[2].nbytes,
         )
         await stack.enter_async_context(direct)
         yield BatchRun(engine, job, direct, traced.trace_id if traced is not None else "", earlier.usage)

@@ -1,4 +1,4 @@
-"""The run registry as one lasting actor of the cluster, and the way to it. What it must not forget is in the run store."""
+"""The run registry as one detached actor of the cluster, and the way to it. What it must not forget is in the run store."""
 
 from __future__ import annotations
 

@@ -28,12 +28,14 @@ class Batcher(Generic[RequestT, ResponseT]):
         self,
         send: Callable[[Sequence[RequestT]], Awaitable[Sequence[ResponseT | Exception]]],
         *,
-        most: int,
-        room: Callable[[], int],
-        size: Callable[[RequestT], int],
+        max_items: int,
+        capacity: Callable[[], int],
+        size_of: Callable[[RequestT], int],
     ) -> None:
-        """`send` takes up to `most` requests and returns their responses in order; `room` is how many may be under way."""
-        self._send, self._most, self._room, self._size = send, most, room, size
+        """`send` gets up to `max_items` requests and returns their responses in order; `capacity` tells how many may be under
+        way, `size_of` the bytes of a request."""
+        self._send, self._max_items = send, max_items
+        self._capacity, self._size_of = capacity, size_of
         self._waiting: deque[tuple[RequestT, asyncio.Future[ResponseT]]] = deque()
         self._under_way = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -77,12 +79,12 @@ class Batcher(Generic[RequestT, ResponseT]):
 
     def _take_batch(self) -> list[tuple[RequestT, asyncio.Future[ResponseT]]]:
         batch: list[tuple[RequestT, asyncio.Future[ResponseT]]] = []
-        room, size = min(self._most, self._room() - self._under_way), 0
-        while self._waiting and len(batch) < room and size < MAX_BATCH_BYTES:
+        max_items, size = min(self._max_items, self._capacity() - self._under_way), 0
+        while self._waiting and len(batch) < max_items and size < MAX_BATCH_BYTES:
             asked, future = self._waiting.popleft()
             if not future.done():
                 batch.append((asked, future))
-                size += self._size(asked)
+                size += self._size_of(asked)
         return batch
 
     async def _send_batch(self, batch: list[tuple[RequestT, asyncio.Future[ResponseT]]]) -> None:

@@ -48,7 +48,7 @@ class Codec:
         self.fingerprint = hashlib.sha256(repr(shape).encode()).digest()[:8]
 
     def encode(self, value: object) -> bytes:
-        """The bytes of a message. Raises `CodecError`."""
+        """Encode a message. Raises `CodecError`."""
         try:
             packed: bytes = msgpack.Packer(
                 default=self._extended, unicode_errors="surrogatepass", buf_size=_BUFFER_BYTES
@@ -58,7 +58,7 @@ class Codec:
         return packed
 
     def decode(self, data: bytes | bytearray | memoryview) -> Any:
-        """The message of these bytes. Raises `CodecError`."""
+        """Decode a message. Raises `CodecError`."""
         try:
             return msgpack.unpackb(
                 data,
@@ -72,7 +72,7 @@ class Codec:
             raise CodecError(f"cannot be decoded: {_in_words(error)}") from error
 
     def _extended(self, value: object) -> Any:
-        """What MessagePack does not know by itself: a type is an array that begins with its number."""
+        """Encode what MessagePack does not know by itself: a type is an array that begins with its number."""
         encoder = self._encoders.get(type(value))
         if encoder is not None:
             return encoder(value)
@@ -91,12 +91,12 @@ class Codec:
 
 
 def _array(values: tuple[Any, ...]) -> Any:
-    """A tuple, or the message whose type stands first: no plain value is a type."""
+    """Return a tuple, or the message whose type stands first: no plain value is a type."""
     return values[0](*values[1:]) if values and isinstance(values[0], type) else values
 
 
 def _message_types(roots: tuple[Any, ...]) -> set[MessageType]:
-    """The message types among the roots and, at any depth, in their annotations."""
+    """Find the message types among the roots and, at any depth, in their annotations."""
     found: set[MessageType] = set()
     unseen = list(roots)
     while unseen:

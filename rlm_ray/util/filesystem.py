@@ -1,16 +1,23 @@
-"""Files behind any fsspec URL, or on this machine: whole ones or none, and every failure as one sentence."""
+"""Files behind any fsspec URL, or on this machine: whole ones or none, and every failure as one sentence.
+
+Files that hold questions and answers of users are private: only their owner reads them, whatever the umask. Folders that
+are already there stay as they are; inside a shared one, a run's own folder is private.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from rlm_ray.errors import InputError, RLMError
 
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
 _LOCAL = ("file://", "local://")
 _DRIVERS = {
     "s3": "s3fs",
@@ -32,7 +39,7 @@ _SENTENCES = {
 
 
 def local_path(address: str) -> Path | None:
-    """The path of a local address; None for a URL of another storage."""
+    """Return the path of a local address; None for a URL of another storage."""
     for prefix in _LOCAL:
         if address.startswith(prefix):
             return Path(address.removeprefix(prefix))
@@ -52,7 +59,7 @@ def map_storage_errors(address: str) -> Iterator[None]:
 
 
 def filesystem(address: str) -> tuple[Any, str]:
-    """The fsspec file system of an address, and the path in it."""
+    """Return the fsspec file system of an address, and the path in it."""
     import fsspec
 
     local = local_path(address)
@@ -134,3 +141,33 @@ def describe_storage_error(address: str, error: Exception) -> str:
 
 def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def make_private_folder(path: Path) -> None:
+    """Make the folder, and those above it that are not there, for this user alone."""
+    if path.is_dir():
+        return
+    missing = list(takewhile(lambda each: not each.exists(), (path, *path.parents)))
+    for each in reversed(missing):
+        try:
+            each.mkdir(mode=FOLDER_MODE)
+        except FileExistsError:  # another process made it meanwhile
+            continue
+        each.chmod(FOLDER_MODE)  # a umask may have taken away the owner's own rights
+    if not path.is_dir():
+        path.mkdir()  # raises what says why
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open the file, made if need be, for this user alone; returns its descriptor."""
+    fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & 0o777 != FILE_MODE:
+        os.fchmod(fd, FILE_MODE)
+    return fd
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write the file anew: it holds this and nothing else."""
+    with os.fdopen(open_private(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(data)

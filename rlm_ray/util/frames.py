@@ -47,8 +47,8 @@ class Message:
     """None: it was too long."""
 
 
-class _Room:
-    """Counts the bytes of messages that were not sent yet."""
+class _SendBuffer:
+    """Counts the bytes of messages that were not sent yet; `is_free` is set while more may be queued."""
 
     __slots__ = ("is_free", "queued_bytes")
 
@@ -71,7 +71,7 @@ class _Outgoing:
     number: int
     kind: Kind
     rest: memoryview
-    room: _Room
+    buffer: _SendBuffer
     begun: bool = False
 
 
@@ -81,7 +81,7 @@ class Channel:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._outgoing: deque[_Outgoing] = deque()
-        self._short, self._long = _Room(), _Room()
+        self._short, self._long = _SendBuffer(), _SendBuffer()
         self._sending: asyncio.Task[None] | None = None
         self._incoming: dict[int, bytearray | None] = {}
         """Parts of messages that are not whole; None for one that is too long."""
@@ -90,13 +90,13 @@ class Channel:
 
     async def send(self, number: int, kind: Kind, body: bytes) -> None:
         """Queue a message, as soon as there is room for it."""
-        await self._wait_for(self._room_of(body))
+        await self._wait_for(self._buffer_of(body))
         if not self._outgoing and len(body) <= PART_BYTES and not self._is_congested():
             self._write(number, kind, body)
         else:
             self._enqueue(number, kind, body)
 
-    async def wait_for_room(self) -> None:
+    async def wait_until_writable(self) -> None:
         """Return when the peer has taken enough of what was sent. Raises `ConnectionError` where it is gone."""
         await self._wait_for(self._short)
 
@@ -107,7 +107,7 @@ class Channel:
         for outgoing in self._outgoing:
             if outgoing.number == number:
                 self._outgoing.remove(outgoing)
-                outgoing.room.add(-len(outgoing.rest))
+                outgoing.buffer.add(-len(outgoing.rest))
                 if not outgoing.begun:
                     return
                 break
@@ -153,9 +153,9 @@ class Channel:
         return self._writer.transport.get_write_buffer_size() > PART_BYTES
 
     def _enqueue(self, number: int, kind: Kind, body: bytes) -> None:
-        room = self._room_of(body)
-        room.add(len(body))
-        self._outgoing.append(_Outgoing(number, kind, memoryview(body), room))
+        buffer = self._buffer_of(body)
+        buffer.add(len(body))
+        self._outgoing.append(_Outgoing(number, kind, memoryview(body), buffer))
         if self._sending is None:
             self._sending = asyncio.get_running_loop().create_task(self._send_queue())
 
@@ -170,7 +170,7 @@ class Channel:
                 outgoing.begun = True
                 if has_more:
                     self._outgoing.append(outgoing)
-                outgoing.room.add(-len(part))
+                outgoing.buffer.add(-len(part))
                 await self._writer.drain()
         except OSError:
             self._give_up()  # the reading end says why
@@ -181,20 +181,20 @@ class Channel:
         head = _HEAD.pack(len(part), number, kind | (_MORE if has_more else 0))
         self._writer.write(head + part)
 
-    def _room_of(self, body: bytes) -> _Room:
+    def _buffer_of(self, body: bytes) -> _SendBuffer:
         return self._short if len(body) <= PART_BYTES else self._long
 
-    async def _wait_for(self, room: _Room) -> None:
-        if not room.is_free.is_set():
-            await room.is_free.wait()
+    async def _wait_for(self, buffer: _SendBuffer) -> None:
+        if not buffer.is_free.is_set():
+            await buffer.is_free.wait()
         if self._writer.is_closing():
             raise ConnectionError("the connection is closed")
 
     def _give_up(self) -> None:
         self._outgoing.clear()
         self._writer.close()
-        for room in (self._short, self._long):
-            room.is_free.set()
+        for buffer in (self._short, self._long):
+            buffer.is_free.set()
 
 
 def keep_alive(writer: asyncio.StreamWriter) -> None:

@@ -26,5 +26,5 @@ def drop_working_folder() -> None:
 
 
 def absolute_entries(path: str) -> list[str]:
-    """Those of a `PYTHONPATH` that do not depend on the working folder; an empty entry means that folder."""
+    """Return the entries of a `PYTHONPATH` that do not depend on the working folder; an empty entry means that folder."""
     return [entry for entry in path.split(os.pathsep) if os.path.isabs(entry)]  # noqa: PTH117

@@ -1,18 +1,18 @@
-"""A `Line` is the direct way to an actor whom everybody asks all the time: one TCP connection for each process.
+"""Calls to an actor over one TCP connection for each process, beside Ray: `RpcServer` in the actor, `RpcClient` in the others.
 
-Ray stays the address and the lifeline: the actor is found, started and restarted by it, and tells where its line
-is (`Address`, with a token that only those who can ask the actor know). But an actor call costs 1-2 ms of CPU on
-each side, and there are several messages for every model call; a frame costs a tenth of that.
+Ray finds, starts and restarts the actor, which tells the address of its server (`RpcAddress`, with a token that only those
+who can call the actor know). But an actor call costs 1-2 ms of CPU on each side, and there are several messages for every
+model call; a frame costs a tenth of that.
 
     hello  = MAGIC | PROTOCOL (2 bytes) | fingerprint of the codec (8) | token       and back:
     answer = MAGIC | PROTOCOL | fingerprint | version of the package, length first
     then messages (`frames.py`): CALL (method, arguments) → REPLY value, or ERROR (class, sentence); CANCEL
 
-Laws:
+Rules:
 - Messages are those of a `Codec` and nothing else; nothing is decoded before the token was shown.
-- Two ends of different versions part after the hello, with a sentence (`VersionMismatchError`).
-- What goes wrong with one call is told to its caller (`RemoteCallError`): its method raised, it or its reply cannot be
-  encoded or decoded, is too long, or one too many. Others go on.
+- Two ends of different versions close the connection after the hello (`VersionMismatchError`).
+- What fails in one call is its caller's (`RemoteCallError`): its method raised, it or its reply cannot be encoded or
+  decoded, is too long, or one too many. Others go on.
 - A call has a deadline (`TimeoutError`). A call that is given up, or whose connection breaks, is cancelled at the actor:
   one that never returns tells it when a process is gone.
 - Whatever breaks the connection is a `ConnectionError`; the next call asks for the address anew.
@@ -37,12 +37,13 @@ from rlm_ray.util.codec import PLAIN, Codec, CodecError
 from rlm_ray.util.frames import MAX_MESSAGE_BYTES, Channel, Kind, Message
 
 PROTOCOL = 2
-"""Of all lasting actors, in their names as well: raise it where an older version would misread what is sent."""
+"""The version of the protocol of all detached actors, in their names as well: raise it where an older version would misread
+what is sent."""
 HANDSHAKE_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
 """Longer than anything an actor holds a call for (a long poll: 10 s)."""
 MAX_CALLS = 10_000
-"""Under way at once for one connection."""
+"""The most calls under way at once on one connection."""
 
 _MAGIC = b"RLMR"
 _HELLO = struct.Struct("!4sH8s")
@@ -52,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RpcAddress:
-    """Where a line can be had, and what to show there."""
+    """The address of a server, and the token to show there."""
 
     host: str
     port: int
@@ -60,10 +61,10 @@ class RpcAddress:
 
 
 class RpcServer:
-    """The end at the actor. `close` it when the shell goes."""
+    """Serves methods of an object in an actor; `close` it before the object goes."""
 
-    def __init__(self, shell: object, methods: frozenset[str], token: bytes, codec: Codec = PLAIN) -> None:
-        self._shell = shell
+    def __init__(self, target: object, methods: frozenset[str], token: bytes, codec: Codec = PLAIN) -> None:
+        self._target = target
         self._methods = methods
         self._token = token
         self._codec = codec
@@ -71,7 +72,7 @@ class RpcServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str) -> RpcAddress:
-        """Open it at `host`, an address of this machine; the answer is for the clients."""
+        """Listen at `host`, an address of this machine; returns the address for clients."""
         self._server = await asyncio.start_server(self._serve, host, 0)
         return RpcAddress(host, self._server.sockets[0].getsockname()[1], self._token)
 
@@ -99,7 +100,7 @@ class RpcServer:
             channel.close()
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Whether the client knows the token and speaks as we do; one that knows the token is told how we speak."""
+        """Tell whether the client knows the token and speaks as we do; one that knows the token is told how we speak."""
         magic, protocol, fingerprint = _HELLO.unpack(await reader.readexactly(_HELLO.size))
         token = await reader.readexactly(len(self._token))
         if magic != _MAGIC or not hmac.compare_digest(token, self._token):
@@ -113,7 +114,9 @@ class RpcServer:
         calls: dict[int, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
             while True:
-                await channel.wait_for_room()  # one that does not read its answers is not asked for more
+                await (
+                    channel.wait_until_writable()
+                )  # one that does not read its answers is not asked for more
                 message = await channel.receive()
                 number = message.number
                 if message.kind is Kind.CANCEL:
@@ -130,7 +133,7 @@ class RpcServer:
         kind, method = Kind.REPLY, ""
         try:
             method, arguments = self._call_of(message)
-            body = _checked(self._codec.encode(await getattr(self._shell, method)(*arguments)), "reply")
+            body = _checked(self._codec.encode(await getattr(self._target, method)(*arguments)), "reply")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's and nobody else's
             if not isinstance(error, CodecError | RLMError):
                 _log.warning("a call of %s failed", method or "an unknown method", exc_info=True)
@@ -139,7 +142,7 @@ class RpcServer:
             await channel.send(message.number, kind, body)
 
     def _call_of(self, message: Message) -> tuple[str, tuple[Any, ...]]:
-        """The method and the arguments of a call."""
+        """Return the method and the arguments of a call."""
         if message.kind is not Kind.CALL or message.body is None:
             raise CodecError(_too_long("call") if message.body is None else "a reply is no call")
         call = self._codec.decode(message.body)
@@ -151,15 +154,15 @@ class RpcServer:
         ):
             raise CodecError("is not a method with its arguments")
         if call[0] not in self._methods:
-            raise CodecError(f"{call[0]} cannot be asked for over a line")
+            raise CodecError(f"{call[0]} may not be called")
         return call
 
 
 class RpcClient:
-    """The end at a client. `find` asks the actor for the address of its line; `codec` is the actor's."""
+    """Calls methods at a server. `resolve` asks the actor for its address; `codec` is the actor's."""
 
-    def __init__(self, find: Callable[[], Awaitable[RpcAddress]], codec: Codec = PLAIN) -> None:
-        self._resolve = find
+    def __init__(self, resolve: Callable[[], Awaitable[RpcAddress]], codec: Codec = PLAIN) -> None:
+        self._resolve = resolve
         self._codec = codec
         self._request_ids = itertools.count()
         self._channel: Channel | None = None
@@ -168,7 +171,7 @@ class RpcClient:
         self._connecting = asyncio.Lock()
 
     async def call(self, method: str, *arguments: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
-        """Ask the shell for one of its methods.
+        """Call a method.
 
         Raises `RemoteCallError` where this call fails, `TimeoutError` after its deadline (None: there is none),
         `ConnectionError` where the connection breaks, `VersionMismatchError`.
@@ -191,7 +194,7 @@ class RpcClient:
             await asyncio.gather(self._reader_task, return_exceptions=True)
 
     async def _exchange(self, body: bytes) -> Message:
-        """Send a call; the message that answers it."""
+        """Send a call; returns the message that answers it."""
         channel = self._channel or await self._connected()
         number = next(self._request_ids)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -231,16 +234,16 @@ class RpcClient:
         (length,) = await reader.readexactly(1)
         their_version = (await reader.readexactly(length)).decode("utf-8", "replace")
         if magic != _MAGIC:
-            raise ConnectionError("what answers is not a line")
+            raise ConnectionError("what answers is no server of rlm_ray")
         if (protocol, fingerprint) != (PROTOCOL, self._codec.fingerprint):
             raise VersionMismatchError(
-                f"the cluster's lasting actors are of rlm-ray {their_version} (protocol {protocol}), this process is "
+                f"the cluster's detached actors are of rlm-ray {their_version} (protocol {protocol}), this process is "
                 f"of rlm-ray {_package_version()} (protocol {PROTOCOL}), and the two cannot talk: install one version "
                 "everywhere, then end the old actors with `rlm-ray shutdown --all-versions`"
             )
 
     async def _read_loop(self, channel: Channel) -> None:
-        """Lives as long as the connection; `aclose` ends it."""
+        """Deliver messages as long as the connection lives; `aclose` ends it."""
         try:
             while True:
                 message = await channel.receive()
@@ -248,16 +251,16 @@ class RpcClient:
                 if future is not None and not future.done():
                     future.set_result(message)
         except (OSError, asyncio.IncompleteReadError) as error:
-            self._fail_pending(ConnectionError(f"the line broke: {error}"))
+            self._fail_pending(ConnectionError(f"the connection broke: {error}"))
         except asyncio.CancelledError:
-            self._fail_pending(ConnectionError("the line was closed"))
+            self._fail_pending(ConnectionError("the connection was closed"))
             raise
         finally:
             self._channel = None
             channel.close()
 
     def _value_of(self, method: str, message: Message) -> Any:
-        """What a reply brings. Raises `RemoteCallError`."""
+        """Return what a reply brings. Raises `RemoteCallError`."""
         if message.body is None:
             raise RemoteCallError(f"the reply to {method} {_too_long('reply')}")
         try:
@@ -287,7 +290,7 @@ def _error_body(sentence: str) -> bytes:
 
 
 def _checked(body: bytes, what: str) -> bytes:
-    """The body of a message, where it is not too long for one."""
+    """Return the body of a message. Raises `CodecError` where it is too long."""
     if len(body) > MAX_MESSAGE_BYTES:
         raise CodecError(_too_long(what, len(body)))
     return body

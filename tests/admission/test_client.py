@@ -99,7 +99,7 @@ async def test_a_permit_left_without_a_word_is_charged():
                 raise ValueError("broke")
         await client.flush()
         assert (await line.shell.usage("run")).total.unknown == 1
-        assert (await line.shell.room("run")).spent.tokens == 20
+        assert (await line.shell.status("run")).spent.tokens == 20
 
 
 async def test_a_cancelled_wait_leaves_the_queue():
@@ -163,7 +163,7 @@ async def test_a_lost_answer_loses_nothing_and_counts_nothing_twice():
         await asyncio.wait_for(client.flush(), 2)
         total = (await line.shell.usage("run")).total
         assert (total.calls, total.attempts, total.tokens) == (3, 3, 30)
-        assert (await line.shell.room("run")).spent.calls == 3
+        assert (await line.shell.status("run")).spent.calls == 3
 
 
 async def test_while_nobody_answers_it_goes_on_at_half_the_rate():
@@ -212,7 +212,7 @@ async def test_a_new_admission_is_told_what_was_spent_and_what_is_under_way():
         await asyncio.wait_for(client.flush(), 2)
         total = (await second.usage("run")).total
         assert (total.calls, total.tokens, total.cost_usd) == (8, 80, 2.0)
-        assert (await second.room("run")).spent.tokens == 80
+        assert (await second.status("run")).spent.tokens == 80
 
 
 async def test_a_restart_that_nobody_noticed_is_noticed_by_the_epoch(monkeypatch):

@@ -101,7 +101,7 @@ def test_a_trip_that_was_held_says_nothing_about_the_way():
 def test_nothing_goes_while_it_is_shut_not_even_what_was_due():
     async def script(post):
         post.schedule(0.1)
-        post.close()
+        post.pause()
         post.schedule()
 
     assert sent(script) == []
@@ -109,9 +109,9 @@ def test_nothing_goes_while_it_is_shut_not_even_what_was_due():
 
 def test_once_reopened_it_sends_at_once():
     async def script(post):
-        post.close()
+        post.pause()
         await asyncio.sleep(1)
-        post.unpause()
+        post.resume()
 
     assert sent(script) == [1]
 

@@ -82,7 +82,7 @@ class Restarting(Simulation):
 
     def restart(self):
         old, self.admission = self.admission, AdmissionController()
-        asks = [permit.ask for permit in old._permits._out.values()]
+        asks = [permit.ask for permit in old._permits._held.values()]
         record = RunSnapshot(old.run_policy("run", self.now))
         self.admission.restore("holder", Resume((record,), tuple(asks)), self.now)
         for waiting in old._waiting.values():

@@ -19,7 +19,7 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.admission.server import AdmissionServer
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionRpcClient
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionStub
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
@@ -154,8 +154,8 @@ async def test_it_can_be_asked_for_over_the_line():
     shell = AdmissionServer(opened(rates=Rates(in_flight=1)), "epoch", clock=lambda: 4.0)
     line = RpcServer(shell, METHODS, b"token", CODEC)
     address = await line.listen("127.0.0.1")
-    transport = AdmissionRpcClient(lambda: asyncio.sleep(0, address))
-    status = await transport.call("status", "run")
+    transport = AdmissionStub(lambda: asyncio.sleep(0, address))
+    status = await transport.status("run")
     assert (status.in_flight, status.waiting, status.age_s) == (0, {}, 4.0)
     await transport.aclose()
     await line.close()

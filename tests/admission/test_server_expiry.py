@@ -4,7 +4,7 @@ import asyncio
 
 from rlm_ray.admission.controller import IDLE_ACCOUNT_S, SPARE_DEADLINES, AdmissionController
 from rlm_ray.admission.protocol import ClientMessage, PermitRequest, RunPolicy
-from rlm_ray.admission.server import SILENT_S, UNHELD_S, AdmissionServer
+from rlm_ray.admission.server import DRIVERLESS_S, SILENT_S, AdmissionServer
 from rlm_ray.core.limits import Limits, Rates
 
 
@@ -73,11 +73,11 @@ async def test_the_run_of_a_driver_that_is_gone_is_closed():
     driver = asyncio.create_task(shell.hold_run("run"))
     await asyncio.sleep(0)
     await shell.open_run(RunPolicy("run"))
-    clock.now += 10 * UNHELD_S
+    clock.now += 10 * DRIVERLESS_S
     assert (await shell.stats())["runs"] == 1
     driver.cancel()
     await asyncio.gather(driver, return_exceptions=True)
-    clock.now += UNHELD_S - 1
+    clock.now += DRIVERLESS_S - 1
     assert (await shell.stats())["runs"] == 1
     clock.now += 20
     census = await shell.stats()
@@ -90,10 +90,10 @@ async def test_a_driver_whose_connection_only_broke_keeps_its_run():
     for _ in range(3):
         driver = asyncio.create_task(shell.hold_run("run"))
         await asyncio.sleep(0)
-        clock.now += 10 * UNHELD_S
+        clock.now += 10 * DRIVERLESS_S
         driver.cancel()
         await asyncio.gather(driver, return_exceptions=True)
-        clock.now += UNHELD_S - 1
+        clock.now += DRIVERLESS_S - 1
         assert (await shell.stats())["runs"] == 1
 
 

@@ -99,7 +99,7 @@ def test_a_full_pool_never_blocks_whatever_the_width_and_depth(ask):
         rlm = ask(server, max_depth=3, max_leaf_chars=0)
         strict = rlm.settings.cluster.__class__(min_actors=2, max_actors=2, sessions_per_actor=1)
         rlm = ask(server, max_depth=3, max_leaf_chars=0, cluster=strict)
-        for _ in range(2):  # and leaves its seats as it found them
+        for _ in range(2):  # and leaves its slots as it found them
             server.reset()
             assert rlm.completion(query, TEXT) == "session done"
             assert server.calls == 2 + 40 * 2 + 80 * 2

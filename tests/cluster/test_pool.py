@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 
@@ -12,7 +13,8 @@ import ray
 from scripts import run_script
 
 from rlm_ray import RLM, Cluster
-from rlm_ray.cluster.driver import POOL_NAME, ClusterDriver
+from rlm_ray.cluster.driver import ClusterDriver
+from rlm_ray.cluster.pool import POOL_NAME, cpu_holders
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion, run_query
 
@@ -58,12 +60,12 @@ async def test_a_slot_whose_caller_died_before_its_session_began_is_returned(ask
     lost = await pool.acquire_root_slot.remote(64, one_session=True)
     kept = await pool.acquire_root_slot.remote(64, one_session=False)
     await pool.return_unclaimed.remote(0)
-    taken = sum((await pool.taken.remote()).values())
+    taken = (await pool.stats.remote())["taken_slots"]
     assert lost[2] != kept[2]
     assert (await run.result()).answer == "session done"
     await pool.release.remote([kept[0]], kept[2])
     assert taken <= 2  # that of the run, which may be over, and the one that was kept
-    assert sum((await pool.taken.remote()).values()) == 0
+    assert (await pool.stats.remote())["taken_slots"] == 0
 
 
 async def test_actors_at_work_are_not_given_back(ask, cluster, server, two_again):
@@ -102,6 +104,16 @@ async def test_an_actor_that_dies_while_it_is_given_back_does_not_end_the_giving
         while len(await actors(cluster)) != 2:
             await RLM(cluster=cluster).aprewarm(2)
     await until_there_are(1, shrinking)
+
+
+async def test_who_holds_cpus_is_said_without_actors_that_take_none(cluster):
+    engine = await ClusterDriver.connect(cluster)
+    await engine.grow_to(1)
+    said = await engine.run_on_ray_thread(asyncio.to_thread(cpu_holders))
+    assert "session actor(s) of this driver" in said
+    assert not re.search(
+        r"Pool|AdmissionActor|JournalActor|CacheActor|RunRegistryActor|ConfigActor|SessionActor", said
+    )
 
 
 def test_a_driver_that_waits_for_a_cpu_is_told_who_holds_it_and_goes_on_when_it_is_free():

@@ -9,130 +9,132 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rlm_ray.cluster.slots import Outlook, Room, SlotTable, growth, room, share
+from rlm_ray.cluster.slots import FreeCapacity, Outlook, SlotTable, free_capacity, growth, share
 
 
 def pool(*actors):
-    seats = SlotTable()
+    slots = SlotTable()
     for actor in actors:
-        seats.add(actor, 0.0)
-    return seats
+        slots.add(actor, 0.0)
+    return slots
 
 
-def test_seats_spread_over_the_actors():
+def test_slots_spread_over_the_actors():
     assert Counter(pool("a", "b", "c").lease(6, 10, "root-0")) == {"a": 2, "b": 2, "c": 2}
 
 
 def test_a_full_pool_gives_what_it_has():
-    seats = pool("a", "b")
-    assert len(seats.lease(100, 3, "root-0")) == 6
-    assert seats.lease(1, 3, "root-0") == []
+    slots = pool("a", "b")
+    assert len(slots.lease(100, 3, "root-0")) == 6
+    assert slots.lease(1, 3, "root-0") == []
     assert pool().lease(1, 3, "root-0") == []
 
 
-def test_a_session_that_waits_for_children_gives_its_seat_back():
-    seats = pool("a")
-    seats.lease(1, 1, "root-0")
-    seats.mark_waiting("a")
-    assert seats.lease(1, 1, "a") == ["a"]
-    seats.mark_running("a")
-    assert seats.taken("a") == 2
+def test_a_session_that_waits_for_children_gives_its_slot_back():
+    slots = pool("a")
+    slots.lease(1, 1, "root-0")
+    slots.mark_waiting("a")
+    assert slots.lease(1, 1, "a") == ["a"]
+    slots.mark_running("a")
+    assert slots.taken("a") == 2
 
 
-def test_a_session_that_waits_in_a_full_pool_has_a_seat_for_a_child_all_the_same():
-    seats = pool("a")
-    seats.lease(2, 1, "root-0")
-    seats.mark_waiting("a")
-    seats.lease(1, 1, "root-0")
-    assert seats.lease(1, 1, "a") == []
-    assert seats.overcommit_local("a") == ["a"]
-    assert seats.taken("a") == 2
-    seats.release("a", "a", 1.0)
-    assert seats.taken("a") == 1
+def test_a_session_that_waits_in_a_full_pool_has_a_slot_for_a_child_all_the_same():
+    slots = pool("a")
+    slots.lease(2, 1, "root-0")
+    slots.mark_waiting("a")
+    slots.lease(1, 1, "root-0")
+    assert slots.lease(1, 1, "a") == []
+    assert slots.overcommit_local("a") == ["a"]
+    assert slots.taken("a") == 2
+    slots.release("a", "a", 1.0)
+    assert slots.taken("a") == 1
 
 
 def test_an_actor_whose_only_session_waits_is_not_idle():
-    seats = pool("a")
-    seats.lease(1, 1, "root-0")
-    seats.mark_waiting("a")
-    assert seats.idle(1e9, 1.0) == []
+    slots = pool("a")
+    slots.lease(1, 1, "root-0")
+    slots.mark_waiting("a")
+    assert slots.idle(1e9, 1.0) == []
 
 
 def test_a_dead_lessees_leases_end():
-    seats = pool("a", "b")
-    seats.lease(4, 4, "a")
-    seats.remove("a", 1.0)
-    assert seats.taken("b") == 0
-    assert seats.lease(9, 4, "root-0") == ["b"] * 4
+    slots = pool("a", "b")
+    slots.lease(4, 4, "a")
+    slots.remove("a", 1.0)
+    assert slots.taken("b") == 0
+    assert slots.lease(9, 4, "root-0") == ["b"] * 4
 
 
 def test_releasing_twice_changes_nothing():
-    seats = pool("a")
-    seats.lease(2, 4, "x")
+    slots = pool("a")
+    slots.lease(2, 4, "x")
     for _ in range(5):
-        seats.release("a", "x", 1.0)
-    assert seats.taken("a") == 0
-    seats.lease(1, 4, "root-0")
-    seats.release("a", "x", 1.0)
-    assert seats.taken("a") == 1
+        slots.release("a", "x", 1.0)
+    assert slots.taken("a") == 0
+    slots.lease(1, 4, "root-0")
+    slots.release("a", "x", 1.0)
+    assert slots.taken("a") == 1
 
 
 def test_only_actors_without_work_are_idle():
-    seats = pool("a", "b", "c")
-    assert seats.lease(1, 1, "root-0") == ["a"]
-    seats.mark_used("b", 95.0)
-    assert seats.idle(100.0, 10.0) == ["c"]
-    seats.release("a", "root-0", 99.0)
-    assert seats.idle(109.0, 10.0) == ["c", "b", "a"]
+    slots = pool("a", "b", "c")
+    assert slots.lease(1, 1, "root-0") == ["a"]
+    slots.mark_used("b", 95.0)
+    assert slots.idle(100.0, 10.0) == ["c"]
+    slots.release("a", "root-0", 99.0)
+    assert slots.idle(109.0, 10.0) == ["c", "b", "a"]
 
 
 @pytest.mark.parametrize(
     ("work", "actors", "found", "lasting", "started"),
     [
-        (60, 1, Room(new_nodes=3), False, 3),
-        (61, 1, Room(new_nodes=2, same_nodes=1), False, 3),
-        (600, 1, Room(new_nodes=3), False, 3),
-        (600, 1, Room(new_nodes=500), False, 74),
-        (8, 1, Room(new_nodes=3), False, 0),
-        (9, 1, Room(new_nodes=3), False, 1),
-        (9, 1, Room(same_nodes=3), False, 0),
-        (9, 1, Room(same_nodes=3), True, 1),
-        (60, 1, Room(same_nodes=1), False, 0),
-        (60, 1, Room(same_nodes=1), True, 1),
-        (60, 4, Room(new_nodes=3), False, 3),
-        (60, 8, Room(new_nodes=3), True, 0),
-        (60, 1, Room(), True, 0),
-        (0, 0, Room(5, 5), True, 0),
+        (60, 1, FreeCapacity(new_nodes=3), False, 3),
+        (61, 1, FreeCapacity(new_nodes=2, same_nodes=1), False, 3),
+        (600, 1, FreeCapacity(new_nodes=3), False, 3),
+        (600, 1, FreeCapacity(new_nodes=500), False, 74),
+        (8, 1, FreeCapacity(new_nodes=3), False, 0),
+        (9, 1, FreeCapacity(new_nodes=3), False, 1),
+        (9, 1, FreeCapacity(same_nodes=3), False, 0),
+        (9, 1, FreeCapacity(same_nodes=3), True, 1),
+        (60, 1, FreeCapacity(same_nodes=1), False, 0),
+        (60, 1, FreeCapacity(same_nodes=1), True, 1),
+        (60, 4, FreeCapacity(new_nodes=3), False, 3),
+        (60, 8, FreeCapacity(new_nodes=3), True, 0),
+        (60, 1, FreeCapacity(), True, 0),
+        (0, 0, FreeCapacity(5, 5), True, 0),
     ],
 )
 def test_actors_are_started_where_there_is_more_than_a_few_sessions_for_each(
     work, actors, found, lasting, started
 ):
-    assert growth(work, 8, actors, found, lasting=lasting) == started
+    assert growth(work, 8, actors, found, is_lasting=lasting) == started
 
 
 @pytest.mark.parametrize(
     ("free", "nodes", "cpus", "starting", "most", "found"),
     [
-        ({"a": 0.0, "b": 1.0, "c": 1.0, "d": 1.0}, {"a"}, 1.0, 0, 3, Room(3, 0)),
-        ({"a": 0.0, "b": 2.0}, {"a"}, 1.0, 0, 2, Room(2, 0)),
-        ({"a": 1.0, "b": 1.0}, {"a"}, 1.0, 0, 2, Room(1, 1)),
-        ({"a": 1.0}, {"a"}, 1.0, 0, 1, Room(0, 1)),
-        ({"head": 0.0, "a": 0.0, "b": 0.0}, {"a"}, 1.0, 0, 2, Room()),
-        ({"a": 0.0, "b": 0.9}, {"a"}, 1.0, 0, 2, Room()),
-        ({"a": 0.0, "b": 0.9}, {"a"}, 0.25, 0, 2, Room(2, 0)),
-        ({"a": 0.0, "b": 3.0}, {"a"}, 1.0, 2, 5, Room(1, 0)),
-        ({"a": 2.0, "b": 1.0}, {"a"}, 1.0, 2, 5, Room(0, 1)),
-        ({"a": 2.0, "b": 1.0}, {"a"}, 1.0, 9, 5, Room()),
-        ({"a": 5.0, "b": 5.0}, {"a"}, 1.0, 0, 3, Room(3, 0)),
-        ({"a": 5.0, "b": 5.0}, {"a"}, 1.0, 0, -1, Room()),
-        ({"a": 0.0, "b": 0.0}, {"a"}, 0.0, 0, 2, Room(2, 0)),
-        ({"lost": 4.0}, set(), 2.0, 0, 9, Room(2, 0)),
-        ({}, {"a"}, 1.0, 0, 9, Room()),
+        ({"a": 0.0, "b": 1.0, "c": 1.0, "d": 1.0}, {"a"}, 1.0, 0, 3, FreeCapacity(3, 0)),
+        ({"a": 0.0, "b": 2.0}, {"a"}, 1.0, 0, 2, FreeCapacity(2, 0)),
+        ({"a": 1.0, "b": 1.0}, {"a"}, 1.0, 0, 2, FreeCapacity(1, 1)),
+        ({"a": 1.0}, {"a"}, 1.0, 0, 1, FreeCapacity(0, 1)),
+        ({"head": 0.0, "a": 0.0, "b": 0.0}, {"a"}, 1.0, 0, 2, FreeCapacity()),
+        ({"a": 0.0, "b": 0.9}, {"a"}, 1.0, 0, 2, FreeCapacity()),
+        ({"a": 0.0, "b": 0.9}, {"a"}, 0.25, 0, 2, FreeCapacity(2, 0)),
+        ({"a": 0.0, "b": 3.0}, {"a"}, 1.0, 2, 5, FreeCapacity(1, 0)),
+        ({"a": 2.0, "b": 1.0}, {"a"}, 1.0, 2, 5, FreeCapacity(0, 1)),
+        ({"a": 2.0, "b": 1.0}, {"a"}, 1.0, 9, 5, FreeCapacity()),
+        ({"a": 5.0, "b": 5.0}, {"a"}, 1.0, 0, 3, FreeCapacity(3, 0)),
+        ({"a": 5.0, "b": 5.0}, {"a"}, 1.0, 0, -1, FreeCapacity()),
+        ({"a": 0.0, "b": 0.0}, {"a"}, 0.0, 0, 2, FreeCapacity(2, 0)),
+        ({"lost": 4.0}, set(), 2.0, 0, 9, FreeCapacity(2, 0)),
+        ({}, {"a"}, 1.0, 0, 9, FreeCapacity()),
     ],
 )
-def test_room_is_on_free_cpus_and_not_on_those_that_others_hold(*, free, nodes, cpus, starting, most, found):
-    assert room(free, nodes, cpus, starting, most) == found
+def test_capacity_is_on_free_cpus_and_not_on_those_that_others_hold(
+    *, free, nodes, cpus, starting, most, found
+):
+    assert free_capacity(free, nodes, cpus, starting, most) == found
 
 
 @pytest.mark.parametrize(
@@ -186,13 +188,13 @@ def test_a_map_begins_where_it_is_and_holds_nothing_back_when_nobody_comes(outlo
     actors=st.integers(0, 50),
     lasting=st.booleans(),
 )
-def test_the_pool_never_grows_beyond_its_work_its_room_and_its_limit(
+def test_the_pool_never_grows_beyond_its_work_its_capacity_and_its_limit(
     *, free, nodes, cpus, starting, most, work, target, actors, lasting
 ):
     """And no session is without a place: the shares of all actors hold the work."""
-    found = room(free, nodes, cpus, starting, most)
+    found = free_capacity(free, nodes, cpus, starting, most)
     assert min(found.new_nodes, found.same_nodes) >= 0
-    started = growth(work, target, actors, found, lasting=lasting)
+    started = growth(work, target, actors, found, is_lasting=lasting)
     assert 0 <= started <= max(0, most)
     if cpus:
         assert started * cpus <= sum(free.values())
@@ -201,19 +203,19 @@ def test_the_pool_never_grows_beyond_its_work_its_room_and_its_limit(
 
 
 class Leasing(RuleBasedStateMachine):
-    """Whatever happens, no lease goes beyond the seats of an actor, and what is taken is what is leased and at work."""
+    """Whatever happens, no lease goes beyond the slots of an actor, and what is taken is what is leased and at work."""
 
     PER_ACTOR = 3
 
     @initialize()
     def start(self):
-        self.seats = pool("a", "b", "c")
+        self.slots = pool("a", "b", "c")
         self.leases = []
         self.waiting = Counter()
 
     @rule(count=st.integers(1, 5), lessee=st.sampled_from(["root-0", "a", "b"]))
     def lease(self, count, lessee):
-        for actor in self.seats.lease(count, self.PER_ACTOR, lessee):
+        for actor in self.slots.lease(count, self.PER_ACTOR, lessee):
             self.leases.append((actor, lessee))
             assert sum(home == actor for home, _ in self.leases) - self.waiting[actor] <= self.PER_ACTOR
 
@@ -221,33 +223,33 @@ class Leasing(RuleBasedStateMachine):
     def release(self, which):
         if self.leases:
             actor, lessee = self.leases.pop(which % len(self.leases))
-            self.seats.release(actor, lessee, 1.0)
+            self.slots.release(actor, lessee, 1.0)
 
     @rule(actor=st.sampled_from("abc"))
     def wait_for_children(self, actor):
-        self.seats.mark_waiting(actor)
+        self.slots.mark_waiting(actor)
         self.waiting[actor] += 1
-        self.leases += [(home, actor) for home in self.seats.overcommit_local(actor)]
+        self.leases += [(home, actor) for home in self.slots.overcommit_local(actor)]
 
     @rule(actor=st.sampled_from("abc"))
     def go_on(self, actor):
         if self.waiting[actor]:
             self.waiting[actor] -= 1
-            self.seats.mark_running(actor)
+            self.slots.mark_running(actor)
 
     @rule(actor=st.sampled_from("abc"))
     def die_and_come_back(self, actor):
-        self.seats.remove(actor, 1.0)
+        self.slots.remove(actor, 1.0)
         self.leases = [(a, lessee) for a, lessee in self.leases if actor not in {a, lessee}]
-        self.seats.add(actor, 1.0)
+        self.slots.add(actor, 1.0)
         self.waiting[actor] = 0
 
     @invariant()
     def taken_is_what_is_leased(self):
-        if hasattr(self, "seats"):
+        if hasattr(self, "slots"):
             counts = Counter(actor for actor, _ in self.leases)
-            for actor in self.seats.actors:
-                assert self.seats.taken(actor) == counts[actor] - self.waiting[actor]
+            for actor in self.slots.actors:
+                assert self.slots.taken(actor) == counts[actor] - self.waiting[actor]
 
 
 TestLeasing = Leasing.TestCase

@@ -11,8 +11,7 @@ from memory_journal import FULL, REF, MemoryJournal
 from rlm_ray.config import Settings
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import CellEnded, MapEnded
-from rlm_ray.journal.client import MAX_IDLE_RECORDERS, JournalClient
-from rlm_ray.journal.recorder import JournalRecorder
+from rlm_ray.journal.recorder import MAX_IDLE_RECORDERS, JournalClient, JournalRecorder
 
 SETTINGS = Settings()
 FACT = MapEnded(1.0, (), 0, 1, 0)

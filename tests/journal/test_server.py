@@ -14,9 +14,9 @@ from virtual_time import in_virtual_time
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import MapEnded, SessionOpened, from_line, to_line
 from rlm_ray.journal import server
-from rlm_ray.journal.protocol import JournalRef
+from rlm_ray.journal.recorder import JournalRef
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.journal.server import KEPT_BYTES, MOST_BYTES, ORPHAN_TIMEOUT_S, JournalServer
+from rlm_ray.journal.server import MAX_READ_BYTES, ORPHAN_TIMEOUT_S, TAIL_BUFFER_BYTES, JournalServer
 from rlm_ray.journal.storage import local
 
 
@@ -41,7 +41,7 @@ def folder(ref):
 
 def die(keeper):
     """What the kernel does with the locks of a process that was killed."""
-    for log in keeper._logs.values():
+    for log in keeper._journals.values():
         log._writer.close()
 
 
@@ -155,20 +155,20 @@ async def test_the_end_of_a_run_wakes_who_waits_for_news(ref):
 async def test_many_megabytes_come_in_whole_lines_from_memory_and_from_the_folder(ref):
     keeper = JournalServer()
     line = to_line(replace(OPENED, query="é" * 100_000))
-    data = line * (3 * KEPT_BYTES // len(line))
+    data = line * (3 * TAIL_BUFFER_BYTES // len(line))
     for start in range(0, len(data), 7 * len(line)):
         await keeper.append(ref, data[start : start + 7 * len(line)])
-    assert await all_of(keeper, ref, at_most=MOST_BYTES) == data
+    assert await all_of(keeper, ref, at_most=MAX_READ_BYTES) == data
     die(keeper)
-    assert await all_of(JournalServer(), ref, at_most=MOST_BYTES) == data
+    assert await all_of(JournalServer(), ref, at_most=MAX_READ_BYTES) == data
 
 
 @pytest.mark.parametrize("kept_bytes", [900, 9_000])
 @pytest.mark.parametrize("place", ["ref", "far"])
 async def test_a_line_longer_than_an_answer_comes_whole(place, kept_bytes, request, monkeypatch):
     ref = request.getfixturevalue(place)
-    monkeypatch.setattr(server, "MOST_BYTES", 500)
-    monkeypatch.setattr(server, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(server, "MAX_READ_BYTES", 500)
+    monkeypatch.setattr(server, "TAIL_BUFFER_BYTES", kept_bytes)
     long = to_line(SessionOpened(1, (), "x" * 2_000, OPENED.input, "m", "a"))
     lines = [*LINES, long, *LINES, long + long, *LINES]
     keeper = JournalServer()
@@ -189,7 +189,7 @@ def test_a_run_without_its_driver_and_without_news_is_closed_after_a_while(ref):
         assert folder(ref).current_writer() is not None
         await asyncio.sleep(2)
         assert folder(ref).current_writer() is None
-        assert keeper._logs == {}
+        assert keeper._journals == {}
 
     in_virtual_time(work())
 
@@ -262,7 +262,7 @@ async def test_a_full_disk_is_an_answer_and_leaves_no_half_line(ref, monkeypatch
 async def test_a_storage_that_fails_at_the_close_does_not_keep_the_next_owner_out(ref, monkeypatch):
     keeper = JournalServer()
     await keeper.append(ref, LINES[0])
-    writer = keeper._logs[ref.run_dir, ref.run_id]._writer
+    writer = keeper._journals[ref.run_dir, ref.run_id]._writer
     close = writer.close
 
     def failing():
@@ -293,7 +293,7 @@ async def test_lines_that_come_together_are_all_kept_in_an_object_store(far):
 async def test_all_lines_of_a_batch_that_failed_are_refused_and_none_of_them_is_kept(far, monkeypatch):
     keeper = JournalServer()
     await keeper.open(far)
-    writer = keeper._logs[far.run_dir, far.run_id]._writer
+    writer = keeper._journals[far.run_dir, far.run_id]._writer
     append, batches = writer.append, []
 
     def second_fails(data):

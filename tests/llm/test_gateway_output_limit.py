@@ -21,10 +21,10 @@ from rlm_ray.core.llm import (
     Usage,
     request_tokens,
 )
-from rlm_ray.core.output_limit import OutputLimit
+from rlm_ray.core.output_limit import MIN_OUTPUT_TOKENS, OutputLimit
 from rlm_ray.errors import ContextWindowError, LimitReached, ModelError, QuotaError
 from rlm_ray.journal.call_recorder import CallSite
-from rlm_ray.llm.gateway import MIN_OUTPUT_TOKENS, CallContext, Gateway
+from rlm_ray.llm.gateway import CallContext, Gateway
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 INPUT = request_tokens(REQUEST)

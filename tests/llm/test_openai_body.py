@@ -6,8 +6,7 @@ import datetime as dt
 
 import pytest
 
-from rlm_ray.llm.litellm_client import import_litellm
-from rlm_ray.llm.openai_body import is_plain
+from rlm_ray.llm.litellm_client import import_litellm, is_plain
 
 MESSAGES = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
 PLAIN = [

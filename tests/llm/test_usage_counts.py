@@ -18,7 +18,7 @@ from rlm_ray.core.llm import (
     text_tokens,
 )
 from rlm_ray.llm.litellm_client import LitellmProvider
-from rlm_ray.llm.usage_counts import usage_in
+from rlm_ray.llm.litellm_reply import usage_in
 from rlm_ray.testing import ModelServer, Raw
 
 REQUEST = ModelRequest("openai/any", (Message("user", "hi " * 50),))

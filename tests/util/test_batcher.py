@@ -31,7 +31,7 @@ class Post:
 
 
 def together(post, *, most=4, room=100, size=1):
-    return Batcher(post, most=most, room=lambda: room, size=lambda _: size)
+    return Batcher(post, max_items=most, capacity=lambda: room, size_of=lambda _: size)
 
 
 async def test_what_comes_at_once_is_sent_at_once_and_answered_one_by_one():

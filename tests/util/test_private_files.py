@@ -13,7 +13,7 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.llm.response_cache import ResponseCache
 from rlm_ray.report.html import write_report
 from rlm_ray.runs.context_store import save_context
-from rlm_ray.util.private_files import make_private_folder, write_private
+from rlm_ray.util.filesystem import make_private_folder, write_private
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o277], ids=oct)

@@ -11,7 +11,7 @@ from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import AttemptOutcome, ClientMessage, PermitRequest, RunPolicy
 from rlm_ray.admission.server import AdmissionServer
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionRpcClient
+from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionStub
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import RemoteCallError, VersionMismatchError
@@ -41,7 +41,7 @@ async def call(client):
 
 async def test_calls_go_through_it():
     async with served() as (shell, _, address):
-        transport = AdmissionRpcClient(lambda: asyncio.sleep(0, address))
+        transport = AdmissionStub(lambda: asyncio.sleep(0, address))
         client = AdmissionClient("client", transport)
         await asyncio.gather(*(call(client) for _ in range(200)))
         await client.flush()
@@ -52,7 +52,7 @@ async def test_calls_go_through_it():
 
 async def test_who_does_not_know_the_token_is_not_heard():
     async with served() as (_, _, address):
-        transport = AdmissionRpcClient(lambda: asyncio.sleep(0, replace(address, token=b"guess!")))
+        transport = AdmissionStub(lambda: asyncio.sleep(0, replace(address, token=b"guess!")))
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(transport.exchange(ClientMessage("client", None)), 2)
         await transport.aclose()
@@ -60,7 +60,7 @@ async def test_who_does_not_know_the_token_is_not_heard():
 
 async def test_a_line_that_breaks_is_found_again():
     addresses = []
-    transport = AdmissionRpcClient(lambda: asyncio.sleep(0, addresses[-1]))
+    transport = AdmissionStub(lambda: asyncio.sleep(0, addresses[-1]))
     client = AdmissionClient("client", transport, retry_s=0.02)
     async with served() as (_, _, address):
         addresses.append(address)
@@ -125,8 +125,8 @@ async def plain_line(codec=PLAIN, client_codec=None):
         ("fail", ("the disk is full",), "a call of fail failed: ValueError: the disk is full"),
         ("fail", ("",), "a call of fail failed: ValueError"),
         ("strange", (), "a call of strange failed: cannot be sent: object is no message type"),
-        ("shutdown", (), "a call of shutdown failed: shutdown cannot be asked for over a line"),
-        ("__init__", (), "a call of __init__ failed: __init__ cannot be asked for over a line"),
+        ("shutdown", (), "a call of shutdown failed: shutdown may not be called"),
+        ("__init__", (), "a call of __init__ failed: __init__ may not be called"),
         ("echo", (), "a call of echo failed: TypeError: "),
         ("echo", (1, 2, 3), "a call of echo failed: TypeError: "),
         ("echo", (object(),), "a call of echo cannot be sent: object is no message type"),

@@ -5,8 +5,8 @@
    not again for 15 s. Refusals of what was in flight at the cut only make that level more exact; of what was
    sent later, they take another step down, 2 %.
 3. Then it grows 5 % for each clean round that used at least 80 % of it, and stops one below the level that was
-   refused. It *looks* above that level rarely; a failed look costs that look, not another cut, and makes the
-   next one rarer. A look that holds opens the way up, faster with each clean round.
+   refused. It *probes* above that level rarely; a failed probe costs that probe, not another cut, and makes the
+   next one rarer. A probe that holds opens the way up, faster with each clean round.
 4. Where nothing that was sent after the cut is served, but one after the other is refused, the number in flight
    was not the reason: the cut is undone, and the account looks for a rate.
 5. A server error pauses growth and cuts nothing. A refusal about the rate (the provider says when, or a bucket is
@@ -19,29 +19,29 @@ from __future__ import annotations
 
 import math
 
-START = 20
-MOST = 10_000
-CUT = 0.8
-STEP = 0.02
-GROW = 0.05
-MOST_GROW = 0.2
+START_LIMIT = 20
+MAX_LIMIT = 10_000
+CUT_FACTOR = 0.8
+STEP_DOWN = 0.02
+GROWTH = 0.05
+MAX_GROWTH = 0.2
 MIN_UTILIZATION = 0.8
 UNEXPLAINED_RATIO = 0.6
-IN_VAIN = 5
+MAX_REJECTIONS_IN_A_ROW = 5
 COOLDOWN_S = 15.0
-PAUSE_S = 2.0
-LOOK_AFTER_ANSWERS = 50
-MOST_LOOK_AFTER = 1600
+ERROR_PAUSE_S = 2.0
+PROBE_AFTER_ANSWERS = 50
+MAX_PROBE_AFTER = 1600
 
 
 class ConcurrencyLimit:
-    """Limits the requests in flight of one account; `most` is the user's own limit."""
+    """Limits the requests in flight of one account; `max_limit` is the user's own limit."""
 
     __slots__ = (
         "_answers",
         "_cut_at",
         "_cut_level",
-        "_grow",
+        "_growth",
         "_highest",
         "_known_limit",
         "_limit_before_cut",
@@ -55,15 +55,15 @@ class ConcurrencyLimit:
         "size",
     )  # fmt: skip
 
-    def __init__(self, most: int | None = None, start: int = START) -> None:
-        self.max_limit = MOST if most is None else most
+    def __init__(self, max_limit: int | None = None, start: int = START_LIMIT) -> None:
+        self.max_limit = MAX_LIMIT if max_limit is None else max_limit
         self.size = float(start)
         self.in_flight = 0
-        self._grow = 1.0
+        self._growth = 1.0
         self._known_limit = self._cut_level = math.inf
         self._cut_at = self._reacted_at = self._paused_until = -math.inf
         self._answers = self._since_refused = self._highest = 0
-        self._probe_after = LOOK_AFTER_ANSWERS
+        self._probe_after = PROBE_AFTER_ANSWERS
         self._rejections_in_a_row = 0
         self._limit_before_cut = self.size
 
@@ -96,7 +96,7 @@ class ConcurrencyLimit:
 
     def failed(self, now: float) -> None:
         """Stop growing for a moment after a server error."""
-        self._paused_until = max(self._paused_until, now + PAUSE_S)
+        self._paused_until = max(self._paused_until, now + ERROR_PAUSE_S)
         self._start_round()
 
     def on_rejected(self, granted_at: float, now: float) -> bool:
@@ -111,45 +111,48 @@ class ConcurrencyLimit:
         self._rejections_in_a_row += 1
         if cooling and level < UNEXPLAINED_RATIO * self._cut_level:
             return False
-        if self._rejections_in_a_row > IN_VAIN:
+        if self._rejections_in_a_row > MAX_REJECTIONS_IN_A_ROW:
             self._undo(now)
             return False
         self._reacted_at, self._since_refused = now, 0
         if self.size >= self._known_limit:
-            self._probe_after = min(self._probe_after * 2, MOST_LOOK_AFTER)
+            self._probe_after = min(self._probe_after * 2, MAX_PROBE_AFTER)
             self._step_down(level)
         elif cooling:
             self._step_down(level)
         else:
             self._cut_at, self._limit_before_cut = now, self.size
             self._cut(min(level, self.size))
-        self._grow = GROW
+        self._growth = GROWTH
         self._start_round()
         return True
 
     def _cut(self, level: float) -> None:
         self._known_limit = self._cut_level = max(level, 2.0)
-        self.size = max(min(self.size, CUT * self._known_limit), 1.0)
+        self.size = max(min(self.size, CUT_FACTOR * self._known_limit), 1.0)
 
     def _undo(self, now: float) -> None:
         self.size, self._reacted_at = max(self.size, self._limit_before_cut), now
-        self._known_limit, self._probe_after = math.inf, LOOK_AFTER_ANSWERS
+        self._known_limit, self._probe_after = math.inf, PROBE_AFTER_ANSWERS
         self._start_round()
 
     def _step_down(self, level: float) -> None:
         self._known_limit = max(min(level, self.size, self._known_limit), 2.0)
-        self.size = max(min(self.size - 1, self._known_limit - 1, (1 - STEP) * self.size), 1.0)
+        self.size = max(min(self.size - 1, self._known_limit - 1, (1 - STEP_DOWN) * self.size), 1.0)
 
     def _widen(self, now: float) -> None:
         if self._highest >= self._known_limit <= self.size:
-            self._known_limit, self._probe_after = math.inf, max(self._probe_after // 2, LOOK_AFTER_ANSWERS)
+            self._known_limit, self._probe_after = math.inf, max(self._probe_after // 2, PROBE_AFTER_ANSWERS)
         if self._known_limit == math.inf:
-            self.size = max(self.size * (1 + self._grow), self.size + 1)
-            self._grow = self._grow if self._grow == 1 else min(self._grow * 2, MOST_GROW)
+            self.size = max(self.size * (1 + self._growth), self.size + 1)
+            self._growth = self._growth if self._growth == 1 else min(self._growth * 2, MAX_GROWTH)
         elif self.size < self._known_limit - 1:
-            self.size = min(max(self.size * (1 + GROW), self.size + 1), self._known_limit - 1)
+            self.size = min(max(self.size * (1 + GROWTH), self.size + 1), self._known_limit - 1)
         elif now - self._reacted_at >= COOLDOWN_S and self._since_refused >= self._probe_after:
-            self.size, self._since_refused = max(self._known_limit, (1 + STEP) * (self._known_limit - 1)), 0
+            self.size, self._since_refused = (
+                max(self._known_limit, (1 + STEP_DOWN) * (self._known_limit - 1)),
+                0,
+            )
         self.size = min(self.size, float(self.max_limit))
 
     def _start_round(self) -> None:

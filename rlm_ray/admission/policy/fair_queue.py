@@ -24,7 +24,7 @@ CLASS_WEIGHTS = {"interactive": 9.0, "batch": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class FlowKey:
-    """Names the requests that share as one party: a tenant's or a run's."""
+    """Names the requests that share as one flow: a tenant's or a run's."""
 
     name: str
     weight: float = 1.0
@@ -44,8 +44,8 @@ class QueueEntry:
     neg_depth: int
     """Minus the depth, so that the deeper goes first."""
     arrival: int
-    ticket: str = field(compare=False)
-    lane: FlowKey = field(compare=False)
+    request_id: str = field(compare=False)
+    flow: FlowKey = field(compare=False)
     work: float = field(compare=False, default=1.0)
     """What a grant costs its flow."""
 
@@ -53,67 +53,67 @@ class QueueEntry:
 class Queue:
     """Holds waiting requests; `first` is the next one, `grant` and `remove` take one out."""
 
-    __slots__ = ("_classes", "_heaps", "_held", "_lanes", "_places")
+    __slots__ = ("_classes", "_entries", "_flows_by_class", "_heaps", "_pinned")
 
     def __init__(self) -> None:
-        self._places: dict[str, QueueEntry] = {}
+        self._entries: dict[str, QueueEntry] = {}
         self._heaps: dict[tuple[str, str], list[QueueEntry]] = {}
         self._classes = FairScheduler()
-        self._lanes = {rank: FairScheduler() for rank in CLASS_WEIGHTS}
-        self._held: str | None = None
+        self._flows_by_class = {priority_class: FairScheduler() for priority_class in CLASS_WEIGHTS}
+        self._pinned: str | None = None
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._entries)
 
-    def __contains__(self, ticket: object) -> bool:
-        return ticket in self._places
+    def __contains__(self, request_id: object) -> bool:
+        return request_id in self._entries
 
-    def add(self, place: QueueEntry) -> None:
-        lane = place.lane
-        self._places[place.ticket] = place
-        heapq.heappush(self._heaps.setdefault((lane.priority_class, lane.name), []), place)
-        self._lanes[lane.priority_class].activate(lane.name, lane.weight)
-        self._classes.activate(lane.priority_class, CLASS_WEIGHTS[lane.priority_class])
+    def add(self, entry: QueueEntry) -> None:
+        flow = entry.flow
+        self._entries[entry.request_id] = entry
+        heapq.heappush(self._heaps.setdefault((flow.priority_class, flow.name), []), entry)
+        self._flows_by_class[flow.priority_class].activate(flow.name, flow.weight)
+        self._classes.activate(flow.priority_class, CLASS_WEIGHTS[flow.priority_class])
 
-    def remove(self, ticket: str) -> QueueEntry | None:
+    def remove(self, request_id: str) -> QueueEntry | None:
         """Take a request out without a charge; None where it does not wait here."""
-        if self._held == ticket:
-            self._held = None
-        return self._places.pop(ticket, None)
+        if self._pinned == request_id:
+            self._pinned = None
+        return self._entries.pop(request_id, None)
 
     def first(self) -> QueueEntry | None:
         """Return the next request; None where none waits."""
-        if self._held is not None:
-            return self._places[self._held]
-        while (rank := self._classes.peek()) is not None:
-            place = self._first_of(rank)
-            if place is not None:
-                return place
-            self._classes.deactivate(rank)
+        if self._pinned is not None:
+            return self._entries[self._pinned]
+        while (priority_class := self._classes.peek()) is not None:
+            entry = self._first_of(priority_class)
+            if entry is not None:
+                return entry
+            self._classes.deactivate(priority_class)
         return None
 
-    def pin(self, ticket: str) -> None:
+    def pin(self, request_id: str) -> None:
         """Keep this request first until it is granted or removed."""
-        self._held = ticket
+        self._pinned = request_id
 
-    def grant(self, ticket: str) -> QueueEntry:
+    def grant(self, request_id: str) -> QueueEntry:
         """Take a request out and charge its flow."""
-        place = self._places[ticket]
-        self.remove(ticket)
-        self._classes.charge(place.lane.priority_class, place.work)
-        self._lanes[place.lane.priority_class].charge(place.lane.name, place.work)
-        return place
+        entry = self._entries[request_id]
+        self.remove(request_id)
+        self._classes.charge(entry.flow.priority_class, entry.work)
+        self._flows_by_class[entry.flow.priority_class].charge(entry.flow.name, entry.work)
+        return entry
 
-    def _first_of(self, rank: str) -> QueueEntry | None:
-        lanes = self._lanes[rank]
-        while (name := lanes.peek()) is not None:
-            heap = self._heaps[rank, name]
-            while heap and self._places.get(heap[0].ticket) is not heap[0]:
+    def _first_of(self, priority_class: str) -> QueueEntry | None:
+        flows = self._flows_by_class[priority_class]
+        while (name := flows.peek()) is not None:
+            heap = self._heaps[priority_class, name]
+            while heap and self._entries.get(heap[0].request_id) is not heap[0]:
                 heapq.heappop(heap)
             if heap:
                 return heap[0]
-            del self._heaps[rank, name]
-            lanes.deactivate(name)
+            del self._heaps[priority_class, name]
+            flows.deactivate(name)
         return None
 
 
@@ -129,26 +129,26 @@ class _Flow:
 class FairScheduler:
     """Says which flow is next."""
 
-    __slots__ = ("_heap", "_parties", "_turn", "_virtual_clock")
+    __slots__ = ("_flows", "_heap", "_version", "_virtual_clock")
 
     def __init__(self) -> None:
-        self._parties: dict[str, _Flow] = {}
+        self._flows: dict[str, _Flow] = {}
         self._heap: list[tuple[float, int, str]] = []
         self._virtual_clock = 0.0
-        self._turn = 0
+        self._version = 0
 
     def activate(self, name: str, weight: float) -> None:
         """Let a flow take part: it has requests."""
-        party = self._parties.setdefault(name, _Flow(weight, self._virtual_clock))
-        party.weight = weight
-        if not party.version:
-            party.virtual_time = max(party.virtual_time, self._virtual_clock)
-            self._line_up(name, party)
+        flow = self._flows.setdefault(name, _Flow(weight, self._virtual_clock))
+        flow.weight = weight
+        if not flow.version:
+            flow.virtual_time = max(flow.virtual_time, self._virtual_clock)
+            self._push(name, flow)
 
     def peek(self) -> str | None:
         while self._heap:
-            _, turn, name = self._heap[0]
-            if name in self._parties and self._parties[name].version == turn:
+            _, version, name = self._heap[0]
+            if name in self._flows and self._flows[name].version == version:
                 return name
             heapq.heappop(self._heap)
         self._parties.clear()  # nobody asks: whoever comes next starts level, and nothing is kept of flows that are over
@@ -156,23 +156,23 @@ class FairScheduler:
 
     def charge(self, name: str, work: float) -> None:
         """Charge a flow for work."""
-        party = self._parties[name]
-        self._virtual_clock = max(self._virtual_clock, party.virtual_time)
-        party.virtual_time += work / party.weight
-        if party.version:
-            self._line_up(name, party)
+        flow = self._flows[name]
+        self._virtual_clock = max(self._virtual_clock, flow.virtual_time)
+        flow.virtual_time += work / flow.weight
+        if flow.version:
+            self._push(name, flow)
 
     def deactivate(self, name: str) -> None:
         """Take a flow out: it has no requests. What it has used is remembered as long as it matters."""
-        self._parties[name].version = 0
-        if len(self._parties) > 100 + 2 * len(self._heap):
-            self._parties = {
-                name: party
-                for name, party in self._parties.items()
-                if party.version or party.virtual_time > self._virtual_clock
+        self._flows[name].version = 0
+        if len(self._flows) > 100 + 2 * len(self._heap):
+            self._flows = {
+                name: flow
+                for name, flow in self._flows.items()
+                if flow.version or flow.virtual_time > self._virtual_clock
             }
 
-    def _line_up(self, name: str, party: _Flow) -> None:
-        self._turn += 1
-        party.version = self._turn
-        heapq.heappush(self._heap, (party.virtual_time, self._turn, name))
+    def _push(self, name: str, flow: _Flow) -> None:
+        self._version += 1
+        flow.version = self._version
+        heapq.heappush(self._heap, (flow.virtual_time, self._version, name))

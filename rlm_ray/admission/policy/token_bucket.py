@@ -37,7 +37,6 @@ BURST_S = 1.0
 RECENT_S = 10.0
 MIN_BACKOFF_FACTOR, MAX_BACKOFF_FACTOR = 0.7, 0.98
 PROBE_AFTER_S = 60.0
-PROBE_AFTER_TAKEN = 200
 MAX_PROBE_INTERVAL_S = 480.0
 PROBE_STEP = 1.02
 GROW_AFTER_S = 5.0
@@ -45,7 +44,7 @@ GROW_STEP = 1.2
 
 
 DECAY = 0.98
-LEAST, MOST = 0.02, 4.0
+MAX_MULTIPLIER = 4.0
 
 
 class TokenBucket:
@@ -55,19 +54,18 @@ class TokenBucket:
         "_bucket",
         "_bucket_at",
         "_ceiling",
-        "_declared",
+        "_declared_limit",
         "_fixed_window",
-        "_found",
+        "_found_limit",
         "_grown_at",
-        "_heard",
-        "_lately_from",
+        "_header_limit",
         "_limit_before_429",
-        "_patience_s",
+        "_probe_interval_s",
+        "_rate_since",
         "_refused_at",
         "_resumed_at",
         "_slots",
         "_started_at",
-        "_taken_since",
         "_total",
         "_waiting",
         "limit",
@@ -76,37 +74,36 @@ class TokenBucket:
     def __init__(self) -> None:
         self.limit = math.inf
         """Per minute, in force now."""
-        self._declared = self._heard = self._found = math.inf
+        self._declared_limit = self._header_limit = self._found_limit = math.inf
         self._ceiling = self._limit_before_429 = math.inf
         self._refused_at = -math.inf
-        self._patience_s = PROBE_AFTER_S / 2
+        self._probe_interval_s = PROBE_AFTER_S / 2
         self._bucket = math.inf
         self._bucket_at = 0.0
         self._waiting = 0.0
         self._slots: dict[int, float] = {}
         self._total = 0.0
         self._started_at: float | None = None
-        self._resumed_at = self._lately_from = 0.0
+        self._resumed_at = self._rate_since = 0.0
         self._fixed_window = False
         self._grown_at = 0.0
-        self._taken_since = 0
 
     def declare(self, per_minute: float | None) -> None:
         """Set the user's limit; what was found before is dropped."""
         declared = math.inf if per_minute is None else per_minute
-        if declared != self._declared:
-            self._declared, self._found, self._ceiling = declared, math.inf, math.inf
+        if declared != self._declared_limit:
+            self._declared_limit, self._found_limit, self._ceiling = declared, math.inf, math.inf
             self._set_limit()
 
     def on_header_limit(self, per_minute: float) -> None:
         """Set the limit that the provider's headers say."""
-        if per_minute != self._heard:
-            self._heard = per_minute
+        if per_minute != self._header_limit:
+            self._header_limit = per_minute
             self._set_limit()
 
     def used_last_minute(self, now: float) -> float:
         """Return what was sent in the last minute, true amounts where they are known."""
-        self._forget(now)
+        self._drop_old_slots(now)
         return self._total
 
     def utilization(self, now: float) -> float:
@@ -117,8 +114,8 @@ class TokenBucket:
         """Return the seconds until `amount` may go: 0 for now, a lower bound otherwise. Asking marks it as the next to go."""
         if self.limit == math.inf or amount <= 0:
             return 0.0
-        self._forget(now)
-        self._fill(now)
+        self._drop_old_slots(now)
+        self._refill(now)
         self._waiting = amount
         wait = (min(amount, self._burst) - self._bucket) / self._rate
         if self._total + min(amount, self.limit) > self.limit * (1 + 1e-9):
@@ -129,21 +126,20 @@ class TokenBucket:
 
     def take(self, amount: float, now: float) -> int:
         """Count `amount` as sent now; returns the slot of time for `reconcile`."""
-        self._forget(now)
-        self._fill(now)
+        self._drop_old_slots(now)
+        self._refill(now)
         if self._started_at is None:
-            self._started_at = self._resumed_at = self._lately_from = now
+            self._started_at = self._resumed_at = self._rate_since = now
         slot = int(now / BIN_S)
         self._slots[slot] = self._slots.get(slot, 0.0) + amount
         self._total += amount
         self._bucket -= amount
         self._waiting = 0.0
-        self._taken_since += 1
         return slot
 
     def reconcile(self, slot: int, difference: float, now: float) -> None:
         """Correct an amount taken before by true minus estimate: below 0 a refund, above a debt."""
-        self._fill(now)
+        self._refill(now)
         self._bucket -= difference
         if slot in self._slots:
             self._slots[slot] += difference
@@ -154,48 +150,47 @@ class TokenBucket:
         if self.limit < math.inf:
             self._bucket, self._bucket_at = min(self._bucket, 0.0), max(until, self._bucket_at)
 
-    def refused(self, wait_s: float, granted_at: float, now: float, *, in_vain: bool = False) -> None:
+    def refused(self, wait_s: float, granted_at: float, now: float, *, pause_failed: bool = False) -> None:
         """Learn from a request refused for this quota, which should wait: what got through is the limit. The refusals that
-        were under way with the first one belong to it, and make the count of what got through exact. `in_vain`:
+        were under way with the first one belong to it, and make the count of what got through exact. `pause_failed`:
         a pause before did not help, so nothing refills here: it is a minute that is counted."""
-        turned = in_vain and not self._fixed_window
-        self._fixed_window |= in_vain
+        turned = pause_failed and not self._fixed_window
+        self._fixed_window |= pause_failed
         first = granted_at > self._refused_at
         if first:
-            self._limit_before_429, self._refused_at, self._lately_from = self.limit, now, self._resumed_at
-            self._patience_s = min(self._patience_s * 2, MAX_PROBE_INTERVAL_S)
+            self._limit_before_429, self._refused_at, self._rate_since = self.limit, now, self._resumed_at
+            self._probe_interval_s = min(self._probe_interval_s * 2, MAX_PROBE_INTERVAL_S)
             if self.limit == math.inf:
                 self._fixed_window = self._seems_to_count_minutes(wait_s, now)
         through = self.used_last_minute(now)
         if not self._fixed_window:
-            through = max(through, self._lately_per_minute(now))
+            through = max(through, self._recent_per_minute(now))
         if self._limit_before_429 < math.inf and not turned:
             through = min(
                 max(through, MIN_BACKOFF_FACTOR * self._limit_before_429),
                 MAX_BACKOFF_FACTOR * self._limit_before_429,
             )
-        self._found = max(through if first else min(self._found, through), 1.0)
-        self._ceiling = self._found if self._fixed_window else self._limit_before_429
-        self._resumed_at, self._taken_since = now + wait_s, 0
+        self._found_limit = max(through if first else min(self._found_limit, through), 1.0)
+        self._ceiling = self._found_limit if self._fixed_window else self._limit_before_429
+        self._resumed_at = now + wait_s
         self._grown_at = self._resumed_at
         self._set_limit()
 
     def probe_up(self, now: float) -> None:
         """Try a little more, where a found limit was kept to and fully used for long enough."""
-        if self._found >= min(self._declared, self._heard):
+        if self._found_limit >= min(self._declared_limit, self._header_limit):
             return
-        near = self._found >= 0.95 * self._ceiling and self._ceiling < math.inf
-        patience_s, taken = (self._patience_s, PROBE_AFTER_TAKEN) if near else (GROW_AFTER_S, 0)
-        if now - self._grown_at < patience_s or self._taken_since < taken or not self._busy(now):
+        near = self._found_limit >= 0.95 * self._ceiling and self._ceiling < math.inf
+        if now - self._grown_at < (self._probe_interval_s if near else GROW_AFTER_S) or not self._busy(now):
             return
-        self._found *= GROW_STEP if self._ceiling == math.inf else PROBE_STEP
-        if self._found > 1.03 * self._ceiling:  # the ceiling is gone: nothing was refused above it
-            self._ceiling, self._patience_s = math.inf, PROBE_AFTER_S / 2
-        self._grown_at, self._taken_since = now, 0
+        self._found_limit *= GROW_STEP if self._ceiling == math.inf else PROBE_STEP
+        if self._found_limit > 1.03 * self._ceiling:  # the ceiling is gone: nothing was refused above it
+            self._ceiling, self._probe_interval_s = math.inf, PROBE_AFTER_S / 2
+        self._grown_at = now
         self._set_limit()
 
     def _busy(self, now: float) -> bool:
-        recent = self._lately_per_minute(now)
+        recent = self._recent_per_minute(now)
         return recent >= 0.8 * self.limit or self.utilization(now) >= 0.95
 
     def _seems_to_count_minutes(self, wait_s: float, now: float) -> bool:
@@ -205,9 +200,9 @@ class TokenBucket:
         seen_s = now - (now if self._started_at is None else self._started_at)
         return seen_s >= 60 or wait_s >= (60 - seen_s) / 2
 
-    def _lately_per_minute(self, now: float) -> float:
+    def _recent_per_minute(self, now: float) -> float:
         """Return the rate since sending last resumed, over at most 10 s."""
-        started_at = max(now - RECENT_S, min(self._lately_from, now))
+        started_at = max(now - RECENT_S, min(self._rate_since, now))
         first = int(started_at / BIN_S)
         amount = 0.0
         for slot in reversed(self._slots):
@@ -225,16 +220,16 @@ class TokenBucket:
         return max(self._rate * BURST_S, 1.0)
 
     def _set_limit(self) -> None:
-        self.limit = min(self._declared, self._heard, self._found)
+        self.limit = min(self._declared_limit, self._header_limit, self._found_limit)
         self._bucket = min(self._bucket, self._burst) if self.limit < math.inf else math.inf
 
-    def _fill(self, now: float) -> None:
+    def _refill(self, now: float) -> None:
         if self.limit < math.inf and now > self._bucket_at:
             most = max(self._burst, min(self._waiting, self.limit))
             self._bucket = min(self._bucket + (now - self._bucket_at) * self._rate, most)
             self._bucket_at = now
 
-    def _forget(self, now: float) -> None:
+    def _drop_old_slots(self, now: float) -> None:
         last = int((now - WINDOW_S) / BIN_S) - 1
         while self._slots:
             slot = next(iter(self._slots))
@@ -268,4 +263,4 @@ class EstimateCalibrator:
         if self._seen < 10:
             return 1.0
         spread = 2 * math.sqrt(self._variance / max(under_way, 1))
-        return min(max(self._true / self._estimated + spread, LEAST), MOST)
+        return min(self._true / self._estimated + spread, MAX_MULTIPLIER)

@@ -17,7 +17,7 @@ from typing import Any
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import ClientMessage, Refused, RunPolicy, RunStatus, ServerMessage
 from rlm_ray.admission.server import AdmissionServer
-from rlm_ray.cluster.job_config import forget_driver_folders
+from rlm_ray.cluster.environment import forget_driver_folders
 from rlm_ray.cluster.services.detached_actor import (
     RETRY_S,
     RpcEndpoint,
@@ -60,11 +60,17 @@ class AdmissionStub:
     Raises `ConnectionError`, or what Ray raises, when the actor is gone.
     """
 
-    def __init__(self) -> None:
-        self._line = AdmissionRpcClient(RpcResolver(admission_actor))
+    def __init__(self, resolve: Callable[[], Awaitable[RpcAddress]] | None = None) -> None:
+        """Call the actor at the address that `resolve` finds; None: the cluster's."""
+        self._line = RpcClient(resolve or RpcResolver(admission_actor), CODEC)
+
+    async def aclose(self) -> None:
+        await self._line.aclose()
 
     async def exchange(self, batch: ClientMessage) -> ServerMessage:
-        return await self._line.exchange(batch)
+        """Carry the message of an `AdmissionClient`; not sent again here where the actor is gone."""
+        reply: ServerMessage = await self._line.call("exchange", batch)
+        return reply
 
     async def open_run(self, policy: RunPolicy) -> None:
         """Open a run, with its budget and its rates."""
@@ -108,14 +114,3 @@ class AdmissionStub:
 def admission_actor() -> Any:
     """Return the handle of the cluster's admission actor; makes it if there is none."""
     return get_or_create_detached_actor(AdmissionActor, NAME)
-
-
-class AdmissionRpcClient(RpcClient):
-    """Carries the messages of an `AdmissionClient`."""
-
-    def __init__(self, find: Callable[[], Awaitable[RpcAddress]]) -> None:
-        super().__init__(find, CODEC)
-
-    async def exchange(self, batch: ClientMessage) -> ServerMessage:
-        replies: ServerMessage = await self.call("exchange", batch)
-        return replies

@@ -35,7 +35,7 @@ _VERSION = re.compile(r"\.v(\d+)$")
 
 
 def node_affinity(*, soft: bool) -> NodeAffinitySchedulingStrategy:
-    """The node of this process; `soft`: rather than others, but others if need be."""
+    """Return the strategy for the node of this process; `soft`: rather than others, but others if need be."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=soft)
 
 
@@ -59,7 +59,7 @@ def get_or_create_detached_actor(cls: type[Any], name: str, *arguments: Any, nod
 
 
 @dataclass(frozen=True, slots=True)
-class LastingActor:
+class DetachedActor:
     """A detached actor on the cluster, made by any version."""
 
     name: str
@@ -74,23 +74,23 @@ class LastingActor:
         return f"{self.name} (protocol {self.protocol})"
 
 
-def lasting_actors() -> list[LastingActor]:
+def detached_actors() -> list[DetachedActor]:
     """List the detached actors of all versions. The names of versions before the second protocol have no version, or end in v1."""
     named = ray.util.list_named_actors(all_namespaces=True)
     names = sorted(each["name"] for each in named if each["namespace"] == NAMESPACE)
     found = [(name, _VERSION.search(name)) for name in names if name.startswith("rlm_ray.")]
-    return [LastingActor(name, int(version[1]) if version else 1) for name, version in found]
+    return [DetachedActor(name, int(version[1]) if version else 1) for name, version in found]
 
 
 def check_version() -> None:
-    """Raise `VersionMismatchError` where the cluster has lasting actors of another version.
+    """Raise `VersionMismatchError` where the cluster has detached actors of another version.
 
     Two admissions side by side would each give out the whole rate of an account.
     """
-    others = [actor for actor in lasting_actors() if not actor.is_ours]
+    others = [actor for actor in detached_actors() if not actor.is_ours]
     if others:
         raise VersionMismatchError(
-            f"this cluster runs lasting actors of another version of rlm_ray ({', '.join(map(str, others[:5]))}); "
+            f"this cluster runs detached actors of another version of rlm_ray ({', '.join(map(str, others[:5]))}); "
             f"this process is rlm-ray {version('rlm-ray')} (protocol {PROTOCOL}), and two versions on one cluster would not "
             "share rates, budgets and records: use that version here too, or when its runs are over end its actors with "
             "`rlm-ray shutdown --all-versions --force`"
@@ -99,22 +99,22 @@ def check_version() -> None:
 
 async def service_stats() -> dict[str, dict[str, int]]:
     """Count the rows of each table of each detached actor of this version; `UNKNOWN` runs where it does not answer."""
-    names = [actor.name for actor in lasting_actors() if actor.is_ours]
+    names = [actor.name for actor in detached_actors() if actor.is_ours]
     return dict(zip(names, await asyncio.gather(*map(_stats_of, names)), strict=True))
 
 
-async def end_lasting_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
+async def end_detached_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
     """End the detached actors of a running cluster; returns their names. Raises `ClusterError` where runs are under way, unless `force`."""
     return await current_ray_thread().run(
-        _end_lasting_actors(address, force=force, all_versions=all_versions)
+        _end_detached_actors(address, force=force, all_versions=all_versions)
     )
 
 
-async def _end_lasting_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
+async def _end_detached_actors(address: str | None, *, force: bool, all_versions: bool) -> list[str]:
     if not ray.is_initialized() and resolve_address(address or os.environ.get("RAY_ADDRESS", "")) == LOCAL:
         raise ClusterError("no Ray cluster runs here; set RAY_ADDRESS to the one whose actors shall end")
     connect_ray(address)
-    actors = [actor for actor in lasting_actors() if actor.is_ours or all_versions]
+    actors = [actor for actor in detached_actors() if actor.is_ours or all_versions]
     if not force:
         busy = {name: tables for name, tables in (await service_stats()).items() if tables.get("runs")}
         if busy:
@@ -166,7 +166,7 @@ class RpcResolver:
     """Finds the RPC address of a detached actor; `make` returns its handle, and makes it if there is none."""
 
     def __init__(self, make: Callable[[], Any], tell: Callable[[], tuple[Any, ...]] = tuple) -> None:
-        """`tell` gives the arguments of the call for the address; an actor that was started again has lost them."""
+        """Take with `tell` the arguments of the call for the address; an actor that was started again has lost them."""
         self._make, self._tell = make, tell
         self._handle: Any = None
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import ray
 
-from rlm_ray.cluster.environment import storage_environment, take_storage_environment
-from rlm_ray.cluster.job_config import forget_driver_folders
+from rlm_ray.cluster.environment import forget_driver_folders, storage_environment, take_storage_environment
 from rlm_ray.cluster.services.detached_actor import (
     RpcEndpoint,
     RpcResolver,
@@ -16,10 +15,15 @@ from rlm_ray.cluster.services.detached_actor import (
     get_or_create_detached_actor,
 )
 from rlm_ray.errors import ClusterError, JournalError
-from rlm_ray.journal.protocol import CODEC, METHODS, JournalRef
+from rlm_ray.journal.recorder import JournalRef
 from rlm_ray.journal.server import JournalServer
+from rlm_ray.util.codec import Codec
 from rlm_ray.util.rpc import RpcAddress, RpcClient
 
+METHODS = frozenset({"open", "append", "read", "hold", "close"})
+"""Methods that may be called over RPC. Expected errors are returned, not raised."""
+CODEC = Codec(JournalRef, JournalError)
+"""Encodes the messages of these calls."""
 STORAGE_TIMEOUT_S = 300.0
 """For a slow object store, which tries again by itself."""
 
@@ -83,7 +87,7 @@ class JournalStub:
 
 
 def journal_actor(home: str) -> Any:
-    """The handle of this node's journal, made if there is none."""
+    """Return the handle of this node's journal, made if there is none."""
     return get_or_create_detached_actor(JournalActor, f"rlm_ray.journal.{home}", node=home)
 
 
@@ -92,5 +96,5 @@ def _finder(home: str) -> RpcResolver:
 
 
 def current_node_id() -> str:
-    """The node of this process."""
+    """Return the node of this process."""
     return str(ray.get_runtime_context().get_node_id())

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from functools import cache, partial
 from typing import Any
 
-from rlm_ray.cluster.job_config import forget_driver_folders
+from rlm_ray.cluster.environment import forget_driver_folders
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS
 from rlm_ray.cluster.services.detached_actor import RpcEndpoint, RpcResolver, get_or_create_detached_actor
 from rlm_ray.core.llm import ModelReply
@@ -37,7 +37,7 @@ class CacheActor(ResponseCache):
         self._opener = RpcEndpoint(self, METHODS, CODEC)
 
     async def address(self) -> RpcAddress:
-        """Where its line is."""
+        """Return the address of its RPC server."""
         return await self._opener.address()
 
 
@@ -50,12 +50,12 @@ class RemoteReservation:
         self._is_over = False
 
     async def keep(self, reply: ModelReply) -> None:
-        """The call was answered."""
+        """Store the reply of the call."""
         self._is_over = True
         await self._remote.ask("keep", self._key, self.token, reply, timeout_s=KEEP_TIMEOUT_S)
 
     def release(self) -> None:
-        """The call was given up; said without waiting, as whoever says it may be cancelled."""
+        """Give the call up, without waiting, as whoever does that may be cancelled."""
         if not self._is_over:
             self._is_over = True
             self._remote.spawn(self._remote.ask("release", self._key, self.token))
@@ -71,7 +71,7 @@ class CacheStub:
         self._attending: asyncio.Task[None] | None = None
 
     async def look(self, key: str, run_id: str, lease_s: float) -> ModelReply | RemoteReservation:
-        """The reply of an identical call, before or under way; else the reservation to make it."""
+        """Return the reply of an identical call, before or under way; else the reservation to make it."""
         if self._attending is None:
             self._attending = self.spawn(self._attend())
             await asyncio.sleep(0)  # it goes first
@@ -92,11 +92,11 @@ class CacheStub:
         return reservation if reply is None else reply
 
     async def take_hits(self, run_id: str) -> int:
-        """How many calls the run did not have to make."""
+        """Return how many calls the run did not have to make."""
         return await self.ask("take_hits", run_id) or 0
 
     async def ask(self, method: str, *arguments: Any, timeout_s: float | None = LEASE_MARGIN_S) -> Any:
-        """What the actor says; None where it cannot be asked."""
+        """Return what the actor says; None where it cannot be asked."""
         for left in reversed(range(ATTEMPTS)):
             try:
                 return await self._line.call(method, *arguments, timeout_s=timeout_s)
@@ -114,7 +114,7 @@ class CacheStub:
         return task
 
     async def _attend(self) -> None:
-        """Be there, so that the actor notices when this process is not any more."""
+        """Wait at the actor, so that it notices when this process is gone."""
         while True:
             try:
                 await self._line.call("attend", self._owner, timeout_s=None)
@@ -125,12 +125,12 @@ class CacheStub:
 
 @cache
 def remote_cache(folder: str) -> CacheStub:
-    """The one of this process for a folder."""
+    """Return this process's stub for a folder."""
     return CacheStub(folder)
 
 
 def cache_actor(folder: str) -> Any:
-    """The handle of the folder's cache, made here if there is none."""
+    """Return the handle of the folder's cache, made here if there is none."""
     return get_or_create_detached_actor(
         CacheActor, f"rlm_ray.llm.response_cache.{hashlib.sha256(folder.encode()).hexdigest()[:12]}", folder
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,15 +18,14 @@ from rlm_ray.cluster.context_ref import ref_of_part
 from rlm_ray.cluster.messages import SessionSpec
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, await_or_undo
 from rlm_ray.cluster.session_records import (
-    SessionOutcome,
     failure_of,
     input_identity,
-    record_session,
+    run_recorded,
     session_key,
     to_outcome,
 )
 from rlm_ray.cluster.slots import Outlook
-from rlm_ray.cluster.subcalls.parent import MapCall, ParentSession
+from rlm_ray.cluster.subcalls.dispatcher import MapCall, ParentSession
 from rlm_ray.core.context import InputSummary, summarize_part
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.errors import LimitReached, RLMError
@@ -73,7 +72,7 @@ class ChildSessions:
         pending = deque(self._unrecorded(map_, indexes))
         if not pending:
             return
-        pool, name, per_actor = self._host.pool, self._host.name, self._parent.seats_per_actor
+        pool, name, per_actor = self._host.pool, self._host.name, self._parent.sessions_per_actor
         try:
             await self._host.open_sessions(self._parent.spec.run, len(pending))
         except LimitReached as limit:
@@ -156,15 +155,8 @@ class ChildSessions:
     async def _attempt(
         self, path: tuple[int, ...], attempt: int, call: SubCall, slot: LeasedSlot
     ) -> SessionResult | RLMError:
-        spec = self._spec(path, attempt, call)
-        with self._under_way(spec, call, slot.name) as entry:
-            entry.result = await slot.run(spec)
-        assert entry.result is not None
-        return entry.result
-
-    def _spec(self, path: tuple[int, ...], attempt: int, call: SubCall) -> SessionSpec:
-        parent = self._parent
-        return SessionSpec(
+        parent, given = self._parent, self._input(call)
+        spec = SessionSpec(
             run=parent.spec.run,
             path=path,
             parent=self._host.name,
@@ -172,6 +164,8 @@ class ChildSessions:
             context=ref_of_part(parent.spec.context, call.part),
             attempt=parent.replay.attempts(path) + attempt + 1,
         )
+        work, key = slot.run(spec), self._key(call, given)
+        return await run_recorded(work, parent.recorder, spec, given, key=key, actor=slot.name)
 
     def _is_suspected_killer(self, path: tuple[int, ...]) -> bool:
         """Tell whether it was under way more than once in this attempt of the run when the actor of its parent died."""
@@ -179,12 +173,6 @@ class ChildSessions:
         since = self._parent.spec.run.started
         begun = (opened.at >= since for opened in node.session_starts) if node is not None else ()
         return sum(begun) > 1
-
-    def _under_way(
-        self, spec: SessionSpec, call: SubCall, actor: str
-    ) -> AbstractContextManager[SessionOutcome]:
-        given = self._input(call)
-        return record_session(self._parent.recorder, spec, given, self._key(call, given), actor)
 
     def _input(self, call: SubCall) -> InputSummary:
         return summarize_part(call.part, self._parent.context)
@@ -228,7 +216,7 @@ class LeasedSlot:
     async def migrate(self) -> None:
         """Move to a slot in another actor: a child that brings its actor down would take its parent along."""
         host, left = self._parent.host, self.name
-        there = host.pool.lease_remote_slot.remote(self._parent.seats_per_actor, host.name)
+        there = host.pool.lease_remote_slot.remote(self._parent.sessions_per_actor, host.name)
         self.name, self._handle = await await_or_cancel(there, lambda late: host.return_slot(late[0]))
         host.return_slot(left)
 

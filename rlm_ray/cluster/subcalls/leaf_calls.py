@@ -9,7 +9,7 @@ from typing import Any
 from rlm_ray.cluster.messages import LeafCall, LeafCallBatch
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel
 from rlm_ray.cluster.session_records import answered, failure_of
-from rlm_ray.cluster.subcalls.parent import MapCall, ParentSession
+from rlm_ray.cluster.subcalls.dispatcher import MapCall, ParentSession
 from rlm_ray.core.context import ByteRange, Context, DocumentRange, make_context, summarize_part
 from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.errors import RLMError

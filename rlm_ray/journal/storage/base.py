@@ -9,8 +9,7 @@ as that driver does: the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`), 
 - Every failure of a storage becomes a `JournalError`, with one sentence.
 - One writer at a time. A second one is refused with the name of the first; a writer whose right was taken over (it was
   believed dead) is refused at its next append.
-- What was appended is there when `append` returns, also if this process is killed the moment after; `sync` makes it
-  outlive the machine.
+- What was appended is there when `append` returns, also if this process is killed the moment after.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ class Store(Protocol):
     address: str
 
     def exists(self) -> bool:
-        """There is a journal."""
+        """Tell whether there is a journal."""
         ...
 
     def size(self) -> int:
-        """Of the journal, in bytes."""
+        """Return the size of the journal in bytes."""
         ...
 
     def read(self, start: int, stop: int | None) -> bytes:
@@ -96,14 +95,12 @@ class Writer(Protocol):
 
     @property
     def size(self) -> int:
-        """Of the journal, in bytes."""
+        """Return the size of the journal in bytes."""
         ...
 
     def append(self, data: bytes) -> int:
         """Add whole lines, all of them or, with a `JournalError`, none; the size of the journal afterwards."""
         ...
-
-    def sync(self) -> None: ...
 
     def close(self) -> None:
         """Release the right to write. A second call changes nothing."""
@@ -146,7 +143,7 @@ class WriterIdentity:
 
     @classmethod
     def from_bytes(cls, data: bytes | None) -> WriterIdentity | None:
-        """None where nobody is named."""
+        """Parse a lock file; None where nobody is named."""
         try:
             return cls(**json.loads(data or b""))
         except (ValueError, TypeError):

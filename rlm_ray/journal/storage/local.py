@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.storage.base import Writer, WriterIdentity, check_lines, map_storage_errors, writer_busy
-from rlm_ray.util.private_files import make_private_folder, open_private
+from rlm_ray.util.filesystem import make_private_folder, open_private
 
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
@@ -67,7 +67,7 @@ class LocalStore:
             shutil.rmtree(self._folder)
 
     def holder(self) -> WriterIdentity | None:
-        """Asked by taking the lock for a moment, beside others who ask."""
+        """Ask by taking the lock for a moment, beside others who ask."""
         try:
             fd = os.open(self._folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -123,10 +123,6 @@ class LocalWriter:
             self._dirty = False
             self._size += len(data)
         return self._size
-
-    def sync(self) -> None:
-        with map_storage_errors(self._address):
-            os.fsync(self._fd)
 
     def close(self) -> None:
         try:
@@ -197,7 +193,7 @@ def _end_of_last_line(fd: int, size: int) -> int:
 
 
 def _replace(path: Path, data: bytes | bytearray | memoryview) -> None:
-    """The file has its old content or the new one, whatever happens."""
+    """Replace a file: it has its old content or the new one, whatever happens."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(open_private(new, os.O_WRONLY | os.O_EXCL), "wb") as file:

@@ -90,7 +90,7 @@ class ObjectStore:
             self.fs.rm(self._root, recursive=True)
 
     def holder(self) -> WriterIdentity | None:
-        """Of another host it is only known that it wrote not long ago."""
+        """Return who writes; of another host it is only known that it wrote not long ago."""
         claim = WriterIdentity.from_bytes(self.load(LOCK))
         if claim is None:
             return None
@@ -103,7 +103,7 @@ class ObjectStore:
         return ObjectWriter(self, owner)
 
     def segments(self) -> list[Segment]:
-        """In order, as they are now."""
+        """List the segments in order, as they are now."""
         with map_storage_errors(self.address):
             found = sorted((item["name"], item["size"]) for item in self._listing())
         segments: list[Segment] = []
@@ -117,7 +117,7 @@ class ObjectStore:
         return segments
 
     def create(self, path: str, data: bytes, *, is_conditional: bool = True) -> None:
-        """Only where nothing is yet: `FileExistsError`."""
+        """Create an object where there is none yet; else `FileExistsError`."""
         if is_conditional:
             self.fs.pipe_file(path, data, mode="create")
             return
@@ -184,9 +184,6 @@ class ObjectWriter:
             self._number += 1
         return self._size
 
-    def sync(self) -> None:
-        """An object that was written is on disk."""
-
     def close(self) -> None:
         holder = WriterIdentity.from_bytes(self._store.load(LOCK)) if self._is_open else None
         self._is_open = False
@@ -227,7 +224,7 @@ class ObjectWriter:
         return True
 
     def _put(self, data: bytes) -> bytes:
-        """What now stands under the number: `data`, or what an earlier append was not sure to have written."""
+        """Write under the number; returns what stands there: `data`, or what an earlier append may have written."""
         path = self._store.segment_path(self._number)
         try:
             self._store.create(path, data, is_conditional=self._is_conditional)

@@ -1,9 +1,8 @@
 """A run in the formats of other tools, made from its records at any time after it.
 
-otlp        OTLP JSON: an OpenTelemetry collector's file format, with the original times
-chrome      trace events for ui.perfetto.dev and chrome://tracing
-speedscope  for speedscope.app
-jsonl       the records themselves, a line each
+otlp    OTLP JSON: an OpenTelemetry collector's file format, with the original times
+chrome  trace events for ui.perfetto.dev and chrome://tracing
+jsonl   the records themselves, a line each
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from collections.abc import Iterable
 from typing import Literal, TypeAlias, get_args
 
 from rlm_ray.errors import InputError
-from rlm_ray.events.records import Record, RunStarted, to_line
+from rlm_ray.events.records import Record, to_line
 from rlm_ray.report.export.chrome import chrome_json
 from rlm_ray.report.export.otlp import otlp_json, send_otlp, spans_of
-from rlm_ray.report.export.speedscope import speedscope_json
 from rlm_ray.report.export.trace_layout import layout_spans
 
-Format: TypeAlias = Literal["otlp", "chrome", "speedscope", "jsonl"]
+Format: TypeAlias = Literal["otlp", "chrome", "jsonl"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 
@@ -34,9 +32,6 @@ def export(records: Iterable[Record], to: str, *, content: bool = False) -> byte
             return otlp_json(spans_of(known, content=content))
         case "chrome":
             return chrome_json(layout_spans(spans_of(known, content=content)))
-        case "speedscope":
-            run_id = next((record.run_id for record in known if isinstance(record, RunStarted)), "run")
-            return speedscope_json(layout_spans(spans_of(known, content=content)), run_id)
         case _:
             raise InputError("format", f"must be one of {', '.join(FORMATS)}; got {to!r}")
 

@@ -98,6 +98,6 @@ def test_a_refusal_with_few_under_way_is_not_explained():
 
 
 def test_the_users_word_is_the_most():
-    window = ConcurrencyLimit(most=7)
+    window = ConcurrencyLimit(max_limit=7)
     play(window, 0.0, rounds=5)
     assert window.limit == 7

@@ -20,7 +20,7 @@ def filled(*places):
 def drain(queue, count=None):
     order = []
     while (place := queue.first()) is not None and (count is None or len(order) < count):
-        order.append(queue.grant(place.ticket).ticket)
+        order.append(queue.grant(place.request_id).request_id)
     return order
 
 
@@ -48,7 +48,7 @@ def test_lanes_share_by_weight():
     for turn in range(300):
         queue.add(QueueEntry(0, 0, turn, f"heavy{turn}", FlowKey("heavy", weight=3)))
         queue.add(QueueEntry(0, 0, turn, f"light{turn}", FlowKey("light", weight=1)))
-    shares = Counter(ticket[:5] for ticket in drain(queue, 100))
+    shares = Counter(request_id[:5] for request_id in drain(queue, 100))
     assert shares["heavy"] == 75
 
 
@@ -57,7 +57,7 @@ def test_batch_gets_its_tenth_beside_interactive():
     for turn in range(300):
         queue.add(QueueEntry(0, 0, turn, f"i{turn}", FlowKey("person")))
         queue.add(QueueEntry(0, 0, turn, f"b{turn}", FlowKey("job", interactive=False)))
-    shares = Counter(ticket[0] for ticket in drain(queue, 100))
+    shares = Counter(request_id[0] for request_id in drain(queue, 100))
     assert shares["b"] == 10
 
 
@@ -68,8 +68,8 @@ def test_asking_one_at_a_time_earns_no_more_than_queueing_at_once():
         if not any(f"single{number}" in queue for number in range(turn)):
             queue.add(QueueEntry(0, 0, 0, f"single{turn}", FlowKey("single")))
         place = queue.first()
-        served[place.lane.name] += 1
-        queue.grant(place.ticket)
+        served[place.flow.name] += 1
+        queue.grant(place.request_id)
     assert abs(served["crowd"] - served["single"]) <= 2
 
 
@@ -93,8 +93,8 @@ def test_a_held_one_that_goes_away_holds_nothing():
 def test_everyone_is_served_exactly_once(asks):
     queue = filled(
         *(
-            QueueEntry(root, -depth, turn, f"t{turn}", FlowKey(f"lane{lane}", interactive=interactive))
-            for turn, (root, depth, lane, interactive) in enumerate(asks)
+            QueueEntry(root, -depth, turn, f"t{turn}", FlowKey(f"flow{flow}", interactive=interactive))
+            for turn, (root, depth, flow, interactive) in enumerate(asks)
         )
     )
     assert sorted(drain(queue)) == sorted(f"t{turn}" for turn in range(len(asks)))

@@ -8,7 +8,7 @@ import pytest
 import ray
 from serve_waiting import MODEL, QUICK, SLOW, asked, eventually
 
-from rlm_ray.cluster.driver import POOL_NAME
+from rlm_ray.cluster.pool import POOL_NAME
 from rlm_ray.testing.scripts import run_query
 
 pytestmark = pytest.mark.ray
@@ -24,8 +24,8 @@ def kill_the_replicas():
         ray.kill(ray.get_actor(name, namespace="serve"))
 
 
-def seats_taken():
-    return sum(ray.get(ray.get_actor(POOL_NAME).taken.remote()).values())
+def slots_taken():
+    return ray.get(ray.get_actor(POOL_NAME).stats.remote())["taken_slots"]
 
 
 def nothing_is_left(models, census):
@@ -84,4 +84,4 @@ def test_a_waiting_client_gets_an_error_it_may_retry_when_the_replica_dies(site,
             pass
     retried = site.client(max_retries=5).chat.completions.create(model=MODEL, messages=asked(QUICK))
     assert retried.choices[0].message.content == "session done"
-    assert eventually(lambda: seats_taken() == 0, 60)  # those of the dead replicas too
+    assert eventually(lambda: slots_taken() == 0, 60)  # those of the dead replicas too

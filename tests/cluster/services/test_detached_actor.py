@@ -10,10 +10,10 @@ import ray
 from rlm_ray.cluster.ray_thread import current_ray_thread
 from rlm_ray.cluster.services.detached_actor import (
     NAMESPACE,
-    LastingActor,
+    DetachedActor,
     check_version,
-    end_lasting_actors,
-    lasting_actors,
+    detached_actors,
+    end_detached_actors,
     service_stats,
 )
 from rlm_ray.errors import ClusterError, VersionMismatchError
@@ -43,8 +43,8 @@ def stranger(cluster, request):
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0}
     actor = ray.remote(Stranger).options(**options).remote()
     ray.get(actor.name.remote())
-    yield LastingActor(name, protocol)
-    if LastingActor(name, protocol) in lasting_actors():
+    yield DetachedActor(name, protocol)
+    if DetachedActor(name, protocol) in detached_actors():
         ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 
 
@@ -60,10 +60,10 @@ async def test_actors_of_another_version_are_ended_only_when_it_is_insisted_on(s
     with pytest.raises(
         ClusterError, match="another version's, so whether runs are under way there cannot be told"
     ):
-        await end_lasting_actors(None, force=False, all_versions=True)
-    assert stranger in lasting_actors()
-    assert stranger.name in await end_lasting_actors(None, force=True, all_versions=True)
-    assert lasting_actors() == []
+        await end_detached_actors(None, force=False, all_versions=True)
+    assert stranger in detached_actors()
+    assert stranger.name in await end_detached_actors(None, force=True, all_versions=True)
+    assert detached_actors() == []
     check_version()
 
 
@@ -75,14 +75,14 @@ async def test_they_are_not_ended_under_a_run_and_the_next_run_makes_them_again(
         while not server.calls:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)
         with pytest.raises(ClusterError, match=r"runs are under way on this cluster .* has 1 run"):
-            await end_lasting_actors(None, force=False, all_versions=False)
+            await end_detached_actors(None, force=False, all_versions=False)
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
     async with asyncio.timeout(20):
         while any(tables["runs"] for tables in (await current_ray_thread().run(service_stats())).values()):  # noqa: ASYNC110 - of others
             await asyncio.sleep(0.05)
-    assert await end_lasting_actors(None, force=False, all_versions=False)
-    assert lasting_actors() == []
+    assert await end_detached_actors(None, force=False, all_versions=False)
+    assert detached_actors() == []
     with ModelServer(lambda _: "an answer") as server:
         result = await ask(server, max_depth=0, run_dir=str(tmp_path)).arun("what is it?", "a text")
     assert result.answer == "an answer"

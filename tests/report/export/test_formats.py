@@ -86,14 +86,14 @@ def test_exports_have_all_leaves_of_a_wide_map():
     assert len([span for span in spans_of(wide) if span.name == "chat gpt-5"]) == 700
 
 
-@pytest.mark.parametrize("to", ["otlp", "chrome", "speedscope"])
+@pytest.mark.parametrize("to", ["otlp", "chrome"])
 def test_content_is_exported_only_when_asked_for(to):
     assert b"the reply" not in export(RUN, to)
-    assert (b"the reply" in export(RUN, to, content=True)) is (to != "speedscope")
+    assert b"the reply" in export(RUN, to, content=True)
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(InputError, match="otlp, chrome, speedscope, jsonl"):
+    with pytest.raises(InputError, match="otlp, chrome, jsonl"):
         export(RUN, "svg")
 
 
@@ -156,55 +156,7 @@ def test_a_call_on_a_machine_whose_clock_is_ahead_gets_a_lane_of_its_own():
     ]
     lanes = {one.name: one.lane for one in layout_spans(spans_of(ahead))}
     assert lanes["chat gpt-5"] != lanes["map"]
-    assert json.loads(export(ahead, "speedscope"))["profiles"]
-
-
-@given(leaves)
-@settings(deadline=None, max_examples=50)
-def test_speedscope_profiles_open_and_close_in_order_and_weigh_all_time(facts):
-    records = run(facts)
-    found = json.loads(export(records, "speedscope"))
-    assert found["$schema"] == "https://www.speedscope.app/file-format-schema.json"
-    frames = [frame["name"] for frame in found["shared"]["frames"]]
-    opened = 0
-    for profile in found["profiles"][1:]:
-        opened += check_profile(profile, frames)
-    slices = layout_spans(spans_of(records))
-    assert opened == len(slices)
-    added = found["profiles"][0]
-    assert len(added["samples"]) == len(added["weights"])
-    assert min(added["weights"]) >= 0
-    assert added["endValue"] == sum(added["weights"])
-    root = slices[0]
-    assert added["endValue"] >= root.end - root.start
-
-
-def check_profile(profile, frames):
-    """Frames close in the reverse order they opened in, at times that never go back; how many there were."""
-    stack, last, opened = [], profile["startValue"], 0
-    for event in profile["events"]:
-        assert last <= event["at"] <= profile["endValue"]
-        last = event["at"]
-        assert 0 <= event["frame"] < len(frames)
-        if event["type"] == "O":
-            stack.append(event["frame"])
-            opened += 1
-        else:
-            assert stack.pop() == event["frame"]
-    assert stack == []
-    return opened
-
-
-def test_time_added_up_is_more_than_the_clock_s_where_work_was_parallel():
-    added = json.loads(export(run([(1.0, 1.0, 0.0, False)] * 4), "speedscope"))
-    frames = [frame["name"] for frame in added["shared"]["frames"]]
-    profile = added["profiles"][0]
-    calls = [
-        weight
-        for stack, weight in zip(profile["samples"], profile["weights"], strict=True)
-        if frames[stack[-1]] == "chat gpt-5"
-    ]
-    assert sum(calls) == pytest.approx(4e9, rel=1e-6)
+    assert json.loads(export(ahead, "chrome"))["traceEvents"]
 
 
 def test_a_recorded_run_can_be_sent_to_a_collector_with_its_times():

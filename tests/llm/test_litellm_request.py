@@ -8,8 +8,7 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import Message, ModelRequest, Usage
 from rlm_ray.errors import ConfigError, ContextWindowError, InputError
-from rlm_ray.llm.ollama import check_read, parameters
-from rlm_ray.llm.outgoing import check_request
+from rlm_ray.llm.litellm_request import check_prompt_was_read, check_request, ollama_params
 from rlm_ray.runs.run import validate_query
 
 FAULTY_KEYS = [
@@ -64,21 +63,21 @@ def asked(chars, **params):
 
 @pytest.mark.parametrize(("chars", "window"), [(100, 8_192), (30_000, 16_384), (300_000, 131_072)])
 def test_ollama_is_asked_for_a_window_that_holds_the_request(chars, window):
-    assert parameters(asked(chars), "ollama_chat", {}) == {"num_ctx": window}
-    assert parameters(asked(chars, num_ctx=77), "ollama_chat", {}) == {}
-    assert parameters(asked(chars), "openai", {}) == {}
-    assert parameters(asked(chars), "ollama", {"ollama_chat/m": {"max_input_tokens": 8_000}}) == {
+    assert ollama_params(asked(chars), "ollama_chat", {}) == {"num_ctx": window}
+    assert ollama_params(asked(chars, num_ctx=77), "ollama_chat", {}) == {}
+    assert ollama_params(asked(chars), "openai", {}) == {}
+    assert ollama_params(asked(chars), "ollama", {"ollama_chat/m": {"max_input_tokens": 8_000}}) == {
         "num_ctx": 8_000
     }
 
 
 def test_a_prompt_of_which_ollama_read_only_a_part_is_a_window_error():
     with pytest.raises(ContextWindowError, match="read only 4,096 tokens of a prompt of 100,000 characters"):
-        check_read(asked(100_000), "ollama", Usage(4_096, 5))
+        check_prompt_was_read(asked(100_000), "ollama", Usage(4_096, 5))
 
 
 @pytest.mark.parametrize(
     ("provider", "chars", "tokens"), [("ollama", 100_000, 25_000), ("openai", 100_000, 5), ("ollama", 7_000, 5), ("ollama", 100_000, 0)]
 )  # fmt: skip
 def test_other_counts_are_believed(provider, chars, tokens):
-    check_read(asked(chars), provider, Usage(tokens, 5))
+    check_prompt_was_read(asked(chars), provider, Usage(tokens, 5))
