@@ -54,9 +54,12 @@ class Scenario:
     workload: Workload
     rates: Rates = field(default_factory=Rates)
     seconds: float = 180.0
+    crowd: int = 0
+    """So many more callers come after the first minute."""
 
     def run(self, seed: int = 1) -> Figures:
         simulation = ErringSimulation(self.provider(), self.workload, self.rates, random.Random(seed))
+        simulation.add_callers(self.crowd, 60.0)
         record = simulation.run(self.seconds)
         return Figures(
             self._used(record, 0, 60), self._used(record, 60, self.seconds),
@@ -75,7 +78,14 @@ def _refused(record: Record, start: float, end: float) -> float:
 
 
 class ErringSimulation(Simulation):
-    """Asks a provider that has server errors for them."""
+    """Asks a provider that has server errors for them, and may get more callers."""
+
+    def add_callers(self, count: int, at: float) -> None:
+        def ask() -> None:
+            for _ in range(count):
+                self._ask()
+
+        self._later(at, ask)
 
     def _arrive(self, ticket: str) -> None:
         errs = getattr(self.provider, "errs", None)
@@ -188,6 +198,8 @@ SCENARIOS = [
     Scenario("100 places, slow", lambda: CrowdedProvider(100), _always(_served(100, 5)), SLOW),
     Scenario("places, widened", lambda: ChangingProvider(CrowdedProvider(10), CrowdedProvider(40), 60), _then(_served(10), _served(40)), PLAIN, seconds=240),
     Scenario("places, narrowed", lambda: ChangingProvider(CrowdedProvider(40), CrowdedProvider(10), 60), _then(_served(40), _served(10)), PLAIN),
+    Scenario("places, a crowd comes", lambda: CrowdedProvider(20), _then(_served(4), _served(20)), replace(PLAIN, backlog=4), crowd=300),
+    Scenario("refilling, a crowd comes", lambda: RefillingProvider(MANY), _then(_served(4), MANY), replace(PLAIN, backlog=4), crowd=300),
     Scenario("places, server errors", lambda: OverloadedProvider(10), _always(_served(10)), replace(PLAIN, backlog=30)),
 ]  # fmt: skip
 """Most last three minutes: so a provider's minute is seen twice after the first."""
@@ -230,7 +242,6 @@ SWITCHES = [
     Switch(concurrency_limit, "UNEXPLAINED_RATIO", 0.0, "refusals at few in flight are about something else"),
     Switch(concurrency_limit, "MAX_REJECTIONS_IN_A_ROW", math.inf, "undoing a cut that did not help"),
     Switch(concurrency_limit, "COOLDOWN_S", 0.0, "one cut for each episode"),
-    Switch(concurrency_limit, "ERROR_PAUSE_S", 0.0, "no growth after a server error"),
     Switch(concurrency_limit, "PROBE_AFTER_ANSWERS", math.inf, "probing above a level that was refused"),
     Switch(concurrency_limit, "MAX_PROBE_AFTER", 50, "probing more rarely after each refusal"),
 ]

@@ -169,7 +169,7 @@ class AdmissionController:
     def decisions(self, now: float) -> list[Decision]:
         """Return all decisions that are due."""
         for request_id in self._permits.expired(now):
-            self._expire(request_id, now)
+            self._expire(request_id)
         self._enforce_deadlines(now)
         for ask in self._orphans.expired(now):
             self._decisions.append(
@@ -209,7 +209,7 @@ class AdmissionController:
     def drop_client(self, holder: str, now: float) -> None:
         """Drop a client that died: its permits are lost, its requests are cancelled."""
         for request_id in self._permits.of_client(holder):
-            self._expire(request_id, now)
+            self._expire(request_id)
         for waiting in [waiting for waiting in self._waiting.values() if waiting.ask.client_id == holder]:
             self.cancel(waiting.ask.request_id, now)
 
@@ -322,14 +322,14 @@ class AdmissionController:
                     if decision.reason == "time_s":
                         self._refuse(waiting, decision)
 
-    def _expire(self, request_id: str, now: float) -> None:
+    def _expire(self, request_id: str) -> None:
         """Expire a permit that nobody settled: charged as it was reserved."""
         permit = self._permits.expire(request_id)
         run = self._runs.get(permit.ask.run_id)
         if run is not None:
             run.expire(permit)
             self._unpark(run)
-        self._account_queues[permit.ask.account_key].account.on_error(now)
+        self._account_queues[permit.ask.account_key].account.on_error()
 
     def _correct_late(self, settle: Settle) -> None:
         """Correct the charge of a permit that had expired, if this is one."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.admission.accounting import actual_cost, call_stats, max_cost, smaller
+from rlm_ray.admission.permit_table import actual_cost, call_stats, max_cost, smaller
 from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest, Settle
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.llm import Usage

@@ -129,10 +129,10 @@ class Account:
         for bucket in self.buckets:
             bucket.probe_up(now)
 
-    def on_error(self, now: float) -> None:
+    def on_error(self) -> None:
         """Learn from a server error or an unknown end; what was reserved stays used."""
         self.concurrency.release()
-        self.concurrency.failed(now)
+        self.concurrency.failed()
 
     def on_not_sent(self, taken: RateReservation, now: float) -> None:
         """Return what a request reserved that was never sent."""
@@ -240,7 +240,7 @@ class AccountQueue:
                 | AttemptOutcome.CANCELLED
                 | AttemptOutcome.UNKNOWN
             ):
-                account.on_error(now)
+                account.on_error()
             case _:
                 assert_never(settle.outcome)
 

@@ -9,7 +9,7 @@
    next one rarer. A probe that holds opens the way up, faster with each clean round.
 4. Where nothing that was sent after the cut is served, but one after the other is refused, the number in flight
    was not the reason: the cut is undone, and the account looks for a rate.
-5. A server error pauses growth and cuts nothing. A refusal about the rate (the provider says when, or a bucket is
+5. A server error begins the round anew and cuts nothing. A refusal about the rate (the provider says when, or a bucket is
    empty) is handled in `account.py`.
 
 A round is as many answers as the limit.
@@ -29,7 +29,6 @@ MIN_UTILIZATION = 0.8
 UNEXPLAINED_RATIO = 0.6
 MAX_REJECTIONS_IN_A_ROW = 5
 COOLDOWN_S = 15.0
-ERROR_PAUSE_S = 2.0
 PROBE_AFTER_ANSWERS = 50
 MAX_PROBE_AFTER = 1600
 
@@ -45,7 +44,6 @@ class ConcurrencyLimit:
         "_highest",
         "_known_limit",
         "_limit_before_cut",
-        "_paused_until",
         "_probe_after",
         "_reacted_at",
         "_rejections_in_a_row",
@@ -61,7 +59,7 @@ class ConcurrencyLimit:
         self.in_flight = 0
         self._growth = 1.0
         self._known_limit = self._cut_level = math.inf
-        self._cut_at = self._reacted_at = self._paused_until = -math.inf
+        self._cut_at = self._reacted_at = -math.inf
         self._answers = self._since_refused = self._highest = 0
         self._probe_after = PROBE_AFTER_ANSWERS
         self._rejections_in_a_row = 0
@@ -90,13 +88,12 @@ class ConcurrencyLimit:
         self._answers += 1
         self._since_refused += 1
         if self._answers >= self.limit:
-            if self._highest >= MIN_UTILIZATION * self.limit and now >= self._paused_until:
+            if self._highest >= MIN_UTILIZATION * self.limit:
                 self._widen(now)
             self._start_round()
 
-    def failed(self, now: float) -> None:
-        """Stop growing for a moment after a server error."""
-        self._paused_until = max(self._paused_until, now + ERROR_PAUSE_S)
+    def failed(self) -> None:
+        """Begin the round anew after a server error: only clean rounds let it grow."""
         self._start_round()
 
     def on_rejected(self, granted_at: float, now: float) -> bool:

@@ -151,7 +151,7 @@ class FairScheduler:
             if name in self._flows and self._flows[name].version == version:
                 return name
             heapq.heappop(self._heap)
-        self._parties.clear()  # nobody asks: whoever comes next starts level, and nothing is kept of flows that are over
+        self._flows.clear()  # nobody asks: whoever comes next starts level, and nothing is kept of flows that are over
         return None
 
     def charge(self, name: str, work: float) -> None:

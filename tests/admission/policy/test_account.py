@@ -48,16 +48,16 @@ def test_key_of_an_account_tells_accounts_apart():
 )
 def test_requests_in_flight_begin_with_a_second_of_the_rate_or_the_word_of_the_user(rates, limit):
     account = Account(Rates(**rates))
-    assert account.window.limit == limit
+    assert account.concurrency.limit == limit
 
 
 def test_limit_in_flight_that_is_taken_back_is_found_anew_from_there():
     account = Account(Rates(in_flight=3))
     account.declare(Rates())
-    assert (account.window.limit, account.window.max_limit) == (3, 10_000)
-    account.window.size = 2.0
+    assert (account.concurrency.limit, account.concurrency.max_limit) == (3, 10_000)
+    account.concurrency.size = 2.0
     account.declare(Rates())
-    assert account.window.limit == 2
+    assert account.concurrency.limit == 2
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_limit_in_flight_that_is_taken_back_is_found_anew_from_there():
 )
 def test_each_declared_rate_is_a_limit_of_its_own(rates, meter):
     account = Account(Rates(**rates))
-    assert [each.limit for each in account.meters] == [60 if at == meter else math.inf for at in range(4)]
+    assert [each.limit for each in account.buckets] == [60 if at == meter else math.inf for at in range(4)]
 
 
 def test_request_waits_for_the_slowest_of_its_quotas():
@@ -98,7 +98,7 @@ def test_reservation_says_what_was_taken():
     [
         (lambda account, taken: account.on_success(taken, (70, 10), 1.0), [1, 80, 70, 10]),
         (lambda account, taken: account.on_success(taken, None, 1.0), [1, 150, 100, 50]),
-        (lambda account, taken: account.on_error(1.0), [1, 150, 100, 50]),
+        (lambda account, taken: account.on_error(), [1, 150, 100, 50]),
         (lambda account, taken: account.on_not_sent(taken, 1.0), [0, 0, 0, 0]),
         (lambda account, taken: account.on_rate_limited(taken, None, 0.0, 1.0), [0, 0, 0, 0]),
     ],
@@ -108,8 +108,8 @@ def test_end_of_a_request_settles_what_it_took(end, used):
     account = Account(Rates())
     taken = account.take(100, 50, 0.0)
     end(account, taken)
-    assert [meter.used_last_minute(1.0) for meter in account.meters] == used
-    assert account.window.in_flight == 0
+    assert [meter.used_last_minute(1.0) for meter in account.buckets] == used
+    assert account.concurrency.in_flight == 0
 
 
 def test_estimates_are_corrected_by_what_answers_used():
@@ -145,33 +145,33 @@ def test_shorter_wait_does_not_end_a_longer_one():
 def test_named_resource_learns_its_rate(resource):
     account = in_use()
     refuse(account, 2.0, wait_s=57.0, resource=resource)
-    learned = [meter.limit < math.inf for meter in account.meters]
+    learned = [meter.limit < math.inf for meter in account.buckets]
     assert learned == [name == resource for name in ("requests", "tokens", "input_tokens", "output_tokens")]
 
 
 def test_without_a_name_the_quota_that_is_nearly_used_learns_and_else_requests():
     account = in_use(tpm=8000)
     refuse(account, 2.0, wait_s=57.0)
-    assert account.meters[1].limit < 8000
-    assert account.meters[0].limit == math.inf
+    assert account.buckets[1].limit < 8000
+    assert account.buckets[0].limit == math.inf
     account = in_use(tpm=9000)
     refuse(account, 2.0, wait_s=57.0)
-    assert account.meters[1].limit == 9000
-    assert account.meters[0].limit == 50
+    assert account.buckets[1].limit == 9000
+    assert account.buckets[0].limit == 50
 
 
 @pytest.mark.parametrize(("served", "learns"), [(9, False), (10, True)])
 def test_rate_is_learned_after_ten_requests_only(served, learns):
     account = in_use(served)
     refuse(account, 2.0, wait_s=57.0)
-    assert (account.meters[0].limit < math.inf) is learns
+    assert (account.buckets[0].limit < math.inf) is learns
     assert account.not_before == pytest.approx(59.0)
 
 
 def test_headers_set_the_limits_of_their_resources():
     account = Account(Rates())
     account.on_headers(RateLimitHeaders({"requests": 5.0, "output_tokens": 7.0}))
-    assert [meter.limit for meter in account.meters] == [5, math.inf, math.inf, 7]
+    assert [meter.limit for meter in account.buckets] == [5, math.inf, math.inf, 7]
 
 
 def test_refusal_without_a_reason_is_about_the_number_in_flight():
@@ -179,16 +179,16 @@ def test_refusal_without_a_reason_is_about_the_number_in_flight():
     for _ in range(18):
         account.take(1, 1, 5.0)
     refuse(account, 5.1, granted_at=5.0)
-    assert account.window.limit < 20
+    assert account.concurrency.limit < 20
     assert account.not_before == -math.inf
 
 
 def test_unexplained_refusals_pause_longer_each_time_up_to_half_a_minute():
     account, now, pauses = in_use(60), 10.0, []
-    account.window.on_rejected(9.0, 10.0)  # a cut, at a number in flight that is not reached again
-    account.window._cut_level = 1000.0
+    account.concurrency.on_rejected(9.0, 10.0)  # a cut, at a number in flight that is not reached again
+    account.concurrency._cut_level = 1000.0
     for _ in range(8):
-        account.window._cut_at = now
+        account.concurrency._cut_at = now
         refuse(account, now + 0.1)
         pauses.append(account.not_before - now - 0.1)
         now = account.not_before
@@ -197,7 +197,7 @@ def test_unexplained_refusals_pause_longer_each_time_up_to_half_a_minute():
 
 def test_refusals_that_were_in_flight_together_make_one_pause_and_success_ends_the_row():
     account = in_use(60)
-    account.window._cut_level, account.window._cut_at = 1000.0, 10.0
+    account.concurrency._cut_level, account.concurrency._cut_at = 1000.0, 10.0
     refuse(account, 10.5)
     assert account.not_before == pytest.approx(11.5)
     refuse(account, 10.9, granted_at=10.4)
@@ -221,6 +221,6 @@ def test_time_that_requests_waited_for_the_rate_is_added_up():
     assert account.throttled_s(5.0) == pytest.approx(1.0)
     account.take(1, 1, 1.2)
     assert account.wait_s(1, 1, 1.3) > 0
-    account.window.in_flight = 20
+    account.concurrency.in_flight = 20
     assert account.wait_s(1, 1, 1.5) == math.inf
     assert account.throttled_s(9.0) == pytest.approx(1.2)

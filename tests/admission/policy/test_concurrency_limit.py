@@ -80,10 +80,15 @@ def test_it_does_not_grow_unused():
     assert window.limit == 20
 
 
-def test_server_errors_pause_growth_and_cut_nothing():
+def test_server_errors_begin_the_round_anew_and_cut_nothing():
     window = ConcurrencyLimit()
-    window.failed(0.0)
-    play(window, 0.0, rounds=1)
+    for _ in range(3):
+        for _ in range(19):
+            window.acquire()
+        for _ in range(19):
+            window.release()
+            window.on_success(1.0)
+        window.failed()
     assert window.limit == 20
     play(window, 10.0, rounds=1)
     assert window.limit == 40

@@ -145,7 +145,7 @@ def test_flows_that_are_gone_are_forgotten_once_there_are_many():
         scheduler.charge(f"flow{turn}", 1.0)
         scheduler.deactivate(f"flow{turn}")
         assert scheduler.peek() is None
-    assert len(scheduler._parties) == 0
+    assert len(scheduler._flows) == 0
     scheduler.activate("busy", 1.0)
     for turn in range(1000):
         scheduler.activate(f"flow{turn}", 1.0)
@@ -153,7 +153,7 @@ def test_flows_that_are_gone_are_forgotten_once_there_are_many():
         scheduler.deactivate(f"flow{turn}")
         scheduler.charge("busy", 1.0)
         assert scheduler.peek() == "busy"
-    assert len(scheduler._parties) <= 110
+    assert len(scheduler._flows) <= 110
 
 
 def test_queue_knows_what_waits_in_it():
@@ -165,8 +165,8 @@ def test_queue_knows_what_waits_in_it():
     assert queue.remove("a") == QueueEntry(0, 0, 0, "a", LANE)
     assert "a" not in queue
     assert queue.remove("a") is None
-    assert queue.first().ticket == "b"
-    assert queue.grant("b").ticket == "b"
+    assert queue.first().request_id == "b"
+    assert queue.grant("b").request_id == "b"
     assert queue.first() is None
     assert len(queue) == 0
 

@@ -136,9 +136,9 @@ def test_pause_that_did_not_help_means_that_minutes_are_counted():
     bucket = sent(500, 10)
     bucket.refused(1, 9.9, 10.0)
     assert bucket.limit == pytest.approx(3000, rel=0.03)
-    bucket.refused(1, 11.0, 11.5, in_vain=True)
+    bucket.refused(1, 11.0, 11.5, pause_failed=True)
     assert bucket.limit == 500
-    bucket.refused(1, 13.0, 13.5, in_vain=True)
+    bucket.refused(1, 13.0, 13.5, pause_failed=True)
     assert bucket.limit == 490
 
 
@@ -225,7 +225,7 @@ def test_estimates_are_taken_as_they_are_until_ten_answers_are_known():
 
 
 @pytest.mark.parametrize(
-    ("ratio", "multiplier"), [(0.0, 0.02), (0.01, 0.02), (0.3, 0.3), (2.0, 2.0), (4.0, 4.0), (9.0, 4.0)]
+    ("ratio", "multiplier"), [(0.0, 0.0), (0.01, 0.01), (0.3, 0.3), (2.0, 2.0), (4.0, 4.0), (9.0, 4.0)]
 )
 def test_multiplier_is_the_true_share_within_bounds(ratio, multiplier):
     assert learned(*[ratio] * 20).multiplier(5) == pytest.approx(multiplier)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rlm_ray.admission.account_queue import AccountQueue
+from rlm_ray.admission.policy.account import AccountQueue
 from rlm_ray.admission.policy.fair_queue import FlowKey, QueueEntry
 from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.admission.protocol import AttemptOutcome, Settle
@@ -18,13 +18,13 @@ def test_smallest_of_the_declared_rates_holds_until_its_run_is_over():
     account = AccountQueue(Rates())
     account.declare_rates("a", Rates(rpm=600, in_flight=5))
     account.declare_rates("b", Rates(rpm=60, tpm=1000))
-    limits = [meter.limit for meter in account.account.meters]
-    assert (limits, account.account.window.limit) == ([60, 1000, math.inf, math.inf], 5)
+    limits = [meter.limit for meter in account.account.buckets]
+    assert (limits, account.account.concurrency.limit) == ([60, 1000, math.inf, math.inf], 5)
     account.remove_run("b")
-    assert [meter.limit for meter in account.account.meters][:2] == [600, math.inf]
+    assert [meter.limit for meter in account.account.buckets][:2] == [600, math.inf]
     account.remove_run("b")
     account.remove_run("a")
-    assert account.account.meters[0].limit == 600
+    assert account.account.buckets[0].limit == 600
 
 
 def test_account_is_idle_without_runs_and_requests():
@@ -51,10 +51,10 @@ def test_each_outcome_settles_rate_and_requests_in_flight(outcome, used, size):
     taken = [account.account.take(100, 50, 0.0) for _ in range(20)]
     for each in taken:
         account.on_settlement(each, Settle("p", outcome, Usage(10, 2)), 0.0, 1.0)
-    assert [meter.used_last_minute(1.0) for meter in account.account.meters] == [
+    assert [meter.used_last_minute(1.0) for meter in account.account.buckets] == [
         20 * amount for amount in used
     ]
-    assert (account.account.window.in_flight, account.account.window.limit) == (0, size)
+    assert (account.account.concurrency.in_flight, account.account.concurrency.limit) == (0, size)
     assert (account.quota_exhausted_at == 1.0) is (outcome is AttemptOutcome.QUOTA_EXHAUSTED)
 
 
@@ -70,7 +70,7 @@ def test_wait_of_more_than_ten_minutes_means_that_the_quota_is_used_up(wait_s, i
         0.0,
         1.0,
     )
-    assert account.account.meters[1].limit == 5000
+    assert account.account.buckets[1].limit == 5000
     assert (account.quota_exhausted_at == 1.0) is is_exhausted
     if wait_s == 7200.0:
         assert (
