@@ -41,6 +41,7 @@ def main() -> None:
         default={"temperature": 0},
         help='JSON for every call; default {"temperature": 0}',
     )
+    parser.add_argument("--price", type=float, nargs=2, help="US dollars for a million tokens in and out")
     parser.add_argument("--key-variable", default="", help="the environment variable with the key for --base")
     parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
     parser.add_argument(
@@ -65,7 +66,8 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"quality: {error}")
     key = os.environ.get(options.key_variable, "none")
-    address = ModelAddress(options.model, options.base.rstrip("/"), key, options.params)
+    price = tuple(options.price) if options.price else None
+    address = ModelAddress(options.model, options.base.rstrip("/"), key, options.params, price)
     out = options.out or Path("quality-results") / re.sub(r"[^\w.-]+", "_", options.model)
     run = QualityRun(
         out,

@@ -1,4 +1,4 @@
-"""The address that every method asks: it asks the model, counts, remembers answers, and stops nobody's clock.
+"""The address that every method asks: it asks the model, counts, and remembers answers.
 
 All methods see the same OpenAI-compatible server on loopback, so calls, tokens and cost are counted where they happen,
 in the same way for each, and no method's process ever holds a key. Behind it is an OpenAI-compatible endpoint (requests
@@ -39,6 +39,9 @@ class ModelAddress:
     """For `base`; without it, litellm takes keys from its environment variables."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """What requests say that do not say it themselves, such as temperature and max_tokens."""
+
+    price_usd: tuple[float, float] | None = None
+    """For a million tokens in and out; None: litellm's price of a model without `base`, else unknown."""
 
     @property
     def short_name(self) -> str:
@@ -175,7 +178,8 @@ class Endpoint:
         assert self._session is not None
         url = f"{self.address.base.removesuffix('/v1')}/{request.match_info['path']}"
         try:
-            async with self._session.get(url) as answer:
+            headers = {"authorization": f"Bearer {self.address.api_key}"}
+            async with self._session.get(url, headers=headers) as answer:
                 body = await answer.read()
                 return web.Response(body=body, status=answer.status, content_type=answer.content_type)
         except aiohttp.ClientError as error:
@@ -191,7 +195,7 @@ class Endpoint:
         usage.calls += 1
         usage.input_tokens += tokens[0]
         usage.output_tokens += tokens[1]
-        cost_usd = _cost_usd(self.address.model, *tokens) if not self.address.base else None
+        cost_usd = _cost_usd(self.address, *tokens)
         if cost_usd is not None:
             usage.cost_usd = (usage.cost_usd or 0.0) + cost_usd
 
@@ -212,11 +216,15 @@ async def _ask_litellm(model: str, body: dict[str, Any]) -> tuple[int, Any]:
     return 200, json.loads(reply.model_dump_json())
 
 
-def _cost_usd(model: str, input_tokens: int, output_tokens: int) -> float | None:
+def _cost_usd(address: ModelAddress, input_tokens: int, output_tokens: int) -> float | None:
+    if address.price_usd is not None:
+        return (input_tokens * address.price_usd[0] + output_tokens * address.price_usd[1]) / 1e6
+    if address.base:
+        return None
     import litellm
 
     try:
-        return float(sum(litellm.cost_per_token(model, input_tokens, output_tokens)))
+        return float(sum(litellm.cost_per_token(address.model, input_tokens, output_tokens)))
     except Exception:  # noqa: BLE001 - litellm raises a plain Exception for a model without a price
         return None
 

@@ -191,6 +191,9 @@ def _ask_worker(  # noqa: PLR0913, PLR0917 - a cell and how it is run
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
     saved_s = cells.usage(folder.name).saved_s
     context.unlink(missing_ok=True)
     if not in_time:
@@ -211,10 +214,14 @@ def _ask_worker(  # noqa: PLR0913, PLR0917 - a cell and how it is run
 
 
 def _wait(process: subprocess.Popen[bytes], asked: Mapping[str, Any], started: Path, left_s: Any) -> bool:
-    """Send the question and wait for the end; False if it did not come in time."""
+    """Send the question and wait for the end; False if it did not come in time.
+
+    The pipe stays open meanwhile: a worker ends when it closes, also where this process was killed.
+    """
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-        pipe.write(json.dumps(asked).encode())
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(asked).encode() + b"\n")
+        process.stdin.flush()
     began, start_by = None, time.monotonic() + _START_S
     while True:
         try:

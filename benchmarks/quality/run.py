@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import os
 import re
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,8 +72,7 @@ class QualityRun:
                 Endpoint(self._address, cache, self._out / "transcripts") as endpoint,
                 ThreadPoolExecutor(self._options.jobs) as pool,
             ):
-                for _ in pool.map(partial(self._record_cell, endpoint), missing):
-                    pass
+                self._wait_for(pool.map(partial(self._record_cell, endpoint), missing))
         self.write_report()
 
     def write_report(self) -> str:
@@ -92,6 +93,14 @@ class QualityRun:
         if cell is None or (cell.status == "failed" and self._options.retry_failed):
             return True
         return cell.status == "timeout" and self._options.retry_timeouts
+
+    def _wait_for(self, cells: Iterator[None]) -> None:
+        """Wait for all; an interrupt ends this process and its workers at once, since what is done is on record."""
+        try:
+            collections.deque(cells, maxlen=0)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on with the cells that are missing", flush=True)
+            os._exit(130)
 
     def _record_cell(self, endpoint: Endpoint, missing: tuple[Task, Method]) -> None:
         cell = self._run_cell(*missing, endpoint)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 import requests
@@ -135,7 +137,9 @@ def test_server_that_is_gone_is_a_failed_cell(tmp_path):
 def fake_python(tmp_path, body):
     """An interpreter that does as a worker might."""
     path = tmp_path / "python"
-    path.write_text(f"#!{sys.executable}\nimport json, os, sys, time\nasked = json.load(sys.stdin)\n{body}\n")
+    path.write_text(
+        f"#!{sys.executable}\nimport json, os, sys, time\nasked = json.loads(sys.stdin.readline())\n{body}\n"
+    )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
 
@@ -202,6 +206,46 @@ def test_methods_are_read_with_their_settings():
         {"max_depth": 2, "profile": "cautious"},
     )
     assert (other.name, other.python, dict(other.settings)) == ("before", "/x/bin/python", {})
+
+
+def test_interrupt_ends_the_command_and_its_worker_and_keeps_what_is_done(tmp_path):
+    body = "open('alive', 'w'); sys.stdin.read(); open('ended', 'w'); time.sleep(60)"
+    python = fake_python(tmp_path, body)
+    with ModelServer(oracle) as server:
+        command = [sys.executable, "-m", "quality", "--model", "openai/scripted", "--base", server.url]
+        command += [
+            "--out",
+            str(tmp_path),
+            "--tasks",
+            "md_port@2k",
+            "--methods",
+            f"direct ours:python={python}",
+        ]
+        environment = {**os.environ, "PYTHONPATH": BENCHMARKS}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            wait_for(lambda: list(tmp_path.glob("work/*/alive")))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        wait_for(lambda: list(tmp_path.glob("work/*/ended")))
+    assert [cell["method"] for cell in cells(tmp_path)] == ["direct"]
+
+
+def wait_for(condition):
+    """Look until it holds, at most for a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_cost_is_what_tokens_cost_at_the_price_given():
+    reply = Reply("x", prompt_tokens=1_000, completion_tokens=100)
+    with (
+        ModelServer([reply]) as server,
+        Endpoint(ModelAddress("openai/m", server.url, price_usd=(2.0, 10.0))) as endpoint,
+    ):
+        requests.post(f"{endpoint.open_cell('a')}/chat/completions", json={"messages": []}, timeout=30)
+        assert endpoint.usage("a").cost_usd == pytest.approx(0.003)
 
 
 @pytest.mark.ray

@@ -6,14 +6,18 @@ It runs the model's code in this process, unprotected; there is no key in its en
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
+    asked = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     context = Path(asked["context"]).read_text("utf-8")
     from rlm import RLM
     from rlm.logger import RLMLogger
@@ -53,6 +57,12 @@ def main() -> None:
         ),
         "utf-8",
     )
+
+
+def _end_with_parent() -> None:
+    """Wait until the harness closes the pipe, or dies, and take all processes of this one along."""
+    sys.stdin.read()
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,18 @@ older versions have too, so that before and after are measured by the same progr
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
+    asked = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     context = Path(asked["context"]).read_text("utf-8")
     import rlm_ray
 
@@ -50,6 +54,12 @@ def main() -> None:
         ),
         "utf-8",
     )
+
+
+def _end_with_parent() -> None:
+    """Wait until the harness closes the pipe, or dies, and take all processes of this one along."""
+    sys.stdin.read()
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
