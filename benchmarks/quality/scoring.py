@@ -146,7 +146,15 @@ def _text_score(text: str, truth: Truth) -> float:
     if truth.choices:
         named = {choice for choice in truth.choices if _names(given, _plain(choice))}
         return float(named == {truth.value})
-    return float(_names(given, true))
+    return float(set(re.findall(_shape(true), given)) == {true})
+
+
+def _shape(text: str) -> str:
+    """Match codes that look like this one, so that an answer which lists several has not chosen; words match themselves."""
+    if not re.search(r"\d", text):
+        return rf"(?<![\w-]){re.escape(text)}(?![\w-])"
+    alike = "".join("[a-z0-9]" if letter.isalnum() else re.escape(letter) for letter in text)
+    return rf"(?<![\w-]){alike}(?![\w-])"
 
 
 def _names(text: str, item: str) -> bool:

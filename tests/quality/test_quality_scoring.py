@@ -83,6 +83,9 @@ def test_text_is_right_where_it_names_the_one_choice(answer, right):
         ("KXL-90401", False),
         ("KXL-904", False),
         ("KXL 9040", False),
+        ("It is KXL-9040 or ABC-1234.", False),
+        ("ABC-1234", False),
+        ("For Bergen, the code is KXL-9040; once more: KXL-9040", True),
     ],
 )
 def test_text_without_choices_is_right_where_a_short_answer_names_it(answer, right):

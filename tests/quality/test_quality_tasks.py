@@ -147,8 +147,10 @@ def test_chain_of_needles_leads_to_the_truth():
     assert task.truth.value == re.search(rf"access code for {city} is ([A-Z]+-\d+)", task.context)[1]
 
 
-def test_last_needle_of_several_is_the_truth():
-    task = KINDS["needle_last"].task("80k")
+@pytest.mark.parametrize("size", ["2k", "80k"])
+@pytest.mark.parametrize("seed", range(20))
+def test_last_needle_of_several_is_the_truth(size, seed):
+    task = KINDS["needle_last"].task(size, seed)
     assert task.truth.value == int(re.findall(r"toll at the bridge is (\d+)", task.context)[-1])
 
 

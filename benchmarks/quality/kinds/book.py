@@ -47,9 +47,8 @@ def draw_paragraphs(rng: Random, chars: int) -> list[str]:
 def _hide(rng: Random, chars: int, needles: list[str]) -> str:
     """Return pages with these sentences at random places, in this order."""
     pages = draw_paragraphs(rng, chars)
-    for place, needle in sorted(
-        zip(sorted(rng.choices(range(len(pages)), k=len(needles))), needles, strict=True), reverse=True
-    ):
+    places = sorted(rng.choices(range(len(pages)), k=len(needles)))
+    for place, needle in reversed(list(zip(places, needles, strict=True))):
         pages.insert(place, needle)
     return "\n\n".join(pages)
 
