@@ -208,24 +208,28 @@ def test_methods_are_read_with_their_settings():
     assert (other.name, other.python, dict(other.settings)) == ("before", "/x/bin/python", {})
 
 
-def test_interrupt_ends_the_command_and_its_worker_and_keeps_what_is_done(tmp_path):
-    body = "open('alive', 'w'); sys.stdin.read(); open('ended', 'w'); time.sleep(60)"
-    python = fake_python(tmp_path, body)
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)]
+)
+def test_worker_ends_with_the_command_and_what_is_done_is_on_record(tmp_path, sent, code):
+    python = fake_python(tmp_path, "open('alive', 'w'); sys.stdin.read(); open('ended', 'w')")
     with ModelServer(oracle) as server:
-        command = [sys.executable, "-m", "quality", "--model", "openai/scripted", "--base", server.url]
-        command += [
-            "--out",
-            str(tmp_path),
-            "--tasks",
-            "md_port@2k",
-            "--methods",
-            f"direct ours:python={python}",
+        command = [
+            "env",
+            "--default-signal=INT",
+            sys.executable,
+            "-m",
+            "quality",
+            "--model",
+            "openai/scripted",
         ]
+        command += ["--base", server.url, "--out", str(tmp_path), "--tasks", "md_port@2k"]
+        command += ["--methods", f"direct ours:python={python}"]
         environment = {**os.environ, "PYTHONPATH": BENCHMARKS}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
             wait_for(lambda: list(tmp_path.glob("work/*/alive")))
-            process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
+            process.send_signal(sent)
+            assert process.wait() == code
         wait_for(lambda: list(tmp_path.glob("work/*/ended")))
     assert [cell["method"] for cell in cells(tmp_path)] == ["direct"]
 
