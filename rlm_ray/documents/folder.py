@@ -12,7 +12,7 @@ import posixpath
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,12 @@ def list_files(paths: Sequence[str | Path], selection: Selection) -> Listing:
             listing.files.append(SourceFile(replace_surrogates(str(local)), str(local)))
         else:
             raise InputError(str(local), "does not exist; check the path")
+    named = Counter(file.id for file in listing.files)
+    if len(named) < len(listing.files):  # two folders hold a file of the same name
+        listing.files = [
+            file if named[file.id] == 1 else replace(file, id=replace_surrogates(file.path))
+            for file in listing.files
+        ]
     return listing
 
 

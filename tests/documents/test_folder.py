@@ -182,3 +182,12 @@ def test_wrong_options_are_refused_or_harmless(tmp_path, how):
         Files(tmp_path, **how).read()
     except InputError as error:
         assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_files_of_the_same_name_in_two_folders_have_names_of_their_own(tmp_path):
+    tree(tmp_path, **{"one/a.txt": "", "one/b.txt": "", "two/a.txt": ""})
+    assert names(tmp_path / "one", tmp_path / "two") == [
+        f"{tmp_path}/one/a.txt",
+        "b.txt",
+        f"{tmp_path}/two/a.txt",
+    ]
