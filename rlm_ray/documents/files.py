@@ -189,9 +189,11 @@ def _read_all(reader: DocumentReader, files: Sequence[SourceFile]) -> list[Docum
 
     def read(file: SourceFile) -> DocumentText | InputError | None:
         try:
-            if file.discovered and detect_format(head := file.read(HEAD_BYTES), file.path).name == _BINARY:
+            data = file.read(HEAD_BYTES if file.discovered else -1)
+            if file.discovered and detect_format(data[:HEAD_BYTES], file.path).name == _BINARY:
                 return None
-            data = head if file.discovered and len(head) < HEAD_BYTES else file.read()
+            if file.discovered and len(data) == HEAD_BYTES:
+                data = file.read()
             return reader.read(data, file.id)
         except InputError as error:
             return error
