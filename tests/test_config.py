@@ -154,7 +154,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("place", "said", "refusal"), PLACES)
-def test_a_refused_value_is_named_with_the_place_it_came_from(tmp_path, place, said, refusal):
+def test_a_refused_value_is_named_with_its_source(tmp_path, place, said, refusal):
     environment, options = {}, []
     if place == "rlm-ray.toml":
         (tmp_path / place).write_text(said)
@@ -168,14 +168,14 @@ def test_a_refused_value_is_named_with_the_place_it_came_from(tmp_path, place, s
     assert "\n" not in str(error.value)
 
 
-def test_the_place_is_that_of_the_value_that_holds(tmp_path):
+def test_the_source_is_that_of_the_value_that_holds(tmp_path):
     (tmp_path / "rlm-ray.toml").write_text("max_depth = -1")
     assert load_settings([], {"RLM_RAY_MAX_DEPTH": "2"}, tmp_path).max_depth == 2
     with pytest.raises(ConfigError, match=r"max_depth.*got -2 \(from RLM_RAY_MAX_DEPTH\)"):
         load_settings([], {"RLM_RAY_MAX_DEPTH": "-2"}, tmp_path)
 
 
-def test_an_argument_in_python_names_no_place():
+def test_an_argument_in_python_names_no_source():
     with pytest.raises(ConfigError, match=r"got -1$"):
         settings_from({"max_depth": -1})
 

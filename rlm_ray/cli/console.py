@@ -89,6 +89,7 @@ class StopOnSignal:
             loop.add_signal_handler(number, self._on_signal)
 
     def _on_signal(self) -> None:
+        """Begin to stop in order at the first signal; leave at once at the second."""
         if self.called:
             leave_at_once()
         self.called = True

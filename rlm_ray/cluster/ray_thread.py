@@ -48,27 +48,28 @@ class RayThread:
         atexit.register(self._shutdown)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there; cancelling this cancels it. Raises `ClusterError` in a process forked from the thread's own."""
+        """Run a coroutine on the thread's loop and return its result; a caller that is cancelled cancels it.
+
+        Raises `ClusterError` in a process that was forked from the one which started the thread.
+        """
         if self.pid != os.getpid():
             work.close()
             raise ClusterError(_FORKED)
-        if asyncio.get_running_loop() is self._loop:
-            return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def get_or_create(self, name: str, make: Callable[[], T]) -> T:
-        """Return the object of this name, made once for this connection."""
+        """What is made once for this connection."""
         if name not in self._kept:
             self._kept[name] = make()
         kept: T = self._kept[name]
         return kept
 
     def evict(self, name: str) -> None:
-        """Drop an object that is lost; the next who asks makes a new one."""
+        """It is lost; the next who asks makes a new one."""
         self._kept.pop(name, None)
 
     def bind_connection(self) -> None:
-        """Bind this thread to the connection of this moment."""
+        """This thread belongs to the connection of this moment."""
         self._job = ray_connection_id()
 
     def _shutdown(self) -> None:
@@ -80,7 +81,7 @@ class RayThread:
 
     @property
     def is_stale(self) -> bool:
-        """Tell whether its connection is over."""
+        """Its connection is over."""
         return self._job is not None and (not ray.is_initialized() or ray_connection_id() != self._job)
 
 
@@ -92,7 +93,7 @@ async def _cancel_others() -> None:
 
 
 def current_ray_thread() -> RayThread:
-    """Return the thread of the present connection, or of the one to come. Raises `ClusterError` in a fork of its process."""
+    """The thread of the present connection, or of the one to come. Raises `ClusterError` in a fork of its process."""
     global _current  # noqa: PLW0603 - one for the process is the point
     if _current is not None and _current.pid != os.getpid():
         raise ClusterError(_FORKED)  # before the lock, which may have been held at the fork

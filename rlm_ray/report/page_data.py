@@ -336,6 +336,7 @@ class Coverage:
 
 
 def coverage_of(facts: RunData) -> Coverage:
+    """Count the bytes of the root's context: in all, given to sub-calls, read by plain calls, and given at each depth."""
     ranges = {node.path: found for node in facts.nodes if (found := range_of(facts, node)) is not None}
     below = [node for node in facts.nodes if node.path and node.path in ranges]
     read = [node for node in facts.nodes if node.path in ranges and _has_read(facts, node)]

@@ -286,9 +286,10 @@ class RequestStats:
         self._lock = threading.Lock()
         self._kept: deque[Request] = deque(maxlen=KEPT_REQUESTS if record else 0)
         self._in_flight = 0
-        self._clear()
+        self._reset_counters()
 
-    def _clear(self) -> None:
+    def _reset_counters(self) -> None:
+        """Forget what was counted and kept; requests in flight stay in flight."""
         self._calls = 0
         self._peak = self._in_flight
         self._answers: Counter[str] = Counter()
@@ -299,7 +300,7 @@ class RequestStats:
     def reset(self) -> None:
         """Forget everything but what is in flight."""
         with self._lock:
-            self._clear()
+            self._reset_counters()
 
     def began(self, request: Request) -> None:
         with self._lock:

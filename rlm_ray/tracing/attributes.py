@@ -65,6 +65,7 @@ class SpanAttributes:
         return truncate_all(found | self._said(names.INPUT_MESSAGES, "user", record.query))
 
     def run_end(self, record: RunFinished) -> Attributes:
+        """Return what the run's span says at its end: stop reason, turns, sums of the usage, and the answer if content is wanted."""
         found: Attributes = {names.STOP_REASON: record.stop_reason, names.TURNS: record.turns}
         sums = record.usage.get("total", {})
         for name in ("calls", "retries", "input_tokens", "output_tokens", "cached_tokens", "cost_usd"):

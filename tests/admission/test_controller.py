@@ -262,7 +262,7 @@ def test_sessions_are_counted():
     assert admission.usage("run").sessions == 2
 
 
-def test_a_dead_holder_gives_back_its_places_but_not_the_money():
+def test_a_dead_holder_gives_back_its_requests_in_flight_but_not_the_money():
     admission = opened(rates=Rates(in_flight=1), tokens=1000)
     admission.request(ask("a", tokens=(400, 400), client_id="dead"), 0.0)
     admission.request(ask("b", client_id="dead"), 0.0)

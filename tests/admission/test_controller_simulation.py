@@ -70,7 +70,7 @@ def test_a_hidden_rate_that_refills_is_found():
 
 
 @pytest.mark.parametrize(("places", "latency_s"), [(10, 1.0), (10, 5.0), (50, 1.0), (50, 5.0)])
-def test_hidden_places_are_found_and_hardly_more_is_tried(places, latency_s):
+def test_a_hidden_limit_in_flight_is_found_and_hardly_more_is_tried(places, latency_s):
     record = simulate(CrowdedProvider(places), Workload(latency_s, backlog=300), seconds=180)
     most = 60 * places / (latency_s + 0.105)
     assert record.requests_per_minute(60, 180) >= 0.85 * most

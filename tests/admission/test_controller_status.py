@@ -89,7 +89,7 @@ def test_what_does_not_fit_the_budget_now_waits_for_the_budget():
     assert status.usage.total.calls == 1
 
 
-def test_a_run_that_comes_from_another_life_waits_for_the_others_to_come_back():
+def test_a_run_that_comes_from_another_attempt_waits_for_the_others_to_come_back():
     admission = AdmissionController()
     admission.restore("h", Resume((RunSnapshot(RunPolicy("run", Limits(calls=10))),)), 0.0)
     wish(admission, "a")
@@ -141,7 +141,7 @@ def _seconds(admission):
     return time.perf_counter() - started
 
 
-async def test_the_shell_answers_by_its_own_clock():
+async def test_the_server_answers_by_its_own_clock():
     now = 5.0
     shell = AdmissionServer(AdmissionController(), "epoch", clock=lambda: now)
     await shell.open_run(RunPolicy("run"))

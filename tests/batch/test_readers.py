@@ -165,7 +165,7 @@ def test_a_table_without_rows_has_none(tmp_path, data):
     assert rows_of(tmp_path, "t.csv", data) == []
 
 
-def test_a_nul_and_a_huge_cell_are_told(tmp_path):
+def test_a_nul_and_a_huge_cell_are_reported(tmp_path):
     assert rows_of(tmp_path, "n.csv", b"id,text\n1,a\0b\n") == [("1", "a\0b")]
     data = 'id,text\n1,"' + "x" * 300 + "\n" + "y" * 300 + '"\n2,fine\n'
     found = rows_of(tmp_path, "h.csv", data, max_row_bytes=400)

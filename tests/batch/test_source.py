@@ -119,7 +119,7 @@ def test_any_fsspec_url_is_read():
     assert [row.id for row in open_corpus("memory://rows")] == ["a", "b", "c"]
 
 
-def test_ids_come_from_the_place_where_there_is_no_column(tmp_path):
+def test_ids_come_from_the_position_where_there_is_no_column(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a"}\nnot json\n{"text": "c"}\n')
     ids = [row.id for row in open_corpus(file)]

@@ -70,7 +70,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_rows_are_asked_and_the_place_of_the_answers_is_printed(job, rows):
+def test_rows_are_asked_and_the_path_of_the_answers_is_printed(job, rows):
     done = run("Who is {who}?", "rows.jsonl", "--out", "answers.jsonl", "--model", "openai/m")
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == "answers.jsonl"

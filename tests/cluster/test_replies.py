@@ -135,7 +135,7 @@ def test_what_the_same_question_would_meet_again_is_not_asked_again(play, reply)
 @pytest.mark.parametrize(
     "reply", [NOTHING, ALL_THOUGHT, FILTERED, REFUSED], ids=["empty", "thought", "filtered", "refused"]
 )
-def test_a_turn_without_a_message_is_told_to_the_model(play, reply):
+def test_a_turn_without_a_message_is_shown_to_the_model(play, reply):
     rlm, _ = play([block("print(len(context))"), reply, block("FINAL('later')")])
     assert rlm.completion("q?", "text " * 1000) == "later"
 
@@ -167,7 +167,7 @@ def test_words_that_were_cut_off_are_no_final_answer(play):
     assert rlm.completion("q?", "text " * 1000) == "later"
 
 
-def test_a_cut_text_is_marked_for_code_and_told_to_the_model(play):
+def test_a_cut_text_is_marked_for_code_and_shown_to_the_model(play):
     look = block("print(recursive_map('q', ['a', 'b', 'c']))")
     rlm, _ = play([look, lambda request: block(f"FINAL({request.last!r})")], ["one", CUT, "three"])
     seen = rlm.completion("q?", "text " * 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlm_ray.cluster.run_attempt import RecordDeduplicator
 
 
-def test_what_is_sent_again_is_known_and_scribes_do_not_mix():
+def test_what_is_sent_again_is_known_and_recorders_do_not_mix():
     once = RecordDeduplicator()
     first = ["a:1", "a:2", "b:1", "a:3", "b:2"]
     assert [once(ident) for ident in first] == [True] * 5

@@ -122,7 +122,7 @@ def test_small_documents_share_a_piece_and_a_large_one_has_several():
     ]
 
 
-def test_a_place_is_named_by_document_and_bytes():
+def test_a_position_is_named_by_document_and_bytes():
     context = make_context([{"id": "x", "text": "ä" * 3}, {"id": "y", "text": "abc def"}])
     pieces = split(context, "documents", 4)
     places = [str(source) for piece in pieces for source in origins(context, piece)]

@@ -38,7 +38,7 @@ def test_a_range_of_documents_is_the_same_documents(texts, data):
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.text(), st.text())
-def test_a_span_is_the_text_between_its_bytes(before, middle, after):
+def test_a_byte_range_is_the_text_between_its_bytes(before, middle, after):
     before, middle, after = (text.encode("utf-8", "ignore").decode() for text in (before, middle, after))
     context = make_context(before + middle + after)
     start = len(before.encode())

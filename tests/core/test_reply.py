@@ -90,7 +90,7 @@ def test_a_reply_that_broke_off_is_a_failure_of_the_moment(reason):
     assert judged(ModelReply("half of", reason)).kind == "broken"
 
 
-def test_a_refusal_is_told_in_the_models_words():
+def test_a_refusal_is_reported_in_the_models_words():
     found = judged(ModelReply("", refusal="I can't help\nwith that."))
     assert (found.kind, found.may_pass) == ("refused", False)
     assert "refused to answer: I can't help with that." in found.why

@@ -42,7 +42,7 @@ def test_a_folder_without_text_is_refused(tmp_path):
         read_context(tmp_path)
 
 
-def test_a_file_that_is_not_utf8_is_read_by_a_guess_that_is_told(tmp_path, caplog):
+def test_a_file_that_is_not_utf8_is_read_by_a_guess_that_is_reported(tmp_path, caplog):
     (tmp_path / "latin1.txt").write_bytes("näheres".encode("latin1"))
     context = read_context(tmp_path / "latin1.txt")
     assert context.text() == "näheres"

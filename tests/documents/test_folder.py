@@ -167,7 +167,7 @@ def test_files_of_any_storage_are_read_by_the_same_rules():
         fs.rm("/bucket", recursive=True)
 
 
-def test_how_files_were_read_is_shown_and_told_as_plain_values(tmp_path):
+def test_how_files_were_read_is_shown_and_reported_as_plain_values(tmp_path):
     files = Files("a", exclude="*.log", encoding="latin1", strict=True)
     assert repr(files) == "Files('a', exclude=('*.log',), encoding='iso8859-1', strict=True)"
     assert repr(Files("b", **files.options())) == repr(files).replace("'a'", "'b'")

@@ -108,7 +108,7 @@ LIVES = [
 ]
 
 
-def test_a_session_runs_again_with_each_attempt_and_each_life():
+def test_a_session_runs_again_with_each_attempt_and_each_resumption():
     tree = RunTree()
     states = []
     for record, _ in LIVES:

@@ -59,7 +59,7 @@ async def test_an_answered_call_has_its_waits_and_its_usage_on_record():
     ]  # fmt: skip
 
 
-async def test_attempts_that_failed_are_told_with_the_call_and_it_is_sent_once():
+async def test_attempts_that_failed_are_recorded_with_the_call_and_it_is_sent_once():
     bench = Bench()
     log = await bench.log()
     log.on_sent(1.0, 0.5)
@@ -109,14 +109,14 @@ async def test_a_call_that_failed_says_why(error, kind, why):
     assert (end.error_kind, end.why, end.at) == (kind, why, 11.0)
 
 
-async def test_the_reply_of_an_earlier_life_comes_back_with_its_time():
+async def test_the_reply_of_an_earlier_attempt_comes_back_with_its_time():
     bench = Bench(SENT, replace(END, usage=REPLY.usage, cost_usd=0.5, text="yes"))
     expected = replace(REPLY, finish_reason="stop", tool_call=False, at=12.0, recorded=True)
     assert (await bench.log()).replayed_reply() == expected
     assert (await bench.log("another request")).replayed_reply() is None
 
 
-async def test_a_call_that_was_under_way_is_told_as_maybe_paid_twice_once_it_goes_out_again():
+async def test_a_call_that_was_under_way_is_reported_as_maybe_paid_twice_once_it_goes_out_again():
     bench = Bench(SENT)
     log = await bench.log()
     assert log.possibly_double_billed

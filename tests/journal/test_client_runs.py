@@ -21,7 +21,7 @@ def refs(count):
     return [replace(REF, run_id=f"run-{number}") for number in range(count)]
 
 
-async def test_all_sessions_of_a_run_share_a_scribe_and_other_runs_have_their_own():
+async def test_all_sessions_of_a_run_share_a_recorder_and_other_runs_have_their_own():
     client = JournalClient("process", MemoryJournal())
     one, two = refs(2)
     async with (
@@ -33,7 +33,7 @@ async def test_all_sessions_of_a_run_share_a_scribe_and_other_runs_have_their_ow
         assert first is not other
 
 
-async def test_a_run_without_a_record_has_a_silent_scribe():
+async def test_a_run_without_a_record_has_a_silent_recorder():
     journal = MemoryJournal()
     async with JournalClient("process", journal).recorder(None, SETTINGS) as silent:
         silent.append(FACT)

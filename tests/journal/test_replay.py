@@ -94,7 +94,7 @@ def test_a_call_that_went_out_and_never_came_back_is_under_way(records, is_under
     assert replay_of(*records).was_in_flight((), 1, "k") is is_under_way
 
 
-def test_a_later_life_overrides():
+def test_a_later_attempt_overrides():
     replay = replay_of(
         ended(2, text="old"), cell(3, output="old"), ended(5, text="new"), cell(6, output="new")
     )
@@ -226,7 +226,7 @@ def test_a_childs_end_holds_for_the_same_question_if_it_is_final_or_was_seen(end
         assert (end and outcome_from_record(end)) == outcome
 
 
-def test_attempts_are_counted_over_all_lives():
+def test_attempts_are_counted_over_all_attempts():
     opened = [SessionOpened(at, (0,), "q", InputSummary(), "m", "a", at) for at in (1, 2, 3)]
     assert replay_of(*opened).attempts((0,)) == 3
     assert ReplayIndex().attempts((0,)) == 0

@@ -80,7 +80,7 @@ def test_a_run_that_was_taken_up_again_has_no_end_yet(folder):
     assert folder.last_end() is None
 
 
-def test_an_end_follows_the_end_of_an_earlier_life(folder):
+def test_an_end_follows_the_end_of_an_earlier_attempt(folder):
     write(folder, JOURNAL, to_line(replace(OPENED, life=2, id="d")), to_line(replace(ENDED, turns=7, id="e")))
     assert isinstance(folder.last_end(), RunFinished)
     assert folder.last_end().turns == 7

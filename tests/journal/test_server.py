@@ -226,7 +226,7 @@ async def test_closing_gives_the_folder_back_at_once_and_a_later_news_opens_it_a
     assert await keeper.append(ref, LINES[1]) == len(LINES[0] + LINES[1])
 
 
-async def test_a_place_that_cannot_be_written_is_an_answer_and_no_exception(tmp_path):
+async def test_a_folder_that_cannot_be_written_is_an_answer_and_no_exception(tmp_path):
     (tmp_path / "file").write_text("no folder")
     keeper = JournalServer()
     for run_dir in (str(tmp_path / "file"), "nonsense://bucket/runs"):

@@ -46,7 +46,7 @@ def test_other_keys_are_sent(key):
 @pytest.mark.parametrize(
     "make", [make_context, lambda text: make_context([text]), lambda text: make_context([{"id": text, "text": "x"}]), validate_query]
 )  # fmt: skip
-def test_half_a_surrogate_pair_is_refused_with_its_place(make):
+def test_half_a_surrogate_pair_is_refused_with_its_position(make):
     with pytest.raises(InputError, match=r"half of a surrogate pair \('\\ud83d' at character 3\)"):
         make("abc\ud83d")
 

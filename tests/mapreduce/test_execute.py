@@ -223,7 +223,7 @@ async def test_a_model_reduces_values_of_a_schema():
     assert found.value == {"n": 34}
 
 
-async def test_a_failed_reduction_is_told():
+async def test_a_failed_reduction_is_reported():
     def failing(question, text):
         return "x" if "one part" in question else Failed("ModelError", "is down")
 

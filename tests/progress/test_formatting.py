@@ -22,7 +22,7 @@ def test_numbers(value, said):
     ("seconds", "said"),
     [(0, "0s"), (59.9, "59s"), (60, "1:00"), (83, "1:23"), (3_600, "1:00:00"), (7_384, "2:03:04")],
 )
-def test_spans(seconds, said):
+def test_durations(seconds, said):
     assert formatting.format_duration(seconds) == said
 
 

@@ -134,7 +134,7 @@ def test_files_that_are_gone_are_named(folder, tmp_path):
         context_store.load_context(folder)
 
 
-def test_over_all_lives_a_context_has_one_name_and_the_first_one_none(folder):
+def test_over_all_attempts_a_context_has_one_name_and_the_first_one_none(folder):
     """What the second life found out about another context must hold in the third, and what the first did must not."""
     first, other = make_context("the first"), make_context("another")
     names = []

@@ -113,7 +113,7 @@ def test_files_are_read_again_and_a_changed_one_is_another_context(run_dir, tmp_
     assert run._history.changed_context_key(run._context) == run._context.fingerprint()
 
 
-def test_the_lives_of_a_run_are_counted(run_dir):
+def test_the_attempts_of_a_run_are_counted(run_dir):
     folder = recorded(run_dir, OPENED, replace(OPENED, life=2, query="Who now?"))
     run = prepare_resume(folder, None, SAME)
     assert (run._history.previous_attempts, run._query) == (2, "Who now?")

@@ -64,7 +64,7 @@ def test_a_run_without_content_cannot_go_on_and_says_why(tmp_path):
         lives(tmp_path, without_content(OPENED), without_content(ANSWERED))
 
 
-def test_a_killed_life_leaves_its_question_and_its_settings_and_no_end(tmp_path):
+def test_a_killed_attempt_leaves_its_question_and_its_settings_and_no_end(tmp_path):
     earlier = lives(tmp_path, OPENED, ANSWERED, replace(OPENED, query="Who now?", life=2))
     assert (earlier.run_id, earlier.previous_attempts, earlier.query, earlier.end) == (
         RUN,

@@ -170,7 +170,7 @@ def test_a_loader_reads_only_what_is_allowed(tmp_path):
         loader.load("ann", [NamedContext("b", Uri(f"file://{tmp_path}/b"))])
 
 
-async def test_loads_that_stall_keep_the_places_of_their_key_only():
+async def test_loads_that_stall_keep_the_slots_of_their_key_only():
     gate = threading.Event()
     loads = LoadExecutor(max_per_key=2, timeout_s=0.05, max_threads=8)
     try:
@@ -189,7 +189,7 @@ async def test_loads_that_stall_keep_the_places_of_their_key_only():
     assert await loads.run("ann", lambda _: "read") == "read"
 
 
-async def test_an_error_of_a_load_is_its_callers_and_gives_the_place_back():
+async def test_an_error_of_a_load_is_its_callers_and_gives_the_slot_back():
     loads = LoadExecutor(max_per_key=1, timeout_s=5)
 
     def broken(until):

@@ -81,7 +81,7 @@ def test_files_are_context_by_name():
 
 
 @pytest.mark.parametrize("messages", [[Message("system", (Text("x"),))], [user("  ")], [user()]])
-def test_a_user_who_says_nothing_is_told(messages):
+def test_a_user_who_says_nothing_is_reported(messages):
     with pytest.raises(InputError, match="ask a question"):
         split_messages(messages)
 

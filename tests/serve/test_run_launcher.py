@@ -33,7 +33,7 @@ async def settled():
         await asyncio.sleep(0)
 
 
-async def test_a_place_is_free_when_its_run_has_begun():
+async def test_a_slot_is_free_when_its_run_has_begun():
     few = StartThrottle(places=2)
     begun = [asyncio.Event() for _ in range(3)]
     turns = [asyncio.create_task(few.acquire(each)) for each in begun]
@@ -46,7 +46,7 @@ async def test_a_place_is_free_when_its_run_has_begun():
     await settled()
 
 
-async def test_a_run_that_is_slow_to_begin_gives_its_place_to_the_next(monkeypatch):
+async def test_a_run_that_is_slow_to_begin_gives_its_slot_to_the_next(monkeypatch):
     monkeypatch.setattr(run_launcher, "PLACE_S", 0.01)
     few = StartThrottle(places=1)
     await few.acquire(asyncio.Event())

@@ -179,7 +179,7 @@ def test_a_cancelled_run_of_a_dead_replica_is_not_taken_up():
     assert registry.listen("b", (), REPLICA_TIMEOUT_S).account_for == ("r1",)
 
 
-def test_a_desk_goes_on_from_its_state_and_waits_for_the_replicas_it_knew():
+def test_a_registry_goes_on_from_its_state_and_waits_for_the_replicas_it_knew():
     registry = RunRegistry()
     registry.admit(ask("r1", "a", lasting=True, again=("k", "d"), budget_usd=1.0), 0)
     registry.admit(ask("r2", "a"), 0)
@@ -192,7 +192,7 @@ def test_a_desk_goes_on_from_its_state_and_waits_for_the_replicas_it_knew():
     assert again.listen("b", (), 100 + 3 * REPLICA_TIMEOUT_S).take_up == ("r1",)
 
 
-async def test_what_the_desk_has_answered_is_in_the_run_store(tmp_path):
+async def test_what_the_registry_has_answered_is_in_the_run_store(tmp_path):
     registry = RunRegistryActor(str(tmp_path))
     await registry.admit(ask("r1"))
     await registry.settle("r1", KeySpending(1, 1, 2, 0.5))

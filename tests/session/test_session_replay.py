@@ -108,7 +108,7 @@ async def test_code_that_runs_again_sees_the_clock_of_its_first_time():
     assert all(now is not None for _, now in life.ran[()])
 
 
-async def test_three_lives_are_one():
+async def test_three_attempts_are_one_run():
     whole, answer = await first_life()
     second, _ = await lived(cut(whole, after=cell_of(2)), "life-2")
     third, completion = await lived(cut(second, after=cell_of(4)), "life-3")
@@ -127,7 +127,7 @@ async def test_three_lives_are_one():
         },
     ],
 )
-async def test_with_another_model_no_reply_is_used_again_wherever_that_life_is_cut_off(changes):
+async def test_with_another_model_no_reply_is_used_again_wherever_that_attempt_is_cut_off(changes):
     whole, _ = await first_life()
     fresh, answer = await first_life(**changes)
     changed, completion = await lived(whole.data, "life-2", **changes)
@@ -190,7 +190,7 @@ async def test_sub_calls_of_a_cell_that_is_run_again_are_not_written_down_again(
 
 
 @pytest.mark.parametrize("lost_at", [1, 2, 3, 4])
-async def test_a_repl_that_was_lost_is_made_again_from_the_record_of_this_very_life(lost_at):
+async def test_a_repl_that_was_lost_is_made_again_from_the_record_of_this_very_attempt(lost_at):
     whole, answer = await first_life()
     life, completion = await lived(lost_at=lost_at)
     assert completion.answer == answer
@@ -205,7 +205,7 @@ def asked(life):
     return [request.messages[0].content for request in life.provider.requests]
 
 
-async def test_what_a_life_cannot_read_it_pays_for_again_under_the_same_names():
+async def test_what_an_attempt_cannot_read_it_pays_for_again_under_the_same_names():
     whole, answer = await first_life()
     again, completion = await lived(b"", "life-2")
     assert completion.answer == answer

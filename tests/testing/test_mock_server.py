@@ -116,7 +116,7 @@ def test_a_client_that_leaves_is_counted_as_gone(serve):
     assert server.stats().answers == {"gone": 1}
 
 
-def test_a_script_that_raises_is_told_to_the_client(serve, caplog):
+def test_a_script_that_raises_is_shown_to_the_client(serve, caplog):
     """A mistake in a script is a 400 that names it, and the server goes on."""
     server, client = serve(lambda request: {}[request.last])
     status, _, data = client.complete("missing")
@@ -205,7 +205,7 @@ def test_ends_with_requests_in_flight():
     assert set(threading.enumerate()) <= before
 
 
-def test_a_taken_port_is_told():
+def test_a_taken_port_is_reported():
     """A port in use is an error where the server is started."""
     with ModelServer([]) as first, pytest.raises(OSError, match="in use"):
         ModelServer([], port=first.port).start()
@@ -223,7 +223,7 @@ def test_runs_in_a_process_of_its_own(connect):
         assert server.stats()["calls"] == 0
 
 
-def test_a_process_that_cannot_start_is_told(capfd):
+def test_a_process_that_cannot_start_is_reported(capfd):
     """A wrong name is an error at once, with the names that there are."""
     with pytest.raises(RuntimeError, match="ended with exit code 1"):
         ServerProcess(["--script", "ecco"]).start()

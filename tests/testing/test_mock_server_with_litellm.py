@@ -60,7 +60,7 @@ async def test_odd_answers(complete):
     assert (await complete(Reply("cut", "length"))).choices[0].finish_reason == "length"
 
 
-async def test_limits_are_told(complete, litellm):
+async def test_limits_are_reported(complete, litellm):
     """429 is a RateLimitError that carries Retry-After; remaining limits come with answers."""
     with pytest.raises(litellm.RateLimitError) as caught:
         await complete(Failure(429, "slow down", headers={"retry-after": "7"}))

@@ -227,7 +227,7 @@ def test_a_session_whose_beginning_never_came_is_made_from_what_did():
     assert len(spans) == len(played.spans)
 
 
-def test_a_run_taken_up_again_closes_what_its_last_life_left_open():
+def test_a_run_taken_up_again_closes_what_its_last_attempt_left_open():
     at = BEGIN
     records = [
         RunStarted(at, "run-1", "", {}, InputSummary(), "1"),

@@ -205,7 +205,7 @@ async def test_a_message_that_is_too_long_fails_its_caller_only(monkeypatch):
         assert await transport.call("size", b"123") == 3
 
 
-async def test_a_message_longer_than_the_peer_takes_is_dropped_and_its_caller_told(monkeypatch):
+async def test_a_message_longer_than_the_peer_takes_is_dropped_and_its_caller_gets_the_error(monkeypatch):
     monkeypatch.setattr(frames, "MAX_MESSAGE_BYTES", 1_000_000)
     async with plain_line() as (_, transport, _):
         with pytest.raises(RemoteCallError, match="is longer than the"):

@@ -44,6 +44,7 @@ class AuthAndBodyLimitMiddleware:
         bounds = None if is_upload else JsonBounds()
 
         async def receive_counted() -> Message:
+            """Receive a part of the body; refuse the request once it has too many bytes or values."""
             nonlocal counted
             message = await receive()
             counted += len(message.get("body", b""))

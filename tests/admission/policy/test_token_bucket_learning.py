@@ -124,7 +124,7 @@ def test_refusals_that_were_under_way_make_the_count_smaller_and_never_larger():
     ("seconds", "wait_s", "counts_minutes"),
     [(10, 25, True), (10, 24.9, False), (40, 10, True), (40, 9.9, False), (59, 0.4, False), (60, 0.0, True), (3, 1, False)],
 )  # fmt: skip
-def test_provider_that_counts_minutes_is_told_by_its_wait(seconds, wait_s, counts_minutes):
+def test_provider_that_counts_minutes_is_known_by_its_wait(seconds, wait_s, counts_minutes):
     bucket = sent(300, seconds)
     bucket.take(0, float(seconds))
     bucket.refused(wait_s, float(seconds), float(seconds))

@@ -34,7 +34,7 @@ def test_a_spent_budget_stops_only_its_own_key(site):
     assert ask(site.client("ann")).choices[0].message.content == "session done"
 
 
-def test_a_key_with_one_place_is_told_to_come_again_while_that_is_taken(site):
+def test_a_key_with_one_slot_is_told_to_come_again_while_that_is_taken(site):
     client = site.client("narrow")
     begun = client.responses.create(model=MODEL, input=SLOW, background=True)
     with pytest.raises(openai.RateLimitError) as caught:

@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
         RunStore(str(tmp_path / "file"), RUN).writer("test")
 
 
-def test_a_full_device_is_told_as_a_full_disk(folder, journal):
+def test_a_full_device_is_reported_as_a_full_disk(folder, journal):
     journal.symlink_to("/dev/full")
     with pytest.raises(JournalError, match="the disk is full"):
         append(folder, LINES[0])

@@ -156,7 +156,7 @@ def test_small_documents_share_a_piece():
 
 
 @pytest.mark.parametrize("context", ["", [], ["", ""]])
-def test_an_empty_context_is_told(context):
+def test_an_empty_context_is_reported(context):
     """There is nothing to quote, and no sub-call to pay for."""
     text, turns = run("Why?", context, lambda *_, **__: pytest.fail("a sub-call"))
     assert "The context is empty." in text
@@ -174,7 +174,7 @@ def test_odd_contexts(context):
         assert rest.startswith(context[start:stop])
 
 
-def test_failed_pieces_are_told():
+def test_failed_pieces_are_reported():
     """A piece that could not be read is missing in the answer, and the answer says so."""
 
     def flaky(query, contexts, on_error="raise"):

@@ -51,7 +51,7 @@ TIME = [
 
 
 @pytest.mark.parametrize("context", [SMALL, LARGE], ids=["child of the zygote", "child of a branch"])
-async def test_the_same_cells_print_the_same_in_two_lives(context):
+async def test_the_same_cells_print_the_same_in_two_processes(context):
     cells = CHANCE + ORDER + TIME
     first, second = await asyncio.gather(life(cells, context=context), life(cells, context=context))
     assert first == second

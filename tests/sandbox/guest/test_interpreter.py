@@ -47,7 +47,7 @@ async def test_recursive_map_takes_one_query_or_as_many_as_contexts(cells: Cells
         ("recursive_map('q', ['x' * 40_000_000, 'y' * 40_000_000])", "more than 67,108,864"),
     ],
 )
-async def test_wrong_arguments_are_told_clearly(cells: Cells, code: str, why: str) -> None:
+async def test_wrong_arguments_are_named_clearly(cells: Cells, code: str, why: str) -> None:
     result = await cells(code)
     assert why in (result.error or "")
     assert cells.on_success.calls == []
@@ -254,7 +254,7 @@ async def parts_of(host: SandboxManager, source: object, code: str) -> list[obje
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "😀"])
-async def test_slices_of_a_text_travel_as_spans(host: SandboxManager, letter: str) -> None:
+async def test_slices_of_a_text_travel_as_byte_ranges(host: SandboxManager, letter: str) -> None:
     text = "".join(f"{n:06d}{letter * 14}" for n in range(10_000))
     code = "recursive_map('q', [context[i:i + 70_000] for i in range(0, len(context), 70_000)])\nrecursive_llm('q', context)\nrecursive_llm('q', context[100_000:180_000])\nrecursive_llm('q', context[5:50])\nn = 70_000\nrecursive_map('q', [context[i:i + n] for i in range(0, 140_001, n - 500)])"
     parts = await parts_of(host, text, code)

@@ -264,7 +264,7 @@ async def test_closing_a_repl_in_the_middle_of_a_cell_ends_the_cell(host: Sandbo
 
 
 @pytest.mark.parametrize("size", [10, 400_000], ids=["small context", "large context"])
-async def test_a_zygote_that_dies_is_replaced_and_its_sessions_are_told(
+async def test_a_zygote_that_dies_is_replaced_and_its_sessions_are_reported(
     host: SandboxManager, size: int
 ) -> None:
     repl = await host.open(make_context("x" * size), "q")
