@@ -15,8 +15,10 @@ from rlm_ray.core.context import make_context
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, SubCallError
+from rlm_ray.mapreduce.documents import numbers_of
 from rlm_ray.mapreduce.execute import map_reduce
 from rlm_ray.mapreduce.input import read_documents
+from rlm_ray.mapreduce.piece_calls import NUMBERS
 from rlm_ray.mapreduce.plan import ModelInfo, plan
 from rlm_ray.mapreduce.spec import parse_spec
 
@@ -331,3 +333,12 @@ async def test_a_pydantic_model_checks_what_the_parts_make_together():
 async def test_nothing_but_empty_documents_is_refused():
     with pytest.raises(InputError, match="is empty"):
         await run(Model(truthful), ["", ""])
+
+
+@pytest.mark.parametrize(
+    "documents", [["a", "b", "c"], [{"id": "x", "text": "a" * 5_000}, "b"][:1], ["a" * 50_000]]
+)
+def test_numbers_are_kept_for_each_piece_and_two_more_calls_a_document(documents):
+    context = make_context(documents)
+    planned = plan(parse_spec("Which?", reduce="collect"), context, ModelInfo("fake"), 2_000)
+    assert numbers_of(planned, context) == NUMBERS * (len(planned.pieces) + 2 * len(documents))

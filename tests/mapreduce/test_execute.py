@@ -102,6 +102,11 @@ async def test_each_result_knows_the_documents_it_comes_from():
         "status: Final from pep-0000:0-24, pep-0003:0-45 and 32 more",
         "… and 2 more results",
     ]
+    first, *others = found.origin.lines(3, 33)
+    assert first.endswith(" and 1 more")
+    assert [line.endswith("more") for line in others] == [False, False]
+    assert len(list(found.origin.lines())) == 3
+    assert next(found.origin.lines()).endswith(" and 29 more")
 
 
 async def test_what_was_planned_is_what_is_used():

@@ -10,9 +10,18 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import Price
 from rlm_ray.core.map_reduce_prompts import cited_parts
-from rlm_ray.core.reduce import plan_levels, reduce_groups
+from rlm_ray.core.prompts import leaf_messages
+from rlm_ray.core.reduce import LABEL_CHARS, plan_levels, reduce_groups
 from rlm_ray.core.usage import CallStats
-from rlm_ray.mapreduce.plan import ModelInfo, get_model_info, plan
+from rlm_ray.mapreduce.plan import (
+    _ID_CHARS,
+    ANSWER_CHARS,
+    BYTES_PER_TOKEN,
+    RESERVED_TOKENS,
+    ModelInfo,
+    get_model_info,
+    plan,
+)
 from rlm_ray.mapreduce.spec import parse_spec
 from rlm_ray.structured.schema import estimate_answer_chars
 
@@ -137,3 +146,47 @@ def test_planned_levels_end_with_one(answers, chars, size):
 )
 def test_cited_parts_are_read_from_the_answer(answer, parts):
     assert cited_parts(answer, 5) == parts
+
+
+@pytest.mark.parametrize(
+    ("window", "chars"), [(None, 50_000), (1_000, 500 * BYTES_PER_TOKEN), (2 * RESERVED_TOKENS, RESERVED_TOKENS * BYTES_PER_TOKEN),
+                          (2 * RESERVED_TOKENS + 10, (RESERVED_TOKENS + 10) * BYTES_PER_TOKEN)]
+)  # fmt: skip
+def test_piece_is_half_of_a_small_window_and_of_a_large_one_all_but_what_is_reserved(window, chars):
+    assert ModelInfo("m", window).piece_chars(50_000) == min(chars, 50_000)
+    assert ModelInfo("m", window).piece_chars(10**9) == (10**9 if window is None else chars)
+
+
+def test_reduction_reads_the_answers_of_its_group_with_their_labels():
+    spec = parse_spec("Why?")
+    planned = plan(spec, make_context(["x" * 900] * 16), PRICED, 2_600)
+    _, first, second = planned.levels
+    asked = sum(len(message.content) for message in leaf_messages(spec.reduce_question, " ")) - 1
+    assert first.input_tokens == PRICED.tokens(2 * asked + 8 * (ANSWER_CHARS + LABEL_CHARS))
+    assert second.input_tokens == PRICED.tokens(asked + 2 * (ANSWER_CHARS + LABEL_CHARS))
+    assert (first.output_tokens, second.output_tokens) == (
+        PRICED.tokens(2 * ANSWER_CHARS),
+        PRICED.tokens(ANSWER_CHARS),
+    )
+
+
+@pytest.mark.parametrize(
+    ("documents", "between"),
+    [
+        (["ab", "cd", "ef"], 4),
+        ([{"id": "x", "text": "ab"}, {"id": "yy", "text": "cd"}], 1 + 2 + 2 * _ID_CHARS - 2),
+        (["abcdef"], 0),
+    ],
+)
+def test_piece_counts_what_stands_between_its_documents(documents, between):
+    spec = parse_spec("Why?")
+    planned = plan(spec, make_context(documents), PRICED, 10_000)
+    asked = sum(len(message.content) for message in leaf_messages(spec.map_question, " ")) - 1
+    chars = sum(len(each if isinstance(each, str) else each["text"]) for each in documents)
+    assert planned.levels[0].input_tokens == PRICED.tokens(asked + chars + between)
+
+
+def test_wide_characters_count_as_characters():
+    spec = parse_spec("Why?")
+    narrow, wide = (plan(spec, make_context(text * 5_000), PRICED, 10_000).levels[0] for text in ("x", "ä"))
+    assert narrow.input_tokens == wide.input_tokens
