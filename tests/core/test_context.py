@@ -90,3 +90,8 @@ def test_a_short_context_is_shown_whole_and_an_empty_one_too():
 def test_what_is_no_context_is_refused_with_the_reason(source, said):
     with pytest.raises(InputError, match=said):
         make_context(source)
+
+
+@pytest.mark.parametrize("text", ["", "a", "ä text"])
+def test_text_is_one_document_of_its_own(text):
+    assert make_context(text).documents() == [text]

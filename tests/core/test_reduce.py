@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.reduce import OPERATIONS, parse_reduction
+from rlm_ray.core.reduce import OPERATIONS, parse_reduction, plan_levels, reduce_groups
 from rlm_ray.errors import InputError
 
 NUMBER = st.integers(-50, 50) | st.floats(-1e6, 1e6)
@@ -144,3 +144,24 @@ def test_a_way_that_does_not_exist_is_refused(spec):
 def test_adding_up_texts_is_refused_with_the_field():
     with pytest.raises(InputError, match="title cannot be added up: 'x' is no number"):
         reduce("sum:title", {"title": "x"})
+
+
+@given(st.lists(st.integers(0, 300), min_size=2, max_size=60), st.integers(20, 500))
+def test_groups_are_all_answers_in_order_and_fewer_than_them(lengths, size):
+    found = reduce_groups(lengths, size)
+    assert [at for group in found for at in group] == list(range(len(lengths)))
+    assert len(found) < len(lengths)
+    assert all(len(group) > 1 for group in found[:-1])
+    for group in found:
+        fits = sum(min(lengths[at], size // 2) + 12 for at in group) <= size
+        assert fits or len(group) <= 2
+
+
+@given(st.integers(0, 5_000), st.integers(1, 2_000), st.integers(50, 10_000))
+def test_planned_levels_end_with_one(answers, chars, size):
+    levels = plan_levels(answers, chars, size)
+    left = answers
+    for level in levels:
+        assert sum(level) == left
+        left = len(level)
+    assert left == min(answers, 1)

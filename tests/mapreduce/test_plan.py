@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import Price
-from rlm_ray.core.map_reduce_prompts import cited_parts
 from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.core.reduce import LABEL_CHARS, plan_levels, reduce_groups
+from rlm_ray.core.reduce import LABEL_CHARS
 from rlm_ray.core.usage import CallStats
 from rlm_ray.mapreduce.plan import (
     _ID_CHARS,
@@ -111,41 +108,6 @@ def test_the_length_of_an_answer_follows_from_the_schema(part, chars):
 def test_a_schema_that_holds_itself_has_some_length():
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}
     assert 0 < estimate_answer_chars({"$ref": "#/$defs/node", "$defs": {"node": node}}) < 1_000
-
-
-@given(st.lists(st.integers(0, 300), min_size=2, max_size=60), st.integers(20, 500))
-def test_groups_are_all_answers_in_order_and_fewer_than_them(lengths, size):
-    found = reduce_groups(lengths, size)
-    assert [at for group in found for at in group] == list(range(len(lengths)))
-    assert len(found) < len(lengths)
-    assert all(len(group) > 1 for group in found[:-1])
-    for group in found:
-        fits = sum(min(lengths[at], size // 2) + 12 for at in group) <= size
-        assert fits or len(group) <= 2
-
-
-@given(st.integers(0, 5_000), st.integers(1, 2_000), st.integers(50, 10_000))
-def test_planned_levels_end_with_one(answers, chars, size):
-    levels = plan_levels(answers, chars, size)
-    left = answers
-    for level in levels:
-        assert sum(level) == left
-        left = len(level)
-    assert left == min(answers, 1)
-
-
-@pytest.mark.parametrize(
-    ("answer", "parts"),
-    [
-        ("So [2].", [2]),
-        ("So [1-3], and [5].", [1, 2, 3, 5]),
-        ("So.", [1, 2, 3, 4, 5]),
-        ("In [1984] he wrote [2].", [2]),
-        ("[0] [9-2]", [1, 2, 3, 4, 5]),
-    ],
-)
-def test_cited_parts_are_read_from_the_answer(answer, parts):
-    assert cited_parts(answer, 5) == parts
 
 
 @pytest.mark.parametrize(
