@@ -195,3 +195,10 @@ def test_a_last_call_that_has_seen_nothing_is_told_to_say_so(given, is_unseen):
 def test_a_context_that_the_prompt_shows_whole_has_been_seen():
     whole = ContextInfo("text", 3, 1, with_ids=False, sample="abc")
     assert UNSEEN not in prompts.last_call_messages(Trajectory(Task("q", whole)), "over")[-1].content
+
+
+@pytest.mark.parametrize(("between", "is_remarked"), [(0, True), (8, True), (9, True), (10, False)])
+def test_code_is_compared_with_that_of_the_ten_turns_before(between, is_remarked):
+    others = [(f"print({n})", out(f"{n}\n")) for n in range(between)]
+    said = told((COUNT, out("20\n")), *others, (COUNT, out("20\n")))
+    assert ("the same code as in turn 1" in said) is is_remarked
