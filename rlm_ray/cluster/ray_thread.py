@@ -55,21 +55,23 @@ class RayThread:
         if self.pid != os.getpid():
             work.close()
             raise ClusterError(_FORKED)
+        if asyncio.get_running_loop() is self._loop:
+            return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def get_or_create(self, name: str, make: Callable[[], T]) -> T:
-        """What is made once for this connection."""
+        """Return the object of this name, made once for this connection."""
         if name not in self._kept:
             self._kept[name] = make()
         kept: T = self._kept[name]
         return kept
 
     def evict(self, name: str) -> None:
-        """It is lost; the next who asks makes a new one."""
+        """Drop an object that is lost; the next who asks makes a new one."""
         self._kept.pop(name, None)
 
     def bind_connection(self) -> None:
-        """This thread belongs to the connection of this moment."""
+        """Bind this thread to the connection of this moment."""
         self._job = ray_connection_id()
 
     def _shutdown(self) -> None:
@@ -81,7 +83,7 @@ class RayThread:
 
     @property
     def is_stale(self) -> bool:
-        """Its connection is over."""
+        """Tell whether its connection is over."""
         return self._job is not None and (not ray.is_initialized() or ray_connection_id() != self._job)
 
 
@@ -93,7 +95,7 @@ async def _cancel_others() -> None:
 
 
 def current_ray_thread() -> RayThread:
-    """The thread of the present connection, or of the one to come. Raises `ClusterError` in a fork of its process."""
+    """Return the thread of the present connection, or of the one to come. Raises `ClusterError` in a fork of its process."""
     global _current  # noqa: PLW0603 - one for the process is the point
     if _current is not None and _current.pid != os.getpid():
         raise ClusterError(_FORKED)  # before the lock, which may have been held at the fork

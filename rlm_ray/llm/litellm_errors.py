@@ -33,7 +33,7 @@ _DEEPEST = 10
 
 
 def map_error(litellm: Any, error: Exception, model: str, params: Mapping[str, Any]) -> RLMError:
-    """The error of ours that says the same as litellm's, in one sentence."""
+    """Return the error of ours that says the same as litellm's, in one sentence."""
     text = _one_line(error)
     if isinstance(error, litellm.exceptions.LiteLLMUnknownProvider) or "LLM Provider NOT provided" in text:
         return ConfigError(
@@ -48,7 +48,7 @@ def map_error(litellm: Any, error: Exception, model: str, params: Mapping[str, A
 
 
 def _kind(litellm: Any, chain: list[BaseException], found: ProviderError) -> Kind:
-    """What the provider said; where it said nothing, what litellm's class says."""
+    """Return what the provider said; where it said nothing, what litellm's class says."""
     error = chain[0]
     if isinstance(error, litellm.Timeout) or any(map(_is_timeout, chain)):
         return "timeout"
@@ -70,7 +70,7 @@ def _by_class(litellm: Any, error: BaseException, kind: Kind, *, answered: bool)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and those it was made of, down to the first. What we raised earlier is no part of it."""
+    """Return the error and those it was made of, down to the first. What we raised earlier is no part of it."""
     current: BaseException | None = error
     for _ in range(_DEEPEST):
         if current is None or isinstance(current, RLMError):
@@ -91,7 +91,7 @@ def _provider_error(chain: list[BaseException], text: str) -> ProviderError:
 
 
 def _response_of(chain: list[BaseException]) -> Any:
-    """The provider's answer; litellm's own are made up and empty."""
+    """Return the provider's answer; litellm's own are made up and empty."""
     found = (getattr(each, "response", None) for each in reversed(chain))
     return next((response for response in found if _text_of(response) or _is_of_wire(response)), None)
 
@@ -129,7 +129,7 @@ def _is_timeout(error: BaseException) -> bool:
 
 
 def _is_lost(error: BaseException) -> bool:
-    """No connection, or one that broke: by httpx, aiohttp, or the system."""
+    """Tell whether there was no connection, or one that broke: by httpx, aiohttp, or the system."""
     if isinstance(error, ConnectionError):
         return True
     module, name = type(error).__module__.partition(".")[0], type(error).__name__
@@ -143,7 +143,7 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def missing_keys(litellm: Any, model: str) -> list[str]:
-    """The environment variables this model's provider wants and does not find."""
+    """Return the environment variables that this model's provider wants and does not find."""
     try:
         return list(litellm.validate_environment(model=model)["missing_keys"])
     except Exception:  # noqa: BLE001 - a hint; litellm raises many things for unknown models
@@ -151,7 +151,7 @@ def missing_keys(litellm: Any, model: str) -> list[str]:
 
 
 def _one_line(error: Exception) -> str:
-    """litellm's message without its class prefixes, on one line."""
+    """Return litellm's message without its class prefixes, on one line."""
     text = " ".join(str(getattr(error, "message", None) or error).split())
     while match := re.match(r"(litellm\.)?\w*(Error|Exception|Timeout)(:| -) ?", text):
         text = text[match.end() :]
