@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class RayDataSource:
-    """The rows of a dataset, in its order."""
+    """Reads the rows of a dataset, in its order."""
 
     name = "a Ray dataset"
 

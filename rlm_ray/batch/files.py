@@ -71,7 +71,7 @@ class File:
 
 
 class FileSource:
-    """The rows of files."""
+    """Reads the rows of files."""
 
     def __init__(self, named: Sequence[str], max_row_bytes: int, needed: Needed | None = None) -> None:
         self.name = " ".join(str(local_path(name) or name) for name in named)
@@ -156,7 +156,7 @@ class _Head:
 
 
 class UnreadableError(Exception):
-    """The data of a file cannot be read on."""
+    """The data of a file cannot be read any further."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)

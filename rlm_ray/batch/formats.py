@@ -59,7 +59,7 @@ class RowFormat(Protocol):
 
 
 class Jsonl:
-    """A JSON object on each line."""
+    """JSON Lines: an object on each line."""
 
     suffix = ".jsonl"
 
@@ -87,7 +87,7 @@ def _line(cells: RowDict) -> bytes:
 
 
 class Parquet:
-    """Columns with types; those of a schema stand behind the answer."""
+    """Parquet: columns with types; those of a schema stand behind the answer."""
 
     suffix = ".parquet"
 
@@ -118,7 +118,7 @@ class Parquet:
 
 
 class ParquetRowGroups:
-    """Rows into row groups of a bounded size."""
+    """Gathers rows into row groups of a bounded size."""
 
     def __init__(self, write: Any) -> None:
         self._write, self._rows, self._nbytes = write, list[RowDict](), 0

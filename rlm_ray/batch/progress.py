@@ -23,7 +23,7 @@ _RATE_S = 20.0
 
 
 class Speed:
-    """Rows and tokens a second, lately."""
+    """Measures rows and tokens a second over the last seconds."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, int, int]] = []
@@ -64,7 +64,7 @@ def format_status(stats: BatchStats, rows_per_s: float, tokens_per_s: float, ela
 
 
 class BatchProgress:
-    """Shows figures inside a `with` block, from a thread of its own."""
+    """Shows the progress of a batch inside a `with` block, from a thread of its own."""
 
     def __init__(
         self, stats: BatchStats, console: Console | None = None, clock: Callable[[], float] = time.monotonic

@@ -66,7 +66,7 @@ _PROBE_BYTES = 1_000
 
 
 class Stream(Protocol):
-    """What bytes are read from."""
+    """A stream that bytes are read from."""
 
     def read(self, size: int, /) -> bytes: ...
 

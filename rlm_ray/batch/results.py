@@ -64,7 +64,7 @@ def key_of(question: str, ident: str, text: str) -> str:
 
 
 class CompletedRows:
-    """Numbers of rows, and the key of each."""
+    """The numbers of completed rows, and the key of each."""
 
     __slots__ = ("_bits", "_keys", "count")
 

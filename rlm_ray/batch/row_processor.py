@@ -86,7 +86,7 @@ def make_task(row: Row, question: QueryTemplate) -> RowTask:
 
 @dataclass(frozen=True, slots=True)
 class RowProcessor:
-    """Makes outcomes of rows."""
+    """Asks rows, and turns what comes back into results."""
 
     backend: RowBackend
     schema: AnswerSchema | None

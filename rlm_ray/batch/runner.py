@@ -42,7 +42,7 @@ CHUNK_ROWS, CHUNK_SIZE = 64, 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """What is to be done with each row."""
+    """What to ask about each row, and how far to go."""
 
     question: QueryTemplate
     schema: AnswerSchema | None = None

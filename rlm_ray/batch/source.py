@@ -39,7 +39,7 @@ class Row:
 
 
 class RowSource:
-    """Rows from a source."""
+    """Gives the rows of a source their number, id, text and columns."""
 
     def __init__(self, source: Source, text: str | None, ident: str | None, max_row_bytes: int) -> None:
         self._source, self._max_row_bytes = source, max_row_bytes
@@ -181,7 +181,7 @@ def _source(source: Any, max_row_bytes: int) -> Source:
 
 
 class IterableSource:
-    """What a program has in its hands."""
+    """Rows of an iterable that a program gives."""
 
     name = "rows of a program"
 

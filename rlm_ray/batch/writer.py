@@ -35,7 +35,7 @@ _FULL = 4
 
 
 class BatchOutput:
-    """Where a job writes."""
+    """Reads and writes the output of a job."""
 
     def __init__(self, out: str, form: RowFormat) -> None:
         self.out, self._form = out, form
@@ -167,7 +167,7 @@ def _put_all(sink: RowWriter, rows: Iterable[RowDict]) -> None:
 
 
 class Saver:
-    """Takes outcomes and writes them in the background."""
+    """Gathers results and writes them in the background."""
 
     def __init__(self, output: BatchOutput, clock: Callable[[], float]) -> None:
         self._output, self._clock = output, clock

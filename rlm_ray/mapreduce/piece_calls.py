@@ -40,7 +40,7 @@ class CallBackend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PieceAnswer:
-    """What a part says."""
+    """The answer about a part."""
 
     value: Any
     """By the schema; else the text, with a mark at its end where it was cut off."""

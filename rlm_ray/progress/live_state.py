@@ -357,7 +357,7 @@ def one_line(query: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One session."""
+    """The row of one session in the live view."""
 
     path: NodePath
     query: str
@@ -375,7 +375,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class LimitUsage:
-    """How much of a limit is used."""
+    """A limit and how much of it is used."""
 
     name: str
     """A field of `Limits`."""

@@ -20,7 +20,7 @@ INDENTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """What a terminal can show."""
+    """The signs that a terminal can show."""
 
     spinner: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
     ok: str = "✓"

@@ -53,7 +53,7 @@ class RunClock:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """One run."""
+    """A run, put in order for a page."""
 
     tree: RunTree
     nodes: tuple[Node, ...]

@@ -37,7 +37,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One who may ask."""
+    """An API key: its name, its hash, and what it may do."""
 
     name: str
     """Also the folder of its files, and its place in the queue of the cluster."""
@@ -74,7 +74,7 @@ LOCAL_KEY = ApiKey("local", "0" * 64)
 
 
 class KeyStore:
-    """Those of a deployment."""
+    """The API keys of a deployment."""
 
     def __init__(self, keys: Sequence[ApiKey] = ()) -> None:
         self._keys = tuple(keys)

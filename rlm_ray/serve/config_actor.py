@@ -24,7 +24,7 @@ ANSWER_S = 30.0
 
 
 class ConfigActor:
-    """A plain class. It ends with the process that started it."""
+    """Holds the configuration; a plain class that Ray wraps. It ends with the process that started it."""
 
     def __init__(self) -> None:
         self._held: tuple[ServerConfig, dict[str, str]] | None = None
@@ -40,14 +40,14 @@ class ConfigActor:
 
 @dataclass(frozen=True, slots=True)
 class ConfigRef:
-    """Where a replica asks: all that is bound to the deployment."""
+    """The name of the actor that a replica asks: all that is bound to the deployment."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigHolder:
-    """The actor lives for as long as this is held."""
+    """Keeps the actor alive for as long as this is held."""
 
     ref: ConfigRef
     actor: Any

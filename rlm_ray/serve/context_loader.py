@@ -29,7 +29,7 @@ from rlm_ray.serve.prompt import FileData, FileRef, NamedContext, Source, Text, 
 
 @dataclass(frozen=True, slots=True)
 class ContextLoader:
-    """Blocking: call it from a thread."""
+    """Reads contexts. Blocking: call it from a thread."""
 
     files: FileStore
     context_uris: tuple[str, ...]
@@ -146,7 +146,7 @@ T = TypeVar("T")
 
 
 class LoadExecutor:
-    """Those of one replica."""
+    """Runs the loads of one replica in threads, a few at a time for each key, each within a deadline."""
 
     def __init__(self, max_per_key: int, timeout_s: float, max_threads: int = MAX_THREADS) -> None:
         self._max_per_key, self._timeout_s = max_per_key, timeout_s

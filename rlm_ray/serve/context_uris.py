@@ -60,7 +60,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class AllowedUris:
-    """The prefixes of an operator."""
+    """The folders that an operator allows to read from."""
 
     prefixes: tuple[Location, ...] = ()
 

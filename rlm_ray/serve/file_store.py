@@ -38,11 +38,11 @@ class StoredFile:
 
 
 class PayloadTooLargeError(InputError):
-    """More than the service takes."""
+    """A file or a context is larger than the service takes."""
 
 
 class FileStore:
-    """Blocking: call it from a thread. Raises `JournalError` where the storage fails."""
+    """Stores uploaded files. Blocking: call it from a thread. Raises `JournalError` where the storage fails."""
 
     def __init__(self, run_dir: str, max_bytes: int, days: float) -> None:
         self._address = f"{run_dir.rstrip('/')}/{FOLDER}/files"

@@ -28,7 +28,7 @@ HOST, PORT = "127.0.0.1", 8000
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """What is served, and where."""
+    """The configuration of a service, and the address it listens at."""
 
     args: ServerConfig
     host: str = HOST

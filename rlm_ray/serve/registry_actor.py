@@ -48,7 +48,7 @@ CODEC = Codec(AdmissionRequest, Admitted, Duplicate, Rejected, ReplicaCommands, 
 
 
 class RunRegistryActor:
-    """A plain class; `RunRegistryClient` wraps it as a Ray actor. Replies when what it did is in the run store.
+    """Holds the run registry; a plain class that Ray wraps. Replies when what it did is in the run store.
 
     Where it cannot be written there, the `JournalError` is the answer.
     """
@@ -143,7 +143,7 @@ class RunRegistryActor:
 
 
 class RunRegistryClient:
-    """The way to the run registry from a replica. Raises `ClusterError` where it does not answer."""
+    """Calls the run registry from a replica. Raises `ClusterError` where it does not answer."""
 
     def __init__(self, run_dir: str) -> None:
         registry = partial(get_or_create_detached_actor, RunRegistryActor, _name(run_dir), run_dir)

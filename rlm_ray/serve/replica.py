@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class Replica:
-    """A plain class; `application` wraps it as the ingress of a Serve application."""
+    """Puts the service together; a plain class that `application` wraps as the ingress of a Serve application."""
 
     def __init__(self, source: ServerConfig | ConfigRef) -> None:
         args = source if isinstance(source, ServerConfig) else take_config(source)

@@ -147,7 +147,7 @@ MAX_YIELD_S = 1.0
 
 
 class StartThrottle:
-    """The places of one replica."""
+    """Lets runs of one replica begin a few at a time, behind the requests that wait for their first byte."""
 
     def __init__(self, places: int = MAX_CONCURRENT_STARTS) -> None:
         self._places = asyncio.Semaphore(places)

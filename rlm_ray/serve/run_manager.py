@@ -62,7 +62,7 @@ _log = logging.getLogger(__name__)
 
 
 class AdmissionRejected(Exception):  # noqa: N818 - an answer of the run registry
-    """The run registry refuses the request."""
+    """The run registry refused the request."""
 
     def __init__(self, refused: Rejected) -> None:
         super().__init__(refused.why)
@@ -71,7 +71,7 @@ class AdmissionRejected(Exception):  # noqa: N818 - an answer of the run registr
 
 @dataclass(slots=True)
 class _LocalRun:
-    """A run this replica has."""
+    """A run that this replica carries out."""
 
     feed: RecordBroadcast
     background: bool
@@ -89,7 +89,7 @@ class _LocalRun:
 
 
 class RunManager:
-    """Use it within `kept()`."""
+    """Starts, follows, cancels and settles the runs of a replica. Use it within `lifespan()`."""
 
     def __init__(self, launcher: RunLauncher, registry: RunRegistryClient, max_runs: int) -> None:
         self._launcher = launcher
@@ -329,7 +329,7 @@ class RunManager:
 
 @dataclass(frozen=True, slots=True)
 class SubmittedRun:
-    """What was asked, by whom, and how to get what it is about."""
+    """A request, who asked it, and how to load its context."""
 
     request: StoredRequest
     key: ApiKey

@@ -31,7 +31,7 @@ RETRY_AFTER_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
-    """To start a run."""
+    """A request to start a run."""
 
     run_id: str
     key: ApiKey
@@ -54,7 +54,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The same request was made before."""
+    """The run of the same request, which was made before."""
 
     run_id: str
 
@@ -86,7 +86,7 @@ class RunLease:
 
 @dataclass(frozen=True, slots=True)
 class KeySpending:
-    """By a run, or a key so far."""
+    """What a run, or a key so far, has used."""
 
     runs: int = 0
     input_tokens: int = 0
@@ -104,7 +104,7 @@ class KeySpending:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCommands:
-    """For a replica."""
+    """What a replica has to do."""
 
     cancel: tuple[str, ...] = ()
     take_up: tuple[str, ...] = ()
@@ -123,7 +123,7 @@ class _Bucket:
 
 @dataclass(slots=True)
 class RunRegistry:
-    """One for a run store."""
+    """Decides who may start a run, and knows who carries out which; one for a run store."""
 
     leases: dict[str, RunLease] = field(default_factory=dict)
     spent: dict[str, KeySpending] = field(default_factory=dict)

@@ -26,7 +26,7 @@ _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,40}")
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """A request."""
+    """A request as it is stored in the run's folder."""
 
     run_id: str
     key: str

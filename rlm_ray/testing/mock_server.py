@@ -140,7 +140,7 @@ class ModelServer:
 
 
 class _Service:
-    """From a parsed HTTP request to what the connection shall do."""
+    """Answers requests as the script says."""
 
     def __init__(
         self, script: Script, latency_s: float, counters: RequestStats, models: tuple[str, ...]

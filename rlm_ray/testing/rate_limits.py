@@ -203,7 +203,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a request may pass, and if not, what ran out and when there is room again."""
+    """Says whether a request may pass, and if not, what ran out and when there is room again."""
 
     refused: Resource | None = None
     retry_after_s: float = 0.0

@@ -87,7 +87,7 @@ class CrowdedProvider:
 
 @dataclass
 class Record:
-    """What happened."""
+    """What happened in a simulation."""
 
     sent: list[float] = field(default_factory=list)
     accepted: list[tuple[float, int]] = field(default_factory=list)

@@ -45,7 +45,7 @@ _HUSH = _SuppressExporterLogs()
 
 
 class Breaker:
-    """Whether a collector is worth trying, and the one warning that it is not."""
+    """Decides whether a collector is worth trying, and warns once that it is not."""
 
     def __init__(self, what: str, endpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
@@ -101,7 +101,7 @@ def port_is_open(endpoint: str) -> bool:
 
 
 class CircuitBreakerSpanExporter(SpanExporter):
-    """Spans through a breaker."""
+    """Exports spans through a breaker."""
 
     def __init__(self, inner: SpanExporter, endpoint: str) -> None:
         self._inner = inner
@@ -119,7 +119,7 @@ class CircuitBreakerSpanExporter(SpanExporter):
 
 
 class CircuitBreakerMetricExporter(MetricExporter):
-    """Metrics through a breaker."""
+    """Exports metrics through a breaker."""
 
     def __init__(self, inner: MetricExporter, endpoint: str) -> None:
         super().__init__(

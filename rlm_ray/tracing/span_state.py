@@ -45,7 +45,7 @@ class Attempt:
 
 
 class Attempts:
-    """All of a run, those of one session by the time they began."""
+    """All attempts of a run, those of one session by the time they began."""
 
     def __init__(self) -> None:
         self._of: dict[NodePath, list[Attempt]] = {}

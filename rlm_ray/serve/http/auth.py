@@ -20,7 +20,7 @@ from rlm_ray.serve.http.errors import ApiError
 
 
 class BearerAuth(HTTPBearer):
-    """A dependency of routes that gives the `Key` of the one who asks."""
+    """A dependency of routes that returns the `ApiKey` of who asks."""
 
     def __init__(self, keys: KeyStore, origins: Origins | None = None) -> None:
         super().__init__(auto_error=False, scheme_name="key", description="Authorization: Bearer <key>")
@@ -90,7 +90,7 @@ MAX_AGE_S = 600
 
 
 class Origins:
-    """Those that an operator allows; without keys, pages of this machine besides."""
+    """The origins that an operator allows; without keys, pages of this machine besides."""
 
     def __init__(self, origins: Sequence[str], *, has_keys: bool) -> None:
         """Raises `ConfigError` for what is no origin, and for everybody where there are no keys."""

@@ -52,7 +52,7 @@ _ERROR_STATUS = {
 
 
 class Error(BaseModel):
-    """What is wrong."""
+    """An error as OpenAI's clients read it."""
 
     message: str
     type: str
@@ -61,13 +61,13 @@ class Error(BaseModel):
 
 
 class ErrorReply(BaseModel):
-    """An error."""
+    """The body of a reply that is an error."""
 
     error: Error
 
 
 class ApiError(Exception):
-    """A reply that is an error."""
+    """An error with the HTTP status and body it is answered with."""
 
     def __init__(
         self,

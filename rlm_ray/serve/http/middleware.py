@@ -26,7 +26,7 @@ FORM_BYTES = 64 << 10
 
 
 class AuthAndBodyLimitMiddleware:
-    """Who sends a body must have a key before it is read."""
+    """Checks the key before a body is read, and limits the body while it is read."""
 
     def __init__(self, app: ASGIApp, auth: BearerAuth, body_bytes: int, file_bytes: int) -> None:
         self._app, self._auth = app, auth
@@ -112,7 +112,7 @@ _OPENING, _COMMA = set(b"[{"), ord(",")
 
 
 class OutOfBoundsError(Exception):
-    """A body holds more than may be decoded; the words say what."""
+    """A body holds more than may be decoded; the message says what."""
 
 
 class JsonBounds:

@@ -44,7 +44,7 @@ CANCEL_TRIES, CANCEL_S = 50, 0.1
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """What a request of any route asks for."""
+    """A request of any route, in one shape."""
 
     kind: Kind
     body: BaseModel
@@ -63,7 +63,7 @@ class ParsedRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunService:
-    """One for each replica."""
+    """Turns requests into runs, and finds runs again; one for each replica."""
 
     models: ModelRegistry
     runs: RunManager
