@@ -4,7 +4,7 @@
 Every request that starts a run gets a **lease** here, and gives it back with what it cost. So limits hold over all
 replicas, and the runs of a replica that died are known:
 
-- A replica asks for news again and again; one that is silent for `SILENT_S` is dead. Its lasting runs are given to the
+- A replica asks for commands again and again; one that is silent for `REPLICA_TIMEOUT_S` is dead. Its lasting runs are given to the
   next that asks; its other runs had a client whose connection died with it, so they are only accounted for.
 - Of its budget a key's run holds back a part, before it starts: together they never spend more.
 - What is not in `state()` may be forgotten: rates, and cancellations under way.

@@ -116,10 +116,10 @@ def run_routes(service: RunService, auth: BearerAuth) -> APIRouter:
 
 
 async def _events(service: RunService, run_id: str) -> AsyncGenerator[str]:
-    news = streaming.with_heartbeats(service.runs.follow(run_id), service.keep_alive_s)
+    batches = streaming.with_heartbeats(service.runs.follow(run_id), service.keep_alive_s)
     numbers = itertools.count()
-    async with contextlib.aclosing(news):
-        async for records in news:
+    async with contextlib.aclosing(batches):
+        async for records in batches:
             if records is None:
                 yield streaming.KEEP_ALIVE
                 continue
