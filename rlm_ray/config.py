@@ -28,7 +28,7 @@ from rlm_ray.core.deprecated_names import (
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.litellm_params import KNOWN_PARAMS
 from rlm_ray.core.llm import Price
-from rlm_ray.core.profiles import PROFILE_NAMES, PROMPT_VERSION
+from rlm_ray.core.profiles import PROFILE_NAMES, PROMPT_VERSION, window_of_params
 from rlm_ray.core.secrets import REDACTED, header_fault, redact
 from rlm_ray.core.trusted_settings import destinations
 from rlm_ray.errors import ConfigError
@@ -202,6 +202,11 @@ class Settings:
         """Return the model of a session at this depth and the litellm parameters it is called with."""
         model = self.model if depth == 0 else self.recursive_model or self.model
         return model, {"timeout": self.call_timeout_s, **self.params}
+
+    @property
+    def told_window_tokens(self) -> int | None:
+        """What the settings say that a window holds; None where they do not."""
+        return self.window_tokens or window_of_params(self.params)
 
     def answers_directly(self, info: ContextInfo) -> bool:
         """Tell whether the root is one plain call: by `max_depth=0`, or because the context is short enough."""

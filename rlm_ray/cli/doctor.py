@@ -17,6 +17,7 @@ from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.errors import RLMError
 from rlm_ray.llm.litellm_client import LitellmProvider
 from rlm_ray.llm.model_check import check_name_and_key
+from rlm_ray.llm.server_limits import ask_server
 from rlm_ray.sandbox.host.kernel_features import KernelFeature, probe_features
 from rlm_ray.sandbox.host.sandbox import SandboxManager
 
@@ -60,6 +61,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     for model in dict.fromkeys((settings.model, settings.recursive_model or settings.model)):
         yield _key(model, settings)
         yield asyncio.run(_model(model, settings))
+        yield _window(model, settings)
 
 
 def _can_do_without(layer: KernelFeature, settings: Settings) -> bool:
@@ -128,6 +130,26 @@ def _key(model: str, settings: Settings) -> Check:
     if "api_key" in settings.params:
         return Check(f"key of {model}", ok=True, message="given as api_key")
     return Check(f"key of {model}", ok=True, message="here, or none is wanted")
+
+
+def _window(model: str, settings: Settings) -> Check:
+    """What the model's window holds, by the settings, the server, or litellm."""
+    what, told = f"window of {model}", settings.told_window_tokens
+    if told is not None:
+        return Check(what, ok=True, message=f"{told:,} tokens, as the settings say")
+    base = settings.params.get("api_base")
+    key = settings.params.get("api_key")
+    found = ask_server(base, model, key if isinstance(key, str) else "") if isinstance(base, str) else None
+    if found is not None and found.limits.window_tokens is not None:
+        tokens = found.limits.window_tokens
+        reply = f", {found.limits.max_tokens:,} of them in a reply" if found.limits.max_tokens else ""
+        said = f"{tokens:,} tokens{reply}, says {found.source} of the server; --set window_tokens={tokens} lets runs know it"
+        return Check(what, ok=True, message=said)
+    known = LitellmProvider().output_limit(model)
+    if known.window_tokens is None:
+        return Check(what, ok=True, message="not known; --set window_tokens=N has longer sub-calls split")
+    reply = f", {known.max_tokens:,} in a reply" if known.max_tokens else ""
+    return Check(what, ok=True, message=f"{known.window_tokens:,} tokens{reply}, says litellm")
 
 
 async def _model(model: str, settings: Settings) -> Check:

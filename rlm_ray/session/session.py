@@ -336,8 +336,7 @@ class Session:
     def _leaf_window(self) -> Window | None:
         """Return the window of the model of plain sub-calls, where the settings, the parameters or litellm tell."""
         model, params = self.settings.model_at(self.depth + 1)
-        told = self.settings.window_tokens or params.get("num_ctx")
-        tokens = told if isinstance(told, int) else self.gateway.window_tokens(model, params)
+        tokens = self.settings.told_window_tokens or self.gateway.window_tokens(model, params)
         return Window(model, tokens, self.settings.max_tokens) if tokens else None
 
     def _measure(self, call: SubCall, window: Window) -> Oversize | None:

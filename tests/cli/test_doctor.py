@@ -91,3 +91,31 @@ def test_a_wrong_setting_is_named_before_anything_is_examined(invoke):
     done = invoke("doctor", "--set", "max_deph=1")
     assert (done.exit_code, done.stdout) == (5, "")
     assert "did you mean 'max_depth'" in done.stderr
+
+
+@pytest.mark.usefixtures("well")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--model", "openai/gpt-4o"],
+            "window of openai/gpt-4o: 128,000 tokens, 16,384 in a reply, says litellm",
+        ),
+        (
+            ["--model", "openai/nobody-knows-me"],
+            "window of openai/nobody-knows-me: not known; --set window_tokens=N",
+        ),
+        (
+            ["--model", "openai/x", "--set", "window_tokens=9000"],
+            "window of openai/x: 9,000 tokens, as the settings say",
+        ),
+        (
+            ["--model", "openai/x", "--set", "params.num_ctx=4096"],
+            "window of openai/x: 4,096 tokens, as the settings say",
+        ),
+    ],
+)
+def test_the_window_of_a_model_is_said(invoke, arguments, said):
+    with ModelServer(echo) as server:
+        done = invoke("doctor", *arguments, "--api-base", server.url, "--api-key", "k")
+    assert said in done.stdout

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rlm_ray.core.profiles import cautious, full, short, small_window, version_1
-from rlm_ray.core.profiles.choice import choose_profile
+from rlm_ray.core.profiles.choice import choose_profile, window_of_params
 from rlm_ray.core.profiles.profile import Profile
 
 PROMPT_VERSION = 2
@@ -42,4 +42,13 @@ def profile_name(setting: str, version: int, model: str, params: Mapping[str, An
     return setting if setting != DEFAULT or version == 1 else choose_profile(model, params)
 
 
-__all__ = ["DEFAULT", "PROFILES", "PROFILE_NAMES", "PROMPT_VERSION", "Profile", "get_profile", "profile_name"]
+__all__ = [
+    "DEFAULT",
+    "PROFILES",
+    "PROFILE_NAMES",
+    "PROMPT_VERSION",
+    "Profile",
+    "get_profile",
+    "profile_name",
+    "window_of_params",
+]

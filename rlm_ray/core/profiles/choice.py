@@ -34,8 +34,16 @@ def choose_profile(model: str, params: Mapping[str, Any] | None = None) -> str:
         )
     if is_small:
         return "short"
-    window = (params or {}).get("num_ctx")
-    return "small-window" if isinstance(window, int) and window <= SMALL_WINDOW_TOKENS else "full"
+    window = window_of_params(params or {})
+    return "small-window" if window is not None and window <= SMALL_WINDOW_TOKENS else "full"
+
+
+def window_of_params(params: Mapping[str, Any]) -> int | None:
+    """Return the window that a model of Ollama is asked for, as a number or as the text of one; None without it."""
+    told = params.get("num_ctx")
+    if isinstance(told, str) and told.isascii() and told.isdigit():
+        told = int(told[:9])
+    return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else None
 
 
 def parameters_in_billions(name: str) -> float | None:
