@@ -260,6 +260,7 @@ def beside(path: str, options: argparse.Namespace) -> None:
 def settings_of(options: argparse.Namespace, url: str, runs: str) -> Settings:
     params: dict[str, Any] = {} if options.offline else {"api_base": url, "api_key": "none"}
     return Settings(
+        direct_call_below_chars=0,
         model="offline/extractive" if options.offline else "openai/m",
         max_depth=options.depth,
         params=params,

@@ -160,6 +160,7 @@ class Chaos:
 
     def rlm(self) -> RLM:
         return RLM(
+            deduplicate_maps=False, direct_call_below_chars=0,
             model="openai/chaos", api_base=self.server.url, api_key="none", cluster=CLUSTER, max_depth=3,
             max_leaf_chars=1_000, run_dir=self.run_dir,
         )  # fmt: skip
@@ -316,7 +317,7 @@ import sys
 from rlm_ray import RLM
 from chaos import CLUSTER, TEXT, question
 url, run_dir = sys.argv[1:]
-rlm = RLM(model="openai/chaos", api_base=url, api_key="none", cluster=CLUSTER, max_depth=3, max_leaf_chars=1000, run_dir=run_dir)
+rlm = RLM(deduplicate_maps=False, direct_call_below_chars=0, model="openai/chaos", api_base=url, api_key="none", cluster=CLUSTER, max_depth=3, max_leaf_chars=1000, run_dir=run_dir)
 rlm.prewarm(1)
 print("warm", flush=True)
 print(rlm.completion(question(), TEXT))
@@ -420,7 +421,7 @@ def main() -> None:
             tally = Tally()
             dice = random.Random(options.seed)
             right = str(
-                RLM(model="openai/chaos", api_base=server.url, api_key="none", cluster=CLUSTER, max_depth=3,
+                RLM(deduplicate_maps=False, direct_call_below_chars=0, model="openai/chaos", api_base=server.url, api_key="none", cluster=CLUSTER, max_depth=3,
                     max_leaf_chars=1_000, run_dir="").completion(question(), TEXT)
             )  # fmt: skip
             ray.shutdown()

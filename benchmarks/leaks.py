@@ -72,7 +72,14 @@ class Bench:
             "run_dir": self._run_dir,
             "cluster": CLUSTER,
         }
-        return RLM(model="openai/leaks", max_depth=2, **options, **settings)
+        return RLM(
+            deduplicate_maps=False,
+            direct_call_below_chars=0,
+            model="openai/leaks",
+            max_depth=2,
+            **options,
+            **settings,
+        )
 
     async def actor(self) -> dict[str, Any]:
         (counts,) = (await self._engine.stats()).values()

@@ -59,7 +59,15 @@ async def _measure(children: int) -> dict[str, float]:
     with ServerProcess(["--script", "benchmarks.memory:waiting"]) as server:
         settings: dict[str, Any] = {"api_base": server.url, "api_key": "none", "timeout": 600.0}
         rates = Rates(in_flight=2 * children + 10)  # all of them wait in a model call at once
-        rlm = RLM(model="openai/m", cluster=cluster, rates=rates, max_depth=2, **settings)
+        rlm = RLM(
+            deduplicate_maps=False,
+            direct_call_below_chars=0,
+            model="openai/m",
+            cluster=cluster,
+            rates=rates,
+            max_depth=2,
+            **settings,
+        )
         await rlm.aprewarm(2)
         engine = await ClusterDriver.connect(cluster)
         program = f"r = recursive_map('CHILD', [context] * {children}); print(len(r), len(context))"

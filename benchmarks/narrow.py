@@ -28,6 +28,8 @@ def main() -> None:
     )
     with ServerProcess(["--script", "recursion"]) as server:
         rlm = RLM(
+            deduplicate_maps=False,
+            direct_call_below_chars=0,
             model="openai/benchmark",
             api_base=server.url,
             api_key="none",

@@ -77,7 +77,15 @@ def cases() -> list[Case]:
 
 
 async def _median(case: Case, url: str, runs: int) -> list[float]:
-    rlm = RLM(model="openai/benchmark", api_base=url, api_key="none", cluster=CLUSTER, **case.settings)
+    rlm = RLM(
+        deduplicate_maps=False,
+        direct_call_below_chars=0,
+        model="openai/benchmark",
+        api_base=url,
+        api_key="none",
+        cluster=CLUSTER,
+        **case.settings,
+    )
     times = []
     for _ in range(runs + 1):
         started = time.perf_counter()

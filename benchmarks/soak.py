@@ -64,7 +64,7 @@ DRIVER = """
 import sys
 from rlm_ray import RLM
 print("asking", flush=True)
-RLM(model={model!r}, max_depth=2, api_base=sys.argv[1], api_key="k", run_dir=sys.argv[2]).run(sys.argv[3], "text " * 500)
+RLM(deduplicate_maps=False, direct_call_below_chars=0, model={model!r}, max_depth=2, api_base=sys.argv[1], api_key="k", run_dir=sys.argv[2]).run(sys.argv[3], "text " * 500)
 """
 
 
@@ -99,7 +99,15 @@ class Soak:
             "api_key": "k",
             "run_dir": str(self._folder / "runs"),
         }
-        return RLM(model=MODEL, max_depth=2, cluster=CLUSTER, **options, **settings)
+        return RLM(
+            deduplicate_maps=False,
+            direct_call_below_chars=0,
+            model=MODEL,
+            max_depth=2,
+            cluster=CLUSTER,
+            **options,
+            **settings,
+        )
 
     async def run(self, minutes: float) -> None:
         """All kinds of work until the time is over."""

@@ -50,7 +50,7 @@ async def _main(options: argparse.Namespace) -> None:
             "max_depth": 2,
             "max_leaf_chars": 0,
         }
-        rlm = RLM(model="openai/benchmark", **settings)
+        rlm = RLM(deduplicate_maps=False, direct_call_below_chars=0, model="openai/benchmark", **settings)
         await rlm.aprewarm()
         for children in options.children:
             for _ in range(options.runs):

@@ -78,7 +78,13 @@ async def roots(rlm: RLM, number: int, count: int) -> list[Result]:
 
 def rlm_for(server: ServerProcess, **options: Any) -> RLM:
     settings: dict[str, Any] = {"cluster": CLUSTER, "max_tokens": MAX_TOKENS, "api_key": "key"} | options
-    return RLM(model="openai/strict", api_base=server.url, **settings)
+    return RLM(
+        deduplicate_maps=False,
+        direct_call_below_chars=0,
+        model="openai/strict",
+        api_base=server.url,
+        **settings,
+    )
 
 
 def server_for(*arguments: str, latency_s: float = LATENCY_S) -> ServerProcess:

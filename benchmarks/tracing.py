@@ -95,7 +95,15 @@ def ask(server: str, leaves: int, folder: str) -> tuple[float, float]:
     pieces = f"[context[i:i+50] for i in range(0, {50 * leaves}, 50)]"
     program = f"a = recursive_map('what is it?', {pieces}); assert len(a) == {leaves}; print(a[0])"
     context = "The quick brown fox jumps over the lazy dog. " * (leaves * 50 // 45 + 1)
-    rlm = RLM(model="openai/benchmark", api_base=server, api_key="none", cluster=CLUSTER, run_dir=folder)
+    rlm = RLM(
+        deduplicate_maps=False,
+        direct_call_below_chars=0,
+        model="openai/benchmark",
+        api_base=server,
+        api_key="none",
+        cluster=CLUSTER,
+        run_dir=folder,
+    )
     started, cpu = time.perf_counter(), time.process_time()
     result = rlm.run(run_query(program), context)
     took = time.perf_counter() - started, time.process_time() - cpu
