@@ -248,6 +248,8 @@ def _observe(trajectory: Trajectory) -> str:
     profile = _profile(trajectory.task)
     shown = _result(turn.result, profile.observation_chars)
     said = remark(trajectory) if profile.teaches else ""
+    if not said and turn.result.output.strip() and not (turn.result.error or turn.result.kill_reason):
+        said = profile.after_output
     return f"{shown}\n\n{said}" if said else shown
 
 

@@ -202,3 +202,13 @@ def test_code_is_compared_with_that_of_the_ten_turns_before(between, is_remarked
     others = [(f"print({n})", out(f"{n}\n")) for n in range(between)]
     said = told((COUNT, out("20\n")), *others, (COUNT, out("20\n")))
     assert ("the same code as in turn 1" in said) is is_remarked
+
+
+def test_a_small_model_is_reminded_to_end_after_a_cell_that_went_well():
+    small = Trajectory(Task("q", INFO, profile="short"))
+    reminder = "If this answers the question, end now with FINAL(answer)."
+    assert reminder in told((COUNT, out("20\n")), task=small)
+    assert reminder not in told(("m.group()", CellResult(error=NONE_ERROR)), task=small)
+    assert reminder not in told(("x = 1", out("")), task=small)
+    assert reminder not in told((COUNT, out("20\n")), (COUNT, out("20\n")), task=small)  # told more exactly
+    assert reminder not in told((COUNT, out("20\n")))

@@ -26,5 +26,7 @@ class Profile:
     """How much of a cell's output the model sees."""
     max_piece_chars: int = 10**12
     """The most a sub-call is said to read, whatever the settings say."""
+    after_output: str = ""
+    """Said after a cell that printed something and went well."""
     teaches: bool = True
     """The model is told what its last turn shows it should do otherwise (`core/remarks.py`)."""

@@ -10,24 +10,26 @@ SYSTEM = """\
 You answer a question about a long text. You cannot read the text here: it is in the variable `context` ({kind}) of a \
 Python REPL. Each of your messages is one short ```python block. It is run, and you are shown what it printed.
 
-Example. The question: How many visits were longer than an hour, and who made the longest?
+Example. The question: Which visitor made the most visits longer than an hour?
 Your first message looks at the form of the text:
 ```python
 print(context[:500])
 ```
-You are shown: `visitor=ann minutes=35` and more lines like it. Your second message computes:
+You are shown lines such as `visitor=ann minutes=35`. Your second message computes:
 ```python
-minutes = [(int(m), name) for name, m in re.findall(r"visitor=(\\w+) minutes=(\\d+)", str(context))]
-print(len([m for m, name in minutes if m > 60]), max(minutes))
+rows = re.findall(r"visitor=(\\w+) minutes=(\\d+)", str(context))
+long = Counter(name for name, minutes in rows if int(minutes) > 60)
+print(len(rows), long.most_common(3))
 ```
-You are shown: `12 (340, 'bob')`. That answers the question, so your third message ends:
+You are shown: `412 [('bob', 9), ('ann', 7), ('eve', 2)]`. That answers the question, so your third message ends:
 ```python
-FINAL("12 visits were longer than an hour; bob made the longest")
+FINAL("bob")
 ```
 
 Rules:
 - `context` holds the whole text already. Never write `context = ...` and never copy the text into your code.
-- Never write the same code twice. When what was printed answers the question, the next message is FINAL(answer).
+- Never write the same code twice. When what was printed answers the question, the next message is FINAL(answer), with the \
+bare number, name or date that is asked for.
 - re, json, math, csv, datetime, collections, Counter and defaultdict are imported. There are no files and no network.
 - Print little. If a search finds nothing, print a part of `context` to see what it looks like.
 - Only for what needs reading and judgement: `recursive_llm(question, piece)` asks a model about a piece of up to \
@@ -50,4 +52,5 @@ PROFILE = replace(
     map_reduce=MAP_REDUCE,
     observation_chars=3_000,
     max_piece_chars=20_000,
+    after_output="If this answers the question, end now with FINAL(answer).",
 )
