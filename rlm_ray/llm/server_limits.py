@@ -14,16 +14,16 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import requests
-from urllib3.exceptions import HTTPError
 
 from rlm_ray.core.output_limit import OutputLimit
 
 TIMEOUT_S = 5.0
 MIN_TOKENS, MAX_TOKENS = 256, 100_000_000
-MAX_BYTES = 4 << 20
+MAX_BYTES, _CHUNK_BYTES = 4 << 20, 1 << 16
 
 _WINDOW_NAMES = (
     "loaded_context_length", "max_model_len", "context_length", "context_window", "max_context_length", "max_input_tokens",
@@ -122,8 +122,9 @@ def _fetcher(api_key: str) -> Fetch:
                 stream=True,
                 allow_redirects=False,
             ) as reply:
-                return json.loads(reply.raw.read(MAX_BYTES, decode_content=True)) if reply.ok else None
-        except (requests.RequestException, HTTPError, ValueError, RecursionError):
+                told = b"".join(islice(reply.iter_content(_CHUNK_BYTES), MAX_BYTES // _CHUNK_BYTES))
+                return json.loads(told) if reply.ok else None
+        except (requests.RequestException, ValueError, RecursionError):
             return None
 
     return fetch
