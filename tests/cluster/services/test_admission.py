@@ -104,7 +104,7 @@ def test_usage_is_what_the_provider_counted_to_the_token_whatever_failed(ask):
     """Answers, errors, 429s and lost connections: what arrived is booked as the provider reported it, and what was
     answered but never arrived is as many `unknown` as the provider dropped."""
     faults = Faults(error_rate=0.1, drop_rate=0.05, seed=3)
-    provider = StrictProvider(spending, Quota(rpm=100, window_s=1.0, headers=False), faults)
+    provider = StrictProvider(spending, Quota(rpm=30, window_s=1.0, headers=False), faults)
     with ModelServer(provider, latency_s=0.02) as server:
         result = ask(server, max_depth=2, max_leaf_chars=100, max_attempts=30).run(TREE, TEXT)
         stats, ledger = server.stats(), provider.ledger()
