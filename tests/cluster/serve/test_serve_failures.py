@@ -28,6 +28,12 @@ def slots_taken():
     return ray.get(ray.get_actor(POOL_NAME).stats.remote())["taken_slots"]
 
 
+def whats_left():
+    pool = ray.get_actor(POOL_NAME)
+    actors = ray.get(pool.handles.remote())
+    return ray.get(pool.stats.remote()), {name: ray.get(one.stats.remote()) for name, one in actors.items()}
+
+
 def nothing_is_left(models, census):
     return models.in_flight == 0 and not any(census().values())
 
@@ -84,4 +90,4 @@ def test_a_waiting_client_gets_an_error_it_may_retry_when_the_replica_dies(site,
             pass
     retried = site.client(max_retries=5).chat.completions.create(model=MODEL, messages=asked(QUICK))
     assert retried.choices[0].message.content == "session done"
-    assert eventually(lambda: slots_taken() == 0, 60)  # those of the dead replicas too
+    assert eventually(lambda: slots_taken() == 0, 60), whats_left()  # those of the dead replicas too
