@@ -103,11 +103,11 @@ class Settings:
     """Turns of one session."""
     max_leaf_chars: int = 100_000
     """A sub-context up to this long is one plain call; 0: always a child session while depth allows."""
-    direct_call_below_chars: int | None = None
+    direct_call_below_chars: int | None = 0
     """A root context shorter than this is answered by one direct call; 0: never; None: where there is no context, or the
     first prompt would show all of it."""
-    deduplicate_maps: bool = True
-    """Equal items of a map (same question, same piece) are asked once; off where each shall be an answer of its own."""
+    deduplicate_maps: bool = False
+    """Equal items of a map (same question, same piece) are asked once, and the answer is copied."""
     oversize: str = "split"
     """What becomes of a plain sub-call about more than its model's window holds: `split` (piece by piece, and the answers put
     together), `refuse` (with the numbers), or `send` all the same."""

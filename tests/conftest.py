@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import importlib.util
-import inspect
 import os
 import shutil
 import tempfile
 
 import hypothesis
 import pytest
-
-from rlm_ray.config import Settings
 
 hypothesis.settings.register_profile("rlm_ray", deadline=None)  # a loaded machine is no defect
 hypothesis.settings.load_profile("rlm_ray")
@@ -23,20 +19,6 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ["HOME"] = _HOME  # runs leave their folders under the home of whoever asks
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
-
-def _ask_in_a_repl_and_ask_everything() -> None:
-    """Most tests ask over a few words what a REPL does with them, and count the calls of maps over equal pieces; those of the
-    routing say `direct_call_below_chars=None`, `deduplicate_maps=True`."""
-    names = [item.name for item in dataclasses.fields(Settings) if item.init]
-    init = inspect.unwrap(Settings.__init__)
-    given = list(init.__defaults__)
-    for name, value in (("direct_call_below_chars", 0), ("deduplicate_maps", False)):
-        given[names.index(name) - (len(names) - len(given))] = value
-    init.__defaults__ = tuple(given)
-
-
-_ask_in_a_repl_and_ask_everything()
 
 
 @pytest.fixture(autouse=True)

@@ -50,10 +50,10 @@ def test_a_question_goes_the_way_of_its_context(ask, name):
         assert result.usage.total.calls == calls
 
 
-def test_the_setting_is_by_itself_what_the_context_says():
-    fields = Settings.__dataclass_fields__
-    assert fields["direct_call_below_chars"].default is AUTO
-    assert fields["deduplicate_maps"].default is True
+def test_a_question_has_a_session_and_each_item_a_call_unless_it_is_told_otherwise():
+    settings = Settings(model="openai/m")
+    assert settings.direct_call_below_chars == 0
+    assert settings.deduplicate_maps is False
 
 
 def test_questions_of_a_conversation_share_a_session(ask):
