@@ -113,6 +113,7 @@ def test_doctor_finds_a_healthy_machine_healthy(here, ray_address):
         "Ray",
         "key of offline/extractive",
         "model",
+        "window of offline/extractive",
     ]
     assert found == [f"ok    {name}" for name in names]
     assert ray_address in done.stdout
