@@ -119,7 +119,7 @@ class BatchJob:
         if restart:
             return str((job or {}).get("run_id", "")), new_run_id
         if job is not None:
-            check_compatible(job["asked"], self._asked(), self.output.out)
+            check_compatible(job["asked"], self._fingerprint(), self.output.out)
             return str(job["run_id"]), str(job["run_id"])
         self.output.check_empty()
         return "", new_run_id
@@ -145,12 +145,12 @@ class BatchJob:
         try:
             if restart:
                 self.output.clear()
-            self.output.write_manifest({"run_id": run_id, "asked": self._asked()})
+            self.output.write_manifest({"run_id": run_id, "asked": self._fingerprint()})
         finally:
             if writer is not None:
                 writer.close()
 
-    def _asked(self) -> dict[str, Any]:
+    def _fingerprint(self) -> dict[str, Any]:
         schema = self.spec.schema.table if self.spec.schema is not None else None
         return job_fingerprint(self.spec.question, self.corpus, self.settings, schema)
 

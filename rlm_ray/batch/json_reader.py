@@ -35,7 +35,7 @@ _HEAD_BYTES = 65_536
 def read_json(stream: Stream, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the rows of JSON Lines, of an array, or of objects one after the other; blank lines are no rows."""
     head = without_mark(stream.read(CHUNK))
-    whole = _Again(head, stream)
+    whole = _PrefixedStream(head, stream)
     return (
         _Values(whole, max_row_bytes).rows() if _is_over_lines(head) else _rows_of_lines(whole, max_row_bytes)
     )
@@ -50,7 +50,7 @@ def from_object(value: Any) -> RawRow:
     return RawRow(why=f"is neither a mapping of columns nor a text, but {type(value).__name__}")
 
 
-class _Again:
+class _PrefixedStream:
     """A stream whose beginning was read already."""
 
     def __init__(self, head: bytes, stream: Stream) -> None:

@@ -50,8 +50,8 @@ class RowSource:
         self.columns = tuple(dict.fromkeys((*declared, *(name for raw in head for name in raw.values))))
         """Those of the head; JSONL may bring others later."""
         self._ident_named = ident is not None
-        self.ident_column = self._known("id", ident) or self._called("id")
-        self.text_column = self._known("text", text) or self._text_of(head)
+        self.ident_column = self._checked_column("id", ident) or self._find_column("id")
+        self.text_column = self._checked_column("text", text) or self._text_of(head)
         """None where rows have no text, and a question alone is asked."""
 
     @property
@@ -111,13 +111,13 @@ class RowSource:
             return too_large(nbytes, self._max_row_bytes)
         return text
 
-    def _known(self, option: str, name: str | None) -> str | None:
+    def _checked_column(self, option: str, name: str | None) -> str | None:
         if name is not None and self.columns and name not in self.columns:
             why = f"{self.name} has no column {name!r}{meant(name, self.columns)}; it has {', '.join(self.columns)}"
             raise InputError(option, why)
         return name
 
-    def _called(self, name: str) -> str | None:
+    def _find_column(self, name: str) -> str | None:
         """Return the column of this name, or the only one that is in other letters: `TEXT`."""
         if name in self.columns:
             return name
@@ -125,7 +125,7 @@ class RowSource:
         return alike[0] if len(alike) == 1 else None
 
     def _text_of(self, head: list[RawRow]) -> str | None:
-        if (named := self._called("text")) is not None:
+        if (named := self._find_column("text")) is not None:
             return named
         texts = {
             name for raw in head for name, value in raw.values.items() if isinstance(value, str | bytes)

@@ -97,7 +97,7 @@ class CallRecorder:
         self._recorder.append(
             replace(
                 self._end(at),
-                **self._said(reply), cache_hit=cache_hit,
+                **self._reply_fields(reply), cache_hit=cache_hit,
             )
         )  # fmt: skip
         await self._recorder.flush()
@@ -108,9 +108,9 @@ class CallRecorder:
         kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
         why = error.why if isinstance(error, ModelError) else str(error)
         end = replace(self._end(self._clock()), error_kind=kind, why=why)
-        self._recorder.append(replace(end, **self._said(self._paid.pop())) if self._paid else end)
+        self._recorder.append(replace(end, **self._reply_fields(self._paid.pop())) if self._paid else end)
 
-    def _said(self, reply: ModelReply) -> dict[str, Any]:
+    def _reply_fields(self, reply: ModelReply) -> dict[str, Any]:
         """Return the fields of the last reply, with the cost of all replies of the call."""
         replies = [*self._paid, reply]
         costs = [each.cost_usd for each in replies]

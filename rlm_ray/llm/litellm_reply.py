@@ -241,8 +241,8 @@ def _rate_headers(hidden: Mapping[str, Any]) -> dict[str, str]:
 
 def usage_in(said: Any) -> Usage:
     """Return the usage of a reply, as far as it was counted; a total alone is in `output_tokens`."""
-    read = _said(said, "prompt_tokens", "input_tokens")
-    written = _said(said, "completion_tokens", "output_tokens")
+    read = _first_count(said, "prompt_tokens", "input_tokens")
+    written = _first_count(said, "completion_tokens", "output_tokens")
     if not read and not written:
         written = count(_get(said, "total_tokens"))
     return Usage(
@@ -277,7 +277,7 @@ def _readable(said: Any) -> Any:
     return {**counts, **details}
 
 
-def _said(said: Any, *names: str) -> int:
+def _first_count(said: Any, *names: str) -> int:
     return next((number for name in names if (number := count(_get(said, name)))), 0)
 
 

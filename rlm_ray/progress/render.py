@@ -56,7 +56,7 @@ def lines(view: Snapshot, width: int, now: float, glyphs: Glyphs) -> list[Text]:
     ]
     if rest := formatting.format_hidden_rows(view):
         drawn.append(_cut(Text(f"  {rest}", "dim"), width))
-    return [*drawn, *(_cut(line, width) for line in _figures(view, width, glyphs))]
+    return [*drawn, *(_cut(line, width) for line in _usage_lines(view, width, glyphs))]
 
 
 def _columns(row: Row) -> list[Text]:
@@ -100,7 +100,7 @@ def _mark(row: Row, now: float, glyphs: Glyphs) -> Text:
     return Text(sign, _STYLES[row.state])
 
 
-def _figures(view: Snapshot, width: int, glyphs: Glyphs) -> Iterator[Text]:
+def _usage_lines(view: Snapshot, width: int, glyphs: Glyphs) -> Iterator[Text]:
     gauge = view.gauge
     money = "" if gauge is not None and gauge.name == "cost_usd" else formatting.cost(view)
     speed = f"{formatting.format_count(view.tokens_per_s)} tokens/s" if view.tokens_per_s >= 1 else ""

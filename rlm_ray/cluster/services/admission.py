@@ -74,21 +74,21 @@ class AdmissionStub:
 
     async def open_run(self, policy: RunPolicy) -> None:
         """Open a run, with its budget and its rates."""
-        await self._insist("open_run", policy)
+        await self._call("open_run", policy)
 
     async def open_sessions(self, policy: RunPolicy, count: int) -> Refused | None:
         """Count more sessions; returns the refusal where the run may not have so many."""
-        refused: Refused | None = await self._insist("open_sessions", policy, count)
+        refused: Refused | None = await self._call("open_sessions", policy, count)
         return refused
 
     async def usage(self, run_id: str) -> RunUsage:
         """Return what a run has used so far."""
-        usage: RunUsage = await self._insist("usage", run_id)
+        usage: RunUsage = await self._call("usage", run_id)
         return usage
 
     async def status(self, run_id: str) -> RunStatus | None:
         """Return the status of an open run: what is under way, what waits and for what."""
-        status: RunStatus | None = await self._insist("status", run_id)
+        status: RunStatus | None = await self._call("status", run_id)
         return status
 
     async def hold_run(self, run_id: str) -> None:
@@ -100,14 +100,14 @@ class AdmissionStub:
 
     async def close_run(self, run_id: str) -> RunUsage:
         """Close a run and return its usage."""
-        usage: RunUsage = await self._insist("close_run", run_id)
+        usage: RunUsage = await self._call("close_run", run_id)
         return usage
 
     async def forget_holder(self, holder: str) -> None:
         """Drop a client that died; its permits come back."""
-        await self._insist("forget_holder", holder)
+        await self._call("forget_holder", holder)
 
-    async def _insist(self, method: str, *arguments: Any) -> Any:
+    async def _call(self, method: str, *arguments: Any) -> Any:
         return await call_with_retry("admission", self._line, method, *arguments)
 
 

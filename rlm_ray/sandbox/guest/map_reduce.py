@@ -106,7 +106,7 @@ def _pack_documents(
     )
     first = chars = 0
 
-    def together(stop: int) -> DocumentPiece:
+    def piece_until(stop: int) -> DocumentPiece:
         found, named = documents[first:stop], labels[first:stop]
         if len(found) > 1 and any(
             isinstance(each, str) or each["id"] != name for each, name in zip(found, named, strict=True)
@@ -121,7 +121,7 @@ def _pack_documents(
         alone = len(text) + (0 if isinstance(document, str) else len(document_header(document["id"])))
         wanted = len(text) + len(document_header(labels[number])) + _BETWEEN_CHARS
         if number > first and (chars + wanted > size or number - first == max_documents):
-            yield together(number)
+            yield piece_until(number)
             first, chars = number, 0
         chars += wanted
         if alone > size:  # a stretch is read without its name
@@ -129,7 +129,7 @@ def _pack_documents(
                 yield DocumentPiece(SearchHit(number, stretch, {"document": number}), (number,), is_part=True)
             first, chars = number + 1, 0
     if first < len(documents):
-        yield together(len(documents))
+        yield piece_until(len(documents))
 
 
 def _drive(steps: Generator[Any, Any, Any], ask: Callable[[Any], list[Any]]) -> Any:
