@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTABLE := $(VENV)/.testable
-COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --extra documents --upgrade --custom-compile-command "make lock" pyproject.toml
+COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --extra documents --extra mcp --upgrade --custom-compile-command "make lock" pyproject.toml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .PHONY: help venv demo browser test test-fast mutants check lint-js bench quality lock clean

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import yaml  # type: ignore[import-untyped]  # it comes with Ray, without types
 
 from rlm_ray.core.context import make_context
-from rlm_ray.core.repl_types import SubCallOutcome, SubCallRequest
+from rlm_ray.core.repl_types import ReplRequest, SubCallOutcome
 from rlm_ray.sandbox.host.sandbox import ReplProcess, Sandbox, SandboxManager
 from rlm_ray.serve import ServerConfig
 from rlm_ray.serve.api_keys import hash_key
@@ -203,8 +203,8 @@ async def _cells(repl: ReplProcess, seconds: float) -> list[float]:
     return waits
 
 
-async def _serve(calls: SubCallRequest) -> Sequence[SubCallOutcome]:
-    raise NotImplementedError(f"{len(calls.queries)} sub-calls")
+async def _serve(request: ReplRequest) -> Sequence[SubCallOutcome]:
+    raise NotImplementedError(request)
 
 
 def main() -> None:

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from rlm_ray.core.limits import Limits, Rates
     from rlm_ray.core.llm import Price
     from rlm_ray.core.pages import page_of
+    from rlm_ray.core.repl_types import Citation
+    from rlm_ray.core.tools import ToolLimits
     from rlm_ray.documents.files import FileContext, Files
     from rlm_ray.errors import (
         ActorLostError,
         AuthenticationError,
+        CitationError,
         ClusterError,
         ConfigError,
         ContextLostError,
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
         ReplyError,
         RLMError,
         SandboxError,
+        SchemaError,
         SubCallError,
+        ToolError,
         TransientModelError,
         VersionMismatchError,
     )
@@ -42,12 +47,15 @@ _MODULES = {
     "rlm_ray.config": ("Cluster", "Settings", "Tracing"),
     "rlm_ray.core.limits": ("Limits", "Rates"),
     "rlm_ray.core.llm": ("Price",),
+    "rlm_ray.core.repl_types": ("Citation",),
+    "rlm_ray.core.tools": ("ToolLimits",),
     "rlm_ray.documents.files": ("FileContext", "Files"),
     "rlm_ray.core.pages": ("page_of",),
     "rlm_ray.errors": (
-        "ActorLostError", "AuthenticationError", "ClusterError", "ConfigError", "ContextLostError", "ContextWindowError",
+        "ActorLostError", "AuthenticationError", "CitationError", "ClusterError", "ConfigError", "ContextLostError", "ContextWindowError",
         "InputError", "JournalError", "LimitReached", "ModelError", "ModelUnavailableError", "QuotaError", "RLMError",
-        "RemoteCallError", "ReplyError", "SandboxError", "SubCallError", "TransientModelError", "VersionMismatchError",
+        "RemoteCallError", "ReplyError", "SandboxError", "SchemaError", "SubCallError", "ToolError", "TransientModelError",
+        "VersionMismatchError",
     ),
     "rlm_ray.mapreduce.execute": ("MapReduceResult",),
     "rlm_ray.rlm": ("RLM",),
@@ -61,6 +69,8 @@ __all__ = [
     "RLM",
     "ActorLostError",
     "AuthenticationError",
+    "Citation",
+    "CitationError",
     "Cluster",
     "ClusterError",
     "ConfigError",
@@ -86,8 +96,11 @@ __all__ = [
     "Run",
     "Sandbox",
     "SandboxError",
+    "SchemaError",
     "Settings",
     "SubCallError",
+    "ToolError",
+    "ToolLimits",
     "Tracing",
     "TransientModelError",
     "VersionMismatchError",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -30,6 +30,7 @@ from rlm_ray.core.litellm_params import KNOWN_PARAMS
 from rlm_ray.core.llm import Price
 from rlm_ray.core.profiles import PROFILE_NAMES, PROMPT_VERSION, window_of_params
 from rlm_ray.core.secrets import REDACTED, header_fault, redact
+from rlm_ray.core.tools import MAX_CODE_BYTES, MAX_TOOLS, Tool, ToolLimits, check_name
 from rlm_ray.core.trusted_settings import destinations
 from rlm_ray.errors import ConfigError
 from rlm_ray.sandbox.settings import Sandbox
@@ -89,6 +90,16 @@ class Tracing:
         _check_float("tracing.flush_timeout_s", self.flush_timeout_s, 0, 3600)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model that goes by a name of the user's own."""
+
+    model: str
+    """A litellm model name."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Its own litellm parameters (`api_base`, `api_key` ...), in place of those of the run; empty: those of the run."""
+
+
 @accept_old_names()
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -97,6 +108,12 @@ class Settings:
     model: str = DEFAULT_MODEL
     recursive_model: str = ""
     """Children and plain sub-calls; empty: the same as `model`."""
+    models: Mapping[str, ModelChoice] = field(default_factory=dict)
+    """Models by names of your own, such as `cheap` and `strong`: code may choose them (`recursive_llm(..., model="strong")`), and
+    no others; `model`, `recursive_model` and `fallbacks` may name them. A litellm name, or a table with `model` and
+    parameters of its own."""
+    fallbacks: Sequence[str] = ()
+    """Models that are asked in order where that of a call is down or its replies are empty, after all retries."""
     max_depth: int = 1
     """0: one direct call. 1: a REPL whose sub-calls are plain calls. 2: its children have REPLs too ..."""
     max_iterations: int = 20
@@ -122,6 +139,9 @@ class Settings:
     """At the end of the system prompt of every session of the run."""
     prompt_version: int = PROMPT_VERSION
     """The version of all prompts; a run that is resumed keeps the one it began with."""
+    compact_above_tokens: int | None = None
+    """A session's conversation that is longer goes on from a summary by its model; the turns left out are `history` in the
+    REPL. None: three quarters of the model's window, where that is known; 0: never."""
     max_tokens: int | None = None
     """The most a model may write in one message; None: the provider's own limit."""
     call_timeout_s: float = 600.0
@@ -150,15 +170,19 @@ class Settings:
     cluster: Cluster = field(default_factory=Cluster)
     sandbox: Sandbox = field(default_factory=Sandbox)
     tracing: Tracing = field(default_factory=Tracing)
+    citations: str = "off"
+    """`optional`: the model is told of `cite`, which finds its quotes in the context. `required`: an answer must cite."""
+    tools: tuple[Tool, ...] = ()
+    """Functions of your own that code in the REPL can call; in Python, `RLM(tools=[function, ...])`."""
+    mcp_servers: Mapping[str, Any] = field(default_factory=dict)
+    """MCP servers whose tools code in the REPL can call, by name: {"command", "args", "env", "cwd"} or {"url",
+    "headers"}; besides "prefix" of its tools' names, and "tools" to take only these."""
+    tool_limits: ToolLimits = field(default_factory=ToolLimits)
 
     def __post_init__(self) -> None:
-        for name in ("model", "recursive_model"):
-            if not isinstance(getattr(self, name), str):
-                raise ConfigError(name, "must be a litellm model name such as 'openai/gpt-5-mini'")
-        if not self.model.strip():
-            raise ConfigError(
-                "model", "is empty; give a litellm model name, or 'offline/extractive' to try without one"
-            )
+        _check_model("model", self.model)
+        if self.recursive_model != "":
+            _check_model("recursive_model", self.recursive_model)
         _check_int("max_depth", self.max_depth, 0, 100)
         _check_int("max_iterations", self.max_iterations, 1, 10_000)
         _check_int("max_leaf_chars", self.max_leaf_chars, 0, 10**12)
@@ -172,15 +196,22 @@ class Settings:
         for name in _TABLES:
             if not isinstance(getattr(self, name), Mapping):
                 raise ConfigError(name, f"must be a table of names and values; got {getattr(self, name)!r}")
+        object.__setattr__(
+            self, "models", {name: _model_choice(name, each) for name, each in self.models.items()}
+        )
+        object.__setattr__(self, "fallbacks", _names("fallbacks", self.fallbacks))
         object.__setattr__(self, "prices", {name: _price(name, price) for name, price in self.prices.items()})
-        if self.max_tokens is not None:
-            _check_int("max_tokens", self.max_tokens, 1, 10**9)
+        for name, least in (("compact_above_tokens", 0), ("max_tokens", 1)):
+            if getattr(self, name) is not None:
+                _check_int(name, getattr(self, name), least, 10**9)
         _check_float("call_timeout_s", self.call_timeout_s, 0.001, 1e6)
         _check_float("weight", self.weight, 0.001, 1000)
         for name in ("api_key", "extra_headers", "default_headers", "headers"):
             _check_header(name, self.params.get(name))
         self._check_oversize()
         self._check_prompts()
+        _check_citations(self)
+        _check_tools(self)
 
     def _check_oversize(self) -> None:
         if not isinstance(self.deduplicate_maps, bool):
@@ -199,9 +230,18 @@ class Settings:
         _check_int("prompt_version", self.prompt_version, 1, PROMPT_VERSION)
 
     def model_at(self, depth: int) -> tuple[str, dict[str, Any]]:
-        """Return the model of a session at this depth and the litellm parameters it is called with."""
-        model = self.model if depth == 0 else self.recursive_model or self.model
-        return model, {"timeout": self.call_timeout_s, **self.params}
+        """The model of a session at this depth and the litellm parameters it is called with."""
+        return self.model_named(self.model if depth == 0 else self.recursive_model or self.model)
+
+    def model_named(self, name: str) -> tuple[str, dict[str, Any]]:
+        """The model of this name in `models`, else the litellm model of this name, and the parameters it is called with."""
+        choice = self.models.get(name, ModelChoice(name))
+        return choice.model, {"timeout": self.call_timeout_s, **(choice.params or self.params)}
+
+    def all_models(self) -> list[str]:
+        """Every model that a run may call."""
+        names = [self.model, self.recursive_model or self.model, *self.models, *self.fallbacks]
+        return list(dict.fromkeys(self.model_named(name)[0] for name in names))
 
     @property
     def told_window_tokens(self) -> int | None:
@@ -212,16 +252,31 @@ class Settings:
         """Tell whether the root is one plain call: by `max_depth=0`, or because the context is short enough."""
         if self.max_depth == 0:
             return True
+        if self.citations == "required":
+            return False
         below = self.direct_call_below_chars
-        return info.fits_in_prompt or info.chars == 0 if below is None else info.chars < below
+        if below is not None:
+            return info.chars < below
+        only_code_can = self.has_tools or self.citations != "off"
+        return not only_code_can and (info.fits_in_prompt or info.chars == 0)
+
+    @property
+    def has_tools(self) -> bool:
+        return bool(self.tools or self.mcp_servers)
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Of the functions; those of MCP servers are known when these run."""
+        return tuple(tool.name for tool in self.tools)
 
 
 _FIELDS = tuple(item.name for item in fields(Settings))
-_TABLES = ("params", "prices")
+_TABLES = ("params", "prices", "models", "mcp_servers")
 """Settings that are tables of free names: one name changes nothing of the others."""
 ANSWER_SETTINGS = (
     "model",
     "recursive_model",
+    "models",
     "max_depth",
     "max_iterations",
     "max_leaf_chars",
@@ -232,6 +287,8 @@ ANSWER_SETTINGS = (
     "max_tokens",
     "params",
     "sandbox",
+    "citations",
+    "mcp_servers",
 )
 """Settings that an answer depends on; all others say how it is come by."""
 
@@ -386,13 +443,14 @@ def _group_and_key(name: str) -> tuple[str, str]:
 
 def settings_to_dict(settings: Settings) -> dict[str, Any]:
     """Return plain values, `***` in place of secrets."""
-    table: dict[str, Any] = redact(asdict(settings))
-    return table
+    table: dict[str, Any] = redact(asdict(replace(settings, tools=())))
+    return table | {"tools": list(settings.tool_names)}
 
 
 def settings_from_dict(table: Mapping[str, Any]) -> Settings:
     """Return the settings a recorded table was made of, without the secrets: whoever goes on gives them anew."""
-    return merge_settings(Settings(), values_from_table(_without_hidden(table), "the record"))
+    plain = {name: value for name, value in _without_hidden(table).items() if name != "tools"}
+    return merge_settings(Settings(), values_from_table(plain, "the record"))
 
 
 def _without_hidden(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -451,6 +509,53 @@ def _resolve_dir(name: str, value: object, default: str) -> str:
     return str(Path(value).expanduser().absolute())
 
 
+def _check_citations(settings: Settings) -> None:
+    if settings.citations not in ("off", "optional", "required"):
+        raise ConfigError("citations", f"must be off, optional or required; got {settings.citations!r}")
+    if settings.citations == "required" and settings.max_depth == 0:
+        raise ConfigError(
+            "citations", "cannot be required of a direct call (max_depth=0): only code can cite"
+        )
+
+
+_SERVER_KEYS = {"command": str, "args": list, "env": Mapping, "cwd": str, "url": str, "headers": Mapping,
+                "prefix": str, "tools": list}  # fmt: skip
+
+
+def _check_tools(settings: Settings) -> None:
+    tools = settings.tools
+    if not isinstance(tools, tuple) or not all(isinstance(tool, Tool) for tool in tools):
+        raise ConfigError("tools", "are Python functions, given in Python: RLM(tools=[function, ...])")
+    if len(tools) > MAX_TOOLS:
+        raise ConfigError(
+            "tools", f"are {len(tools)}, more than {MAX_TOOLS}; a model cannot choose among so many"
+        )
+    for place, tool in enumerate(tools):
+        check_name(tool.name, [other.name for other in tools[:place]])
+    size = sum(len(tool.code) for tool in tools)
+    if size > MAX_CODE_BYTES:
+        why = f"hold {size:,} bytes of code and data, more than {MAX_CODE_BYTES:,}; have them read large data themselves"
+        raise ConfigError("tools", why)
+    for name, server in settings.mcp_servers.items():
+        _check_server(f"mcp_servers.{name}", server)
+
+
+def _check_server(name: str, server: object) -> None:
+    if not isinstance(server, Mapping):
+        raise ConfigError(name, 'must be a table such as {"command": "uvx", "args": ["some-server"]}')
+    for key, value in server.items():
+        if key not in _SERVER_KEYS:
+            raise ConfigError(f"{name}.{key}", f"is no setting{did_you_mean(key, _SERVER_KEYS)}")
+        wanted = _SERVER_KEYS[key]
+        if not isinstance(value, list | tuple if wanted is list else wanted):
+            raise ConfigError(f"{name}.{key}", f"must be a {_PLAIN_NAMES[wanted]}; got {value!r}")
+    if ("command" in server) == ("url" in server):
+        raise ConfigError(name, 'needs a "command" or a "url", and not both')
+
+
+_PLAIN_NAMES = {str: "text", list: "list of texts", Mapping: "table of texts"}
+
+
 def _check_header(name: str, value: object) -> None:
     """Refuse what no HTTP header can hold, in a key or a table of headers, before anything is sent."""
     if isinstance(value, Mapping):
@@ -469,6 +574,38 @@ def _price(model: str, price: Any) -> Price:
     raise ConfigError(
         f"prices.{model}", f"must be Price(input_usd=..., output_usd=...) or a table; got {price!r}"
     )
+
+
+def _check_model(name: str, model: object) -> None:
+    if not isinstance(model, str):
+        raise ConfigError(name, "must be a litellm model name such as 'openai/gpt-5-mini'")
+    if not model.strip():
+        why = "is empty; give a litellm model name, or 'offline/extractive' to try without one"
+        raise ConfigError(name, why)
+
+
+def _model_choice(name: str, choice: Any) -> ModelChoice:
+    if isinstance(choice, str):
+        choice = {"model": choice}
+    if isinstance(choice, Mapping):  # as it was given, or as it is on record
+        inner = choice.get("params")
+        table = {**choice, **inner} if isinstance(inner, Mapping) else dict(choice)
+        table.pop("params", None)
+        choice = ModelChoice(table.pop("model", ""), table)
+    if not isinstance(choice, ModelChoice) or not isinstance(choice.model, str) or not choice.model.strip():
+        why = f"must be a litellm model name, or a table with `model` and its parameters; got {choice!r}"
+        raise ConfigError(f"models.{name}", why)
+    for key in ("api_key", "extra_headers", "default_headers", "headers"):
+        _check_header(f"models.{name}.{key}", choice.params.get(key))
+    return choice
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    """A list of names, or a text with commas between them."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise ConfigError(name, f"must be a list of model names; got {value!r}")
+    return tuple(each.strip() for each in given if each.strip())
 
 
 def _check_int(name: str, value: object, least: int, most: int) -> None:
@@ -499,7 +636,7 @@ def coerce_field(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
         if isinstance(value, hint):
             return value
         raise ConfigError(prefix + name, f"must be {hint.__name__}(...) or a table; got {value!r}")
-    if isinstance(value, str):
+    if isinstance(value, str) and hint != Sequence[str]:
         try:
             return TypeAdapter(hint).validate_python(value)
         except ValidationError as error:

@@ -18,7 +18,10 @@
      │   └─ VersionMismatchError   the cluster runs detached actors of another version of rlm_ray
      ├─ JournalError          the record of a run cannot be written or read
      ├─ LimitReached          a limit of the run stopped it; carries the partial answer
-     └─ SubCallError          a child failed; raised inside the REPL of its parent
+     ├─ SchemaError           no answer fitted the schema that was asked for; carries the last one
+     ├─ SubCallError          a child failed; raised inside the REPL of its parent
+     ├─ ToolError             a tool failed, raised inside the REPL; or the tools of a run could not be started
+     └─ CitationError         words that do not stand in the context; raised inside the REPL
 
 Errors cross process boundaries by pickle, so each keeps its facts as positional arguments.
 Foreign errors are mapped to these once, at the border they cross.
@@ -156,6 +159,18 @@ class LimitReached(RLMError):  # noqa: N818 - the name is part of the interface
         return f"{self.why} (stop reason: {self.reason})"
 
 
+class SchemaError(RLMError):
+    """No answer fitted the schema that was asked for. `why` says what was wrong with the last one, `partial` is that one."""
+
+    def __init__(self, why: str, partial: str | None = None) -> None:
+        super().__init__(why, partial)
+        self.why = why
+        self.partial = partial
+
+    def __str__(self) -> str:
+        return self.why
+
+
 class SubCallError(RLMError):
     """A child session or a plain sub-call failed; `kind` names the error it failed with."""
 
@@ -166,3 +181,19 @@ class SubCallError(RLMError):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.why}"
+
+
+class ToolError(RLMError):
+    """A tool failed, or could not be started; `name` is the tool's or the MCP server's, `why` a sentence."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name, why)
+        self.name = name
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+class CitationError(RLMError):
+    """Words that were cited do not stand in the context; says which true ones are nearest."""

@@ -7,11 +7,12 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from rlm_ray.config import Settings, SettingValue, merge_settings, settings_from, values_from_keywords
 from rlm_ray.core.context import Context
 from rlm_ray.core.deprecated_names import warn_deprecated
+from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, RLMError
 from rlm_ray.journal.run_store import find_run
@@ -19,13 +20,14 @@ from rlm_ray.runs.batch_run import BatchRun, open_batch_run
 from rlm_ray.runs.context_loader import files_of, read_context
 from rlm_ray.runs.conversation import Conversation
 from rlm_ray.runs.resume import prepare_resume
-from rlm_ray.runs.run import Result, Run, answer_or_raise, validate_query
+from rlm_ray.runs.run import Result, Run, parse_schema, validate_query, value_or_raise
 from rlm_ray.runs.stream import Event, iterate_blocking, stream_records
 from rlm_ray.util.run_sync import run_sync
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.run_attempt import Observer
     from rlm_ray.mapreduce.execute import MapReduceResult
+    from rlm_ray.structured.schema import AnswerSchema
 
 
 class RLM:
@@ -35,47 +37,63 @@ class RLM:
     which go with every model call; any other parameter of a model goes into `params={...}`. Keys come from litellm's
     environment variables; `RLM_RAY_*` and `rlm-ray.toml` are read by the command line only.
 
+    `tools=[function, ...]` are functions of your own that code in the REPL can call, and `mcp_servers` those of others.
+
     >>> RLM(model="offline/extractive").completion("Who speaks?", "...")  # doctest: +SKIP
     """
 
     def __init__(self, settings: Settings | None = None, **options: Any) -> None:
-        self.settings = settings_from(options, base=settings)
+        self.settings = settings_from(_with_packed_tools(options), base=settings)
 
-    def completion(self, query: str, context: Any = "") -> str:
-        """Return the answer. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
-        return run_sync(self.acompletion(query, context))
+    @overload
+    def completion(self, query: str, context: Any = "", *, schema: None = None) -> str: ...
+    @overload
+    def completion(self, query: str, context: Any = "", *, schema: Any) -> Any: ...
+    def completion(self, query: str, context: Any = "", *, schema: Any = None) -> Any:
+        """The answer: a text, or with a `schema` what that makes of it (`Result.value`).
 
-    async def acompletion(self, query: str, context: Any = "") -> str:
-        """Do what `completion` does, for an event loop; cancelling it cancels the whole recursion tree."""
-        return answer_or_raise(await self.arun(query, context))
-
-    def run(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
-        """Return the answer and how it came about; a limit is a `stop_reason`, not an exception.
-
-        `progress` shows the tree while it grows: a live view on a terminal or in a notebook, lines elsewhere.
+        `schema` is a pydantic model class or another type that pydantic knows, a JSON Schema as a dict, or the path of a file
+        with one. Raises `LimitReached` (with `.partial`) when a limit stopped the run, `SchemaError` when no answer matched.
         """
-        return run_sync(self.arun(query, context, progress=progress))
+        return run_sync(self.acompletion(query, context, schema=schema))
 
-    async def arun(self, query: str, context: Any = "", *, progress: bool = False) -> Result:
-        """Do what `run` does, for an event loop; cancelling it cancels the whole recursion tree."""
+    @overload
+    async def acompletion(self, query: str, context: Any = "", *, schema: None = None) -> str: ...
+    @overload
+    async def acompletion(self, query: str, context: Any = "", *, schema: Any) -> Any: ...
+    async def acompletion(self, query: str, context: Any = "", *, schema: Any = None) -> Any:
+        """`completion` for an event loop; cancelling it cancels the whole recursion tree."""
+        return value_or_raise(await self.arun(query, context, schema=schema), schema)
+
+    def run(self, query: str, context: Any = "", *, schema: Any = None, progress: bool = False) -> Result:
+        """The answer and how it came about; a limit is a `stop_reason`, not an exception.
+
+        `schema` says what the answer looks like, see `completion`. `progress` shows the tree while it grows: a live view on a terminal or in a notebook, lines elsewhere.
+        """
+        return run_sync(self.arun(query, context, schema=schema, progress=progress))
+
+    async def arun(
+        self, query: str, context: Any = "", *, schema: Any = None, progress: bool = False
+    ) -> Result:
+        """`run` for an event loop; cancelling it cancels the whole recursion tree."""
         if not progress:
-            return await (await self.astart(query, context)).result()
+            return await (await self.astart(query, context, schema=schema)).result()
         from rlm_ray.progress.live import Progress
 
         shown = Progress(self.settings.limits)
         with shown:
-            return await (await self.astart(query, context, observers=[shown])).result()
+            return await (await self.astart(query, context, schema=schema, observers=[shown])).result()
 
-    def stream(self, query: str, context: Any = "") -> Iterator[Event]:
-        """Yield every record (`rlm_ray.events.records`) when it is written, and the `Result` at the end.
+    def stream(self, query: str, context: Any = "", *, schema: Any = None) -> Iterator[Event]:
+        """`run` as it goes: every record (`rlm_ray.events.records`) when it is written, and the `Result` at the end.
 
         Leaving early cancels the run. Inside an event loop it is `astream`.
         """
-        return iterate_blocking(self.astream(query, context))
+        return iterate_blocking(self.astream(query, context, schema=schema))
 
-    def astream(self, query: str, context: Any = "") -> AsyncGenerator[Event]:
-        """Do what `stream` does, for an event loop."""
-        return stream_records(lambda queue: self.astart(query, context, observers=[queue]))
+    def astream(self, query: str, context: Any = "", *, schema: Any = None) -> AsyncGenerator[Event]:
+        """`stream` for an event loop."""
+        return stream_records(lambda queue: self.astart(query, context, schema=schema, observers=[queue]))
 
     def conversation(self, context: Any = "", *, run_id: str = "", run: str = "") -> Conversation:
         """Ask many questions about one context, in one REPL that keeps its variables; `run_id` goes on with an
@@ -97,13 +115,14 @@ class RLM:
         run_id: str = "",
         context: Any = None,
         *,
+        schema: Any = None,
         trust_record: bool = False,
         run: str = "",
         **changes: Any,
     ) -> Result:
         """Go on with a run that was killed or stopped, from its record; see `aresume`."""
-        run_id, values = run_id or _deprecated_run(run), values_from_keywords(changes)
-        return run_sync(cls._resume(run_id, context, values, trust_record=trust_record))
+        run_id, values = run_id or _deprecated_run(run), values_from_keywords(_with_packed_tools(changes))
+        return run_sync(cls._resume(run_id, context, values, schema, trust_record=trust_record))
 
     @classmethod
     async def aresume(
@@ -111,6 +130,7 @@ class RLM:
         run_id: str = "",
         context: Any = None,
         *,
+        schema: Any = None,
         trust_record: bool = False,
         run: str = "",
         **changes: Any,
@@ -120,13 +140,14 @@ class RLM:
         `changes` are settings that shall differ now, such as higher limits; keys are never recorded, so one that was
         given as `api_key` is given again. So is where questions and keys go (`api_base`, `cluster.address` ...) and which
         files are read, unless you `trust_record`: a record may have been written by anybody. Without `context` it is the recorded one. A run that has its answer gives it.
+        The JSON Schema of a typed run is on record; give its pydantic model again as `schema` to get an instance of it.
         """
-        run_id, values = run_id or _deprecated_run(run), values_from_keywords(changes)
-        return await cls._resume(run_id, context, values, trust_record=trust_record)
+        run_id, values = run_id or _deprecated_run(run), values_from_keywords(_with_packed_tools(changes))
+        return await cls._resume(run_id, context, values, schema, trust_record=trust_record)
 
     @staticmethod
     async def _resume(
-        run_id: str, context: Any, values: Sequence[SettingValue], *, trust_record: bool
+        run_id: str, context: Any, values: Sequence[SettingValue], schema: Any, *, trust_record: bool
     ) -> Result:
         if not run_id:
             raise InputError("run_id", "is empty; give the id of a run, the beginning of one, or 'last'")
@@ -134,19 +155,28 @@ class RLM:
         folder = find_run(run_id, run_dir)
         change = partial(merge_settings, values=values)
         taken = await asyncio.to_thread(
-            partial(prepare_resume, folder, context, change, trust_record=trust_record)
+            partial(
+                prepare_resume,
+                folder,
+                context,
+                change,
+                schema=parse_schema(schema),
+                trust_record=trust_record,
+            )
         )
         if isinstance(taken, Result):
             return taken
         await taken.start()
         return await taken.result()
 
-    def map(self, query: str | Sequence[str], contexts: Sequence[Any]) -> list[Result]:
-        """Ask the same question about each context (or one for each), concurrently under one budget; see `amap`."""
-        return run_sync(self.amap(query, contexts))
+    def map(self, query: str | Sequence[str], contexts: Sequence[Any], *, schema: Any = None) -> list[Result]:
+        """The same question about each context (or one for each), side by side under one budget; see `amap`."""
+        return run_sync(self.amap(query, contexts, schema=schema))
 
-    async def amap(self, query: str | Sequence[str], contexts: Sequence[Any]) -> list[Result]:
-        """Ask all as one run whose rows are sessions. Results in order; a row that failed says so in its own result."""
+    async def amap(
+        self, query: str | Sequence[str], contexts: Sequence[Any], *, schema: Any = None
+    ) -> list[Result]:
+        """One run whose rows are sessions. Results in order; a row that failed says so in its own result."""
         queries = [query] * len(contexts) if isinstance(query, str) else list(query)
         if len(queries) != len(contexts):
             raise InputError(
@@ -154,10 +184,10 @@ class RLM:
             )
         checked = [validate_query(each) for each in queries]
         sources = [read_context(context) for context in contexts]
+        wanted = parse_schema(schema)
         async with open_batch_run(self.settings, checked[0] if checked else "nothing") as job:
-            return list(
-                await asyncio.gather(*map(partial(_run_row, job, self.settings), count(), checked, sources))
-            )
+            run_row = partial(_run_row, job, self.settings, wanted)
+            return list(await asyncio.gather(*map(run_row, count(), checked, sources)))
 
     def map_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduceResult:
         """Ask every piece of a text or of documents, and put the answers together by a plan; see `amap_reduce`."""
@@ -199,7 +229,13 @@ class RLM:
         await self.aprewarm(actors)
 
     async def astart(
-        self, query: str, context: Any = "", *, observers: Sequence[Observer] = (), traceparent: str = ""
+        self,
+        query: str,
+        context: Any = "",
+        *,
+        schema: Any = None,
+        observers: Sequence[Observer] = (),
+        traceparent: str = "",
     ) -> Run:
         """Start a run and return at once with a handle to stop it.
 
@@ -214,9 +250,19 @@ class RLM:
             files=files_of(context),
             observers=observers,
             traceparent=traceparent,
+            schemas=() if schema is None else (parse_schema(schema),),
         )
         await run.start()
         return run
+
+
+def _with_packed_tools(options: dict[str, Any]) -> dict[str, Any]:
+    """The same keywords, with functions as values that can be sent."""
+    if not options.get("tools"):
+        return {name: value for name, value in options.items() if name != "tools"}
+    from rlm_ray.cluster.ray_calls import pack_functions
+
+    return options | {"tools": pack_functions(options["tools"])}
 
 
 def _deprecated_run(run: str) -> str:
@@ -226,20 +272,27 @@ def _deprecated_run(run: str) -> str:
     return run
 
 
-async def _run_row(job: BatchRun, settings: Settings, row: int, query: str, context: Context) -> Result:
-    """Return how one row of a job ended."""
+async def _run_row(  # noqa: PLR0913, PLR0917 - a row, and what all rows share
+    job: BatchRun, settings: Settings, schema: AnswerSchema | None, row: int, query: str, context: Context
+) -> Result:
+    """How one row of a job ended."""
     started = time.monotonic()
+    cited: tuple[Citation, ...] = ()
     try:
-        done = await job.ask(row, query, context)
+        done = await job.ask(row, query, context, schema)
     except LimitReached as error:
         ended = (error.partial, error.reason, error.why, 0, RunUsage())
     except RLMError as error:
         ended = (None, "error", str(error), 0, RunUsage())
     else:
         ended = (done.answer, done.stop_reason, done.why, done.turns, done.usage)
+        cited = done.citations
     answer, stop_reason, why, turns, usage = ended
     seconds = time.monotonic() - started
-    return Result(answer, stop_reason, why, job.run_id, turns, seconds, usage, job.trace_id, settings.run_dir)
+    result = Result(
+        answer, stop_reason, why, job.run_id, turns, seconds, usage, job.trace_id, settings.run_dir, cited
+    )
+    return result.with_value(schema)
 
 
 __all__ = ["RLM", "Conversation", "Result", "Run"]

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from rlm_ray import Cluster, Limits, Sandbox
-from rlm_ray.config import Settings, load_settings, setting_names, settings_from, values_from_table
+from rlm_ray import RLM, Cluster, Limits, Sandbox
+from rlm_ray.config import (
+    Settings,
+    load_settings,
+    setting_names,
+    settings_from,
+    settings_from_dict,
+    settings_to_dict,
+    values_from_table,
+)
+from rlm_ray.core.context import make_context
+from rlm_ray.core.tools import Tool
 from rlm_ray.errors import ConfigError
 
 
@@ -114,6 +127,7 @@ FOUND = [
     '[params]\napi_key = "sk-of-somebody"', "[params]\nssl_verify = false", '[params]\nstop = "http://evil"',
     '[cluster]\naddress = "evil:6379"', 'run_dir = "s3://evil/runs"', 'cache = "/home/me/evil"',
     'model = "huggingface/https://evil"', "[sandbox]\nallow_degraded = true",
+    '[mcp_servers.shop]\ncommand = "evil"',
 ]  # fmt: skip
 
 
@@ -215,3 +229,63 @@ def test_a_group_given_whole_replaces_the_one_before():
     base = settings_from({"limits": Limits(calls=1)})
     assert settings_from({"limits": Limits(tokens=2)}, base=base).limits == Limits(tokens=2)
     assert settings_from({"limits": {"tokens": 2}}, base=base).limits == Limits(tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"citations": "yes"}, "citations: must be off, optional or required; got 'yes'"),
+        ({"citations": "required", "max_depth": 0}, "only code can cite"),
+        ({"mcp_servers": {"shop": "uvx shop"}}, "mcp_servers.shop: must be a table"),
+        ({"mcp_servers": {"shop": {}}}, 'mcp_servers.shop: needs a "command" or a "url"'),
+        ({"mcp_servers": {"shop": {"command": "a", "url": "b"}}}, "and not both"),
+        (
+            {"mcp_servers": {"shop": {"comand": "a"}}},
+            "mcp_servers.shop.comand: is no setting; did you mean 'command'?",
+        ),
+        (
+            {"mcp_servers": {"shop": {"command": "a", "args": "b"}}},
+            "mcp_servers.shop.args: must be a list of texts",
+        ),
+        (
+            {"mcp_servers": {"shop": {"command": "a", "env": ["b"]}}},
+            "mcp_servers.shop.env: must be a table of texts",
+        ),
+        ({"mcp_servers": "shop"}, "mcp_servers: must be a table"),
+        ({"tool_limits": {"timeout_s": 0}}, "tool_limits.timeout_s: must be a number from 0.01"),
+        ({"tool_limits": {"max_concurrent": 0}}, "tool_limits.max_concurrent: must be a number from 1"),
+        ({"tool_limits": {"timeouts": 1}}, "tool_limits.timeouts: is no setting; did you mean 'timeout_s'?"),
+        ({"tools": ["weather"]}, "tools: takes functions"),
+    ],
+)
+def test_wrong_settings_of_tools_and_citations_get_one_sentence(options, said):
+    with pytest.raises(ConfigError) as refused:
+        RLM(**options)
+    assert said in str(refused.value)
+
+
+def test_a_record_holds_names_of_tools_and_no_secret_of_a_server():
+    server = {"command": "uvx", "env": {"SHOP_TOKEN": "secret-1", "MODE": "open"}}
+    remote = {"url": "https://shop", "headers": {"authorization": "Bearer secret-2"}}
+    tool = Tool("add", "(a)", "Adds.", b"code")
+    settings = replace(Settings(), tools=(tool,), mcp_servers={"shop": server, "remote": remote})
+    table = settings_to_dict(settings)
+    assert table["tools"] == ["add"]
+    assert "secret" not in str(table)
+    again = settings_from_dict(json.loads(json.dumps(table)))
+    assert (again.tools, again.mcp_servers["shop"]) == ((), {"command": "uvx", "env": {"MODE": "open"}})
+
+
+@pytest.mark.parametrize(
+    ("options", "chars", "direct"),
+    [
+        ({"direct_call_below_chars": None}, 10, True),
+        ({"direct_call_below_chars": None, "mcp_servers": {"shop": {"command": "uvx"}}}, 10, False),
+        ({"direct_call_below_chars": None, "citations": "optional"}, 10, False),
+        ({"citations": "required", "direct_call_below_chars": 100}, 10, False),
+        ({"citations": "optional", "direct_call_below_chars": 100}, 10, True),
+        ({"mcp_servers": {"shop": {"command": "uvx"}}, "max_depth": 0}, 10, True),
+    ],
+)
+def test_what_only_code_can_do_is_not_answered_directly(options, chars, direct):
+    assert Settings(**options).answers_directly(make_context("x" * chars).info) is direct

@@ -26,7 +26,10 @@ ERRORS = [
     errors.SandboxError("no seccomp"),
     errors.ClusterError("gone"),
     errors.LimitReached("cost_usd", "spent", "partial answer"),
+    errors.SchemaError("the answer does not match the schema", "partial answer"),
     errors.SubCallError("ModelError", "no"),
+    errors.ToolError("weather", "it raised ValueError"),
+    errors.CitationError("'words' does not stand in the context"),
 ]
 
 

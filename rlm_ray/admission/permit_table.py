@@ -214,4 +214,5 @@ def call_stats(ask: PermitRequest, settle: Settle, queue_wait_s: float, rate_wai
         queue_wait_s=queue_wait_s,
         rate_wait_s=rate_wait_s,
         estimated=int(answered and usage is not None and usage.estimated),
+        cache_write_tokens=usage.cache_write_tokens if usage else 0,
     )

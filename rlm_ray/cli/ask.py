@@ -23,7 +23,7 @@ from rlm_ray.progress import Progress
 from rlm_ray.rlm import RLM
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.estimate import estimate_run
-from rlm_ray.runs.run import Result, Run, validate_query
+from rlm_ray.runs.run import Result, Run, parse_schema, validate_query
 from rlm_ray.util.filesystem import local_path
 
 Question = Annotated[
@@ -47,6 +47,9 @@ Encoding = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="A file that cannot be read, or only by a guess, is an error.")
 ]
+Schema = Annotated[
+    Path | None, typer.Option("--schema", metavar="FILE", help="A JSON Schema that the answer has to match.")
+]
 
 
 DryRun = Annotated[
@@ -67,17 +70,19 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     yes: Yes = False,
     *,
     given: options.Overrides,
+    schema: Schema = None,
     as_json: options.Json = False,
 ) -> None:
     """Ask one question about text of any size.
 
-    The answer is all that goes to stdout.
+    The answer is all that goes to stdout; with --schema one JSON value that matches it, or nothing.
     """
     with console.handle_errors():
         settings, question = options.settings_of(given), validate_query(question)
         how = {"include": include or (), "exclude": exclude or (), "encoding": encoding, "strict": strict}
         if not dry_run:
             check_models(settings, os.environ)
+        wanted = parse_schema(schema)
         source = context_of(paths or [], **how)
         found = estimate_run(settings, question, read_context(source))
         line = before_run.cost_line(settings.model, found, settings.limits)
@@ -87,14 +92,14 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
         if found.most_usd != 0:
             console.print_status(line)
         before_run.confirm(found, yes=yes)
-        result = asyncio.run(_ask(settings, question, source))
+        result = asyncio.run(_ask(settings, question, source, wanted))
     run_display.print_result(result, as_json=as_json)
     raise typer.Exit(run_display.exit_code_for(result))
 
 
-async def _ask(settings: Settings, question: str, context: Any) -> Result:
+async def _ask(settings: Settings, question: str, context: Any, schema: Any) -> Result:
     async def start(progress: Progress) -> Run:
-        return await RLM(settings).astart(question, context, observers=[progress])
+        return await RLM(settings).astart(question, context, schema=schema, observers=[progress])
 
     return await run_display.run_with_display(start, settings.limits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -75,6 +76,16 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
         "limits.time_s": Annotated[
             float | None, typer.Option("--time-s", help="limits.time_s: the most the whole run may take.")
         ],
+        "citations": Annotated[
+            str | None, typer.Option(help="off, optional or required: quotes that are found in the input.")
+        ],
+        "mcp_servers": Annotated[
+            Path | None,
+            typer.Option(
+                "--mcp-config",
+                help='JSON file of MCP servers whose tools code can call: {"mcpServers": {NAME: {"command", "args"}}}.',
+            ),
+        ],
     }
 )
 """Settings that have an option of their own, by their dotted names."""
@@ -96,6 +107,7 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
                 given = _parse_overrides(values.pop("sets"))
                 for name in chosen:
                     if (value := values.pop(_leaf_name(name))) is not None:
+                        value = read_mcp_config(value) if name == "mcp_servers" else value
                         given.append(SettingValue(current_name(name), value, _option_name(name)))
             command(**values, given=given)
 
@@ -110,6 +122,30 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
         return run
 
     return decorate
+
+
+def read_mcp_config(path: Path) -> dict[str, Any]:
+    """Read the table of servers of a file as other programs have it, too. Raises `ConfigError`."""
+    try:
+        table = json.loads(path.expanduser().read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError("--mcp-config", f"{path} cannot be read as JSON: {error}") from error
+    servers = table.get("mcpServers", table) if isinstance(table, dict) else None
+    if not isinstance(servers, dict):
+        raise ConfigError("--mcp-config", f'{path} holds no table such as {{"mcpServers": {{...}}}}')
+    return {
+        name: {key: value for key, value in server.items() if key not in _FOREIGN_SERVER_KEYS}
+        if isinstance(server, dict)
+        else server
+        for name, server in servers.items()
+        if not (isinstance(server, dict) and server.get("disabled"))
+    }
+
+
+_FOREIGN_SERVER_KEYS = frozenset(
+    {"type", "transport", "disabled", "alwaysAllow", "autoApprove", "timeout", "description"}
+)
+"""What other programs note beside a server."""
 
 
 def settings_of(given: Iterable[SettingValue]) -> Settings:

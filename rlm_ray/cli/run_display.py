@@ -13,6 +13,7 @@ from typing import Any
 from rlm_ray.cli import console, options
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.secrets import REDACTED
+from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.core.trusted_settings import destinations, without
 from rlm_ray.errors import ClusterError, InputError, JournalError, ModelUnavailableError, QuotaError
 from rlm_ray.journal.run_store import RunStore, find_run
@@ -43,9 +44,11 @@ def print_result(result: Result, *, as_json: bool) -> None:
     """Print the answer on stdout; why there is none, or not the whole one, on stderr."""
     if as_json:
         console.write(json.dumps(result.as_dict(), ensure_ascii=False))
-    elif result.answer is not None:
+    elif result.answer is not None and result.stop_reason != MISFIT:
         console.write(result.answer)
-    if not result.answered:
+    if result.stop_reason == MISFIT:
+        console.print_status(f"error: {result.why}; the last answer was: {result.answer}")
+    elif not result.answered:
         known = "nothing was known by then" if result.answer is None else "what is printed was known by then"
         console.print_status(f"{result.why} (stop reason: {result.stop_reason}); {known}")
         command = resume_hint(result.run_dir, result.run_id, result.stop_reason) if result.run_dir else ""
@@ -57,6 +60,8 @@ def exit_code_for(result: Result) -> int:
     """Return the exit code that tells how a run ended."""
     if result.stop_reason == "interrupted":
         return console.INTERRUPTED
+    if result.stop_reason == MISFIT:
+        return console.FAILED
     return console.OK if result.answered else console.LIMIT
 
 

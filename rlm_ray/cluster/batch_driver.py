@@ -24,6 +24,7 @@ from rlm_ray.cluster.messages import LeafCall, LeafCallBatch, SessionSpec
 from rlm_ray.cluster.pool import max_actors
 from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt
 from rlm_ray.cluster.session_records import answered, run_recorded, session_finished, session_key
+from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.core.context import Context, ContextPart, make_context, summarize
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.usage import RunUsage, UsageAccumulator
@@ -33,6 +34,7 @@ from rlm_ray.events.usage import stats_from_call, usage_from_records
 from rlm_ray.journal.replay import to_reply
 from rlm_ray.llm.response_cache import request_key
 from rlm_ray.session.session import CUT, SessionResult
+from rlm_ray.structured.schema import AnswerSchema
 from rlm_ray.util.deadline import LATE_S, in_time
 
 ATTEMPTS = 3
@@ -119,24 +121,35 @@ class BatchDriver:
             self._checked_at = time.monotonic()
         return self._actors
 
-    async def ask(self, row: int, query: str, context: Context) -> SessionResult:
+    async def ask(
+        self, row: int, query: str, context: Context, schema: AnswerSchema | None = None
+    ) -> SessionResult:
         """Run one session for this row, or return what is on record of it. Its `usage` is the row's own.
 
         Raises the row's `RLMError`; `LimitReached` where the budget of the whole run is used up.
         """
         path = (row,)
-        key = session_key(self._run_attempt.run_context, 0, query, context.fingerprint())
+        wanted = ShippedSchema.of(schema)
+        source = "" if wanted is None else wanted.source
+        key = session_key(self._run_attempt.run_context, 0, query, context.fingerprint(), source)
         replay = self._run_attempt.recorder.replay
         known = replay.end(path, key) if replay.attempts(path) else None
         if known is not None:
             usage = usage_from_records(
                 call for node in replay.tree.node(path).walk() for call in node.calls.values()
             )
-            return SessionResult(known.answer, known.stop_reason, known.why, turns=known.turns, usage=usage)
+            return SessionResult(
+                known.answer,
+                known.stop_reason,
+                known.why,
+                turns=known.turns,
+                usage=usage,
+                citations=known.citations,
+            )
         self._rows += 1
         async with self._in_time(), self._row_slots:
             with self._usage.track([row]):
-                completion = await self._run_with_retries(path, query, context, key)
+                completion = await self._run_with_retries(path, query, context, key, wanted)
                 return replace(completion, usage=await self._usage.usage_of(row))
 
     async def answer_direct(self, rows: Sequence[Row]) -> list[SessionResult | RLMError]:
@@ -207,14 +220,15 @@ class BatchDriver:
         return in_time(self._run_attempt.run_context.deadline, LATE_S)
 
     async def _run_with_retries(
-        self, path: tuple[int, ...], query: str, context: Context, key: str
+        self, path: tuple[int, ...], query: str, context: Context, key: str, wanted: ShippedSchema | None
     ) -> SessionResult:
         recorded = self._run_attempt.recorder.replay.attempts(path)
         for left in reversed(range(ATTEMPTS)):
             context_ref = await self._engine.pack(context)
             spec = SessionSpec(
-                self._run_attempt.run_context, path, "", query, context_ref, recorded + ATTEMPTS - left
-            )
+                self._run_attempt.run_context, path, "", query, context_ref, recorded + ATTEMPTS - left,
+                schemas=(wanted,) if wanted is not None else (),
+            )  # fmt: skip
             try:
                 async with self._slot() as slot:
                     work, recorder = self._engine.run(slot, spec), self._run_attempt.recorder

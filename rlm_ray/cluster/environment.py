@@ -94,12 +94,15 @@ def script_folders() -> list[str]:
     return [folder for folder in dict.fromkeys((script, here)) if folder and folder in searched]
 
 
-def forget_driver_folders() -> None:
-    """Import nothing more from the driver's folders in this worker: an actor of ours needs none of its modules."""
+def forget_driver_folders() -> list[str]:
+    """Import nothing more from the driver's folders in this worker: an actor of ours needs none of its modules.
+
+    Return these folders."""
     config = ray._private.worker.global_worker.core_worker.get_job_config()  # noqa: SLF001 - Ray has no other way
     for folder in config.py_driver_sys_path:
         if folder in sys.path:
             sys.path.remove(folder)  # once: Ray put it first, and the environment may hold it as well
+    return list(config.py_driver_sys_path)
 
 
 @contextmanager

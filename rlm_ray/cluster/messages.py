@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.cluster.context_ref import ContextRef
 from rlm_ray.cluster.services.response_cache import remote_cache
+from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.config import Settings
 from rlm_ray.core.budget import Amount
 from rlm_ray.core.context import ContextPart
@@ -60,11 +61,13 @@ class RunContext:
             spent=self.spent,
         )
 
-    def leaf_request(self, path: tuple[int, ...], query: str, text: str) -> ModelRequest:
-        """Return the request of a plain call at this place."""
-        model, params = self.settings.model_at(self.depth(path))
-        messages = leaf_messages(query, text, self.settings.prompt_version)
-        return ModelRequest(model, messages, self.settings.max_tokens, params)
+    def leaf_request(self, path: tuple[int, ...], query: str, text: str, model: str = "") -> ModelRequest:
+        """Return the request of a plain call at this place, to the model of this name where one is given."""
+        settings = self.settings
+        model, params = settings.model_named(model) if model else settings.model_at(self.depth(path))
+        return ModelRequest(
+            model, leaf_messages(query, text, settings.prompt_version), settings.max_tokens, params
+        )
 
     def caller(self, recorder: NullRecorder) -> CallContext:
         settings = self.settings
@@ -77,6 +80,7 @@ class RunContext:
             limits=settings.limits,
             rates=settings.rates,
             prices=settings.prices,
+            fallbacks=tuple(map(settings.model_named, settings.fallbacks)),
             cache=remote_cache(settings.cache) if settings.cache else None,
         )
 
@@ -100,6 +104,10 @@ class SessionSpec:
     """The lease of its slot, which it releases at its end; empty where its caller does that."""
     messages: tuple[Message, ...] = ()
     """What it asks, word by word, where it answers directly; none: the question over the context."""
+    model: str = ""
+    """The model that its parent chose for it; empty: the one of its depth."""
+    schemas: tuple[ShippedSchema | None, ...] = ()
+    """What the answer to each question looks like, the first and the further ones."""
 
     @property
     def replays(self) -> bool:
@@ -115,6 +123,12 @@ class SessionSpec:
     def depth(self) -> int:
         return self.run.depth(self.path)
 
+    @property
+    def litellm_model(self) -> str:
+        """Return the model that it asks."""
+        settings = self.run.settings
+        return (settings.model_named(self.model) if self.model else settings.model_at(self.depth))[0]
+
 
 @dataclass(frozen=True, slots=True)
 class LeafCall:
@@ -123,6 +137,10 @@ class LeafCall:
     ordinal: int
     query: str
     part: ContextPart
+    schema: str = ""
+    """As `SubCallRequest.schema`."""
+    model: str = ""
+    """As `SubCallRequest.model`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ from functools import partial
 from typing import Any
 
 import ray
+import ray.cloudpickle
+
+from rlm_ray.core.tools import Tool
+from rlm_ray.tools.packing import pack_tools
 
 ACTOR_DIED_ERRORS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 
@@ -51,3 +55,8 @@ def first_line(error: Exception) -> str:
 def get_object(ref: Any) -> Any:
     """Wait for an `ObjectRef` and return its object."""
     return ray.get(ref)
+
+
+def pack_functions(functions: Any) -> tuple[Tool, ...]:
+    """Make tools of a user's functions. Raises `ConfigError`."""
+    return pack_tools(functions, ray.cloudpickle)

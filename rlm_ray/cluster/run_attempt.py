@@ -32,6 +32,7 @@ from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
 from rlm_ray.events.usage import CANCELLED
 from rlm_ray.journal.recorder import JournalRef, NullRecorder
 from rlm_ray.session.session import SessionResult
+from rlm_ray.structured.schema import AnswerSchema
 
 LONG_POLL_S = 10.0
 """How long one read of the journal waits for new records."""
@@ -86,6 +87,8 @@ class RunSpec:
     """Further questions of a conversation; this attempt answers the last."""
     messages: tuple[Message, ...] = ()
     """What a root that answers directly asks, word by word; none: the question over the context."""
+    schemas: tuple[AnswerSchema | None, ...] = ()
+    """What the answer to each question looks like, the first and the further ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class RunAttempt:
         self.recorder.append(
             RunFinished(
                 time.time(), completion.stop_reason, completion.why, completion.answer, completion.turns,
-                time.time() - self.started, completion.usage.as_dict(),
+                time.time() - self.started, completion.usage.as_dict(), citations=completion.citations,
             )
         )  # fmt: skip
 
@@ -137,6 +140,8 @@ async def open_run_attempt(
                 run_spec.traceparent,
                 number,
                 follow_ups=run_spec.follow_ups,
+                tools=run_spec.settings.tool_names,
+                schemas=tuple("" if schema is None else schema.source for schema in run_spec.schemas),
             )
         )
         try:

@@ -13,6 +13,7 @@ from rlm_ray.cluster.driver import ClusterDriver, Slot
 from rlm_ray.cluster.messages import SessionSpec
 from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt
 from rlm_ray.cluster.session_records import run_recorded
+from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.core.context import summarize
 from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError
 from rlm_ray.session.session import SessionResult
@@ -103,6 +104,7 @@ class RunDriver:
             run_spec.follow_ups,
             lease=slot.lease,
             messages=run_spec.messages,
+            schemas=tuple(map(ShippedSchema.of, run_spec.schemas)),
         )
         given = summarize(run_spec.context)
         work = self._engine.run(slot, spec)

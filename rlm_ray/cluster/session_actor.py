@@ -39,6 +39,7 @@ from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
 from rlm_ray.sandbox.host.sandbox import ReplProcess, SandboxManager
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.session.session import Session, SessionResult
+from rlm_ray.tools.host import Toolbox, ToolHosts
 from rlm_ray.util.deadline import Deadline, in_time
 
 SLOT_RETURN_LINGER_S = 0.005
@@ -48,7 +49,7 @@ class SessionActor:
     """Runs sessions and batches of plain calls."""
 
     def __init__(self, name: str, pool: Any) -> None:
-        forget_driver_folders()
+        self._tools = ToolHosts(forget_driver_folders())
         self._environment: dict[str, str] = {}
         self.name = name
         self.pool = pool
@@ -172,11 +173,13 @@ class SessionActor:
         for task in self._sandboxes.values():
             host = await task
             await host.aclose()
+        await self._tools.aclose()
         await self._client.flush()
 
     async def _run(self, spec: SessionSpec, context: Context, recorder: NullRecorder) -> SessionResult:
         caller = spec.run.caller(recorder)
         parent = ParentSession(self, spec, context, self._gateway, caller)
+        toolbox = await self._toolbox(spec)
         session = Session(
             path=spec.path,
             caller=caller,
@@ -184,9 +187,12 @@ class SessionActor:
             context=context,
             settings=spec.run.settings,
             gateway=self._gateway,
-            open_repl=partial(self._open_repl, spec),
+            open_repl=partial(self._open_repl, spec, toolbox),
+            tools=toolbox,
             follow_ups=spec.follow_ups,
             messages=spec.messages,
+            model=spec.model,
+            schemas=[None if schema is None else schema.load() for schema in spec.schemas],
             spawn=SubcallDispatcher(parent, LeafCalls(parent), ChildSessions(parent)),
         )
         if not spec.path:
@@ -201,7 +207,7 @@ class SessionActor:
     async def _run_root(self, spec: SessionSpec, session: Session) -> SessionResult:
         """Run a root: it opens its run at the admission, and closes it whatever happens."""
         run = spec.run
-        self._gateway.check_prices((run.settings.model_at(depth)[0] for depth in range(2)), session.caller)
+        self._gateway.check_prices(run.settings.all_models(), session.caller)
         try:
             await self._admission.open_run(run.policy())
             self._roots[run.run_id] = session
@@ -239,10 +245,28 @@ class SessionActor:
                 await recorder.load_history()
             yield recorder
 
-    async def _open_repl(self, spec: SessionSpec, context: Context, query: str) -> ReplProcess:
+    async def _toolbox(self, spec: SessionSpec) -> Toolbox | None:
+        """Return the tools that the session has; the process they run in starts with the first that needs it."""
+        settings = spec.run.settings
+        if not settings.has_tools or (spec.depth and not settings.tool_limits.children):
+            return None
+        if not spec.depth and settings.answers_directly(spec.context.info):
+            return None
+        return await self._tools.open(settings.tools, settings.mcp_servers, settings.tool_limits)
+
+    async def _open_repl(
+        self, spec: SessionSpec, toolbox: Toolbox | None, context: Context, query: str
+    ) -> ReplProcess:
         """Open a REPL. The seed is the session's own: code that is run again draws the same numbers."""
-        host = await self._sandbox(spec.run.settings.sandbox)
-        return await host.open(context, query, seed=zlib.crc32(f"{spec.run.run_id}{spec.path}".encode()))
+        settings = spec.run.settings
+        host = await self._sandbox(settings.sandbox)
+        return await host.open(
+            context,
+            query,
+            seed=zlib.crc32(f"{spec.run.run_id}{spec.path}".encode()),
+            tools=() if toolbox is None else tuple(tool.name for tool in toolbox.specs),
+            argument_bytes=settings.tool_limits.max_argument_bytes,
+        )
 
     async def _sandbox(self, settings: Sandbox) -> SandboxManager:
         if settings not in self._sandboxes:

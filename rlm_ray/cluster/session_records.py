@@ -16,6 +16,7 @@ from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.reply import judge
 from rlm_ray.core.secrets import redact
+from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.errors import (
     AuthenticationError,
     ConfigError,
@@ -24,6 +25,7 @@ from rlm_ray.errors import (
     LimitReached,
     QuotaError,
     RLMError,
+    SchemaError,
 )
 from rlm_ray.events.records import SessionEnded, SessionOpened
 from rlm_ray.events.usage import CANCELLED
@@ -47,8 +49,9 @@ async def run_recorded(  # noqa: PLR0913 - what the two records say
 
     Returns its result, or the error it ended with; raises what `work` raises where the actor died.
     """
-    model, _ = spec.run.settings.model_at(spec.depth)
-    recorder.append(SessionOpened(time.time(), spec.path, spec.question, given, model, actor, spec.attempt))
+    recorder.append(
+        SessionOpened(time.time(), spec.path, spec.question, given, spec.litellm_model, actor, spec.attempt)
+    )
     result: SessionResult | RLMError = SessionResult(None, "lost", f"{actor} died or was told to stop")
     error_kind = "ActorLostError"
     try:
@@ -71,12 +74,13 @@ def session_finished(
         )
     return SessionEnded(
         time.time(), spec.path, result.stop_reason, result.why, result.answer, result.turns, error_kind,
-        spec.attempt, key,
+        spec.attempt, key, citations=result.citations,
     )  # fmt: skip
 
 
-def session_key(run: RunContext, depth: int, query: str, identity: str) -> str:
-    """Hash a session's question, context and all settings that shape its answer."""
+def session_key(run: RunContext, depth: int, query: str, identity: str, *choices: str) -> str:
+    """Hash a session's question, context and all settings that shape its answer; `choices` are the schema and the model that
+    its caller chose for it."""
     settings = run.settings
     models = [settings.model_at(at) for at in range(depth, depth + 2)]
     shape = [
@@ -85,6 +89,9 @@ def session_key(run: RunContext, depth: int, query: str, identity: str) -> str:
     ]  # fmt: skip
     if settings.prompt_version > 1:
         shape += [settings.prompt_version, settings.system_prompt, settings.instructions]
+    if settings.has_tools or settings.citations != "off":
+        shape += [settings.citations, settings.tool_names, redact(dict(settings.mcp_servers))]
+    shape += choices if any(choices) else ()  # none: as it was before there were any
     return hashlib.sha256(json.dumps(shape, sort_keys=True, default=repr).encode()).hexdigest()
 
 
@@ -99,6 +106,8 @@ def to_outcome(result: SessionResult | RLMError) -> SubCallOutcome:
     """Return what the parent's code gets."""
     if isinstance(result, RLMError):
         return failure_of(result)
+    if result.stop_reason == MISFIT:
+        return Failed(SchemaError.__name__, result.why)
     if result.answer is None:
         return Failed(result.stop_reason, result.why or "the child ended without an answer")
     return SubCallAnswer(result.answer)

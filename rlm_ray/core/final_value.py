@@ -27,6 +27,7 @@ _REPL_NAMES = frozenset(
         "context",
         "query",
         "documents",
+        "history",
         "search",
         "bm25",
         "recursive_llm",

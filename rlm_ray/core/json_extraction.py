@@ -1,7 +1,8 @@
-"""The JSON objects in a model's answer, wherever it put them: alone, in a fence, or between sentences."""
+"""The JSON values in a model's answer, wherever it put them: alone, in a fence, or between sentences."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 _FENCE = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _BRACE, _OPENING = re.compile(r"\{"), re.compile(r"[{\[]")
 _INT64 = 1 << 63
+_MAX_LITERAL_CHARS = 20_000
 _STARTS = 1_000
 """How many opening braces are tried in vain: an answer full of them must not take long to refuse."""
 
@@ -23,6 +25,22 @@ def find_json_objects(answer: str) -> Iterator[dict[str, Any]]:
     yield from reversed(list(_in_prose(answer)))
 
 
+def find_json_values(answer: str) -> Iterator[Any]:
+    """Like `find_json_objects`, for values of any type; at the end what the answer is as a Python literal, as `True` or
+    `{'a': 1}`."""
+    for text in (answer, *reversed(_FENCE.findall(answer))):
+        try:
+            yield _whole(text)
+        except (ValueError, RecursionError):
+            continue
+    yield from reversed(list(_values_in_prose(answer)))
+    if len(answer) <= _MAX_LITERAL_CHARS:
+        try:
+            yield json.loads(json.dumps(ast.literal_eval(answer.strip()), allow_nan=False))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return
+
+
 def values_in(answer: str) -> list[Any]:
     """Every JSON object and array of an answer, as written: alone, in fences, or between sentences."""
     for text in (answer, "\n".join(_FENCE.findall(answer))):
@@ -31,13 +49,13 @@ def values_in(answer: str) -> list[Any]:
     return list(_values_in_prose(answer))
 
 
-def explain_no_json(answer: str) -> str:
-    """One sentence about an answer without an object."""
+def explain_no_json(answer: str, wanted: str = "object") -> str:
+    """One sentence about an answer without an object, or an array."""
     if not answer.strip():
         return "the answer is empty"
-    start = answer.find("{")
+    start = answer.find("[" if wanted == "array" else "{")
     if start < 0:
-        return "the answer holds no JSON object"
+        return f"the answer holds no JSON {wanted}"
     try:
         _DECODER.raw_decode(answer, start)
     except json.JSONDecodeError as error:
@@ -46,15 +64,22 @@ def explain_no_json(answer: str) -> str:
         return f"the JSON is not valid: {error.msg} at character {error.pos - start + 1} of it"
     except (ValueError, RecursionError) as error:
         return f"the JSON cannot be used: {error}"
-    return "the answer holds no JSON object"
+    return f"the answer holds no JSON {wanted}"
 
 
 def _parsed(text: str) -> Any:
     try:
-        value, stop = _DECODER.raw_decode(text := text.strip())
+        return _whole(text)
     except (ValueError, RecursionError):
         return None
-    return value if stop == len(text) and _is_unicode(value) else None
+
+
+def _whole(text: str) -> Any:
+    """The value that a text is. Raises `ValueError` for any other text."""
+    value, stop = _DECODER.raw_decode(text := text.strip())
+    if stop != len(text) or not _is_unicode(value):
+        raise ValueError(text[:80])
+    return value
 
 
 def _in_prose(text: str) -> Iterator[dict[str, Any]]:

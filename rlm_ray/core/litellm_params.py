@@ -18,7 +18,7 @@ COMPLETION_PARAMS = (
 
 LITELLM_PARAMS = (
     "additional_drop_params", "allowed_openai_params", "assistant_continue_message", "base_model", "caching", "client",
-    "custom_llm_provider", "drop_params", "ensure_alternating_roles", "extra_body", "extra_query", "fallbacks", "guardrails",
+    "custom_llm_provider", "drop_params", "ensure_alternating_roles", "extra_body", "extra_query", "guardrails",
     "headers", "hf_model_name", "input_cost_per_second", "input_cost_per_token", "litellm_credential_name",
     "litellm_metadata", "litellm_session_id", "litellm_trace_id", "merge_reasoning_content_in_choices", "metadata",
     "mock_response", "mock_timeout", "num_retries", "output_cost_per_second", "output_cost_per_token", "prompt_id",
@@ -59,7 +59,7 @@ PROVIDER_PARAMS = (
     "structured_outputs", "truncate_prompt_tokens", "use_mmap",
     # what single providers offer besides
     "add_generation_prompt", "cache_control", "cached_content", "candidate_count", "citations", "connectors",
-    "context_management", "grounding", "guardrailConfig", "inferenceConfig", "labels", "max_output_tokens", "models",
+    "context_management", "grounding", "guardrailConfig", "inferenceConfig", "labels", "max_output_tokens",
     "performanceConfig", "plugins", "provider", "provider_options", "random_seed", "request_metadata", "requestMetadata",
     "response_mime_type", "response_schema", "return_citations", "return_images", "return_related_questions", "route",
     "safe_prompt", "safety_mode", "safety_settings", "search_domain_filter", "search_parameters",

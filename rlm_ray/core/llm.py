@@ -72,6 +72,8 @@ class ModelRequest:
     max_tokens: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     """Further litellm parameters: temperature, api_base, api_key, timeout ..."""
+    grows: bool = False
+    """A longer request that begins with the same messages follows, so a provider's prefix cache is worth its price."""
 
     @property
     def chars(self) -> int:
@@ -114,6 +116,8 @@ class Usage:
     """Output tokens spent on thinking; part of `output_tokens`."""
     estimated: bool = False
     """The provider counted nothing, or nothing that can be: some of these numbers are our estimates."""
+    cache_write_tokens: int = 0
+    """Input tokens the provider stored in its prefix cache; part of `input_tokens`."""
 
     @property
     def tokens(self) -> int:
@@ -130,6 +134,7 @@ def sum_of(usages: Iterable[Usage]) -> Usage:
             total.cached_tokens + each.cached_tokens,
             total.reasoning_tokens + each.reasoning_tokens,
             total.estimated or each.estimated,
+            total.cache_write_tokens + each.cache_write_tokens,
         )
     return total
 
@@ -281,12 +286,18 @@ class Price:
     output_usd: float
     cached_usd: float | None = None
     """Input served from the provider's prefix cache; None: as other input."""
+    cache_write_usd: float | None = None
+    """Input stored in the provider's prefix cache; None: as other input."""
 
     def cost(self, usage: Usage) -> float:
         """US dollars for this usage."""
         cached_usd = self.input_usd if self.cached_usd is None else self.cached_usd
-        fresh = usage.input_tokens - usage.cached_tokens
+        write_usd = self.input_usd if self.cache_write_usd is None else self.cache_write_usd
+        fresh = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
         spent = (
-            fresh * self.input_usd + usage.cached_tokens * cached_usd + usage.output_tokens * self.output_usd
+            fresh * self.input_usd
+            + usage.cached_tokens * cached_usd
+            + usage.cache_write_tokens * write_usd
+            + usage.output_tokens * self.output_usd
         )
         return spent / 1e6

@@ -30,16 +30,58 @@ from rlm_ray.core.state_machine import (
     Turn,
     answered_without_reading_context,
     final_answer,
+    lacks_citations,
     was_truncated,
 )
+from rlm_ray.core.tools import tool_block
 
 DEFAULT_LEAF_CHARS = 100_000
 """What a plain sub-call reads, where the settings say nothing."""
+
+_CITE = """
+`cite(words)` says that these exact words stand in the context (a hit of search or bm25 does, too) and gives where; if they \
+do not, it raises CitationError with the nearest words that do{required}.
+"""
+_CITE_REQUIRED = ". Your answer must rest on citations: cite the words that support it before you call FINAL"
+_UNCITED = (
+    "That answer was not accepted: it cites nothing. Call cite(words) with the exact words of the context that support "
+    "it, in a ```python block, then answer again. If nothing in the context does, cite what comes nearest and say so."
+)
+_MODELS = """\
+- `model="..."` as a further argument of both: one of {names} answers instead of the usual model
+"""
 
 _MANY_DOCUMENTS = 8
 _MANY_PIECES = 4
 _ANNOUNCED_TURNS = 4
 """The prompt names the search helpers where there is this much to look through."""
+
+_SCHEMA = """
+
+The answer must match this JSON Schema:
+{schema}
+Give FINAL the value itself (a dict, list, number ... of Python), with nothing around it."""
+
+_COMPACT = """
+
+This conversation nears the end of your window and goes on from a summary that you write now. You will see nothing else of \
+it; your variables stay, and code can still read every message and output so far in the list `{name}`. Write the summary: \
+what is asked and what was found out about it (numbers, names, places, exact words that the answer needs), what each \
+variable holds, what was tried and did not work, and what to do next. Write no code."""
+
+_COMPACTED = """{question}
+
+You have worked on this for {turns} turns, which are left out here. {summary}
+
+All variables, functions and imports are still there. `{name}` is a list of those {turns} turns, in order: each a dict with \
+"turn" (from 1), "message" (what you wrote) and "output" (what you were shown then).
+
+{said}"""
+_NO_SUMMARY = "There is no summary of them: look at your variables and at `{name}`."
+MAX_HISTORY_CHARS = 5_000_000
+"""Of all outputs in the variable that holds the turns."""
+MIN_HISTORY_CHARS = 500
+"""Of each of them, however many there are."""
 
 _FOLLOW_UP = """\
 {said}
@@ -60,6 +102,10 @@ _NUDGES = MappingProxyType(
 """What was wrong with a message that holds no code."""
 _WRITE = "Write Python in a ```python block, or FINAL(answer) when you know the answer."
 
+_LAST_CALL_SCHEMA = (
+    "\n\nAnswer with one JSON value that matches this JSON Schema, and with nothing else:\n{schema}"
+)
+
 _LAST_CALL = (
     "This session has to end now: {why}. Do not write code. Give the best answer to the question that what you have "
     "seen so far supports, say what is missing, and invent nothing."
@@ -79,7 +125,10 @@ def last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
     """The conversation that asks for the best answer from what is known."""
     return (
         *_history(trajectory),
-        Message("user", f"{_next_user_message(trajectory)}\n\n{_last_call(trajectory).format(why=why)}"),
+        Message(
+            "user",
+            f"{_next_user_message(trajectory)}\n\n{_last_call(trajectory).format(why=why)}{_last_call_schema(trajectory)}",
+        ),
     )
 
 
@@ -90,9 +139,14 @@ def _last_call(trajectory: Trajectory) -> str:
     return _LAST_CALL if seen or not _profile(trajectory.task).teaches else _LAST_CALL_UNSEEN
 
 
+def _last_call_schema(trajectory: Trajectory) -> str:
+    return _LAST_CALL_SCHEMA.format(schema=trajectory.schema) if trajectory.schema else ""
+
+
 def short_last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
     """The same with only the last turn as history, for a conversation that no longer fits the model's window."""
-    recent = Trajectory(replace(trajectory.task, query=trajectory.query), trajectory.turns[-1:])
+    task = replace(trajectory.task, query=trajectory.query, schema=trajectory.schema)
+    recent = Trajectory(task, trajectory.turns[-1:])
     return last_call_messages(recent, why)
 
 
@@ -151,9 +205,31 @@ def truncate_middle(text: str, limit: int, true_chars: int | None = None) -> str
     return f"{text[:head]}\n… {out:,} characters left out …\n{text[-tail:]}"
 
 
+def compaction_messages(trajectory: Trajectory) -> tuple[Message, ...]:
+    """The conversation that asks for a summary of itself."""
+    name = trajectory.with_compaction("").compactions[-1].name
+    said = f"{_next_user_message(trajectory)}{_COMPACT.format(name=name)}"
+    return (*_history(trajectory), Message("user", said))
+
+
+def history_items(trajectory: Trajectory) -> list[dict[str, object]]:
+    """The turns before the last compaction, as the REPL's variable holds them."""
+    count = trajectory.compaction.after_turn if trajectory.compaction else 0
+    most = max(MIN_HISTORY_CHARS, MAX_HISTORY_CHARS // max(1, count))
+    return [
+        {
+            "turn": number,
+            "message": truncate_middle(trajectory.turns[number - 1].reply.text, most),
+            "output": truncate_middle(_observe(trajectory.truncated_to(number)), most),
+        }
+        for number in range(1, count + 1)
+    ]
+
+
 def _history(trajectory: Trajectory) -> tuple[Message, ...]:
     messages = [Message("system", _system(trajectory.task))]
-    for index, turn in enumerate(trajectory.turns):
+    first = trajectory.compaction.after_turn if trajectory.compaction else 0
+    for index, turn in list(enumerate(trajectory.turns))[first:]:
         messages.append(Message("user", _ask(trajectory.truncated_to(index), turn.status)))
         messages.append(Message("assistant", turn.reply.text or "(empty message)"))
     return tuple(messages)
@@ -165,13 +241,28 @@ def _ask(trajectory: Trajectory, status: str) -> str:
 
 def _next_user_message(trajectory: Trajectory) -> str:
     """Return the next message to the model."""
+    compaction = trajectory.compaction
+    if compaction is None or compaction.after_turn < len(trajectory.turns):
+        return _next_said(trajectory)
+    summary = f"Your summary of them:\n{compaction.summary}" if compaction.summary else ""
+    return _COMPACTED.format(
+        question=_question(replace(trajectory.task, query=trajectory.query, schema=trajectory.schema)),
+        turns=compaction.after_turn,
+        summary=summary or _NO_SUMMARY.format(name=compaction.name),
+        name=compaction.name,
+        said=_next_said(trajectory),
+    )
+
+
+def _next_said(trajectory: Trajectory) -> str:
+    """Return what follows the last turn: the question, what the code did, or the next question."""
     if not trajectory.turns:
-        return _question(replace(trajectory.task, query=trajectory.query))
+        return _question(replace(trajectory.task, query=trajectory.query, schema=trajectory.schema))
     if trajectory.turns_of_earlier_questions < len(trajectory.turns):
         return _observe(trajectory)
     ended = final_answer(trajectory.turns[-1]) is not None
     said = _answered(trajectory.turns[-1]) if ended else _observe(trajectory)
-    return _FOLLOW_UP.format(said=said, query=trajectory.query)
+    return _FOLLOW_UP.format(said=said, query=trajectory.query) + _schema(trajectory.schema)
 
 
 def _answered(turn: Turn) -> str:
@@ -192,9 +283,21 @@ def _system(task: Task) -> str:
         observation_chars=profile.observation_chars,
         cell_timeout_s=task.cell_timeout_s,
         cell_cpu_s=task.cell_cpu_s,
-        more=_optional_helpers(task, profile),
+        more=_model_choice(task) + _optional_helpers(task, profile),
     )
+    text += _cite_block(task) + tool_block(task.tools)
     return f"{text.rstrip()}\n\n{task.instructions.strip()}\n" if task.instructions.strip() else text
+
+
+def _cite_block(task: Task) -> str:
+    if task.citations == "off":
+        return ""
+    return _CITE.format(required=_CITE_REQUIRED if task.citations == "required" else "")
+
+
+def _model_choice(task: Task) -> str:
+    """The models that code may choose, where there are some."""
+    return _MODELS.format(names=", ".join(map(repr, task.models))) if task.models else ""
 
 
 def _optional_helpers(task: Task, profile: Profile) -> str:
@@ -233,7 +336,12 @@ def _question(task: Task) -> str:
     else:
         first = "It begins" if info.kind == "text" else "The first document begins"
         sample = f"\n{first}:\n<sample>\n{info.sample}\n</sample>"
-    return f"Question: {task.query}\n\n{size}{sample}"
+    return f"Question: {task.query}{_schema(task.schema)}\n\n{size}{sample}"
+
+
+def _schema(schema: str) -> str:
+    """What the answer has to look like; empty for text."""
+    return _SCHEMA.format(schema=schema) if schema else ""
 
 
 def _observe(trajectory: Trajectory) -> str:
@@ -243,6 +351,10 @@ def _observe(trajectory: Trajectory) -> str:
             "That answer was not accepted: you have not looked at `context` yet. "
             "Look at it with code in a ```python block, then answer."
         )
+    if turn.refusal:
+        return _refused(turn, _profile(trajectory.task).observation_chars)
+    if final_answer(turn) is not None and lacks_citations(trajectory):
+        return _UNCITED + _variables(turn.result.variables if turn.result is not None else ())
     if turn.result is None:
         return _no_code_feedback(trajectory)
     profile = _profile(trajectory.task)
@@ -251,6 +363,18 @@ def _observe(trajectory: Trajectory) -> str:
     if not said and turn.result.output.strip() and not (turn.result.error or turn.result.kill_reason):
         said = profile.after_output
     return f"{shown}\n\n{said}" if said else shown
+
+
+def _refused(turn: Turn, limit: int) -> str:
+    """Say why an answer was not taken, and what the code printed that gave it."""
+    said = f"That answer was not accepted. {turn.refusal}\nPut that right and call FINAL again."
+    if turn.result is None:
+        return said
+    return (
+        f"{said}\n{_result(turn.result, limit)}"
+        if turn.result.output
+        else said + _variables(turn.result.variables)
+    )
 
 
 def _no_code_feedback(trajectory: Trajectory) -> str:
@@ -269,6 +393,8 @@ def _no_code_feedback(trajectory: Trajectory) -> str:
         return _unresolved(turn.parsed.unresolved)
     judged = turn.judged
     nudge = _NUDGES.get(judged.kind)
+    if judged.kind == "tool_call" and trajectory.task.tools:
+        nudge = "Your tools are functions of the REPL: call them in code."
     if judged.kind == "empty" and turn.reply.reasoning:
         nudge = "Your message held only thinking, and no code."
     if nudge is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -20,6 +21,37 @@ class SubCallRequest:
     contexts: tuple[ContextPart, ...]
     stop_on_error: bool
     """The first failure fails the whole call, so the others may be cancelled."""
+    schema: str = ""
+    """A JSON Schema that each answer has to match; the answers are JSON texts then. Empty: any text."""
+    model: str = ""
+    """One of the models that the user named; empty: the one of this depth."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """One call of a tool in a cell; its outcome is a `SubCallAnswer` with JSON, or a `Failed`."""
+
+    name: str
+    arguments: str
+    """JSON: `[[positional, ...], {keyword: ...}]`."""
+
+    @property
+    def key(self) -> str:
+        """Names the call: the same tool with the same arguments has the same."""
+        return hashlib.sha256(f"{self.name}\n{self.arguments}".encode("utf-8", "replace")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class CitationRequest:
+    """Words that a cell says stand in its context; the outcome is a `SubCallAnswer` with JSON, or a `Failed`."""
+
+    quote: str
+    number: int | None = None
+    """Of the document they shall stand in; None: any."""
+
+
+ReplRequest: TypeAlias = "SubCallRequest | ToolRequest | CitationRequest"
+"""What a cell asks of its session, and waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +77,16 @@ SubCallOutcome: TypeAlias = "SubCallAnswer | Failed"
 
 
 @dataclass(frozen=True, slots=True)
+class ReplHistory:
+    """The turns that a compaction left out of the conversation, as a variable of the REPL."""
+
+    name: str
+    """Of the variable."""
+    items: str
+    """The list of them as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class Variable:
     """A name that persists in the REPL, described for the model."""
 
@@ -53,6 +95,34 @@ class Variable:
     """`str`, `list`, `function`, `class`, `module` ..."""
     size: int | None
     """`len()` where it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Words that stand in a context, and where. Offsets are characters of the document, or of the one text."""
+
+    quote: str
+    """As it stands there."""
+    document: str = ""
+    """The id of the document, its number where documents have no ids; empty where the context is one text."""
+    number: int | None = None
+    """The number of the document, from 0; None where the context is one text."""
+    start: int = 0
+    end: int = 0
+    page: int | None = None
+    """From 1, where form feeds or the id of the document tell it."""
+    before: str = ""
+    """What stands before it, a hundred characters at most."""
+    after: str = ""
+    offset: int | None = None
+    """Where it begins in the root's context, in bytes; None where it was cited from a text of its own."""
+
+    @property
+    def place(self) -> str:
+        """Where it stands, in words."""
+        named = [self.document] if self.number is not None else []
+        page = [f"page {self.page}"] if self.page is not None else []
+        return ", ".join([*named, *page, f"characters {self.start:,}-{self.end:,}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +146,5 @@ class CellResult:
     """Remarks for the model, such as a reserved name that was put back."""
     killed_externally: bool = False
     """Nothing the code did is known to have caused it: the same code may well run now."""
+    citations: tuple[Citation, ...] = ()
+    """Words that the code cited, found in the context by the session."""

@@ -4,6 +4,9 @@ Laws:
 - Code that has been written is run once, unless the provider cut it off in the middle.
 - An answer on the first turn counts only if the model has looked at the context (or saw it whole).
 - Three messages in a row that neither run code nor answer end the session: more of them cost and change nothing.
+- An answer that was refused (it does not match the schema) counts as a turn, and the session goes on.
+- Where citations are required, an answer that cites nothing is sent back, twice; then the session ends.
+- A compaction leaves turns out of the conversation, not out of the trajectory.
 - A further question starts the count of turns anew.
 - `Stop` is followed by one last call for the best answer from what is known; `Finish` by nothing.
 
@@ -19,10 +22,17 @@ from rlm_ray.core.context import ContextInfo
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.parsing import Parsed, parse
 from rlm_ray.core.profiles import PROMPT_VERSION
-from rlm_ray.core.repl_types import CellResult
+from rlm_ray.core.repl_types import CellResult, Citation
 from rlm_ray.core.reply import Judgement, judge
+from rlm_ray.core.tools import ToolSpec
 
 MAX_IDLE_TURNS = 3
+MISFIT = "schema"
+"""The stop reason of a session none of whose answers matched the schema that was asked for."""
+NO_CITATIONS = "no_citations"
+"""The stop reason of an answer that cites nothing although it has to."""
+MAX_UNCITED_ANSWERS = 3
+"""So many answers that cite nothing end a session that has to cite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ def next_step(trajectory: Trajectory) -> Step:
         return Execute(turn.parsed.blocks)
     answer = final_answer(turn)
     if answer is not None and not answered_without_reading_context(trajectory):
-        return Finish(answer)
+        return _stop_uncited(trajectory) if lacks_citations(trajectory) else Finish(answer)
     return _stop(trajectory) or Generate()
 
 
@@ -79,7 +89,9 @@ def was_truncated(turn: Turn) -> bool:
 
 
 def final_answer(turn: Turn) -> str | None:
-    """The answer the turn gave, from its code or in plain words; words that were cut off are none."""
+    """The answer the turn gave, from its code or in plain words; one that was refused, or cut off, is none."""
+    if turn.refusal:
+        return None
     if turn.result is not None:
         return turn.result.final_answer
     return turn.parsed.answer if turn.judged.kind != "truncated" else None
@@ -90,8 +102,22 @@ def answered_without_reading_context(trajectory: Trajectory) -> bool:
     return len(trajectory.turns) == 1 and not trajectory.context_was_read
 
 
+def lacks_citations(trajectory: Trajectory) -> bool:
+    """The answer has to rest on citations, and nothing was cited for this question."""
+    return trajectory.task.citations == "required" and not trajectory.citations
+
+
+def _stop_uncited(trajectory: Trajectory) -> Step:
+    turns = trajectory.turns_of_this_question
+    answers = sum(final_answer(turn) is not None for turn in turns)
+    if answers < MAX_UNCITED_ANSWERS and len(turns) < trajectory.task.max_iterations:
+        return Generate()
+    why = "the answer cites nothing from the context, although citations are required"
+    return Stop(NO_CITATIONS, f"{why}; try a stronger model, or set citations to optional")
+
+
 def _stop(trajectory: Trajectory) -> Stop | None:
-    limit, turns = trajectory.task.max_iterations, trajectory.turns[trajectory.turns_of_earlier_questions :]
+    limit, turns = trajectory.task.max_iterations, trajectory.turns_of_this_question
     if len(turns) >= limit:
         allowed = "1 turn" if limit == 1 else f"{limit} turns"
         return Stop("max_iterations", f"the model did not finish within {allowed}; raise max_iterations")
@@ -103,7 +129,7 @@ def _stop(trajectory: Trajectory) -> Stop | None:
 
 
 def _made_no_progress(turn: Turn) -> bool:
-    return turn.result is None and final_answer(turn) is None
+    return turn.result is None and final_answer(turn) is None and not turn.refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +151,13 @@ class Task:
     """At the end of the system prompt."""
     cell_timeout_s: float = 60.0
     cell_cpu_s: float = 30.0
+    citations: str = "off"
+    """`off`, `optional` or `required`."""
+    tools: tuple[ToolSpec, ...] = ()
+    schema: str = ""
+    """The JSON Schema of the answer, as the model reads it; empty: any text."""
+    models: tuple[str, ...] = ()
+    """Names of models that code may choose for its sub-calls."""
 
     @property
     def children_are_sessions(self) -> bool:
@@ -141,6 +174,8 @@ class Turn:
     parsed: Parsed
     result: CellResult | None = None
     """None while the code has not run, or where there was none."""
+    refusal: str = ""
+    """What is wrong with the answer it gave, which was not taken."""
 
     @property
     def judged(self) -> Judgement:
@@ -155,6 +190,20 @@ class FollowUp:
     query: str
     after_turn: int
     """How many turns were before it."""
+    schema: str = ""
+    """As `Task.schema`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """The conversation began anew with a summary of the turns so far."""
+
+    after_turn: int
+    """How many turns were before it."""
+    summary: str
+    """By the model; empty where it made none."""
+    name: str = "history"
+    """The variable of the REPL that holds those turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +213,17 @@ class Trajectory:
     task: Task
     turns: tuple[Turn, ...] = ()
     follow_ups: tuple[FollowUp, ...] = ()
+    compactions: tuple[Compaction, ...] = ()
+
+    @property
+    def compaction(self) -> Compaction | None:
+        """The last one."""
+        return self.compactions[-1] if self.compactions else None
+
+    @property
+    def turns_in_conversation(self) -> int:
+        """How many turns the model still reads word by word."""
+        return len(self.turns) - (self.compaction.after_turn if self.compaction else 0)
 
     @property
     def last(self) -> Turn | None:
@@ -175,9 +235,24 @@ class Trajectory:
         return self.follow_ups[-1].query if self.follow_ups else self.task.query
 
     @property
+    def schema(self) -> str:
+        """The schema of the answer to that question."""
+        return self.follow_ups[-1].schema if self.follow_ups else self.task.schema
+
+    @property
     def turns_of_earlier_questions(self) -> int:
         """How many turns went to earlier questions."""
         return self.follow_ups[-1].after_turn if self.follow_ups else 0
+
+    @property
+    def turns_of_this_question(self) -> tuple[Turn, ...]:
+        return self.turns[self.turns_of_earlier_questions :]
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """What the code cited for the question that is to be answered now, each place once."""
+        results = (turn.result for turn in self.turns_of_this_question if turn.result is not None)
+        return tuple(dict.fromkeys(cited for result in results for cited in result.citations))
 
     @property
     def context_was_read(self) -> bool:
@@ -195,10 +270,20 @@ class Trajectory:
     def truncated_to(self, turns: int) -> Trajectory:
         """As it was when the next message after so many turns was asked for."""
         asked = tuple(item for item in self.follow_ups if item.after_turn <= turns)
-        return Trajectory(self.task, self.turns[:turns], asked)
+        compacted = tuple(item for item in self.compactions if item.after_turn <= turns)
+        return Trajectory(self.task, self.turns[:turns], asked, compacted)
 
-    def with_question(self, query: str) -> Trajectory:
-        return replace(self, follow_ups=(*self.follow_ups, FollowUp(query, len(self.turns))))
+    def with_compaction(self, summary: str) -> Trajectory:
+        """The conversation begins anew with this summary of all turns so far."""
+        name = "history" if "history" not in self.variables else "full_history"
+        return replace(self, compactions=(*self.compactions, Compaction(len(self.turns), summary, name)))
+
+    def with_question(self, query: str, schema: str = "") -> Trajectory:
+        return replace(self, follow_ups=(*self.follow_ups, FollowUp(query, len(self.turns), schema)))
+
+    def with_refusal(self, why: str) -> Trajectory:
+        """The answer of the last turn was not taken."""
+        return replace(self, turns=(*self.turns[:-1], replace(self.turns[-1], refusal=why)))
 
     def with_reply(self, reply: ModelReply, status: str) -> Trajectory:
         """The next message; nothing of one that was withheld or refused is taken."""

@@ -53,9 +53,19 @@ def destinations(table: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("model", "recursive_model"):
         if "://" in str(table.get(name, "")):
             found[name] = table[name]
+    for name, choice in _table(table, "models").items():
+        given = choice if isinstance(choice, Mapping) else {"model": choice}
+        own = {**given, **_table(given, "params")}
+        if "://" in str(own.get("model")) or any(
+            _leads_away(key, value) for key, value in own.items() if key not in {"model", "params"}
+        ):
+            found[f"models.{name}"] = choice
+    if "://" in str(table.get("fallbacks") or ""):
+        found["fallbacks"] = table["fallbacks"]
     cluster, sandbox = _table(table, "cluster"), _table(table, "sandbox")
     if cluster.get("address"):
         found["cluster.address"] = cluster["address"]
+    found |= {f"mcp_servers.{name}": server for name, server in _table(table, "mcp_servers").items()}
     if sandbox.get("allow_degraded"):
         found["sandbox.allow_degraded"] = sandbox["allow_degraded"]
     return found | {

@@ -41,6 +41,7 @@ class CallStats:
     """Answered calls that were under way before, when their process died: the only ones that may be paid twice."""
     estimated: int = 0
     """Answers whose tokens the provider did not count: the sums hold our estimate of them."""
+    cache_write_tokens: int = 0
 
     def __add__(self, other: CallStats) -> CallStats:
         return CallStats(*(getattr(self, name) + getattr(other, name) for name in _NAMES))

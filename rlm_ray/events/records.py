@@ -20,14 +20,17 @@ from typing import Any, Literal, TypeAlias
 
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.repl_types import Variable
+from rlm_ray.core.repl_types import Citation, Variable
 from rlm_ray.errors import InputError
 
 FORMAT = 1
 
 NodePath: TypeAlias = tuple[int, ...]
-Role: TypeAlias = Literal["turn", "last", "direct", "leaf"]
-"""Why a model was called: a session's turn, its last call after a stop, an answer without a REPL, a plain sub-call."""
+Role: TypeAlias = Literal["turn", "last", "direct", "leaf", "summary"]
+"""Why a model was called: a session's turn, its last call after a stop, an answer without a REPL, a plain sub-call, a
+summary of a conversation that grew too long."""
+SUMMARY_CALLS = 1_000_000
+"""What is added to the number of turns before a summary, for the number of its call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ class RunStarted:
     follow_ups: tuple[str, ...] = ()
     """Further questions of a conversation; this attempt answers the last."""
     id: str = ""
+    tools: tuple[str, ...] = ()
+    """Names of the user's functions that its code can call; no record holds these."""
+    schemas: tuple[str, ...] = ()
+    """The JSON Schema of the answer to each question, the first and the further ones; empty for text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,7 @@ class SessionEnded:
     key: str = ""
     """Names its question and context: the same key has the same answer."""
     id: str = ""
+    citations: tuple[Citation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,10 @@ class CallEnded:
     id: str = ""
     reasoning: str = ""
     """What the model thought before it replied, where the provider tells."""
+    fallback_from: str = ""
+    """The model that was asked first and could not answer; empty where this is that model."""
+    refused: str = ""
+    """Why the answer of the turn before was not taken; the model was asked with that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +183,30 @@ class CellEnded:
     notes: tuple[str, ...] = ()
     again: bool = False
     """Its REPL was killed through no fault of the code, which is run once more: the model never saw this."""
+    id: str = ""
+    citations: tuple[Citation, ...] = ()
+    """Words that its code cited, found in the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    """A call of a tool in a cell has its result, or failed (`error_kind`)."""
+
+    at: float
+    path: NodePath
+    turn: int
+    number: int
+    """Of the call in its cell, from 0."""
+    name: str
+    key: str
+    """The hash of its name and arguments."""
+    started: float
+    arguments: str = ""
+    """JSON, as `ToolRequest.arguments`."""
+    result: str = ""
+    """JSON."""
+    error_kind: str = ""
+    why: str = ""
     id: str = ""
 
 
@@ -217,10 +253,12 @@ class RunFinished:
     """`RunUsage.as_dict()`."""
     error_kind: str = ""
     id: str = ""
+    citations: tuple[Citation, ...] = ()
+    """What the root cited for its answer."""
 
 
 NodeRecord: TypeAlias = (
-    "SessionOpened | SessionEnded | CallSent | CallEnded | CellEnded | MapOpened | MapEnded"
+    "SessionOpened | SessionEnded | CallSent | CallEnded | CellEnded | ToolEnded | MapOpened | MapEnded"
 )
 """A fact of one node of the tree."""
 Record: TypeAlias = "RunStarted | NodeRecord | RunFinished"
@@ -233,6 +271,7 @@ KINDS: Mapping[str, type[Any]] = MappingProxyType(
         "sent": CallSent,
         "call": CallEnded,
         "cell": CellEnded,
+        "tool": ToolEnded,
         "map": MapOpened,
         "map_end": MapEnded,
         "run_end": RunFinished,
@@ -240,7 +279,10 @@ KINDS: Mapping[str, type[Any]] = MappingProxyType(
 )
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 _FIELDS = {cls: tuple((item.name, item.default) for item in fields(cls)) for cls in KINDS.values()}
-_CONTENT = ("query", "answer", "text", "code", "output", "final", "why", "error", "status", "reasoning")
+_CONTENT = (
+    "query", "answer", "text", "code", "output", "final", "why", "error", "status", "reasoning", "refused", "arguments",
+    "result",
+)  # fmt: skip
 """Fields that hold what users, models or their code wrote."""
 
 
@@ -253,11 +295,13 @@ def without_content(record: Record) -> Record:
     if given is not None:
         changes["input"] = replace(given, sample="", origin="")
     if isinstance(record, RunStarted):
-        changes["follow_ups"] = ()
+        changes |= {"follow_ups": (), "schemas": ()}
     if isinstance(record, CallEnded):
         changes["tries"] = tuple(replace(item, why="") for item in record.tries)
     if isinstance(record, CellEnded):  # a model chose the names of its variables
         changes["variables"] = ()
+    if isinstance(record, CellEnded | SessionEnded | RunFinished):
+        changes["citations"] = ()
     bare: Record = replace(record, **changes)
     return bare
 
@@ -296,9 +340,12 @@ def _to_json(value: Any) -> Any:
 
 
 _PLAIN_FIELDS = {
-    cls: tuple(item.name for item in fields(cls)) for cls in (InputSummary, FailedAttempt, Usage, Variable)
+    cls: tuple(item.name for item in fields(cls))
+    for cls in (InputSummary, FailedAttempt, Usage, Variable, Citation)
 }
-_ITEMS: Mapping[str, type[Any]] = MappingProxyType({"tries": FailedAttempt, "variables": Variable})
+_ITEMS: Mapping[str, type[Any]] = MappingProxyType(
+    {"tries": FailedAttempt, "variables": Variable, "citations": Citation}
+)
 _VALUES: Mapping[str, type[Any]] = MappingProxyType({"input": InputSummary, "usage": Usage})
 
 
@@ -307,4 +354,4 @@ def _from_json(name: str, value: Any) -> Any:
         return tuple(_ITEMS[name](*item) for item in value)
     if name in _VALUES and isinstance(value, list):
         return _VALUES[name](*value)
-    return tuple(value) if name in {"path", "notes", "follow_ups"} else value
+    return tuple(value) if name in {"path", "notes", "follow_ups", "tools", "schemas"} else value

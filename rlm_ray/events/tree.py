@@ -23,6 +23,7 @@ from rlm_ray.events.records import (
     RunStarted,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
 )
 
 
@@ -41,6 +42,8 @@ class Node:
     """By turn."""
     rerun_cells: list[CellEnded] = field(default_factory=list)
     """Those that were run once more, for their REPL was killed through no fault of their code."""
+    tools: dict[tuple[int, int], ToolEnded] = field(default_factory=dict)
+    """Calls of tools, by turn and number."""
     maps: dict[int, MapOpened] = field(default_factory=dict)
     """By first ordinal."""
     map_ends: dict[int, MapEnded] = field(default_factory=dict)
@@ -147,6 +150,8 @@ class Node:
                 self.rerun_cells.append(record)
             case CellEnded():
                 self.cells[record.turn] = record
+            case ToolEnded():
+                self.tools[record.turn, record.number] = record
             case MapOpened():
                 self.maps[record.first] = record
             case MapEnded():

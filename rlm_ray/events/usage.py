@@ -75,4 +75,5 @@ def stats_from_call(call: CallEnded, *, went_out: bool = True) -> CallStats:
         queue_wait_s=call.queue_wait_s,
         rate_wait_s=call.rate_wait_s,
         estimated=int(answered and usage.estimated),
+        cache_write_tokens=usage.cache_write_tokens,
     )

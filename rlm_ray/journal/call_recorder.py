@@ -27,6 +27,8 @@ class CallSite:
     status: str = ""
     query: str = ""
     input: InputSummary | None = None
+    refused: str = ""
+    """Why the answer of the turn before was not taken."""
 
 
 class CallRecorder:
@@ -34,20 +36,21 @@ class CallRecorder:
 
     place: CallSite
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a call, and where it is
         self,
         recorder: NullRecorder,
         place: CallSite,
         model: str,
         key: str,
         *,
+        fallback_from: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.place = place
         self._recorder, self._clock = recorder, clock
         self._begun = CallEnded(
             0.0, place.path, place.call, place.role, model, key, clock(),
-            status=place.status, query=place.query, input=place.input,
+            status=place.status, query=place.query, input=place.input, refused=place.refused, fallback_from=fallback_from,
         )  # fmt: skip
         self._tries: list[FailedAttempt] = []
         self._waits = [0.0, 0.0]

@@ -8,13 +8,13 @@ sub-calls; the model has seen what it prints.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from rlm_ray.core.repl_types import CellResult, SubCallAnswer, SubCallOutcome
+from rlm_ray.core.repl_types import CellResult, Citation, Failed, SubCallAnswer, SubCallOutcome, ToolRequest
 from rlm_ray.core.state_machine import Trajectory
-from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, NodePath
+from rlm_ray.events.records import CallEnded, CellEnded, MapEnded, MapOpened, NodePath, ToolEnded
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.replay import to_cell_result
 
@@ -34,6 +34,8 @@ class CellExecution:
     """For sub-calls."""
     cut: int = 0
     """Answers of sub-calls that were cut off at the token limit."""
+    tool_calls: int = 0
+    citations: list[Citation] = field(default_factory=list)
     result: CellResult = CellResult()  # noqa: RUF009 - frozen
 
 
@@ -55,6 +57,14 @@ class CellReplay:
     def status(self, turn: int) -> str | None:
         """Return the recorded status line of this turn: with the same words it is the same request."""
         return self._recorder.replay.status(self._path, turn) if self._still_replaying else None
+
+    def refusal(self, turn: int) -> str:
+        """Return why the recorded answer of this turn was not taken; empty where that is not on record."""
+        return self._recorder.replay.refusal(self._path, turn) if self._still_replaying else ""
+
+    def summary(self, turns: int) -> CallEnded | None:
+        """Return the recorded summary of so many turns, also one that failed; None where there is none."""
+        return self._recorder.replay.summary(self._path, turns) if self._still_replaying else None
 
     def result(self, trajectory: Trajectory) -> CellResult | None:
         """Return the recorded result of the last turn's code; None where it has to be run."""
@@ -115,6 +125,32 @@ class CellReplay:
             cell.waited_s += now - begun
             self._recorder.append(MapEnded(now, self._path, first, answered, count - answered))
 
+    async def call_tool(
+        self,
+        cell: CellExecution,
+        request: ToolRequest,
+        call: Callable[[ToolRequest], Awaitable[SubCallOutcome]],
+    ) -> SubCallOutcome:
+        """Return the outcome that is on record, or call the tool; its outcome is used once it is on record."""
+        number, begun = cell.tool_calls, self._clock()
+        cell.tool_calls += 1
+        known = self._recorder.replay.tool(self._path, cell.turn, number, request.key)
+        if known is not None:
+            return known
+        outcome = await call(request)
+        now = self._clock()
+        cell.waited_s += now - begun
+        ended = ToolEnded(
+            now, self._path, cell.turn, number, request.name, request.key, begun, request.arguments
+        )
+        if isinstance(outcome, Failed):
+            ended = replace(ended, error_kind=outcome.kind, why=outcome.why)
+        else:
+            ended = replace(ended, result=outcome.text)
+        self._recorder.append(ended)
+        await self._recorder.flush()
+        return outcome
+
     def record(self, cell: CellExecution) -> None:
         """Record a finished execution."""
         self._turns_run = [] if cell.result.kill_reason else [*self._turns_run, cell.turn]
@@ -127,6 +163,6 @@ class CellReplay:
                 self._clock(), self._path, cell.turn, cell.started, cell.waited_s,
                 code="\n".join(cell.blocks), output=result.output, output_chars=result.output_chars,
                 error=result.error, killed=result.kill_reason, final=result.final_answer, looked=result.context_was_read,
-                variables=result.variables, notes=result.notes, again=again,
+                variables=result.variables, notes=result.notes, again=again, citations=result.citations,
             )
         )  # fmt: skip

@@ -13,6 +13,7 @@ from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallOu
 from rlm_ray.core.reply import judge
 from rlm_ray.core.thinking import split_thinking
 from rlm_ray.events.records import (
+    SUMMARY_CALLS,
     CallEnded,
     CallSent,
     CellEnded,
@@ -25,7 +26,7 @@ from rlm_ray.events.records import (
 from rlm_ray.events.tree import RunTree
 from rlm_ray.events.usage import CANCELLED
 
-_DETERMINISTIC_STOPS = frozenset({"answered", "max_iterations", "no_code", "context_window"})
+_DETERMINISTIC_STOPS = frozenset({"answered", "max_iterations", "no_code", "no_citations", "context_window"})
 """Stop reasons that another attempt would come to again; limits may have been raised."""
 
 
@@ -60,6 +61,15 @@ class ReplayIndex:
         call = self._call(path, number)
         return call.status if call is not None and not call.error_kind else None
 
+    def refusal(self, path: NodePath, turn: int) -> str:
+        """Return why the answer of this turn was not taken, as the call after it was told; empty where nothing says so."""
+        call = self._call(path, turn + 1)
+        return call.refused if call is not None else ""
+
+    def summary(self, path: NodePath, turns: int) -> CallEnded | None:
+        """Return the recorded summary of so many turns, also one that failed; None where there is none."""
+        return self._call(path, SUMMARY_CALLS + turns)
+
     def was_in_flight(self, path: NodePath, number: int, key: str) -> bool:
         """Tell whether this very call was sent and nothing is known of its end."""
         node = self.tree.nodes.get(path)
@@ -81,6 +91,16 @@ class ReplayIndex:
             return None
         went_wrong = bool(cell.killed) or self._cell_had_failures(path, turn)
         return None if went_wrong and not self._model_continued_after(path, cell) else cell
+
+    def tool(self, path: NodePath, turn: int, number: int, key: str) -> SubCallOutcome | None:
+        """Return how this very call of a tool ended, failures too: what a tool did is not done again.
+
+        None where it is not on record, or was made by the code of an older reply than the recorded one."""
+        node, reply = self.tree.nodes.get(path), self._call(path, turn)
+        ended = node.tools.get((turn, number)) if node is not None else None
+        if ended is None or ended.key != key or reply is None or ended.at < reply.at:
+            return None
+        return Failed(ended.error_kind, ended.why) if ended.error_kind else SubCallAnswer(ended.result)
 
     def sub_calls(self, path: NodePath, turn: int) -> int:
         """Count the sub-calls that the code of this turn made."""
@@ -148,6 +168,8 @@ class ReplayIndex:
     def _is_history(self, call: CallEnded) -> bool:
         """Tell whether later messages were written with this reply in the history."""
         node = self.tree.nodes[call.path]
+        if call.role == "summary":
+            return any(later.at > call.at for later in node.calls.values())
         if call.role == "turn":
             return call.call in node.cells or any(
                 number > call.call and later.at >= call.at for number, later in node.calls.items()
@@ -198,6 +220,7 @@ def to_cell_result(cell: CellEnded) -> CellResult:
         cell.killed,
         cell.variables,
         cell.notes,
+        citations=cell.citations,
     )
 
 

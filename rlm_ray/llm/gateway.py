@@ -4,13 +4,17 @@ Rules:
 - A permit covers one attempt; a back-off is waited for without one.
 - Only what may pass by itself is tried again: rate limits, server errors, time-outs, lost connections (`retry_policy.py`).
 - One attempt takes `timeout` at most, and all of them together end with the run's time.
+- Where a provider stays down, or its replies empty, after all that, the next of the `fallbacks` is asked, if there are any
+  (`may_fall_back`): what a user has to know of (keys, accounts, limits, filters) never falls back.
 - With a budget on cost or tokens every message is bounded, so that what is reserved is the worst case (`ReplyBounds`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,11 +24,27 @@ from rlm_ray.admission.client import AdmissionClient, Permit
 from rlm_ray.admission.policy.account import account_key
 from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest
 from rlm_ray.core.limits import Limits, Rates
-from rlm_ray.core.llm import ModelReply, ModelRequest, Price, Usage, credible_usage, estimate_max_usage
+from rlm_ray.core.llm import (
+    OUTPUT_BOUNDS,
+    ModelReply,
+    ModelRequest,
+    Price,
+    Usage,
+    credible_usage,
+    estimate_max_usage,
+)
 from rlm_ray.core.output_limit import OutputLimit, ReplyBounds, TooLongReplyError, limit_named_by
 from rlm_ray.core.prompts import format_budget
 from rlm_ray.core.reply import judge, without_thinking
-from rlm_ray.errors import ConfigError, QuotaError, ReplyError, RLMError, TransientModelError
+from rlm_ray.errors import (
+    ConfigError,
+    ModelError,
+    ModelUnavailableError,
+    QuotaError,
+    ReplyError,
+    RLMError,
+    TransientModelError,
+)
 from rlm_ray.journal.call_recorder import CallRecorder, CallSite
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.response_cache import CacheProtocol, request_key
@@ -35,6 +55,30 @@ PERMIT_TTL_MARGIN_S = 60.0
 LONG_REPLY_CHARS = 100_000
 """A longer reply is parsed in a thread, beside the event loop."""
 DEFAULT_TIMEOUT_S = 600.0
+DOWN_S = 60.0
+"""So long after a provider was given up its calls go to the fallback at once."""
+
+_log = logging.getLogger(__name__)
+
+
+def may_fall_back(error: ModelError) -> bool:
+    """Tell whether another model may answer in place of the one that failed so: its provider is down, or its replies are empty.
+
+    A refused key, an empty account, a limit, a wrong name, a prompt that is too long, a filter and a refusal are for the user
+    to know."""
+    return isinstance(error, ModelUnavailableError) or (
+        isinstance(error, ReplyError) and error.kind == "empty"
+    )
+
+
+def _fallbacks(request: ModelRequest, caller: CallContext) -> list[ModelRequest]:
+    """Return the same request to the other models that may answer it."""
+    own = {name: request.params[name] for name in OUTPUT_BOUNDS if name in request.params}
+    return [
+        replace(request, model=model, params={**params, **own})
+        for model, params in caller.fallbacks
+        if model != request.model
+    ]
 
 
 class Provider(Protocol):
@@ -74,6 +118,8 @@ class CallContext:
     """The user's own, before litellm's."""
     cache: CacheProtocol | None = None
     """The response cache; None: off."""
+    fallbacks: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """Models that are asked in order where that of a call cannot answer, and what they are called with."""
     recorder: NullRecorder = field(default_factory=NullRecorder)
     """Records the calls, and knows those of earlier attempts of the run."""
 
@@ -90,6 +136,8 @@ class _Call:
     caller: CallContext
     log: CallRecorder
     account: str
+    has_fallback: bool = False
+    """Another model is asked where this one cannot answer."""
     min_output_tokens: int = 0
     """To how little a tight budget may shorten the reply; 0: not at all."""
 
@@ -114,10 +162,14 @@ class Gateway:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._provider = provider
         self._admission = admission
         self._sleep = sleep
+        self._clock = clock
+        self._down_until: dict[str, float] = {}
+        """Until when accounts that were given up are not asked where there is a fallback."""
         self._retry_policy = RetryPolicy(jitter)
         self._reply_bounds = ReplyBounds()
 
@@ -126,13 +178,38 @@ class Gateway:
         return self._provider.output_limit(str(params.get("base_model") or model)).window_tokens
 
     async def complete(self, request: ModelRequest, caller: CallContext, place: CallSite) -> ModelReply:
-        """Return the model's reply. Raises `LimitReached` when the run may not make the call, else `ModelError`s."""
-        log = CallRecorder(caller.recorder, place, request.model, request_key(request))
+        """Return the model's reply, or that of a fallback. Raises `LimitReached` when the run may not make the call, else
+        `ModelError`s."""
+        key = request_key(request)
+        log = CallRecorder(caller.recorder, place, request.model, key)
         known = log.replayed_reply()
         if known is not None:
             return known
+        asked = [request, *_fallbacks(request, caller)]
+        while len(asked) > 1 and self._is_down(asked[0], caller):
+            del asked[0]
+        for at, each in enumerate(asked, 1):
+            if each is not request:
+                log = CallRecorder(caller.recorder, place, each.model, key, fallback_from=request.model)
+            has_fallback = at < len(asked)
+            try:
+                reply = await self._complete_by(each, caller, log, has_fallback=has_fallback)
+            except ModelError as error:
+                if not (has_fallback and may_fall_back(error)):
+                    raise
+                self._note_down(each, caller, error)
+                _log.warning("%s; asking %s instead", error, asked[at].model)
+            else:
+                self._down_until.pop(self._account_key(each, caller), None)
+                return reply
+        raise AssertionError
+
+    async def _complete_by(
+        self, request: ModelRequest, caller: CallContext, log: CallRecorder, *, has_fallback: bool
+    ) -> ModelReply:
+        """Return the reply of this very model."""
         log.provider = self._provider.provider_name(request.model)
-        call = _Call(caller, log, self._account_key(request, caller))
+        call = _Call(caller, log, self._account_key(request, caller), has_fallback)
         try:
             async with in_time(caller.deadline, LATE_S if call.is_last else 0.0):
                 reply, cache_hit = await self._call_through_cache(request, call)
@@ -140,6 +217,14 @@ class Gateway:
             log.on_failure(error)
             raise
         return await log.on_reply(reply, cache_hit=cache_hit)
+
+    def _is_down(self, request: ModelRequest, caller: CallContext) -> bool:
+        """Tell whether its provider was given up a moment ago: calls of that minute go to the fallback at once."""
+        return self._down_until.get(self._account_key(request, caller), 0.0) > self._clock()
+
+    def _note_down(self, request: ModelRequest, caller: CallContext, error: ModelError) -> None:
+        if isinstance(error, ModelUnavailableError):
+            self._down_until[self._account_key(request, caller)] = self._clock() + DOWN_S
 
     async def _call_through_cache(self, request: ModelRequest, call: _Call) -> tuple[ModelReply, bool]:
         """Return the reply of an identical call, earlier or in flight; else make the call, for others too."""
@@ -282,7 +367,8 @@ async def _judged(reply: ModelReply, request: ModelRequest, call: _Call) -> Mode
     else:
         reply = without_thinking(reply, takes_code=call.takes_code)
     judged = judge(reply, takes_code=call.takes_code)
-    if judged.kind != "broken" and (judged.has_text or call.takes_code):
+    is_told = call.takes_code and not (call.has_fallback and judged.kind == "empty")
+    if judged.kind != "broken" and (judged.has_text or is_told):
         return reply
     call.log.wasted(reply)
     if judged.kind == "broken":

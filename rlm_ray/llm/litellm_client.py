@@ -39,7 +39,7 @@ _NOT_GIVEN = frozenset({"NotGiven", "Omit"})
 """The openai client's types of fields that are left out."""
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
-NoLoggingKwargs = Callable[[str, list[dict[str, str]]], dict[str, Any]]
+NoLoggingKwargs = Callable[[str, list[dict[str, Any]]], dict[str, Any]]
 
 
 class LitellmProvider:
@@ -155,7 +155,7 @@ def make_no_logging_kwargs() -> NoLoggingKwargs:
 
         def post_call(self, *_: Any, **__: Any) -> None: ...
 
-    def arguments(model: str, messages: list[dict[str, str]]) -> dict[str, Any]:
+    def arguments(model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
         is_internal_call.set(True)  # of this task only: no success record, no thread for callbacks
         return {
             "litellm_logging_obj": QuietLogging(
@@ -220,6 +220,7 @@ def cost_usd(litellm: Any, model: str, usage: Usage) -> float | None:
         prompt_tokens=usage.input_tokens,
         completion_tokens=usage.output_tokens,
         cache_read_input_tokens=usage.cached_tokens,
+        cache_creation_input_tokens=usage.cache_write_tokens,
     )
     return float(prompt_usd + completion_usd)
 
@@ -234,7 +235,8 @@ def _price(litellm: Any, model: str) -> tuple[Price | None, bool]:
     if any(mark in name for name in raw for mark in _TIERED):
         return None, True
     cached_usd = raw.get("cache_read_input_token_cost", input_usd)
-    return Price(input_usd * 1e6, output_usd * 1e6, cached_usd * 1e6), False
+    write_usd = raw.get("cache_creation_input_token_cost", input_usd)
+    return Price(input_usd * 1e6, output_usd * 1e6, cached_usd * 1e6, write_usd * 1e6), False
 
 
 @cache

@@ -250,7 +250,15 @@ def usage_in(said: Any) -> Usage:
         written,
         min(count(_get(_get(said, _DETAILS[0]), "cached_tokens")), read),
         min(count(_get(_get(said, _DETAILS[1]), "reasoning_tokens")), written),
+        cache_write_tokens=min(_cache_writes(said), read),
     )
+
+
+def _cache_writes(said: Any) -> int:
+    """Return the tokens written to a cache, as Anthropic counts them, and litellm for it."""
+    details = _get(said, _DETAILS[0])
+    counted = _get(said, "cache_creation_input_tokens"), _get(details, "cache_creation_tokens")
+    return next((number for number in map(count, counted) if number), 0)
 
 
 def count(value: Any) -> int:

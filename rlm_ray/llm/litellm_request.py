@@ -50,11 +50,28 @@ def check_request(request: ModelRequest, provider: str, environment: Mapping[str
             ) from error
 
 
+def caches_by_marks(model: str) -> bool:
+    """Tell whether prefixes are cached only as far as a request marks them: Anthropic's models, wherever they run."""
+    return "claude" in model.lower() or model.startswith("anthropic/")
+
+
+def mark_for_cache(messages: list[dict[str, Any]]) -> None:
+    """Mark the system prompt and the last message: the next request begins with all of these."""
+    for message in {id(message): message for message in (messages[0], messages[-1])}.values():
+        part = {"type": "text", "text": message["content"], "cache_control": {"type": "ephemeral"}}
+        message["content"] = [part]
+
+
 def call_arguments(request: ModelRequest, provider: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `litellm.acompletion`; `known` is litellm's map of models. Parameters of the request come last."""
+    messages: list[dict[str, Any]] = [
+        {"role": message.role, "content": message.content} for message in request.messages
+    ]
+    if request.grows and caches_by_marks(request.model):
+        mark_for_cache(messages)
     arguments = {
         "model": request.model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": messages,
         "num_retries": 0,
         "max_retries": 0,
         **ollama_params(request, provider, known),

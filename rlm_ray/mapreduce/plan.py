@@ -20,7 +20,7 @@ from rlm_ray.core.reduce import LABEL_CHARS, plan_levels
 from rlm_ray.core.usage import CallStats
 from rlm_ray.errors import InputError
 from rlm_ray.mapreduce.spec import MapReduceSpec
-from rlm_ray.structured.schema import estimate_answer_chars
+from rlm_ray.structured.json_schema import estimate_answer_chars
 
 ANSWER_CHARS = 600
 """Of an answer nothing is said about."""

@@ -27,6 +27,7 @@ from rlm_ray.events.records import (
     RunStarted,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
 )
 
 ROWS = 12
@@ -69,6 +70,7 @@ class LiveRunState:
             CallSent: self._call_sent,
             CallEnded: self._call_ended,
             CellEnded: self._cell_ended,
+            ToolEnded: lambda _: None,
             MapOpened: self._map_opened,
             MapEnded: self._map_ended,
         }

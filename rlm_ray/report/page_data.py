@@ -47,6 +47,8 @@ CALL = ("node", "number", "role", "model", "provider", "start", "end", "queue", 
 CELL = ("node", "turn", "start", "end", "waited", "code", "output", "output_chars", "error", "killed", "final",
         "variables", "notes", "old")  # fmt: skip
 MAP = ("node", "turn", "first", "count", "sessions", "query", "start", "end", "answered", "failed")
+TOOL = ("node", "turn", "name", "start", "end", "arguments", "result", "error")
+CITATION = ("node", "turn", "quote", "place", "before", "after", "offset")
 ATTEMPT = ("node", "number", "actor", "start", "end", "reason", "error")
 
 Row = tuple[Any, ...]
@@ -75,6 +77,8 @@ def build_page_data(facts: RunData) -> dict[str, Any]:
         "calls": columnar(CALL, _calls(facts, texts)),
         "cells": columnar(CELL, _cells(facts, texts)),
         "maps": columnar(MAP, _maps(facts, texts)),
+        "tools": columnar(TOOL, _tools(facts, texts)),
+        "citations": columnar(CITATION, _citations(facts, texts)),
         "attempts": columnar(ATTEMPT, _attempts(facts, texts)),
     }
     return build_summary(facts) | tables | {"texts": texts.export()}
@@ -228,6 +232,24 @@ def _maps(facts: RunData, texts: StringTable) -> Iterator[Row]:
                 _number(facts.clock(ended.at)) if ended else None,
                 *((ended.answered, ended.failed) if ended else (None, None)),
             )
+
+
+def _tools(facts: RunData, texts: StringTable) -> Iterator[Row]:
+    for place, node in enumerate(facts.nodes):
+        for (turn, _), tool in sorted(node.tools.items()):
+            yield (
+                *(place, turn, texts.intern(tool.name)),
+                *(_number(facts.clock(tool.started)), _number(facts.clock(tool.at))),
+                *(texts.intern(tool.arguments), texts.intern(tool.result), texts.intern(tool.why)),
+            )
+
+
+def _citations(facts: RunData, texts: StringTable) -> Iterator[Row]:
+    for place, node in enumerate(facts.nodes):
+        for turn, cell in sorted(node.cells.items()):
+            for cited in cell.citations:
+                words = map(texts.intern, (cited.quote, cited.place, cited.before, cited.after))
+                yield (place, turn, *words, cited.offset)
 
 
 def _attempts(facts: RunData, texts: StringTable) -> Iterator[Row]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rlm_ray.cluster.driver import ClusterDriver
     from rlm_ray.cluster.run_attempt import Observer
     from rlm_ray.session.session import SessionResult
+    from rlm_ray.structured.schema import AnswerSchema
 
 
 ROWS_PER_MESSAGE = 32
@@ -53,15 +54,17 @@ class BatchRun:
         """Return how many rows are worth having under way at once."""
         return self._job.concurrency
 
-    async def ask(self, row: int, query: str, context: Context) -> SessionResult:
+    async def ask(
+        self, row: int, query: str, context: Context, schema: AnswerSchema | None = None
+    ) -> SessionResult:
         """Run one session for this row, or one plain call where the settings say so, with its own `usage`; what is on
         record is not paid again.
 
-        Raises the row's `RLMError`; `LimitReached` where the budget of the whole run is used up.
+        With a `schema` the answer is a JSON text that matches it. Raises the row's `RLMError`; `LimitReached` where the budget of the whole run is used up.
         """
-        if self._job.answers_directly(context):
+        if schema is None and self._job.answers_directly(context):
             return await self._direct.submit((row, query, context))
-        return await self._engine.run_on_ray_thread(self._job.ask(row, query, context))
+        return await self._engine.run_on_ray_thread(self._job.ask(row, query, context, schema))
 
     async def llm_call(self, row: int, number: int, query: str, text: str) -> str:
         """Make one plain call that belongs to a row."""

@@ -11,7 +11,7 @@ import asyncio
 import tempfile
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
@@ -19,9 +19,12 @@ from rlm_ray.documents.files import Files
 from rlm_ray.errors import ConfigError
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.runs.context_store import saved_fingerprint
-from rlm_ray.runs.run import Result, Run, answer_or_raise, new_run_id, validate_query
+from rlm_ray.runs.run import Result, Run, new_run_id, parse_schema, validate_query, value_or_raise
 from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.util.run_sync import run_sync
+
+if TYPE_CHECKING:
+    from rlm_ray.structured.schema import AnswerSchema
 
 _REMEMBERED_STOP_REASONS = frozenset({"answered", "max_iterations", "no_code"})
 """A question that ended otherwise is not part of what the model remembers."""
@@ -51,6 +54,8 @@ class Conversation:
         self._settings = replace(settings, run_dir=run_dir, direct_call_below_chars=below)
         self._context, self._files = context, files
         self._asked: tuple[str, ...] = ()
+        self._schemas: list[AnswerSchema | None] = []
+        """What the answers to these look like."""
         self._earlier = RunHistory(new_run_id())
         if run_id:
             self._load_history(find_run(run_id, run_dir))
@@ -59,21 +64,23 @@ class Conversation:
     def run_id(self) -> str:
         return self._earlier.run_id
 
-    def ask(self, query: str) -> str:
-        """Return the answer. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
-        return run_sync(self.aask(query))
+    def ask(self, query: str, *, schema: Any = None) -> Any:
+        """The answer; see `RLM.completion`. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
+        return run_sync(self.aask(query, schema=schema))
 
-    async def aask(self, query: str) -> str:
-        """Do what `ask` does, for an event loop."""
-        return answer_or_raise(await self.arun(query))
+    async def aask(self, query: str, *, schema: Any = None) -> Any:
+        """`ask` for an event loop."""
+        return value_or_raise(await self.arun(query, schema=schema), schema)
 
-    def run(self, query: str) -> Result:
-        """Return the answer and how it came about; `usage` is that of the whole conversation."""
-        return run_sync(self.arun(query))
+    def run(self, query: str, *, schema: Any = None) -> Result:
+        """The answer and how it came about; `usage` is that of the whole conversation."""
+        return run_sync(self.arun(query, schema=schema))
 
-    async def arun(self, query: str) -> Result:
-        """Do what `run` does, for an event loop. One question at a time."""
+    async def arun(self, query: str, *, schema: Any = None) -> Result:
+        """`run` for an event loop. One question at a time."""
         first, *others = (*self._asked, validate_query(query))
+        known = self._schemas[: len(others)]
+        schemas = [*known, *[None] * (len(others) - len(known)), parse_schema(schema)]
         run = Run(
             self._settings,
             first,
@@ -81,12 +88,15 @@ class Conversation:
             follow_ups=others,
             files=self._files,
             earlier=self._earlier,
+            schemas=schemas if any(schemas) else (),
         )
         await run.start()
         try:
             return await run.result()
         finally:
             await asyncio.to_thread(self._refresh_history)
+            # With their types, which a record does not hold.
+            self._schemas = schemas[: len(self._asked)]
 
     def close(self) -> None:
         """Forget what is not to last. Its record lasts where `run_dir` says."""
@@ -106,6 +116,7 @@ class Conversation:
             if earlier.end is not None and earlier.end.stop_reason in _REMEMBERED_STOP_REASONS
             else asked[:-1]
         )
+        self._schemas = [parse_schema(source or None) for source in earlier.schemas[: len(self._asked)]]
 
     def __enter__(self) -> Self:
         return self

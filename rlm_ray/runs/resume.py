@@ -5,51 +5,71 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlm_ray.config import Settings, settings_from_dict, settings_to_dict
 from rlm_ray.core.context import Context
 from rlm_ray.core.llm import Message
+from rlm_ray.core.tools import missing_tools
 from rlm_ray.core.trusted_settings import destinations, value_at, without
 from rlm_ray.errors import ConfigError, InputError, JournalError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs import context_store
 from rlm_ray.runs.context_loader import read_context
-from rlm_ray.runs.run import Result, Run
+from rlm_ray.runs.run import Result, Run, parse_schema
 from rlm_ray.runs.run_history import RunHistory, load_run_history
+
+if TYPE_CHECKING:
+    from rlm_ray.structured.schema import AnswerSchema
 
 RELEASE_TIMEOUT_S = 2.0
 
 
-def prepare_resume(
+def prepare_resume(  # noqa: PLR0913 - a record, and what shall differ from it
     folder: RunStore,
     context: Any,
     change: Callable[[Settings], Settings],
     messages: Sequence[Message] = (),
     *,
+    schema: AnswerSchema | None = None,
     trust_record: bool = False,
 ) -> Run | Result:
     """Return the next attempt of a run, to be started; or its result, where it has its answer and nothing shall differ now.
 
     `change` makes the new settings of the recorded ones, which hold no keys. Without `trust_record` it is also the one
     to say where questions and keys go: a record may have been written by anybody. Raises `ConfigError` where it does
-    not. `messages` are those of a conversation that is one plain call.
+    not. `messages` are those of a conversation that is one plain call. `schema` takes the place of the recorded one, of the
+    last question: the record holds the JSON Schema of a pydantic model, not the model.
     """
     _wait_for_writer_to_release(folder)
     earlier = load_run_history(folder)
     run_dir = folder.address.rpartition("/")[0]
     withheld = destinations(without(earlier.settings, {"run_dir": 1}))
     settings = replace(change(settings_from_dict(earlier.settings)), run_dir=run_dir)
-    if context is None and earlier.answered(settings_to_dict(settings)):
-        return _result(earlier, run_dir)
+    schemas = _schemas(earlier, schema)
+    same = schema is None or earlier.schemas[-1:] == (schema.source,)
+    if context is None and same and earlier.answered(settings_to_dict(settings)):
+        return _result(earlier, run_dir).with_value(schemas[-1] if schemas else None)
     if not trust_record:
         settings = replace(change(settings_from_dict(without(earlier.settings, withheld))), run_dir=run_dir)
         _check_given(settings, withheld)
+    if why := missing_tools(earlier.tools, settings.tool_names):
+        raise ConfigError("tools", why)
     source, fingerprint = _context(folder, context, trust_record=trust_record)
     earlier = replace(earlier, fingerprint=fingerprint)
     return Run(
-        settings, earlier.query, source, follow_ups=earlier.follow_ups, earlier=earlier, messages=messages
-    )
+        settings, earlier.query, source,
+        follow_ups=earlier.follow_ups, earlier=earlier, messages=messages, schemas=schemas,
+    )  # fmt: skip
+
+
+def _schemas(earlier: RunHistory, last: AnswerSchema | None) -> list[AnswerSchema | None]:
+    """Return the schemas of the answers, one for each question."""
+    recorded = [parse_schema(source or None) for source in earlier.schemas]
+    if last is None:
+        return recorded
+    before = len(earlier.follow_ups)
+    return [*(recorded + [None] * before)[:before], last]
 
 
 def _check_given(settings: Settings, withheld: Mapping[str, Any]) -> None:
@@ -94,4 +114,5 @@ def _result(earlier: RunHistory, run_dir: str) -> Result:
         end.seconds,
         earlier.usage,
         run_dir=run_dir,
+        citations=end.citations,
     )

@@ -10,18 +10,22 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_jsonable_python
+
 from rlm_ray.config import Settings, settings_to_dict
 from rlm_ray.core.context import Context, encoded
 from rlm_ray.core.llm import Message
+from rlm_ray.core.repl_types import Citation
+from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.documents.files import Files
-from rlm_ray.errors import InputError, JournalError, LimitReached
+from rlm_ray.errors import InputError, JournalError, LimitReached, SchemaError
 from rlm_ray.events.records import Record
 from rlm_ray.events.tree import RunTree
 from rlm_ray.journal.run_store import RunStore
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from rlm_ray.cluster.run_attempt import Observer
     from rlm_ray.cluster.run_driver import RunDriver
     from rlm_ray.session.session import SessionResult
+    from rlm_ray.structured.schema import AnswerSchema
     from rlm_ray.tracing.setup import RunTelemetry
 
 
@@ -53,6 +58,11 @@ class Result:
     """Of its OpenTelemetry trace; empty where none was made."""
     run_dir: str = ""
     """Where its folder lies; empty where no record was stored."""
+    citations: tuple[Citation, ...] = ()
+    """Words of the context that the answer rests on, found there and with their places."""
+    value: Any = None
+    """With a `schema`, the answer as what that makes of it: an instance of the pydantic model, or parsed JSON, of which
+    `answer` is the text. None where no answer matched it."""
 
     @property
     def answered(self) -> bool:
@@ -73,7 +83,22 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         plain = {item.name: getattr(self, item.name) for item in fields(self)}
-        return plain | {"usage": self.usage.as_dict()}
+        return plain | {
+            "usage": self.usage.as_dict(),
+            "citations": [asdict(citation) for citation in self.citations],
+            "value": to_jsonable_python(self.value, by_alias=True),
+        }
+
+    def with_value(self, schema: AnswerSchema | None) -> Result:
+        """The same with its `value` by this schema; not answered where the answer does not match it."""
+        if schema is None or self.answer is None or self.stop_reason == MISFIT:
+            return self
+        checked = schema.check(self.answer)
+        if checked.fits:
+            return replace(self, value=checked.instance)
+        if not self.answered:  # what was known when a limit stopped it
+            return self
+        return replace(self, stop_reason=MISFIT, why=f"the answer does not match the schema: {checked.why}")
 
     def _records(self) -> list[Record]:
         if not self.run_dir:
@@ -97,21 +122,29 @@ class Run:
         earlier: RunHistory | None = None,
         lasting: bool = True,
         messages: Sequence[Message] = (),
+        schemas: Sequence[AnswerSchema | None] = (),
     ) -> None:
         """With `follow_ups`, the last of them is answered; the others and `query` are on record.
 
         With `messages`, a root that answers directly asks exactly these, and `query` only tells what it is about.
+        `schemas` say what the answer to each question looks like, to the first and to the further ones.
         Not `lasting`: nobody resumes it if this process dies; its context is stored only if it ends without an answer."""
         self.run_id = earlier.run_id if earlier else new_run_id()
         self.settings = earlier.keep_prompts(settings) if earlier else settings
         self._query, self._files = query, files
         self._follow_ups = tuple(follow_ups)
         self._context = replace(context, root_offset=0)
+        if settings.citations == "required" and not context.info.chars:
+            why = (
+                "is empty, but citations are required; give a text to cite from, or set citations to optional"
+            )
+            raise InputError("context", why)
         self._observers = list(observers)
         self._traceparent = traceparent
         self._history = earlier
         self._lasting = lasting
         self._messages = tuple(messages)
+        self._schemas = tuple(schemas)
         self._started = time.monotonic()
         self._engine: Any = None
         self._root: RunDriver | None = None
@@ -188,6 +221,7 @@ class Run:
             earlier.changed_context_key(self._context),
             self._follow_ups,
             self._messages,
+            self._schemas,
         )
 
     @asynccontextmanager
@@ -209,8 +243,14 @@ class Run:
                 if keeping is not None and stored.answered:
                     await asyncio.to_thread(context_store.delete_context, folder)
 
+    @property
+    def _schema(self) -> AnswerSchema | None:
+        """Of the answer to the last question."""
+        at = len(self._follow_ups)
+        return self._schemas[at] if at < len(self._schemas) else None
+
     def _result(self, completion: SessionResult, traced: RunTelemetry | None) -> Result:
-        return Result(
+        result = Result(
             completion.answer,
             completion.stop_reason,
             completion.why,
@@ -220,7 +260,9 @@ class Run:
             completion.usage,
             traced.trace_id if traced is not None else "",
             self.settings.run_dir,
+            completion.citations,
         )
+        return result.with_value(self._schema)
 
 
 @dataclass(slots=True)
@@ -232,10 +274,28 @@ class _StoredContext:
 
 
 def answer_or_raise(result: Result) -> str:
-    """Return the answer. Raises `LimitReached`, with what is known, where something stopped the run."""
+    """Return the answer. Raises `LimitReached`, with what is known, where something stopped the run, and `SchemaError` where
+    no answer matched the schema."""
+    if result.stop_reason == MISFIT:
+        raise SchemaError(result.why, result.answer)
     if not result.answered or result.answer is None:
         raise LimitReached(result.stop_reason, result.why, result.answer)
     return result.answer
+
+
+def value_or_raise(result: Result, schema: Any) -> Any:
+    """Return the answer, with a schema as what that makes of it; raises as `answer_or_raise` does."""
+    answer = answer_or_raise(result)
+    return answer if schema is None else result.value
+
+
+def parse_schema(schema: Any) -> AnswerSchema | None:
+    """Return what `schema=` says; None for None. Raises `InputError`."""
+    if schema is None:
+        return None
+    from rlm_ray.structured.schema import AnswerSchema  # only who gives one pays for its import
+
+    return AnswerSchema.parse(schema)
 
 
 def validate_query(query: str) -> str:

@@ -29,10 +29,14 @@ class RunHistory:
     """Of the first context; empty where it is not known."""
     query: str = ""
     follow_ups: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
+    """Of the answers to `query` and `follow_ups`, as JSON; empty for text."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the last attempt."""
     end: RunFinished | None = None
     """The end of the last attempt; None where it was killed."""
+    tools: tuple[str, ...] = ()
+    """Names of the functions that its code could call."""
 
     def changed_context_key(self, context: Context) -> str:
         """Return a name for the context, empty where it is the one the run began with."""
@@ -74,14 +78,16 @@ def load_run_history(folder: RunStore, fingerprint_: str = "") -> RunHistory:
         fingerprint_,
         opened[-1].query,
         opened[-1].follow_ups,
+        opened[-1].schemas,
         opened[-1].settings,
         end if isinstance(end, RunFinished) else None,
+        opened[-1].tools,
     )
 
 
 def _relevant_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those an answer depends on, as they are called now and without secrets, which are given anew."""
-    table = current_table(settings)
+    table = {"citations": "off"} | current_table(settings)
     shape: dict[str, Any] = _drop_hidden({name: table[name] for name in ANSWER_SETTINGS if table.get(name)})
     return shape
 

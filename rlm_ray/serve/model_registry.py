@@ -22,7 +22,7 @@ _OF_ANY_PROVIDER = frozenset(
 )  # fmt: skip
 """Parameters that say how a model answers. All others may hold a key or an address, so they stay with their provider."""
 CLIENT_LOWERABLE = ("max_depth", "max_iterations")
-CLIENT_SETTABLE = ("max_leaf_chars", "direct_call_below_chars", "profile")
+CLIENT_SETTABLE = ("max_leaf_chars", "direct_call_below_chars", "profile", "citations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,8 @@ def apply_request_options(settings: Settings, options: Mapping[str, Any]) -> Set
     """Apply a request's own options, within what the model's settings allow. Raises `ConfigError`."""
     options = current_table(options)
     changes = {name: options[name] for name in CLIENT_SETTABLE if options.get(name) is not None}
+    if settings.citations == "required":
+        changes.pop("citations", None)
     for name in CLIENT_LOWERABLE:
         if options.get(name) is not None:
             changes[name] = min(options[name], getattr(settings, name))

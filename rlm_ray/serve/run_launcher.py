@@ -36,6 +36,7 @@ from rlm_ray.serve.run_store import (
     messages_of,
     save_failure,
     save_request,
+    schemas_of,
 )
 
 LOCK_RETRIES = 40
@@ -68,6 +69,7 @@ class RunLauncher:
         return Run(
             self.settings(request), request.query, context,
             traceparent=traceparent, earlier=RunHistory(request.run_id), lasting=lasting, messages=messages_of(request),
+            schemas=schemas_of(request),
         )  # fmt: skip
 
     async def adopt(self, run_id: str) -> Run | Result:
@@ -95,7 +97,7 @@ def end_of_result(result: Result) -> RunFinished:
     """Return the end of a run as its journal has it."""
     return RunFinished(
         time.time(), result.stop_reason, result.why, result.answer, result.turns, result.seconds,
-        result.usage.as_dict(),
+        result.usage.as_dict(), citations=result.citations,
     )  # fmt: skip
 
 

@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from rlm_ray.core.llm import Message
+from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.events.records import RunFinished, from_line, to_line
 from rlm_ray.events.usage import CANCELLED
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.run import new_run_id
+from rlm_ray.structured.schema import AnswerSchema
 
 Kind: TypeAlias = Literal["chat", "response", "run"]
 State: TypeAlias = Literal["running", "answered", "stopped", "cancelled", "failed"]
@@ -47,11 +49,18 @@ class StoredRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
     """The `x-request-id`."""
+    schema: str = ""
+    """The JSON Schema of the answer; empty for text."""
 
 
 def messages_of(request: StoredRequest) -> tuple[Message, ...]:
     """Return the messages of a conversation that is one plain call."""
     return tuple(Message(role, text) for role, text in request.messages)
+
+
+def schemas_of(request: StoredRequest) -> tuple[AnswerSchema, ...]:
+    """What the answer looks like; empty for text."""
+    return (AnswerSchema.parse(request.schema, trusted=False),) if request.schema else ()
 
 
 def request_run_id() -> str:
@@ -105,6 +114,6 @@ def state_of(end: RunFinished | None, *, is_open: bool) -> State:
         return "running" if is_open else "failed"
     if end.error_kind == CANCELLED:
         return "cancelled"
-    if end.error_kind or end.answer is None:
+    if end.error_kind or end.answer is None or end.stop_reason == MISFIT:
         return "failed"
     return "answered" if end.stop_reason == "answered" else "stopped"

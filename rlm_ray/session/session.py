@@ -13,32 +13,66 @@ account) goes up to the root at once; any other failure of a child is an excepti
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol, Self, assert_never
+from typing import Any, Protocol, Self, assert_never
 
 from rlm_ray.config import Settings
-from rlm_ray.core import prompts
+from rlm_ray.core import citations, prompts
 from rlm_ray.core.context import ByteRange, Context, ContextPart, DocumentRange
-from rlm_ray.core.llm import Message, ModelReply, ModelRequest
+from rlm_ray.core.llm import Message, ModelReply, ModelRequest, request_tokens, text_tokens
 from rlm_ray.core.parsing import parse
-from rlm_ray.core.profiles import profile_name
-from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallOutcome, SubCallRequest
+from rlm_ray.core.profiles import profile_name, window_of_params
+from rlm_ray.core.repl_types import (
+    CellResult,
+    Citation,
+    CitationRequest,
+    Failed,
+    ReplHistory,
+    ReplRequest,
+    SubCallAnswer,
+    SubCallOutcome,
+    SubCallRequest,
+    ToolRequest,
+)
 from rlm_ray.core.reply import judge, marked
-from rlm_ray.core.state_machine import Execute, Finish, Generate, Stop, Task, Trajectory, next_step
+from rlm_ray.core.state_machine import (
+    MISFIT,
+    NO_CITATIONS,
+    Compaction,
+    Execute,
+    Finish,
+    Generate,
+    Stop,
+    Task,
+    Trajectory,
+    answered_without_reading_context,
+    final_answer,
+    next_step,
+)
+from rlm_ray.core.tools import ToolSpec
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.errors import ContextWindowError, LimitReached, ReplyError, RLMError
-from rlm_ray.events.records import NodePath
+from rlm_ray.errors import ContextWindowError, InputError, LimitReached, ReplyError, RLMError
+from rlm_ray.events.records import SUMMARY_CALLS, NodePath
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.cell_replay import CellExecution, CellReplay
 from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.session.oversize import MIN_CHARS, AnswersOfPieces, Oversize, Window, failed_first, measure
+from rlm_ray.structured.schema import AnswerSchema, ParsedAnswer
 
 PARSED_ON_THE_LOOP = 50_000
 """A longer message is parsed in a thread: sessions of the same actor share the loop."""
 CUT = "max_tokens"
 """The stop reason of an answer that was cut off at the token limit."""
+COMPACT_AT = 0.75
+"""The part of a model's window above which a conversation is compacted: what is left holds the summary."""
+MIN_COMPACTED_TURNS = 2
+"""So few turns are left out at least: where one turn alone fills the window, no summary helps."""
+DIRECT_REPAIRS, LAST_CALL_REPAIRS = 2, 1
+"""How often a plain answer that does not match the schema is put right by the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +82,10 @@ class SubCall:
     query: str
     part: ContextPart
     is_session: bool
+    schema: str = ""
+    """As `SubCallRequest.schema`."""
+    model: str = ""
+    """As `SubCallRequest.model`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +95,26 @@ class SessionResult:
     answer: str | None
     stop_reason: str
     """`answered`, or what stopped it: `max_iterations`, `no_code`, `context_window`, `max_tokens` (the answer was cut
-    off), a limit, `interrupted`."""
+    off), `schema` (no answer matched it), a limit, `interrupted`."""
     why: str = ""
     """One sentence where the stop was not the model's own."""
     trajectory: Trajectory | None = None
     turns: int = 0
     usage: RunUsage = field(default_factory=RunUsage)
     """Of the whole tree; a root's only."""
+    citations: tuple[Citation, ...] = ()
+    """What it cited for its answer."""
+
+
+class SessionTools(Protocol):
+    """The tools that the code of a session can call."""
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]: ...
+
+    async def call(self, request: ToolRequest) -> SubCallOutcome:
+        """Call one; a failure is an outcome."""
+        ...
 
 
 class Dispatch(Protocol):
@@ -97,12 +148,22 @@ class Session:
     follow_ups: Sequence[str] = ()
     messages: tuple[Message, ...] = ()
     """What a direct answer is asked with, word by word; none: the question over the context."""
+    tools: SessionTools | None = None
+    schemas: Sequence[AnswerSchema | None] = ()
+    """What the answer to each question looks like, the first and the further ones; answers are JSON texts then."""
+    model: str = ""
+    """The model that its parent chose for it, by its name in `models`; empty: the one of its depth."""
 
     _slots: list[SubCallOutcome | None] = field(default_factory=list, init=False)
     _work: asyncio.Task[SessionResult] | None = field(default=None, init=False)
+    _left_out: tuple[Compaction, ReplHistory] | None = field(default=None, init=False)
+    """The last compaction, and the turns before it as the REPL gets them."""
+    _typed_answer: str | None = field(default=None, init=False)
+    """The answer of the last turn as JSON, where it matches the schema."""
     _stopped: Stop | None = field(default=None, init=False)
     _trajectory: Trajectory = field(init=False)
     _history: CellReplay = field(init=False)
+    _tool_calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._history = CellReplay(self.caller.recorder, self.path)
@@ -123,8 +184,25 @@ class Session:
                 instructions=settings.instructions,
                 cell_timeout_s=settings.sandbox.cell_timeout_s,
                 cell_cpu_s=settings.sandbox.cell_cpu_s,
+                citations=self._citations_wanted(),
+                tools=self.tools.specs if self.tools is not None else (),
+                schema=self._schema_text(0),
+                models=tuple(settings.models),
             )
         )
+
+    def _citations_wanted(self) -> str:
+        """Only the answer of a root has to cite: it is the one that somebody reads."""
+        wanted = self.settings.citations
+        return "optional" if wanted == "required" and self.depth else wanted
+
+    def _schema_of(self, question: int) -> AnswerSchema | None:
+        """Return the schema of the answer to a question: 0 is the first."""
+        return self.schemas[question] if question < len(self.schemas) else None
+
+    def _schema_text(self, question: int) -> str:
+        schema = self._schema_of(question)
+        return "" if schema is None else schema.compact()
 
     @property
     def depth(self) -> int:
@@ -135,6 +213,10 @@ class Session:
         direct = self.depth == 0 and self.settings.answers_directly(self.context.info)
         work = self._answer_directly() if direct else self._loop()
         self._work = asyncio.create_task(work, name=f"session depth={self.depth}")
+        return replace(await self._result(), citations=self._trajectory.citations)
+
+    async def _result(self) -> SessionResult:
+        assert self._work is not None
         try:
             return await self._work
         except asyncio.CancelledError:
@@ -181,16 +263,22 @@ class Session:
                     case Generate():
                         try:
                             await self._generate()
+                            await self._check_answer()
                         except ContextWindowError as error:
+                            if self._can_compact():
+                                self._trajectory = self._trajectory.with_compaction("")
+                                continue
                             return await self._best_effort_answer(
                                 _context_window_stop(self._trajectory, error)
                             )
                     case Execute(blocks):
                         result = self._history.result(self._trajectory) or await self._execute(repl, blocks)
                         self._trajectory = self._trajectory.with_result(result)
+                        await self._check_answer()
                     case Finish() | Stop() if self._take_next_question():
                         continue
                     case Finish(answer):
+                        answer = answer if self._typed_answer is None else self._typed_answer
                         return SessionResult(answer, "answered", trajectory=self._trajectory)
                     case Stop() as stop:
                         return await self._best_effort_answer(stop)
@@ -201,11 +289,28 @@ class Session:
         """Begin the next question of a conversation; False where there is none."""
         asked = len(self._trajectory.follow_ups)
         if asked < len(self.follow_ups):
-            self._trajectory = self._trajectory.with_question(self.follow_ups[asked])
+            schema = self._schema_text(asked + 1)
+            self._trajectory = self._trajectory.with_question(self.follow_ups[asked], schema)
             return True
         return False
 
+    async def _check_answer(self) -> None:
+        """Refuse the answer of the last turn if it does not match the schema: the model is told why, and goes on."""
+        trajectory, turn = self._trajectory, self._trajectory.turns[-1]
+        schema, answer = self._schema_of(len(trajectory.follow_ups)), final_answer(turn)
+        self._typed_answer = None
+        if schema is None or answer is None or answered_without_reading_context(trajectory):
+            return
+        why = self._history.refusal(len(trajectory.turns)) if turn.reply.recorded else ""
+        if not why:
+            parsed = await _parse_answer(schema, answer)
+            why, self._typed_answer = parsed.why, parsed.text if parsed.fits else None
+        if why:
+            self._trajectory = trajectory.with_refusal(why)
+
     async def _generate(self) -> None:
+        if self._must_compact():
+            await self._compact()
         trajectory, turn = self._trajectory, len(self._trajectory.turns) + 1
         status = self._history.status(turn) or prompts.status_line(
             trajectory.task,
@@ -213,11 +318,62 @@ class Session:
             self.gateway.budget_left(self.caller.run_id),
         )
         messages = prompts.session_messages(self._trajectory, status)
-        reply = await self._ask(messages, CallSite(self.path, turn, "turn", status))
+        refused = trajectory.turns[-1].refusal if trajectory.turns else ""
+        reply = await self._ask(messages, CallSite(self.path, turn, "turn", status, refused=refused))
         if len(reply.text) > PARSED_ON_THE_LOOP:
             self._trajectory = await asyncio.to_thread(trajectory.with_reply, reply, status)
         else:
             self._trajectory = trajectory.with_reply(reply, status)
+
+    def _can_compact(self) -> bool:
+        """Tell whether leaving turns out would make the conversation shorter."""
+        wanted = self.settings.compact_above_tokens != 0
+        return wanted and self._trajectory.turns_in_conversation >= MIN_COMPACTED_TURNS
+
+    def _must_compact(self) -> bool:
+        """Tell whether the next request nears the model's window; of recorded turns, what was decided then."""
+        turns = len(self._trajectory.turns)
+        if self._history.summary(turns) is not None:
+            return True
+        if not self._can_compact() or self._history.status(turns + 1) is not None:
+            return False
+        limit = self.settings.compact_above_tokens
+        model, params = self._model()
+        if limit is None:
+            window = self._window_tokens(model, params)
+            limit = None if window is None else int(window * COMPACT_AT)
+        return limit is not None and self._conversation_tokens(model) > limit
+
+    def _conversation_tokens(self, model: str) -> int:
+        """Count the tokens of the next request: by the usage of the last one, where it was counted, else by estimate."""
+        messages = prompts.session_messages(self._trajectory, "")
+        usage = self._trajectory.turns[-1].reply.usage
+        if usage.input_tokens and not usage.estimated and self._trajectory.turns_in_conversation:
+            return usage.tokens - usage.reasoning_tokens + text_tokens(messages[-1].content, model)
+        return request_tokens(ModelRequest(model, messages))
+
+    async def _compact(self) -> None:
+        """Let the conversation go on from a summary by the model, or from none where it cannot make one."""
+        turns = len(self._trajectory.turns)
+        known, summary = self._history.summary(turns), ""
+        if known is None or not known.error_kind:
+            try:
+                place = CallSite(self.path, SUMMARY_CALLS + turns, "summary")
+                reply = await self._ask(prompts.compaction_messages(self._trajectory), place)
+                summary = reply.text.strip()
+            except (ContextWindowError, ReplyError):
+                summary = ""
+        self._trajectory = self._trajectory.with_compaction(summary)
+
+    def _repl_history(self, trajectory: Trajectory) -> dict[str, ReplHistory]:
+        """Return the turns that were left out of the conversation, as an argument of the REPL; none where all are in it."""
+        compaction = trajectory.compaction
+        if compaction is None:
+            return {}
+        if self._left_out is None or self._left_out[0] != compaction:
+            items = json.dumps(prompts.history_items(trajectory), ensure_ascii=False)
+            self._left_out = compaction, ReplHistory(compaction.name, items)
+        return {"history": self._left_out[1]}
 
     async def _execute(self, repl: PrefetchedRepl, blocks: Sequence[str]) -> CellResult:
         """Run the code of the last turn, once more where its REPL was lost through no fault of it."""
@@ -244,38 +400,90 @@ class Session:
         now = trajectory.turns[-1].reply.at or None
         opened = await repl.get()
         result = await opened.run(
-            blocks, partial(self._dispatch_subcalls, cell), now=now, query=trajectory.query
+            blocks,
+            partial(self._serve, cell),
+            now=now,
+            query=trajectory.query,
+            **self._repl_history(trajectory),
         )
-        cell.result = replace(result, notes=(*result.notes, *prompts.cut_note(cell.cut)))
+        cell.result = replace(
+            result,
+            notes=(*result.notes, *prompts.cut_note(cell.cut)),
+            citations=tuple(dict.fromkeys(cell.citations)),
+        )
         return cell
 
     async def _ask(self, messages: tuple[Message, ...], place: CallSite) -> ModelReply:
-        model, params = self.settings.model_at(self.depth)
-        request = ModelRequest(model, messages, self.settings.max_tokens, params)
+        model, params = self._model()
+        grows = place.role in {"turn", "summary", "last"}
+        request = ModelRequest(model, messages, self.settings.max_tokens, params, grows)
         return await self.gateway.complete(request, self.caller, place)
+
+    def _model(self) -> tuple[str, dict[str, Any]]:
+        """Return the model of this session and what it is called with."""
+        settings = self.settings
+        return settings.model_named(self.model) if self.model else settings.model_at(self.depth)
 
     async def _answer_directly(self) -> SessionResult:
         """Make one plain call over the whole context, without a REPL."""
         questions = (self.query, *self.follow_ups)
+        schema = self._schema_of(len(questions) - 1)
+        query = questions[-1] if schema is None else schema.ask(questions[-1])
         messages = self.messages or prompts.leaf_messages(
-            questions[-1], self.context.text(), self.settings.prompt_version
+            query, self.context.text(), self.settings.prompt_version
         )
-        reply = await self._ask(messages, CallSite(self.path, len(questions), "direct"))
+        place = CallSite(self.path, len(questions), "direct")
+        reply = await self._ask(messages, place)
         judged = judge(reply)
         reason = CUT if judged.kind == "truncated" else "answered"
-        return SessionResult(reply.text, reason, judged.why, trajectory=self._trajectory)
+        if schema is None:
+            return SessionResult(reply.text, reason, judged.why, trajectory=self._trajectory)
+        text, parsed = await self._conform(schema, messages, reply, place, DIRECT_REPAIRS)
+        if parsed.fits:
+            return SessionResult(text, "answered", trajectory=self._trajectory)
+        why = judged.why if reason == CUT else misfit_why(parsed.why)
+        return SessionResult(text, CUT if reason == CUT else MISFIT, why, trajectory=self._trajectory)
+
+    async def _conform(
+        self,
+        schema: AnswerSchema,
+        messages: tuple[Message, ...],
+        reply: ModelReply,
+        place: CallSite,
+        most: int,
+    ) -> tuple[str, ParsedAnswer]:
+        """Return the answer as JSON text, put right by the model where it does not match; as it is where it never does.
+
+        One that was cut off is not asked for again: it would be cut off again."""
+        repairs = 0 if judge(reply).kind == "truncated" else most
+
+        async def again(number: int, answer: str, why: str) -> str:
+            nonlocal messages
+            messages = (*messages, Message("assistant", answer), Message("user", schema.refusal(why)))
+            repaired = await self._ask(messages, replace(place, call=place.call + number, refused=why))
+            return repaired.text
+
+        text, parsed = await schema.conform(reply.text, again, repairs)
+        return (parsed.text if parsed.fits else text), parsed
 
     async def _best_effort_answer(self, stop: Stop) -> SessionResult:
         """Make one last call for the best answer from what is known; what was printed if even that fails."""
+        if stop.reason == NO_CITATIONS:
+            answer = self._typed_answer or final_answer(self._trajectory.turns[-1])
+            return SessionResult(answer, stop.reason, stop.message, self._trajectory)
         if stop.reason == "interrupted":
-            return SessionResult(self.partial_answer(), stop.reason, stop.message, self._trajectory)
+            return SessionResult(self._known(), stop.reason, stop.message, self._trajectory)
         tries = [prompts.last_call_messages, prompts.short_last_call_messages]
         number = len(self._trajectory.turns)
         for messages_of in tries[stop.reason == "context_window" :]:
             number += 1
             try:
                 messages = messages_of(self._trajectory, stop.message)
-                reply = await self._ask(messages, CallSite(self.path, number, "last"))
+                place = CallSite(self.path, number, "last", refused=self._last_refusal())
+                reply = await self._ask(messages, place)
+                schema = self._schema_of(len(self._trajectory.follow_ups))
+                if schema is not None:
+                    return await self._typed_last_answer(schema, messages, reply, place, stop)
             except (ContextWindowError, ReplyError):
                 continue
             except RLMError:
@@ -285,15 +493,73 @@ class Session:
             answer = _strip_final(reply.text) or self.partial_answer()
             return SessionResult(answer, stop.reason, why, self._trajectory)
         # For a user, bits are better than nothing; in a parent's code they would look like an answer.
-        known = self.partial_answer() if self.depth == 0 else None
+        known = self._known() if self.depth == 0 else None
         return SessionResult(known, stop.reason, stop.message, self._trajectory)
+
+    async def _serve(self, cell: CellExecution, request: ReplRequest) -> Sequence[SubCallOutcome]:
+        """Answer what a cell asks for."""
+        match request:
+            case SubCallRequest():
+                return await self._dispatch_subcalls(cell, request)
+            case ToolRequest():
+                return [await self._history.call_tool(cell, request, self._call_tool)]
+            case CitationRequest():
+                return [await self._cite(cell, request)]
+            case never:
+                assert_never(never)
+
+    async def _call_tool(self, request: ToolRequest) -> SubCallOutcome:
+        self._tool_calls += 1
+        most = self.settings.tool_limits.max_calls
+        if self.tools is None or request.name not in {spec.name for spec in self.tools.specs}:
+            return Failed("ToolError", "there is no such tool")
+        if self._tool_calls > most:
+            return Failed("ToolError", f"this session has made its {most:,} calls of tools; go on without")
+        return await self.tools.call(request)
+
+    async def _cite(self, cell: CellExecution, request: CitationRequest) -> SubCallOutcome:
+        """Look for the words here: what a cell says of its context is the word of a model's code."""
+        if len(cell.citations) >= citations.MAX_CITATIONS:
+            return Failed("CitationError", f"a cell cites {citations.MAX_CITATIONS:,} times at most")
+        found = await asyncio.to_thread(citations.check, request, self.context, time.monotonic)
+        if isinstance(found, citations.Refused):
+            return Failed("CitationError", found.why)
+        cell.citations.append(found)
+        return SubCallAnswer(citations.to_json(found))
+
+    def _known(self) -> str | None:
+        """Return what is known as an answer: bits of text are none where a schema was asked for."""
+        typed = self._schema_of(len(self._trajectory.follow_ups)) is not None
+        return None if typed else self.partial_answer()
+
+    def _last_refusal(self) -> str:
+        turns = self._trajectory.turns
+        return turns[-1].refusal if turns else ""
+
+    async def _typed_last_answer(
+        self,
+        schema: AnswerSchema,
+        messages: tuple[Message, ...],
+        reply: ModelReply,
+        place: CallSite,
+        stop: Stop,
+    ) -> SessionResult:
+        """Return the result of a last call whose answer has to match the schema."""
+        reply = replace(reply, text=_strip_final(reply.text))
+        text, parsed = await self._conform(schema, messages, reply, place, LAST_CALL_REPAIRS)
+        if parsed.fits:
+            return SessionResult(text, stop.reason, stop.message, self._trajectory)
+        why = f"{stop.message}; of the last answer, {misfit_why(parsed.why)}"
+        return SessionResult(text, MISFIT, why, self._trajectory)
 
     async def _dispatch_subcalls(
         self, cell: CellExecution, calls: SubCallRequest
     ) -> Sequence[SubCallOutcome]:
         """Answer a cell's sub-calls, in order."""
+        if why := _schema_fault(calls.schema) or self._model_fault(calls.model):
+            return [Failed("InputError", why)] * len(calls.queries)
         planned = [
-            SubCall(query, part, self._as_session(calls, part))
+            SubCall(query, part, self._as_session(calls, part), calls.schema, calls.model)
             for query, part in zip(calls.queries, calls.contexts, strict=True)
         ]
         oversize = self._oversize(planned)
@@ -327,17 +593,23 @@ class Session:
             for at, call in enumerate(planned)
             if not call.is_session and len(call.query) + part_length(call.part, self.context) >= MIN_CHARS
         ]
-        window = self._leaf_window() if long and self.settings.oversize != "send" else None
+        window = self._leaf_window(planned[0].model) if long and self.settings.oversize != "send" else None
         if window is None:
             return {}
         found = {at: self._measure(planned[at], window) for at in long}
         return {at: oversize for at, oversize in found.items() if oversize is not None}
 
-    def _leaf_window(self) -> Window | None:
+    def _leaf_window(self, chosen: str) -> Window | None:
         """Return the window of the model of plain sub-calls, where the settings, the parameters or litellm tell."""
-        model, params = self.settings.model_at(self.depth + 1)
-        tokens = self.settings.told_window_tokens or self.gateway.window_tokens(model, params)
+        settings = self.settings
+        model, params = settings.model_named(chosen) if chosen else settings.model_at(self.depth + 1)
+        tokens = self._window_tokens(model, params)
         return Window(model, tokens, self.settings.max_tokens) if tokens else None
+
+    def _window_tokens(self, model: str, params: Mapping[str, Any]) -> int | None:
+        """Return what the window of a model holds, where the settings, the parameters or litellm tell."""
+        told = self.settings.window_tokens or window_of_params(params)
+        return told or self.gateway.window_tokens(model, params)
 
     def _measure(self, call: SubCall, window: Window) -> Oversize | None:
         if len(call.query) + part_length(call.part, self.context) <= window.tokens // 2:
@@ -355,7 +627,10 @@ class Session:
     ) -> list[SubCallOutcome]:
         """Answer a map some of whose calls are too long: these piece by piece, or with a refusal."""
         split = {
-            at: [SubCall(each.map_query(), piece, is_session=False) for piece in each.pieces()]
+            at: [
+                SubCall(each.map_query(), piece, is_session=False, model=planned[at].model)
+                for piece in each.pieces()
+            ]
             for at, each in oversize.items()
             if each.piece_chars and self.settings.oversize == "split"
         }
@@ -373,22 +648,35 @@ class Session:
                 outcomes.append(refused[at])
             elif at in split:
                 of_pieces = [next(answers) for _ in split[at]]
-                outcomes.append(await self._put_together(cell, oversize[at], of_pieces))
+                outcomes.append(await self._put_together(cell, planned[at], oversize[at], of_pieces))
             else:
                 outcomes.append(next(answers))
         return outcomes
 
     async def _put_together(
-        self, cell: CellExecution, oversize: Oversize, of_pieces: Sequence[SubCallOutcome]
+        self, cell: CellExecution, call: SubCall, oversize: Oversize, of_pieces: Sequence[SubCallOutcome]
     ) -> SubCallOutcome:
-        """Make one answer of those of the pieces of a text."""
+        """Make one answer of those of the pieces of a text; at the end one that matches the schema of the call."""
         level, outcomes = AnswersOfPieces.of(oversize, of_pieces), of_pieces
         while (failure := failed_first(outcomes)) is None and not level.is_one:
-            calls = [SubCall(query, part, is_session=False) for query, part in level.questions()]
+            calls = [
+                SubCall(query, part, is_session=False, model=call.model) for query, part in level.questions()
+            ]
             outcomes = await self._spawn_map(cell, calls, stop_on_error=True)
             if failed_first(outcomes) is None:
                 level = level.reduced(outcomes)
+        if failure is None and call.schema:
+            typed = replace(call, part=level.answers[0], is_session=False)
+            return (await self._spawn_map(cell, [typed], stop_on_error=True))[0]
         return failure or SubCallAnswer(level.answers[0])
+
+    def _model_fault(self, model: str) -> str:
+        """Return what is wrong with the model that code chose; empty where it may."""
+        allowed = self.settings.models
+        if not model or model in allowed:
+            return ""
+        known = f"allowed are {', '.join(allowed)}" if allowed else "none can be chosen here; leave it out"
+        return f"model: {model!r} is not one of the models of this run; {known}"
 
     def _as_session(self, calls: SubCallRequest, part: ContextPart) -> bool:
         match calls.kind:
@@ -401,6 +689,27 @@ class Session:
                 return self._trajectory.task.children_are_sessions and size > self.settings.max_leaf_chars
             case never:
                 assert_never(never)
+
+
+async def _parse_answer(schema: AnswerSchema, answer: str) -> ParsedAnswer:
+    """Check an answer; in a thread where that may take its time."""
+    if len(answer) <= PARSED_ON_THE_LOOP and schema.type_ is None:
+        return schema.check(answer)
+    return await asyncio.to_thread(schema.check, answer)
+
+
+def misfit_why(why: str) -> str:
+    """Return a sentence about an answer that does not match its schema."""
+    return f"the answer does not match the schema: {why}"
+
+
+def _schema_fault(schema: str) -> str:
+    """Return what is wrong with a schema that code gave; empty where it can be used."""
+    try:
+        AnswerSchema.parse(schema or "{}", trusted=False)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def part_length(part: ContextPart, context: Context) -> int:
@@ -446,10 +755,11 @@ class Repl(Protocol):
     async def run(
         self,
         blocks: Sequence[str],
-        serve: Callable[[SubCallRequest], Awaitable[Sequence[SubCallOutcome]]],
+        serve: Callable[[ReplRequest], Awaitable[Sequence[SubCallOutcome]]],
         *,
         now: float | None = None,
         query: str | None = None,
+        history: ReplHistory | None = None,
     ) -> CellResult:
         """`now` is the Unix time that the code sees, `query` the question; None: as they were."""
         ...

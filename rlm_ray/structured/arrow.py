@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 
-from rlm_ray.structured.schema import resolve_ref, resolve_root
+from rlm_ray.structured.json_schema import resolve_ref, resolve_root
 
 _PLAIN = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 _OF_VALUES = ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64()), (str, pa.string()))

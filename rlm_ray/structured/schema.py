@@ -1,35 +1,47 @@
-"""`AnswerSchema`: the JSON object that an answer shall be; asked for, checked, and repaired once by the model.
+"""`AnswerSchema`: the JSON value that an answer shall be; asked for, checked, and put right by the model.
 
-It is made of a pydantic model, a JSON Schema, or a file with one. A pydantic model checks for itself, so its own
-validators count and "5" is a number to it; a JSON Schema is taken by its letter.
+It is made of a pydantic model or another type, a JSON Schema, or a file with one. A type checks for itself, so its own
+validators count and "5" is a number to it; a JSON Schema is taken by its letter (`validation.py`).
 
-Also resolves the references of a JSON Schema, strips its annotations, and estimates how long answers of it are, for the
-tokens of a plan.
+The one way to a typed answer, of sessions, plain calls, rows and pieces: `ask` (or `instruction`) says what is wanted,
+`check` reads an answer, `refusal` or `repair` says what is wrong with it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from jsonschema.exceptions import SchemaError, relevance  # type: ignore[import-untyped]  # ships no types
+from jsonschema.exceptions import SchemaError as InvalidSchema  # type: ignore[import-untyped]  # ships no types
 from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # ships no types
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
-from rlm_ray.core.json_extraction import explain_no_json, find_json_objects
+from rlm_ray.core.json_extraction import explain_no_json, find_json_objects, find_json_values
 from rlm_ray.core.prompts import truncate_middle
 from rlm_ray.errors import InputError
+from rlm_ray.structured.json_schema import (
+    iter_keywords,
+    iter_refs,
+    resolve_ref,
+    resolve_root,
+    strip_annotations,
+)
+from rlm_ray.structured.validation import find_faults, is_linear, join_faults, place, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 
+MAX_FOREIGN_CHARS = 100_000
+"""The longest schema that a model or a client may give."""
+MAX_FOREIGN_DEPTH = 100
 _REPAIR_CHARS = 20_000
 _WHY_CHARS = 300
-_ERRORS = 3
 _CONDITIONS = (
     "required",
     "minProperties",
@@ -43,29 +55,34 @@ _CONDITIONS = (
     "dependentRequired",
 )
 """What a schema asks of an object as a whole."""
-_ONLY_JSON = "Answer with one JSON object and nothing else: no sentences, no code fence."
+_BRANCHES = ("anyOf", "oneOf", "allOf")
+_MAX_BRANCHES = 200
 
-
-_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-"""Keywords whose values are schemas by name."""
-_VALUES = ("enum", "const", "default", "examples", "required")
-"""Keywords whose values are no schemas."""
-_DECORATION = ("title", "$schema", "$id", "$comment")
-_MOST_HOPS = 10
-_TEXT_CHARS = 40
-"""Of a text nothing is said about."""
-_ITEMS = 3
-"""Of a list nothing is said about."""
-_PLAIN = {"boolean": 5, "integer": 4, "number": 6, "null": 4}
-_DEEPEST = 8
+Again = Callable[[int, str, str], Awaitable[str]]
+"""Asks the model again: the number of the repair, its answer, and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """The object an answer holds, or why it cannot be used."""
+    """The value an answer holds, or why it cannot be used."""
 
-    value: dict[str, Any] | None
+    value: Any
+    """As plain JSON; of a type, as that writes it. None where it cannot be used."""
     why: str = ""
+    """One sentence; empty where it can be used."""
+    written: Any = None
+    """As the answer has it, before a type made something of it."""
+    instance: Any = None
+    """What the type made of it; plain JSON without a type."""
+
+    @property
+    def fits(self) -> bool:
+        return not self.why
+
+    @property
+    def text(self) -> str:
+        """The value as JSON, as the answer has it."""
+        return json.dumps(self.written, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,47 +91,99 @@ class AnswerSchema:
 
     table: Mapping[str, Any]
     """The JSON Schema."""
-    model: type[BaseModel] | None = None
-    """The pydantic model it was made of."""
+    type_: Any = None
+    """The pydantic model, or other type, it was made of."""
+
+    @classmethod
+    def parse(cls, source: Any, *, trusted: bool = True) -> AnswerSchema:
+        """Make one of a pydantic model class (or any type that pydantic knows), a JSON Schema as a dict or text, or the
+        path of a file with one.
+
+        A schema that is not `trusted` was written by a model or by a client: it may not be long, deep, or have patterns
+        that could take for ever. Raises `InputError`.
+        """
+        if isinstance(source, AnswerSchema):
+            return source
+        if isinstance(source, Mapping):
+            return cls(_checked_table(dict(source), "schema", trusted=trusted))
+        if isinstance(source, str) and source.lstrip().startswith("{"):
+            return cls(_checked_table(_parse_json(source, "schema"), "schema", trusted=trusted))
+        if isinstance(source, str | Path) and trusted:
+            return cls(_checked_table(_read(Path(source)), str(source)))
+        if source is None or isinstance(source, str | BaseModel | bool | int | float | list):
+            why = f"must be a pydantic model, a JSON Schema or a file with one; got {type(source).__name__}"
+            raise InputError("schema", why)
+        return cls(_checked_table(_table_of_type(source), getattr(source, "__name__", "schema")), source)
 
     @classmethod
     def of(cls, source: Any) -> AnswerSchema:
-        """Make a schema from a pydantic model class, a JSON Schema as a dict, or the path of a file with one."""
-        if isinstance(source, AnswerSchema):
-            return source
-        if isinstance(source, type) and issubclass(source, BaseModel):
-            return cls(_checked_table(source.model_json_schema(), source.__name__), source)
-        if isinstance(source, Mapping):
-            return cls(_checked_table(dict(source), "schema"))
-        if isinstance(source, str | Path):
-            return cls(_checked_table(_read(Path(source)), str(source)))
-        why = f"must be a pydantic model, a JSON Schema or a file with one; got {type(source).__name__}"
-        raise InputError("schema", why)
+        """Make one whose answers are objects with named fields, as rows and pieces have them; see `parse`."""
+        schema = cls.parse(source)
+        root = resolve_root(schema.table)
+        if root.get("type") != "object" or not root.get("properties"):
+            why = 'must describe an object with properties: {"type": "object", "properties": {...}}'
+            raise InputError(getattr(source, "__name__", "schema"), why)
+        return schema
 
     @property
     def required(self) -> tuple[str, ...]:
         """Return the fields that every answer has."""
         return tuple(resolve_root(self.table).get("required", ()))
 
+    @property
+    def source(self) -> str:
+        """The whole schema as text, from which `parse` makes the same one, but for its type."""
+        return json.dumps(self.table, ensure_ascii=False)
+
+    @property
+    def wants_objects(self) -> bool:
+        """Every answer is an object."""
+        return _kinds(self.table) == {"object"}
+
     def ask(self, query: str) -> str:
-        """Return the question with exactly what is wanted."""
-        return f"{query}\n\n{_ONLY_JSON} It must match this JSON Schema:\n{self._compact()}"
+        """The question, and exactly what is wanted."""
+        return f"{query}\n\n{self.instruction()}"
+
+    def instruction(self) -> str:
+        """Exactly what is wanted."""
+        return f"{self._only_json()} It must match this JSON Schema:\n{self.compact()}"
 
     def check(self, answer: str) -> ParsedAnswer:
-        """Return the object the answer holds, also inside a fence or prose, if it matches."""
+        """The value the answer holds, also inside a fence or prose, if it is as it shall be."""
         why = ""
-        for value in find_json_objects(answer):
-            checked = self._validated(value)
-            if checked.value is not None:
+        kinds = _kinds(self.table)
+        for value in find_json_objects(answer) if kinds == {"object"} else find_json_values(answer):
+            checked = self.check_value(value)
+            if checked.fits:
                 return checked
             why = why or checked.why
-        return ParsedAnswer(None, why or explain_no_json(answer))
+        if kinds & {"string", "any"}:
+            checked = self.check_value(answer.strip())
+            if checked.fits:
+                return checked
+            why = why or checked.why
+        if not why and not kinds <= {"object", "array"} and answer.strip():
+            why = self.check_value(answer.strip()).why
+        return ParsedAnswer(None, why or explain_no_json(answer, "array" if "array" in kinds else "object"))
 
     def check_value(self, value: Any) -> ParsedAnswer:
-        """Return the object itself, if it matches."""
-        return (
-            self._validated(value) if isinstance(value, dict) else ParsedAnswer(None, "it is no JSON object")
-        )
+        """The value itself, if it is as it shall be."""
+        if self.type_ is not None:
+            return _by_type(self.type_, value)
+        if not isinstance(value, dict) and self.wants_objects:
+            return ParsedAnswer(None, f"the answer: found {shown(value)}, wanted a JSON object")
+        why = find_faults(self.table, value)
+        return ParsedAnswer(None, why) if why else ParsedAnswer(value, "", value, value)
+
+    async def conform(self, answer: str, again: Again, repairs: int) -> tuple[str, ParsedAnswer]:
+        """The answer and what it holds, put right by the model up to so many times; it may not fit even then."""
+        checked = self.check(answer)
+        for number in range(1, repairs + 1):
+            if checked.fits:
+                break
+            answer = await again(number, answer, checked.why)
+            checked = self.check(answer)
+        return answer, checked
 
     def for_part(self) -> AnswerSchema:
         """Return the schema of an answer about a part of a document: each field may be missing or null."""
@@ -125,16 +194,20 @@ class AnswerSchema:
         return AnswerSchema({**table, "properties": fields})
 
     def described(self) -> str:
-        """Describe one answer in words."""
-        return f"<a JSON object that matches this JSON Schema: {self._compact()}>"
+        """One answer, in words."""
+        return f"<a JSON object that matches this JSON Schema: {self.compact()}>"
 
     def repair(self, answer: str, why: str) -> str:
         """Return a question that gives the model its answer back to be put right."""
         return (
-            f"An answer had to be one JSON object that matches a JSON Schema, but {why}.\n\n"
-            f"The answer was:\n{truncate_middle(answer, _REPAIR_CHARS)}\n\nThe schema:\n{self._compact()}\n\n"
-            f"Put right what is wrong, change nothing else and invent nothing. {_ONLY_JSON}"
+            f"An answer had to be {self._one_value()} that matches a JSON Schema, but {why}.\n\n"
+            f"The answer was:\n{truncate_middle(answer, _REPAIR_CHARS)}\n\nThe schema:\n{self.compact()}\n\n"
+            f"Put right what is wrong, change nothing else and invent nothing. {self._only_json()}"
         )
+
+    def refusal(self, why: str) -> str:
+        """What is said to the model in the conversation that holds its answer."""
+        return f"That answer does not match the JSON Schema: {why}.\nPut right what is wrong. {self._only_json()}"
 
     def arrow(self) -> pa.Schema:
         """Return typed columns; see `structured/arrow.py`."""
@@ -148,157 +221,162 @@ class AnswerSchema:
 
         return {column.name: to_arrow_value(column.type, value.get(column.name)) for column in self.arrow()}
 
-    def _compact(self) -> str:
+    def compact(self) -> str:
+        """The schema as a model reads it."""
         return json.dumps(strip_annotations(self.table), ensure_ascii=False, separators=(",", ":"))
 
-    def _validated(self, value: dict[str, Any]) -> ParsedAnswer:
-        if self.model is not None:
-            return _by_model(self.model, value)
-        errors = sorted(validator_for(self.table)(self.table).iter_errors(value), key=relevance)
-        if not errors:
-            return ParsedAnswer(value)
-        return ParsedAnswer(None, _why((error.absolute_path, error.message) for error in reversed(errors)))
+    def without_type(self) -> AnswerSchema:
+        """The same by the letter of its JSON Schema alone."""
+        return replace(self, type_=None)
+
+    def _one_value(self) -> str:
+        return "one JSON object" if self.wants_objects else "one JSON value"
+
+    def _only_json(self) -> str:
+        return f"Answer with {self._one_value()} and nothing else: no sentences, no code fence."
 
 
-def _by_model(model: type[BaseModel], value: dict[str, Any]) -> ParsedAnswer:
+def _kinds(root: Mapping[str, Any]) -> set[str]:
+    """The types of JSON that a schema may allow; `any` where it says nothing about that, or too much."""
+    kinds: set[str] = set()
+    stack: list[Any] = [root]
+    seen = 0
+    while stack and seen < _MAX_BRANCHES:
+        part, seen = stack.pop(), seen + 1
+        if not isinstance(part, Mapping):
+            kinds.add("any")
+        elif "$ref" in part:
+            stack.append(resolve_ref(root, part["$ref"]))
+        elif (named := part.get("type")) is not None:
+            kinds |= {named} if isinstance(named, str) else set(named)
+        elif branches := next((part[name] for name in _BRANCHES if part.get(name)), None):
+            stack += branches
+        elif values := part.get("enum", [part["const"]] if "const" in part else []):
+            kinds |= {_kind_of(value) for value in values}
+        else:
+            kinds.add("object" if part.get("properties") else "any")
+    return {"any"} if stack else kinds
+
+
+def _kind_of(value: Any) -> str:
+    match value:
+        case str():
+            return "string"
+        case dict():
+            return "object"
+        case list():
+            return "array"
+        case _:
+            return "number"
+
+
+def _by_type(type_: Any, value: Any) -> ParsedAnswer:
+    adapter = _adapter(type_)
     try:
-        return ParsedAnswer(model.model_validate(value).model_dump(mode="json", by_alias=True))
+        # By its JSON: a strict model takes a date from a text there, and nowhere else.
+        instance = adapter.validate_json(json.dumps(value))
+        plain = adapter.dump_python(instance, mode="json", by_alias=True)
     except ValidationError as error:
-        return ParsedAnswer(
-            None, _why((item["loc"], item["msg"]) for item in error.errors(include_url=False))
-        )
+        faults = error.errors(include_url=False, include_context=False)
+        return ParsedAnswer(None, join_faults(map(_fault, faults)))
+    except Exception as error:  # noqa: BLE001 - a validator or serializer of the user's
+        return ParsedAnswer(None, f"its own check failed: {type(error).__name__}: {str(error)[:_WHY_CHARS]}")
+    return ParsedAnswer(plain, "", value, instance)
 
 
-def _why(errors: Iterator[tuple[Any, str]]) -> str:
-    """Return the first few errors, each with the place it is about."""
-    shown = [
-        f"{_place(path)}: {message[:_WHY_CHARS]}"
-        for (path, message), _ in zip(errors, range(_ERRORS), strict=False)
-    ]
-    return "; ".join(shown)
+def _fault(item: Any) -> str:
+    found = "" if item["type"] == "missing" else f"; found {shown(item['input'])}"
+    return f"{place(item['loc'])}: {item['msg'][:_WHY_CHARS]}{found}"
 
 
-def _place(path: Any) -> str:
-    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return f"`{steps.lstrip('.')}`" if steps else "the object"
+@lru_cache(maxsize=256)
+def _adapter(type_: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(type_)
+
+
+def _table_of_type(type_: Any) -> dict[str, Any]:
+    try:
+        return dict(_adapter(type_).json_schema())
+    except (PydanticUserError, TypeError, ValueError) as error:
+        why = f"must be a pydantic model, a JSON Schema or a file with one; got {type_!r}"
+        raise InputError("schema", f"{why} ({str(error).splitlines()[0]})") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
         raise InputError(str(path), f"cannot be read as a JSON Schema: {error}") from error
+    return _parse_json(text, str(path))
+
+
+def _parse_json(text: str, name: str) -> dict[str, Any]:
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(name, f"cannot be read as a JSON Schema: {error}") from error
     if not isinstance(table, dict):
-        raise InputError(str(path), "holds no JSON Schema: it must be a JSON object")
+        raise InputError(name, "holds no JSON Schema: it must be a JSON object")
     return table
 
 
-def _checked_table(table: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a schema that can be used without surprises later. Raises `InputError` for any other."""
+def _checked_table(table: dict[str, Any], name: str, *, trusted: bool = True) -> dict[str, Any]:
+    """A schema that can be used without surprises later. Raises `InputError` for any other."""
+    try:
+        size = len(json.dumps(table))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(name, f"is no JSON: {error}") from error
+    if not trusted:
+        _check_size(table, name, size)
     try:
         validator_for(table).check_schema(table)
-    except SchemaError as error:
+    except InvalidSchema as error:
         raise InputError(name, f"is no valid JSON Schema: {error.message[:_WHY_CHARS]}") from error
+    except RecursionError as error:
+        raise InputError(name, "is nested too deeply") from error
+    _check_patterns(table, name, trusted=trusted)
     for reference in iter_refs(table):
         try:
             resolve_ref(table, reference)
         except KeyError:
             why = f"refers to {reference!r}, which it does not hold; put what it means under $defs"
             raise InputError(name, why) from None
-    root = resolve_root(table)
-    if root.get("type") != "object" or not root.get("properties"):
-        why = 'must describe an object with properties: {"type": "object", "properties": {...}}'
-        raise InputError(name, why)
     return table
 
 
-def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the schema its own reference leads to; pydantic writes one for a model that holds itself."""
-    part: Mapping[str, Any] = table
-    for _ in range(_MOST_HOPS):
-        if "$ref" not in part:
-            break
-        part = resolve_ref(table, part["$ref"])
-    return part
+def _check_size(table: dict[str, Any], name: str, size: int) -> None:
+    """Refuse a schema of a model or client that could cost more than it is worth."""
+    if size > MAX_FOREIGN_CHARS:
+        raise InputError(name, f"has {size:,} characters; the most is {MAX_FOREIGN_CHARS:,}")
+    if _depth(table) > MAX_FOREIGN_DEPTH:
+        raise InputError(name, f"is nested deeper than {MAX_FOREIGN_DEPTH}")
 
 
-def resolve_ref(table: Mapping[str, Any], reference: str) -> Any:
-    """Return what a reference names. Raises `KeyError` where the schema does not hold it."""
-    if not isinstance(reference, str) or not reference.startswith("#"):
-        raise KeyError(reference)
-    found: Any = table
-    for name in reference[1:].split("/")[1:]:
-        if not isinstance(found, Mapping):
-            raise KeyError(reference)
-        found = found[name.replace("~1", "/").replace("~0", "~")]
-    return found
+def _check_patterns(table: dict[str, Any], name: str, *, trusted: bool) -> None:
+    """Refuse patterns that are none, and those of a model or client whose matching could take for ever."""
+    for keyword, value in iter_keywords(table):
+        if keyword == "patternProperties" and not trusted:
+            raise InputError(name, "has patternProperties, which are not supported here; name the properties")
+        if keyword != "pattern" or not isinstance(value, str) or is_linear(value):
+            continue
+        if not trusted:
+            why = "look-around and back-references are not supported here"
+            raise InputError(name, f"has the pattern {value[:_WHY_CHARS]!r}: {why}")
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise InputError(name, f"has a pattern that is none: {value[:_WHY_CHARS]!r} ({error})") from error
 
 
-def iter_refs(part: Any) -> Iterator[Any]:
-    """Yield every `$ref` in a schema."""
-    if isinstance(part, list):
-        for item in part:
-            yield from iter_refs(item)
-    if not isinstance(part, Mapping):
-        return
-    if "$ref" in part:
-        yield part["$ref"]
-    for keyword, inner in part.items():
-        if keyword in _MAPS and isinstance(inner, Mapping):
-            for schema in inner.values():
-                yield from iter_refs(schema)
-        elif keyword not in _VALUES:
-            yield from iter_refs(inner)
-
-
-def strip_annotations(part: Any) -> Any:
-    """Return the schema without what only people read."""
-    if isinstance(part, list):
-        return [strip_annotations(item) for item in part]
-    if not isinstance(part, Mapping):
-        return part
-    return {keyword: _bare(keyword, inner) for keyword, inner in part.items() if keyword not in _DECORATION}
-
-
-def _bare(keyword: str, inner: Any) -> Any:
-    if keyword in _VALUES:
-        return inner
-    if keyword in _MAPS and isinstance(inner, Mapping):
-        return {name: strip_annotations(schema) for name, schema in inner.items()}
-    return strip_annotations(inner)
-
-
-def estimate_answer_chars(table: Mapping[str, Any]) -> int:
-    """Estimate the characters of an answer: enumerated values as long as they are on average, free texts 40, lists 3
-    items.
-    """
-    return round(_chars(table, resolve_root(table), 0))
-
-
-def _chars(root: Mapping[str, Any], part: Any, depth: int) -> float:
-    if not isinstance(part, Mapping) or depth > _DEEPEST:
-        return _TEXT_CHARS
-    if "$ref" in part:
-        return _chars(root, resolve_ref(root, part["$ref"]), depth + 1)
-    if options := part.get("anyOf") or part.get("oneOf") or part.get("allOf"):
-        return _chars(root, options[0], depth + 1)
-    if values := part.get("enum"):
-        return fmean(len(json.dumps(value, ensure_ascii=False)) for value in values)
-    if "const" in part:
-        return len(json.dumps(part["const"], ensure_ascii=False))
-    names = part.get("type", "object" if "properties" in part else "string")
-    return _of_type(root, part, names if isinstance(names, str) else names[0], depth)
-
-
-def _of_type(root: Mapping[str, Any], part: Mapping[str, Any], name: str, depth: int) -> float:
-    if name == "object" and part.get("properties"):
-        fields = part["properties"].items()
-        return sum(len(key) + 6 + _chars(root, inner, depth + 1) for key, inner in fields)
-    if name in ("array", "object"):
-        item = part.get("items") if name == "array" else part.get("additionalProperties")
-        fewest: int = part.get("minItems", 0)
-        items = (fewest + part["maxItems"]) / 2 if "maxItems" in part else max(fewest, _ITEMS)
-        return 2.0 + items * (2 + _chars(root, item, depth + 1))
-    if name == "string":
-        return float(2 + min(_TEXT_CHARS, part.get("maxLength", _TEXT_CHARS)))
-    return _PLAIN.get(name, _TEXT_CHARS)
+def _depth(part: Any) -> int:
+    """How deep lists and objects are nested."""
+    level, depth = [part], 0
+    while level and depth <= MAX_FOREIGN_DEPTH:
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, Mapping) else item)
+            if isinstance(inner, Mapping | list)
+        ]
+        depth += 1
+    return depth

@@ -13,7 +13,7 @@ from random import Random
 
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.repl_types import Variable
+from rlm_ray.core.repl_types import Citation, Variable
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
@@ -28,6 +28,7 @@ from rlm_ray.events.records import (
     RunStarted,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
 )
 
 XSS_PAYLOAD = (
@@ -40,6 +41,11 @@ LEAVES = 12
 """Plain calls of a child session."""
 SLOTS = 24
 """Sub-calls of one map at work at a time."""
+CITED = (
+    Citation("Three of them did.", "minutes.pdf", 4, 120, 138, 3, "Who changed? ", " The others", 4_120),
+    Citation(XSS_PAYLOAD, "letters.txt", 7, 5, 5 + len(XSS_PAYLOAD), None, "", XSS_PAYLOAD, 9_005),
+)
+"""What its root cites: words of its answer, and what a hostile document holds."""
 _TEXT = "the motion was carried after a long debate about costs roads water schools and a vote of the council"
 _WORDS = tuple(_TEXT.split())
 
@@ -126,7 +132,11 @@ class SampleRunBuilder:
             variables=(Variable("parts", "list", below), Variable("notes", "list", below)),
             notes=("`context` was put back",) if turn == 2 else (),
             id=self._id(),
+            citations=CITED if last and not path else (),
         )
+        if last and not path:
+            call = ("add", "k", started + 0.002, "[[1, 2], {}]", "3")
+            self._add(ToolEnded(started + 0.004, path, turn, 0, *call, id=self._id()))
         self._add(done)
         return at + 0.01
 

@@ -26,6 +26,7 @@ from rlm_ray.events.records import (
     RunStarted,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
 )
 from rlm_ray.tracing import conventions as names
 
@@ -109,10 +110,11 @@ class SpanAttributes:
         }
         if usage.tokens:
             found |= {names.INPUT_TOKENS: usage.input_tokens, names.OUTPUT_TOKENS: usage.output_tokens}
-        optional = {
+        optional: dict[str, Value] = {
             names.CACHED_TOKENS: usage.cached_tokens,
             names.REASONING_TOKENS: usage.reasoning_tokens,
             names.TOOL_CALL: record.tool_call,
+            names.FALLBACK_FROM: record.fallback_from,
             names.FINISH_REASONS: (truncate_utf8(record.finish_reason, 100),) if record.finish_reason else (),
         }
         found |= {name: value for name, value in optional.items() if value}
@@ -152,6 +154,20 @@ class SpanAttributes:
             found[names.TOOL_RESULT] = record.output
         return truncate_all(found)
 
+    def tool(self, record: ToolEnded) -> Attributes:
+        found: Attributes = {
+            names.OPERATION: names.TOOL,
+            names.TOOL_NAME: record.name,
+            names.TOOL_TYPE: "function",
+            names.CONVERSATION_ID: self.run_id,
+            names.TURN: record.turn,
+        }
+        found |= _place(record.path)
+        if self.content:
+            found[names.TOOL_ARGUMENTS] = record.arguments
+            found[names.TOOL_RESULT] = record.result
+        return truncate_all(found)
+
     def map(self, record: MapOpened) -> Attributes:
         found: Attributes = {
             names.CONVERSATION_ID: self.run_id,
@@ -167,7 +183,9 @@ class SpanAttributes:
             )  # as messages, viewers would take the map for a model call
         return truncate_all(found)
 
-    def failure(self, record: CallEnded | SessionEnded | CellEnded | RunFinished) -> Failure | None:
+    def failure(
+        self, record: CallEnded | SessionEnded | CellEnded | ToolEnded | RunFinished
+    ) -> Failure | None:
         """Return the failure; None where it did not fail."""
         match record:
             case CellEnded():

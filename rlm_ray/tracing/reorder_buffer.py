@@ -20,6 +20,7 @@ from rlm_ray.events.records import (
     RunStarted,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
 )
 
 REORDER_WINDOW_S = 5.0
@@ -33,6 +34,7 @@ _RANK = {
             MapOpened,
             CallSent,
             CallEnded,
+            ToolEnded,
             CellEnded,
             MapEnded,
             SessionEnded,
@@ -75,6 +77,8 @@ def _number(record: Record) -> int:
             return record.call
         case CellEnded():
             return record.turn
+        case ToolEnded():
+            return record.number
         case MapOpened() | MapEnded():
             return record.first
         case SessionOpened() | SessionEnded():

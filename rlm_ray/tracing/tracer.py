@@ -37,6 +37,7 @@ from rlm_ray.events.records import (
     RunStarted,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
 )
 from rlm_ray.tracing import conventions as names
 from rlm_ray.tracing.attributes import Failure, SpanAttributes
@@ -149,6 +150,8 @@ class Tracer:
                 self._call(attempt, record)
             case CellEnded():
                 self._cell(attempt, record)
+            case ToolEnded():
+                self._tool(attempt, record)
             case MapOpened():
                 self._open_map(attempt, record)
             case MapEnded():
@@ -215,6 +218,11 @@ class Tracer:
     def _cell(self, attempt: Attempt, record: CellEnded) -> None:
         name = f"{names.TOOL} python"
         span = self._spans.start(name, record.started, self._describe.cell(record), attempt.span.context)
+        span.end(record.at, failure=self._describe.failure(record))
+
+    def _tool(self, attempt: Attempt, record: ToolEnded) -> None:
+        said = self._describe.tool(record)
+        span = self._spans.start(f"{names.TOOL} {record.name}", record.started, said, attempt.span.context)
         span.end(record.at, failure=self._describe.failure(record))
 
     def _open_map(self, attempt: Attempt, record: MapOpened) -> None:
@@ -309,4 +317,4 @@ def _owner(record: Record) -> NodePath:
 
 
 def _beginning(record: Record) -> float:
-    return record.started if isinstance(record, CallEnded | CellEnded) else record.at
+    return record.started if isinstance(record, CallEnded | CellEnded | ToolEnded) else record.at

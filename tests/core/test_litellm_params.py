@@ -43,10 +43,14 @@ def test_parameters_that_other_modules_name_are_known():
 def test_lists_name_nothing_twice_and_no_setting():
     names = [*COMPLETION_PARAMS, *LITELLM_PARAMS, *PROVIDER_PARAMS]
     assert len(names) == len(set(names))
-    assert KNOWN_PARAMS & set(Settings.__slots__) == {"max_tokens"}
+    assert KNOWN_PARAMS & set(Settings.__slots__) == {
+        "max_tokens",
+        "tools",
+        "citations",
+    }  # settings come first
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN_PARAMS - {"max_tokens", "timeout"}))
+@pytest.mark.parametrize("name", sorted(KNOWN_PARAMS - set(Settings.__slots__) - {"timeout"}))
 def test_known_parameter_is_a_keyword(name):
     assert RLM(**{name: "x"}).settings.params == {name: "x"}
 

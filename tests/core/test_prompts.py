@@ -10,6 +10,7 @@ from rlm_ray.core.context import ContextInfo, make_context
 from rlm_ray.core.llm import Message, ModelReply
 from rlm_ray.core.repl_types import CellResult, Variable
 from rlm_ray.core.state_machine import Task, Trajectory
+from rlm_ray.core.tools import ToolSpec
 
 INFO = ContextInfo("text", 1_234_567, 1, with_ids=False, sample="Call me Ishmael")
 
@@ -191,3 +192,20 @@ def test_the_model_hears_of_helpers_only_where_they_help():
     assert "bm25" not in first_prompt(kind="text", documents=1)
     assert "map_reduce" in first_prompt(chars=400_000)
     assert "map_reduce" not in first_prompt(chars=399_999)
+
+
+def test_cite_is_told_where_citations_are_wanted():
+    def system(citations):
+        return prompts.session_messages(Trajectory(Task("q", INFO, citations=citations)), "")[0].content
+
+    assert "cite" not in system("off")
+    assert "`cite(words)`" in system("optional")
+    assert "must rest on citations" not in system("optional")
+    assert "must rest on citations" in system("required")
+
+
+def test_tools_are_told_with_signature_and_docstring():
+    spec = ToolSpec("weather", "(city: str) -> dict", "Says the weather.\n\nOf a city." + " long" * 1_000)
+    system = prompts.session_messages(Trajectory(Task("q", INFO, tools=(spec,))), "")[0].content
+    assert "- `weather(city: str) -> dict`: Says the weather." in system
+    assert len(system) < len(prompts.session_messages(Trajectory(Task("q", INFO)), "")[0].content) + 2_000

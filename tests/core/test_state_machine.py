@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rlm_ray.core.context import ContextInfo
 from rlm_ray.core.llm import ModelReply, Usage
-from rlm_ray.core.repl_types import CellResult, Variable
+from rlm_ray.core.prompts import session_messages
+from rlm_ray.core.repl_types import CellResult, Citation, Variable
 from rlm_ray.core.state_machine import Execute, Finish, Generate, Stop, Task, Trajectory, next_step
 
 LARGE = ContextInfo("text", 1_000_000, 1, with_ids=False, sample="Call me")
@@ -156,3 +159,34 @@ def test_a_placeholder_is_no_answer_however_often_it_is_said():
 
 def test_an_expression_in_prose_runs_as_code():
     assert next_step(session(CODE, LOOKED, "FINAL(len(context))")) == Execute(("FINAL(len(context))",))
+
+
+UNCITED = CellResult(final_answer="x", context_was_read=True)
+CITED = CellResult(final_answer="x", context_was_read=True, citations=(Citation("words", start=0, end=5),))
+
+
+def test_an_answer_that_cites_nothing_is_sent_back_twice_where_it_must_cite():
+    answer = "```python\nFINAL('x')\n```"
+    assert next_step(session(answer, UNCITED)) == Finish("x")
+    assert next_step(session(answer, CITED, citations="required")) == Finish("x")
+    back = [answer, UNCITED]
+    assert next_step(session(*back, citations="required")) == Generate()
+    assert next_step(session(*back * 2, citations="required")) == Generate()
+    assert next_step(session(*back * 2, answer, CITED, citations="required")) == Finish("x")
+    stop = next_step(session(*back * 3, citations="required"))
+    assert (stop.reason, "cites nothing" in stop.message) == ("no_citations", True)
+    assert next_step(session(*back, citations="required", max_iterations=1)).reason == "no_citations"
+
+
+def test_citations_of_an_earlier_turn_count_and_those_of_an_earlier_question_do_not():
+    looked = replace(CITED, final_answer=None)
+    answer = "```python\nFINAL('x')\n```"
+    assert next_step(session(CODE, looked, answer, UNCITED, citations="required")) == Finish("x")
+    later = session(answer, CITED, Then("and?"), answer, UNCITED, citations="required")
+    assert next_step(later) == Generate()
+
+
+def test_words_without_code_that_must_cite_are_sent_back():
+    said = session(CODE, LOOKED, "FINAL('x')", citations="required")
+    assert next_step(said) == Generate()
+    assert "it cites nothing" in session_messages(said, "status")[-1].content

@@ -18,6 +18,7 @@ from rlm_ray.events.records import (
     MapOpened,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
     to_line,
 )
 from rlm_ray.journal.call_recorder import CallRecorder, CallSite
@@ -41,6 +42,11 @@ def ended(at, path=(), number=1, key="k", **rest):
 
 def cell(at, turn=1, path=(), **rest):
     return CellEnded(at, path, turn, at - 1, **rest)
+
+
+def tool(at, *, turn=1, number=0, key="k", path=(), result="[1]", **rest):
+    result = "" if rest else result
+    return ToolEnded(at, path, turn, number, "add", key, at - 1, result=result, **rest)
 
 
 def map_(at, turn, first, count, path=()):
@@ -224,6 +230,28 @@ def test_a_childs_end_holds_for_the_same_question_if_it_is_final_or_was_seen(end
     for records, outcome in (([], unseen), ([map_(1, 1, 0, 1), cell(9), NEXT_TURN], seen)):
         end = replay_of(*records, *ends).end((0,), "k")
         assert (end and outcome_from_record(end)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("tool", "outcome"),
+    [
+        (tool(3), SubCallAnswer("[1]")),
+        (tool(3, error_kind="ValueError", why="no"), Failed("ValueError", "no")),
+        (tool(3, number=1), None),
+        (tool(3, turn=2), None),
+        (tool(3, key="of other arguments"), None),
+        (tool(3, path=(0,)), None),
+        (tool(1), None),
+    ],
+)
+def test_a_tool_s_outcome_holds_for_the_same_call_of_the_same_cell(tool, outcome):
+    replay = replay_of(sent(1), ended(2), tool)
+    assert replay.tool((), 1, 0, "k") == outcome
+
+
+def test_a_tool_s_outcome_does_not_hold_for_the_code_of_a_later_reply():
+    replay = replay_of(ended(2), tool(3), ended(4))
+    assert replay.tool((), 1, 0, "k") is None
 
 
 def test_attempts_are_counted_over_all_attempts():

@@ -20,7 +20,7 @@ from rlm_ray.mapreduce.plan import (
     plan,
 )
 from rlm_ray.mapreduce.spec import parse_spec
-from rlm_ray.structured.schema import estimate_answer_chars
+from rlm_ray.structured.json_schema import estimate_answer_chars
 
 PRICED = ModelInfo("m", cost=Price(1.0, 10.0).cost)
 

@@ -52,6 +52,43 @@ def test_the_overview_tells_question_answer_and_totals(opened, report):
     assert "went to sub-calls" in page.locator("#view-overview").inner_text()
 
 
+def test_the_overview_shows_citations_and_links_the_answer_to_them(opened, report):
+    page = opened(report)
+    cited = page.locator("#view-overview figure.citation")
+    assert cited.count() == 2
+    assert cited.first.inner_text().startswith("… Who changed? Three of them did. The others …")
+    assert "minutes.pdf, page 3, characters 120-138 · turn 3" in cited.first.inner_text()
+    link = page.locator("#view-overview pre.answer a.cited").first
+    assert link.locator("mark").inner_text() == "Three of them did."
+    assert link.get_attribute("href") == f"#{cited.first.get_attribute('id')}"
+    link.click()
+    assert cited.first.evaluate("figure => figure.matches(':target')")
+    cited.first.locator("button").click()
+    assert pane(page) == "root"
+
+
+def test_the_pane_shows_what_a_turn_cited_and_which_tools_it_called(opened, report):
+    page = opened(report)
+    page.locator("#view-overview figure.citation button").first.click()
+    turn = page.locator("#pane details.turn", has_text="Turn 3")
+    if not turn.evaluate("turn => turn.open"):
+        turn.locator("summary").click()
+    assert turn.locator(".tools table").inner_text().split() == [
+        "Tool",
+        "Arguments",
+        "Result",
+        "Took",
+        "add",
+        "[[1,",
+        "2],",
+        "{}]",
+        "3",
+        "2",
+        "ms",
+    ]
+    assert turn.locator("figure.citation mark").first.inner_text() == "Three of them did."
+
+
 def test_the_icicle_selects_zooms_and_changes_its_measure(opened, report):
     page = opened(report)
     page.click("#tab-icicle")

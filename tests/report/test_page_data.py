@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.usage import CallStats
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
+    CellEnded,
     RunFinished,
     RunStarted,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
     without_content,
 )
 from rlm_ray.report.page_data import (
@@ -204,3 +207,25 @@ def test_equal_words_are_the_same_in_both_answers():
         ("new", "dog "),
         ("same", "sat"),
     ]
+
+
+CITED = Citation("opened in 1907", "b.txt", 1, 12, 26, None, "The harbour ", " and was", 62)
+
+
+def test_citations_and_calls_of_tools_stand_by_their_turn():
+    cell = CellEnded(103.0, (), 1, 101.0, code="cite('opened in 1907')", citations=(CITED,))
+    tools = [
+        ToolEnded(
+            102.0, (), 1, 1, "divide", "k", 101.5, "[[1, 0], {}]", "", "ZeroDivisionError", "it raised"
+        ),
+        ToolEnded(101.5, (), 1, 0, "add", "k", 101.0, "[[1], {}]", "2"),
+    ]
+    data = build_page_data(run_data_from_records([OPENED, *tools, cell]))
+    texts, cited, called = data["texts"], data["citations"], data["tools"]
+    assert [texts[cited[name]] for name in ("quote", "place", "before", "after")] == [
+        "opened in 1907", "b.txt, characters 12-26", "The harbour ", " and was",
+    ]  # fmt: skip
+    assert (cited["node"], cited["turn"], cited["offset"]) == (0, 1, 62)
+    assert [texts[place] for place in called["name"]] == ["add", "divide"]
+    assert [texts[place] for place in called["result"]] == ["2", ""]
+    assert [texts[place] for place in called["error"]] == ["", "it raised"]

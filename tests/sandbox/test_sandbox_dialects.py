@@ -97,6 +97,9 @@ class ScriptedGateway:
     def budget_left(self, _: str) -> str:
         return ""
 
+    def window_tokens(self, *_: object) -> None:
+        """Of no known model."""
+
 
 async def play(host: SandboxManager, messages: Sequence[str]) -> tuple[SessionResult, ScriptedGateway, int]:
     """Run a session of these messages; with it come what was asked, and the number of sub-calls."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from rlm_ray.core.repl_types import Citation
 from rlm_ray.errors import ClusterError
 from rlm_ray.journal.run_store import RunStore
+from rlm_ray.runs.run import Result
 from rlm_ray.serve import run_launcher
-from rlm_ray.serve.run_launcher import StartThrottle, record_failure
+from rlm_ray.serve.run_launcher import StartThrottle, end_of_result, record_failure
 from rlm_ray.serve.run_registry import KeySpending
 from rlm_ray.serve.run_store import StoredRequest, end_from_error, end_of, load_request
 
@@ -25,6 +27,12 @@ def test_a_storage_that_fails_still_lets_a_run_be_accounted_for(tmp_path):
     (tmp_path / "file").write_text("no folder")
     folder = RunStore(str(tmp_path / "file"), REQUEST.run_id)
     assert record_failure(folder, REQUEST, end_from_error(ClusterError("lost"))) == KeySpending(1)
+
+
+def test_the_end_of_a_run_has_what_its_answer_cites():
+    cited = (Citation("in 1907", start=4, end=11),)
+    end = end_of_result(Result("In 1907.", "answered", "", REQUEST.run_id, 2, 1.0, citations=cited))
+    assert (end.answer, end.stop_reason, end.turns, end.citations) == ("In 1907.", "answered", 2, cited)
 
 
 async def settled():

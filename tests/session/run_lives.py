@@ -15,7 +15,8 @@ from rlm_ray.core.context import InputSummary, make_context
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallRequest
+from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallRequest, ToolRequest
+from rlm_ray.core.tools import ToolSpec
 from rlm_ray.errors import ContextWindowError, RLMError
 from rlm_ray.events.records import SessionEnded, SessionOpened, from_line
 from rlm_ray.journal.call_recorder import CallSite
@@ -74,7 +75,7 @@ class Repl:
         self.lost_at = lost_at
         self.memory = []
 
-    async def run(self, blocks, serve, *, now=None, query=None):
+    async def run(self, blocks, serve, *, now=None, query=None, history=None):
         code = "; ".join(blocks).strip()
         self.ran.append((code, now))
         for statement in code.split("; "):
@@ -93,6 +94,11 @@ class Repl:
                         else f"<{outcome.kind}: {outcome.why}>"
                         for outcome in outcomes
                     ]
+                case "tools":
+                    for name in names:
+                        (outcome,) = await serve(ToolRequest("tool", name))
+                        failed = isinstance(outcome, Failed)
+                        self.memory.append(f"<{outcome.kind}: {outcome.why}>" if failed else outcome.text)
                 case "die":
                     self.memory.clear()
                     return CellResult("dying words", context_was_read=True, kill_reason="it took too long")
@@ -107,6 +113,21 @@ class Repl:
 
     async def aclose(self):
         pass
+
+
+class Tools:
+    """One tool, which notes that it was called; it fails for an argument that begins with `bad`."""
+
+    specs = (ToolSpec("tool", "()", ""),)
+
+    def __init__(self):
+        self.called = []
+
+    async def call(self, request):
+        self.called.append(request.arguments)
+        if request.arguments.startswith("bad"):
+            return Failed("ValueError", request.arguments)
+        return SubCallAnswer(f"{request.arguments} {len(self.called)}")
 
 
 @dataclass
@@ -124,6 +145,7 @@ class Life:
     def __post_init__(self):
         self.earlier = self.data
         self.ran = defaultdict(list)
+        self.tools = Tools()
         self.provider = Provider(self.programs, self.broken)
         self.shell = AdmissionServer(AdmissionController(), "epoch")
         self.client = AdmissionClient("holder", self.shell, coalesce_s=0.0)
@@ -159,7 +181,15 @@ class Life:
                     group.create_task(self.fill(slots, index, work((*path, first + index), call.query)))
 
         return Session(
-            path, self.caller, f"<<{query}>>", CONTEXT, self.settings, self.gateway, open_repl, spawn
+            path,
+            self.caller,
+            f"<<{query}>>",
+            CONTEXT,
+            self.settings,
+            self.gateway,
+            open_repl,
+            spawn,
+            tools=self.tools,
         )
 
     async def fill(self, slots, index, work):

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import ByteRange, make_context
 from rlm_ray.core.llm import ModelReply
-from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallRequest
+from rlm_ray.core.repl_types import (
+    CellResult,
+    CitationRequest,
+    Failed,
+    SubCallAnswer,
+    SubCallRequest,
+    ToolRequest,
+)
+from rlm_ray.core.tools import ToolLimits, ToolSpec
 from rlm_ray.errors import ContextWindowError, LimitReached, ModelUnavailableError, QuotaError
 from rlm_ray.llm.gateway import CallContext
 from rlm_ray.session.session import Session
@@ -35,6 +44,9 @@ class Gateway:
 
     def budget_left(self, _):
         return ""
+
+    def window_tokens(self, *_):
+        return None
 
 
 class Repl:
@@ -225,3 +237,67 @@ async def test_a_conversation_without_a_repl_asks_each_question_directly():
     request, place = gateway.asked[0]
     assert "and?" in request.messages[-1].content
     assert place.call == 2
+
+
+class Asking(Repl):
+    """A scripted REPL whose code asks for these things first."""
+
+    def __init__(self, requests, *script):
+        super().__init__(*script)
+        self.requests, self.outcomes = requests, []
+
+    async def run(self, blocks, serve, *, now=None, query=None):
+        self.outcomes += [outcome for request in self.requests for outcome in await serve(request)]
+        return await super().run(blocks, serve, now=now, query=query)
+
+
+async def test_citations_are_looked_for_in_the_context_and_are_in_the_result():
+    requests = [
+        CitationRequest("xxx xxx"),
+        CitationRequest("xxxx"),
+        CitationRequest("xxxx"),
+        CitationRequest("y"),
+    ]
+    repl = Asking(requests, FINAL)
+    completion = await session(Gateway(CODE), repl).run()
+    assert [isinstance(outcome, SubCallAnswer) for outcome in repl.outcomes] == [False, True, True, False]
+    assert [(cited.quote, cited.start, cited.end) for cited in completion.citations] == [("xxxx", 0, 4)]
+    assert completion.trajectory.turns[0].result.citations == completion.citations
+
+
+async def test_an_answer_that_must_cite_is_sent_back_and_then_fails_with_the_answer_it_gave():
+    gateway = Gateway(CODE, CODE, CODE)
+    completion = await session(gateway, Repl(FINAL, FINAL, FINAL), citations="required").run()
+    assert (completion.answer, completion.stop_reason) == ("the answer", "no_citations")
+    assert "it cites nothing" in gateway.asked[1][0].messages[-1].content
+    child = await session(Gateway(CODE), Repl(FINAL), depth=1, max_depth=2, citations="required").run()
+    assert child.stop_reason == "answered"
+
+
+class Doubling:
+    specs = (ToolSpec("double", "(n: int) -> int", "Twice as much."),)
+
+    async def call(self, request):
+        return SubCallAnswer(request.arguments * 2)
+
+
+async def test_tools_are_told_to_the_model_and_others_are_refused():
+    gateway, repl = Gateway(CODE), Asking([ToolRequest("double", "1"), ToolRequest("other", "1")], FINAL)
+    asked = session(gateway, repl, tool_limits=ToolLimits(max_calls=2))
+    asked = replace(asked, tools=Doubling())
+    await asked.run()
+    assert "- `double(n: int) -> int`: Twice as much." in gateway.asked[0][0].messages[0].content
+    assert repl.outcomes == [SubCallAnswer("11"), Failed("ToolError", "there is no such tool")]
+
+
+async def test_a_session_has_so_many_calls_of_tools():
+    repl = Asking([ToolRequest("double", "1")] * 3, FINAL)
+    asked = replace(session(Gateway(CODE), repl, tool_limits=ToolLimits(max_calls=2)), tools=Doubling())
+    await asked.run()
+    assert [outcome.kind for outcome in repl.outcomes if isinstance(outcome, Failed)] == ["ToolError"]
+
+
+async def test_a_session_without_tools_has_none():
+    repl = Asking([ToolRequest("double", "1")], FINAL)
+    await session(Gateway(CODE), repl).run()
+    assert repl.outcomes == [Failed("ToolError", "there is no such tool")]

@@ -8,7 +8,7 @@ import pytest
 from run_lives import PROGRAMS, Life
 
 from rlm_ray.core.limits import Limits
-from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapOpened, from_line
+from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapOpened, ToolEnded, from_line
 from rlm_ray.events.tree import RunTree
 
 pytestmark = pytest.mark.slow
@@ -212,3 +212,24 @@ async def test_what_an_attempt_cannot_read_it_pays_for_again_under_the_same_name
     assert facts(again.records) == facts(whole.records)
     waits = {"queue_wait_s": 0.0, "rate_wait_s": 0.0}
     assert replace(again.usage, **waits) == replace(whole.usage, **waits)
+
+
+TOOL_PROGRAMS = {"ROOT": ["tools a bad", "look; tools a c", "leaves x; tools d", "final"]}
+"""A tool is called twice with the same argument, and fails once."""
+
+
+async def test_wherever_a_run_is_cut_off_no_tool_on_record_is_called_again():
+    whole, answer = await first_life(programs=TOOL_PROGRAMS)
+    assert whole.tools.called == ["a", "bad", "a", "c", "d"]
+    assert answer == "a 1 <ValueError: bad> looked a 3 c 4 m:x d 5"
+    for number, line in enumerate(whole.data.splitlines(keepends=True)):
+        prefix = b"".join(whole.data.splitlines(keepends=True)[: number + 1])
+        recorded = [record for record in map(from_line, prefix.splitlines()) if isinstance(record, ToolEnded)]
+        again, completion = await lived(prefix, "life-2", programs=TOOL_PROGRAMS)
+        assert again.tools.called == whole.tools.called[len(recorded) :], line
+        assert completion.answer.split()[0] == "a"
+
+
+async def test_a_repl_that_was_lost_runs_its_code_again_without_its_tools():
+    whole, _ = await lived(programs=TOOL_PROGRAMS, lost_at=2)
+    assert whole.tools.called == ["a", "bad", "a", "c", "d"]

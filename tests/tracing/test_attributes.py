@@ -23,6 +23,7 @@ from rlm_ray.events.records import (
     RunStarted,
     SessionEnded,
     SessionOpened,
+    ToolEnded,
 )
 from rlm_ray.tracing import conventions
 from rlm_ray.tracing.attributes import MAX_ATTRIBUTE_BYTES, SpanAttributes, truncate_utf8
@@ -244,3 +245,22 @@ def test_spans_of_a_played_run_all_carry_the_run_id():
     spans = spans_of(Played().run(Child(((Leaf(),),))).records)
     assert {span.attributes["gen_ai.conversation.id"] for span in spans} == {"run-1"}
     assert named(spans, CHAT)
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_a_call_of_a_tool_is_a_span_of_its_session(content):
+    tools = [
+        ToolEnded(BEGIN + 3, (), 1, 0, "weather", "k", BEGIN + 2.5, f'[["{SECRET}"], {{}}]', f'"{SECRET}"'),
+        ToolEnded(
+            BEGIN + 4, (), 1, 1, "divide", "k", BEGIN + 3.5, "[[1, 0], {}]", "", "ZeroDivisionError", SECRET
+        ),
+    ]
+    spans = spans_of([*RECORDS, *tools], content=content)
+    (session,) = named(spans, SESSION)
+    (worked,), (failed,) = named(spans, "execute_tool weather"), named(spans, "execute_tool divide")
+    assert worked.parent.span_id == failed.parent.span_id == session.context.span_id
+    assert (worked.end_time - worked.start_time) == 500_000_000
+    assert worked.attributes["gen_ai.tool.name"] == "weather"
+    assert failed.attributes["error.type"] == "ZeroDivisionError"
+    assert (SECRET in str(worked.attributes)) is content
+    assert (SECRET in str(failed.status.description or "")) is content

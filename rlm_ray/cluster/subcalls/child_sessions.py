@@ -24,10 +24,12 @@ from rlm_ray.cluster.session_records import (
     session_key,
     to_outcome,
 )
+from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.cluster.slots import Outlook
 from rlm_ray.cluster.subcalls.dispatcher import MapCall, ParentSession
 from rlm_ray.core.context import InputSummary, summarize_part
 from rlm_ray.core.repl_types import Failed
+from rlm_ray.core.secrets import redact
 from rlm_ray.errors import LimitReached, RLMError
 from rlm_ray.journal.replay import outcome_from_record
 from rlm_ray.session.session import SessionResult, SubCall
@@ -163,6 +165,8 @@ class ChildSessions:
             query=call.query,
             context=ref_of_part(parent.spec.context, call.part),
             attempt=parent.replay.attempts(path) + attempt + 1,
+            model=call.model,
+            schemas=(ShippedSchema(call.schema),) if call.schema else (),
         )
         work, key = slot.run(spec), self._key(call, given)
         return await run_recorded(work, parent.recorder, spec, given, key=key, actor=slot.name)
@@ -180,7 +184,14 @@ class ChildSessions:
     def _key(self, call: SubCall, given: InputSummary) -> str:
         spec = self._parent.spec
         identity = input_identity(given, call.part, self._parent.context)
-        return session_key(spec.run, spec.depth + 1, call.query, identity)
+        return session_key(
+            spec.run, spec.depth + 1, call.query, identity, call.schema, *self._model_key(call)
+        )
+
+    def _model_key(self, call: SubCall) -> list[str]:
+        """Return what of the model that code chose shapes the answer."""
+        settings = self._parent.spec.run.settings
+        return [call.model, repr(redact(settings.model_named(call.model)))] if call.model else []
 
 
 def _return_slots(parent: ParentSession, leased: tuple[dict[str, tuple[int, Any]], Outlook]) -> None:

@@ -123,7 +123,9 @@ class SubcallDispatcher:
         asked: dict[Hashable, int] = {}
         copies = {}
         for index, call in enumerate(calls):
-            original = asked.setdefault((call.query, _identity(call.part), call.is_session), index)
+            original = asked.setdefault(
+                (call.query, _identity(call.part), call.is_session, call.schema, call.model), index
+            )
             if (
                 original != index
                 and self._parent.path_of(first + index) not in self._parent.replay.tree.nodes

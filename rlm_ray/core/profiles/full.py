@@ -28,6 +28,7 @@ The REPL has:
 which arrives with an `[id]` heading over each
 - `recursive_map(query, contexts, on_error="raise") -> list[str]`: the same for many pieces, all in parallel, answers \
 in order; `query` may be a list as long as `contexts`; with on_error="return" a failed piece gives a CallError
+- `schema={{...}}` (a JSON Schema) as a further argument of both: parsed dicts, lists or numbers instead of text
 {more}- `FINAL(value)`: ends with this answer; `FINAL_VAR("name")`: ends with the value of a variable
 - `SHOW_VARS()`: lists your variables
 - imported already: re, json, math, csv, io, datetime, collections, Counter, defaultdict, itertools, functools, statistics, \

@@ -23,6 +23,8 @@ export const CALLS = unpacked(RUN.calls);
 export const CELLS = unpacked(RUN.cells);
 export const MAPS = unpacked(RUN.maps);
 export const ATTEMPTS = unpacked(RUN.attempts);
+export const TOOLS = unpacked(RUN.tools ?? { n: 0 });
+export const CITATIONS = unpacked(RUN.citations ?? { n: 0 });
 export const COUNT = NODES.n;
 export const LAST = Math.max(RUN.head.seconds, 1e-3);
 
@@ -38,6 +40,8 @@ export const CALLS_OF = indexed(CALLS);
 export const CELLS_OF = indexed(CELLS);
 export const MAPS_OF = indexed(MAPS);
 export const ATTEMPTS_OF = indexed(ATTEMPTS);
+export const TOOLS_OF = indexed(TOOLS);
+export const CITATIONS_OF = indexed(CITATIONS);
 
 export function* rowsOf(index, node) {
   for (let row = index[node]; row < index[node + 1]; row++) yield row;

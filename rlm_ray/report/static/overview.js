@@ -1,10 +1,10 @@
 // The run as a whole, and beside another one where there is one to compare with.
 
-import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, COUNT, DATA, DEEPEST, DEPTH, FELL, NODES, RUN, STATE, nameOf, rowsOf, text } from "./data.js";
+import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CITATIONS, CITATIONS_OF, COUNT, DATA, DEEPEST, DEPTH, FELL, NODES, RUN, STATE, nameOf, rowsOf, text } from "./data.js";
 import { bounded, button, cost, count, el, facts, many, money, oneLine, pill, seconds, share, short, tableOf } from "./words.js";
 import { on, select, view } from "./state.js";
 import { colours, depthColour, hideTip, sharp, showTip } from "./canvas.js";
-import { folding } from "./pane.js";
+import { citationBox, folding } from "./pane.js";
 import { showBad, themeButton } from "./main.js";
 
 const MEASURES = [
@@ -113,9 +113,45 @@ export function tallies(title, tally, name = (key) => key) {
 export function answerSection() {
   const { head } = RUN;
   const why = head.why ? el("p", { class: "why" }, head.why) : null;
-  const answer = head.answered ? bounded(head.answer, { class: "answer" }) : el("p", { class: "note" }, "No answer is recorded.");
+  const answer = head.answered ? withCitations(bounded(head.answer, { class: "answer" })) : el("p", { class: "note" }, "No answer is recorded.");
   const stop = head.state === "answered" ? "" : ` · ${head.state}`;
   return el("section", { class: "broad" }, el("h3", {}, `Answer${stop}`), why, answer);
+}
+
+// What the root cited, each place once, the last question's last.
+function citedRows() {
+  const seen = new Set();
+  return [...rowsOf(CITATIONS_OF, 0)].filter((row) => {
+    const key = `${CITATIONS.quote[row]} ${CITATIONS.place[row]}`;
+    return !seen.has(key) && seen.add(key);
+  });
+}
+
+// Quotes in the answer become links to the place where they stand.
+function withCitations(box) {
+  const pre = box.matches("pre") ? box : box.querySelector("pre");
+  const rows = COUNT ? citedRows() : [];
+  if (!pre || !rows.length) return box;
+  for (const row of rows) {
+    const quote = text(CITATIONS.quote[row]);
+    for (const node of [...pre.childNodes]) {
+      if (node.nodeType !== Node.TEXT_NODE) continue;
+      const at = node.data.indexOf(quote);
+      if (at < 0) continue;
+      const found = node.splitText(at);
+      found.splitText(quote.length);
+      found.replaceWith(el("a", { class: "cited", href: `#cited-${row}`, title: text(CITATIONS.place[row]) }, el("mark", {}, quote)));
+      break;
+    }
+  }
+  return box;
+}
+
+export function citationsSection() {
+  const rows = COUNT ? citedRows() : [];
+  if (!rows.length) return null;
+  const boxes = rows.map((row) => citationBox(row, button(`${text(CITATIONS.place[row])} · turn ${CITATIONS.turn[row]}`, () => select(0), { class: "link" }), `cited-${row}`));
+  return el("section", { class: "broad" }, el("h3", {}, "Citations"), el("p", { class: "note" }, "Found in the context, word by word."), ...boxes);
 }
 
 export function questionSection() {
@@ -227,7 +263,7 @@ function coverageStrip(spans, total) {
 
 export function makeOverview() {
   const body = el("div", { class: "scroller overview", tabindex: "0" });
-  const parts = () => [answerSection(), coverageSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), runSection(), questionSection()];
+  const parts = () => [answerSection(), citationsSection(), coverageSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), runSection(), questionSection()];
   body.append(...parts().filter(Boolean));
   return { label: "Overview", body: el("div", { class: "fill" }, body), paint() {}, focus: () => body.focus() };
 }

@@ -1,6 +1,6 @@
 // All that is known of the selected node: its facts, its turns and what is below it.
 
-import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CELLS, CELLS_OF, DEPTH, KIND, LAST, MAPS, MAPS_OF, NODES, OWN, RUN, SIZE, START, STATE, SUM, childrenOf, endOf, modelOf, nameOf, rowsOf, text, tookOf } from "./data.js";
+import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CELLS, CELLS_OF, CITATIONS, CITATIONS_OF, DEPTH, KIND, LAST, MAPS, MAPS_OF, NODES, OWN, RUN, SIZE, START, STATE, SUM, TOOLS, TOOLS_OF, childrenOf, endOf, modelOf, nameOf, rowsOf, text, tookOf } from "./data.js";
 import { bounded, button, count, el, facts, many, money, oneLine, pill, seconds, share, short, shown, tableOf } from "./words.js";
 import { on, select, view } from "./state.js";
 import { tipOf } from "./canvas.js";
@@ -55,7 +55,7 @@ export function turnBox(node, { title, call, cell, maps }, open) {
   const said = call >= 0 && CALLS.end[call] === null ? "no reply recorded" : seconds(took);
   const sent = maps.reduce((sum, row) => sum + MAPS.count[row], 0);
   const summary = [el("b", {}, title), el("span", {}, said), sent ? el("span", {}, many(sent, "sub-call")) : null, wrong ? el("span", { class: "wrong" }, "error") : null];
-  return folding(summary.filter(Boolean), () => [...(call >= 0 ? callParts(node, call) : []), ...maps.map((row) => mapPart(node, row)), ...(cell >= 0 ? cellParts(cell) : [])], open);
+  return folding(summary.filter(Boolean), () => [...(call >= 0 ? callParts(node, call) : []), ...maps.map((row) => mapPart(node, row)), ...(cell >= 0 ? [...cellParts(cell), toolsPart(node, CELLS.turn[cell]), citationsPart(node, CELLS.turn[cell])] : [])], open);
 }
 
 export function part(label, place, kind = "") {
@@ -131,6 +131,24 @@ function cellParts(row) {
     variables.length ? el("div", { class: "part" }, el("h4", {}, "Variables"), el("p", { class: "names" }, variables.join("  ·  "))) : null,
     ...(CELLS.notes[row] || []).map((place) => part("Note", place)),
   ];
+}
+
+function toolsPart(node, turn) {
+  const rows = [...rowsOf(TOOLS_OF, node)].filter((row) => TOOLS.turn[row] === turn);
+  if (!rows.length) return null;
+  const lines = rows.map((row) => [text(TOOLS.name[row]), oneLine(text(TOOLS.arguments[row]), 300), oneLine(text(TOOLS.error[row]) || text(TOOLS.result[row]), 300), seconds(TOOLS.end[row] - TOOLS.start[row])]);
+  return el("div", { class: "part tools" }, el("h4", {}, `Called ${many(rows.length, "tool")}`), tableOf(["Tool", "Arguments", "Result", "Took"], lines));
+}
+
+function citationsPart(node, turn) {
+  const rows = [...rowsOf(CITATIONS_OF, node)].filter((row) => CITATIONS.turn[row] === turn);
+  return rows.length ? el("div", { class: "part" }, el("h4", {}, "Cited"), ...rows.map((row) => citationBox(row))) : null;
+}
+
+// Words that were found in the context, where they stand and what stands around them.
+export function citationBox(row, where = text(CITATIONS.place[row]), id = null) {
+  const passage = [text(CITATIONS.before[row]), el("mark", {}, text(CITATIONS.quote[row])), text(CITATIONS.after[row])];
+  return el("figure", { class: "citation", id }, el("blockquote", {}, "… ", ...passage, " …"), el("figcaption", {}, where));
 }
 
 const pane = document.getElementById("pane");

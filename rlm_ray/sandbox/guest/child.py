@@ -7,11 +7,13 @@ no memory, `EXIT_BROKEN` that a wall could not be put up.
 from __future__ import annotations
 
 import gc
+import json
 import os
+from contextlib import nullcontext
 from typing import NoReturn
 
 from rlm_ray.core.context import Document
-from rlm_ray.core.repl_types import SubCallOutcome, SubCallRequest
+from rlm_ray.core.repl_types import CitationRequest, ReplRequest, SubCallOutcome
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
@@ -46,16 +48,18 @@ class ReplChannel:
             self._decoder.feed(data)
         return frame
 
-    def call(self, calls: SubCallRequest) -> list[SubCallOutcome]:
+    def call(self, request: ReplRequest) -> list[SubCallOutcome]:
         """Blocks until the host has the answers. `ValueError` when the texts are too much for a frame."""
-        data = messages.write_calls(calls)
+        data = messages.write_request(request)
         if not is_within_limits(data):
             raise ValueError(
                 f"these sub-calls make {len(data):,} bytes, more than {MAX_FRAME_BYTES:,}: make fewer at a time"
             )
         assert self.timer is not None
         self.timer.check()
-        with self.timer.uninterrupted(), self.timer.stopped_clock():
+        # A check of a quote is work for the cell, and no wait for others.
+        clock = nullcontext() if isinstance(request, CitationRequest) else self.timer.stopped_clock()
+        with self.timer.uninterrupted(), clock:
             self.send(data)
             return messages.read_outcomes(self.receive())
 
@@ -97,7 +101,14 @@ def _serve(channel: ReplChannel, parts: ContextReferences | None, *, filtered: b
     channel.timer = timer
     repl = Interpreter(
         parts_of(_decode_context(frame)) if parts is None else parts,
-        InterpreterConfig(frame.texts[0], facts["seed"], facts["memory_mb"], filtered),
+        InterpreterConfig(
+            frame.texts[0],
+            facts["seed"],
+            facts["memory_mb"],
+            filtered,
+            tuple(facts["tools"]),
+            facts["argument_bytes"],
+        ),
         channel,
         Output(facts["output_chars"], channel.printed),
         timer,
@@ -106,6 +117,8 @@ def _serve(channel: ReplChannel, parts: ContextReferences | None, *, filtered: b
     while True:
         frame = channel.receive()
         query, *blocks = frame.texts
+        if name := frame.fields.get("history"):
+            repl.set_history(name, json.loads(blocks.pop()))
         timer.start()
         done = messages.write_done(repl.run(blocks, frame.fields["now"], query))
         timer.stop()

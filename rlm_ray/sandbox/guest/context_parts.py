@@ -116,6 +116,17 @@ class DocumentReferences:
         """The context as it was given, whatever code has done to the list since."""
         return list(self._documents)
 
+    def number_of(self, document: object) -> int | None:
+        """The number of a document given by its id, its number, a hit, or itself; None where there is none."""
+        if type(document) is SearchHit:
+            return document.number
+        if isinstance(document, int) and not isinstance(document, bool):
+            return document if 0 <= document < len(self._texts) else None
+        name = document.get("id") if isinstance(document, dict) else document
+        if isinstance(name, str) and name in self._ids:
+            return self._ids.index(name)
+        return self._number(document)
+
     def finder(self) -> DocumentSearch:
         """Looks through the documents as they were given."""
         return DocumentSearch(self._documents, self._texts)

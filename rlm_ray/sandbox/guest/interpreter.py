@@ -17,11 +17,13 @@ from typing import Any, Protocol
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.sandbox.guest import hints, traceback_format, variables
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
+from rlm_ray.sandbox.guest.cite import Cite
 from rlm_ray.sandbox.guest.clock import Clock
 from rlm_ray.sandbox.guest.context_parts import ContextReferences, DocumentReferences
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
 from rlm_ray.sandbox.guest.model_calls import FinalAnswer, FinalAnswerSignal, HostChannel, ModelCalls
 from rlm_ray.sandbox.guest.output import Output
+from rlm_ray.sandbox.guest.tool_calls import ToolCalls
 from rlm_ray.sandbox.language import policy
 from rlm_ray.sandbox.language.builtins_table import make_builtins
 from rlm_ray.sandbox.language.modules import Modules
@@ -45,6 +47,10 @@ class InterpreterConfig:
     memory_mb: int = 256
     filtered: bool = True
     """False leaves the language unfiltered, to test what the kernel holds alone."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools that the session has."""
+    argument_bytes: int = 0
+    """The most that the arguments of one call of a tool may take."""
 
 
 class Interpreter:
@@ -69,6 +75,7 @@ class Interpreter:
             "query": terms.query,
             "SHOW_VARS": self._show_vars,
             **calls.names(),
+            **ToolCalls(channel, terms.tools, terms.argument_bytes).names(),
             **self._ending.names(),
         }
         self._clock = Clock()
@@ -77,6 +84,7 @@ class Interpreter:
             policy.DISPLAY: self._display,
             **self._make_builtins(Modules(terms.seed, self._clock, self._print)),
             **_helper_builtins(calls, parts),
+            **Cite(channel, parts).names(),
             **self._reserved,
         }
         self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": self._builtins}
@@ -89,6 +97,10 @@ class Interpreter:
         if self._terms.filtered:
             return make_builtins(modules, self._print)
         return {**vars(builtins), "print": self._print}
+
+    def set_history(self, name: str, items: list[Any]) -> None:
+        """Give the turns that were left out of the conversation this name; a variable of the code's goes before it."""
+        self._builtins[name] = items
 
     def run(self, blocks: Sequence[str], now: float, query: str) -> CellDone:
         """The blocks of one message, in order, up to the first error or FINAL; for them it is `now`."""

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from rlm_ray.core.context import ContextPart
-from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallKind, SubCallOutcome, SubCallRequest
+from rlm_ray.core.repl_types import (
+    Failed,
+    ReplRequest,
+    SubCallAnswer,
+    SubCallKind,
+    SubCallOutcome,
+    SubCallRequest,
+)
 from rlm_ray.errors import SubCallError
 from rlm_ray.sandbox.guest.context_parts import to_text
 from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES
-from rlm_ray.sandbox.wire.messages import MAX_ANSWER_CHARS, MAX_CALLS
+from rlm_ray.sandbox.wire.messages import MAX_ANSWER_CHARS, MAX_CALLS, MAX_NAME_CHARS, MAX_SCHEMA_CHARS
 
 OnError = Literal["raise", "return"]
 
@@ -19,7 +27,7 @@ OnError = Literal["raise", "return"]
 class HostChannel(Protocol):
     """What these names need of the other end."""
 
-    def call(self, calls: SubCallRequest) -> list[SubCallOutcome]: ...
+    def call(self, request: ReplRequest) -> list[SubCallOutcome]: ...
 
     def final(self, answer: str) -> None: ...
 
@@ -44,6 +52,15 @@ class CallError:
     __repr__ = __str__
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How sub-calls are made."""
+
+    on_error: OnError = "raise"
+    schema: str = ""
+    model: str = ""
+
+
 class ModelCalls:
     """Sub-calls of one session. Nothing here keeps what was asked or answered."""
 
@@ -63,10 +80,13 @@ class ModelCalls:
             "SubCallError": SubCallError,
         }
 
-    def recursive_llm(self, query: str, context: Any = "") -> str:
-        return self._one("recursive", "recursive_llm(query, context)", query, context)
+    def recursive_llm(self, query: str, context: Any = "", schema: Any = None, model: Any = None) -> Any:
+        how = _How("raise", _schema_text(schema), _model_name(model))
+        return self._one("recursive", "recursive_llm(query, context)", query, context, how)
 
-    def recursive_map(self, query: Any, contexts: Any, on_error: OnError = "raise") -> list[Any]:
+    def recursive_map(
+        self, query: Any, contexts: Any, on_error: OnError = "raise", schema: Any = None, model: Any = None
+    ) -> list[Any]:
         if on_error not in ("raise", "return"):
             raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
         parts = _listed("recursive_map(query, contexts)", "contexts", contexts)
@@ -74,31 +94,33 @@ class ModelCalls:
             queries: list[Any] = [query] * len(parts)
         else:
             queries = _listed("recursive_map(query, contexts)", "query", query)
-        return self._many("recursive", "recursive_map", queries, parts, on_error)
+        how = _How(on_error, _schema_text(schema), _model_name(model))
+        return self._many("recursive", "recursive_map", queries, parts, how)
 
     def llm_query(self, prompt: str) -> str:
-        return self._one("llm", "llm_query(prompt)", prompt, "")
+        return str(self._one("llm", "llm_query(prompt)", prompt, ""))
 
     def llm_query_batched(self, prompts: Any) -> list[Any]:
         queries = _listed("llm_query_batched(prompts)", "prompts", prompts)
-        return self._many("llm", "llm_query_batched", queries, [""] * len(queries), "raise")
+        return self._many("llm", "llm_query_batched", queries, [""] * len(queries))
 
     def rlm_query(self, prompt: str, context: Any = None) -> str:
-        return self._one("rlm", "rlm_query(prompt, context)", prompt, "" if context is None else context)
+        given = "" if context is None else context
+        return str(self._one("rlm", "rlm_query(prompt, context)", prompt, given))
 
     def rlm_query_batched(self, prompts: Any, contexts: Any = None) -> list[Any]:
         queries = _listed("rlm_query_batched(prompts)", "prompts", prompts)
         if contexts is None:
             contexts = [""] * len(queries)
         parts = _listed("rlm_query_batched(prompts, contexts)", "contexts", contexts)
-        return self._many("rlm", "rlm_query_batched", queries, parts, "raise")
+        return self._many("rlm", "rlm_query_batched", queries, parts)
 
-    def _one(self, kind: SubCallKind, usage: str, query: object, context: object) -> str:
+    def _one(self, kind: SubCallKind, usage: str, query: object, context: object, how: _How = _How()) -> Any:
         _check_query(usage, query)
-        return str(self._ask(kind, [query], [context], "raise")[0])
+        return self._ask(kind, [query], [context], how)[0]
 
     def _many(
-        self, kind: SubCallKind, name: str, queries: list[Any], contexts: list[Any], on_error: OnError
+        self, kind: SubCallKind, name: str, queries: list[Any], contexts: list[Any], how: _How = _How()
     ) -> list[Any]:
         if len(queries) != len(contexts):
             raise TypeError(
@@ -106,26 +128,56 @@ class ModelCalls:
             )
         for query in queries:
             _check_query(name, query)
-        return self._ask(kind, queries, contexts, on_error) if queries else []
+        return self._ask(kind, queries, contexts, how) if queries else []
 
-    def _ask(
-        self, kind: SubCallKind, queries: list[Any], contexts: list[Any], on_error: OnError
-    ) -> list[Any]:
+    def _ask(self, kind: SubCallKind, queries: list[Any], contexts: list[Any], how: _How) -> list[Any]:
         if len(queries) > MAX_CALLS:
             raise ValueError(f"{len(queries):,} sub-calls at once; the most is {MAX_CALLS:,}")
         parts = tuple(map(self._part, contexts))
         texts = tuple(str.__str__(query) for query in queries)
         _check_size(parts)
-        outcomes = self._host.call(SubCallRequest(kind, texts, parts, on_error == "raise"))
-        if on_error == "raise":
+        stop = how.on_error == "raise"
+        outcomes = self._host.call(SubCallRequest(kind, texts, parts, stop, how.schema, how.model))
+        if stop:
             for outcome in outcomes:
                 if isinstance(outcome, Failed):
                     raise SubCallError(outcome.kind, outcome.why)
-        return [_value(outcome) for outcome in outcomes]
+        return [_value(outcome, typed=bool(how.schema)) for outcome in outcomes]
 
 
-def _value(outcome: SubCallOutcome) -> str | CallError:
-    return outcome.text if isinstance(outcome, SubCallAnswer) else CallError(outcome.kind, outcome.why)
+def _value(outcome: SubCallOutcome, *, typed: bool) -> Any:
+    """The answer, as parsed JSON where a schema was given."""
+    if not isinstance(outcome, SubCallAnswer):
+        return CallError(outcome.kind, outcome.why)
+    return json.loads(outcome.text) if typed else outcome.text
+
+
+def _model_name(model: Any) -> str:
+    """The name of a model; empty for none. Whether there is such a one is for the host to say."""
+    if model is None:
+        return ""
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME_CHARS:
+        raise TypeError(f"model must be the name of a model as a str; got {type(model).__name__}")
+    return str.__str__(model)
+
+
+def _schema_text(schema: Any) -> str:
+    """A schema as JSON; empty for none. What it says is checked by the host."""
+    if schema is None:
+        return ""
+    if not isinstance(schema, dict) or not schema:
+        raise TypeError(
+            "schema must be a JSON Schema as a dict, such as "
+            '{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}; '
+            f"got {type(schema).__name__}"
+        )
+    try:
+        text = json.dumps(schema, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"schema is no JSON: {error}") from None
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise ValueError(f"schema has {len(text):,} characters; the most is {MAX_SCHEMA_CHARS:,}")
+    return text
 
 
 def _check_query(usage: str, query: object) -> None:
@@ -213,10 +265,15 @@ class FinalAnswer:
             self._host.final(text)
 
 
+def _as_json(value: object) -> Any:
+    """What stands inside of an answer and is no JSON: a set as a list, a date and the like as a text."""
+    return list(value) if isinstance(value, (set, frozenset)) else str(value)
+
+
 def _answer(value: Any) -> str:
     if isinstance(value, (dict, list)):
         try:
-            return json.dumps(value, ensure_ascii=False)
+            return json.dumps(value, ensure_ascii=False, default=_as_json)
         except (TypeError, ValueError, RecursionError):
             return str(value)
     return to_text(value) if isinstance(value, str) else str(value)

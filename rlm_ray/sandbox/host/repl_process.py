@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from rlm_ray.core.context import Context
-from rlm_ray.core.repl_types import CellResult, SubCallOutcome, SubCallRequest
+from rlm_ray.core.repl_types import (
+    CellResult,
+    CitationRequest,
+    ReplHistory,
+    ReplRequest,
+    SubCallOutcome,
+    SubCallRequest,
+    ToolRequest,
+)
 from rlm_ray.errors import SandboxError
 from rlm_ray.sandbox.host import exit_reason
 from rlm_ray.sandbox.host.context_zygotes import ContextZygote, ContextZygotes
@@ -27,11 +35,13 @@ from rlm_ray.sandbox.wire.frames import Decoder, FrameError, encode
 
 _T = TypeVar("_T")
 
-SubcallHandler: TypeAlias = Callable[[SubCallRequest], Awaitable[Sequence[SubCallOutcome]]]
+SubcallHandler: TypeAlias = Callable[[ReplRequest], Awaitable[Sequence[SubCallOutcome]]]
 
 _READ_BYTES = 256 << 10
 _READY_TIMEOUT_S = 60.0
 _EXIT_TIMEOUT_S = 10.0
+_AFTER_CITATION_S = 2.0
+"""What a check of a quote leaves a cell of its time, once."""
 _LARGE_BYTES = 1 << 20
 """A longer frame is decoded in a thread, so that others' sessions go on meanwhile."""
 _MESSAGES, _MESSAGES_PER_S = 100, 8.0
@@ -74,8 +84,10 @@ class ReplProcess:
         self._on_close = closed
         self._nursery: ZygoteClient | None = None
         self._child: ReplChild | None = None
-        self._bounds = messages.bounds_of(opening.settings.output_chars)
+        self._bounds = messages.bounds_of(opening.settings.output_chars, opening.argument_bytes)
         self._decoder = Decoder(bounds=self._bounds)
+        self._sent_history: ReplHistory | None = None
+        """What the child has of the turns that were left out."""
         self._looked = False
         self._lost_variables = False
         self._idle = asyncio.Event()
@@ -102,10 +114,12 @@ class ReplProcess:
         *,
         now: float | None = None,
         query: str | None = None,
+        history: ReplHistory | None = None,
     ) -> CellResult:
         """All blocks of one message, in order, up to the first error or FINAL.
 
-        `now` is the Unix time that they see, None: it is the real one; `query` the question, None: the one at the opening.
+        `now` is the Unix time that they see, None: it is the real one; `query` the question, None: the one at the opening;
+        `history` the turns that were left out of the conversation.
         """
         if not self._idle.is_set():
             raise SandboxError("this REPL runs a cell already")
@@ -115,7 +129,13 @@ class ReplProcess:
         try:
             await self.ready()
             question = self._opening.query if query is None else query
-            code = encode("run", [question, *blocks], now=time.time() if now is None else now)
+            is_new = history is not None and history != self._sent_history
+            texts = (
+                [question, *blocks, history.items] if history is not None and is_new else [question, *blocks]
+            )
+            name = history.name if history is not None and is_new else ""
+            code = encode("run", texts, now=time.time() if now is None else now, history=name)
+            self._sent_history = history
             child, nursery = self._require_child()
             nursery.busy(child)
             done = await self._run_cell(child, code, serve, running)
@@ -165,7 +185,11 @@ class ReplProcess:
                     if running.final is not None:
                         raise ReplDied(exit_reason.protocol_violation("a second answer"))
                     running.final = answer
-                case SubCallRequest():
+                case CitationRequest():
+                    outcomes = await self._serve_citation(running, child, message, serve)
+                    await self._charge_time(running, self._write(child, messages.write_outcomes(outcomes)))
+                    continue
+                case SubCallRequest() | ToolRequest():
                     outcomes = await self._serve(child, message, serve)
                     await self._charge_time(running, self._write(child, messages.write_outcomes(outcomes)))
                     continue
@@ -192,11 +216,22 @@ class ReplProcess:
         finally:
             running.left_s -= loop.time() - started
 
+    async def _serve_citation(
+        self, running: _CellState, child: ReplChild, request: CitationRequest, serve: SubcallHandler
+    ) -> Sequence[SubCallOutcome]:
+        """Charge the check to the cell; the one that uses up its time leaves enough for the child to end it itself."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        outcomes = await self._serve(child, request, serve)
+        left_s = running.left_s - (loop.time() - started)
+        running.left_s = max(left_s, min(running.left_s, _AFTER_CITATION_S))
+        return outcomes
+
     async def _serve(
-        self, child: ReplChild, calls: SubCallRequest, serve: SubcallHandler
+        self, child: ReplChild, request: ReplRequest, serve: SubcallHandler
     ) -> Sequence[SubCallOutcome]:
         """The session's answers, unless the child dies first."""
-        task = asyncio.ensure_future(serve(calls))
+        task = asyncio.ensure_future(serve(request))
         try:
             await asyncio.wait((task, child.exited), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -206,8 +241,9 @@ class ReplProcess:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if len(outcomes) != len(calls.queries):
-            raise SandboxError(f"{len(outcomes)} outcomes were served for {len(calls.queries)} sub-calls")
+        wanted = len(request.queries) if isinstance(request, SubCallRequest) else 1
+        if len(outcomes) != wanted:
+            raise SandboxError(f"{len(outcomes)} outcomes were served for {wanted} requests")
         return outcomes
 
     # Results
@@ -258,6 +294,7 @@ class ReplProcess:
             filtered=self._opening.filtered,
         )
         self._nursery, self._child, self._decoder = nursery, child, Decoder(bounds=self._bounds)
+        self._sent_history = None
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
                 await self._write(child, self._opening.start_frame(with_context=self._branch is None))
@@ -350,6 +387,10 @@ class ReplSpec:
     seed: int = 0
     landlock: bool = True
     filtered: bool = True
+    tools: tuple[str, ...] = ()
+    """Names of the tools that its code can call."""
+    argument_bytes: int = 0
+    """The most that the arguments of one call may take."""
 
     def start_frame(self, *, with_context: bool) -> bytes:
         """The first frame; without the context where the child has it from its zygote."""
@@ -371,4 +412,6 @@ class ReplSpec:
             timeout_s=settings.cell_timeout_s,
             cpu_s=settings.cell_cpu_s,
             cpu_grace_s=settings.cpu_grace_s,
+            tools=self.tools,
+            argument_bytes=self.argument_bytes,
         )

@@ -65,13 +65,22 @@ class SandboxManager:
         self._landlock = all(layer.available for layer in found if layer.name == "Landlock")
         await self._zygote_client()
 
-    async def open(
-        self, context: Context, query: str, *, seed: int = 0, filtered: bool = True
+    async def open(  # noqa: PLR0913 - what a REPL is opened with
+        self,
+        context: Context,
+        query: str,
+        *,
+        seed: int = 0,
+        filtered: bool = True,
+        tools: tuple[str, ...] = (),
+        argument_bytes: int = 0,
     ) -> ReplProcess:
         """A REPL over this context, ready to run. `filtered=False` is for tests of the jail alone."""
         if self._closed:
             raise SandboxError("the sandbox is closed")
-        opening = ReplSpec(context, query, self._settings, seed, self._landlock, filtered)
+        opening = ReplSpec(
+            context, query, self._settings, seed, self._landlock, filtered, tools, argument_bytes
+        )
         repl = ReplProcess(opening, self._branches, self._repls.discard)
         self._repls.add(repl)
         try:

@@ -29,7 +29,7 @@ _ASYNC = (
     "async code does not run here: sub-calls run in parallel with recursive_map(queries, contexts), "
     "which is an ordinary call"
 )
-_CONTEXT_READING_NAMES = {"context", "documents", "search", "bm25", "map_reduce"}
+_CONTEXT_READING_NAMES = {"context", "documents", "search", "bm25", "map_reduce", "cite"}
 _CHANGING_METHODS = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"}
 _ERRORS = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)

@@ -12,11 +12,14 @@ from typing import Any, TypeAlias, cast
 
 from rlm_ray.core.context import ByteRange, Context, ContextPart, Document, DocumentRange
 from rlm_ray.core.repl_types import (
+    CitationRequest,
     Failed,
+    ReplRequest,
     SubCallAnswer,
     SubCallKind,
     SubCallOutcome,
     SubCallRequest,
+    ToolRequest,
     Variable,
 )
 from rlm_ray.sandbox.wire.frames import (
@@ -31,9 +34,12 @@ from rlm_ray.sandbox.wire.frames import (
 MAX_CALLS = 100_000
 MAX_ANSWER_CHARS = 10_000_000
 MAX_FRAME_DOCUMENTS = 1_000_000
+MAX_SCHEMA_CHARS = 200_000
 MAX_ERROR_CHARS = 20_000
 MAX_NOTES, MAX_NOTE_CHARS = 60, 500
 MAX_VARIABLES, MAX_NAME_CHARS, MAX_KIND_CHARS = 100, 200, 100
+MAX_QUOTE_CHARS = 20_000
+"""Of one citation, as it is sent; the session takes fewer and says so."""
 OUTPUT_MARGIN_CHARS = 100
 """What a child's output may be longer than its setting: the words about what was left out."""
 
@@ -87,10 +93,10 @@ class CellDone:
     looked: bool
 
 
-Message: TypeAlias = "Ready | StartFailed | OutputSoFar | Final | SubCallRequest | CellDone"
+Message: TypeAlias = "Ready | StartFailed | OutputSoFar | Final | ReplRequest | CellDone"
 
 
-def bounds_of(output_chars: int) -> dict[str, FrameBounds]:
+def bounds_of(output_chars: int, argument_bytes: int = 0) -> dict[str, FrameBounds]:
     """What a child may send, by kind. Only sub-calls are large: their texts go to a model that somebody pays for."""
     output = (output_chars + OUTPUT_MARGIN_CHARS) * _UTF8
     told = (MAX_ERROR_CHARS + MAX_NOTES * MAX_NOTE_CHARS) * _UTF8
@@ -102,6 +108,8 @@ def bounds_of(output_chars: int) -> dict[str, FrameBounds]:
         "final": FrameBounds(_SMALL_HEAD, MAX_ANSWER_CHARS * _UTF8, 1),
         "done": FrameBounds(_SMALL_HEAD + names, output + told, 2 + MAX_NOTES),
         "calls": FrameBounds(MAX_HEAD_BYTES, MAX_FRAME_BYTES, 2 * MAX_FRAME_DOCUMENTS),
+        "tool": FrameBounds(_SMALL_HEAD, MAX_NAME_CHARS * _UTF8 + argument_bytes, 2),
+        "cite": FrameBounds(_SMALL_HEAD, MAX_QUOTE_CHARS * _UTF8, 1),
     }
 
 
@@ -113,7 +121,7 @@ def decode_message(frame: Frame, context: Context) -> Message:
     return message
 
 
-def _read(frame: Frame, context: Context) -> tuple[Message, Iterator[str]]:
+def _read(frame: Frame, context: Context) -> tuple[Message, Iterator[str]]:  # noqa: PLR0911 - one for each kind
     """With the texts that belong to nothing."""
     fields, texts = frame.fields, list(frame.texts)
     nothing, rest = iter(()), iter(texts)
@@ -128,6 +136,11 @@ def _read(frame: Frame, context: Context) -> tuple[Message, Iterator[str]]:
             return Final(texts[0]), nothing
         case "calls":
             return _read_calls(fields, rest, context), rest
+        case "tool" if len(texts) == 2 and len(texts[0]) <= MAX_NAME_CHARS:
+            return ToolRequest(texts[0], texts[1]), nothing
+        case "cite" if len(texts) == 1:
+            number = fields.get("document")
+            return CitationRequest(texts[0], None if number is None else _checked_int(number)), nothing
         case "done":
             return _read_done(fields, rest), rest
         case _:
@@ -182,6 +195,16 @@ def _variable(item: Any) -> Variable:
             raise FrameError("a variable that is not one")
 
 
+def write_request(request: ReplRequest) -> bytes:
+    match request:
+        case ToolRequest(name, arguments):
+            return encode("tool", [name, arguments])
+        case CitationRequest(quote, number):
+            return encode("cite", [quote], document=number)
+        case _:
+            return write_calls(request)
+
+
 def write_calls(calls: SubCallRequest) -> bytes:
     """Each query that differs and each text once; pieces of the context as numbers."""
     texts: list[str] = []
@@ -189,6 +212,8 @@ def write_calls(calls: SubCallRequest) -> bytes:
     number = {query: index for index, query in enumerate(queries)}
     texts.extend(queries)
     parts = [_write_part(part, texts) for part in calls.contexts]
+    if calls.schema:
+        texts.append(calls.schema)
     return encode(
         "calls",
         texts,
@@ -197,6 +222,8 @@ def write_calls(calls: SubCallRequest) -> bytes:
         queries=len(queries),
         asks=[number[query] for query in calls.queries],
         parts=parts,
+        typed=bool(calls.schema),
+        model=calls.model,
     )
 
 
@@ -223,7 +250,12 @@ def _read_calls(fields: dict[str, Any], texts: Iterator[str], context: Context) 
     queries = [_next_text(texts) for _ in range(_checked_int(fields.get("queries"), MAX_CALLS))]
     chosen = tuple(queries[_checked_int(ask, len(queries) - 1)] for ask in asks)
     contexts = tuple(_read_part(part, texts, context) for part in parts)
-    return SubCallRequest(cast("SubCallKind", kind), chosen, contexts, fields.get("stop") is True)
+    schema = _next_text(texts, MAX_SCHEMA_CHARS) if fields.get("typed") is True else ""
+    model = fields.get("model", "")
+    if not isinstance(model, str) or len(model) > MAX_NAME_CHARS:
+        raise FrameError("the name of a model that is none")
+    stop = fields.get("stop") is True
+    return SubCallRequest(cast("SubCallKind", kind), chosen, contexts, stop, schema, model)
 
 
 def _read_part(part: Any, texts: Iterator[str], context: Context) -> ContextPart:

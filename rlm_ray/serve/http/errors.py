@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.errors import ConfigError, InputError, RLMError
 from rlm_ray.events.records import RunFinished
 from rlm_ray.events.usage import CANCELLED
@@ -96,6 +97,8 @@ class ApiError(Exception):
 def error_from_run_end(end: RunFinished) -> ApiError | None:
     """Return the error of a run that ended without an answer; None for one with an answer."""
     kind = end.error_kind
+    if end.stop_reason == MISFIT:
+        return ApiError(502, "schema_mismatch", end.why)
     if not kind and end.answer is not None:
         return None
     if not kind:

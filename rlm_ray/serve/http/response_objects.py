@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue
 
+from rlm_ray.core.repl_types import Citation
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.http import streaming
+from rlm_ray.serve.http.annotations import file_citations
 from rlm_ray.serve.http.errors import error_from_run_end
 from rlm_ray.serve.http.schemas import total_usage
 from rlm_ray.serve.run_store import State, StoredRequest, state_of
@@ -28,7 +30,7 @@ _STATUS: dict[State, Status] = {
 class OutputText(BaseModel):
     type: Literal["output_text"] = "output_text"
     text: str
-    annotations: list[JsonValue] = []
+    annotations: list[dict[str, JsonValue]] = []
     logprobs: list[JsonValue] = []
 
 
@@ -96,7 +98,9 @@ def response_of(request: StoredRequest, end: RunFinished | None, state: State) -
         created_at=request.created,
         status=_STATUS[state],
         model=request.model,
-        output=[] if answer is None else [message_of(request.run_id, answer, complete=state == "answered")],
+        output=[]
+        if answer is None or end is None
+        else [message_of(request.run_id, answer, end.citations, complete=state == "answered")],
         error=_error(end) if state == "failed" else None,
         incomplete_details=Incomplete(reason=end.stop_reason)
         if end is not None and state == "stopped"
@@ -109,9 +113,10 @@ def response_of(request: StoredRequest, end: RunFinished | None, state: State) -
     )
 
 
-def message_of(run_id: str, text: str, *, complete: bool) -> OutputMessage:
+def message_of(run_id: str, text: str, citations: Sequence[Citation], *, complete: bool) -> OutputMessage:
     status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
-    return OutputMessage(id=f"msg_{run_id}", status=status, content=[OutputText(text=text)])
+    content = OutputText(text=text, annotations=file_citations(citations))
+    return OutputMessage(id=f"msg_{run_id}", status=status, content=[content])
 
 
 def _error(end: RunFinished | None) -> ResponseError:
@@ -156,7 +161,7 @@ class ResponseStream:
         state = state_of(end, is_open=False)
         events = list(self._reasoning_done())
         if state in _ENDS:
-            events += self._message(end.answer or "", complete=state == "answered")
+            events += self._message(end.answer or "", end.citations, complete=state == "answered")
         return "".join([*events, self._response(_ENDS.get(state, "failed"), end, state)])
 
     def _response(self, name: str, end: RunFinished | None, state: State) -> str:
@@ -176,16 +181,20 @@ class ResponseStream:
         yield self._of_reasoning("part.done", part=part)
         yield self._event("output_item.done", output_index=0, item=item)
 
-    def _message(self, answer: str, *, complete: bool) -> Iterator[str]:
-        whole = message_of(self._request.run_id, answer, complete=complete).model_dump()
+    def _message(self, answer: str, citations: Sequence[Citation], *, complete: bool) -> Iterator[str]:
+        whole = message_of(self._request.run_id, answer, citations, complete=complete).model_dump()
         place = {"item_id": whole["id"], "output_index": 1, "content_index": 0}
-        empty = whole["content"][0] | {"text": ""}
+        empty = whole["content"][0] | {"text": "", "annotations": []}
         yield self._event(
             "output_item.added", output_index=1, item=whole | {"status": "in_progress", "content": []}
         )
         yield self._event("content_part.added", part=empty, **place)
         for piece in streaming.chunk_text(answer):
             yield self._event("output_text.delta", delta=piece, logprobs=[], **place)
+        for number, annotation in enumerate(whole["content"][0]["annotations"]):
+            yield self._event(
+                "output_text.annotation.added", annotation=annotation, annotation_index=number, **place
+            )
         yield self._event("output_text.done", text=answer, logprobs=[], **place)
         yield self._event("content_part.done", part=whole["content"][0], **place)
         yield self._event("output_item.done", output_index=1, item=whole)

@@ -37,6 +37,7 @@ from rlm_ray.serve.prompt import (
 from rlm_ray.serve.registry_actor import RunRegistryClient
 from rlm_ray.serve.run_manager import RunManager, SubmittedRun
 from rlm_ray.serve.run_store import Kind, State, StoredRequest, state_of
+from rlm_ray.structured.schema import AnswerSchema
 
 HEADER_CHARS = 256
 CANCEL_TRIES, CANCEL_S = 50, 0.1
@@ -54,6 +55,8 @@ class ParsedRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     background: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    schema: str = ""
+    """The JSON Schema of the answer; empty for text."""
 
     def digest(self) -> str:
         """Return a hash that the same request has again."""
@@ -83,6 +86,7 @@ class RunService:
         messages = self._direct_messages(parsed)
         if messages:
             prompt = PromptAndContext(prompt.query)
+            messages = _with_instruction(messages, parsed.schema)
         await self._check_sources(prompt, key)
         options = parsed.options.settings()
         if messages:
@@ -92,7 +96,7 @@ class RunService:
         stored = StoredRequest(
             request.state.run_id, key.name, parsed.kind, parsed.model, time.time(), prompt.query,
             options, parsed.params, messages, background=parsed.background, metadata=parsed.metadata,
-            request_id=request.headers.get("x-request-id", "")[:HEADER_CHARS],
+            request_id=request.headers.get("x-request-id", "")[:HEADER_CHARS], schema=parsed.schema,
         )  # fmt: skip
         idempotency = request.headers.get("idempotency-key", "")[:HEADER_CHARS]
         return await self.runs.start(
@@ -147,7 +151,9 @@ class RunService:
         options = parsed.options
         wish = options.direct_without_context
         is_plain = self.direct_without_context and options.max_depth is None if wish is None else wish
-        if parsed.kind == "run" or not is_plain or options.context_parts():
+        settings = self.models.settings(parsed.model)
+        must_cite = "required" in (options.citations, settings.citations if settings is not None else "")
+        if parsed.kind == "run" or not is_plain or options.context_parts() or must_cite:
             return ()
         return direct_messages(parsed.messages)
 
@@ -194,3 +200,14 @@ def _is_plain(source: Source) -> bool:
             return detect_format(data[:HEAD_BYTES], name).name in ("text", "binary")
         case _:
             return False
+
+
+def _with_instruction(messages: tuple[tuple[str, str], ...], schema: str) -> tuple[tuple[str, str], ...]:
+    """The messages of a plain call that say what its answer looks like: in the one message of instructions."""
+    if not schema:
+        return messages
+    wanted = AnswerSchema.parse(schema, trusted=False).instruction()
+    (role, text), *rest = messages
+    if role == "system":
+        return (role, f"{text}\n\n{wanted}"), *rest
+    return ("system", wanted), *messages

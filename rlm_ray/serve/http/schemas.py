@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError
 from rlm_ray.serve.prompt import ContentPart, FileData, FileRef, NamedContext, Text, Uri
+from rlm_ray.structured.schema import AnswerSchema
 
 MAX_MESSAGES = 10_000
 MAX_FIELDS = 100
@@ -76,6 +77,7 @@ class RunOptions(StrictObject):
         ),
     ] = None
     profile: Literal["default", "full", "short", "cautious", "small-window"] | None = None
+    citations: Literal["off", "optional", "required"] | None = None
     limits: RunLimits = RunLimits()
     direct_without_context: bool | None = None
     """A conversation without a long text or a file is one plain call, whatever `max_depth` is; null: as the service says."""
@@ -129,16 +131,29 @@ def total_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     return zeros | dict(usage.get("total", {}))
 
 
-def response_format_instruction(form: dict[str, JsonValue] | None) -> str:
-    """Put what `response_format` asks for into words; empty where that is plain text."""
+def response_schema(form: dict[str, JsonValue] | None) -> str:
+    """The JSON Schema that `response_format`, or `text.format`, asks for, as text; empty where that is plain text.
+
+    Answers are checked against it, `strict` or not. Raises `InputError` where it cannot be used.
+    """
     match form:
+        case None | {"type": "text"}:
+            return ""
         case {"type": "json_object"}:
-            return "Answer with one JSON object and nothing else."
-        case {"type": "json_schema", **rest}:
-            return (
-                f"Answer with JSON that fits this schema and nothing else: {rest.get('json_schema') or rest}"
+            table: Any = {"type": "object"}
+        case {"type": "json_schema", "json_schema": {"schema": dict(table)}}:
+            pass
+        case {"type": "json_schema", "schema": dict(table)}:
+            pass
+        case _:
+            why = (
+                'must be {"type": "text"}, {"type": "json_object"}, or {"type": "json_schema"} with a schema'
             )
-    return ""
+            raise InputError("response_format", why)
+    try:
+        return AnswerSchema.parse(table, trusted=False).source
+    except InputError as error:
+        raise InputError("response_format", f"its schema {error.why}") from error
 
 
 def readable(

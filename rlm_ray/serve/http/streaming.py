@@ -13,7 +13,15 @@ from typing import Any, Protocol, TypeVar
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, Record, RunFinished, SessionOpened
+from rlm_ray.events.records import (
+    CellEnded,
+    MapEnded,
+    MapOpened,
+    Record,
+    RunFinished,
+    SessionOpened,
+    ToolEnded,
+)
 from rlm_ray.serve.http.middleware import RUN_HEADER
 from rlm_ray.serve.http.run_service import RunService
 
@@ -67,7 +75,7 @@ MAX_REPORTED_DEPTH = 1
 """Below this depth nothing is told: a tree has too many of them."""
 
 
-def format_progress(record: Record) -> str:
+def format_progress(record: Record) -> str:  # noqa: PLR0911 - one for each kind
     """Return a line with its end; empty where there is nothing to tell."""
     match record:
         case SessionOpened(path=(), attempt=1, input=given):
@@ -76,6 +84,9 @@ def format_progress(record: Record) -> str:
             return "Its process was lost; it goes on from its record.\n"
         case CellEnded(path=path) if len(path) <= MAX_REPORTED_DEPTH:
             return f"{_place(path)}turn {record.turn}: {_outcome(record)}\n"
+        case ToolEnded(path=path, name=name) if len(path) <= MAX_REPORTED_DEPTH:
+            failed = ", which failed" if record.error_kind else ""
+            return f"{_place(path)}turn {record.turn}: called the tool {name}{failed}\n"
         case MapOpened(path=path) if len(path) <= MAX_REPORTED_DEPTH:
             return f"{_place(path)}turn {record.turn}: asks {_calls(record.count)}\n"
         case MapEnded(path=path) if len(path) <= MAX_REPORTED_DEPTH:

@@ -71,3 +71,32 @@ def test_a_background_stream_goes_on_without_its_reader(site):
 def test_what_is_not_followed_is_refused_and_not_ignored(site):
     with pytest.raises(openai.BadRequestError, match="whole conversation"):
         site.client().responses.create(model=MODEL, input=QUICK, previous_response_id="resp_1")
+
+
+CITING = {
+    "model": MODEL,
+    "extra_body": {
+        "rlm": {"context": "The harbour opened in 1907. " + "More of it. " * 50, "citations": "required"}
+    },
+}
+
+
+def test_citations_are_annotations_of_a_response_and_of_a_chat_message(site):
+    question = run_query("print(cite('harbour  opened in 1907'))", "FINAL('The harbour opened in 1907.')")
+    response = site.client().responses.create(input=question, **CITING)
+    (annotation,) = response.output[0].content[0].annotations
+    assert (annotation.type, annotation.file_id, annotation.quote) == (
+        "file_citation",
+        "context",
+        "harbour opened in 1907",
+    )
+    reply = site.client().chat.completions.create(messages=[{"role": "user", "content": question}], **CITING)
+    message = reply.choices[0].message
+    cited = message.annotations[0].url_citation
+    assert message.content[cited.start_index : cited.end_index] == "harbour opened in 1907"
+    assert cited.url == "rlm:context#char=4,26"
+
+
+def test_an_answer_that_cites_nothing_is_incomplete_where_it_must_cite(site):
+    response = site.client().responses.create(input=run_query(*["FINAL(len(context))"] * 3), **CITING)
+    assert (response.status, response.incomplete_details.reason) == ("incomplete", "no_citations")

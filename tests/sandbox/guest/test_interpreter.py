@@ -6,7 +6,21 @@ import pytest
 from sandbox_fakes import Cells, Served
 
 from rlm_ray.core.context import ByteRange, DocumentRange, make_context
-from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome, SubCallRequest, Variable
+from rlm_ray.core.repl_types import (
+    CitationRequest,
+    Failed,
+    SubCallAnswer,
+    SubCallOutcome,
+    SubCallRequest,
+    ToolRequest,
+    Variable,
+)
+from rlm_ray.core.tools import check_name
+from rlm_ray.errors import ConfigError
+from rlm_ray.sandbox.guest.cell_timer import CellTimer
+from rlm_ray.sandbox.guest.context_parts import DocumentReferences, TextReferences
+from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
+from rlm_ray.sandbox.guest.output import Output
 from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 pytestmark = pytest.mark.slow
@@ -289,3 +303,80 @@ async def test_a_changed_document_travels_as_it_is_now(host: SandboxManager) -> 
 async def test_other_values_travel_as_text(host: SandboxManager) -> None:
     code = "recursive_map('q', [{'a': 1}, [1, 'x'], 5, None, {1}, ('a', 'b')])"
     assert await parts_of(host, "text", code) == ['{"a": 1}', '[1, "x"]', "5", "None", "{1}", ["a", "b"]]
+
+
+TIMER = CellTimer(1.0, 1.0, 1.0)
+
+
+def test_every_name_of_ours_is_refused_to_a_tool() -> None:
+    for parts in (DocumentReferences([{"id": "a", "text": "b"}]), TextReferences("text")):
+        repl = Interpreter(parts, InterpreterConfig(), None, Output(1_000, lambda *_: None), TIMER)  # type: ignore[arg-type]
+        for name in repl._builtins:
+            with pytest.raises(ConfigError):
+                check_name(name)
+
+
+async def test_a_tool_is_called_by_its_name_with_json_both_ways(host: SandboxManager) -> None:
+    asked = []
+
+    async def serve(request: object) -> list[SubCallOutcome]:
+        asked.append(request)
+        failed = isinstance(request, ToolRequest) and "fail" in request.arguments
+        return [
+            Failed("ValueError", "it raised ValueError: no") if failed else SubCallAnswer('{"a": [1, null]}')
+        ]
+
+    repl = await host.open(make_context("text"), "q", tools=("weather",), argument_bytes=200)
+    code = """
+import datetime
+print(weather("Rome", days=2, when=datetime.date(2026, 1, 2), of={3, 1}))
+for arguments in ("fail", "x" * 200, lambda: 1):
+    try:
+        weather(arguments)
+    except ToolError as error:
+        print(error)
+"""
+    result = await repl.run([code], serve)
+    assert result.error is None, result.error
+    assert result.output.splitlines() == [
+        "{'a': [1, None]}",
+        "weather: it raised ValueError: no",
+        "weather: the arguments are 210 bytes, more than 200; pass less at a time",
+        "weather: its arguments cannot be sent (a value of type function); pass str, numbers, lists and dicts",
+    ]
+    assert asked[0] == ToolRequest("weather", '[["Rome"], {"days": 2, "when": "2026-01-02", "of": [1, 3]}]')
+
+
+async def test_cite_sends_words_and_where_they_shall_stand(host: SandboxManager) -> None:
+    asked = []
+
+    async def serve(request: object) -> list[SubCallOutcome]:
+        asked.append(request)
+        return [SubCallAnswer("{}")]
+
+    documents = [{"id": "a", "text": "first line\nthe second"}, {"id": "b", "text": "third"}]
+    repl = await host.open(make_context(documents), "q")
+    code = """
+import re
+cite("words")
+cite("words", "b")
+cite("words", 1)
+cite("words", context[0])
+cite(search("second")[0])
+cite(bm25("third")[0])
+cite(["one", "two"], document="a")
+cite(re.search("sec...", documents[0]["text"]))
+for wrong in (lambda: cite(3), lambda: cite("x", "nowhere"), lambda: cite("x", 2), lambda: cite("x" * 20_001)):
+    try:
+        wrong()
+    except (TypeError, CitationError) as error:
+        print(type(error).__name__)
+"""
+    result = await repl.run([code], serve)
+    assert result.error is None, result.error
+    assert result.output.split() == ["TypeError", *["CitationError"] * 3]
+    assert asked == [
+        CitationRequest("words"), CitationRequest("words", 1), CitationRequest("words", 1), CitationRequest("words", 0),
+        CitationRequest("the second", 0), CitationRequest("third", 1), CitationRequest("one", 0),
+        CitationRequest("two", 0), CitationRequest("second"),
+    ]  # fmt: skip

@@ -100,7 +100,7 @@ def test_failed_call_is_raised_or_a_false_value():
     ("code", "answer"),
     [
         ("FINAL('done')", "done"), ("FINAL(3)", "3"), ("FINAL(['ä', 1])", '["ä", 1]'), ("FINAL({'a': None})", '{"a": null}'),
-        ("FINAL((1, 2))", "(1, 2)"), ("FINAL({1: {2}})", "{1: {2}}"), ("x = 'v'; FINAL_VAR('x')", "v"), ("x = 'v'; FINAL_VAR(x)", None),
+        ("FINAL((1, 2))", "(1, 2)"), ("FINAL({1: {2}})", '{"1": [2]}'), ("x = 'v'; FINAL_VAR('x')", "v"), ("x = 'v'; FINAL_VAR(x)", None),
         ("FINAL_VAR(5)", "5"), ("SUBMIT('v')", "v"), ("SUBMIT(a=1, b='x')", '{"a": 1, "b": "x"}'),
         ("answer['content'] = 'v'; answer['ready'] = True", "v"), ("answer = {'content': [1], 'ready': 1}", "[1]"),
         ("answer['content'] = 'v'; answer['ready'] = True; 1/0", "v"), ("answer = {'ready': True}", ""), ("FINAL_VAR('query')", "what jumps?"),

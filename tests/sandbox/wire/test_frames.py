@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.core.context import ByteRange, Context, DocumentRange, make_context
-from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallRequest, Variable
+from rlm_ray.core.repl_types import (
+    CitationRequest,
+    Failed,
+    SubCallAnswer,
+    SubCallRequest,
+    ToolRequest,
+    Variable,
+)
 from rlm_ray.sandbox.wire import messages
 from rlm_ray.sandbox.wire.frames import Decoder, Frame, FrameError, encode
 
@@ -117,6 +124,8 @@ def test_calls_come_back_as_they_were_made() -> None:
 def test_done_and_outcomes_come_back() -> None:
     done = messages.CellDone("out", 3, "bad", (Variable("x", "int", None),), ("note",), True)
     assert messages.decode_message(decode(messages.write_done(done)), TEXT) == done
+    for request in (ToolRequest("add", "[[1], {}]"), CitationRequest("words"), CitationRequest("words", 3)):
+        assert messages.decode_message(decode(messages.write_request(request)), TEXT) == request
     outcomes = [SubCallAnswer("a"), Failed("Kind", "why"), SubCallAnswer("")]
     assert messages.read_outcomes(decode(messages.write_outcomes(outcomes))) == outcomes
 
@@ -131,6 +140,13 @@ def calls_frame(part: Any, texts: tuple[str, ...] = ("q",), **fields: Any) -> Fr
     [
         (Frame("nonsense"), TEXT),
         (Frame("final", {}, ()), TEXT),
+        (Frame("tool", {}, ("add",)), TEXT),
+        (Frame("tool", {}, ("x" * 201, "[[], {}]")), TEXT),
+        (Frame("tool", {}, ("add", "[[], {}]", "more")), TEXT),
+        (Frame("cite", {"document": -1}, ("words",)), TEXT),
+        (Frame("cite", {"document": "1"}, ("words",)), TEXT),
+        (Frame("cite", {"document": True}, ("words",)), TEXT),
+        (Frame("cite", {"document": None}, ()), TEXT),
         (Frame("final", {}, ("x" * 10_000_001,)), TEXT),
         (Frame("printed", {"chars": -1}, ("x",)), TEXT),
         (Frame("printed", {"chars": "1"}, ("x",)), TEXT),
@@ -157,7 +173,7 @@ def test_a_child_that_lies_is_refused(frame: Frame, context: Context) -> None:
         messages.decode_message(frame, context)
 
 
-BOUNDS = messages.bounds_of(output_chars=1000)
+BOUNDS = messages.bounds_of(output_chars=1000, argument_bytes=1000)
 
 
 def bounded(data: bytes) -> Frame | None:
@@ -177,6 +193,9 @@ def bounded(data: bytes) -> Frame | None:
         {"kind": "done", "sizes": [59_000_000]},
         {"kind": "done", "sizes": [0] * 100},
         {"kind": "done", "sizes": [], "variables": [["x" * 600_000, "int", 1]]},
+        {"kind": "tool", "sizes": [3, 1_801]},
+        {"kind": "tool", "sizes": [3, 1], "x": "x" * 600},
+        {"kind": "cite", "sizes": [80_001]},
         {"kind": "outcomes", "sizes": []},
         {"kind": "x" * 30, "sizes": []},
         {"sizes": [], "kind": "ready"},

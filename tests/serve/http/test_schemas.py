@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rlm_ray.errors import InputError
 from rlm_ray.serve.http.routers.chat import ChatRequest
 from rlm_ray.serve.http.routers.responses import ResponseRequest
-from rlm_ray.serve.http.schemas import FilePart, RunOptions, response_format_instruction
+from rlm_ray.serve.http.schemas import FilePart, RunOptions, response_schema
 from rlm_ray.serve.prompt import FileData, FileRef, Text
 
 
@@ -29,18 +31,40 @@ def test_wishes_are_settings_or_pieces_of_context():
     assert RunOptions().context_parts() == []
 
 
+TITLE = {"type": "object", "properties": {"title": {"type": "string"}}}
+
+
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "schema"),
     [
-        (None, ""),
-        ({"type": "text"}, ""),
-        ({"type": "json_object"}, "one JSON object"),
-        ({"type": "json_schema", "json_schema": {"schema": {"title": "T"}}}, "'title': 'T'"),
+        (None, None),
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "object"}),
+        ({"type": "json_schema", "json_schema": {"name": "t", "strict": True, "schema": TITLE}}, TITLE),
+        ({"type": "json_schema", "name": "t", "schema": TITLE}, TITLE),
     ],
 )
-def test_a_wish_for_json_is_put_into_words(form, said):
-    assert said in response_format_instruction(form)
-    assert bool(response_format_instruction(form)) == bool(said)
+def test_response_format_is_a_schema(form, schema):
+    said = response_schema(form)
+    assert (json.loads(said) if said else None) == schema
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"type": "xml"},
+        {"type": "json_schema"},
+        {"type": "json_schema", "json_schema": {"name": "t"}},
+        {"type": "json_schema", "json_schema": {"schema": [1]}},
+        {"type": "json_schema", "json_schema": {"schema": {"type": "objekt"}}},
+        {"type": "json_schema", "json_schema": {"schema": {"$ref": "https://example.com/a"}}},
+        {"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "(?=a)a"}}},
+    ],
+)
+def test_response_format_that_cannot_be_used_is_refused(form):
+    with pytest.raises(InputError, match="response_format"):
+        response_schema(form)
 
 
 IMAGES = [

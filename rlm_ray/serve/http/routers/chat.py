@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, JsonValue
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.http import streaming
+from rlm_ray.serve.http.annotations import url_citations
 from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.errors import error_from_run_end, error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
@@ -23,7 +24,7 @@ from rlm_ray.serve.http.schemas import (
     Usage,
     last_of_user,
     readable,
-    response_format_instruction,
+    response_schema,
     total_usage,
 )
 from rlm_ray.serve.prompt import ContentPart, Message, Text
@@ -76,19 +77,20 @@ class ChatRequest(BaseModel):
     rlm: RunOptions = RunOptions()
 
     def parse(self) -> ParsedRequest:
-        wish = response_format_instruction(self.response_format)
         last = last_of_user([message.role for message in self.messages])
         messages = [message.message(is_question=place == last) for place, message in enumerate(self.messages)]
-        messages += [Message("system", (Text(wish),))] if wish else []
         params = {} if self.temperature is None else {"temperature": self.temperature}
         return ParsedRequest(
-            "chat", self, self.model, messages, self.rlm, params, metadata=self.metadata or {}
-        )
+            "chat", self, self.model, messages, self.rlm, params,
+            metadata=self.metadata or {}, schema=response_schema(self.response_format),
+        )  # fmt: skip
 
 
 class AssistantMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str
+    annotations: list[dict[str, JsonValue]] = []
+    """What the answer cites of its context."""
 
 
 class Choice(BaseModel):
@@ -136,7 +138,8 @@ def chat_routes(service: RunService, auth: BearerAuth) -> APIRouter:
 
 
 def _completion(run_id: str, model: str, end: RunFinished) -> ChatCompletion:
-    choice = Choice(message=AssistantMessage(content=end.answer or ""), finish_reason=_finish_reason(end))
+    message = AssistantMessage(content=end.answer or "", annotations=_annotations(end))
+    choice = Choice(message=message, finish_reason=_finish_reason(end))
     return ChatCompletion(
         id=f"chatcmpl-{run_id}", created=int(time.time()), model=model, choices=[choice],
         usage=_usage(end), rlm=run_metadata(run_id, end),
@@ -170,7 +173,9 @@ class ChatStream:
         usage = _usage(end).model_dump()
         chunks = [self._chunk({"content": piece}) for piece in streaming.chunk_text(end.answer or "")]
         in_last = {} if self._has_usage_chunk else {"usage": usage}
-        chunks.append(self._chunk({}, _finish_reason(end), **in_last, rlm=run_metadata(self._run_id, end)))
+        annotations = _annotations(end)
+        delta = {"annotations": annotations} if annotations else {}
+        chunks.append(self._chunk(delta, _finish_reason(end), **in_last, rlm=run_metadata(self._run_id, end)))
         if self._has_usage_chunk:
             chunks.append(streaming.event(self._head | {"choices": [], "usage": usage}))
         return "".join([*chunks, streaming.DONE])
@@ -186,6 +191,10 @@ def run_metadata(run_id: str, end: RunFinished) -> dict[str, Any]:
         "run_id": run_id, "stop_reason": end.stop_reason, "why": end.why, "turns": end.turns,
         "seconds": end.seconds, "usage": end.usage,
     }  # fmt: skip
+
+
+def _annotations(end: RunFinished) -> list[dict[str, Any]]:
+    return url_citations(end.answer or "", end.citations)
 
 
 def _finish_reason(end: RunFinished) -> Literal["stop", "length"]:

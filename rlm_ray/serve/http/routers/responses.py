@@ -22,7 +22,7 @@ from rlm_ray.serve.http.schemas import (
     RunOptions,
     last_of_user,
     readable,
-    response_format_instruction,
+    response_schema,
 )
 from rlm_ray.serve.prompt import ContentPart, Message, Text
 from rlm_ray.serve.run_store import state_of
@@ -99,11 +99,7 @@ class ResponseRequest(BaseModel):
             raise InputError(
                 "previous_response_id", "is not followed: contexts are not kept; send the whole conversation"
             )
-        rules = [
-            self.instructions or "",
-            response_format_instruction(self.text.format if self.text else None),
-        ]
-        messages = [Message("system", (Text(rule),)) for rule in rules if rule]
+        messages = [Message("system", (Text(self.instructions),))] if self.instructions else []
         if isinstance(self.input, str):
             messages.append(Message("user", (Text(self.input),)))
         else:
@@ -112,8 +108,9 @@ class ResponseRequest(BaseModel):
             messages += [item.message(is_question=place == last) for place, item in enumerate(items)]
         params = {} if self.temperature is None else {"temperature": self.temperature}
         return ParsedRequest(
-            "response", self, self.model, messages, self.rlm, params, self.background, self.metadata or {}
-        )
+            "response", self, self.model, messages, self.rlm, params, self.background, self.metadata or {},
+            response_schema(self.text.format if self.text else None),
+        )  # fmt: skip
 
 
 def response_routes(service: RunService, auth: BearerAuth) -> APIRouter:

@@ -1,0 +1,202 @@
+"""Tools: functions of the user's own, and those of MCP servers, that a cell calls by name.
+
+They run outside the REPL, in a process that holds no provider key (`rlm_ray.tools`). What passes between is JSON.
+"""
+
+from __future__ import annotations
+
+import builtins
+import difflib
+import inspect
+import json
+import keyword
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlm_ray.errors import ConfigError
+
+MAX_TOOLS = 128
+MAX_CODE_BYTES = 4_000_000
+"""Of all functions as they are shipped: they go with every session."""
+MAX_DOC_CHARS = 1_500
+"""What the prompt shows of one tool."""
+MAX_WHY_CHARS = 2_000
+"""What a cell reads of a failure."""
+
+REPL_NAMES = frozenset(
+    ["context", "query", "documents", "recursive_llm", "recursive_map", "llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "map_reduce", "Counter", "defaultdict", "search", "bm25", "cite", "history", "FINAL", "FINAL_VAR", "SUBMIT", "SHOW_VARS", "answer", "CallError", "SubCallError", "ToolError", "CitationError"]
+)  # fmt: skip
+"""Names that a cell has already, beside Python's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLimits:
+    """What one call of a tool may take, and how many there may be."""
+
+    timeout_s: float = 60.0
+    """Seconds one call may take; what hangs is given up, and its process ended."""
+    max_concurrent: int = 8
+    """Calls at once in one session actor; others wait."""
+    max_argument_bytes: int = 1_000_000
+    """Of the arguments of one call, as JSON."""
+    max_result_bytes: int = 1_000_000
+    """Of the result of one call, as JSON; a longer one is refused."""
+    max_calls: int = 10_000
+    """Calls of one session."""
+    start_timeout_s: float = 60.0
+    """Seconds the tools' process and its MCP servers may take to start."""
+    children: bool = True
+    """Child sessions have the tools, too."""
+
+    def __post_init__(self) -> None:
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise ConfigError(
+                    f"tool_limits.{name}", f"must be a number from {least:g} to {most:,}; got {value!r}"
+                )
+        if not isinstance(self.children, bool):
+            raise ConfigError("tool_limits.children", f"must be true or false; got {self.children!r}")
+
+
+_RANGES = (
+    ("timeout_s", 0.01, 86_400),
+    ("max_concurrent", 1, 1_000),
+    ("max_argument_bytes", 100, 50_000_000),
+    ("max_result_bytes", 100, 50_000_000),
+    ("max_calls", 1, 10**9),
+    ("start_timeout_s", 0.1, 3_600),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function of the user's, ready to be shipped."""
+
+    name: str
+    signature: str
+    """As a model reads it: `(city: str, days: int = 1) -> dict`."""
+    doc: str
+    code: bytes
+    """The function and the types of its parameters, pickled by value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a model and its REPL know of a tool."""
+
+    name: str
+    signature: str
+    doc: str
+
+
+def check_name(name: str, taken: Iterable[str] = (), *, of: str = "tools") -> None:
+    """Raise `ConfigError` for a name that no cell can call, or that means something else there."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        why = f"{name!r} is no name that code can call; define it with def and a plain name"
+        raise ConfigError(of, why)
+    if name.startswith("_"):
+        raise ConfigError(
+            of, f"{name!r} begins with an underscore, which code in the REPL may not call; rename it"
+        )
+    if name in REPL_NAMES:
+        raise ConfigError(of, f"{name!r} is a name of the REPL already; give the tool another name")
+    if hasattr(builtins, name) or name in sys.stdlib_module_names:
+        raise ConfigError(of, f"{name!r} is a name of Python's own; give the tool another name")
+    if name in taken:
+        raise ConfigError(of, f"there are two tools named {name!r}; give one of them another name")
+
+
+def tool_block(tools: Sequence[ToolSpec]) -> str:
+    """What the system prompt says of the tools; empty where there are none."""
+    if not tools:
+        return ""
+    lines = "\n".join(_line(tool) for tool in tools)
+    return (
+        "\nThe REPL also has these tools. Call them in code as functions; they run outside the REPL and give plain "
+        "values (str, numbers, lists, dicts). A call that fails raises ToolError and says why.\n"
+        + lines
+        + "\n"
+    )
+
+
+def _line(tool: ToolSpec) -> str:
+    doc = inspect.cleandoc(tool.doc)
+    if len(doc) > MAX_DOC_CHARS:
+        doc = f"{doc[:MAX_DOC_CHARS]} …"
+    indented = doc.replace("\n", "\n  ")
+    return f"- `{tool.name}{tool.signature}`" + (f": {indented}" if indented else "")
+
+
+def signature_of_schema(schema: Mapping[str, Any]) -> str:
+    """The parameters of a JSON Schema as a model reads those of a function; the required ones first."""
+    properties: Mapping[str, Any] = schema.get("properties") or {}
+    required = set(schema.get("required") or ())
+    ordered = parameter_order(schema)
+    parts = []
+    for name in ordered:
+        hint = f"{name}: {_hint(properties[name])}"
+        if name not in required:
+            hint += f" = {properties[name].get('default')!r}" if isinstance(properties[name], Mapping) else ""
+        parts.append(hint)
+    return f"({', '.join(parts)})"
+
+
+def parameter_order(schema: Mapping[str, Any]) -> list[str]:
+    """Names of a tool's parameters in the order in which positional arguments fill them."""
+    properties = schema.get("properties") or {}
+    required = set(schema.get("required") or ())
+    return [name for name in properties if name in required] + [n for n in properties if n not in required]
+
+
+_HINTS = {
+    "string": "str",
+    "integer": "int",
+    "number": "float",
+    "boolean": "bool",
+    "object": "dict",
+    "null": "None",
+}
+
+
+def _hint(schema: Any) -> str:
+    if not isinstance(schema, Mapping):
+        return "object"
+    if "enum" in schema:
+        return f"Literal[{', '.join(map(repr, schema['enum']))}]"
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " | ".join(dict.fromkeys(_hint(option) for option in options))
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return " | ".join(_HINTS.get(each, "object") for each in kind)
+    if kind == "array":
+        return f"list[{_hint(schema['items'])}]" if "items" in schema else "list"
+    return _HINTS.get(str(kind), "object")
+
+
+def missing_tools(recorded: Iterable[str], given: Iterable[str]) -> str:
+    """Which tools of a record are not given now, as a sentence; empty where all are."""
+    gone = sorted(set(recorded) - set(given))
+    if not gone:
+        return ""
+    names = ", ".join(gone)
+    return f"the run had the tools {names}, which no record holds: give them again (tools=[...])"
+
+
+def unknown_tool(name: str, known: Iterable[str]) -> str:
+    """Why there is no such tool, as a sentence."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"there is no tool {name!r}" + (
+        f"; did you mean {close[0]!r}?" if close else f"; there are {names}"
+    )
+
+
+def specs_to_json(specs: Sequence[ToolSpec]) -> str:
+    return json.dumps([[spec.name, spec.signature, spec.doc] for spec in specs], ensure_ascii=False)
+
+
+def specs_from_json(text: str) -> tuple[ToolSpec, ...]:
+    return tuple(ToolSpec(*each) for each in json.loads(text))
