@@ -4,9 +4,9 @@
         reply = await model.complete(request)
         permit.release(AttemptOutcome.OK, reply.usage, reply.cost_usd, reply.headers)
 
-1. Requests, settlements and cancellations of a few milliseconds are sent together (`Outbox` collects them, `FlushTimer`
-   says when: at once after a pause, else after as long as an exchange took lately). A settlement that frees nothing
-   anybody here waits for may be 20 ms late.
+1. Requests, settlements and cancellations of a few milliseconds are sent together: at once after a pause, else after as
+   long as an exchange took lately (`util/batcher.py`). A settlement that frees nothing anybody here waits for may be
+   20 ms late.
 2. While requests wait, one exchange is held open at the admission (a long poll), so a decision arrives the moment it is
    made. While permits are held and nothing is to be sent, a heartbeat each second finds out whether the admission is new.
 3. A permit that is left without `release` is settled as lost: charged at its estimate. Cancelling the wait takes the
@@ -24,10 +24,10 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from rlm_ray.admission.degraded_mode import DegradedLimiter, RunReplica
 from rlm_ray.admission.policy.rate_headers import RateLimitHeaders, parse_rate_limit_headers
@@ -47,55 +47,19 @@ from rlm_ray.core.budget import Amount
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import ClusterError, LimitReached, QuotaError, RemoteCallError
+from rlm_ray.util.batcher import Batcher
 
 COALESCE_S = 0.003
-MAX_RTT_S = 0.05
 RELEASE_LINGER_S = 0.02
 RESEND_AFTER_S = 5.0
 RETRY_S = 0.5
 HEARTBEAT_S = 1.0
 POLL_S = 0.02
+
+_Item: TypeAlias = PermitRequest | Settle | str
+"""What a message is made of; a text is the id of a cancelled request."""
+
 _log = logging.getLogger(__name__)
-
-
-class Outbox:
-    """Collects what is to be sent; `take` empties it into a message, `requeue` puts one back that was not delivered."""
-
-    __slots__ = ("_asks", "_settles", "_withdrawn")
-
-    def __init__(self) -> None:
-        self._asks: dict[str, PermitRequest] = {}
-        self._settles: list[Settle] = []
-        self._withdrawn: list[str] = []
-
-    def ask(self, ask: PermitRequest) -> None:
-        self._asks[ask.request_id] = ask
-
-    def settle(self, settle: Settle) -> None:
-        self._settles.append(settle)
-
-    def withdraw(self, request_id: str) -> None:
-        """Withdraw a request; one that was not sent yet is dropped."""
-        if self._asks.pop(request_id, None) is None:
-            self._withdrawn.append(request_id)
-
-    def take(self, holder: str, epoch: str | None, resume: Resume | None, *, hold: bool) -> ClientMessage:
-        batch = ClientMessage(
-            holder,
-            epoch,
-            tuple(self._asks.values()),
-            tuple(self._settles),
-            tuple(self._withdrawn),
-            resume,
-            hold,
-        )
-        self._asks, self._settles, self._withdrawn = {}, [], []
-        return batch
-
-    def requeue(self, batch: ClientMessage) -> None:
-        """Put settlements and cancellations back. Requests are sent again by those who still wait for them."""
-        self._settles[:0] = batch.settles
-        self._withdrawn[:0] = batch.cancelled
 
 
 class Permit:
@@ -144,60 +108,6 @@ class Permit:
         return replace(facts or RateLimitHeaders({}), retry_after_s=retry_after_s)
 
 
-class FlushTimer:
-    """Calls `send` when it is time, on the running event loop."""
-
-    __slots__ = ("_coalesce_s", "_due", "_is_paused", "_rtt_s", "_send", "_sent_at", "_timer")
-
-    def __init__(self, send: Callable[[], None], coalesce_s: float = COALESCE_S) -> None:
-        self._send, self._coalesce_s = send, coalesce_s
-        self._is_paused = False
-        self._sent_at = -1.0
-        self._rtt_s = 0.0
-        self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_paused(self) -> bool:
-        return self._is_paused
-
-    def schedule(self, patience_s: float = 0.0) -> None:
-        """Send soon; at most `patience_s` later, together with what comes meanwhile."""
-        if self._is_paused:
-            return
-        loop = asyncio.get_running_loop()
-        due = max(self._sent_at + max(self._coalesce_s, self._rtt_s), loop.time() + patience_s)
-        if self._timer is not None:
-            if self._due <= due:
-                return
-            self._timer.cancel()
-        self._due, self._timer = due, loop.call_at(due, self._fire)
-
-    def record_rtt(self, took_s: float) -> None:
-        """Note how long an exchange took. A longer one was a long poll, which says nothing about the connection."""
-        if took_s <= MAX_RTT_S:
-            self._rtt_s += 0.2 * (took_s - self._rtt_s)
-
-    def pause(self) -> None:
-        """Pause sending until `resume`: the admission cannot be reached."""
-        self._is_paused = True
-
-    def resume(self) -> None:
-        self._is_paused = False
-        self.schedule()
-
-    def stop(self) -> None:
-        """Cancel what was scheduled."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _fire(self) -> None:
-        self._timer = None
-        if not self._is_paused:
-            self._sent_at = asyncio.get_running_loop().time()
-            self._send()
-
-
 class AdmissionTransport(Protocol):
     """Carries messages to an `AdmissionServer`. Whatever it raises means that the admission cannot be reached."""
 
@@ -219,7 +129,7 @@ class AdmissionClient:
     ) -> None:
         self._holder, self._transport, self._clock, self._wall = holder, transport, clock, wall
         self._retry_s = retry_s
-        self._flush_timer = FlushTimer(self._send, coalesce_s)
+        self._batcher: Batcher[_Item, None] = Batcher(self._send, interval_s=coalesce_s)
         self._numbers = itertools.count()
         self._epoch: str | None = None
         self._synced_epoch: str | None = None
@@ -228,7 +138,6 @@ class AdmissionClient:
         self._replicas: dict[str, RunReplica] = {}
         self._waiting: dict[str, tuple[PermitRequest, asyncio.Future[Permit]]] = {}
         self._permits: dict[str, Permit] = {}
-        self._outbox = Outbox()
         self._long_polls = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushes: list[tuple[set[str], asyncio.Future[None]]] = []
@@ -251,8 +160,7 @@ class AdmissionClient:
         ask = replace(ask, request_id=request_id, client_id=self._holder)
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = (ask, future)
-        self._outbox.ask(ask)
-        self._flush_timer.schedule()
+        self._batcher.add(ask)
         try:
             return await future
         except asyncio.CancelledError:
@@ -269,7 +177,7 @@ class AdmissionClient:
         if unacknowledged:
             flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._flushes.append((unacknowledged, flushed))
-            self._flush_timer.schedule()
+            self._batcher.send_soon()
             await flushed
 
     def budget_left(self, run_id: str) -> tuple[Limits, Amount] | None:
@@ -279,7 +187,7 @@ class AdmissionClient:
 
     async def aclose(self) -> None:
         """Stop. What has not been sent is lost: call `flush` before."""
-        self._flush_timer.stop()
+        await self._batcher.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -287,11 +195,10 @@ class AdmissionClient:
     # Out
 
     def _settle(self, settle: Settle) -> None:
-        self._outbox.settle(settle)
-        self._flush_timer.schedule(0.0 if self._waiting else RELEASE_LINGER_S)
+        self._batcher.add(settle, linger_s=0.0 if self._waiting else RELEASE_LINGER_S)
 
-    def _send(self) -> None:
-        self._spawn(self._exchange(self._take_batch()))
+    async def _send(self, items: Sequence[_Item]) -> None:
+        await self._exchange(self._message(items))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         """Start a task that lives as long as the client: no caller's scope could hold what all callers share."""
@@ -299,16 +206,25 @@ class AdmissionClient:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _take_batch(self) -> ClientMessage:
+    def _message(self, items: Sequence[_Item]) -> ClientMessage:
         resume = None
+        asked = [item.request_id for item in items if isinstance(item, PermitRequest)]
         if self._must_resume:
             self._must_resume = False
             now = self._clock()
             new = self._synced_epoch != self._epoch
             records = tuple(replica.snapshot(now) for replica in self._replicas.values()) if new else ()
             resume = Resume(records, tuple(permit.ask for permit in self._permits.values()))
-            self._resend_requests()
-        return self._outbox.take(self._holder, self._epoch, resume, hold=bool(self._waiting))
+            asked = list(self._waiting)
+        return ClientMessage(
+            self._holder,
+            self._epoch,
+            tuple(self._waiting[id_][0] for id_ in dict.fromkeys(asked) if id_ in self._waiting),
+            tuple(item for item in items if isinstance(item, Settle)),
+            tuple(item for item in items if isinstance(item, str)),
+            resume,
+            long_poll=bool(self._waiting),
+        )
 
     async def _exchange(self, batch: ClientMessage) -> None:
         self._long_polls += batch.long_poll
@@ -324,20 +240,28 @@ class AdmissionClient:
         finally:
             self._long_polls -= batch.long_poll
         took_s = self._clock() - sent_at
-        self._flush_timer.record_rtt(took_s)
+        self._batcher.record_rtt(took_s)
         self._on_message(batch, replies)
         if took_s >= RESEND_AFTER_S and not replies.verdicts:
             self._resend_requests()
         if self._waiting and not self._long_polls:
-            self._flush_timer.schedule()
+            self._batcher.send_soon()
         elif (self._permits or self._replicas) and not self._long_polls:
             # A new admission must hear what was spent also from those with nothing to ask.
-            self._flush_timer.schedule(HEARTBEAT_S)
+            self._batcher.send_soon(linger_s=HEARTBEAT_S)
 
     def _resend_requests(self) -> None:
         """Send requests again after a long silence: if this process was taken for dead, they were dropped."""
         for ask, _ in self._waiting.values():
-            self._outbox.ask(ask)
+            self._batcher.add(ask)
+
+    def _send_again(self, batch: ClientMessage) -> None:
+        """Put back what was not delivered. Requests are sent again with what the admission is told when it is back."""
+        for settle in batch.settles:
+            self._batcher.add(settle)
+        for request_id in batch.cancelled:
+            self._batcher.add(request_id)
+        self._batcher.send_soon()
 
     def _fail(self, batch: ClientMessage, error: ClusterError) -> None:
         """Send the parts of a failed message again one by one, so that only what cannot be answered fails."""
@@ -354,24 +278,22 @@ class AdmissionClient:
         for settle in batch.settles:
             self._acknowledge(settle)
         if self._waiting and not self._long_polls:
-            self._flush_timer.schedule(self._retry_s)
+            self._batcher.send_soon(linger_s=self._retry_s)
 
     def _cancel_request(self, request_id: str) -> None:
         self._waiting.pop(request_id, None)
         if request_id in self._permits:
             self._permits[request_id].release(AttemptOutcome.NOT_SENT)
         else:
-            self._outbox.withdraw(request_id)
-            self._flush_timer.schedule()
+            self._batcher.add(request_id)
 
     # In
 
     def _on_message(self, batch: ClientMessage, replies: ServerMessage) -> None:
         if batch.epoch is not None and replies.epoch != batch.epoch:
-            self._outbox.requeue(batch)
             self._must_resume = self._must_resume or replies.epoch != self._epoch
             self._epoch = replies.epoch
-            self._flush_timer.schedule()
+            self._send_again(batch)
             return
         self._epoch = self._synced_epoch = replies.epoch
         for policy in replies.runs:
@@ -399,8 +321,7 @@ class AdmissionClient:
                     decision.smaller or ask, future, (decision.queue_wait_s, decision.rate_wait_s)
                 )
             case Granted() if decision.request_id not in self._permits:
-                self._outbox.withdraw(decision.request_id)
-                self._flush_timer.schedule()
+                self._batcher.add(decision.request_id)
             case Refused() if ask is not None and future is not None and not future.done():
                 future.set_exception(_error(ask, decision))
             case _:
@@ -426,11 +347,11 @@ class AdmissionClient:
     # Alone
 
     def _on_unreachable(self, batch: ClientMessage, error: Exception) -> None:
-        self._outbox.requeue(batch)
         self._must_resume = True
-        if not self._flush_timer.is_paused:
+        self._send_again(batch)
+        if not self._batcher.is_paused:
             _log.warning("the admission cannot be reached, going on at half the rate: %s", error)
-            self._flush_timer.pause()
+            self._batcher.pause()
             self._degraded_limiter.start(self._clock())
             self._spawn(self._run_degraded())
 
@@ -440,7 +361,7 @@ class AdmissionClient:
             await self._wait_until_reachable()
             granting.cancel()
         _log.warning("the admission is back")
-        self._flush_timer.resume()
+        self._batcher.resume()
 
     async def _wait_until_reachable(self) -> None:
         """Return once the admission answers."""

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -40,6 +40,7 @@ from rlm_ray.sandbox.host.sandbox import ReplProcess, SandboxManager
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.session.session import Session, SessionResult
 from rlm_ray.tools.host import Toolbox, ToolHosts
+from rlm_ray.util.batcher import Batcher
 from rlm_ray.util.deadline import Deadline, in_time
 
 SLOT_RETURN_LINGER_S = 0.005
@@ -67,7 +68,7 @@ class SessionActor:
         """Of the root sessions that have begun here."""
         self._batches = 0
         """Batches of plain calls under way."""
-        self._returned_slots: list[str] = []
+        self._returned_slots: Batcher[str, None] = Batcher(self._release, linger_s=SLOT_RETURN_LINGER_S)
 
     async def ready(self, environment: dict[str, str]) -> str:
         """Import litellm and start a sandbox, both at once; returns the id of this node."""
@@ -124,9 +125,7 @@ class SessionActor:
 
     def return_slot(self, name: str) -> None:
         """Return a leased slot to the pool, together with others of these milliseconds."""
-        if not self._returned_slots:
-            asyncio.get_running_loop().call_later(SLOT_RETURN_LINGER_S, self._release)
-        self._returned_slots.append(name)
+        self._returned_slots.add(name)
 
     async def stop(self, run_id: str, reason: str, why: str) -> bool:
         """End a run whose root is here: its children are cancelled, its root gives what it knows."""
@@ -233,9 +232,8 @@ class SessionActor:
         os.environ.update(environment)
         self._environment = environment
 
-    def _release(self) -> None:
-        slots, self._returned_slots = self._returned_slots, []
-        self.pool.release.remote(slots, self.name)
+    async def _release(self, names: Sequence[str]) -> None:
+        self.pool.release.remote(names, self.name)
 
     @asynccontextmanager
     async def _recorder(self, run: RunContext, *, replays: bool) -> AsyncIterator[NullRecorder]:

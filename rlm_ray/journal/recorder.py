@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -23,6 +23,7 @@ from rlm_ray.core.secrets import Scrubber, secret_values
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import Record, to_line, without_content
 from rlm_ray.journal.replay import ReplayIndex
+from rlm_ray.util.batcher import Batcher
 
 COALESCE_S = 0.004
 MAX_IDLE_RECORDERS = 8
@@ -92,17 +93,13 @@ class JournalRecorder(NullRecorder):
         self._go_on = go_on
         self._observe = observe
         self._count = 0
-        self._lines: list[bytes] = []
-        self._acked = 0
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self._sending: asyncio.Task[None] | None = None
-        self._sent_at = -1.0
+        self._batcher: Batcher[bytes, None] = Batcher(self._send, interval_s=COALESCE_S, max_batches=1)
         self._failed: JournalError | None = None
         self._recalling = asyncio.Lock()
 
     @property
     def idle(self) -> bool:
-        return self._sending is None or self._sending.done()
+        return self._batcher.is_idle
 
     def append(self, record: Record) -> None:
         self._observe(record)
@@ -110,15 +107,11 @@ class JournalRecorder(NullRecorder):
             return
         self._count += 1
         line = to_line(record if self._content else without_content(record), f"{self._writer}:{self._count}")
-        self._lines.append(self._scrub(line))
-        if self.idle:
-            self._sending = asyncio.create_task(self._send())
+        self._batcher.add(self._scrub(line))
 
     async def flush(self) -> None:
-        if self._failed is None and self._acked < self._count:
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((self._count, done))
-            await done
+        if self._failed is None:
+            await self._batcher.flush()
         self.raise_if_failed()
 
     def raise_if_failed(self) -> None:
@@ -135,37 +128,19 @@ class JournalRecorder(NullRecorder):
                 self.replay.ingest(data)
         return False
 
-    async def _send(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._lines:
-            pause = self._sent_at + COALESCE_S - loop.time()
-            if pause > 0:
-                await asyncio.sleep(pause)
-            lines, self._lines = self._lines, []
-            self._sent_at = loop.time()
-            try:
-                await self._transport.append(self._ref, b"".join(lines))
-            except JournalError as error:
-                self._fail(error)
-                return
-            except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
-                self._fail(JournalError(self._ref.run_id, f"cannot be recorded: {error!r}"))
-                return
-            self._acked += len(lines)
-            self._wake()
-
-    def _wake(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._acked:
-            _, done = self._waiting.pop(0)
-            if not done.done():
-                done.set_result(None)
+    async def _send(self, lines: Sequence[bytes]) -> None:
+        if self._failed is not None:
+            return
+        try:
+            await self._transport.append(self._ref, b"".join(lines))
+        except JournalError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+            self._fail(JournalError(self._ref.run_id, f"cannot be recorded: {error!r}"))
 
     def _fail(self, error: JournalError) -> None:
         _log.warning("%s", error)
         self._failed = error
-        self._lines.clear()
-        self._acked = self._count
-        self._wake()
 
 
 class JournalClient:

@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.recorder import JournalRef
 from rlm_ray.journal.run_store import RunStore
+from rlm_ray.util.batcher import Batcher
 from rlm_ray.util.filesystem import local_path
 
 ORPHAN_TIMEOUT_S = 10.0
@@ -44,9 +46,7 @@ class _OpenJournal:
         self._tail_buffer = bytearray()
         self.size = self._writer.size
         self._appended = asyncio.Event()
-        self._write_lock = asyncio.Lock()
-        self._pending: list[bytes] = []
-        self._pending_write: asyncio.Future[int] | None = None
+        self._batcher: Batcher[bytes, int] = Batcher(self._write, max_batches=1)
         self.closed = asyncio.Event()
 
     async def append(self, data: bytes) -> int:
@@ -54,17 +54,12 @@ class _OpenJournal:
         if self._local:
             self._written(data, self._writer.append(data))
             return self.size
-        self._pending.append(data)
-        if self._pending_write is None:
-            self._pending_write = asyncio.ensure_future(self._append_together())
-        return await asyncio.shield(self._pending_write)
+        return await asyncio.shield(self._batcher.submit(data))  # a thread that writes cannot be cancelled
 
-    async def _append_together(self) -> int:
-        """Write, once the batch before is written, all that has come until then; those who wait share its fate."""
-        async with self._write_lock:
-            batch, self._pending, self._pending_write = b"".join(self._pending), [], None
-            self._written(batch, await asyncio.to_thread(self._writer.append, batch))
-            return self.size
+    async def _write(self, batches: Sequence[bytes]) -> list[int]:
+        data = b"".join(batches)
+        self._written(data, await asyncio.to_thread(self._writer.append, data))
+        return [self.size] * len(batches)
 
     async def read(self, offset: int, wait_s: float) -> bytes:
         """Return whole lines from `offset` on, at most `MAX_READ_BYTES`; empty where nothing came within `wait_s`."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlm_ray.structured.schema import AnswerSchema
 
 
+LINGER_S = 0.005
 ROWS_PER_MESSAGE = 32
 """The most rows in one message. It comes back when the slowest of them is answered."""
 
@@ -130,6 +131,7 @@ async def open_batch_run(
 
         direct: DirectRowBatcher = Batcher(
             answer,
+            linger_s=LINGER_S,
             max_items=ROWS_PER_MESSAGE,
             capacity=lambda: job.direct_rows,
             size_of=lambda row: row[2].nbytes,

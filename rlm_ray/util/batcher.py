@@ -1,45 +1,82 @@
-"""Sends requests together that are made one by one within a few milliseconds.
+"""Collects items that come one by one within a few milliseconds, and sends them together.
 
-- The first after a pause is sent after `LINGER_S`, with what came meanwhile; while as many batches as allowed are under
-  way, more collects.
-- A cancelled request is dropped; a batch that nobody waits for any more is cancelled.
+- A batch goes `linger_s` after its first item, and `interval_s` after the batch before at the earliest: without a linger
+  the first after a pause goes at once. While as many batches or items as allowed are under way, more collects.
+- `add` queues an item, `submit` waits for its response, `flush` until all that was added is sent.
+- A request whose caller is cancelled is dropped; a batch that nobody waits for any more is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-RequestT = TypeVar("RequestT")
+ItemT = TypeVar("ItemT")
 ResponseT = TypeVar("ResponseT")
 
-LINGER_S = 0.005
 MAX_BATCH_BYTES = 8_000_000
+MAX_RTT_S = 0.05
+"""A batch that took longer was held by the peer, which says nothing about the connection."""
+
+_log = logging.getLogger(__name__)
 
 
-class Batcher(Generic[RequestT, ResponseT]):
-    """Batches requests inside an `async with` block; its end cancels what is under way and those who wait."""
+class _Entry(Generic[ItemT, ResponseT]):
+    """One item, and who waits for it."""
 
-    def __init__(
+    __slots__ = ("item", "response", "sent")
+
+    def __init__(self, item: ItemT, response: asyncio.Future[ResponseT] | None) -> None:
+        self.item, self.response = item, response
+        self.sent: asyncio.Future[None] | None = None
+
+    def end(self, outcome: ResponseT | Exception | None) -> None:
+        """Deliver the response, or the error; None: it was sent, or is given up."""
+        if self.sent is not None and not self.sent.done():
+            self.sent.set_result(None)
+        if self.response is None or self.response.done():
+            return
+        if isinstance(outcome, Exception):
+            self.response.set_exception(outcome)
+        elif outcome is not None:
+            self.response.set_result(outcome)
+        else:
+            self.response.cancel()
+
+
+class Batcher(Generic[ItemT, ResponseT]):
+    """Sends batches in tasks of the running event loop; `aclose`, or the end of an `async with` block, cancels what is under
+    way and those who wait."""
+
+    def __init__(  # noqa: PLR0913 - the bounds of a batch
         self,
-        send: Callable[[Sequence[RequestT]], Awaitable[Sequence[ResponseT | Exception]]],
+        send: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResponseT | Exception] | None]],
         *,
-        max_items: int,
-        capacity: Callable[[], int],
-        size_of: Callable[[RequestT], int],
+        linger_s: float = 0.0,
+        interval_s: float = 0.0,
+        max_batches: int = sys.maxsize,
+        max_items: int = sys.maxsize,
+        capacity: Callable[[], int] = lambda: sys.maxsize,
+        size_of: Callable[[ItemT], int] = lambda _: 0,
     ) -> None:
-        """`send` gets up to `max_items` requests and returns their responses in order; `capacity` tells how many may be under
-        way, `size_of` the bytes of a request."""
-        self._send, self._max_items = send, max_items
+        """`send` gets up to `max_items` items and returns their responses in order, or None where nobody waits for any;
+        `capacity` tells how many items may be under way, `size_of` the bytes of one."""
+        self._send, self._max_items, self._max_batches = send, max_items, max_batches
+        self._linger_s, self._interval_s = linger_s, interval_s
         self._capacity, self._size_of = capacity, size_of
-        self._waiting: deque[tuple[RequestT, asyncio.Future[ResponseT]]] = deque()
-        self._under_way = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: deque[_Entry[ItemT, ResponseT]] = deque()
+        self._items_under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.Handle | None = None
+        self._due = self._rtt_s = 0.0
+        self._sent_at = -1.0
+        self._sends_empty = self._is_paused = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,78 +84,135 @@ class Batcher(Generic[RequestT, ResponseT]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        for _, future in self._waiting:
-            future.cancel()
-        self._waiting.clear()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel what waits and what is under way."""
+        self._is_paused = True
+        self._stop_timer()
+        while self._waiting:
+            self._waiting.popleft().end(None)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def submit(self, asked: RequestT) -> ResponseT:
-        """Return the response; raises it where it is an exception."""
-        future: asyncio.Future[ResponseT] = asyncio.get_running_loop().create_future()
-        self._waiting.append((asked, future))
-        self._schedule_flush()
-        return await future
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether all that was added is sent."""
+        return not self._waiting and not self._tasks
 
-    def _schedule_flush(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._flush)
+    @property
+    def is_paused(self) -> bool:
+        return self._is_paused
+
+    def add(self, item: ItemT, *, linger_s: float | None = None) -> None:
+        """Queue an item; nobody hears of its response."""
+        self._waiting.append(_Entry(item, None))
+        self._schedule(linger_s)
+
+    async def submit(self, item: ItemT) -> ResponseT:
+        """Return the response to an item; raises it where it is an exception."""
+        response: asyncio.Future[ResponseT] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Entry(item, response))
+        self._schedule(None)
+        return await response
+
+    def send_soon(self, *, linger_s: float | None = None) -> None:
+        """Send a batch even if nothing is added until then."""
+        self._sends_empty = True
+        self._schedule(linger_s)
+
+    async def flush(self) -> None:
+        """Return once all that was added so far is sent, where one batch is under way at a time."""
+        if self._waiting:
+            last = self._waiting[-1]
+            last.sent = last.sent or asyncio.get_running_loop().create_future()
+            await asyncio.wait([last.sent])
+        elif self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def record_rtt(self, took_s: float) -> None:
+        """Note how long an exchange took: the longer, the longer the next batches collect."""
+        if took_s <= MAX_RTT_S:
+            self._rtt_s += 0.2 * (took_s - self._rtt_s)
+
+    def pause(self) -> None:
+        """Send nothing until `resume`."""
+        self._is_paused = True
+        self._stop_timer()
+
+    def resume(self) -> None:
+        """Send again, at once."""
+        self._is_paused = False
+        self.send_soon(linger_s=0.0)
+
+    def _schedule(self, linger_s: float | None) -> None:
+        if self._is_paused:
+            return
+        loop = asyncio.get_running_loop()
+        now, linger_s = loop.time(), self._linger_s if linger_s is None else linger_s
+        due = max(self._sent_at + max(self._interval_s, self._rtt_s), now + linger_s)
+        if self._timer is not None and self._due <= due:
+            return
+        self._stop_timer()
+        self._due = due
+        self._timer = loop.call_at(due, self._flush) if due > now else loop.call_soon(self._flush)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _flush(self) -> None:
         self._timer = None
-        while batch := self._take_batch():
-            self._under_way += len(batch)
+        while (batch := self._take_batch()) or self._sends_empty:
+            self._sends_empty = False
+            self._sent_at = asyncio.get_running_loop().time()
+            self._items_under_way += len(batch)
             task = asyncio.create_task(self._send_batch(batch))
             self._tasks.add(task)
             task.add_done_callback(partial(self._on_done, batch))
-            for _, future in batch:
-                future.add_done_callback(partial(_cancel_if_abandoned, batch, task))
+            for entry in batch:
+                if entry.response is not None:
+                    entry.response.add_done_callback(partial(_cancel_if_abandoned, batch, task))
 
-    def _take_batch(self) -> list[tuple[RequestT, asyncio.Future[ResponseT]]]:
-        batch: list[tuple[RequestT, asyncio.Future[ResponseT]]] = []
-        max_items, size = min(self._max_items, self._capacity() - self._under_way), 0
+    def _take_batch(self) -> list[_Entry[ItemT, ResponseT]]:
+        batch: list[_Entry[ItemT, ResponseT]] = []
+        if len(self._tasks) >= self._max_batches:
+            return batch
+        max_items, size = min(self._max_items, self._capacity() - self._items_under_way), 0
         while self._waiting and len(batch) < max_items and size < MAX_BATCH_BYTES:
-            asked, future = self._waiting.popleft()
-            if not future.done():
-                batch.append((asked, future))
-                size += self._size_of(asked)
+            entry = self._waiting.popleft()
+            if entry.response is None or not entry.response.done():
+                batch.append(entry)
+                size += self._size_of(entry.item)
         return batch
 
-    async def _send_batch(self, batch: list[tuple[RequestT, asyncio.Future[ResponseT]]]) -> None:
-        responses: Sequence[ResponseT | Exception]
+    async def _send_batch(self, batch: Sequence[_Entry[ItemT, ResponseT]]) -> None:
+        outcomes: Sequence[ResponseT | Exception | None]
         try:
-            responses = await self._send([asked for asked, _ in batch])
+            outcomes = await self._send([entry.item for entry in batch]) or [None] * len(batch)
         except Exception as error:  # noqa: BLE001 - whoever waits hears of it
-            responses = [error] * len(batch)
+            outcomes = [error] * len(batch)
+            if all(entry.response is None for entry in batch):
+                _log.warning("a batch of %d could not be sent", len(batch), exc_info=True)
         # Answers first: whoever hears of a failure may end the others.
-        pairs = zip(batch, responses, strict=True)
-        for (_, future), each in sorted(pairs, key=lambda pair: isinstance(pair[1], Exception)):
-            if future.done():
-                continue
-            if isinstance(each, Exception):
-                future.set_exception(each)
-            else:
-                future.set_result(each)
+        pairs = zip(batch, outcomes, strict=True)
+        for entry, outcome in sorted(pairs, key=lambda pair: isinstance(pair[1], Exception)):
+            entry.end(outcome)
 
-    def _on_done(
-        self, batch: Sequence[tuple[RequestT, asyncio.Future[ResponseT]]], task: asyncio.Task[None]
-    ) -> None:
+    def _on_done(self, batch: Sequence[_Entry[ItemT, ResponseT]], task: asyncio.Task[None]) -> None:
         """Deliver the end of a batch; it may have been cancelled before it began."""
         self._tasks.discard(task)
-        self._under_way -= len(batch)
-        for _, future in batch:
-            future.cancel()
+        self._items_under_way -= len(batch)
+        for entry in batch:
+            entry.end(None)
         if self._waiting:
-            self._schedule_flush()
+            self._schedule(None)
 
 
 def _cancel_if_abandoned(
-    batch: Sequence[tuple[object, asyncio.Future[ResponseT]]],
-    task: asyncio.Task[None],
-    _: asyncio.Future[ResponseT],
+    batch: Sequence[_Entry[ItemT, ResponseT]], task: asyncio.Task[None], _: asyncio.Future[ResponseT]
 ) -> None:
-    if all(future.cancelled() for _, future in batch):
+    if all(entry.response is not None and entry.response.cancelled() for entry in batch):
         task.cancel()

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
-from rlm_ray.util.batcher import LINGER_S, Batcher
+import pytest
+from virtual_time import in_virtual_time
+
+from rlm_ray.util.batcher import MAX_RTT_S, Batcher
+
+LINGER_S, INTERVAL_S = 0.005, 0.003
 
 
 class Post:
@@ -31,7 +37,7 @@ class Post:
 
 
 def together(post, *, most=4, room=100, size=1):
-    return Batcher(post, max_items=most, capacity=lambda: room, size_of=lambda _: size)
+    return Batcher(post, linger_s=LINGER_S, max_items=most, capacity=lambda: room, size_of=lambda _: size)
 
 
 async def test_what_comes_at_once_is_sent_at_once_and_answered_one_by_one():
@@ -125,3 +131,156 @@ async def test_the_end_cancels_what_is_under_way_and_what_waits():
     assert post.cancelled == 1
     await asyncio.wait(waiting)
     assert all(each.cancelled() for each in waiting)
+
+
+async def test_what_is_added_is_sent_in_order_one_batch_at_a_time_and_flush_waits_for_all_before_it():
+    post = Post()
+    post.let_go.clear()
+    async with Batcher(post, max_batches=1) as batches:
+        batches.add(0)
+        await post.under_way.get()
+        batches.add(2)
+        flushed = asyncio.create_task(batches.flush())
+        await asyncio.sleep(0)
+        batches.add(4)
+        assert post.sent == [[0]]
+        assert not batches.is_idle
+        post.let_go.set()
+        await flushed
+        await batches.flush()
+        assert post.sent == [[0], [2, 4]]
+        assert batches.is_idle
+
+
+async def test_a_flush_that_is_cancelled_cancels_no_batch():
+    post = Post()
+    post.let_go.clear()
+    async with Batcher(post, max_batches=1) as batches:
+        batches.add(0)
+        flushes = [asyncio.create_task(batches.flush()) for _ in range(2)]
+        await post.under_way.get()
+        flushes[0].cancel()
+        await asyncio.wait(flushes[:1])
+        post.let_go.set()
+        await flushes[1]
+    assert post.cancelled == 0
+
+
+async def test_what_nobody_waits_for_and_cannot_be_sent_is_logged(caplog):
+    async with Batcher(Post()) as batches:
+        batches.add(13)
+        await batches.flush()
+        await asyncio.sleep(0)
+    assert "a batch of 1 could not be sent" in caplog.text
+
+
+async def test_flush_of_nothing_returns_at_once():
+    async with Batcher(Post()) as batches:
+        await batches.flush()
+
+
+def sent(script):
+    """The moments at which batches were sent, by a script that is given the batcher, and after it."""
+    moments: list[float] = []
+
+    async def send(_):
+        moments.append(asyncio.get_running_loop().time())
+
+    async def work():
+        await script(Batcher(send, interval_s=INTERVAL_S))
+        await asyncio.sleep(10)
+
+    in_virtual_time(work())
+    return moments
+
+
+def test_the_first_after_a_pause_goes_at_once():
+    async def script(batches):
+        batches.send_soon()
+        await asyncio.sleep(5)
+        batches.send_soon()
+
+    assert sent(script) == [0, 5]
+
+
+def test_what_comes_within_a_few_milliseconds_travels_together():
+    async def script(batches):
+        for _ in range(100):
+            batches.send_soon()
+            await asyncio.sleep(0.0002)
+
+    moments = sent(script)
+    assert moments[0] == 0
+    assert len(moments) <= 0.02 / INTERVAL_S + 2
+    assert min(later - earlier for earlier, later in pairwise(moments)) >= INTERVAL_S * 0.999
+
+
+def test_who_can_wait_waits_for_company():
+    async def script(batches):
+        batches.send_soon(linger_s=0.5)
+
+    assert sent(script) == [0.5]
+
+
+def test_who_is_in_a_hurry_takes_the_patient_along():
+    async def script(batches):
+        batches.send_soon(linger_s=0.5)
+        await asyncio.sleep(0.1)
+        batches.send_soon()
+
+    assert sent(script) == [0.1]
+
+
+def test_who_can_wait_delays_nobody():
+    async def script(batches):
+        batches.send_soon(linger_s=0.1)
+        batches.send_soon(linger_s=0.5)
+
+    assert sent(script) == [0.1]
+
+
+def test_the_longer_the_trips_the_longer_it_collects():
+    async def script(batches):
+        for _ in range(100):
+            batches.record_rtt(0.04)
+        batches.send_soon()
+        await asyncio.sleep(0.001)
+        batches.send_soon()
+
+    assert sent(script) == [0, pytest.approx(0.04)]
+
+
+def test_a_trip_that_was_held_says_nothing_about_the_way():
+    async def script(batches):
+        batches.record_rtt(MAX_RTT_S + 1)
+        batches.send_soon()
+        await asyncio.sleep(0.001)
+        batches.send_soon()
+
+    assert sent(script) == [0, INTERVAL_S]
+
+
+def test_nothing_goes_while_it_is_shut_not_even_what_was_due():
+    async def script(batches):
+        batches.send_soon(linger_s=0.1)
+        batches.pause()
+        batches.send_soon()
+
+    assert sent(script) == []
+
+
+def test_once_reopened_it_sends_at_once():
+    async def script(batches):
+        batches.pause()
+        await asyncio.sleep(1)
+        batches.resume()
+
+    assert sent(script) == [1]
+
+
+def test_what_was_to_go_does_not_after_a_stop():
+    async def script(batches):
+        batches.send_soon()
+        await batches.aclose()
+
+    assert sent(script) == []
