@@ -32,11 +32,11 @@ from typing import Any
 from census import CORES, Census
 
 from rlm_ray import Cluster, Rates
+from rlm_ray.batch.source import read_documents
 from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.context import Context
 from rlm_ray.core.llm import Price
 from rlm_ray.mapreduce.execute import build_plan, execute_plan
-from rlm_ray.mapreduce.input import read_documents
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.responses import Request
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,11 +25,10 @@ from rlm_ray.batch.csv_reader import read_csv
 from rlm_ray.batch.json_reader import read_json
 from rlm_ray.batch.parquet_reader import read_parquet
 from rlm_ray.batch.raw_rows import CHUNK, RawRow, RefusedError, Utf8Stream, too_large
-from rlm_ray.batch.workbook_reader import read_workbook
 from rlm_ray.documents.formats import HEAD_BYTES, WORKBOOKS, detect_format, kind_of
 from rlm_ray.documents.reader import DocumentReader
 from rlm_ray.errors import InputError, RLMError
-from rlm_ray.util.filesystem import filesystem, local_path, map_storage_errors
+from rlm_ray.util.filesystem import StorageErrorFile, filesystem, local_path, map_storage_errors
 
 Needed: TypeAlias = "Callable[[Any], Collection[str]]"
 """The columns of a `pyarrow.Schema` that rows need."""
@@ -124,7 +124,7 @@ class FileSource:
                 return
             if file.kind == "workbook":
                 data = _whole(_decompress(stream, file.compression), _MAX_WORKBOOK_BYTES)
-                yield from read_workbook(reader, data, file.path.removesuffix(file.compression))
+                yield from _sheet_rows(reader, data, file.path.removesuffix(file.compression))
                 return
             self._here = plain.tell
             text = Utf8Stream(_Head(_decompress(stream, file.compression)))
@@ -174,21 +174,6 @@ def _errors_of_data() -> Iterator[None]:
         raise
     except Exception as error:
         raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
-
-
-class StorageErrorFile:
-    """A file whose own failures are told apart from those of the data in it."""
-
-    def __init__(self, file: Any, path: str) -> None:
-        self._file, self._path = file, path
-
-    def read(self, size: int = -1) -> bytes:
-        with map_storage_errors(self._path):
-            data: bytes = self._file.read(size)
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 def find(name: str) -> list[File]:
@@ -241,6 +226,16 @@ def _decompress(stream: Any, packed: str) -> Any:
 
         return pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
     return stream
+
+
+def _sheet_rows(reader: DocumentReader, data: bytes, path: str) -> Iterator[RawRow]:
+    """Yield the rows of all sheets of a workbook, which is taken apart in the worker process."""
+    try:
+        lines = reader.rows(data, path)
+    except InputError as error:
+        raise RefusedError(error.why) from error
+    for line in lines:
+        yield RawRow(json.loads(line))
 
 
 def _text(file: File, max_row_bytes: int, reader: DocumentReader) -> Iterator[RawRow]:

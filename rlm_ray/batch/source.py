@@ -19,11 +19,13 @@ from rlm_ray.batch.parquet_reader import needed_columns
 from rlm_ray.batch.raw_rows import MAX_ROW_BYTES, RawRow, Source, not_utf8, too_large
 from rlm_ray.batch.template import QueryTemplate, meant
 from rlm_ray.config import Cluster
+from rlm_ray.core.context import Context, Document, make_context
 from rlm_ray.core.printable import replace_surrogates
 from rlm_ray.errors import InputError
 
 _PEEK_ROWS, _PEEK_CHARS = 100, 4_000_000
 """So much of the head is looked at for the names of the columns."""
+_ANY_SIZE = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,32 @@ def open_files(
 
     files = FileSource(named, max_row_bytes, None if further is None else needed)
     return RowSource(files, text, ident, max_row_bytes)
+
+
+def read_documents(
+    named: Sequence[str], *, text: str | None = None, ident: str | None = None
+) -> tuple[Context, list[str]]:
+    """Read the rows of files, folders, globs and URLs as documents; return besides what could not be read, each with
+    why.
+    """
+    corpus = open_files(named, text=text, ident=ident, max_row_bytes=_ANY_SIZE, further=())
+    _check_text_column(corpus)
+    documents: list[Document] = []
+    unread = []
+    for row in corpus:
+        if row.error:
+            unread.append(f"{row.id}: {row.error}")
+        else:
+            documents.append({"id": row.id, "text": row.text})
+    if not documents:
+        raise InputError(corpus.name, f"holds no text{'; ' + unread[0] if unread else ''}")
+    return make_context(documents), unread
+
+
+def _check_text_column(corpus: RowSource) -> None:
+    if corpus.columns and corpus.text_column is None:
+        columns = ", ".join(corpus.columns)
+        raise InputError(corpus.name, f"has several columns with texts; name one with --text: {columns}")
 
 
 def open_corpus(

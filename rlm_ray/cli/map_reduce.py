@@ -127,7 +127,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 def _context(paths: list[str], text: str | None, ident: str | None, on_error: str) -> Context:
     """Read stdin as one text, anything else as documents."""
-    from rlm_ray.mapreduce.input import read_documents
+    from rlm_ray.batch.source import read_documents
 
     if not paths or "-" in paths:
         return read_context(context_of(paths))

@@ -80,7 +80,7 @@ def records_of(run: str, run_dir: str) -> list[Record]:
 
 def _check(export: str | None, endpoint: str | None, compare: str | None, *, open_it: bool) -> None:
     if export is not None:
-        from rlm_ray.report.export.formats import FORMATS
+        from rlm_ray.report.export import FORMATS
 
         if export not in FORMATS:
             raise InputError("--export", f"must be one of {', '.join(FORMATS)}; got {export!r}")
@@ -108,7 +108,7 @@ def _file_name(run_id: str) -> str:
 
 
 def _export(records: Sequence[Record], form: str, out: Path | None) -> None:
-    from rlm_ray.report.export.formats import export
+    from rlm_ray.report.export import export
 
     data = export(records, form)
     if out is None:
@@ -122,7 +122,7 @@ def _export(records: Sequence[Record], form: str, out: Path | None) -> None:
 
 
 def _send(records: Sequence[Record], endpoint: str) -> None:
-    from rlm_ray.report.export.formats import send_otlp
+    from rlm_ray.report.export import send_otlp
 
     console.print_status(f"{send_otlp(records, endpoint):,} spans sent to {endpoint}")
 

@@ -27,7 +27,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from rlm_ray.documents.parsers import DocumentError, ParsedDocument, archive, ole
+from rlm_ray.documents.parsers import DocumentError, ParsedDocument, archive
 from rlm_ray.sandbox.jail import jail, linux
 
 REQUEST, ANSWER = struct.Struct("<IQ"), struct.Struct("<IQ")
@@ -242,7 +242,7 @@ def _format(name: str, data: bytes) -> str:
     if name == "zip":
         return archive.format_of(data)
     if name == "ole":
-        ole.check(data)
+        archive.check_old_office(data)
         return "sheets"
     return name
 

@@ -143,6 +143,21 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+class StorageErrorFile:
+    """A file whose own failures are told apart from those of the data in it."""
+
+    def __init__(self, file: Any, path: str) -> None:
+        self._file, self._path = file, path
+
+    def read(self, size: int = -1) -> bytes:
+        with map_storage_errors(self._path):
+            data: bytes = self._file.read(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def make_private_folder(path: Path) -> None:
     """Make the folder, and those above it that are not there, for this user alone."""
     if path.is_dir():

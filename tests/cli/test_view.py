@@ -117,7 +117,7 @@ def test_an_export_goes_to_stdout_or_to_the_file_that_is_named(command, run_dir,
 def test_an_endpoint_is_sent_the_spans(command, monkeypatch):
     sent = []
     monkeypatch.setattr(
-        "rlm_ray.report.export.formats.send_otlp", lambda records, url: sent.append(url) or len(records)
+        "rlm_ray.report.export.send_otlp", lambda records, url: sent.append(url) or len(records)
     )
     done = command("view", OLD, "--export", "otlp", "--endpoint", "http://here:4318")
     assert (done.exit_code, done.stdout, sent) == (0, "", ["http://here:4318"])

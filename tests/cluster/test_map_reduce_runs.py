@@ -9,12 +9,12 @@ from collections import Counter
 
 import pytest
 
+from rlm_ray.batch.source import read_documents
 from rlm_ray.config import settings_from
 from rlm_ray.core.context import make_context
 from rlm_ray.errors import AuthenticationError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.mapreduce.execute import build_plan, execute_plan
-from rlm_ray.mapreduce.input import read_documents
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlm_ray.batch.source import read_documents
 from rlm_ray.core.context import make_context
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, SubCallError
 from rlm_ray.mapreduce.documents import numbers_of
 from rlm_ray.mapreduce.execute import map_reduce
-from rlm_ray.mapreduce.input import read_documents
 from rlm_ray.mapreduce.piece_calls import NUMBERS
 from rlm_ray.mapreduce.plan import ModelInfo, plan
 from rlm_ray.mapreduce.spec import parse_spec

@@ -1,4 +1,4 @@
-"""What a ZIP archive holds, and how much it unpacks to, before any of it is unpacked."""
+"""What a container holds, before any of it is unpacked: a ZIP archive, and how much it unpacks to, or an old Office file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ _OPEN_FORMATS = {
     b"application/vnd.oasis.opendocument.text": "odt",
     b"application/vnd.oasis.opendocument.spreadsheet": "sheets",
 }
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+_WORKBOOKS = tuple(name.encode("utf-16-le") for name in ("Workbook", "Book"))
+_OTHERS = (
+    ("WordDocument", "an old Word file (.doc); save it as .docx"),
+    ("PowerPoint Document", "an old PowerPoint file (.ppt); save it as .pptx"),
+    ("__properties_version", "an Outlook message (.msg); save it as .eml"),
+)
 
 
 def format_of(data: bytes) -> str:
@@ -43,3 +50,14 @@ def format_of(data: bytes) -> str:
     if mimetype in _OPEN_FORMATS:
         return _OPEN_FORMATS[mimetype]
     raise DocumentError("is a ZIP file, and no document; unpack it first")
+
+
+def check_old_office(data: bytes) -> None:
+    """Raise `DocumentError` for an old Office file that is no workbook, or has a password: such a file may also hold a new one."""
+    if _ENCRYPTED in data:
+        raise DocumentError("is protected by a password; save a copy without one")
+    for name, sentence in _OTHERS:
+        if name.encode("utf-16-le") in data:
+            raise DocumentError(f"is {sentence}")
+    if not any(name in data for name in _WORKBOOKS):
+        raise DocumentError("is an old Office file, and no workbook; save it in a format of today")
