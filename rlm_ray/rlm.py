@@ -10,8 +10,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, overload
 
 from rlm_ray.config import Settings, SettingValue, merge_settings, settings_from, values_from_keywords
+from rlm_ray.config.deprecated_names import warn_deprecated
 from rlm_ray.core.context import Context
-from rlm_ray.core.deprecated_names import warn_deprecated
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, RLMError

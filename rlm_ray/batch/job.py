@@ -19,7 +19,7 @@ from rlm_ray.batch.source import RowSource
 from rlm_ray.batch.template import QueryColumn, QueryTemplate
 from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import ANSWER_SETTINGS, Settings, settings_to_dict
-from rlm_ray.core.deprecated_names import current_table
+from rlm_ray.config.deprecated_names import current_table
 from rlm_ray.core.llm import BYTES_PER_TOKEN, Usage
 from rlm_ray.errors import InputError
 from rlm_ray.journal.run_store import RunStore

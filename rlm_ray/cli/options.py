@@ -16,8 +16,8 @@ import typer
 
 from rlm_ray.cli import console
 from rlm_ray.config import Settings, SettingValue, load_settings, values_from_table
-from rlm_ray.core.deprecated_names import current_name
-from rlm_ray.core.trusted_settings import destinations
+from rlm_ray.config.deprecated_names import current_name
+from rlm_ray.config.trust import destinations
 from rlm_ray.errors import ConfigError
 
 SetOption = Annotated[

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rlm_ray.cli import console, options
+from rlm_ray.config.trust import destinations, without
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.secrets import REDACTED
 from rlm_ray.core.state_machine import MISFIT
-from rlm_ray.core.trusted_settings import destinations, without
 from rlm_ray.errors import ClusterError, InputError, JournalError, ModelUnavailableError, QuotaError
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.progress import Progress

@@ -13,8 +13,9 @@ import keyword
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from rlm_ray.core.setting_rules import FLAG, Number, check_fields
 from rlm_ray.errors import ConfigError
 
 MAX_TOOLS = 128
@@ -35,40 +36,23 @@ REPL_NAMES = frozenset(
 class ToolLimits:
     """What one call of a tool may take, and how many there may be."""
 
-    timeout_s: float = 60.0
+    timeout_s: Annotated[float, Number(0.01, 86_400)] = 60.0
     """Seconds one call may take; what hangs is given up, and its process ended."""
-    max_concurrent: int = 8
+    max_concurrent: Annotated[int, Number(1, 1_000)] = 8
     """Calls at once in one session actor; others wait."""
-    max_argument_bytes: int = 1_000_000
+    max_argument_bytes: Annotated[int, Number(100, 50_000_000)] = 1_000_000
     """Of the arguments of one call, as JSON."""
-    max_result_bytes: int = 1_000_000
+    max_result_bytes: Annotated[int, Number(100, 50_000_000)] = 1_000_000
     """Of the result of one call, as JSON; a longer one is refused."""
-    max_calls: int = 10_000
+    max_calls: Annotated[int, Number(1, 10**9)] = 10_000
     """Calls of one session."""
-    start_timeout_s: float = 60.0
+    start_timeout_s: Annotated[float, Number(0.1, 3_600)] = 60.0
     """Seconds the tools' process and its MCP servers may take to start."""
-    children: bool = True
+    children: Annotated[bool, FLAG] = True
     """Child sessions have the tools, too."""
 
     def __post_init__(self) -> None:
-        for name, least, most in _RANGES:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-                raise ConfigError(
-                    f"tool_limits.{name}", f"must be a number from {least:g} to {most:,}; got {value!r}"
-                )
-        if not isinstance(self.children, bool):
-            raise ConfigError("tool_limits.children", f"must be true or false; got {self.children!r}")
-
-
-_RANGES = (
-    ("timeout_s", 0.01, 86_400),
-    ("max_concurrent", 1, 1_000),
-    ("max_argument_bytes", 100, 50_000_000),
-    ("max_result_bytes", 100, 50_000_000),
-    ("max_calls", 1, 10**9),
-    ("start_timeout_s", 0.1, 3_600),
-)
+        check_fields(self, "tool_limits.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +91,22 @@ def check_name(name: str, taken: Iterable[str] = (), *, of: str = "tools") -> No
         raise ConfigError(of, f"{name!r} is a name of Python's own; give the tool another name")
     if name in taken:
         raise ConfigError(of, f"there are two tools named {name!r}; give one of them another name")
+
+
+def check_tools(tools: object) -> None:
+    """Raise `ConfigError` for what are not tools, for too many or too large ones, and for names that no cell can call."""
+    if not isinstance(tools, tuple) or not all(isinstance(tool, Tool) for tool in tools):
+        raise ConfigError("tools", "are Python functions, given in Python: RLM(tools=[function, ...])")
+    if len(tools) > MAX_TOOLS:
+        raise ConfigError(
+            "tools", f"are {len(tools)}, more than {MAX_TOOLS}; a model cannot choose among so many"
+        )
+    for place, tool in enumerate(tools):
+        check_name(tool.name, [other.name for other in tools[:place]])
+    size = sum(len(tool.code) for tool in tools)
+    if size > MAX_CODE_BYTES:
+        why = f"hold {size:,} bytes of code and data, more than {MAX_CODE_BYTES:,}; have them read large data themselves"
+        raise ConfigError("tools", why)
 
 
 def tool_block(tools: Sequence[ToolSpec]) -> str:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rlm_ray.config import Settings, settings_from_dict, settings_to_dict
+from rlm_ray.config.trust import destinations, value_at, without
 from rlm_ray.core.context import Context
 from rlm_ray.core.llm import Message
 from rlm_ray.core.tools import missing_tools
-from rlm_ray.core.trusted_settings import destinations, value_at, without
 from rlm_ray.errors import ConfigError, InputError, JournalError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs import context_store

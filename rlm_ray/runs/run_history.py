@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rlm_ray.config import ANSWER_SETTINGS, Settings
+from rlm_ray.config.deprecated_names import current_table
 from rlm_ray.core.context import Context
-from rlm_ray.core.deprecated_names import current_table
 from rlm_ray.core.secrets import REDACTED
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError

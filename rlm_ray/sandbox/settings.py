@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from rlm_ray.errors import ConfigError
+from rlm_ray.core.setting_rules import NEEDS_TRUST, Number, check_fields
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """Limits of a REPL. Time spent waiting for sub-calls is not charged to a cell."""
 
-    cell_timeout_s: float = 60.0
+    cell_timeout_s: Annotated[float, Number(0.01, 86_400)] = 60.0
     """Wall clock of one message's code; it is interrupted then and its variables are kept, where that can be."""
-    cell_cpu_s: float = 30.0
+    cell_cpu_s: Annotated[float, Number(0.01, 86_400)] = 30.0
     """Processor time of one message's code, likewise; fair where many sessions share few cores."""
-    memory_mb: int = 256
+    memory_mb: Annotated[int, Number(16, 1_048_576)] = 256
     """What a REPL may use beyond its context and four times the context's bytes."""
-    output_chars: int = 20_000
+    output_chars: Annotated[int, Number(100, 10_000_000)] = 20_000
     """How much of what a cell prints is shown, as head and tail."""
-    allow_degraded: bool = False
+    allow_degraded: Annotated[bool, NEEDS_TRUST] = False
     """Run although the kernel lacks a layer of the jail."""
 
     @property
@@ -34,19 +34,9 @@ class Sandbox:
         return _grace_s(self.cell_cpu_s)
 
     def __post_init__(self) -> None:
-        _between("cell_timeout_s", self.cell_timeout_s, 0.01, 86_400)
-        _between("cell_cpu_s", self.cell_cpu_s, 0.01, 86_400)
-        _between("memory_mb", self.memory_mb, 16, 1_048_576)
-        _between("output_chars", self.output_chars, 100, 10_000_000)
+        check_fields(self, "sandbox.")
 
 
 def _grace_s(limit_s: float) -> float:
     """What an interruption may take: enough on a busy machine, little beside the limit itself."""
     return min(5.0, max(1.0, limit_s / 10))
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"sandbox.{name}", f"must be a finite number, not {value!r}")
-    if not low <= value <= high:
-        raise ConfigError(f"sandbox.{name}", f"must be between {low:,} and {high:,}, not {value!r}")

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rlm_ray.config import Settings, SettingValue, merge_settings, values_from_table
-from rlm_ray.core.deprecated_names import current_table
+from rlm_ray.config.deprecated_names import current_table
 from rlm_ray.core.limits import Limits
 from rlm_ray.errors import ConfigError
 

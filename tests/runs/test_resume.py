@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from rlm_ray.config import Cluster, Settings, settings_from, settings_to_dict
+from rlm_ray.config.trust import value_at
 from rlm_ray.core.context import InputSummary, make_context
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.trusted_settings import value_at
 from rlm_ray.errors import ConfigError, InputError, JournalError
 from rlm_ray.events.records import CallEnded, CallSent, RunFinished, RunStarted, to_line, without_content
 from rlm_ray.journal.run_store import RunStore

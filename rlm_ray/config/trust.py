@@ -7,9 +7,12 @@ is taken from it, where it goes is not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, get_type_hints
 
+from rlm_ray.config.settings import Settings
 from rlm_ray.core.secrets import REDACTED, is_secret
+from rlm_ray.core.setting_rules import NEEDS_TRUST, marked_fields
 
 SHAPING_PARAMS = frozenset(
     [
@@ -45,8 +48,17 @@ SHAPING_PARAMS = frozenset(
 """litellm parameters that go to the provider and no further; any other may name an address, a key or a file."""
 
 
+_MARKED = marked_fields(Settings, NEEDS_TRUST) | {
+    f"{group}.{name}": inner
+    for group, hint in get_type_hints(Settings).items()
+    if is_dataclass(hint) and isinstance(hint, type)
+    for name, inner in marked_fields(hint, NEEDS_TRUST).items()
+}
+"""The dotted names of settings that need trust whatever they say, and their types."""
+
+
 def destinations(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a table of settings, by their dotted names. What is hidden there comes from the caller in any case."""
+    """Return those of a table of settings that need trust, by their dotted names. What is hidden there comes from the caller in any case."""
     found = {
         f"params.{name}": value for name, value in _table(table, "params").items() if _leads_away(name, value)
     }
@@ -62,19 +74,16 @@ def destinations(table: Mapping[str, Any]) -> dict[str, Any]:
             found[f"models.{name}"] = choice
     if "://" in str(table.get("fallbacks") or ""):
         found["fallbacks"] = table["fallbacks"]
-    cluster, sandbox = _table(table, "cluster"), _table(table, "sandbox")
-    if cluster.get("address"):
-        found["cluster.address"] = cluster["address"]
     found |= {f"mcp_servers.{name}": server for name, server in _table(table, "mcp_servers").items()}
-    if sandbox.get("allow_degraded"):
-        found["sandbox.allow_degraded"] = sandbox["allow_degraded"]
-    return found | {
-        name: table[name] for name in ("cache", "run_dir") if isinstance(table.get(name), str) and table[name]
-    }
+    for name, hint in _MARKED.items():
+        value = value_at(table, name)
+        if value and (value is not True or hint is bool):  # True asks for the folder of everybody
+            found[name] = value
+    return found
 
 
 def without(table: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
-    """The table without these dotted names."""
+    """Return the table without these dotted names."""
     return {
         name: without(value, {key.removeprefix(f"{name}."): 1 for key in names if key.startswith(f"{name}.")})
         if isinstance(value, Mapping)
@@ -85,7 +94,7 @@ def without(table: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any
 
 
 def value_at(table: Mapping[str, Any], name: str) -> Any:
-    """What stands under a dotted name; None where nothing does."""
+    """Return what stands under a dotted name; None where nothing does."""
     group, _, key = name.rpartition(".")
     return (_table(table, group) if group else table).get(key)
 

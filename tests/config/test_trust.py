@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rlm_ray.config.trust import destinations, value_at, without
 from rlm_ray.core.secrets import REDACTED, is_secret
-from rlm_ray.core.trusted_settings import destinations, value_at, without
 
 TABLE = {"a": 1, "group": {"b": 2, "c": 3}, "params": {"api_key": "k"}}
 
@@ -44,3 +44,23 @@ def test_names_are_left_out_however_deep(names, rest):
 )  # fmt: skip
 def test_what_leads_away_is_found(table, found):
     assert destinations(table) == found
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        ({"cluster": {"address": "h:6379"}}, ["cluster.address"]), ({"cluster": {"address": None}}, []),
+        ({"sandbox": {"allow_degraded": True}}, ["sandbox.allow_degraded"]), ({"sandbox": {"allow_degraded": "yes"}}, ["sandbox.allow_degraded"]),
+        ({"sandbox": {"allow_degraded": 1}}, ["sandbox.allow_degraded"]), ({"sandbox": {"allow_degraded": False}}, []),
+        ({"cache": True, "run_dir": True}, []), ({"cache": "", "run_dir": False}, []), ({"cache": "~/c", "run_dir": "s3://b"}, ["cache", "run_dir"]),
+        ({"model": "a/b", "recursive_model": "x/https://h"}, ["recursive_model"]), ({"fallbacks": ["a", "x/http://h"]}, ["fallbacks"]),
+        ({"models": {"m": "x/http://h"}}, ["models.m"]), ({"models": {"m": {"model": "a", "api_base": "h"}}}, ["models.m"]),
+        ({"models": {"m": {"model": "a", "params": {"api_base": "h"}}, "n": {"model": "a", "seed": 1}}}, ["models.m"]),
+        ({"params": {"seed": 1, "stop": "http://h", "api_base": None, "proxies": {}}}, ["params.proxies", "params.stop"]),
+        ({"mcp_servers": {"shop": {}}}, ["mcp_servers.shop"]), ({"cluster": 5, "params": "x", "models": None}, []),
+    ],
+)  # fmt: skip
+def test_settings_that_need_trust_are_found_by_their_dotted_names(table, names):
+    found = destinations(table)
+    assert sorted(found) == names
+    assert all(value_at(table, name) == value for name, value in found.items())

@@ -9,6 +9,7 @@ import pytest
 
 from rlm_ray import RLM, Cluster, Limits, Sandbox
 from rlm_ray.config import (
+    ANSWER_SETTINGS,
     Settings,
     load_settings,
     setting_names,
@@ -51,7 +52,7 @@ def test_a_misspelt_argument_is_not_mistaken_for_a_litellm_parameter():
         ({"max_leaf_chars": -5}, "max_leaf_chars"),
         ({"call_timeout_s": float("nan")}, "call_timeout_s"),
         ({"timeout": "soon"}, "call_timeout_s"),
-        ({"profile": "bold"}, "default, full, short, cautious, small-window"),
+        ({"profile": "bold"}, "profile: must be default, full, short, cautious or small-window"),
         ({"model": " "}, "model: is empty"),
         ({"limits": {"cost_usd": -1}}, "limits.cost_usd"),
         ({"limits": {"dollars": 1}}, "limits.dollars: is no setting"),
@@ -111,6 +112,20 @@ def test_every_setting_has_a_dotted_name():
     } <= set(setting_names())
 
 
+def test_journals_and_jobs_are_compared_by_the_settings_that_shape_answers():
+    assert ANSWER_SETTINGS == (
+        "model", "recursive_model", "models", "max_depth", "max_iterations", "max_leaf_chars", "direct_call_below_chars",
+        "profile", "system_prompt", "instructions", "max_tokens", "params", "sandbox", "citations", "mcp_servers",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [{"min_actors": 3, "max_actors": 2}, {"max_actors": 0}])
+def test_no_more_actors_are_wanted_at_least_than_at_most(limits):
+    with pytest.raises(ConfigError, match=r"cluster.max_actors: must be"):
+        Cluster(**limits)
+    assert Cluster(min_actors=3, max_actors=3).max_actors == 3
+
+
 def test_settings_are_values():
     assert Settings() == Settings()
     assert Settings(cluster=Cluster(min_actors=2)) != Settings()
@@ -160,7 +175,7 @@ PLACES = [
     ("RLM_RAY_LIMITS_CALLS", "0", "limits.calls: must be a whole number from 1"),
     ("RLM_RAY_ATTEMPTS", "0", "max_attempts: must be a whole number"),
     ("RLM_RAY_RECORD_CONTENT", "maybe", "record_content: input should be a valid boolean"),
-    ("--set", "sandbox.memory_mb=1", "sandbox.memory_mb: must be between 16"),
+    ("--set", "sandbox.memory_mb=1", "sandbox.memory_mb: must be a number from 16"),
     ("--set", "limit.calls=1", "limit.calls: is no group of settings; did you mean 'limits'?"),
     ("--set", "params=5", "params: must be a table"),
     ("--set", "model.name=5", "model.name: is no setting"),

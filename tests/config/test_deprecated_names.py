@@ -18,7 +18,7 @@ from rlm_ray.config import (
     settings_to_dict,
     values_from_table,
 )
-from rlm_ray.core.deprecated_names import RENAMED_SETTINGS, SILENT_NAMES, current_table
+from rlm_ray.config.deprecated_names import RENAMED_SETTINGS, SILENT_NAMES, current_table
 from rlm_ray.errors import ConfigError, InputError
 from rlm_ray.runs.run_history import RunHistory
 
