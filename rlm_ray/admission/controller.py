@@ -18,7 +18,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlm_ray.admission.permit_table import OrphanRequests, PermitRecord, Permits, max_cost
 from rlm_ray.admission.policy.account import AccountQueue
@@ -137,10 +137,11 @@ class AdmissionController:
         run = self._runs.get(run_id)
         if run is None:
             return None
-        accounts = set(run.waiting.values())
-        return run.status(
-            {account: _blocking_reason(self._account_queues[account], run, now) for account in accounts}, now
-        )
+        queues = {account: self._account_queues[account] for account in set(run.waiting.values())}
+        blocked = {account: _blocking_reason(queue, run, now) for account, queue in queues.items()}
+        waits = [(blocked[account], queue.wakeup - now) for account, queue in queues.items()]
+        wait_s = {reason: wait for reason, wait in sorted(waits, reverse=True) if 0 < wait < math.inf}
+        return replace(run.status(blocked, now), wait_s=wait_s)
 
     # Asks
 

@@ -166,6 +166,8 @@ class RunStatus:
     limits: Limits = field(default_factory=Limits)
     age_s: float = 0.0
     """How long it has been open."""
+    wait_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds until the first of those that wait goes, by the names of `waiting`, where time alone decides it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,9 @@ _KINDS = {
     **dict.fromkeys(WORKBOOKS, "workbook"),
 }
 _MAX_WORKBOOK_BYTES = 1_000_000_000
+_CHUNKED = frozenset({"jsonl", "csv", "tsv"})
+_MIN_CERTAINTY = 4
+"""What has been read is told as a share once it is so many times what it may be wrong by."""
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -83,11 +86,14 @@ class FileSource:
         self._before = 0
         self._here: Callable[[], float] = lambda: 0.0
         """Bytes of the files before, and how many of the one that is read now."""
+        self._error_bytes = 0
+        """By how much that may be wrong: what is read and not yet handed out as rows, or a file that is read as a whole."""
 
     def read(self) -> Iterator[RawRow]:
         self._before = 0
         with DocumentReader() as reader:
             for file in self._files:
+                self._error_bytes = CHUNK if file.kind in _CHUNKED else file.nbytes
                 yield from (
                     _text(file, self._max_row_bytes, reader)
                     if file.kind == "text"
@@ -95,9 +101,13 @@ class FileSource:
                 )
                 self._before += file.nbytes
                 self._here = lambda: 0.0
+            self._error_bytes = 0
 
     def fraction_read(self) -> float | None:
-        return min((self._before + self._here()) / self._nbytes, 1.0)
+        read = self._before + self._here()
+        if read < self._error_bytes * _MIN_CERTAINTY:
+            return None  # a guess that is wrong by so much helps nobody
+        return min(read / self._nbytes, 1.0)
 
     def _many(self, file: File, reader: DocumentReader) -> Iterator[RawRow]:
         number = 0
@@ -119,6 +129,7 @@ class FileSource:
         with opened as plain, _errors_of_data():
             stream = StorageErrorFile(plain, file.path)
             if file.kind == "parquet":
+                self._error_bytes = 0
                 tell = lambda share: self._tell(share * file.nbytes)  # noqa: E731
                 yield from read_parquet(stream, self._max_row_bytes, self._columns_needed, tell)
                 return

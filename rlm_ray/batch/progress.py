@@ -1,7 +1,8 @@
-"""A batch while it goes on: one line that is drawn over and over on a terminal, a line now and then in a log."""
+"""A batch while it goes on: two lines that are drawn over and over on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -11,9 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.batch.results import BatchStats
+from rlm_ray.events.records import Record
 from rlm_ray.progress.formatting import format_count, format_duration, format_usd
 from rlm_ray.progress.live import RefreshThread
+from rlm_ray.progress.waiting import WaitTracker
 
 DRAW_S = 0.25
 FIRST_S, EVERY_S = 2.0, 5.0
@@ -40,13 +44,10 @@ class Speed:
 
 
 def format_status(stats: BatchStats, rows_per_s: float, tokens_per_s: float, elapsed_s: float) -> str:
-    """Return all there is to say, in one line."""
+    """Return how far it is, in one line."""
     expected = stats.expected
     done = stats.done + stats.previously_completed
-    of_all = (
-        f" of {'' if stats.share == 1 else 'about '}{format_count(max(expected, done))}" if expected else ""
-    )
-    parts = [f"{format_count(done)}{of_all} rows"]
+    parts = [f"{format_count(done)}{_of_all(stats, done)}"]
     if failed := stats.failed + stats.failed_earlier:
         parts.append(f"{format_count(failed)} failed")
     if stats.under_way:
@@ -63,31 +64,63 @@ def format_status(stats: BatchStats, rows_per_s: float, tokens_per_s: float, ela
     return " · ".join(parts)
 
 
-class BatchProgress:
-    """Shows the progress of a batch inside a `with` block, from a thread of its own."""
+def _of_all(stats: BatchStats, done: int) -> str:
+    """Say how many rows there are in all, or that nobody knows: what has been read so far is no total."""
+    if stats.expected is None:
+        return f" rows done, {format_count(stats.read)} read so far, in all not known yet"
+    about = "" if stats.read_all else "at most " if stats.expected == stats.limit else "about "
+    return f" of {about}{format_count(max(stats.expected, done))} rows"
 
-    def __init__(
-        self, stats: BatchStats, console: Console | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._stats, self._clock = stats, clock
+
+class BatchProgress:
+    """Shows the progress of a batch inside a `with` block, from a thread of its own: how far it is, and what is waited for.
+
+    It is an observer of the batch's run; `stats` are those of its runner, once there is one.
+    """
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.stats: BatchStats | None = None
+        self._clock = clock
         self._console = console or Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._speed = Speed()
+        self._waits = WaitTracker()
+        self._lock = threading.Lock()
         self._began = clock()
         self._next_at = self._began + FIRST_S
         self._last_line = ""
         self._refresh = RefreshThread("rlm_ray batch progress", DRAW_S, self.draw)
 
+    def add(self, record: Record) -> None:
+        """Add a record of the run."""
+        with self._lock:
+            self._waits.add(record)
+
+    def status(self, status: RunStatus) -> None:
+        """Take the status that the admission gives of the run."""
+        with self._lock:
+            self._waits.status(status, self._clock())
+
+    def waits_for(self, what: str) -> None:
+        """Take what keeps rows from beginning."""
+        with self._lock:
+            self._waits.waits_for(what)
+
     def draw(self) -> None:
         """Show how it stands now; in a log only when it is time."""
         now = self._clock()
-        shown = format_status(self._stats, *self._speed.look(self._stats, now), now - self._began)
+        with self._lock:
+            lines = [self._waits.text(now)]
+        if self.stats is not None:
+            speed = self._speed.look(self.stats, now)
+            lines.insert(0, format_status(self.stats, *speed, now - self._began))
+        shown = [line for line in lines if line]
         if self._console.is_interactive:
-            self._live.update(Text(shown, no_wrap=True, overflow="ellipsis"), refresh=True)
-        elif now >= self._next_at and shown != self._last_line:
-            self._last_line, self._next_at = shown, now + EVERY_S
+            self._live.update(Text("\n".join(shown), no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif now >= self._next_at and " · ".join(shown) != self._last_line:
+            self._last_line, self._next_at = " · ".join(shown), now + EVERY_S
             clock = time.strftime("%H:%M:%S")
-            self._console.print(f"{clock} {shown}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"{clock} {self._last_line}", markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._refresh.begin(*([self._live.start] if self._console.is_interactive else []))

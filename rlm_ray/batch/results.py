@@ -116,7 +116,9 @@ class BatchStats:
     read: int = 0
     """Rows read so far."""
     share: float | None = None
-    """How much of the corpus that is; None where nobody knows."""
+    """About how much of the corpus that is; None where nobody knows."""
+    read_all: bool = False
+    """There are no more rows than those read."""
     limit: int | None = None
 
     @property
@@ -130,8 +132,13 @@ class BatchStats:
 
     @property
     def expected(self) -> float | None:
-        """Return the rows in all, as far as is known by now."""
-        known = self.read / self.share if self.share and self.read else None
+        """Return the rows in all, about; None where nobody knows yet.
+
+        A share of 1 with more to come says that the last bytes are read and not yet split into rows.
+        """
+        if self.read_all:
+            return max(self.read, self.previously_completed + self.done)
+        known = self.read / self.share if self.share and self.share < 1 and self.read else None
         if self.limit is None:
             return known
         return self.limit if known is None else min(known, self.limit)

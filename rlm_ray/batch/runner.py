@@ -166,7 +166,7 @@ class BatchRunner:
         """Yield the rows that are not done. Reads, so it blocks."""
         for row in self.corpus:
             if self.spec.limit is not None and row.number >= self.spec.limit:
-                return
+                break
             self.stats.read = row.number + 1
             self.stats.share = self.corpus.share()
             row_task = make_task(row, self.spec.question)
@@ -178,6 +178,7 @@ class BatchRunner:
                     "anew with --restart"
                 )
                 raise InputError(self.corpus.name, why)
+        self.stats.read_all = True
 
     async def _process_row(self, row_task: RowTask) -> None:
         outcome = await self._outcome(row_task)

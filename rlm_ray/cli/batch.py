@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from rlm_ray.batch.job import BatchEstimate, BatchJob, BatchSummary
+    from rlm_ray.batch.progress import BatchProgress
     from rlm_ray.batch.row_processor import RowBackend
     from rlm_ray.batch.runner import BatchRunner, BatchSpec
     from rlm_ray.batch.source import RowSource
@@ -113,9 +114,10 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
         if dry_run:
             _say(_forecast(corpus, spec, settings), as_json=as_json)
             raise typer.Exit(console.OK)
-        job = _job(settings, corpus, spec, out, form)
+        shown = _progress()
+        job = _job(settings, corpus, spec, out, form, shown)
         check_models(settings, os.environ)
-        summary = asyncio.run(_run(job, restart=restart, retry_failed=retry_failed))
+        summary = asyncio.run(_run(job, shown, restart=restart, retry_failed=retry_failed))
         _report(summary, as_json=as_json)
     raise typer.Exit(code_of(summary))
 
@@ -148,8 +150,19 @@ def _corpus(
     return open_files(named, text=text, ident=ident, max_row_bytes=max_row_bytes, further=further)
 
 
-def _job(
-    settings: Settings, corpus: RowSource, spec: BatchSpec, out: str | None, form: str | None
+def _progress() -> BatchProgress:
+    from rlm_ray.batch.progress import BatchProgress
+
+    return BatchProgress(console.stderr)
+
+
+def _job(  # noqa: PLR0913, PLR0917 - what it is made of
+    settings: Settings,
+    corpus: RowSource,
+    spec: BatchSpec,
+    out: str | None,
+    form: str | None,
+    observer: BatchProgress,
 ) -> BatchJob:
     from rlm_ray.batch.formats import format_of
     from rlm_ray.batch.job import BatchJob
@@ -158,16 +171,14 @@ def _job(
     if out is None:
         raise InputError("--out", "is missing; name a folder, or FILE.jsonl or FILE.parquet")
     columns = spec.schema.arrow() if spec.schema is not None else None
-    return BatchJob(settings, corpus, spec, BatchOutput(out, format_of(out, form, columns)), _open)
+
+    def open_job(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[RowBackend]:
+        return open_batch_run(settings, query, run_id=run_id, observers=[observer])
+
+    return BatchJob(settings, corpus, spec, BatchOutput(out, format_of(out, form, columns)), open_job)
 
 
-def _open(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[RowBackend]:
-    return open_batch_run(settings, query, run_id=run_id)
-
-
-async def _run(job: BatchJob, *, restart: bool, retry_failed: bool) -> BatchSummary:
-    from rlm_ray.batch.progress import BatchProgress
-
+async def _run(job: BatchJob, shown: BatchProgress, *, restart: bool, retry_failed: bool) -> BatchSummary:
     this = asyncio.current_task()
     assert this is not None
     stopping = console.StopOnSignal(this.cancel, "saving what is done")
@@ -177,11 +188,12 @@ async def _run(job: BatchJob, *, restart: bool, retry_failed: bool) -> BatchSumm
     def watch(batch: BatchRunner) -> Iterator[None]:
         nonlocal has_begun
         has_begun, stopping.stop = True, batch.stop
-        with BatchProgress(batch.stats, console.stderr):
-            yield
+        shown.stats = batch.stats
+        yield
 
     try:
-        return await job.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=watch)
+        with shown:
+            return await job.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=watch)
     except asyncio.CancelledError:
         if not stopping.called:
             raise

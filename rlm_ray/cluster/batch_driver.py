@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from rlm_ray.cluster.context_ref import ContextRef
-from rlm_ray.cluster.driver import ClusterDriver, Slot
+from rlm_ray.cluster.driver import ClusterDriver, Slot, WaitTeller
 from rlm_ray.cluster.messages import LeafCall, LeafCallBatch, SessionSpec
 from rlm_ray.cluster.pool import max_actors
-from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt
+from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt, wait_teller
 from rlm_ray.cluster.session_records import answered, run_recorded, session_finished, session_key
 from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.core.context import Context, ContextPart, make_context, summarize
@@ -62,12 +62,18 @@ class BatchDriver:
     """Drives one attempt of a batch run; made by `open`."""
 
     def __init__(
-        self, engine: ClusterDriver, run_spec: RunSpec, run_attempt: RunAttempt, usage: RowUsage
+        self,
+        engine: ClusterDriver,
+        run_spec: RunSpec,
+        run_attempt: RunAttempt,
+        usage: RowUsage,
+        tell: WaitTeller,
     ) -> None:
         self._engine = engine
         self._run_spec = run_spec
         self._run_attempt = run_attempt
         self._usage = usage
+        self._tell = tell
         self._rows = 0
         self._calls = 0
         """Plain calls under way."""
@@ -87,7 +93,7 @@ class BatchDriver:
         async with open_run_attempt(engine, run_spec, [usage, *observers], root_path_length=1) as run_attempt:
             if run_attempt.run_context.replays:
                 await run_attempt.recorder.load_history()
-            job = cls(engine, run_spec, run_attempt, usage)
+            job = cls(engine, run_spec, run_attempt, usage, wait_teller(observers))
             await engine.admission.open_run(run_attempt.run_context.policy())
             try:
                 job._begin()
@@ -266,7 +272,8 @@ class BatchDriver:
 
     async def _take_one_more(self) -> None:
         try:
-            slot = await self._engine.acquire_slot(self._run_spec.settings.cluster.sessions_per_actor)
+            per_actor = self._run_spec.settings.cluster.sessions_per_actor
+            slot = await self._engine.acquire_slot(per_actor, tell=self._tell)
         except RLMError as error:
             self._free_slots.put_nowait(error)
         else:
@@ -305,7 +312,7 @@ class BatchDriver:
     async def _send(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
         beside, self._calls = self._calls, self._calls + len(batch.leaves)
         try:
-            return await self._engine.run_leaf_calls(batch, beside)
+            return await self._engine.run_leaf_calls(batch, beside, self._tell)
         finally:
             self._calls -= len(batch.leaves)
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import ray
 
@@ -45,12 +45,21 @@ _log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WaitTeller: TypeAlias = Callable[[str], None]
+"""Is told what is waited for, and why; empty where it is there."""
+
 USAGE_S = 0.3
+WAIT_TOLD_EVERY_S = 2.0
+"""So often is told what a slot is waited for."""
 NOTICE_S = 8.0
 """An actor starts in half of that where there is room for it."""
 NOTICE_EVERY_S = 60.0
 LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
+
+
+def _tell_nobody(_: str) -> None:
+    pass
 
 
 def _on_ray_thread(
@@ -91,14 +100,18 @@ class ClusterDriver:
         """Plain calls under way from here, by actor."""
 
     @classmethod
-    async def connect(cls, cluster: Cluster) -> ClusterDriver:
-        """Connect, starting Ray and the pool where there is none. Takes seconds the first time."""
+    async def connect(cls, cluster: Cluster, tell: WaitTeller = _tell_nobody) -> ClusterDriver:
+        """Connect, starting Ray and the pool where there is none. Takes seconds the first time.
+
+        `tell` is told what is waited for meanwhile.
+        """
         thread = current_ray_thread()
-        return await thread.run(cls._connect(cluster, thread))
+        return await thread.run(cls._connect(cluster, thread, tell))
 
     @classmethod
-    async def _connect(cls, cluster: Cluster, thread: RayThread) -> ClusterDriver:
-        connect_ray(cluster.address)  # without an await: those who connect at once do it one by one
+    async def _connect(cls, cluster: Cluster, thread: RayThread, tell: WaitTeller) -> ClusterDriver:
+        connect_ray(cluster.address, tell)  # without an await: those who connect at once do it one by one
+        tell("a session actor: it starts")
         thread.bind_connection()
         handle = thread.get_or_create("pool", lambda: _pool(cluster))
         handle.configure(cluster)
@@ -112,11 +125,16 @@ class ClusterDriver:
         return await self._thread.run(work)
 
     @_on_ray_thread
-    async def acquire_slot(self, per_actor: int, *, one_session: bool = False) -> Slot:
-        """Acquire a slot for root sessions; waits for one. `one_session`: the session returns it at its end."""
+    async def acquire_slot(
+        self, per_actor: int, *, one_session: bool = False, tell: WaitTeller = _tell_nobody
+    ) -> Slot:
+        """Acquire a slot for root sessions; waits for one. `one_session`: the session returns it at its end.
+
+        `tell` is told what is waited for, and nothing once it is there.
+        """
         await self._handle.refresh_environment()
         try:
-            async with self._noticing():
+            async with self._noticing(tell):
                 leased = await await_or_cancel(
                     self._pool.acquire_root_slot.remote(per_actor, one_session=one_session),
                     lambda late: self.release_slot(Slot(*late)),
@@ -155,7 +173,9 @@ class ClusterDriver:
         return bool(await slot.handle.stop.remote(run_id, reason, why))
 
     @_on_ray_thread
-    async def run_leaf_calls(self, batch: LeafCallBatch, beside: int = 0) -> list[SubCallOutcome]:
+    async def run_leaf_calls(
+        self, batch: LeafCallBatch, beside: int = 0, tell: WaitTeller = _tell_nobody
+    ) -> list[SubCallOutcome]:
         """Make plain calls in one of the actors, side by side; outcomes in order.
 
         `beside`: how many others are under way, so that the pool grows with all of them.
@@ -163,7 +183,7 @@ class ClusterDriver:
         for _ in range(LEAF_ATTEMPTS):
             actors = await self._pool.workers.remote(len(batch.leaves) + beside)
             if not actors:
-                await self.grow_to(1)
+                await self.grow_to(1, tell)
                 continue
             actors = await self._with_room(actors, len(batch.leaves) + beside)
             name = min(actors, key=self._calls.__getitem__)
@@ -192,10 +212,10 @@ class ClusterDriver:
         return RunUsage()
 
     @_on_ray_thread
-    async def grow_to(self, actors: int) -> None:
+    async def grow_to(self, actors: int, tell: WaitTeller = _tell_nobody) -> None:
         """Start actors until so many are warm, as far as the cluster allows."""
         try:
-            async with self._noticing():
+            async with self._noticing(tell):
                 await self._pool.scale_to.remote(actors)
         except ray.exceptions.RayTaskError as error:
             raise _unwrap_task_error(error) from error
@@ -219,20 +239,30 @@ class ClusterDriver:
         return actors
 
     @asynccontextmanager
-    async def _noticing(self) -> AsyncIterator[None]:
-        """Log what the block waits for, if it takes long because others hold the CPUs."""
-        notice = asyncio.create_task(self._notice())
+    async def _noticing(self, tell: WaitTeller = _tell_nobody) -> AsyncIterator[None]:
+        """Tell what the block waits for; log it, if it takes long because others hold the CPUs."""
+        tasks = [asyncio.create_task(self._notice())]
+        if tell is not _tell_nobody:
+            tasks.append(asyncio.create_task(self._keep_telling(tell)))
         try:
             yield
         finally:
-            notice.cancel()
+            for task in tasks:
+                task.cancel()
+            tell("")
 
     async def _notice(self) -> None:
         await asyncio.sleep(NOTICE_S)
-        why = await self._pool.waits_for.remote()
+        why = await self._pool.waits_for.remote(blocked_only=True)
         if why and time.monotonic() - self._handle.noticed_at >= NOTICE_EVERY_S:
             self._handle.noticed_at = time.monotonic()
-            _log.warning("%s", why)
+            _log.warning("waiting for %s", why)
+
+    async def _keep_telling(self, tell: WaitTeller) -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # whoever waits is told
+            while True:
+                await asyncio.sleep(WAIT_TOLD_EVERY_S)
+                tell(await self._pool.waits_for.remote())
 
 
 def _pool(cluster: Cluster) -> PoolHandle:

@@ -231,13 +231,19 @@ class Pool:
         if not self._handles and actors:
             raise ClusterError(self._last_start_error or "no session actor could be started")
 
-    async def waits_for(self) -> str:
-        """Say what those wait for who wait for a first actor; empty where there is one."""
-        if self._handles or not self._starting:
-            return ""
+    async def waits_for(self, *, blocked_only: bool = False) -> str:
+        """Say what those wait for who wait for a slot, and why; `blocked_only`: empty but where others hold the CPUs."""
+        if self._handles:
+            taken = (
+                f"a session slot: {self._slots.at_work:,} sessions are at work in "
+                f"{len(self._handles):,} session actor(s), {len(self._waiting):,} wait"
+            )
+            return "" if blocked_only else taken
         needed = self._cluster.cpus_per_actor
-        held = await asyncio.to_thread(cpu_holders, needed)
-        return held and f"waiting for a session actor, which needs {needed:g} CPU: {held}"
+        held = await asyncio.to_thread(cpu_holders, needed) if self._starting else ""
+        if held:
+            return f"a session actor, which needs {needed:g} CPU: {held}"
+        return "" if blocked_only else "a session actor: it starts"
 
     async def _await_slot(self, lease: str, waiter: asyncio.Future[str]) -> str:
         try:

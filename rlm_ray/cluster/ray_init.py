@@ -20,6 +20,7 @@ import os
 import socket
 import stat
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,19 @@ _TIMEOUT_S = 5.0
 _VARIABLE = "RAY_AUTH_MODE"
 
 
-def connect_ray(address: str | None = None) -> None:
-    """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one."""
+def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one.
+
+    `tell` is told what is waited for.
+    """
     if ray.is_initialized():
         return
     address = resolve_address(address or os.environ.get("RAY_ADDRESS", ""))
     if address != LOCAL:
+        tell(f"Ray: connecting to the cluster at {address}")
         follow_token_mode(address)
+    else:
+        tell("Ray: it starts on this machine, which takes some seconds")
     try:
         with trusted_start():
             ray.init(

@@ -66,6 +66,26 @@ class StatusObserver(Protocol):
         ...
 
 
+@runtime_checkable
+class WaitObserver(Protocol):
+    """Also hears what keeps sessions from beginning: Ray that starts, CPUs that others hold, slots that are taken."""
+
+    def waits_for(self, what: str) -> None:
+        """Take what is waited for, and why, in a few words; empty where it is there."""
+        ...
+
+
+def wait_teller(observers: Sequence[Observer]) -> Callable[[str], None]:
+    """Return what tells the observers that care what is waited for."""
+    wait_observers = [observer for observer in observers if isinstance(observer, WaitObserver)]
+
+    def tell(what: str) -> None:
+        for observer in wait_observers:
+            _tell(observer.waits_for, what)
+
+    return tell
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """A run to be carried out."""

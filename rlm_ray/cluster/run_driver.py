@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from rlm_ray.cluster.driver import ClusterDriver, Slot
 from rlm_ray.cluster.messages import SessionSpec
-from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt
+from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt, wait_teller
 from rlm_ray.cluster.session_records import run_recorded
 from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.core.context import summarize
@@ -80,7 +80,9 @@ class RunDriver:
 
     async def _run_once(self, run_attempt: RunAttempt) -> SessionResult:
         self._slot = slot = await self._engine.acquire_slot(
-            self._run_spec.settings.cluster.sessions_per_actor, one_session=True
+            self._run_spec.settings.cluster.sessions_per_actor,
+            one_session=True,
+            tell=wait_teller(self._observers),
         )
         try:
             return await self._run_in_slot(run_attempt, slot)

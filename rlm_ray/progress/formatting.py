@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from rlm_ray.progress.live_state import LimitUsage, Row, Snapshot
-
-WAITS = {
-    "rate": "for the rate",
-    "window": "for a free place",
-    "pause": "as the provider asked",
-    "budget": "for the budget",
-}
+if TYPE_CHECKING:
+    from rlm_ray.progress.live_state import LimitUsage, Row, Snapshot
 
 
 def format_count(value: float) -> str:
@@ -43,17 +37,6 @@ def cost(view: Snapshot) -> str:
     if not view.cost_usd:
         return ""
     return format_usd(view.cost_usd) + (" and more" if view.unpriced else "")
-
-
-def format_waits(waiting: Mapping[str, int]) -> str:
-    """Write what is waited for: 12 wait for the rate, 3 for the budget."""
-    parts = [
-        f"{format_count(count)} {{}}{WAITS.get(name, 'for ' + name)}"
-        for name, count in waiting.items()
-        if count
-    ]
-    verb = "waits " if sum(waiting.values()) == 1 else "wait "
-    return ", ".join(part.format("" if place else verb) for place, part in enumerate(parts))
 
 
 def retries(view: Snapshot) -> str:
@@ -97,33 +80,23 @@ def calls(view: Snapshot) -> str:
     return ", ".join(parts)
 
 
-def startup_status(view: Snapshot) -> str:
-    """Return what is waited for before anything has begun; empty afterwards."""
-    if view.sessions or view.calls or view.ended:
-        return ""
-    return "waiting for a session" if view.root is not None and view.root.query else "waiting for Ray"
-
-
 def line(view: Snapshot) -> str:
     """Write the whole state in one line: for logs."""
     root = view.root
-    if waited := startup_status(view):
-        return waited
+    if not view.has_begun:
+        return view.waits_for
     parts = []
     if root is not None and root.turn:
         parts.append(f"turn {root.turn}")
     if root is not None and root.sub_calls:
         failed = f", {root.failed:,} failed" if root.failed else ""
         parts.append(f"sub-calls {sub_calls(root)}{failed}")
-    parts += [calls(view), f"{format_count(view.tokens)} tokens", cost(view), _under_way(view), retries(view)]
+    parts += [calls(view), f"{format_count(view.tokens)} tokens", cost(view), _in_flight(view), retries(view)]
     if view.ended:
         parts.append(view.ended)
+    parts.append(view.waits_for)
     return " · ".join(part for part in parts if part)
 
 
-def _under_way(view: Snapshot) -> str:
-    if view.ended or not (view.in_flight or view.waiting):
-        return ""
-    return ", ".join(
-        part for part in (f"{format_count(view.in_flight)} in flight", format_waits(view.waiting)) if part
-    )
+def _in_flight(view: Snapshot) -> str:
+    return "" if view.ended or not view.in_flight else f"{format_count(view.in_flight)} in flight"

@@ -83,7 +83,12 @@ class Progress:
     def status(self, status: RunStatus) -> None:
         """Take the status that the admission gives of the run."""
         with self._lock:
-            self._state.status(status)
+            self._state.status(status, self._clock())
+
+    def waits_for(self, what: str) -> None:
+        """Take what keeps the run from beginning."""
+        with self._lock:
+            self._state.waits_for(what)
 
     def draw(self) -> None:
         """Show how it stands now."""

@@ -29,6 +29,7 @@ from rlm_ray.events.records import (
     SessionOpened,
     ToolEnded,
 )
+from rlm_ray.progress.waiting import WaitTracker
 
 ROWS = 12
 FAILED_ROWS = 3
@@ -50,6 +51,7 @@ class LiveRunState:
         self._limits = limits or Limits()
         self._began = began
         self._status: RunStatus | None = None
+        self._waits = WaitTracker()
         self._ids: set[str] = set()
         self._root = LiveSession(())
         self._branches: dict[NodePath, LiveSession] = {(): self._root}
@@ -81,11 +83,17 @@ class LiveRunState:
             if record.id in self._ids:
                 return
             self._ids.add(record.id)
+        self._waits.add(record)
         self._take[type(record)](record)
 
-    def status(self, status: RunStatus) -> None:
+    def waits_for(self, what: str) -> None:
+        """Take what keeps a session from beginning; empty: nothing does."""
+        self._waits.waits_for(what)
+
+    def status(self, status: RunStatus, now: float) -> None:
         """Take the status that the admission gives, as of now."""
         self._status = status
+        self._waits.status(status, now)
         self._limits = status.limits if self._limits == Limits() else self._limits
 
     def view(self, now: float, rows: int = ROWS) -> Snapshot:
@@ -106,6 +114,7 @@ class LiveRunState:
             cache_hits=self._cache_hits,
             in_flight=status.in_flight,
             waiting=status.waiting,
+            waits_for=self._waits.text(now),
             sessions=max(self._sessions, status.usage.sessions),
             sessions_open=len(self._open),
             tokens=max(self._tokens, used.tokens),
@@ -406,6 +415,8 @@ class Snapshot:
     in_flight: int = 0
     waiting: Mapping[str, int] = field(default_factory=dict)
     """See `RunStatus.waiting`."""
+    waits_for: str = ""
+    """What is waited for at this moment, and why; empty where it is over."""
     sessions: int = 0
     """Ever opened."""
     sessions_open: int = 0
@@ -426,3 +437,8 @@ class Snapshot:
     @property
     def root(self) -> Row | None:
         return self.rows[0] if self.rows else None
+
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether there is anything to show but what is waited for."""
+        return bool(self.sessions or self.calls or self.ended)

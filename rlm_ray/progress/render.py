@@ -38,16 +38,10 @@ _STYLES = {"running": "cyan", "ok": "green", "stopped": "yellow", "error": "red"
 
 def lines(view: Snapshot, width: int, now: float, glyphs: Glyphs) -> list[Text]:
     """Return the rows, then the figures; none is longer than `width`."""
-    if (delay := formatting.startup_status(view)) and view.root is not None:
-        spinner = _mark(view.root, now, glyphs)
-        return [
-            _cut(
-                spinner.append(
-                    f" {delay} {glyphs.dot} {formatting.format_duration(view.elapsed_s)}", "default"
-                ),
-                width,
-            )
-        ]
+    if not view.has_begun and view.root is not None:
+        elapsed = formatting.format_duration(view.elapsed_s)
+        waits = Text(f" {view.waits_for} {glyphs.dot} {elapsed}", "default")
+        return [_cut(_mark(view.root, now, glyphs).append(waits), width)]
     columns = [_columns(row) for row in view.rows]
     widths = _widths(columns, width)
     drawn = [
@@ -55,8 +49,10 @@ def lines(view: Snapshot, width: int, now: float, glyphs: Glyphs) -> list[Text]:
         for row, cells in zip(view.rows, columns, strict=True)
     ]
     if rest := formatting.format_hidden_rows(view):
-        drawn.append(_cut(Text(f"  {rest}", "dim"), width))
-    return [*drawn, *(_cut(line, width) for line in _usage_lines(view, width, glyphs))]
+        drawn.append(Text(f"  {rest}", "dim"))
+    if view.waits_for:
+        drawn.append(Text(view.waits_for))
+    return [*(_cut(line, width) for line in (*drawn, *_usage_lines(view, width, glyphs)))]
 
 
 def _columns(row: Row) -> list[Text]:
@@ -108,7 +104,6 @@ def _usage_lines(view: Snapshot, width: int, glyphs: Glyphs) -> Iterator[Text]:
     calls = [
         formatting.calls(view),
         f"{formatting.format_count(view.in_flight)} in flight",
-        formatting.format_waits(view.waiting),
         sessions,
     ]
     spent = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ FIRST_S, NEWS_S, QUIET_S = 10.0, 3.0, 15.0
 """A log gets its first line after so long; then at most so often when there is something to tell, and when only the
 figures have grown."""
 NOTEBOOK_WIDTH = 100
+_NUMBERS = re.compile(r"\d+")
 _HTML = '<pre style="white-space:pre;line-height:1.2;font-family:monospace">{code}</pre>'
 
 
@@ -73,7 +75,7 @@ class TerminalDisplay:
 
     @property
     def rows(self) -> int:
-        return max(min(self._console.height - 7, ROWS), 1)
+        return max(min(self._console.height - 8, ROWS), 1)
 
     def start(self) -> None:
         self._live.start()
@@ -141,7 +143,7 @@ def _change_key(view: Snapshot) -> object:
     """Return what makes a line worth writing before its time."""
     root = view.root
     at = (root.turn, root.sub_calls, root.failed) if root is not None else ()
-    return at, view.ended, frozenset(view.waiting)
+    return at, view.ended, frozenset(view.waiting), "" if view.has_begun else _NUMBERS.sub("", view.waits_for)
 
 
 class NotebookDisplay:

@@ -97,12 +97,12 @@ async def open_batch_run(
     """
     from rlm_ray.cluster.batch_driver import BatchDriver as ClusterJob
     from rlm_ray.cluster.driver import ClusterDriver
-    from rlm_ray.cluster.run_attempt import RunSpec
+    from rlm_ray.cluster.run_attempt import RunSpec, wait_teller
 
     earlier = _load_history(settings, run_id or new_run_id())
     settings = earlier.keep_prompts(settings)
     async with AsyncExitStack() as stack:
-        engine = await ClusterDriver.connect(settings.cluster)
+        engine = await ClusterDriver.connect(settings.cluster, wait_teller(observers))
         traced = maybe_start_tracing(earlier.run_id, settings, traceparent)
         watching = list(observers)
         if traced is not None:

@@ -188,10 +188,12 @@ class Run:
     async def _run(self) -> Result:
         # Ray takes seconds to import and to start: only who runs something pays for that
         from rlm_ray.cluster.driver import ClusterDriver
+        from rlm_ray.cluster.run_attempt import wait_teller
         from rlm_ray.cluster.run_driver import RunDriver
 
         async with AsyncExitStack() as stack:
-            self._engine = await ClusterDriver.connect(self.settings.cluster)
+            tell = wait_teller(self._observers)
+            self._engine = await ClusterDriver.connect(self.settings.cluster, tell)
             traced = maybe_start_tracing(self.run_id, self.settings, self._traceparent)
             if traced is not None:
                 stack.callback(traced.close)

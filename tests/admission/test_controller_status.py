@@ -54,7 +54,7 @@ def test_what_may_not_go_for_the_window_waits_for_the_window():
     admission = opened(rates=Rates(in_flight=2))
     wish(admission, "a", "b", "c", "d", "e")
     status = admission.status("run", 0.0)
-    assert (status.in_flight, status.waiting) == (2, {"window": 3})
+    assert (status.in_flight, status.waiting, status.wait_s) == (2, {"window": 3}, {})
 
 
 def test_what_may_not_go_for_the_rate_waits_for_the_rate():
@@ -62,6 +62,16 @@ def test_what_may_not_go_for_the_rate_waits_for_the_rate():
     wish(admission, "a", "b", "c")
     status = admission.status("run", 0.1)
     assert (status.in_flight, status.waiting) == (1, {"rate": 2})
+    assert status.wait_s == pytest.approx({"rate": 0.9})
+    assert CODEC.decode(CODEC.encode(status)).wait_s == status.wait_s
+
+
+def test_of_two_accounts_that_wait_the_first_to_go_says_how_long():
+    admission = opened(rates=Rates(rpm=60))
+    wish(admission, "a", "b", account="one")
+    wish(admission, "c", "d", account="two", now=0.5)
+    status = admission.status("run", 0.5)
+    assert (status.waiting, status.wait_s) == ({"rate": 2}, pytest.approx({"rate": 0.5}))
 
 
 def test_what_a_provider_asked_to_wait_for_waits_for_the_pause_and_then_no_more():
@@ -71,7 +81,9 @@ def test_what_a_provider_asked_to_wait_for_waits_for_the_pause_and_then_no_more(
         Settle("a", AttemptOutcome.RATE_LIMITED, rate_headers=RateLimitHeaders({}, retry_after_s=5.0)), 1.0
     )
     admission.decisions(1.0)
-    assert admission.status("run", 2.0).waiting == {"pause": 1}
+    status = admission.status("run", 2.0)
+    assert status.waiting == {"pause": 1}
+    assert 4.0 <= status.wait_s["pause"] < 10.0
     admission.decisions(20.0)
     assert admission.status("run", 20.0).waiting == {}
 

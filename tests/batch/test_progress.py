@@ -27,19 +27,30 @@ def test_one_line_says_all_there_is_to_know():
 
 
 def test_what_is_not_known_is_not_said():
-    assert format_status(BatchStats(answered=3), 0, 0, 2) == "3 rows · 2s"
-    assert (
-        format_status(BatchStats(answered=3, cost_usd=0.5, unpriced=1), 0, 0, 2)
-        == "3 rows · $0.50 and more · 2s"
-    )
+    figures = BatchStats(answered=3, cost_usd=0.5, unpriced=1, read=3, read_all=True)
+    assert format_status(figures, 0, 0, 2) == "3 of 3 rows · $0.50 and more · 2s"
 
 
 @pytest.mark.parametrize(
-    ("share", "limit", "expected"),
-    [(None, None, None), (0.5, None, 20), (0.5, 15, 15), (None, 15, 15), (1, 50, 10)],
+    ("share", "limit", "read_all", "expected", "said"),
+    [
+        (None, None, False, None, "3 rows done, 10 read so far, in all not known yet"),
+        (1, None, False, None, "3 rows done, 10 read so far, in all not known yet"),
+        (0, None, False, None, "3 rows done, 10 read so far, in all not known yet"),
+        (0.5, None, False, 20, "3 of about 20 rows"),
+        (0.5, 15, False, 15, "3 of at most 15 rows"),
+        (0.5, 50, False, 20, "3 of about 20 rows"),
+        (None, 15, False, 15, "3 of at most 15 rows"),
+        (1, 50, False, 50, "3 of at most 50 rows"),
+        (1, 50, True, 10, "3 of 10 rows"),
+        (0.5, 50, True, 10, "3 of 10 rows"),
+        (None, None, True, 10, "3 of 10 rows"),
+    ],
 )
-def test_how_many_rows_there_will_be(share, limit, expected):
-    assert BatchStats(read=10, share=share, limit=limit).expected == expected
+def test_what_was_read_so_far_is_never_shown_as_all(share, limit, read_all, expected, said):
+    figures = BatchStats(answered=3, read=10, share=share, limit=limit, read_all=read_all)
+    assert figures.expected == expected
+    assert format_status(figures, 0, 0, 2) == f"{said} · 2s"
 
 
 def test_speed_is_that_of_the_last_seconds():
@@ -60,18 +71,32 @@ def test_a_log_gets_a_line_now_and_then_and_only_news():
     now = [0.0]
     console = console_of()
     figures = BatchStats(answered=1)
-    progress = BatchProgress(figures, console, clock=lambda: now[0])
+    progress = BatchProgress(console, clock=lambda: now[0])
+    progress.stats = figures
+    progress.waits_for("")
     for second in (1, 2, 3, 4, 8, 9):
         now[0] = float(second)
         figures.answered += 1
         progress.draw()
     lines = console.file.getvalue().splitlines()
     assert [text.split()[1:3] for text in lines] == [["3", "rows"], ["6", "rows"]]
+    assert all("· waiting for the session" in text for text in lines)
+
+
+def test_before_there_are_rows_it_says_what_is_waited_for():
+    now, console = [0.0], console_of()
+    progress = BatchProgress(console, clock=lambda: now[0])
+    progress.waits_for("Ray: it starts on this machine, which takes some seconds")
+    now[0] = 2.0
+    progress.draw()
+    (line,) = console.file.getvalue().splitlines()
+    assert line.partition(" ")[2] == "waiting for Ray: it starts on this machine, which takes some seconds"
 
 
 def test_a_terminal_has_one_line_that_is_gone_in_the_end():
     console = console_of(force_terminal=True, force_interactive=True)
-    with BatchProgress(HALF, console) as progress:
+    with BatchProgress(console) as progress:
+        progress.stats = HALF
         progress.draw()
     written = console.file.getvalue()
     assert "500 of about 1,128 rows" in written
@@ -83,7 +108,7 @@ def test_a_display_that_cannot_be_written_to_disturbs_nobody():
     console.file.close()
     with (
         pytest.raises(KeyError, match="of the batch"),
-        BatchProgress(HALF, console, clock=iter(range(0, 10**6, 10)).__next__),
+        BatchProgress(console, clock=iter(range(0, 10**6, 10)).__next__),
     ):
         raise KeyError("of the batch")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xlsxwriter
 
 from rlm_ray.batch.raw_rows import MAX_ROW_BYTES
 from rlm_ray.batch.source import open_corpus
@@ -77,6 +78,31 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
     assert corpus.columns == ("id", "text", "title")
     assert list(corpus) == rows
     assert corpus.share() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.xlsx"])
+def test_of_a_file_that_is_read_at_once_nobody_says_which_share_its_first_rows_are(tmp_path, name):
+    texts = [f"text {number}" for number in range(300)]
+    if name == "rows.xlsx":
+        workbook = xlsxwriter.Workbook(tmp_path / name)
+        workbook.add_worksheet().write_column(0, 0, ["text", *texts])
+        workbook.close()
+    else:
+        data = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    corpus = open_corpus(tmp_path / name)
+    assert {corpus.share() for _ in islice(corpus, 200)} == {None}
+
+
+def test_of_a_large_file_the_share_that_was_read_is_told(tmp_path):
+    line = json.dumps({"text": "x" * 1_000}) + "\n"
+    (tmp_path / "rows.jsonl").write_text(line * 12_000)
+    corpus = open_corpus(tmp_path / "rows.jsonl")
+    told = [
+        (number, share) for number, share in enumerate(corpus.share() for _ in corpus) if share is not None
+    ]
+    assert len(told) > 6_000
+    assert all(abs(number / share - 12_000) < 4_000 for number, share in told)
 
 
 def test_any_iterable_of_mappings_or_texts_is_a_corpus():

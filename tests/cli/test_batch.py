@@ -48,7 +48,7 @@ def job(monkeypatch):
     echo = EchoJob()
 
     @asynccontextmanager
-    async def opened(settings, query, *, run_id):
+    async def opened(settings, query, *, run_id, observers):
         echo.run_id, echo.settings = run_id, settings
         yield echo
 

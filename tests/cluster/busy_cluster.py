@@ -15,8 +15,21 @@ from scripts import tell
 import rlm_ray
 
 WAITING = """
+import asyncio, sys
 from rlm_ray import RLM
-print(RLM(max_depth=0, run_dir="").completion("what is it?", "A fox is an animal."))
+
+class Waits:
+    def add(self, record):
+        pass
+
+    def waits_for(self, what):
+        print("told:", what, file=sys.stderr, flush=True)
+
+async def ask():
+    run = await RLM(max_depth=0, run_dir="").astart("what is it?", "A fox is an animal.", observers=[Waits()])
+    return (await run.result()).answer
+
+print(asyncio.run(ask()))
 """
 
 
@@ -43,13 +56,19 @@ def main() -> None:
         text=True,
     )
     assert waiting.stderr is not None
-    said = next((line for line in waiting.stderr if "waiting for" in line), "")
+    told = []
+    for line in waiting.stderr:
+        if "waiting for" in line:
+            said = line
+            break
+        told.append(line.partition("told: ")[2].strip())
     freed_at = time.monotonic()
     ray.kill(greedy)
     answer, _ = waiting.communicate(timeout=60)
     tell(
         {
             "said": said.strip(),
+            "told": [each for each in told if each],
             "answer": answer.strip(),
             "exit": waiting.returncode,
             "seconds": time.monotonic() - freed_at,

@@ -122,5 +122,8 @@ def test_a_driver_that_waits_for_a_cpu_is_told_who_holds_it_and_goes_on_when_it_
         "waiting for a session actor, which needs 1 CPU: 0 of the 1 CPUs of the cluster are free"
     )
     assert f"1 actor(s) Greedy of the driver {found['driver']} at " in found["said"]
+    connecting, *_, waiting = found["told"]
+    assert connecting.startswith("Ray: connecting to the cluster at ")
+    assert f"waiting for {waiting}" == found["said"]
     assert (found["answer"] != "", found["exit"]) == (True, 0)
     assert found["seconds"] < 30

@@ -35,21 +35,6 @@ def test_money(usd, said):
 
 
 @pytest.mark.parametrize(
-    ("waiting", "said"),
-    [
-        ({}, ""),
-        ({"rate": 12}, "12 wait for the rate"),
-        ({"window": 1}, "1 waits for a free place"),
-        ({"rate": 12, "budget": 3}, "12 wait for the rate, 3 for the budget"),
-        ({"pause": 2, "rate": 0}, "2 wait as the provider asked"),
-        ({"something new": 2}, "2 wait for something new"),
-    ],
-)
-def test_waits(waiting, said):
-    assert formatting.format_waits(waiting) == said
-
-
-@pytest.mark.parametrize(
     ("view", "said"),
     [
         (Snapshot(), ""),
@@ -87,14 +72,16 @@ def test_a_limit_is_named_in_its_own_unit():
 
 
 def test_a_run_in_one_line():
-    view = Snapshot((ROOT,), calls=812, tokens=1_200_000, cost_usd=0.31, in_flight=45, waiting={"rate": 12})
+    view = Snapshot(
+        (ROOT,), calls=812, tokens=1_200_000, cost_usd=0.31, in_flight=45, waits_for="waiting for m, since 3s"
+    )
     assert formatting.line(view) == (
-        "turn 3 · sub-calls 40/500, 2 failed · 812 calls · 1.2M tokens · $0.31 · 45 in flight, 12 wait for the rate"
+        "turn 3 · sub-calls 40/500, 2 failed · 812 calls · 1.2M tokens · $0.31 · 45 in flight · waiting for m, since 3s"
     )
 
 
 def test_a_run_that_has_not_begun_in_one_line():
-    assert formatting.line(Snapshot()) == "waiting for Ray"
+    assert formatting.line(Snapshot(waits_for="waiting for Ray: ...")) == "waiting for Ray: ..."
 
 
 def test_a_run_that_is_over_has_nothing_in_flight():

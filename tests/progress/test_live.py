@@ -11,6 +11,7 @@ from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Usage
 from rlm_ray.events.records import CallEnded
 from rlm_ray.progress import Progress
+from rlm_ray.progress.waiting import NEXT_STEP
 
 
 class Album:
@@ -94,4 +95,4 @@ def test_in_a_log_it_writes_plain_lines():
         now[0] = 20.0
         progress.draw()
     (line,) = file.getvalue().splitlines()
-    assert line.partition(" ")[2] == "1 call · 2 tokens"
+    assert line.partition(" ")[2] == f"1 call · 2 tokens · waiting for {NEXT_STEP}"

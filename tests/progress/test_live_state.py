@@ -202,7 +202,7 @@ def test_the_admission_knows_what_waits_and_what_others_never_told():
     tally = CallStats(calls=5, input_tokens=900, retries=3, cost_usd=0.5)
     status = RunStatus(7, {"rate": 2}, RunUsage({("model", 0): tally}, sessions=4), Amount(6 * 10**8))
     made = live_state(call(cost_usd=0.1), limits=Limits(cost_usd=1.0, calls=1_000))
-    made.status(status)
+    made.status(status, 0.0)
     view = made.view(103.0)
     assert (view.in_flight, view.waiting, view.calls, view.tokens, view.retries) == (
         7,
@@ -226,7 +226,7 @@ def test_without_the_admission_what_was_sent_and_not_answered_is_in_flight():
 
 def test_the_admission_also_knows_the_limits():
     made = live_state(call())
-    made.status(RunStatus(limits=Limits(calls=10)))
+    made.status(RunStatus(limits=Limits(calls=10)), 0.0)
     assert made.view(103.0).gauge == LimitUsage("calls", 1, 10)
 
 

@@ -101,7 +101,8 @@ def test_a_run_is_shown_in_eighty_columns_and_gone_in_the_end(terminal):
     assert sum("Who is blamed" in line for line in lines) == 11
     assert sum("Which of the chapters" in line for line in lines) == 1
     assert any("✗ 3 Who" in line and "SandboxError" in line for line in lines)
-    assert any("780 calls · 45 in flight · 12 wait for the rate" in line for line in lines)
+    assert any("780 calls · 45 in flight" in line for line in lines)
+    assert any("12 calls wait for the rate limit of the account" in line for line in lines)
     assert any("$0.78 of $5.00" in line for line in lines)
     assert not shell.screen.cursor_shown
     assert shell.end() == 0
