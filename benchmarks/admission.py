@@ -292,6 +292,7 @@ def actor() -> None:
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     options = {"num_cpus": 0, "max_concurrency": 10_000}
     admission = ray.remote(AdmissionActor).options(**options).remote(AdmissionController(), "epoch")
+    held = admission.hold_run.remote("run")  # never returns
     ray.get(admission.open_run.remote(TERMS))
     address = ray.get(admission.address.remote("127.0.0.1"))
     loaders = [ray.remote(Loader).options(num_cpus=0).remote() for _ in range(4)]
@@ -311,6 +312,7 @@ def actor() -> None:
             _print_latencies(
                 f"{way}, 4 clients, {per_s}/s asked", latencies, max(took for _, took in results)
             )
+    del held
     ray.shutdown()
 
 

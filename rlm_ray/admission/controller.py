@@ -7,6 +7,7 @@ the next one. The rules are elsewhere:
     admission/policy/account.py     the rate of a provider account: pace, tokens, in flight, Retry-After
     admission/policy/fair_queue.py  who is next
     core/budget.py                  the budget of a run
+    admission/open_runs.py          whose a run is, and when it is over
 
 A permit covers one HTTP attempt. It ends with `release`, or when its time is over or its client is dropped; then it
 stays charged at its estimate until, perhaps, a late settlement says what was used. Settling twice, asking twice with
@@ -20,6 +21,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rlm_ray.admission.open_runs import OpenRuns
 from rlm_ray.admission.permit_table import OrphanRequests, PermitRecord, Permits, max_cost
 from rlm_ray.admission.policy.account import AccountQueue
 from rlm_ray.admission.policy.fair_queue import QueueEntry
@@ -64,7 +66,7 @@ class AdmissionController:
 
     def __init__(self, jitter: Callable[[], float] = lambda: 0.5) -> None:
         self._jitter = jitter
-        self._runs: dict[str, RunBudget] = {}
+        self._runs = OpenRuns()
         self._account_queues: dict[str, AccountQueue] = {}
         self._waiting: dict[str, _QueuedRequest] = {}
         self._permits = Permits()
@@ -76,17 +78,22 @@ class AdmissionController:
     # Runs
 
     def open_run(self, policy: RunPolicy, now: float) -> None:
-        """Open a run. One that is open already stays as it is."""
-        if policy.run_id not in self._runs:
-            run = self._runs[policy.run_id] = RunBudget(policy, now)
-            if run.deadline < math.inf:
-                heapq.heappush(self._deadlines, (run.deadline, policy.run_id))
-            for ask in self._orphans.pop_run(policy.run_id):
-                self._enqueue(ask, run, now)
+        """Open a run, also one that was closed: this is a new attempt of it. One that is open stays as it is."""
+        self._take_in(self._runs.open(policy, now), now)
+
+    def hold_run(self, run_id: str) -> None:
+        """Count one more driver that holds the run; before or after it is opened."""
+        self._runs.hold(run_id)
+
+    def leave_run(self, run_id: str, now: float) -> None:
+        """Count one driver less. An open run that none holds any more is closed in a while by `close_abandoned_runs`."""
+        self._runs.leave(run_id, now)
 
     def close_run(self, run_id: str) -> RunUsage:
         """Close a run and return its usage; its waiting requests are refused. Empty where it was not open."""
-        run = self._runs.pop(run_id, None)
+        run = self._runs.close(run_id)
+        for ask in self._orphans.pop_run(run_id):
+            self._decisions.append(_refused(ask, _RUN_NOT_OPEN))
         if run is None:
             return RunUsage()
         for request_id in list(run.waiting):
@@ -98,6 +105,11 @@ class AdmissionController:
             heapq.heapify(self._deadlines)
         return run.usage()
 
+    def close_abandoned_runs(self, now: float) -> None:
+        """Close the runs whose drivers are gone, or never came."""
+        for run_id in self._runs.abandoned(now):
+            self.close_run(run_id)
+
     def forget_idle_accounts(self, now: float) -> None:
         """Drop accounts that no run uses, waits for or has declared rates of."""
         in_use = self._permits.accounts()
@@ -108,7 +120,7 @@ class AdmissionController:
     def stats(self) -> dict[str, int]:
         """Count the rows of each table, for tests of leaks."""
         return {
-            "runs": len(self._runs),
+            **self._runs.stats(),
             "accounts": len(self._account_queues),
             "waiting": len(self._waiting),
             "permits": len(self._permits),
@@ -116,9 +128,11 @@ class AdmissionController:
             "deadlines": len(self._deadlines),
         }
 
-    def open_sessions(self, run_id: str, count: int = 1) -> Refused | None:
-        """Count more sessions; returns the refusal where the run's limits do not allow all of them."""
-        run = self._runs.get(run_id)
+    def open_sessions(self, policy: RunPolicy, count: int, now: float) -> Refused | None:
+        """Count more sessions of a run, which is opened where an earlier admission had it; returns the refusal where it is
+        over, or its limits do not allow all of them."""
+        self._take_in(self._runs.reopen(policy, now), now)
+        run = self._runs.get(policy.run_id)
         decision = _RUN_NOT_OPEN if run is None else run.open_sessions(count)
         return None if decision.fit is BudgetFit.NOW else Refused("", "", decision.reason, decision.why)
 
@@ -152,7 +166,9 @@ class AdmissionController:
             self._decisions.append(_granted(permit, None if permit.ask == ask else permit.ask))
             return
         run = self._runs.get(ask.run_id)
-        if run is None:
+        if self._runs.is_closed(ask.run_id):
+            self._decisions.append(_refused(ask, _RUN_NOT_OPEN))
+        elif run is None:
             self._orphans.add(ask, now)
         elif ask.request_id not in self._waiting:
             self._enqueue(ask, run, now)
@@ -173,9 +189,7 @@ class AdmissionController:
             self._expire(request_id)
         self._enforce_deadlines(now)
         for ask in self._orphans.expired(now):
-            self._decisions.append(
-                Refused(ask.request_id, ask.client_id, _RUN_NOT_OPEN.reason, _RUN_NOT_OPEN.why)
-            )
+            self._decisions.append(_refused(ask, _RUN_NOT_OPEN))
         for account_queue in self._account_queues.values():
             self._admit(account_queue, now)
         decisions, self._decisions = self._decisions, []
@@ -217,10 +231,12 @@ class AdmissionController:
     def restore(self, holder: str, resume: Resume, now: float) -> None:
         """Take over from a client what was before this admission started."""
         for record in resume.runs:
-            if record.policy.run_id not in self._runs:
-                self.open_run(record.policy, now)
-                self._runs[record.policy.run_id].pause_until(now + RECOVERY_GRACE_S)
-            self._runs[record.policy.run_id].resume(holder, record)
+            reopened = self._runs.reopen(record.policy, now)
+            if reopened is not None:
+                self._take_in(reopened, now)
+                reopened.pause_until(now + RECOVERY_GRACE_S)
+            if record.policy.run_id in self._runs:
+                self._runs[record.policy.run_id].resume(holder, record)
         for ask in resume.in_flight:
             run = self._runs.get(ask.run_id)
             if run is None or ask.request_id in self._permits or self._permits.is_settled(ask.request_id):
@@ -230,6 +246,16 @@ class AdmissionController:
             self._grant_permit(ask, run, now)
 
     # How
+
+    def _take_in(self, opened: RunBudget | None, now: float) -> None:
+        """Watch the deadline of a run that was just opened, and queue the requests that waited for it."""
+        if opened is None:
+            return
+        run_id = opened.policy.run_id
+        if opened.deadline < math.inf:
+            heapq.heappush(self._deadlines, (opened.deadline, run_id))
+        for ask in self._orphans.pop_run(run_id):
+            self._enqueue(ask, opened, now)
 
     def _enqueue(self, ask: PermitRequest, run: RunBudget, now: float) -> None:
         account_queue = self._account(ask, run, now)
@@ -297,9 +323,8 @@ class AdmissionController:
         return permit
 
     def _refuse(self, waiting: _QueuedRequest, decision: BudgetDecision) -> None:
-        ask = waiting.ask
         self._dequeue(waiting)
-        self._decisions.append(Refused(ask.request_id, ask.client_id, decision.reason, decision.why))
+        self._decisions.append(_refused(waiting.ask, decision))
 
     def _dequeue(self, waiting: _QueuedRequest) -> None:
         """Take a request out of the queue it waits in."""
@@ -367,3 +392,7 @@ def _blocking_reason(account_queue: AccountQueue, run: RunBudget, now: float) ->
 def _granted(permit: PermitRecord, smaller: PermitRequest | None = None) -> Granted:
     ask = permit.ask
     return Granted(ask.request_id, ask.client_id, permit.queue_wait_s, permit.rate_wait_s, smaller)
+
+
+def _refused(ask: PermitRequest, decision: BudgetDecision) -> Refused:
+    return Refused(ask.request_id, ask.client_id, decision.reason, decision.why)

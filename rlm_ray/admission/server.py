@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -31,8 +30,6 @@ LONG_POLL_S = 10.0
 SHARE_INTERVAL_S = 1.0
 SILENT_S = 60.0
 """A client sends a heartbeat each second while it works on a run; one that is silent for so long is gone."""
-DRIVERLESS_S = 60.0
-"""A run whose driver has been gone for so long is over."""
 SWEEP_INTERVAL_S = 10.0
 
 _log = logging.getLogger(__name__)
@@ -72,10 +69,6 @@ class AdmissionServer:
         self._hold_s = hold_s
         self._holders: dict[str, _ClientState] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._drivers: Counter[str] = Counter()
-        """How many drivers hold each run."""
-        self._driverless: dict[str, float] = {}
-        """Runs without a driver, and since when."""
         self._swept_at = self._clock()
 
     async def exchange(self, batch: ClientMessage) -> ServerMessage:
@@ -99,19 +92,12 @@ class AdmissionServer:
         return self._epoch
 
     async def hold_run(self, run_id: str) -> None:
-        """Never return: the driver of a run waits here as long as it drives it. When it is gone the run is closed.
-
-        A connection that only broke is there again within `DRIVERLESS_S`.
-        """
-        self._drivers[run_id] += 1
-        self._driverless.pop(run_id, None)
+        """Never return: the driver of a run waits here as long as it drives it. Where it is gone the run is closed."""
+        self._controller.hold_run(run_id)
         try:
             await asyncio.Event().wait()
         finally:
-            self._drivers[run_id] -= 1
-            if not self._drivers[run_id]:
-                del self._drivers[run_id]
-                self._driverless[run_id] = self._clock()
+            self._controller.leave_run(run_id, self._clock())
 
     async def close_run(self, run_id: str) -> RunUsage:
         usage = self._controller.close_run(run_id)
@@ -119,9 +105,8 @@ class AdmissionServer:
         return usage
 
     async def open_sessions(self, policy: RunPolicy, count: int = 1) -> Refused | None:
-        """Count more sessions of a run; one that is not open here yet is opened."""
-        self._controller.open_run(policy, self._clock())
-        return self._controller.open_sessions(policy.run_id, count)
+        """Count more sessions of a run; one that an earlier admission had is opened here."""
+        return self._controller.open_sessions(policy, count, self._clock())
 
     async def usage(self, run_id: str) -> RunUsage:
         return self._controller.usage(run_id)
@@ -132,12 +117,7 @@ class AdmissionServer:
     async def stats(self) -> dict[str, int]:
         """Count the rows of each table."""
         self._sweep()
-        return {
-            **self._controller.stats(),
-            "holders": len(self._holders),
-            "drivers": len(self._drivers),
-            "unheld": len(self._driverless),
-        }
+        return {**self._controller.stats(), "holders": len(self._holders)}
 
     def _sweep(self) -> None:
         """Drop, every few seconds, clients and runs that are gone without notice."""
@@ -153,10 +133,9 @@ class AdmissionServer:
         for name in silent:
             del self._holders[name]
             self._controller.drop_client(name, now)
-        for run_id in [run_id for run_id, since in self._driverless.items() if now - since >= DRIVERLESS_S]:
-            del self._driverless[run_id]
-            self._controller.close_run(run_id)
+        self._controller.close_abandoned_runs(now)
         self._controller.forget_idle_accounts(now)
+        self._deliver()
 
     async def forget_holder(self, name: str) -> None:
         self._holders.pop(name, None)

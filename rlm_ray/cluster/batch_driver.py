@@ -334,7 +334,7 @@ class BatchDriver:
             slot = self._free_slots.get_nowait()
             if isinstance(slot, Slot):
                 self._engine.release_slot(slot)
-        usage = await self._engine.admission.close_run(self.run_id)
+        usage = await self._engine.admission.usage(self.run_id)
         usage = self._run_spec.usage + replace(usage, sessions=usage.sessions - 1 + self._rows)
         done = SessionResult(None, "answered", usage=usage)
         spec = SessionSpec(

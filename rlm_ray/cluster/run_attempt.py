@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.messages import RunContext
+from rlm_ray.cluster.services.admission import AdmissionStub
 from rlm_ray.cluster.services.journal import current_node_id
 from rlm_ray.config import Settings
 from rlm_ray.core.budget import Amount, to_nano_usd
@@ -41,6 +42,8 @@ READ_INTERVAL_S = 0.05
 DRAIN_S = 2.0
 """How long the end of a run waits until its observers have got all records."""
 STATUS_S = 0.5
+CLOSE_S = 5.0
+"""How long the end of a run waits for an admission that is gone: it closes the run by itself, later."""
 IN_MEMORY = "memory://rlm_ray"
 """The run folder of a run that has observers but keeps no record."""
 
@@ -145,6 +148,9 @@ async def open_run_attempt(
     async with (
         engine.journal.recorder(ref, run_spec.settings) as recorder,
         _RecordFeed(engine, ref, offset, observers, run_spec.run_id),
+        held_at_admission(
+            engine.admission, run_spec.run_id
+        ),  # ends first: the next attempt waits for the journal
     ):
         run_attempt = RunAttempt(run_context, recorder, run_context.started)
         given = summarize(run_spec.context)
@@ -172,6 +178,29 @@ async def open_run_attempt(
         finally:
             with contextlib.suppress(JournalError):  # the caller has got the error
                 await recorder.flush()
+
+
+@asynccontextmanager
+async def held_at_admission(admission: AdmissionStub, run_id: str) -> AsyncIterator[None]:
+    """Hold the run at the admission as its driver, and close it there whatever ends the block.
+
+    Where the closing does not arrive, the hold ends with this process at the latest, and the admission closes the run.
+    """
+    holding = asyncio.create_task(admission.hold_run(run_id))
+    try:
+        yield
+    finally:
+        closing = asyncio.create_task(_close_at_admission(admission, run_id))
+        closing.add_done_callback(lambda _: holding.cancel())
+        await asyncio.shield(closing)  # a second cancel must not stop it
+
+
+async def _close_at_admission(admission: AdmissionStub, run_id: str) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await admission.close_run(run_id)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the run has its answer
+        _log.debug("the admission closes run %s by itself: %s", run_id, error)
 
 
 async def _open_journal(
@@ -223,7 +252,6 @@ class _RecordFeed:
         self._over = asyncio.Event()
 
     async def __aenter__(self) -> None:
-        self._tasks.append(asyncio.create_task(self._engine.admission.hold_run(self._run_id)))
         if self._ref is None:
             return
         self._tasks.append(asyncio.create_task(self._engine.remote_journal.hold(self._ref)))

@@ -31,7 +31,6 @@ from rlm_ray.cluster.subcalls.dispatcher import ParentSession, SubcallDispatcher
 from rlm_ray.cluster.subcalls.leaf_calls import LeafCalls, run_leaf_call
 from rlm_ray.core.context import Context
 from rlm_ray.core.repl_types import SubCallOutcome
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.journal.recorder import JournalClient, NullRecorder
 from rlm_ray.llm.gateway import Gateway
@@ -62,8 +61,6 @@ class SessionActor:
         self._roots: dict[str, Session] = {}
         self._running: dict[asyncio.Task[Any], str] = {}
         """Running sessions, and the actors of their parents."""
-        self._closing: set[asyncio.Task[RunUsage]] = set()
-        """Runs that are being closed."""
         self._leases: set[str] = set()
         """Of the root sessions that have begun here."""
         self._batches = 0
@@ -204,26 +201,21 @@ class SessionActor:
         return replace(completion, trajectory=None, turns=len(session.trajectory.turns))
 
     async def _run_root(self, spec: SessionSpec, session: Session) -> SessionResult:
-        """Run a root: it opens its run at the admission, and closes it whatever happens."""
+        """Run a root. Its run is opened here, where its first request comes from; the driver that holds it closes it."""
         run = spec.run
         self._gateway.check_prices(run.settings.all_models(), session.caller)
+        await self._admission.open_run(run.policy())
+        self._roots[run.run_id] = session
         try:
-            await self._admission.open_run(run.policy())
-            self._roots[run.run_id] = session
             completion = await _run_until_deadline(run.deadline, session)
         finally:
-            self._roots.pop(run.run_id, None)
-            closing = asyncio.create_task(self._close_run(run.run_id))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
-            usage = await asyncio.shield(closing)  # a second cancel would leave the run open at the admission
+            if self._roots.get(run.run_id) is session:  # a later attempt of the run may have begun here
+                del self._roots[run.run_id]
+            await self._gateway.flush(run.run_id)
+        usage = await self._admission.usage(run.run_id)
         if run.settings.cache:
             usage = replace(usage, cache_hits=await remote_cache(run.settings.cache).take_hits(run.run_id))
         return replace(completion, usage=usage)
-
-    async def _close_run(self, run_id: str) -> RunUsage:
-        await self._gateway.flush(run_id)
-        return await self._admission.close_run(run_id)
 
     def _set_environment(self, environment: dict[str, str]) -> None:
         for gone in self._environment.keys() - environment.keys():

@@ -255,10 +255,10 @@ def test_time_ends_for_those_who_wait():
 def test_sessions_are_counted():
     admission = opened(sessions=2)
     assert admission.usage("run").sessions == 1
-    assert admission.open_sessions("run", 2).reason == "sessions"
-    assert admission.open_sessions("run") is None
-    assert admission.open_sessions("run").reason == "sessions"
-    assert admission.open_sessions("unknown").reason == "closed"
+    policy = RunPolicy("run")
+    assert admission.open_sessions(policy, 2, 0.0).reason == "sessions"
+    assert admission.open_sessions(policy, 1, 0.0) is None
+    assert admission.open_sessions(policy, 1, 0.0).reason == "sessions"
     assert admission.usage("run").sessions == 2
 
 

@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from rlm_ray.admission.controller import IDLE_ACCOUNT_S, SPARE_DEADLINES, AdmissionController
-from rlm_ray.admission.protocol import ClientMessage, PermitRequest, RunPolicy
-from rlm_ray.admission.server import DRIVERLESS_S, SILENT_S, AdmissionServer
+from rlm_ray.admission.open_runs import DRIVERLESS_S
+from rlm_ray.admission.protocol import ClientMessage, PermitRequest, Resume, RunPolicy, RunSnapshot
+from rlm_ray.admission.server import SILENT_S, SWEEP_INTERVAL_S, AdmissionServer
 from rlm_ray.core.limits import Limits, Rates
 
 
@@ -19,6 +22,13 @@ class Clock:
 def shell_and_clock():
     clock = Clock()
     return AdmissionServer(AdmissionController(), "epoch", clock=clock, hold_s=0.01), clock
+
+
+async def held(shell, run_id="run"):
+    """Hold the run as its driver does."""
+    driver = asyncio.create_task(shell.hold_run(run_id))
+    await asyncio.sleep(0)
+    return driver
 
 
 def ask(holder, request_id="t", account="account", run="run"):
@@ -60,18 +70,19 @@ async def test_a_client_that_waits_at_the_admission_is_not_silent():
 
 async def test_the_clients_of_many_drivers_that_were_killed_are_forgotten():
     shell, clock = shell_and_clock()
+    driver = await held(shell)
     await shell.open_run(RunPolicy("run"))
     for number in range(500):
         await shell.exchange(ask(f"actor {number}", f"t{number}"))
         clock.now += 20
     assert (await shell.stats())["holders"] <= 5
     assert (await shell.stats())["permits"] <= 5
+    driver.cancel()
 
 
 async def test_the_run_of_a_driver_that_is_gone_is_closed():
     shell, clock = shell_and_clock()
-    driver = asyncio.create_task(shell.hold_run("run"))
-    await asyncio.sleep(0)
+    driver = await held(shell)
     await shell.open_run(RunPolicy("run"))
     clock.now += 10 * DRIVERLESS_S
     assert (await shell.stats())["runs"] == 1
@@ -81,15 +92,38 @@ async def test_the_run_of_a_driver_that_is_gone_is_closed():
     assert (await shell.stats())["runs"] == 1
     clock.now += 20
     census = await shell.stats()
-    assert (census["runs"], census["drivers"], census["unheld"]) == (0, 0, 0)
+    assert (census["runs"], census["drivers"], census["driverless"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("opened_by", ["root", "session", "client of an earlier admission"])
+async def test_a_run_that_no_driver_ever_held_is_closed_and_its_requests_are_refused(opened_by):
+    shell, clock = shell_and_clock()
+    match opened_by:
+        case "root":
+            await shell.open_run(RunPolicy("run", rates=Rates(in_flight=1)))
+        case "session":
+            assert await shell.open_sessions(RunPolicy("run", rates=Rates(in_flight=1))) is None
+        case _:
+            resume = Resume((RunSnapshot(RunPolicy("run", rates=Rates(in_flight=1))),))
+            await shell.exchange(ClientMessage("client", "epoch", resume=resume))
+    assert (await shell.exchange(ask("client", "a"))).verdicts
+    asked = ask("client", "b").asks
+    waiting = asyncio.create_task(
+        shell.exchange(ClientMessage("client", "epoch", asks=asked, long_poll=True))
+    )
+    shell._hold_s = 60
+    await asyncio.sleep(0)
+    clock.now += DRIVERLESS_S + SWEEP_INTERVAL_S
+    census = await shell.stats()
+    assert (census["runs"], census["driverless"]) == (0, 0)
+    assert [verdict.reason for verdict in (await waiting).verdicts] == ["closed"]
 
 
 async def test_a_driver_whose_connection_only_broke_keeps_its_run():
     shell, clock = shell_and_clock()
     await shell.open_run(RunPolicy("run"))
     for _ in range(3):
-        driver = asyncio.create_task(shell.hold_run("run"))
-        await asyncio.sleep(0)
+        driver = await held(shell)
         clock.now += 10 * DRIVERLESS_S
         driver.cancel()
         await asyncio.gather(driver, return_exceptions=True)
@@ -111,10 +145,12 @@ async def test_an_account_that_no_run_uses_is_forgotten_after_a_while():
 
 async def test_an_account_in_use_is_kept_however_long():
     shell, clock = shell_and_clock()
+    driver = await held(shell)
     await shell.open_run(RunPolicy("run"))
     await shell.exchange(ask("holder"))
     clock.now += 10 * IDLE_ACCOUNT_S
     assert (await shell.stats())["accounts"] == 1
+    driver.cancel()
 
 
 def test_the_deadlines_of_closed_runs_are_cleared_away():

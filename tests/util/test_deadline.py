@@ -67,7 +67,11 @@ async def asked(habit, limits, *, role="turn", rates=None, attempts=1_000):
     gateway = Gateway(Habit(habit), AdmissionClient("holder", shell, clock=loop.time))
     await shell.open_run(RunPolicy("run", Limits(), rates))
     caller = CallContext("run", started_at=time.time(), limits=limits, rates=rates, attempts=attempts)
-    await gateway.complete(REQUEST, caller, CallSite((), 1, role))
+    driver = asyncio.create_task(shell.hold_run("run"))
+    try:
+        await gateway.complete(REQUEST, caller, CallSite((), 1, role))
+    finally:
+        driver.cancel()
 
 
 @pytest.mark.parametrize("role", ["turn", "leaf", "direct", "last"])

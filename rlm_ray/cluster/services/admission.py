@@ -8,7 +8,7 @@ any process.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import random
 import uuid
 from collections.abc import Awaitable, Callable
@@ -26,19 +26,18 @@ from rlm_ray.cluster.services.detached_actor import (
     get_or_create_detached_actor,
 )
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.errors import ClusterError
 from rlm_ray.util.codec import Codec
 from rlm_ray.util.rpc import RpcAddress, RpcClient
 
 NAME = "rlm_ray.admission"
-
-
 METHODS = frozenset(
     {"exchange", "open_run", "open_sessions", "close_run", "usage", "status", "hold_run", "forget_holder"}
 )
 """Methods that may be called over RPC."""
 CODEC = Codec(ClientMessage, ServerMessage, RunPolicy, Refused, RunUsage, RunStatus)
 """Encodes the messages of these calls."""
+
+_log = logging.getLogger(__name__)
 
 
 class AdmissionActor(AdmissionServer):
@@ -94,8 +93,10 @@ class AdmissionStub:
     async def hold_run(self, run_id: str) -> None:
         """Hold a run as its driver, until this is cancelled: where this process is gone the run is closed."""
         while True:
-            with contextlib.suppress(ClusterError):
+            try:
                 await call_with_retry("admission", self._line, "hold_run", run_id, timeout_s=None)
+            except Exception as error:  # noqa: BLE001 - whatever it was: not held, the run would be closed under its driver
+                _log.debug("run %s is not held at the admission: %s", run_id, error)
             await asyncio.sleep(RETRY_S)
 
     async def close_run(self, run_id: str) -> RunUsage:

@@ -64,7 +64,8 @@ class Bills:
     def __call__(self, request):
         if request.api_key == REFUSED_KEY:
             return Failure(429, "slow down")
-        reply = Reply(recursion(request), latency_s=30.0 if "LEAVING" in request.last else None)
+        is_slow = "LEAVING" in request.last or "HANGING" in request.last
+        reply = Reply(recursion(request), latency_s=30.0 if is_slow else None)
         usage = reply.usage(request)
         for word in ("CROWD", "UNCOUNTED", "LEAVING"):
             if word in request.last:

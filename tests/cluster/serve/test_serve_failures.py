@@ -8,7 +8,10 @@ import pytest
 import ray
 from serve_waiting import MODEL, QUICK, SLOW, asked, eventually
 
+from rlm_ray.admission.open_runs import DRIVERLESS_S
+from rlm_ray.admission.server import SWEEP_INTERVAL_S
 from rlm_ray.cluster.pool import POOL_NAME
+from rlm_ray.cluster.services.admission import admission_actor
 from rlm_ray.testing.scripts import run_query
 
 pytestmark = pytest.mark.ray
@@ -26,6 +29,10 @@ def kill_the_replicas():
 
 def slots_taken():
     return ray.get(ray.get_actor(POOL_NAME).stats.remote())["taken_slots"]
+
+
+def at_admission():
+    return ray.get(admission_actor().stats.remote())
 
 
 def whats_left():
@@ -77,17 +84,23 @@ def test_a_background_run_goes_on_when_its_replica_dies_and_pays_nothing_twice(s
 
 
 def test_a_waiting_client_gets_an_error_it_may_retry_when_the_replica_dies(site, models):
+    """A session whose sub-calls are under way, and a plain call that hangs at the provider."""
     assert eventually(lambda: len(replicas()) == 2, 30)
     client = site.client()
     before = models.calls
+    assert eventually(lambda: at_admission()["drivers"] == 0, 30)
     stream = client.chat.completions.create(model=MODEL, messages=asked(SLOW), stream=True)
+    plain = client.chat.completions.create(model="shallow", messages=asked("HANGING"), stream=True)
     for _ in stream:
-        if models.calls > before + 5:
+        if models.calls > before + 5 and at_admission()["drivers"] == 2:
             break
     kill_the_replicas()
-    with pytest.raises((openai.APIError, httpx.RemoteProtocolError)):  # the answer is cut, and says so
-        for _ in stream:
-            pass
+    for cut in (stream, plain):
+        with pytest.raises((openai.APIError, httpx.RemoteProtocolError)):  # the answer is cut, and says so
+            for _ in cut:
+                pass
     retried = site.client(max_retries=5).chat.completions.create(model=MODEL, messages=asked(QUICK))
     assert retried.choices[0].message.content == "session done"
     assert eventually(lambda: slots_taken() == 0, 60), whats_left()  # those of the dead replicas too
+    swept_s = DRIVERLESS_S + 2 * SWEEP_INTERVAL_S
+    assert eventually(lambda: at_admission()["runs"] == 0, swept_s), (at_admission(), whats_left())

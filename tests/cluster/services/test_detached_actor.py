@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import pytest
 import ray
@@ -23,14 +22,6 @@ from rlm_ray.testing.responses import Hang
 from rlm_ray.util.rpc import PROTOCOL
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def none_at_work(cluster):
-    """End the service of the tests before these, whose dead replicas had runs under way, and what it left."""
-    if "ray.serve" in sys.modules:
-        sys.modules["ray.serve"].shutdown()
-    asyncio.run(end_detached_actors(None, force=True, all_versions=True))
 
 
 @pytest.fixture(
