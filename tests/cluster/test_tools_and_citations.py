@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from rlm_ray import RLM, ConfigError, InputError, ToolLimits
 from rlm_ray.events.records import ToolEnded
@@ -164,10 +164,12 @@ def test_killed_and_resumed_run_does_not_call_a_tool_again(cluster, server, tmp_
         start_new_session=True,
     )
     try:
-        asyncio.run(until(lambda: lines_of(lines) == ["one", "two"] and tools_on_record(tmp_path) == 2, 240))
+        wait_until(lambda: lines_of(lines) == ["one", "two"] and tools_on_record(tmp_path) == 2, 240)
     finally:
         driver.kill()
         driver.wait()
+    killed = find_run("last", str(tmp_path))
+    wait_until(lambda: killed.current_writer() is None, 60)  # its journal actor ends a moment after it
     calls = server.calls
 
     def released(path: str) -> str:
@@ -175,7 +177,7 @@ def test_killed_and_resumed_run_does_not_call_a_tool_again(cluster, server, tmp_
 
     # The process of the first one may live for a moment yet, and would read a pipe; the model is told the same of both.
     released.__name__, released.__doc__ = "hold", hold.__doc__
-    run_id = find_run("last", str(tmp_path)).run_id
+    run_id = killed.run_id
     given = {"run_dir": str(tmp_path), "api_key": "k", "cluster": cluster, "trust_record": True}
     with pytest.raises(
         ConfigError, match="the run had the tools hold, note, which no record holds: give them again"
@@ -191,12 +193,6 @@ def test_killed_and_resumed_run_does_not_call_a_tool_again(cluster, server, tmp_
 def tools_on_record(run_dir):
     records = find_run("last", str(run_dir)).records()
     return sum(isinstance(record, ToolEnded) for record in records)
-
-
-async def until(condition, timeout_s):
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def test_citations_are_checked_by_the_engine_and_are_in_the_result(ask, server, tmp_path):
