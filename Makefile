@@ -6,17 +6,24 @@ READY := $(VENV)/.ready
 TESTABLE := $(VENV)/.testable
 COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --extra documents --extra mcp --upgrade --custom-compile-command "make lock" pyproject.toml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The fast tests share nothing, so they run in as many processes as two cores hold; those of Ray share one cluster, in one process.
+WORKERS ?= 2
+FAST := -m "not ray and not slow" -q -n $(WORKERS) --dist worksteal
+REST := -m "ray or slow"
+# Bytecode is kept: every process that a test starts would compile the package again.
+export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
-.PHONY: help venv demo browser test test-fast mutants check lint-js bench quality lock clean
+.PHONY: help venv demo browser test test-fast mutants check lint lint-js bench quality lock clean
 
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
-	@echo "make test       all tests (Ray included; those of the pages want a browser: make browser)"
+	@echo "make test       all tests: the fast ones in WORKERS=2 processes, then those of Ray (of the pages: make browser)"
 	@echo "make browser    install Chromium from Debian's packages, as root or by sudo"
 	@echo "make test-fast  the quick tests: no Ray, no browser"
 	@echo "make mutants    do the fast tests notice a changed operator? SAMPLE=200 PACKAGES='core events'"
 	@echo "make check      format, lint, types, floors, fast tests"
-	@echo "make lint-js    lint the pages' JavaScript; needs node, and npm's registry at the first time"
+	@echo "make lint       the same without tests"
+	@echo "make lint-js    lint the pages' JavaScript where node and npm are; npm fetches eslint at the first time"
 	@echo "make bench      the benchmarks"
 	@echo "make quality MODEL=openai/x BASE=http://127.0.0.1:8000/v1   right answers of a model, by several methods"
 	@echo "make lock       renew requirements.lock and requirements-dev.lock"
@@ -44,10 +51,13 @@ demo: $(READY)
 
 test: $(TESTABLE)
 	@test -x /usr/bin/chromium || echo "No browser here: the tests of the report and the web page will be skipped. 'make browser' installs one."
-	$(BIN)/python -m pytest
+	@status=0; \
+	$(BIN)/python -m pytest $(FAST) || status=$$?; \
+	$(BIN)/python -m pytest $(REST) || status=$$?; \
+	exit $$status
 
 test-fast: $(TESTABLE)
-	$(BIN)/python -m pytest -m "not ray and not slow" -q
+	$(BIN)/python -m pytest $(FAST)
 
 SAMPLE ?= 100
 SEED ?= 1
@@ -55,15 +65,19 @@ SEED ?= 1
 mutants: $(TESTABLE)
 	$(BIN)/python tests/mutants.py $(PACKAGES) --sample $(SAMPLE) --seed $(SEED)
 
-check: $(TESTABLE)
+check: lint test-fast
+
+lint: $(TESTABLE) lint-js
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not ray and not slow" -q
 
+# From npm's cache, or else from its registry. What npm cannot fetch is no fault of the code: then a line says that nothing was linted.
 lint-js:
-	npm run --silent lint
+	@export npm_config_fetch_retries=1 npm_config_fetch_timeout=20000; for offline in true false; do export npm_config_offline=$$offline; \
+	  npm run --silent lint -- --version > /dev/null 2>&1 && exec npm run --silent lint; done; \
+	echo "No node and npm here, or npm cannot fetch eslint: the pages' JavaScript is not linted."
 
 bench: $(TESTABLE)
 	$(BIN)/python benchmarks/recursion.py

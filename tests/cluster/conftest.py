@@ -15,9 +15,10 @@ CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=64)
 
 
 def pytest_collection_modifyitems(items):
-    """Refuse a test of the cluster that would start Ray among the fast ones."""
+    """Refuse a test that would start Ray, here or in a script, among the fast ones."""
     for item in items:
-        if "cluster" in item.fixturenames and not item.get_closest_marker("ray"):
+        starts_ray = "cluster" in item.fixturenames or hasattr(item.module, "run_script")
+        if starts_ray and not item.get_closest_marker("ray"):
             raise pytest.UsageError(
                 f"{item.nodeid} needs Ray: put pytestmark = pytest.mark.ray into its file"
             )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from scripts import run_script
 
-pytestmark = pytest.mark.timeout(320)  # the whole story is told once, before the first test
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(320),  # the whole story is told once, before the first test
+]
 KNOWN = "not-a-secret-0123456789"
 OF_THE_COMMAND = {
     "answer": "fine",

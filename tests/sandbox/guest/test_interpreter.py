@@ -120,7 +120,7 @@ async def test_serve_that_raises_propagates_and_costs_the_child(host: SandboxMan
     [
         ("FINAL('Paris (the \"city\")')", 'Paris (the "city")'),
         ("FINAL({'a': ['é', 1]})", '{"a": ["é", 1]}'),
-        ("FINAL([1, {2}])", "[1, {2}]"),
+        ("FINAL([1, {2}])", "[1, [2]]"),
         ("FINAL(None)", "None"),
         ("FINAL(42)", "42"),
         ("x = 'v'; FINAL_VAR('x')", "v"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
+import pytest_asyncio
 from sandbox_fakes import QUICK, Cells, Served
 
 from rlm_ray.core.context import ByteRange, DocumentRange, make_context
@@ -19,7 +20,7 @@ PAPERS = [
 ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def papers(host: SandboxManager, served: Served) -> Cells:
     return Cells(await host.open(make_context(PAPERS), "q"), served)
 

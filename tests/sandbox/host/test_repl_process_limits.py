@@ -6,10 +6,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from sandbox_fakes import QUICK, Cells, Served
 
 from rlm_ray.core.context import make_context
@@ -19,6 +20,14 @@ from rlm_ray.sandbox.host.kernel_features import KernelFeature, probe_features
 from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxManager
 
 pytestmark = pytest.mark.slow
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def manager() -> AsyncIterator[SandboxManager]:
+    """A zygote for each test."""
+    async with SandboxManager(QUICK) as manager:
+        yield manager
+
 
 BRIEF = Sandbox(cell_timeout_s=0.6, cell_cpu_s=20)
 

@@ -6,16 +6,26 @@ import platform
 import struct
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sandbox_fakes import Served
+import pytest_asyncio
+from sandbox_fakes import QUICK, Served
 
 from rlm_ray.core.context import make_context
 from rlm_ray.sandbox.host.sandbox import SandboxManager
 from rlm_ray.sandbox.jail import seccomp
 
 pytestmark = pytest.mark.slow
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def manager() -> AsyncIterator[SandboxManager]:
+    """A zygote for each test."""
+    async with SandboxManager(QUICK) as manager:
+        yield manager
+
 
 # Each must fail with EPERM.
 ATTEMPTS = {
