@@ -104,8 +104,10 @@ MAX_DEPTH = 64
 CHUNK_BYTES = 1 << 16
 """So much is counted between two turns of the loop: about a millisecond."""
 
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_REST_OF_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+# Possessive, and never tried where no string begins: each byte is looked at once, whatever a body holds.
+_REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_STRINGS = re.compile(b'"%b"' % _REST_OF_STRING.pattern, re.DOTALL)
+_WHOLE_STRINGS = re.compile(b'[^"]*+(?:%b[^"]*+)*+' % _STRINGS.pattern, re.DOTALL)
 _BUT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
 _BUT_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 _OPENING, _COMMA = set(b"[{"), ord(",")
@@ -143,14 +145,14 @@ class JsonBounds:
 
     def _outside_strings(self, chunk: bytes) -> bytes:
         start = self._end_of_string(chunk) if self._is_in_string else 0
-        outside = _STRINGS.sub(b"", chunk[start:])
-        quote = outside.find(b'"')
-        if quote >= 0:  # a string that the next piece goes on with
-            rest = outside[quote + 1 :]
+        found = _WHOLE_STRINGS.match(chunk, start)
+        assert found is not None  # every text matches
+        end = found.end()
+        if end < len(chunk):  # at a string that the next piece goes on with
+            rest = chunk[end + 1 :]
             self._is_in_string = True
             self._is_escaped = (len(rest) - len(rest.rstrip(b"\\"))) % 2 == 1
-            outside = outside[:quote]
-        return outside
+        return _STRINGS.sub(b"", chunk[start:end])
 
     def _end_of_string(self, chunk: bytes) -> int:
         """Return the place after the string that an earlier piece began; the end of the piece where it goes on."""

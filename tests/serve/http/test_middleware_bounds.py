@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -85,6 +86,28 @@ def test_too_many_values_too_deep_ones_and_too_long_numbers_are_refused(body):
 def test_a_long_text_is_one_value_whatever_stands_in_it():
     text = '[{"a": 1}, \\ "x"] ' * 100_000
     assert counted(json.dumps({"messages": [{"role": "user", "content": text}]}).encode()).values == 4
+
+
+TEXTS = {
+    "a text of quotes that goes on": b'["' + b'\\"' * 500_000,
+    "a text of backslashes that goes on": b'["' + b"\\" * 1_000_000,
+    "quotes and backslashes": b'"\\' * 400_000,
+    "texts that begin at the end of each piece": (b'""' * 16_383 + b'"\\"' + b'\\"' * 16_000 + b'"') * 12,
+    "texts that begin with each piece": (b'"' + b'\\"' * 32_750 + b'"' + b" " * 34) * 15,
+    "texts of quotes, one after the other": b'"\\"\\"",' * 100_000,
+    "texts of nothing": b'""' * 500_000,
+    "a text of lines": json.dumps("a\n" * 300_000).encode(),
+    "a text of JSON": json.dumps(json.dumps(json.dumps(["a"] * 20_000))).encode(),
+}
+
+
+@pytest.mark.parametrize("body", TEXTS.values(), ids=TEXTS)
+def test_a_megabyte_of_texts_takes_milliseconds_whatever_stands_in_them(body):
+    started = time.process_time()
+    counted(body, max_values=1 << 20)
+    assert (
+        time.process_time() - started < 1.0
+    )  # a look at each byte from each quote takes more for every piece
 
 
 def test_digits_in_texts_are_not_counted():
