@@ -19,7 +19,7 @@ from rlm_ray.documents.files import FileContext, Files
 from rlm_ray.documents.reader import DocumentReader
 from rlm_ray.errors import InputError
 from rlm_ray.llm.model_check import check_models
-from rlm_ray.progress import Progress
+from rlm_ray.progress import Progress, RunLog
 from rlm_ray.rlm import RLM
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.estimate import estimate_run
@@ -99,7 +99,7 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 async def _ask(settings: Settings, question: str, context: Any, schema: Any) -> Result:
     async def start(progress: Progress) -> Run:
-        return await RLM(settings).astart(question, context, schema=schema, observers=[progress])
+        return await RLM(settings).astart(question, context, schema=schema, observers=[progress, RunLog()])
 
     return await run_display.run_with_display(start, settings.limits)
 

@@ -17,6 +17,7 @@ from rlm_ray.config import Settings
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.llm.model_check import check_models
+from rlm_ray.progress import RunLog
 from rlm_ray.progress.formatting import format_count as short
 from rlm_ray.progress.formatting import format_usd
 from rlm_ray.runs.batch_run import open_batch_run
@@ -31,14 +32,13 @@ if TYPE_CHECKING:
     from rlm_ray.batch.runner import BatchRunner, BatchSpec
     from rlm_ray.batch.source import RowSource
 
-SOME_FAILED = 3
 DONE = "done"
 
-Query = Annotated[
+Question = Annotated[
     str | None,
     typer.Argument(
-        metavar="[QUERY]",
-        help="The question; {title} is replaced by that column of the row, {{ is a brace.",
+        metavar="[QUESTION]",
+        help="What you want to know of each row; {title} is replaced by that column of the row, {{ is a brace.",
         show_default=False,
     ),
 ]
@@ -64,8 +64,13 @@ Text = Annotated[str | None, typer.Option(help="The column with the text; defaul
 Ident = Annotated[
     str | None, typer.Option("--id", help="The column with the id; default: `id`, or derived from the place.")
 ]
-QueryColumn = Annotated[
-    str | None, typer.Option(help="Each row brings its question in this column; QUERY is left out.")
+QuestionColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--question-column",
+        "--query-column",
+        help="Each row brings its question in this column; QUESTION is left out.",
+    ),
 ]
 SchemaFile = Annotated[Path | None, typer.Option("--schema", help="A JSON Schema the answers have to match.")]
 Limit = Annotated[int | None, typer.Option(min=0, help="Only the first so many rows.")]
@@ -83,13 +88,13 @@ OnLimit = Annotated[
 
 @options.settings_options()
 def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
-    query: Query = None,
+    question: Question = None,
     source: Source = None,
     out: Out = None,
     form: Format = None,
     text: Text = None,
     ident: Ident = None,
-    query_column: QueryColumn = None,
+    question_column: QuestionColumn = None,
     schema: SchemaFile = None,
     limit: Limit = None,
     max_row_bytes: MaxRowBytes = 32_000_000,
@@ -107,8 +112,8 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """
     with console.handle_errors():
         settings = options.settings_of(given)
-        spec = _spec(query, query_column, schema, limit, on_limit)
-        named = [query] if query_column and query else []
+        spec = _spec(question, question_column, schema, limit, on_limit)
+        named = [question] if question_column and question else []
         corpus = _corpus(named + (source or []), spec.question.columns, text, ident, max_row_bytes)
         corpus.check(spec.question)
         if dry_run:
@@ -134,7 +139,7 @@ def _spec(
     from rlm_ray.structured.schema import AnswerSchema
 
     if query_column is None and query is None:
-        raise InputError("query", "is missing; give the question first, or --query-column")
+        raise InputError("question", "is missing; give it first, before the files, or --question-column")
     question = QueryColumn(query_column) if query_column is not None else Template.parse(query or "")
     return BatchSpec(question, None if schema is None else AnswerSchema.of(schema), limit, on_limit)
 
@@ -142,7 +147,7 @@ def _spec(
 def _corpus(
     named: list[str], further: Collection[str], text: str | None, ident: str | None, max_row_bytes: int
 ) -> RowSource:
-    """Open the sources. With --query-column there is no question, and what stands in its place is the first source."""
+    """Open the sources. With --question-column there is no question, and what stands in its place is the first source."""
     from rlm_ray.batch.source import open_files
 
     if not named:
@@ -173,7 +178,7 @@ def _job(  # noqa: PLR0913, PLR0917 - what it is made of
     columns = spec.schema.arrow() if spec.schema is not None else None
 
     def open_job(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[RowBackend]:
-        return open_batch_run(settings, query, run_id=run_id, observers=[observer])
+        return open_batch_run(settings, query, run_id=run_id, observers=[observer, RunLog()])
 
     return BatchJob(settings, corpus, spec, BatchOutput(out, format_of(out, form, columns)), open_job)
 
@@ -242,7 +247,7 @@ def _report(summary: BatchSummary, *, as_json: bool) -> None:
         f"({summary.earlier:,} of them before); {summary.calls:,} calls{cost} in {summary.seconds:.1f} s"
     )
     for line in _advice(summary):
-        console.print_status(line)
+        console.print_error(line)
 
 
 def _advice(summary: BatchSummary) -> Iterator[str]:
@@ -263,4 +268,4 @@ def code_of(summary: BatchSummary) -> int:
         return console.INTERRUPTED
     if summary.stop_reason != DONE:
         return console.LIMIT
-    return SOME_FAILED if summary.failed else console.OK
+    return console.SOME_FAILED if summary.failed else console.OK

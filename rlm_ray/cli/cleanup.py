@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 from rlm_ray.cli import console, options
+from rlm_ray.cli.completion import complete_run
+from rlm_ray.cli.runs import facts_of
 from rlm_ray.errors import InputError, JournalError, RLMError
-from rlm_ray.journal.run_store import RunStore, list_runs
+from rlm_ray.journal.run_store import RunStore, find_run, list_runs
+from rlm_ray.progress.live_state import one_line
 
 OlderThan = Annotated[
     str | None, typer.Option(metavar="AGE", help="Only what is older: 30d, 12h, 2w ...", show_default=False)
@@ -21,6 +24,16 @@ Keep = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Keep the N newest, however old.", show_default=False)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")]
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="Run ids or their beginnings, `last`, or run folders.",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 Folder = Annotated[
     str, typer.Argument(metavar="FOLDER", help="The folder given as cache=.", show_default=False)
 ]
@@ -54,6 +67,20 @@ def prune_runs(
         f"{'would delete' if dry_run else 'deleted'} {len(dropped)} of {len(old)} old runs in {run_dir}"
     )
     raise typer.Exit(console.OK if len(dropped) == len(old) else console.FAILED)
+
+
+def delete_runs(names: Names, *, yes: Yes = False, sets: options.SetOption = None) -> None:
+    """Delete runs for good: their records, answers and kept inputs. At a terminal it asks first. A run under way stays."""
+    with console.handle_errors():
+        run_dir = options.run_dir_of(sets)
+        found = {run.address: run for run in (find_run(name, run_dir) for name in names)}
+        for run in found.values():
+            console.print_status(f"{run.run_id}: {one_line(str(facts_of(run)['question']))}")
+        if not yes and not typer.confirm(f"Delete {len(found)} run(s)?", default=False, err=True):
+            console.print_status("nothing is deleted; --yes deletes without asking")
+            raise typer.Exit(console.INTERRUPTED)
+        deleted = [run for run in found.values() if _is_dropped(run, dry_run=False)]
+    raise typer.Exit(console.OK if len(deleted) == len(found) else console.FAILED)
 
 
 def prune_cache(folder: Folder, older_than: OlderThan = None, *, dry_run: DryRun = False) -> None:

@@ -15,9 +15,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 import typer
@@ -26,13 +27,27 @@ from rich.console import Console
 from rlm_ray.core.printable import printable
 from rlm_ray.errors import AuthenticationError, ConfigError, InputError, LimitReached, RLMError
 
-OK = 0
-FAILED = 1
-USAGE = 2
-LIMIT = 4
-CONFIGURATION = 5
-INTERRUPTED = 130
+OK, FAILED, USAGE, SOME_FAILED, LIMIT, CONFIGURATION, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+EXIT_CODES: Mapping[int, str] = MappingProxyType(
+    {
+        OK: "done, or answered",
+        FAILED: "failed",
+        USAGE: "usage, or an input that cannot be read",
+        SOME_FAILED: "some rows or pieces failed",
+        LIMIT: "a limit was reached, and what is known is printed",
+        CONFIGURATION: "configuration, key or price",
+        INTERRUPTED: "interrupted",
+    }
+)
+"""What every command means by its exit codes; `docs/cli.md` shows the same table."""
+_WORDS = MappingProxyType({"query": "question", "query column": "--question-column"})
+"""What the Python API calls by another word than the command line."""
 
+_said = logging.getLogger("rlm_ray.cli.said")
+"""What was printed for people: for a log file, and not for the terminal a second time."""
+_said.propagate = False
+_said.setLevel(logging.INFO)
+_said.addHandler(logging.NullHandler())
 stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
@@ -42,8 +57,15 @@ def handle_errors() -> Iterator[None]:
     try:
         yield
     except RLMError as error:
-        print_status(f"error: {error}")
+        print_error(f"error: {_sentence(error)}")
         raise typer.Exit(code_of(error)) from error
+
+
+def _sentence(error: RLMError) -> str:
+    """Return an error in the words of the command line."""
+    if isinstance(error, InputError) and error.what in _WORDS:
+        return f"{_WORDS[error.what]}: {error.why}"
+    return str(error)
 
 
 def code_of(error: RLMError) -> int:
@@ -98,8 +120,24 @@ class StopOnSignal:
 
 
 def print_status(text: str) -> None:
-    """Print one line for people, on stderr."""
+    """Print one line for people, on stderr; nothing with -q. A log file gets it in any case."""
+    _said.info("%s", text)
     stderr.print(printable(text), markup=False, soft_wrap=True)
+
+
+def print_log(text: str) -> None:
+    """Print one line of a log, on stderr: the file of a log has it already."""
+    was_quiet, stderr.quiet = stderr.quiet, False
+    try:
+        stderr.print(printable(text), markup=False, soft_wrap=True)
+    finally:
+        stderr.quiet = was_quiet
+
+
+def print_error(text: str) -> None:
+    """Print one line for people, on stderr, also with -q."""
+    _said.info("%s", text)
+    print_log(text)
 
 
 def write(text: str) -> None:

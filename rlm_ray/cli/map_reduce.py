@@ -14,12 +14,11 @@ import typer
 
 from rlm_ray.cli import console, options
 from rlm_ray.cli.ask import context_of
-from rlm_ray.cli.batch import SOME_FAILED
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.llm.model_check import check_models
-from rlm_ray.progress import Progress
+from rlm_ray.progress import Progress, RunLog
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import new_run_id
 
@@ -43,7 +42,12 @@ Reduce = Annotated[
         help="model; or in code collect, count, union, sum, also of fields: count:status,union:authors."
     ),
 ]
-ReduceQuery = Annotated[str, typer.Option(help="What the model shall make of the answers; default: one.")]
+ReduceQuestion = Annotated[
+    str,
+    typer.Option(
+        "--reduce-question", "--reduce-query", help="What the model shall make of the answers; default: one."
+    ),
+]
 SchemaFile = Annotated[
     Path | None, typer.Option("--schema", help="A JSON Schema every answer has to match.", show_default=False)
 ]
@@ -61,11 +65,11 @@ Ident = Annotated[str | None, typer.Option("--id", help="The column with the id;
 OnError = Annotated[
     Literal["raise", "skip"], typer.Option(help="What a piece without an answer does: end all, or nothing.")
 ]
-OnlyPlan = Annotated[bool, typer.Option("--plan", help="Show what it would take, and ask nobody.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "--plan", help="Show what it would take, and ask nobody.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask at the terminal whether to begin.")]
 Resume = Annotated[
     str | None,
-    typer.Option(metavar="RUN", help="Go on with this run: what is on record is not paid again."),
+    typer.Option(metavar="RUN", hidden=True, help="As `rlm-ray resume RUN`; its name of before."),
 ]
 
 
@@ -74,7 +78,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     question: Question,
     paths: Paths = None,
     reduce: Reduce = "model",
-    reduce_query: ReduceQuery = "",
+    reduce_question: ReduceQuestion = "",
     schema: SchemaFile = None,
     split_by: SplitBy = None,
     size: Size = None,
@@ -83,7 +87,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     text: Text = None,
     ident: Ident = None,
     on_error: OnError = "raise",
-    only_plan: OnlyPlan = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     resume: Resume = None,
     *,
@@ -102,7 +106,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
             question,
             context,
             reduce=reduce,
-            reduce_query=reduce_query,
+            reduce_query=reduce_question,
             schema=schema,
             split_by=split_by,
             size=size,
@@ -110,7 +114,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
             pack=pack,
             on_error=on_error,
         )
-        if only_plan:
+        if dry_run:
             _print_plan(plan, as_json=as_json)
             raise typer.Exit(console.OK)
         check_models(settings, os.environ)
@@ -161,7 +165,7 @@ async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) ->
     console.StopOnSignal(work.cancel, "stopping the map-reduce")
     try:
         with Progress(settings.limits, console=console.stderr) as progress:
-            found = await execute_plan(settings, plan, context, run_id=run_id, observers=[progress])
+            found = await execute_plan(settings, plan, context, run_id=run_id, observers=[progress, RunLog()])
     except (RLMError, asyncio.CancelledError):
         _say_how_to_go_on(settings, run_id)
         raise
@@ -195,7 +199,7 @@ def _print(found: MapReduceResult, *, as_json: bool) -> None:
         known = (
             f"{found.answered:,} of {len(found.plan.units):,} {found.plan.unit_name} were answered by then"
         )
-        console.print_status(f"{found.why} (stop reason: {found.stop_reason}); {known}")
+        console.print_error(f"{found.why} (stop reason: {found.stop_reason}); {known}")
 
 
 def _show(lines: Iterable[str]) -> None:
@@ -207,4 +211,4 @@ def code_of(found: MapReduceResult) -> int:
     """Return the exit code that tells how it ended."""
     if found.stop_reason != "answered":
         return console.LIMIT
-    return SOME_FAILED if found.failed else console.OK
+    return console.SOME_FAILED if found.failed else console.OK

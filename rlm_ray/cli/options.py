@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from rlm_ray.cli import console
+from rlm_ray.cli.completion import complete_model, complete_profile
 from rlm_ray.config import Settings, SettingValue, load_settings, values_from_table
 from rlm_ray.config.deprecated_names import current_name
 from rlm_ray.config.trust import destinations
@@ -35,11 +37,15 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
         "model": Annotated[
             str | None,
             typer.Option(
-                help="Root model: any litellm name; default offline/extractive, which needs no key."
+                autocompletion=complete_model,
+                help="Root model: any litellm name; default offline/extractive, which needs no key.",
             ),
         ],
         "recursive_model": Annotated[
-            str | None, typer.Option(help="Model of children and sub-calls; default: the root's.")
+            str | None,
+            typer.Option(
+                autocompletion=complete_model, help="Model of children and sub-calls; default: the root's."
+            ),
         ],
         "max_depth": Annotated[
             int | None, typer.Option(help="0: one direct call; 1: a REPL; 2: its children have REPLs too.")
@@ -48,7 +54,8 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
         "profile": Annotated[
             str | None,
             typer.Option(
-                help="Wording of the prompts: full, short (small models), cautious, small-window; default: by the model's name."
+                autocompletion=complete_profile,
+                help="Wording of the prompts: full, short (small models), cautious, small-window; default: by the model's name.",
             ),
         ],
         "instructions": Annotated[
@@ -75,6 +82,14 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
         ],
         "limits.time_s": Annotated[
             float | None, typer.Option("--time-s", help="limits.time_s: the most the whole run may take.")
+        ],
+        "prices": Annotated[
+            list[str] | None,
+            typer.Option(
+                "--price",
+                metavar="MODEL=IN,OUT",
+                help="Price of a model in US dollars per million tokens, before litellm's own: my/model=0.5,1.5.",
+            ),
         ],
         "citations": Annotated[
             str | None, typer.Option(help="off, optional or required: quotes that are found in the input.")
@@ -107,7 +122,7 @@ def settings_options(*names: str, but: tuple[str, ...] = ()) -> Callable[[Callab
                 given = _parse_overrides(values.pop("sets"))
                 for name in chosen:
                     if (value := values.pop(_leaf_name(name))) is not None:
-                        value = read_mcp_config(value) if name == "mcp_servers" else value
+                        value = _READ.get(name, lambda plain: plain)(value)
                         given.append(SettingValue(current_name(name), value, _option_name(name)))
             command(**values, given=given)
 
@@ -142,6 +157,28 @@ def read_mcp_config(path: Path) -> dict[str, Any]:
     }
 
 
+def read_prices(given: list[str]) -> dict[str, Any]:
+    """Read `--price MODEL=IN,OUT`, which may be given for several models. Raises `ConfigError`."""
+    prices = {}
+    for text in given:
+        model, _, numbers = text.rpartition("=")
+        try:
+            usd = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            usd = []
+        if not model or len(usd) != 2 or not all(0 <= each < math.inf for each in usd):
+            why = (
+                f"wants MODEL=IN,OUT in US dollars per million tokens, such as my/model=0.5,1.5; got {text!r}"
+            )
+            raise ConfigError("--price", why)
+        prices[model] = {"input_usd": usd[0], "output_usd": usd[1]}
+    return prices
+
+
+_READ: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {"mcp_servers": read_mcp_config, "prices": read_prices}
+)
+"""How options are read whose values are not those of their settings."""
 _FOREIGN_SERVER_KEYS = frozenset(
     {"type", "transport", "disabled", "alwaysAllow", "autoApprove", "timeout", "description"}
 )
@@ -172,7 +209,12 @@ def given_of(sets: list[str] | None) -> Overrides:
 
 
 def _option_name(name: str) -> str:
+    if name in _OPTION_NAMES:
+        return _OPTION_NAMES[name]
     return f"--{_leaf_name(name).replace('_', '-')}"
+
+
+_OPTION_NAMES: Mapping[str, str] = MappingProxyType({"prices": "--price", "mcp_servers": "--mcp-config"})
 
 
 def _leaf_name(name: str) -> str:

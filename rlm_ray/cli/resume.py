@@ -9,17 +9,21 @@ import typer
 
 from rlm_ray.cli import console, options, run_display
 from rlm_ray.cli.ask import Paths, context_of
+from rlm_ray.cli.completion import complete_run
 from rlm_ray.config import merge_settings
 from rlm_ray.core.secrets import redact
 from rlm_ray.journal.run_store import find_run
-from rlm_ray.progress import Progress
+from rlm_ray.progress import Progress, RunLog
 from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run
 
 RunName = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="A run id or its beginning, `last`, or a run folder.", show_default=False
+        metavar="RUN",
+        help="A run id or its beginning, `last`, or a run folder.",
+        show_default=False,
+        autocompletion=complete_run,
     ),
 ]
 
@@ -67,6 +71,7 @@ def resume(
 async def _go_on(run: Run) -> Result:
     async def start(progress: Progress) -> Run:
         run.add_observer(progress)
+        run.add_observer(RunLog())
         await run.start()
         return run
 

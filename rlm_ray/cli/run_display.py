@@ -36,7 +36,7 @@ async def run_with_display(start: Callable[[Progress], Awaitable[Run]], limits: 
             return run.interrupted_result()
         except (ClusterError, JournalError, ModelUnavailableError, QuotaError):
             if run.is_resumable and (command := resume_hint(run.settings.run_dir, run.run_id)):
-                console.print_status(f"what was done is on record; go on later with: {command}")
+                console.print_error(f"what was done is on record; go on later with: {command}")
             raise
 
 
@@ -47,13 +47,13 @@ def print_result(result: Result, *, as_json: bool) -> None:
     elif result.answer is not None and result.stop_reason != MISFIT:
         console.write(result.answer)
     if result.stop_reason == MISFIT:
-        console.print_status(f"error: {result.why}; the last answer was: {result.answer}")
+        console.print_error(f"error: {result.why}; the last answer was: {result.answer}")
     elif not result.answered:
         known = "nothing was known by then" if result.answer is None else "what is printed was known by then"
-        console.print_status(f"{result.why} (stop reason: {result.stop_reason}); {known}")
+        console.print_error(f"{result.why} (stop reason: {result.stop_reason}); {known}")
         command = resume_hint(result.run_dir, result.run_id, result.stop_reason) if result.run_dir else ""
         if command:
-            console.print_status(f"go on with: {command}")
+            console.print_error(f"go on with: {command}")
 
 
 def exit_code_for(result: Result) -> int:

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,17 +20,35 @@ HEADS = ("RUN", "STARTED", "STATE", "CALLS", "COST", "SECONDS", "QUESTION")
 _ROW = "{:<{}}  {:<16}  {:<14}  {:>7}  {:>10}  {:>8}  {}"
 
 
-def runs(context: typer.Context, sets: options.SetOption = None, as_json: options.Json = False) -> None:
-    """List the runs on record, newest first; `prune` deletes old ones."""
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Only the N newest; default: 20 at a terminal, else all.", show_default=False
+    ),
+]
+AT_A_TERMINAL = 20
+
+
+def runs(
+    context: typer.Context,
+    limit: Limit = None,
+    sets: options.SetOption = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the runs on record, newest first; `delete` deletes some, `prune` old ones."""
     if context.invoked_subcommand is not None:
         return
     with console.handle_errors():
         run_dir = options.run_dir_of(sets)
-        found = [facts_of(folder) for folder in list_runs(run_dir)] if run_dir else []
+        every = list_runs(run_dir) if run_dir else []
+        shown = limit or (AT_A_TERMINAL if _at_a_terminal() and not as_json else len(every))
+        found = [facts_of(folder) for folder in every[:shown]]
     if as_json:
         console.write(json.dumps(found, ensure_ascii=False))
     elif found:
         console.write("\n".join(_lines(found)))
+        if len(found) < len(every):
+            console.print_status(f"{len(found):,} of {len(every):,} runs; --limit N shows more")
     else:
         console.print_status(f"no runs in {run_dir}" if run_dir else "no runs are kept: run_dir is empty")
     raise typer.Exit(console.OK)

@@ -52,7 +52,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
             _print_key(new_key)
             raise typer.Exit(console.OK)
         if config is not None and given:
-            console.print_status("error: settings stand in CONFIG; leave out the other options")
+            console.print_error("error: settings stand in CONFIG; leave out the other options")
             raise typer.Exit(console.USAGE)
         from rlm_ray.serve.launcher import load_serve_config, serve_forever
 

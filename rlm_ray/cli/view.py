@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from rlm_ray.cli import console, options
+from rlm_ray.cli.completion import complete_run
 from rlm_ray.errors import InputError, JournalError
 from rlm_ray.events.records import Record, RunStarted
 from rlm_ray.util.filesystem import write_private
@@ -22,6 +23,7 @@ Run = Annotated[
         metavar="RUN|PATH|-",
         help="A run id or its beginning, `last`, a run folder, a journal file, or - for stdin.",
         show_default=False,
+        autocompletion=complete_run,
     ),
 ]
 Out = Annotated[

@@ -7,11 +7,13 @@ from rlm_ray.config.settings import (
     Cluster,
     Settings,
     Tracing,
+    setting_docs,
     setting_names,
 )
 from rlm_ray.config.sources import (
     SettingValue,
     load_settings,
+    load_values,
     merge_settings,
     settings_from,
     settings_from_dict,
@@ -29,7 +31,9 @@ __all__ = [
     "Settings",
     "Tracing",
     "load_settings",
+    "load_values",
     "merge_settings",
+    "setting_docs",
     "setting_names",
     "settings_from",
     "settings_from_dict",

@@ -6,8 +6,11 @@ needs trust) and default. Its name in files, variables, options and records foll
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
@@ -247,6 +250,26 @@ def setting_names() -> list[str]:
         elif name != "params":
             names.append(name)
     return names
+
+
+def setting_docs() -> dict[str, str]:
+    """Return what stands under each setting in the source, by its dotted name; empty where nothing does."""
+    docs = _field_docs(Settings)
+    for name, hint in _TYPES.items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            docs |= {f"{name}.{inner}": text for inner, text in _field_docs(hint).items()}
+    return docs
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
+    docs = {}
+    for node, below in pairwise(body):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            text = below.value if isinstance(below, ast.Expr) else None
+            found = text.value if isinstance(text, ast.Constant) else ""
+            docs[node.target.id] = " ".join(str(found).split())
+    return docs
 
 
 def _resolve_dir(name: str, value: object, default: str) -> str:

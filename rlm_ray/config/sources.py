@@ -174,8 +174,13 @@ def load_settings(options: Iterable[SettingValue], environment: Mapping[str, str
     """Load settings from `rlm-ray.toml` in `folder`, or the file `RLM_RAY_CONFIG` names, then the environment, then
     `options`.
     """
+    return merge_settings(Settings(), [*load_values(environment, folder), *options])
+
+
+def load_values(environment: Mapping[str, str], folder: Path) -> list[SettingValue]:
+    """Return what the file and the environment say, in the order in which one overrides the other."""
     given = _values_from_files(folder / CONFIG_FILE, environment.get(CONFIG_VARIABLE, ""))
-    return merge_settings(Settings(), [*given, *values_from_environment(environment), *options])
+    return [*given, *values_from_environment(environment)]
 
 
 def _values_from_files(path: Path, named: str) -> list[SettingValue]:

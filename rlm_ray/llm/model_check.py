@@ -26,6 +26,7 @@ from rlm_ray.errors import AuthenticationError, ConfigError, ModelUnavailableErr
 _MAP = "model_prices_and_context_window_backup.json"
 _OFFLINE = "offline/"
 _CONNECT_S = 3.0
+_ANSWERING = ("chat", "responses", "completion")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
@@ -130,6 +131,15 @@ def known_model(model: str) -> Mapping[str, Any] | None:
             # `bedrock/` and `vertex_ai/` are `bedrock_converse` and `vertex_ai-anthropic_models` in the map
             return found if key == model or found["litellm_provider"].startswith(provider) else None
     return None
+
+
+def chat_models() -> dict[str, Mapping[str, Any]]:
+    """What litellm's map says of the models that answer questions, by names that litellm takes."""
+    found = {}
+    for name, facts in _models().items():
+        if isinstance(facts, dict) and facts.get("mode") in _ANSWERING and facts.get("litellm_provider"):
+            found[name if "/" in name else f"{facts['litellm_provider']}/{name}"] = facts
+    return dict(sorted(found.items()))
 
 
 @cache

@@ -64,6 +64,21 @@ def ask_server(
     return None
 
 
+def list_models(
+    api_base: str, api_key: str = "", fetch: Fetch | None = None
+) -> dict[str, OutputLimit] | None:
+    """Ask a server for its models and their limits; None where it does not list any."""
+    told = (fetch or _fetcher(api_key))("GET", f"{api_base.rstrip('/')}/models", None)
+    listed = _at(told, "data")
+    if not isinstance(listed, list):
+        return None
+    entries = [entry for entry in listed if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
+    return {
+        entry["id"]: OutputLimit(_first(entry, _REPLY_NAMES), _first(entry, _WINDOW_NAMES))
+        for entry in entries
+    }
+
+
 def of_props(told: Any, _: str = "") -> OutputLimit:
     """Read `/props` of llama.cpp: the window of one slot."""
     return OutputLimit(window_tokens=_tokens(_at(_at(told, "default_generation_settings"), "n_ctx")))

@@ -1,10 +1,11 @@
 """The live view of a run: a tree and a few figures, while it goes on.
 
 `LiveRunState` adds records up and returns a `Snapshot`, both pure; `render.py` and `formatting.py` turn a snapshot into
-lines; `targets.py` shows them on a terminal, in a notebook or in a log. `Progress` is all of it.
+lines; `targets.py` shows them on a terminal, in a notebook or in a log. `Progress` is all of it. `RunLog` logs records instead.
 """
 
 from rlm_ray.progress.live import Progress
 from rlm_ray.progress.live_state import LimitUsage, LiveRunState, Row, Snapshot
+from rlm_ray.progress.run_log import RunLog
 
-__all__ = ["LimitUsage", "LiveRunState", "Progress", "Row", "Snapshot"]
+__all__ = ["LimitUsage", "LiveRunState", "Progress", "Row", "RunLog", "Snapshot"]

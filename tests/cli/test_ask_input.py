@@ -75,7 +75,7 @@ def refused(result, code, *words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["", "a.txt"], ["query", "empty"]),
+        (["", "a.txt"], ["question", "empty"]),
         (["what?", "missing.txt"], ["missing.txt", "does not exist"]),
         (["what?", "*.pdf"], ["*.pdf", "matches no file"]),
         (["what?", "a.txt", "-"], ["stdin cannot be mixed"]),

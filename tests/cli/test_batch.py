@@ -209,7 +209,7 @@ def test_a_dry_run_in_words_knows_what_it_does_not_know(job, rows):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "query: is missing"),
+        ([], "question: is missing"),
         (["Q"], "source: is missing"),
         (["Q", "rows.jsonl"], "--out: is missing"),
         (["Q", "nothing.jsonl", "--out", "out"], "does not exist"),
