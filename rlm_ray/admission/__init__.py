@@ -4,5 +4,5 @@
                one per process    TCP, `util/rpc.py`    one per cluster    decides;
                `client.py`                              `server.py`        no I/O, no clock
 
-The rules are in `policy/account.py` (rates), `policy/fair_queue.py` (order) and `core/budget.py` (budget).
+The rules are in `policy/account.py` (rates), `policy/fair_queue.py` (order) and `core/limits.py` (budget).
 """

@@ -43,8 +43,7 @@ from rlm_ray.admission.protocol import (
     ServerMessage,
     Settle,
 )
-from rlm_ray.core.budget import Amount
-from rlm_ray.core.limits import Limits
+from rlm_ray.core.limits import Amount, Limits
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import ClusterError, LimitReached, QuotaError, RemoteCallError
 from rlm_ray.util.batcher import Batcher

@@ -6,7 +6,7 @@ the next one. The rules are elsewhere:
 
     admission/policy/account.py     the rate of a provider account: pace, tokens, in flight, Retry-After
     admission/policy/fair_queue.py  who is next
-    core/budget.py                  the budget of a run
+    core/limits.py                  the budget of a run
     admission/open_runs.py          whose a run is, and when it is over
 
 A permit covers one HTTP attempt. It ends with `release`, or when its time is over or its client is dropped; then it
@@ -38,7 +38,7 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.admission.run_budget import BudgetDecision, RunBudget
-from rlm_ray.core.budget import BudgetFit
+from rlm_ray.core.limits import BudgetFit
 from rlm_ray.core.usage import RunUsage
 
 IDLE_ACCOUNT_S = 3600.0

@@ -19,7 +19,7 @@ from rlm_ray.admission.protocol import (
     RunStatus,
     Settle,
 )
-from rlm_ray.core.budget import NANO, Amount, BudgetFit, Ledger
+from rlm_ray.core.limits import NANO, Amount, BudgetFit, Ledger
 from rlm_ray.core.usage import RunUsage, UsageAccumulator
 
 

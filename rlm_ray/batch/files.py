@@ -25,8 +25,8 @@ from rlm_ray.batch.csv_reader import read_csv
 from rlm_ray.batch.json_reader import read_json
 from rlm_ray.batch.parquet_reader import read_parquet
 from rlm_ray.batch.raw_rows import CHUNK, RawRow, RefusedError, Utf8Stream, too_large
+from rlm_ray.documents.converter import DocumentReader
 from rlm_ray.documents.formats import HEAD_BYTES, WORKBOOKS, detect_format, kind_of
-from rlm_ray.documents.reader import DocumentReader
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.util.filesystem import StorageErrorFile, filesystem, local_path, map_storage_errors
 

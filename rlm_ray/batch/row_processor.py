@@ -10,7 +10,7 @@ from rlm_ray.batch.results import RowResult, key_of
 from rlm_ray.batch.source import Row
 from rlm_ray.batch.template import QueryTemplate
 from rlm_ray.core.context import Context, make_context
-from rlm_ray.core.refusals import Refusals
+from rlm_ray.core.retry_after import Refusals
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import (
     ActorLostError,

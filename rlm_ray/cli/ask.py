@@ -15,8 +15,8 @@ import typer
 from rlm_ray.cli import before_run, console, options, run_display
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context, make_context
+from rlm_ray.documents.converter import DocumentReader
 from rlm_ray.documents.files import FileContext, Files
-from rlm_ray.documents.reader import DocumentReader
 from rlm_ray.errors import InputError
 from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import Progress, RunLog

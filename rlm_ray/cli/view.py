@@ -146,11 +146,11 @@ def _is_file(name: str) -> bool:
 
 def _imported(path: Path) -> list[Record] | None:
     """Return the records of a log of the official RLM library; None where it is none."""
-    from rlm_ray.report.importers import rlm_log
+    from rlm_ray.report import rlm_log
 
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            known = rlm_log.recognises(file.readline())
+            known = rlm_log.is_rlm_log(file.readline())
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}") from error
     return rlm_log.read(path) if known else None

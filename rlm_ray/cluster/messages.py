@@ -10,8 +10,8 @@ from rlm_ray.cluster.context_ref import ContextRef
 from rlm_ray.cluster.services.response_cache import remote_cache
 from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.config import Settings
-from rlm_ray.core.budget import Amount
 from rlm_ray.core.context import ContextPart
+from rlm_ray.core.limits import Amount
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.journal.recorder import JournalRef, NullRecorder

@@ -24,8 +24,8 @@ from rlm_ray.cluster.messages import RunContext
 from rlm_ray.cluster.services.admission import AdmissionStub
 from rlm_ray.cluster.services.journal import current_node_id
 from rlm_ray.config import Settings
-from rlm_ray.core.budget import Amount, to_nano_usd
 from rlm_ray.core.context import Context, summarize
+from rlm_ray.core.limits import Amount, to_nano_usd
 from rlm_ray.core.llm import Message
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError

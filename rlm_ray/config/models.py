@@ -37,11 +37,11 @@ def parse_choice(name: str, choice: Any) -> ModelChoice:
     return choice
 
 
-def parse_names(name: str, value: Any) -> tuple[str, ...]:
+def parse_fallbacks(value: Any) -> tuple[str, ...]:
     """Return a list of names, given as one or as a text with commas between them."""
     given = value.split(",") if isinstance(value, str) else value
     if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
-        raise ConfigError(name, f"must be a list of model names; got {value!r}")
+        raise ConfigError("fallbacks", f"must be a list of model names; got {value!r}")
     return tuple(each.strip() for each in given if each.strip())
 
 

@@ -21,7 +21,7 @@ from rlm_ray.config.models import (
     check_headers,
     check_model,
     parse_choice,
-    parse_names,
+    parse_fallbacks,
     parse_price,
 )
 from rlm_ray.core.context import ContextInfo
@@ -177,7 +177,7 @@ class Settings:
             check_model("recursive_model", self.recursive_model)
         parsed = {
             "models": {name: parse_choice(name, each) for name, each in self.models.items()},
-            "fallbacks": parse_names("fallbacks", self.fallbacks),
+            "fallbacks": parse_fallbacks(self.fallbacks),
             "prices": {name: parse_price(name, price) for name, price in self.prices.items()},
             "cache": _resolve_dir("cache", self.cache, DEFAULT_CACHE),
             "run_dir": _resolve_dir("run_dir", self.run_dir, DEFAULT_RUN_DIR),

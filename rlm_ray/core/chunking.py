@@ -264,9 +264,9 @@ def chunk_spans(measure: ChunkMeasure, start: int, stop: int, cut: SplitAt) -> I
         start += measure.width(text[: len(text) - shared])
 
 
-def text_chunks(text: str, size: int, cut: SplitAt = "paragraphs") -> Iterator[tuple[int, int]]:
+def text_chunks(text: str, size: int) -> Iterator[tuple[int, int]]:
     """Yield the windows of `size` characters over a str, in characters."""
-    return chunk_spans(_Characters(text, size), 0, len(text), cut)
+    return chunk_spans(_Characters(text, size), 0, len(text), "paragraphs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from rlm_ray.core.context import Context
 from rlm_ray.core.json_extraction import values_in
-from rlm_ray.core.map_reduce_prompts import is_empty_answer
+from rlm_ray.core.map_reduce import is_empty_answer
 
 MAX_DOCUMENTS_PER_CALL = 50
 """Of documents that share a call and are answered one by one: longer lists lose elements."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rlm_ray.core.python_syntax import Syntax
+from rlm_ray.core.code_extraction import Syntax
 
 MAX_CHARS = 20_000
 """Anything longer is text."""
@@ -81,10 +81,12 @@ def read_value(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
     if tree is None:
         return _argument(inside, variables, syntax)
     literal = _literal(tree.body)
-    return _expression(tree.body, inside, variables) if literal is None else _said(literal.value, inside)
+    return (
+        _expression(tree.body, inside, variables) if literal is None else _text_value(literal.value, inside)
+    )
 
 
-def _said(value: object, inside: str) -> Value:
+def _text_value(value: object, inside: str) -> Value:
     if not isinstance(value, str):
         return Value("text", inside)
     return Value("placeholder", inside) if _STRICT.fullmatch(value.strip()[:200]) else Value("text", value)

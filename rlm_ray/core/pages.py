@@ -14,8 +14,6 @@ from rlm_ray.core.context import Document
 
 _MARKER = re.compile(r"^\[(page|slide|sheet|section|message) ([^\n]*)\]$", re.MULTILINE)
 _NUMBERED = re.compile(r"^\[(?:page|slide) ([1-9][0-9]{0,8})\]$", re.MULTILINE)
-_NUMBERED_LINE = re.compile(rb"(?<=\n)\[(?:page|slide) ([1-9][0-9]{0,8})\](?=\n|$)")
-_STRETCH, _MARKER_BYTES = 1 << 20, 24
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 
@@ -51,20 +49,6 @@ def page_of(document: Document, offset: int) -> int | None:
         found = _NUMBERED.match(text, start)  # `^` holds at the beginning of a line only
         if found is not None:
             return int(found[1])
-        stop = start
-    return None
-
-
-def page_at(data: memoryview, begin: int, place: int) -> int | None:
-    """`page_of` for the byte at `place` of UTF-8, in a document that begins at `begin`; reads backwards, in stretches."""
-    stop = place
-    while stop > begin:
-        start = max(begin, stop - _STRETCH)
-        head = b"\n" if start == begin else bytes(data[start - 1 : start])
-        piece = head + bytes(data[start : min(stop + _MARKER_BYTES, len(data))])
-        found = [marker for marker in _NUMBERED_LINE.finditer(piece) if marker.start() <= stop - start + 1]
-        if found:
-            return int(found[-1][1])
         stop = start
     return None
 

@@ -16,10 +16,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rlm_ray.core.code_extraction import code_in_tags, code_in_tool_call, is_bare_code
+from rlm_ray.core.code_extraction import Syntax, code_in_tags, code_in_tool_call, is_bare_code
 from rlm_ray.core.final_value import Value, read_value
 from rlm_ray.core.markdown_fences import Block, split_message
-from rlm_ray.core.python_syntax import Syntax
 
 _FINAL_LINE = re.compile(
     r"^[ \t]*[*_`]{0,3}(?:(?:my |the )?final answer(?: is)?[:*_ \t]{0,4}[*_`]{0,3})?"

@@ -1,6 +1,6 @@
 """Every prompt: all text that is sent to a model.
 
-The words of the system prompts are in `core/profiles/`, one file for each kind of model; what a model is told about its
+The words of the system prompts are in `core/profiles/`; what a model is told about its
 last turn besides is in `core/remarks.py`.
 
 Rules:
@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from rlm_ray.core.budget import NANO, Amount
-from rlm_ray.core.limits import Limits
+from rlm_ray.core.limits import NANO, Amount, Limits
 from rlm_ray.core.llm import Message
 from rlm_ray.core.profiles import PROMPT_VERSION, Profile, get_profile
 from rlm_ray.core.remarks import pastes_context, remark
@@ -243,18 +242,18 @@ def _next_user_message(trajectory: Trajectory) -> str:
     """Return the next message to the model."""
     compaction = trajectory.compaction
     if compaction is None or compaction.after_turn < len(trajectory.turns):
-        return _next_said(trajectory)
+        return _next_text(trajectory)
     summary = f"Your summary of them:\n{compaction.summary}" if compaction.summary else ""
     return _COMPACTED.format(
         question=_question(replace(trajectory.task, query=trajectory.query, schema=trajectory.schema)),
         turns=compaction.after_turn,
         summary=summary or _NO_SUMMARY.format(name=compaction.name),
         name=compaction.name,
-        said=_next_said(trajectory),
+        said=_next_text(trajectory),
     )
 
 
-def _next_said(trajectory: Trajectory) -> str:
+def _next_text(trajectory: Trajectory) -> str:
     """Return what follows the last turn: the question, what the code did, or the next question."""
     if not trajectory.turns:
         return _question(replace(trajectory.task, query=trajectory.query, schema=trajectory.schema))

@@ -47,7 +47,7 @@ def _holds_sample(text: str, sample: str) -> bool:
 
 def _same_code(trajectory: Trajectory) -> str:
     turn, code = trajectory.turns[-1], _code(trajectory.turns[-1])
-    for number, earlier in _earlier(trajectory):
+    for number, earlier in _earlier_turns(trajectory):
         if earlier.result is None or turn.result is None or _code(earlier) != code:
             continue
         if turn.result.error and _last_line(turn.result) == _last_line(earlier.result):
@@ -61,7 +61,7 @@ def _same_code(trajectory: Trajectory) -> str:
 
 def _same_result(trajectory: Trajectory) -> str:
     """Other code than in the turn before, and nothing new."""
-    for number, earlier in _earlier(trajectory)[:1]:
+    for number, earlier in _earlier_turns(trajectory)[:1]:
         result, before = trajectory.turns[-1].result, earlier.result
         if result is None or before is None:
             return ""
@@ -81,7 +81,7 @@ def _pasted(trajectory: Trajectory) -> str:
 _CAUSES: tuple[Callable[[Trajectory], str], ...] = (_same_code, _same_result, _pasted)
 
 
-def _earlier(trajectory: Trajectory) -> list[tuple[int, Turn]]:
+def _earlier_turns(trajectory: Trajectory) -> list[tuple[int, Turn]]:
     """The turns before the last one, of the same question, with their numbers; the newest first."""
     begin = trajectory.turns_of_earlier_questions
     asked = [(number - begin, turn) for number, turn in enumerate(trajectory.turns[:-1], 1) if number > begin]

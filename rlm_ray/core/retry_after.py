@@ -1,4 +1,4 @@
-"""How long a provider that refused a request asks to wait: the one place where that is read.
+"""How long a provider that refused a request asks to wait, and whether a refusal is about every call: the one place for both.
 
 From the surest to the least sure:
 
@@ -157,3 +157,24 @@ def _moment(text: str) -> datetime | None:
             continue
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return None
+
+
+MAX_IN_A_ROW = 8
+"""So many without an answer between them are about all."""
+
+
+class Refusals:
+    """Counts the refusals since the last answer."""
+
+    def __init__(self) -> None:
+        self.has_answered = False
+        self._in_a_row = 0
+
+    def answered(self) -> None:
+        self.has_answered = True
+        self._in_a_row = 0
+
+    def refused(self) -> bool:
+        """Count one more. True where every further call is to be expected to meet it, too."""
+        self._in_a_row += 1
+        return not self.has_answered or self._in_a_row >= MAX_IN_A_ROW

@@ -6,7 +6,6 @@ They run outside the REPL, in a process that holds no provider key (`rlm_ray.too
 from __future__ import annotations
 
 import builtins
-import difflib
 import inspect
 import json
 import keyword
@@ -183,15 +182,6 @@ def missing_tools(recorded: Iterable[str], given: Iterable[str]) -> str:
         return ""
     names = ", ".join(gone)
     return f"the run had the tools {names}, which no record holds: give them again (tools=[...])"
-
-
-def unknown_tool(name: str, known: Iterable[str]) -> str:
-    """Why there is no such tool, as a sentence."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1)
-    return f"there is no tool {name!r}" + (
-        f"; did you mean {close[0]!r}?" if close else f"; there are {names}"
-    )
 
 
 def specs_to_json(specs: Sequence[ToolSpec]) -> str:

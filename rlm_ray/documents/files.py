@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray.core.context import Context, Document, make_context
+from rlm_ray.documents.converter import DocumentReader, DocumentText
 from rlm_ray.documents.decoding import check_encoding
-from rlm_ray.documents.folder import LINKS, SourceFile, list_files
+from rlm_ray.documents.folder import LINKS, Selection, SourceFile, list_files
 from rlm_ray.documents.formats import HEAD_BYTES, detect_format
-from rlm_ray.documents.ignore import Selection
-from rlm_ray.documents.reader import DocumentReader, DocumentText
 from rlm_ray.errors import InputError
 from rlm_ray.util.filesystem import local_path
 

@@ -1,6 +1,7 @@
 """The files that a path or URL names, in the order of their names; of a folder, those that are worth reading.
 
-- What `Selection` passes over is counted by its reason, and never looked into.
+- Passed over are what git ignores, hidden files, caches, lock files, and what the user excludes: `Selection`. They are
+  counted by their reason, and never looked into.
 - Links that lead out of a folder are not followed, nor are links to folders.
 - A file that is named itself is read whatever it is called.
 """
@@ -11,21 +12,128 @@ import os
 import posixpath
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pathspec import GitIgnoreSpec
+
 from rlm_ray.core.printable import replace_surrogates
-from rlm_ray.documents.ignore import (
-    IgnoreFile,
-    Selection,
-    ignore_files_above,
-    parse_ignore_file,
-    read_ignore_file,
-)
 from rlm_ray.errors import InputError
 from rlm_ray.util.filesystem import filesystem, local_path, map_storage_errors
+
+_CACHES = frozenset(
+    ["node_modules", "bower_components", "__pycache__", "__pypackages__", "venv", "site-packages", "htmlcov"]
+)  # those that begin with a dot are hidden
+_CACHE_SUFFIXES = (".egg-info", ".dist-info")
+_LOCKS = frozenset(
+    [
+        "package-lock.json",
+        "npm-shrinkwrap.json",
+        "pnpm-lock.yaml",
+        "packages.lock.json",
+        "go.sum",
+        "bun.lockb",
+    ]
+)
+_GENERATED = (".lock", ".min.js", ".min.css", ".js.map", ".css.map", ".pyc")
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreFile:
+    """The patterns of one `.gitignore`."""
+
+    spec: GitIgnoreSpec
+    folder: str = ""
+    """Where it lies below the folder that is read; empty: there, or above."""
+    above: str = ""
+    """The way from where it lies to the folder that is read, for one above."""
+
+    def says(self, path: str) -> bool | None:
+        """Whether it ignores a path below the folder that is read; None where it says nothing of it."""
+        below = f"{self.above}/{path}" if self.above else path.removeprefix(f"{self.folder}/")
+        return self.spec.check_file(below).include
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a user asks for of a folder."""
+
+    include: GitIgnoreSpec | None
+    exclude: GitIgnoreSpec
+
+    @classmethod
+    def of(cls, include: Sequence[str], exclude: Sequence[str]) -> Selection:
+        """Patterns are those of `.gitignore`: `*.md`, `docs/`, `src/**/test_*.py`."""
+        return cls(GitIgnoreSpec.from_lines(include) if include else None, GitIgnoreSpec.from_lines(exclude))
+
+    def reason(  # noqa: PLR0911 - a table of reasons
+        self, path: str, ignoring: Sequence[IgnoreFile], *, is_folder: bool
+    ) -> str:
+        """Say why a file or folder is passed over, in a word; empty: it is not. `path` is relative to the folder."""
+        name = posixpath.basename(path)
+        if name.startswith("."):
+            return "hidden"
+        if is_folder and (name in _CACHES or name.endswith(_CACHE_SUFFIXES)):
+            return "caches"
+        if not is_folder and (name in _LOCKS or name.endswith(_GENERATED)):
+            return "lock files and generated ones"
+        shown = f"{path}/" if is_folder else path
+        if is_ignored(shown, ignoring):
+            return "ignored by .gitignore"
+        if self.exclude.match_file(shown):
+            return "excluded"
+        if not is_folder and self.include is not None and not self.include.match_file(path):
+            return "not included"
+        return ""
+
+
+def is_ignored(path: str, ignoring: Sequence[IgnoreFile]) -> bool:
+    """Tell whether the nearest `.gitignore` that says something of a path ignores it."""
+    said = (one.says(path) for one in reversed(ignoring))
+    return next((word for word in said if word is not None), False)
+
+
+def parse_ignore_file(lines: Iterable[str], folder: str = "", above: str = "") -> IgnoreFile:
+    """Parse a `.gitignore`; a pattern that is none is left out, as git does."""
+    good = []
+    for line in lines:
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except ValueError:
+            continue
+        good.append(line)
+    return IgnoreFile(GitIgnoreSpec.from_lines(good), folder, above)
+
+
+def ignore_files_above(root: Path) -> list[IgnoreFile]:
+    """Those that git would read between the top of a repository and a folder in it; none where git ignores the folder."""
+    root = root.resolve()
+    folders = [root, *root.parents]
+    top = next((place for place, folder in enumerate(folders) if (folder / ".git").exists()), None)
+    if top is None:
+        return []
+    found = read_ignore_file(
+        folders[top] / ".git" / "info" / "exclude", above=_relative_folder(folders[top], root)
+    )
+    for folder in reversed(folders[1 : top + 1]):
+        found += read_ignore_file(folder / ".gitignore", above=_relative_folder(folder, root))
+    return [] if any(one.above and one.spec.match_file(f"{one.above}/") for one in found) else found
+
+
+def _relative_folder(folder: Path, root: Path) -> str:
+    return "" if folder == root else root.relative_to(folder).as_posix()
+
+
+def read_ignore_file(file: Path, folder: str = "", above: str = "") -> list[IgnoreFile]:
+    """One that is there and can be read; none else."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [parse_ignore_file(text.splitlines(), folder, above)]
+
 
 LINKS = "links out of the folder"
 
@@ -104,7 +212,7 @@ def _list_folder(root: Path, selection: Selection, listing: Listing) -> None:
         for entry in found:
             path = posixpath.join(below, entry.name)
             is_folder = entry.is_dir(follow_symlinks=False)
-            if why := selection.reason(path, ignoring, is_folder=is_folder) or _why_not(entry, real_root):
+            if why := selection.reason(path, ignoring, is_folder=is_folder) or _skip_reason(entry, real_root):
                 listing.passed_over[why] += 1
             elif is_folder:
                 yield from walk(entry.path, path, ignoring)
@@ -114,7 +222,7 @@ def _list_folder(root: Path, selection: Selection, listing: Listing) -> None:
     listing.files += walk(str(root), "", ignore_files_above(root))
 
 
-def _why_not(entry: os.DirEntry[str], real_root: str) -> str:
+def _skip_reason(entry: os.DirEntry[str], real_root: str) -> str:
     """Say why a file is none that can be read: a link out of the folder, a pipe, a device."""
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
@@ -153,13 +261,13 @@ def _list_url(url: str, selection: Selection, listing: Listing) -> None:
             if posixpath.basename(short) == ".gitignore"
         ]
     for short, name in below.items():
-        if why := _why_not_stored(short, selection, ignoring):
+        if why := _stored_skip_reason(short, selection, ignoring):
             listing.passed_over[why] += 1
         else:
             listing.files.append(SourceFile(short, name, fs, discovered=True))
 
 
-def _why_not_stored(short: str, selection: Selection, ignoring: Sequence[IgnoreFile]) -> str:
+def _stored_skip_reason(short: str, selection: Selection, ignoring: Sequence[IgnoreFile]) -> str:
     """Say why a stored file is passed over: for itself, or for a folder that it lies in."""
     parts = short.split("/")
     for place in range(1, len(parts) + 1):

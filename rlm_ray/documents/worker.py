@@ -35,20 +35,20 @@ _MAIL = (
     "charset_normalizer", "email.parser", "email.contentmanager", "email.headerregistry", "email.iterators", "email.quoprimime", "email.base64mime",
     "binascii", "quopri",
 )  # fmt: skip
-_LIBRARIES = {
-    "pdf": ("pypdfium2", "rlm_ray.documents.parsers.pdf"),
-    "docx": ("docx", "docx.oxml", "rlm_ray.documents.parsers.word"),
-    "pptx": ("pptx", "rlm_ray.documents.parsers.slides"),
-    "sheets": ("python_calamine", "rlm_ray.documents.parsers.sheets"),
-    "epub": ("charset_normalizer", "xml.etree.ElementTree", "rlm_ray.documents.parsers.epub"),
-    "odt": ("xml.etree.ElementTree", "rlm_ray.documents.parsers.opentext"),
-    "rtf": ("striprtf.striprtf", "rlm_ray.documents.parsers.rtf"),
-    "html": ("charset_normalizer", "rlm_ray.documents.parsers.html"),
-    "eml": (*_MAIL, "rlm_ray.documents.parsers.mail"),
-    "mbox": (*_MAIL, "rlm_ray.documents.parsers.mail"),
-    "ipynb": ("rlm_ray.documents.parsers.notebook",),
+_PARSERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "pdf": ("pdf", "parse_pdf", ("pypdfium2",)),
+    "docx": ("office", "parse_word", ("docx", "docx.oxml")),
+    "pptx": ("office", "parse_slides", ("pptx",)),
+    "sheets": ("office", "parse_sheets", ("python_calamine",)),
+    "epub": ("open_formats", "parse_epub", ("charset_normalizer", "xml.etree.ElementTree")),
+    "odt": ("open_formats", "parse_odt", ("xml.etree.ElementTree",)),
+    "rtf": ("plain_formats", "parse_rtf", ("striprtf.striprtf",)),
+    "html": ("html", "parse_html", ("charset_normalizer",)),
+    "eml": ("plain_formats", "parse_mail", _MAIL),
+    "mbox": ("plain_formats", "parse_mailbox", _MAIL),
+    "ipynb": ("plain_formats", "parse_notebook", ()),
 }
-"""What is imported before a document of a format is read: in the jail nothing can be."""
+"""By format: the module in `parsers`, its function, and what is imported before a document is read: in the jail nothing can be."""
 _CODECS = (
     "utf-8-sig utf-16 utf-16-le utf-16-be utf-32 utf-7 latin-1 ascii cp037 cp437 cp850 cp852 cp866 cp874 cp932 cp949 cp1250 cp1251 "
     "cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 iso8859-2 iso8859-5 iso8859-7 iso8859-8 iso8859-9 iso8859-15 koi8-r koi8-u "
@@ -98,10 +98,10 @@ def _answer(control: socket.socket, options: dict[str, Any], data: bytearray) ->
     imported: set[str] = set()
     wanted = options["format"]
     while True:
-        if wanted in _LIBRARIES and wanted not in imported:
+        if wanted in _PARSERS and wanted not in imported:
             imported.add(wanted)
             try:
-                for module in _LIBRARIES[wanted]:
+                for module in _modules(wanted):
                     importlib.import_module(module)
             except ImportError as error:
                 return {"missing": str(error)}, b""
@@ -109,7 +109,7 @@ def _answer(control: socket.socket, options: dict[str, Any], data: bytearray) ->
             gc.freeze()
         facts, text = _read_in_child(control, options | {"format": wanted}, data)
         wanted = facts.get("wanted", "")
-        if wanted not in _LIBRARIES or wanted in imported:
+        if wanted not in _PARSERS or wanted in imported:
             return facts, text
 
 
@@ -218,12 +218,12 @@ def _write(data: bytes) -> None:
 def _read(options: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         wanted = _format(options["format"], data)
-        if any(module not in sys.modules for module in _LIBRARIES.get(wanted, ())):
+        if wanted in _PARSERS and any(module not in sys.modules for module in _modules(wanted)):
             return {"wanted": wanted}, b""
         if options.get("rows"):
-            from rlm_ray.documents.parsers import sheets
+            from rlm_ray.documents.parsers.office import parse_sheet_rows
 
-            return {"kind": "workbook"}, "\n".join(sheets.parse_rows(data)).encode("utf-8", "replace")
+            return {"kind": "workbook"}, "\n".join(parse_sheet_rows(data)).encode("utf-8", "replace")
         parsed = _parse(wanted, data)
     except DocumentError as error:
         return {"why": str(error)}, b""
@@ -247,9 +247,14 @@ def _format(name: str, data: bytes) -> str:
     return name
 
 
+def _modules(name: str) -> tuple[str, ...]:
+    module, _, libraries = _PARSERS[name]
+    return (*libraries, f"rlm_ray.documents.parsers.{module}")
+
+
 def _parse(name: str, data: bytes) -> ParsedDocument:
-    parser = sys.modules[_LIBRARIES[name][-1]]
-    parsed: ParsedDocument = parser.parse_mailbox(data) if name == "mbox" else parser.parse(data)
+    module, function, _ = _PARSERS[name]
+    parsed: ParsedDocument = getattr(sys.modules[f"rlm_ray.documents.parsers.{module}"], function)(data)
     return parsed
 
 

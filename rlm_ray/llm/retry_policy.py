@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from rlm_ray.admission.protocol import AttemptOutcome
-from rlm_ray.core.refusals import Refusals
+from rlm_ray.core.retry_after import Refusals
 from rlm_ray.errors import (
     AuthenticationError,
     ConfigError,

@@ -17,11 +17,10 @@ from rlm_ray.config import Settings
 from rlm_ray.core.chunking import Piece, PieceOrigin, origins
 from rlm_ray.core.context import Context, Document
 from rlm_ray.core.document_answers import label_documents
-from rlm_ray.core.map_reduce import join_answers
-from rlm_ray.core.map_reduce_prompts import cited_parts
+from rlm_ray.core.map_reduce import cited_parts, join_answers
 from rlm_ray.core.reduce import WHOLE_ANSWER, Reduction
-from rlm_ray.core.refusals import MAX_IN_A_ROW
 from rlm_ray.core.repl_types import Failed
+from rlm_ray.core.retry_after import MAX_IN_A_ROW
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, SubCallError
 from rlm_ray.mapreduce.documents import ask_documents, numbers_of

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from rlm_ray.core.chunking import SplitUnit
 from rlm_ray.core.document_answers import of_a_document_part, of_each, of_its_parts
-from rlm_ray.core.map_reduce_prompts import map_prompt, reduce_prompt
+from rlm_ray.core.map_reduce import map_prompt, reduce_prompt
 from rlm_ray.core.reduce import Reduction, parse_reduction
 from rlm_ray.errors import InputError
 from rlm_ray.structured.json_schema import resolve_root

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.core.budget import NANO, Amount
-from rlm_ray.core.limits import Limits
+from rlm_ray.core.limits import NANO, Amount, Limits
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,

@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from rlm_ray.core.context import Context, Document, make_context
-from rlm_ray.documents.converter import ConversionLimits
+from rlm_ray.documents.converter import ConversionLimits, DocumentReader, DocumentText
 from rlm_ray.documents.files import ReadingReport
-from rlm_ray.documents.reader import DocumentReader, DocumentText
 from rlm_ray.errors import InputError
 from rlm_ray.serve.context_uris import Location, allowed_uris, locate
 from rlm_ray.serve.fetching import fetch

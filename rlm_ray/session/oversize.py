@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from rlm_ray.core.chunking import text_chunks
 from rlm_ray.core.context import Document
 from rlm_ray.core.llm import text_tokens
-from rlm_ray.core.map_reduce_prompts import is_empty_answer, map_prompt, reduce_prompt
+from rlm_ray.core.map_reduce import is_empty_answer, map_prompt, reduce_prompt
 from rlm_ray.core.prompts import truncate_middle
 from rlm_ray.core.reduce import MIN_GROUP, reduce_groups
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome

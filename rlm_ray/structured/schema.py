@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,10 +224,6 @@ class AnswerSchema:
     def compact(self) -> str:
         """The schema as a model reads it."""
         return json.dumps(strip_annotations(self.table), ensure_ascii=False, separators=(",", ":"))
-
-    def without_type(self) -> AnswerSchema:
-        """The same by the letter of its JSON Schema alone."""
-        return replace(self, type_=None)
 
     def _one_value(self) -> str:
         return "one JSON object" if self.wants_objects else "one JSON value"

@@ -82,7 +82,7 @@ class Worker:
         except McpServerLostError as error:
             reply = _failed(call, "ToolError", str(error), is_broken=True)
         except BaseException as error:  # noqa: BLE001 - whatever a tool raises is its answer
-            reply = _failed(call, type(error).__name__, _said(error))
+            reply = _failed(call, type(error).__name__, _error_text(error))
         await self._send(reply)
 
     async def _call(self, name: str, arguments: str) -> str:
@@ -131,7 +131,7 @@ def _failed(call: int, kind: str, why: str, *, is_broken: bool = False) -> bytes
     return encode("failed", [why[:MAX_WHY_CHARS]], id=call, error=kind[:100], broken=is_broken)
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
         said = str(error)
     except Exception:  # noqa: BLE001 - its __str__ is code of the tool

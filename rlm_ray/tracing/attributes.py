@@ -63,7 +63,7 @@ class SpanAttributes:
         if record is None:
             return found
         found |= _input(record.input) | {names.AGENT_VERSION: record.version, names.LIFE: record.life}
-        return truncate_all(found | self._said(names.INPUT_MESSAGES, "user", record.query))
+        return truncate_all(found | self._message(names.INPUT_MESSAGES, "user", record.query))
 
     def run_end(self, record: RunFinished) -> Attributes:
         """Return what the run's span says at its end: stop reason, turns, sums of the usage, and the answer if content is wanted."""
@@ -75,7 +75,7 @@ class SpanAttributes:
         for name in ("sessions", "cache_hits"):
             if name in record.usage:
                 found[f"{names.TOTAL}.{name}"] = record.usage[name]
-        return truncate_all(found | self._said(names.OUTPUT_MESSAGES, "assistant", record.answer))
+        return truncate_all(found | self._message(names.OUTPUT_MESSAGES, "assistant", record.answer))
 
     def session(self, record: SessionOpened, *, incomplete: bool = False) -> Attributes:
         found: Attributes = {
@@ -93,15 +93,15 @@ class SpanAttributes:
             }
         if incomplete:
             found[names.INCOMPLETE] = True
-        return truncate_all(found | self._said(names.INPUT_MESSAGES, "user", record.query))
+        return truncate_all(found | self._message(names.INPUT_MESSAGES, "user", record.query))
 
     def session_end(self, record: SessionEnded) -> Attributes:
         found: Attributes = {names.STOP_REASON: record.stop_reason, names.TURNS: record.turns}
-        return truncate_all(found | self._said(names.OUTPUT_MESSAGES, "assistant", record.answer))
+        return truncate_all(found | self._message(names.OUTPUT_MESSAGES, "assistant", record.answer))
 
     def call(self, record: CallEnded) -> Attributes:
         usage = record.usage
-        found = self._asked(record.model, record.provider, record.path, record.role, record.call)
+        found = self._request(record.model, record.provider, record.path, record.role, record.call)
         found |= {
             names.QUEUE_WAIT_S: record.queue_wait_s,
             names.RATE_WAIT_S: record.rate_wait_s,
@@ -123,14 +123,14 @@ class SpanAttributes:
         found |= _input(record.input) if record.input is not None else {}
         asked = record.query or record.status
         finish = truncate_utf8(record.finish_reason, 100)
-        found |= self._said(names.INPUT_MESSAGES, "user", asked)
+        found |= self._message(names.INPUT_MESSAGES, "user", asked)
         return truncate_all(
-            found | self._said(names.OUTPUT_MESSAGES, "assistant", record.text, finish_reason=finish)
+            found | self._message(names.OUTPUT_MESSAGES, "assistant", record.text, finish_reason=finish)
         )
 
     def sent(self, record: CallSent) -> Attributes:
         """Return the attributes of a call that never ended."""
-        return truncate_all(self._asked(record.model, "", record.path, record.role, record.call))
+        return truncate_all(self._request(record.model, "", record.path, record.role, record.call))
 
     def attempt(self, record: FailedAttempt) -> Attributes:
         found: Attributes = {names.ERROR_TYPE: record.kind}
@@ -200,7 +200,7 @@ class SpanAttributes:
                     else None
                 )
 
-    def _asked(self, model: str, provider: str, path: NodePath, role: str, call: int) -> Attributes:
+    def _request(self, model: str, provider: str, path: NodePath, role: str, call: int) -> Attributes:
         found: Attributes = {
             names.OPERATION: names.CHAT,
             names.CONVERSATION_ID: self.run_id,
@@ -211,7 +211,7 @@ class SpanAttributes:
         }
         return found | _place(path)
 
-    def _said(self, name: str, role: str, text: str | None, **more: str) -> Attributes:
+    def _message(self, name: str, role: str, text: str | None, **more: str) -> Attributes:
         if not self.content or not text:
             return {}
         return {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.admission.permit_table import actual_cost, call_stats, max_cost, smaller
 from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest, Settle
-from rlm_ray.core.budget import Amount
+from rlm_ray.core.limits import Amount
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.usage import CallStats
 

@@ -15,8 +15,7 @@ from rlm_ray.admission.protocol import (
     RunSnapshot,
     Settle,
 )
-from rlm_ray.core.budget import Amount, to_nano_usd
-from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.limits import Amount, Limits, Rates, to_nano_usd
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.usage import CallStats
 

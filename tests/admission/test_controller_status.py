@@ -20,8 +20,7 @@ from rlm_ray.admission.protocol import (
 )
 from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionStub
-from rlm_ray.core.budget import Amount
-from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.util.rpc import RpcServer
 

@@ -6,8 +6,7 @@ import pytest
 
 from rlm_ray.admission.degraded_mode import DegradedLimiter, RunReplica
 from rlm_ray.admission.protocol import AttemptOutcome, BudgetShare, PermitRequest, RunPolicy, Settle
-from rlm_ray.core.budget import Amount
-from rlm_ray.core.limits import Limits
+from rlm_ray.core.limits import Amount, Limits
 from rlm_ray.core.llm import Usage
 
 ASK = PermitRequest("run", "account", "m", 100, 50, cost_usd=3e-7)

@@ -8,7 +8,7 @@ from rlm_ray.admission import permit_table
 from rlm_ray.admission.permit_table import OrphanRequests, PermitRecord, Permits
 from rlm_ray.admission.policy.account import RateReservation
 from rlm_ray.admission.protocol import PermitRequest
-from rlm_ray.core.budget import Amount
+from rlm_ray.core.limits import Amount
 
 TAKEN = RateReservation((1.0, 0.0, 0.0, 0.0), (0.0, 0.0), (0, 0, 0, 0), 0.0)
 

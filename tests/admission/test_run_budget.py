@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import AttemptOutcome, Granted, PermitRequest, RunPolicy, Settle
-from rlm_ray.core.budget import NANO
-from rlm_ray.core.limits import Limits
+from rlm_ray.core.limits import NANO, Limits
 from rlm_ray.core.llm import Usage
 
 TIMES = 10

@@ -8,8 +8,7 @@ import pytest
 
 from rlm_ray.admission.protocol import PermitRequest, RunPolicy, RunSnapshot
 from rlm_ray.admission.run_budget import RunBudget
-from rlm_ray.core.budget import Amount, BudgetFit
-from rlm_ray.core.limits import Limits
+from rlm_ray.core.limits import Amount, BudgetFit, Limits
 from rlm_ray.core.usage import CallStats
 
 ASK = PermitRequest("run", "account", "m", 100, 50, request_id="p", client_id="c")

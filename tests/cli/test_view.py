@@ -96,10 +96,8 @@ def test_a_torn_last_line_is_left_out_with_a_warning(command, run_dir):
 
 
 def test_a_log_of_the_official_library_is_recognised(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("rlm_ray.report.importers.rlm_log.recognises", lambda line: line == "official\n")
-    monkeypatch.setattr(
-        "rlm_ray.report.importers.rlm_log.read", lambda path: example_run(5, run_id=path.stem)
-    )
+    monkeypatch.setattr("rlm_ray.report.rlm_log.is_rlm_log", lambda line: line == "official\n")
+    monkeypatch.setattr("rlm_ray.report.rlm_log.read", lambda path: example_run(5, run_id=path.stem))
     (tmp_path / "log.txt").write_text("official\n")
     assert command("view", tmp_path / "log.txt").stdout == "log.html\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.core.map_reduce_prompts import cited_parts
+from rlm_ray.core.map_reduce import cited_parts
 
 
 @pytest.mark.parametrize(

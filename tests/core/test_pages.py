@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.pages import escape_markers, mark_parts, page_at, page_of
+from rlm_ray.core.pages import escape_markers, mark_parts, page_of
 
 
 def test_page_of_a_quote():
@@ -52,26 +52,3 @@ def test_no_document_numbers_its_own_pages(pages):
 @given(st.text(), st.integers(-5, 50))
 def test_any_text_and_offset_has_an_answer(text, offset):
     assert page_of(escape_markers(text), offset) is None
-
-
-@given(st.lists(LINES, min_size=1, max_size=5), st.integers(0, 300))
-def test_bytes_tell_the_same_page_as_characters(pages, offset):
-    text = mark_parts("page", enumerate(("\n".join(["é", *lines]) for lines in pages), 1))
-    begin = len(b"before ")
-    data = memoryview(b"before " + text.encode() + b"\n[page 99]\n")
-    offset = min(offset, len(text) - 1)
-    at_line_start = text[:offset].rpartition("\n")[2] == "" or text[offset - 1] == "\n"
-    place = begin + len(text[:offset].encode())
-    if "[" not in text[offset : offset + 1] and not at_line_start:
-        line = text[:offset].rpartition("\n")[2] + text[offset:].partition("\n")[0]
-        if not line.startswith("["):
-            assert page_at(data, begin, place) == page_of(text, offset)
-
-
-def test_pages_far_back_are_found(monkeypatch):
-    monkeypatch.setattr("rlm_ray.core.pages._STRETCH", 10)
-    text = mark_parts("page", [(7, "x" * 95), (8, "y" * 95)])
-    data = memoryview(text.encode())
-    assert page_at(data, 0, text.index("x") + 90) == 7
-    assert page_at(data, 0, text.index("y") + 90) == 8
-    assert page_at(data, text.index("x"), text.index("x") + 90) is None

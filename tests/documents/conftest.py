@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.documents.reader import DocumentReader
+from rlm_ray.documents.converter import DocumentReader
 
 
 @pytest.fixture(scope="module")

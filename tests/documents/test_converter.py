@@ -9,8 +9,7 @@ import sample_documents
 from sample_documents import FACTS, UNREADABLE
 
 from rlm_ray.documents import converter as converter_module
-from rlm_ray.documents.converter import ConversionLimits, DocumentConverter
-from rlm_ray.documents.reader import DocumentReader
+from rlm_ray.documents.converter import ConversionLimits, DocumentConverter, DocumentReader
 from rlm_ray.errors import InputError
 
 pytestmark = pytest.mark.slow

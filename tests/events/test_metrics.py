@@ -23,7 +23,7 @@ from rlm_ray.events.records import (
 )
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
 from rlm_ray.tracing.exporters import flush, meter_provider_from_environment
-from rlm_ray.tracing.metrics import Metrics
+from rlm_ray.tracing.setup import Metrics
 
 CALL = CallEnded(
     BEGIN + 4, (0,), 1, "leaf", MODEL, "k", BEGIN, "openai", 1.0, 0.5,

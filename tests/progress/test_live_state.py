@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.core.budget import Amount
 from rlm_ray.core.context import InputSummary
-from rlm_ray.core.limits import Limits
+from rlm_ray.core.limits import Amount, Limits
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.events.records import (

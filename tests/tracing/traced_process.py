@@ -6,7 +6,7 @@ import time
 from run_records import Child, Leaf, Played
 
 from rlm_ray.tracing.exporters import flush_async, meter_provider_from_environment, provider_from_environment
-from rlm_ray.tracing.metrics import Metrics
+from rlm_ray.tracing.setup import Metrics
 from rlm_ray.tracing.tracer import Tracer
 
 environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": sys.argv[1]}

@@ -20,8 +20,7 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.cluster.services.admission import CODEC
-from rlm_ray.core.budget import Amount
-from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import JournalError
 from rlm_ray.util.codec import PLAIN, Codec, CodecError

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rlm_ray.cluster.messages import SessionSpec
 from rlm_ray.core.context import Context, ContextPart
-from rlm_ray.core.refusals import Refusals
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
+from rlm_ray.core.retry_after import Refusals
 from rlm_ray.errors import AuthenticationError, ConfigError
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.replay import ReplayIndex

@@ -1,4 +1,4 @@
-"""One module a format: each makes a text of the bytes of a document. They run in the worker process only.
+"""A function a format makes a text of the bytes of a document. They run in the worker process only.
 
 A parser takes the bytes and returns a `ParsedDocument`, or raises `DocumentError` with a sentence that goes on after
 the name of the file. What a library raises at hostile bytes is caught around all of them, in `worker`.
@@ -11,10 +11,6 @@ from dataclasses import dataclass
 
 class DocumentError(Exception):
     """A document cannot be read; the message is a sentence without its name."""
-
-
-class MissingParserError(Exception):
-    """A library is not installed."""
 
 
 @dataclass(frozen=True, slots=True)

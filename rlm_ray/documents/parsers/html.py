@@ -62,7 +62,7 @@ _VOID = frozenset(
 )
 
 
-def parse(data: bytes) -> ParsedDocument:
+def parse_html(data: bytes) -> ParsedDocument:
     decoded = decode_anyway(data)
     notes = (f"encoding guessed: {decoded.guessed}",) if decoded.guessed else ()
     return ParsedDocument(escape_markers(tidy(text_of(decoded.text))), "web page", notes)

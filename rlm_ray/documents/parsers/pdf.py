@@ -10,7 +10,7 @@ _PASSWORD_ERROR = 4
 """FPDF_ERR_PASSWORD"""
 
 
-def parse(data: bytes) -> ParsedDocument:
+def parse_pdf(data: bytes) -> ParsedDocument:
     import pypdfium2
 
     try:

@@ -64,23 +64,23 @@ class ReplChannel:
             return messages.read_outcomes(self.receive())
 
     def final(self, answer: str) -> None:
-        self._tell(encode("final", [answer]))
+        self._send_frame(encode("final", [answer]))
 
     def printed(self, text: str, chars: int) -> None:
-        self._tell(encode("printed", [text], chars=chars))
+        self._send_frame(encode("printed", [text], chars=chars))
 
-    def _tell(self, data: bytes) -> None:
+    def _send_frame(self, data: bytes) -> None:
         assert self.timer is not None
         with self.timer.uninterrupted():
             self.send(data)
 
 
 def run_child(
-    descriptor: int, walls: jail.JailLimits, parts: ContextReferences | None, *, filtered: bool
+    descriptor: int, limits: jail.JailLimits, parts: ContextReferences | None, *, filtered: bool
 ) -> NoReturn:
     """Everything this process does from the fork to its end."""
     try:
-        jail.enter_jail(walls, descriptor)
+        jail.enter_jail(limits, descriptor)
     except OSError as error:
         ReplChannel(jail.CHANNEL_FD).send(encode("broken", [f"a wall of the jail cannot be put up: {error}"]))
         os._exit(messages.EXIT_BROKEN)

@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlm_ray.core.repl_types import Variable
-from rlm_ray.sandbox.guest import hints, traceback_format, variables
+from rlm_ray.sandbox.guest import traceback_format
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
-from rlm_ray.sandbox.guest.cite import Cite
 from rlm_ray.sandbox.guest.clock import Clock
 from rlm_ray.sandbox.guest.context_parts import ContextReferences, DocumentReferences
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
 from rlm_ray.sandbox.guest.model_calls import FinalAnswer, FinalAnswerSignal, HostChannel, ModelCalls
-from rlm_ray.sandbox.guest.output import Output
-from rlm_ray.sandbox.guest.tool_calls import ToolCalls
+from rlm_ray.sandbox.guest.output import Output, format_variables, list_variables
+from rlm_ray.sandbox.guest.tool_calls import Cite, ToolCalls
 from rlm_ray.sandbox.language import policy
 from rlm_ray.sandbox.language.builtins_table import make_builtins
 from rlm_ray.sandbox.language.modules import Modules
@@ -144,7 +143,7 @@ class Interpreter:
                 error,
                 self._sources,
                 self._terms.memory_mb,
-                hints.public_names(self._namespace, self._builtins),
+                traceback_format.public_names(self._namespace, self._builtins),
             )
         return None
 
@@ -202,12 +201,12 @@ class Interpreter:
 
     def _variables(self) -> tuple[Variable, ...]:
         own = {name: value for name, value in self._namespace.items() if name not in self._reserved}
-        return variables.list_variables(own)
+        return list_variables(own)
 
     def _show_vars(self) -> dict[str, str]:
         """Prints the list, and returns it as names and kinds."""
         shown = self._variables()
-        self._print(variables.format_variables(shown))
+        self._print(format_variables(shown))
         return {variable.name: variable.kind for variable in shown}
 
     def _print(

@@ -23,8 +23,15 @@ from rlm_ray.core.document_answers import (
     unique_ids,
 )
 from rlm_ray.core.json_extraction import find_json_objects
-from rlm_ray.core.map_reduce import DocumentCall, DocumentPiece, answer_documents, join_answers
-from rlm_ray.core.map_reduce_prompts import field_prompt, map_prompt, reduce_prompt
+from rlm_ray.core.map_reduce import (
+    DocumentCall,
+    DocumentPiece,
+    answer_documents,
+    field_prompt,
+    join_answers,
+    map_prompt,
+    reduce_prompt,
+)
 from rlm_ray.core.prompts import DEFAULT_LEAF_CHARS
 from rlm_ray.core.reduce import Reduction, parse_reduction
 from rlm_ray.sandbox.guest.context_parts import ContextReferences

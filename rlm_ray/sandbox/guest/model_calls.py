@@ -53,7 +53,7 @@ class CallError:
 
 
 @dataclass(frozen=True, slots=True)
-class _How:
+class _CallOptions:
     """How sub-calls are made."""
 
     on_error: OnError = "raise"
@@ -81,7 +81,7 @@ class ModelCalls:
         }
 
     def recursive_llm(self, query: str, context: Any = "", schema: Any = None, model: Any = None) -> Any:
-        how = _How("raise", _schema_text(schema), _model_name(model))
+        how = _CallOptions("raise", _schema_text(schema), _model_name(model))
         return self._one("recursive", "recursive_llm(query, context)", query, context, how)
 
     def recursive_map(
@@ -94,7 +94,7 @@ class ModelCalls:
             queries: list[Any] = [query] * len(parts)
         else:
             queries = _listed("recursive_map(query, contexts)", "query", query)
-        how = _How(on_error, _schema_text(schema), _model_name(model))
+        how = _CallOptions(on_error, _schema_text(schema), _model_name(model))
         return self._many("recursive", "recursive_map", queries, parts, how)
 
     def llm_query(self, prompt: str) -> str:
@@ -115,12 +115,24 @@ class ModelCalls:
         parts = _listed("rlm_query_batched(prompts, contexts)", "contexts", contexts)
         return self._many("rlm", "rlm_query_batched", queries, parts)
 
-    def _one(self, kind: SubCallKind, usage: str, query: object, context: object, how: _How = _How()) -> Any:
+    def _one(
+        self,
+        kind: SubCallKind,
+        usage: str,
+        query: object,
+        context: object,
+        how: _CallOptions = _CallOptions(),
+    ) -> Any:
         _check_query(usage, query)
         return self._ask(kind, [query], [context], how)[0]
 
     def _many(
-        self, kind: SubCallKind, name: str, queries: list[Any], contexts: list[Any], how: _How = _How()
+        self,
+        kind: SubCallKind,
+        name: str,
+        queries: list[Any],
+        contexts: list[Any],
+        how: _CallOptions = _CallOptions(),
     ) -> list[Any]:
         if len(queries) != len(contexts):
             raise TypeError(
@@ -130,7 +142,9 @@ class ModelCalls:
             _check_query(name, query)
         return self._ask(kind, queries, contexts, how) if queries else []
 
-    def _ask(self, kind: SubCallKind, queries: list[Any], contexts: list[Any], how: _How) -> list[Any]:
+    def _ask(
+        self, kind: SubCallKind, queries: list[Any], contexts: list[Any], how: _CallOptions
+    ) -> list[Any]:
         if len(queries) > MAX_CALLS:
             raise ValueError(f"{len(queries):,} sub-calls at once; the most is {MAX_CALLS:,}")
         parts = tuple(map(self._part, contexts))

@@ -131,8 +131,8 @@ class Zygote:
         self._idle.clear()
 
     def _run_repl(self, order: dict[str, Any], channel: int) -> NoReturn:
-        walls = jail.JailLimits(order["memory"], order["landlock"])
-        child.run_child(channel, walls, self._parts, filtered=order["filtered"])
+        limits = jail.JailLimits(order["memory"], order["landlock"])
+        child.run_child(channel, limits, self._parts, filtered=order["filtered"])
 
     def _run_context_zygote(self, control: int, memory_file: int) -> NoReturn:
         os.dup2(control, 3, inheritable=False)

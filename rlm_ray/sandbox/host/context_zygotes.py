@@ -26,7 +26,7 @@ class ContextZygote:
     context: Context
     name: object
     users: int = 0
-    nursery: ZygoteClient | None = None
+    client: ZygoteClient | None = None
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -38,8 +38,8 @@ class ContextZygotes:
         self._branches: dict[object, ContextZygote] = {}
 
     @property
-    def nurseries(self) -> list[ZygoteClient]:
-        return [branch.nursery for branch in self._branches.values() if branch.nursery is not None]
+    def clients(self) -> list[ZygoteClient]:
+        return [branch.client for branch in self._branches.values() if branch.client is not None]
 
     @property
     def keys(self) -> list[str]:
@@ -70,9 +70,9 @@ class ContextZygotes:
         if branch is None:
             return await self._root()
         async with branch.loading:
-            if branch.nursery is None or not branch.nursery.is_alive:
-                branch.nursery = await self._load(branch.context)
-            return branch.nursery
+            if branch.client is None or not branch.client.is_alive:
+                branch.client = await self._load(branch.context)
+            return branch.client
 
     def close(self) -> None:
         for branch in list(self._branches.values()):
@@ -80,8 +80,8 @@ class ContextZygotes:
 
     def _drop(self, branch: ContextZygote) -> None:
         self._branches.pop(branch.name, None)
-        if branch.nursery is not None:
-            branch.nursery.close()
+        if branch.client is not None:
+            branch.client.close()
 
     async def _load(self, context: Context) -> ZygoteClient:
         memory_file = os.memfd_create("context", os.MFD_CLOEXEC)

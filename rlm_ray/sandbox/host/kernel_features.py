@@ -57,9 +57,9 @@ def _seccomp() -> KernelFeature:
 
 
 def _landlock() -> KernelFeature:
-    from rlm_ray.sandbox.jail import landlock
+    from rlm_ray.sandbox.jail.jail import landlock_version
 
-    return _probe("Landlock", landlock.version, lambda: f"interface version {landlock.version()}")
+    return _probe("Landlock", landlock_version, lambda: f"interface version {landlock_version()}")
 
 
 def _probe(name: str, ask: Callable[[], object], detail: Callable[[], str]) -> KernelFeature:

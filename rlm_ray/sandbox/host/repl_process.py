@@ -26,9 +26,16 @@ from rlm_ray.core.repl_types import (
     ToolRequest,
 )
 from rlm_ray.errors import SandboxError
-from rlm_ray.sandbox.host import exit_reason
 from rlm_ray.sandbox.host.context_zygotes import ContextZygote, ContextZygotes
-from rlm_ray.sandbox.host.zygote_client import ReplChild, ZygoteClient
+from rlm_ray.sandbox.host.zygote_client import (
+    UNKNOWN_STATUS,
+    ReplChild,
+    ZygoteClient,
+    deadline_exceeded,
+    from_wait_status,
+    protocol_violation,
+    was_external_kill,
+)
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.sandbox.wire import messages
 from rlm_ray.sandbox.wire.frames import Decoder, FrameError, encode
@@ -183,7 +190,7 @@ class ReplProcess:
                     running.printed = message
                 case messages.Final(answer):
                     if running.final is not None:
-                        raise ReplDied(exit_reason.protocol_violation("a second answer"))
+                        raise ReplDied(protocol_violation("a second answer"))
                     running.final = answer
                 case CitationRequest():
                     outcomes = await self._serve_citation(running, child, message, serve)
@@ -194,15 +201,13 @@ class ReplProcess:
                     await self._charge_time(running, self._write(child, messages.write_outcomes(outcomes)))
                     continue
                 case _:
-                    raise ReplDied(
-                        exit_reason.protocol_violation(f"a {type(message).__name__} in the middle of a cell")
-                    )
+                    raise ReplDied(protocol_violation(f"a {type(message).__name__} in the middle of a cell"))
             # Reading does not yield while there is data: a child that floods must not hold the loop.
             await asyncio.sleep(0)
             running.messages += 1
             elapsed_s = asyncio.get_running_loop().time() - running.began
             if running.messages > _MESSAGES + _MESSAGES_PER_S * elapsed_s:
-                raise ReplDied(exit_reason.protocol_violation("too many messages"))
+                raise ReplDied(protocol_violation("too many messages"))
 
     async def _charge_time(self, running: _CellState, work: Awaitable[_T]) -> _T:
         """Charges the wait to the cell."""
@@ -212,7 +217,7 @@ class ReplProcess:
             async with asyncio.timeout(max(0.0, running.left_s)):
                 return await work
         except TimeoutError:
-            raise ReplDied(exit_reason.deadline_exceeded(self._settings)) from None
+            raise ReplDied(deadline_exceeded(self._settings)) from None
         finally:
             running.left_s -= loop.time() - started
 
@@ -333,17 +338,17 @@ class ReplProcess:
                 return await asyncio.to_thread(_next_message, decoder, self._context)
             return _next_message(decoder, self._context)
         except FrameError as bad:
-            raise ReplDied(exit_reason.protocol_violation(str(bad))) from bad
+            raise ReplDied(protocol_violation(str(bad))) from bad
         except OSError:
             raise await self._exit_reason(child) from None
 
     async def _exit_reason(self, child: ReplChild) -> ReplDied:
         """Why the child is gone."""
         await asyncio.wait((child.exited,), timeout=_EXIT_TIMEOUT_S)
-        status = child.exited.result() if child.exited.done() else exit_reason.UNKNOWN_STATUS
+        status = child.exited.result() if child.exited.done() else UNKNOWN_STATUS
         return ReplDied(
-            exit_reason.from_wait_status(status, self._settings),
-            outside=exit_reason.was_external_kill(status),
+            from_wait_status(status, self._settings),
+            outside=was_external_kill(status),
         )
 
     def _kill(self) -> None:

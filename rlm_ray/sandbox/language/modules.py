@@ -48,8 +48,9 @@ from collections.abc import Callable
 from typing import Any
 
 from rlm_ray.sandbox.guest.clock import Clock, datetime_names, time_names
-from rlm_ray.sandbox.language import copies, guards, typing_stubs, unavailable
-from rlm_ray.sandbox.language.module_proxy import ModuleProxy, module, names_of
+from rlm_ray.sandbox.language import copies, guards
+from rlm_ray.sandbox.language.builtins_table import module_unavailable, sleep
+from rlm_ray.sandbox.language.module_proxy import ModuleProxy, module, names_of, typing_namespace
 
 C_INTERNAL = frozenset(
     {"_strptime", "_io", "_collections_abc", "_decimal", "_pydecimal", "encodings", "copyreg"}
@@ -143,7 +144,7 @@ def _proxies() -> dict[str, ModuleProxy]:
     found["collections"] = module(
         "collections", names_of(found["collections"]) | {"abc": found["collections.abc"]}
     )
-    found["typing"] = module("typing", typing_stubs.typing_namespace())
+    found["typing"] = module("typing", typing_namespace())
     found["warnings"] = module(
         "warnings", dict.fromkeys(("filterwarnings", "simplefilter", "warn"), _nothing)
     )
@@ -171,7 +172,7 @@ _REPLACED: dict[str, dict[str, Any]] = {
     },
     "operator": {"attrgetter": guards.attrgetter, "methodcaller": guards.methodcaller},
     "string": {"Formatter": guards.Formatter},
-    "time": {"sleep": unavailable.sleep},
+    "time": {"sleep": sleep},
 }
 
 _SHARED_PROXIES = _proxies()
@@ -231,7 +232,7 @@ class Modules:
         if name in C_INTERNAL:
             return module(name, {})
         if level or name not in self._modules:
-            raise ModuleNotFoundError(unavailable.module_unavailable(name), name=name)
+            raise ModuleNotFoundError(module_unavailable(name), name=name)
         return self._modules[name if names else name.partition(".")[0]]
 
 

@@ -27,7 +27,7 @@ _QUESTION = re.compile(r'original (?:prompt|query): "(.*?)"\.?\s*\n\nContinue', 
 _CONTEXT = re.compile(
     r"is an? (\w+) with (\d{1,15}) total characters.*?char lengths: \[([\d, ]*)\](?:\.\.\. \[(\d{1,15}))?"
 )
-_TOO_MUCH = 1e15
+_MAX_NUMBER = 1e15
 """No number of seconds, tokens or dollars."""
 _FAILURE = re.compile(r"Error: (?:LM query failed|Child RLM|Budget exhausted|Timeout exhausted)")
 """The library gives failures back as answers."""
@@ -92,12 +92,12 @@ class Completion:
         return text_of(self.config.get("root_model"))
 
     @property
-    def most_turns(self) -> int | None:
+    def max_iterations(self) -> int | None:
         most = self.config.get("max_iterations")
         return most if isinstance(most, int) else None
 
 
-def recognises(first_line: str) -> bool:
+def is_rlm_log(first_line: str) -> bool:
     """Tell whether a file that begins with this line is such a log."""
     try:
         entry = _dict(json.loads(first_line))
@@ -128,7 +128,7 @@ def completions_of(path: Path) -> list[Completion]:
                 number = number if isinstance(number, int) else before + 1
                 answered = bool(found) and found[-1].iterations[-1].final is not None
                 if opening is not None or not found or answered or number <= before:
-                    found.append(_begun(config, opening or {}, entry))
+                    found.append(_open_completion(config, opening or {}, entry))
                 found[-1].iterations.append(_iteration(entry))
                 before, opening = number, None
     return found
@@ -159,7 +159,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _begun(config: Mapping[str, Any], opening: Mapping[str, Any], first: Mapping[str, Any]) -> Completion:
+def _open_completion(
+    config: Mapping[str, Any], opening: Mapping[str, Any], first: Mapping[str, Any]
+) -> Completion:
     messages = [text_of(_dict(message).get("content")) for message in _list(first.get("prompt"))]
     given = opening.get("prompt")
     if given is None:
@@ -172,7 +174,7 @@ def _begun(config: Mapping[str, Any], opening: Mapping[str, Any], first: Mapping
     query = text_of(opening.get("root_prompt")) or (quoted[1] if quoted else "")
     if not query and read.chars <= SAMPLE_CHARS:
         query = read.sample  # the library may be given a question alone
-    return Completion(config, _moment(opening), query, read)
+    return Completion(config, _parse_timestamp(opening), query, read)
 
 
 def _input(given: Any, messages: list[str]) -> InputSummary:
@@ -193,7 +195,7 @@ def _iteration(entry: Mapping[str, Any]) -> Iteration:
         text_of(entry.get("response")),
         tuple(_block(code, result) for code, result in _blocks(entry)),
         None if final is None else text_of(final),
-        _moment(entry),
+        _parse_timestamp(entry),
         _number(entry.get("iteration_time")),
     )
 
@@ -263,7 +265,7 @@ def _kind(value: Any) -> tuple[str, int | None]:
             return type(value).__name__, None
 
 
-def _moment(entry: Mapping[str, Any]) -> float | None:
+def _parse_timestamp(entry: Mapping[str, Any]) -> float | None:
     """Return its time stamp, which is the local time of the machine that wrote it."""
     try:
         return datetime.fromisoformat(text_of(entry.get("timestamp"))).timestamp()
@@ -272,7 +274,7 @@ def _moment(entry: Mapping[str, Any]) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _TOO_MUCH:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _MAX_NUMBER:
         return None
     return max(float(value), 0.0)
 

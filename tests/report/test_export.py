@@ -24,9 +24,7 @@ from rlm_ray.events.records import (
     SessionOpened,
     from_line,
 )
-from rlm_ray.report.export import FORMATS, export, send_otlp
-from rlm_ray.report.export.otlp import spans_of, traces_url
-from rlm_ray.report.export.trace_layout import layout_spans
+from rlm_ray.report.export import FORMATS, export, layout_spans, send_otlp, spans_of, traces_url
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
 
 BEGIN = 1_800_000_000.0

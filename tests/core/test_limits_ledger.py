@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.budget import Amount, BudgetFit, Ledger, to_nano_usd
-from rlm_ray.core.limits import Limits
+from rlm_ray.core.limits import Amount, BudgetFit, Ledger, Limits, to_nano_usd
 
 
 def test_what_is_reserved_is_not_there_for_the_next():

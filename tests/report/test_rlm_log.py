@@ -16,7 +16,7 @@ from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import CallEnded, RunFinished, RunStarted, from_line, to_line
 from rlm_ray.events.tree import RunTree
-from rlm_ray.report.importers.rlm_log import read, recognises
+from rlm_ray.report.rlm_log import is_rlm_log, read
 
 METADATA = {
     "type": "metadata", "timestamp": "2026-01-13T13:25:30.000000", "root_model": "gpt-4o", "max_depth": 2,
@@ -303,7 +303,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     ],
 )
 def test_only_its_own_logs_are_recognised(line, known):
-    assert recognises(line) is known
+    assert is_rlm_log(line) is known
 
 
 def test_the_records_survive_being_written_and_read(log):

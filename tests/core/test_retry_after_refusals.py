@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm_ray.core.refusals import MAX_IN_A_ROW, Refusals
+from rlm_ray.core.retry_after import MAX_IN_A_ROW, Refusals
 
 
 def test_the_first_call_s_refusal_is_about_all():

@@ -26,12 +26,12 @@ from rlm_ray.events.records import (
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.report.importers.rlm_log_parser import (
+from rlm_ray.report.rlm_log_parser import (
     Call,
     Completion,
     Iteration,
     completions_of,
-    recognises,
+    is_rlm_log,
     text_of,
 )
 
@@ -41,7 +41,7 @@ _SETTINGS = ("max_depth", "max_iterations", "backend", "environment_type", "othe
 """What is kept of its configuration; its keyword arguments may hold keys."""
 _Place: TypeAlias = tuple[int, ...]
 
-__all__ = ["read", "recognises"]
+__all__ = ["is_rlm_log", "read"]
 
 
 def read(path: Path) -> list[Record]:
@@ -71,7 +71,7 @@ class _Writer:
     def completions(self, completions: list[Completion]) -> SessionEnded:
         """Add a root that stands for the log itself."""
         count, query = len(completions), f"{len(completions)} completions of one log"
-        began = _began(completions[0])
+        began = _start_time(completions[0])
         self.records.append(
             SessionOpened(began, (), query, InputSummary(documents=count), completions[0].model, "")
         )
@@ -86,7 +86,7 @@ class _Writer:
 
     def completion(self, place: _Place, completion: Completion) -> SessionEnded:
         """Add a session that answers to nobody."""
-        began = _began(completion)
+        began = _start_time(completion)
         self.records.append(
             SessionOpened(began, place, completion.query, completion.input, completion.model, "")
         )
@@ -106,18 +106,18 @@ class _Writer:
 
     def _child(self, place: _Place, call: Call, child: Completion, at: float) -> None:
         """Add a sub-call that was a session."""
-        began = _began(child) or at
+        began = _start_time(child) or at
         self.records.append(SessionOpened(began, place, call.query, call.input, child.model, ""))
         since = len(self.records)
         ended_at = max(self._turns(place, child, began), began + call.seconds)
-        self._pay(since, place, call)
+        self._end_call(since, place, call)
         reason, kind = ("error", ERROR_KIND) if call.error else ("answered", "")
         answer = None if call.error else call.answer
         self.records.append(
             SessionEnded(ended_at, place, reason, call.error, answer, len(child.iterations), kind)
         )
 
-    def _pay(self, since: int, place: _Place, call: Call) -> None:
+    def _end_call(self, since: int, place: _Place, call: Call) -> None:
         """Add what a child used besides its plain calls."""
         calls = [
             (at, record)
@@ -173,7 +173,7 @@ class _Writer:
         self.records.append(MapEnded(ended, place, first, len(calls) - failed, failed))
 
 
-def _began(completion: Completion) -> float:
+def _start_time(completion: Completion) -> float:
     """Return when its first iteration began, as far as that is known; 0 where it is not."""
     first = completion.iterations[0]
     if first.ended is not None and first.seconds is not None:
@@ -183,7 +183,7 @@ def _began(completion: Completion) -> float:
 
 def _is_last(completion: Completion, turn: int) -> bool:
     """Tell whether it is the extra call: the library asks once more after the last iteration."""
-    return completion.most_turns is not None and turn > completion.most_turns
+    return completion.max_iterations is not None and turn > completion.max_iterations
 
 
 def _span(iteration: Iteration, now: float) -> tuple[float, float]:

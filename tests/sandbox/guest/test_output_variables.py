@@ -7,7 +7,7 @@ from collections import Counter, defaultdict, deque
 import pytest
 
 from rlm_ray.core.repl_types import Variable
-from rlm_ray.sandbox.guest.variables import format_variables, list_variables
+from rlm_ray.sandbox.guest.output import format_variables, list_variables
 
 
 class Sized:

@@ -20,7 +20,7 @@ from rlm_ray.events.records import (
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.tracing.sampling import CallSampler
+from rlm_ray.tracing.span_state import CallSampler
 
 
 def leaf(ordinal, *, seconds=1.0, cost=0.0, error=""):
