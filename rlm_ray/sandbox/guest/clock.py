@@ -1,7 +1,7 @@
 """The time in a REPL: that at which the cell began, and a microsecond more with each look at it.
 
 So a cell that is run again sees the same times, and a loop that waits for time to pass still ends, at about the
-pace of the real one. What a cell waits for its sub-calls does not show. Local time is UTC (`sandbox/host/zygote_process.py`).
+pace of the real one. What a cell waits for its sub-calls does not show. Local time is UTC (`sandbox/host/sandbox.py`).
 
 `time` and `datetime` offer the same names as ever. The classes `date` and `datetime` are subclasses, for nothing can
 be changed in those written in C; whatever is an instance of the original counts as one of theirs.
