@@ -55,7 +55,8 @@ def test_required_parameters_come_first_in_their_order():
     ("doc", "line"),
     [
         ("", "- `f(a)`"), ("Adds.", "- `f(a)`: Adds."), ("  Adds.\n\n    Twice.\n", "- `f(a)`: Adds.\n  \n  Twice."),
-        ("x" * MAX_DOC_CHARS, f"- `f(a)`: {'x' * MAX_DOC_CHARS}"), ("x" * (MAX_DOC_CHARS + 1), f"- `f(a)`: {'x' * MAX_DOC_CHARS} …"),
+        pytest.param("x" * MAX_DOC_CHARS, f"- `f(a)`: {'x' * MAX_DOC_CHARS}", id="longest"),
+        pytest.param("x" * (MAX_DOC_CHARS + 1), f"- `f(a)`: {'x' * MAX_DOC_CHARS} …", id="cut"),
     ],
 )  # fmt: skip
 def test_prompt_shows_signature_and_the_beginning_of_the_docstring(doc, line):

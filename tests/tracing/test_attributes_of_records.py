@@ -136,8 +136,9 @@ def test_text_is_cut_at_a_character_to_so_many_bytes(text, most, cut):
     assert truncate_utf8(text, most) == cut
 
 
-@pytest.mark.parametrize("text", ["x" * 9_000, '"' * 9_000, "\x01" * 9_000, "ü\n" * 9_000])
-def test_content_fills_an_attribute_as_far_as_whole_json_can(text):
+@pytest.mark.parametrize("part", ["x", '"', "\x01", "ü\n"])
+def test_content_fills_an_attribute_as_far_as_whole_json_can(part):
+    text = part * 9_000
     (written,) = (
         value
         for name, value in CONTENT.session_end(SessionEnded(1.0, (), "answered", answer=text)).items()

@@ -101,7 +101,7 @@ def cite(host, context=DOCUMENTS):
         ("one", None, CitationRequest("one")), ("one", "b.txt", CitationRequest("one", 1)), ("one", 0, CitationRequest("one", 0)),
         ("one", DOCUMENTS[1], CitationRequest("one", 1)), (re.search("n", "one"), None, CitationRequest("n")),
         (SearchHit(1, None, {"line": "two"}), None, CitationRequest("two", 1)), (SearchHit(1, None, {"line": "two"}), "a.txt", CitationRequest("two", 1)),
-        (SearchHit(0, None, {}), None, CitationRequest("", 0)), ("x" * MAX_QUOTE_CHARS, None, CitationRequest("x" * MAX_QUOTE_CHARS)),
+        (SearchHit(0, None, {}), None, CitationRequest("", 0)), pytest.param("x" * MAX_QUOTE_CHARS, None, CitationRequest("x" * MAX_QUOTE_CHARS), id="longest"),
     ],
 )  # fmt: skip
 def test_words_and_their_document_go_to_the_host(quote, document, sent):
@@ -120,7 +120,7 @@ def test_several_quotes_are_cited_one_by_one():
     ("quote", "document", "context", "error", "why"),
     [
         (5, None, DOCUMENTS, TypeError, "not int"), (None, None, DOCUMENTS, TypeError, "not NoneType"),
-        ("x" * (MAX_QUOTE_CHARS + 1), None, DOCUMENTS, CitationError, "cite the few sentences that matter"),
+        pytest.param("x" * (MAX_QUOTE_CHARS + 1), None, DOCUMENTS, CitationError, "cite the few sentences that matter", id="too long"),
         ("one", "c.txt", DOCUMENTS, CitationError, "there is no document 'c.txt'"), ("one", 2, DOCUMENTS, CitationError, "there is no document 2"),
         ("one", True, DOCUMENTS, CitationError, "there is no document True"), ("one", -1, DOCUMENTS, CitationError, "there is no document -1"),
         ("one", 0, "a text", CitationError, "it has no documents"),
