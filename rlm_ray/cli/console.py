@@ -121,7 +121,7 @@ class StopOnSignal:
 
 def print_status(text: str) -> None:
     """Print one line for people, on stderr; nothing with -q. A log file gets it in any case."""
-    _said.info("%s", text)
+    _said.info("%s", printable(text))
     stderr.print(printable(text), markup=False, soft_wrap=True)
 
 
@@ -136,7 +136,7 @@ def print_log(text: str) -> None:
 
 def print_error(text: str) -> None:
     """Print one line for people, on stderr, also with -q."""
-    _said.info("%s", text)
+    _said.info("%s", printable(text))
     print_log(text)
 
 
