@@ -31,6 +31,11 @@ def ask(ticket, *, run_id="run", tokens=(10, 10), **more):
     return PermitRequest(run_id, more.pop("key"), "model", *tokens, request_id=ticket, **more)
 
 
+def ask_all(admission, *tickets, now=0.0, **more):
+    for ticket in tickets:
+        admission.request(ask(ticket, **more), now)
+
+
 def granted(admission, now=0.0):
     verdicts = admission.decisions(now)
     assert not [verdict for verdict in verdicts if isinstance(verdict, Refused)], verdicts
@@ -50,6 +55,11 @@ def answer(admission, ticket, now=1.0, usage=USUAL, **more):
     admission.release(Settle(ticket, more.pop("outcome", AttemptOutcome.OK), usage, **more), now)
 
 
+def rate_limited(admission, ticket, now, retry_after_s):
+    rate_headers = RateLimitHeaders({}, None, retry_after_s)
+    answer(admission, ticket, now, None, outcome=AttemptOutcome.RATE_LIMITED, rate_headers=rate_headers)
+
+
 def test_an_ask_is_granted_once_and_its_permit_has_its_name():
     admission = opened()
     admission.request(ask("a"), 0.0)
@@ -59,8 +69,7 @@ def test_an_ask_is_granted_once_and_its_permit_has_its_name():
 
 def test_a_repeated_ask_is_answered_again_and_counted_once():
     admission = opened(rates=Rates(in_flight=1))
-    admission.request(ask("a"), 0.0)
-    admission.request(ask("a"), 0.0)
+    ask_all(admission, "a", "a")
     assert granted(admission) == ["a"]
     admission.request(ask("a"), 0.1)
     assert granted(admission, 0.1) == ["a"]
@@ -71,8 +80,7 @@ def test_a_repeated_ask_is_answered_again_and_counted_once():
 
 def test_requests_are_paced_and_the_next_moment_is_known():
     admission = opened(rates=Rates(rpm=60))
-    for turn in range(3):
-        admission.request(ask(f"t{turn}"), 0.0)
+    ask_all(admission, *(f"t{turn}" for turn in range(3)))
     assert granted(admission) == ["t0"]
     assert admission.next_wakeup(0.0) == pytest.approx(1.0)
     assert granted(admission, 1.0) == ["t1"]
@@ -80,8 +88,7 @@ def test_requests_are_paced_and_the_next_moment_is_known():
 
 def test_the_window_bounds_what_is_under_way():
     admission = opened(rates=Rates(in_flight=2))
-    for turn in range(3):
-        admission.request(ask(f"t{turn}"), 0.0)
+    ask_all(admission, *(f"t{turn}" for turn in range(3)))
     assert granted(admission) == ["t0", "t1"]
     answer(admission, "t0")
     assert granted(admission, 1.0) == ["t2"]
@@ -123,17 +130,9 @@ def test_a_question_asked_beside_a_job_goes_first_each_time_and_the_job_goes_on(
 
 def test_retry_after_holds_everyone_and_is_not_followed_by_a_burst():
     admission = opened()
-    for turn in range(40):
-        admission.request(ask(f"t{turn}"), 0.0)
+    ask_all(admission, *(f"t{turn}" for turn in range(40)))
     assert len(granted(admission)) == 20
-    answer(
-        admission,
-        "t0",
-        0.5,
-        None,
-        outcome=AttemptOutcome.RATE_LIMITED,
-        rate_headers=RateLimitHeaders({}, None, 30.0),
-    )
+    rate_limited(admission, "t0", 0.5, retry_after_s=30.0)
     for turn in range(1, 20):
         answer(admission, f"t{turn}", 0.6)
     assert granted(admission, 29.0) == []
@@ -145,15 +144,13 @@ def test_limits_in_the_headers_are_kept_to():
     admission.request(ask("a"), 0.0)
     granted(admission)
     answer(admission, "a", rate_headers=RateLimitHeaders({"requests": 60.0}))
-    for turn in range(10):
-        admission.request(ask(f"t{turn}"), 1.0)
+    ask_all(admission, *(f"t{turn}" for turn in range(10)), now=1.0)
     assert granted(admission, 1.0) == ["t0"]
 
 
 def test_quota_stops_the_run_and_its_account_but_not_the_next_run():
     admission = opened()
-    for ticket in "ab":
-        admission.request(ask(ticket), 0.0)
+    ask_all(admission, *"ab")
     granted(admission)
     admission.request(ask("c"), 0.0)
     answer(
@@ -177,14 +174,7 @@ def test_a_wait_of_hours_is_a_quota():
     admission = opened()
     admission.request(ask("a"), 0.0)
     granted(admission)
-    answer(
-        admission,
-        "a",
-        1.0,
-        None,
-        outcome=AttemptOutcome.RATE_LIMITED,
-        rate_headers=RateLimitHeaders({}, None, 7200.0),
-    )
+    rate_limited(admission, "a", 1.0, retry_after_s=7200.0)
     admission.request(ask("b"), 1.0)
     assert "120 minutes" in refused(admission, 1.0)["b"].why
 
@@ -195,8 +185,7 @@ def test_a_wait_of_hours_is_a_quota():
 )
 def test_a_call_waits_for_what_others_may_give_back_and_is_refused_when_nobody_can(limits, reason):
     admission = opened(**limits)
-    for ticket in "ab":
-        admission.request(ask(ticket, tokens=(40, 40), cost_usd=0.8), 0.0)
+    ask_all(admission, *"ab", tokens=(40, 40), cost_usd=0.8)
     assert granted(admission) == ["a"]
     assert granted(admission, 0.5) == []
     answer(admission, "a", 1.0, Usage(40, 40), cost_usd=0.8)
@@ -207,8 +196,7 @@ def test_a_call_waits_for_what_others_may_give_back_and_is_refused_when_nobody_c
 
 def test_a_call_that_waited_goes_when_the_estimate_was_too_high():
     admission = opened(cost_usd=1.0)
-    for ticket in "abc":
-        admission.request(ask(ticket, cost_usd=0.8), 0.0)
+    ask_all(admission, *"abc", cost_usd=0.8)
     assert granted(admission) == ["a"]
     answer(admission, "a", cost_usd=0.01)
     assert granted(admission, 1.0) == ["b"]
@@ -218,8 +206,7 @@ def test_a_call_that_waited_goes_when_the_estimate_was_too_high():
 
 def test_all_that_wait_for_budget_are_refused_when_it_is_gone():
     admission = opened(tokens=1000)
-    for ticket in "abcdef":
-        admission.request(ask(ticket, tokens=(450, 450)), 0.0)
+    ask_all(admission, *"abcdef", tokens=(450, 450))
     assert granted(admission) == ["a"]
     answer(admission, "a", usage=Usage(450, 450))
     assert set(refused(admission, 1.0)) == set("bcdef")
@@ -244,8 +231,7 @@ def test_an_unknown_price_under_a_cost_limit_is_refused_with_what_to_do():
 
 def test_time_ends_for_those_who_wait():
     admission = opened(rates=Rates(in_flight=1), time_s=10)
-    for ticket in "ab":
-        admission.request(ask(ticket), 0.0)
+    ask_all(admission, *"ab")
     assert granted(admission) == ["a"]
     assert admission.next_wakeup(0.0) == 10
     assert refused(admission, 10.0)["b"].reason == "time_s"
@@ -311,8 +297,7 @@ def test_what_may_be_billed_stays_charged_where_the_usage_is_not_known(outcome, 
 
 def test_withdrawing_takes_it_out_of_the_queue_or_gives_it_back():
     admission = opened(rates=Rates(in_flight=1))
-    for ticket in "abc":
-        admission.request(ask(ticket), 0.0)
+    ask_all(admission, *"abc")
     assert granted(admission) == ["a"]
     admission.cancel("b", 0.0)
     admission.cancel("a", 0.0)
@@ -333,8 +318,7 @@ def test_an_ask_may_come_before_its_run_but_does_not_wait_for_ever():
 
 def test_closing_a_run_refuses_who_waits_and_tells_what_it_used():
     admission = opened(rates=Rates(in_flight=1))
-    for ticket in "ab":
-        admission.request(ask(ticket, depth=1), 0.0)
+    ask_all(admission, *"ab", depth=1)
     granted(admission)
     answer(admission, "a", usage=Usage(10, 5, 2, 1), cost_usd=0.25)
     usage = admission.close_run("run")
@@ -345,8 +329,7 @@ def test_closing_a_run_refuses_who_waits_and_tells_what_it_used():
 
 def test_waits_are_told_apart():
     admission = opened(rates=Rates(rpm=60, in_flight=1))
-    for ticket in "ab":
-        admission.request(ask(ticket), 0.0)
+    ask_all(admission, *"ab")
     granted(admission)
     answer(admission, "a", 0.25)
     assert granted(admission, 0.25) == []
@@ -435,14 +418,6 @@ def test_a_refusal_after_hardly_any_request_is_waited_out_and_tells_no_rate():
     admission = opened()
     admission.request(ask("a"), 0.0)
     granted(admission)
-    answer(
-        admission,
-        "a",
-        0.1,
-        None,
-        outcome=AttemptOutcome.RATE_LIMITED,
-        rate_headers=RateLimitHeaders({}, None, 0.05),
-    )
-    for turn in range(5):
-        admission.request(ask(f"t{turn}"), 0.1)
+    rate_limited(admission, "a", 0.1, retry_after_s=0.05)
+    ask_all(admission, *(f"t{turn}" for turn in range(5)), now=0.1)
     assert len(granted(admission, 0.2)) == 5

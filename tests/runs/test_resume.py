@@ -132,7 +132,8 @@ def test_a_run_recorded_without_content_is_refused_with_what_to_do(run_dir):
         prepare_resume(folder, None, SAME)
 
 
-def test_a_run_that_is_being_written_is_refused_with_its_writer(run_dir):
+def test_a_run_that_is_being_written_is_refused_with_its_writer(run_dir, monkeypatch):
+    monkeypatch.setattr("rlm_ray.runs.resume.RELEASE_TIMEOUT_S", 0.0)
     folder = recorded(run_dir, OPENED)
     writer = folder.writer("the driver of today")
     with pytest.raises(JournalError, match=r"is running: the driver of today.*wait for its end"):
