@@ -25,6 +25,14 @@ def in_a_notebook(work):
         loop.close()
 
 
+@pytest.fixture
+def interrupts():
+    """A shell has its background jobs ignore interrupts, and the tests may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 async def three():
     return 3
 
@@ -41,7 +49,7 @@ def test_the_outcome_comes_over(where):
 
 
 @pytest.mark.parametrize("where", [run_sync, in_a_notebook])
-def test_an_interrupt_ends_the_work_in_order(where):
+def test_an_interrupt_ends_the_work_in_order(where, interrupts):
     ends = []
 
     async def paid():
