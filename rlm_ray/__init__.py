@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rlm_ray.mapreduce.execute import MapReduceResult
     from rlm_ray.rlm import RLM
     from rlm_ray.runs.conversation import Conversation
+    from rlm_ray.runs.options import RLMOptions
     from rlm_ray.runs.run import Result, Run
     from rlm_ray.sandbox.settings import Sandbox
 
@@ -60,6 +61,7 @@ _MODULES = {
     "rlm_ray.mapreduce.execute": ("MapReduceResult",),
     "rlm_ray.rlm": ("RLM",),
     "rlm_ray.runs.conversation": ("Conversation",),
+    "rlm_ray.runs.options": ("RLMOptions",),
     "rlm_ray.runs.run": ("Result", "Run"),
     "rlm_ray.sandbox.settings": ("Sandbox",),
 }  # fmt: skip
@@ -89,6 +91,7 @@ __all__ = [
     "Price",
     "QuotaError",
     "RLMError",
+    "RLMOptions",
     "Rates",
     "RemoteCallError",
     "ReplyError",

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 from rlm_ray.config import Settings, SettingValue, merge_settings, settings_from, values_from_keywords
 from rlm_ray.config.deprecated_names import warn_deprecated
 from rlm_ray.core.context import Context
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.usage import RunUsage
-from rlm_ray.errors import InputError, LimitReached, RLMError
+from rlm_ray.errors import ConfigError, InputError, LimitReached, RLMError
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.runs.batch_run import BatchRun, open_batch_run
-from rlm_ray.runs.context_loader import files_of, read_context
+from rlm_ray.runs.context_loader import contexts_of, files_of, read_context
 from rlm_ray.runs.conversation import Conversation
+from rlm_ray.runs.options import RLMOptions
 from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run, parse_schema, validate_query, value_or_raise
 from rlm_ray.runs.stream import Event, iterate_blocking, stream_records
@@ -29,71 +30,158 @@ if TYPE_CHECKING:
     from rlm_ray.mapreduce.execute import MapReduceResult
     from rlm_ray.structured.schema import AnswerSchema
 
+MAX_QUERY_CHARS = 20_000
+"""A longer question without a context is read as a context that holds its task."""
+_TASK_IN_CONTEXT = (
+    "The task stands in the context itself: find it, do what it asks for, and answer with that."
+)
+
 
 class RLM:
     """Ask questions about contexts larger than any model's window (Zhang, Kraska, Khattab 2025).
 
     Keywords are the fields of `Settings`, and the parameters that litellm is known to take (`temperature`, `api_base` ...),
-    which go with every model call; any other parameter of a model goes into `params={...}`. Keys come from litellm's
-    environment variables; `RLM_RAY_*` and `rlm-ray.toml` are read by the command line only.
+    which go with every model call; any other parameter of a model goes into `params={...}`. `completion`, `run` and `stream`
+    take them too, for their one question. Keys come from litellm's environment variables; `RLM_RAY_*` and `rlm-ray.toml` are read by the
+    command line only.
 
     `tools=[function, ...]` are functions of your own that code in the REPL can call, and `mcp_servers` those of others.
 
     >>> RLM(model="offline/extractive").completion("Who speaks?", "...")  # doctest: +SKIP
     """
 
-    def __init__(self, settings: Settings | None = None, **options: Any) -> None:
-        self.settings = settings_from(_with_packed_tools(options), base=settings)
+    def __init__(self, settings: Settings | str | None = None, **options: Unpack[RLMOptions]) -> None:
+        """`settings` is the name of the model, or settings to begin with."""
+        given = cast("dict[str, Any]", options)
+        if isinstance(settings, str):
+            if "model" in given:
+                raise ConfigError("model", f"is given twice: {settings!r} and {given['model']!r}")
+            settings, given = None, {"model": settings, **given}
+        self.settings = settings_from(_with_packed_tools(given), base=_checked_base(settings))
+        self._stats = RunUsage().stats(turns=0)
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """Return counts of the last run that ended: `llm_calls`, `iterations` (turns of the root) and `depth` (the deepest call).
+
+        Zeros before the first, and after one that failed. More is in `Result.usage`.
+        """
+        return dict(self._stats)
 
     @overload
-    def completion(self, query: str, context: Any = "", *, schema: None = None) -> str: ...
+    def completion(
+        self,
+        query: str | None = None,
+        context: Any = "",
+        *,
+        schema: None = None,
+        **changes: Unpack[RLMOptions],
+    ) -> str: ...
     @overload
-    def completion(self, query: str, context: Any = "", *, schema: Any) -> Any: ...
-    def completion(self, query: str, context: Any = "", *, schema: Any = None) -> Any:
+    def completion(
+        self, query: str | None = None, context: Any = "", *, schema: Any, **changes: Unpack[RLMOptions]
+    ) -> Any: ...
+    def completion(
+        self,
+        query: str | None = None,
+        context: Any = "",
+        *,
+        schema: Any = None,
+        **changes: Unpack[RLMOptions],
+    ) -> Any:
         """The answer: a text, or with a `schema` what that makes of it (`Result.value`).
 
-        `schema` is a pydantic model class or another type that pydantic knows, a JSON Schema as a dict, or the path of a file
-        with one. Raises `LimitReached` (with `.partial`) when a limit stopped the run, `SchemaError` when no answer matched.
+        Without a `query`, the context says what is to be done. `schema` is a pydantic model class or another type that pydantic knows, a
+        JSON Schema as a dict, or the path of a file with one. `changes` are keywords of `RLM`, for this one question.
+        Raises `LimitReached` (with `.partial`) when a limit stopped the run, `SchemaError` when no answer matched.
         """
-        return run_sync(self.acompletion(query, context, schema=schema))
+        return run_sync(self.acompletion(query, context, schema=schema, **changes))
 
     @overload
-    async def acompletion(self, query: str, context: Any = "", *, schema: None = None) -> str: ...
+    async def acompletion(
+        self,
+        query: str | None = None,
+        context: Any = "",
+        *,
+        schema: None = None,
+        **changes: Unpack[RLMOptions],
+    ) -> str: ...
     @overload
-    async def acompletion(self, query: str, context: Any = "", *, schema: Any) -> Any: ...
-    async def acompletion(self, query: str, context: Any = "", *, schema: Any = None) -> Any:
+    async def acompletion(
+        self, query: str | None = None, context: Any = "", *, schema: Any, **changes: Unpack[RLMOptions]
+    ) -> Any: ...
+    async def acompletion(
+        self,
+        query: str | None = None,
+        context: Any = "",
+        *,
+        schema: Any = None,
+        **changes: Unpack[RLMOptions],
+    ) -> Any:
         """`completion` for an event loop; cancelling it cancels the whole recursion tree."""
-        return value_or_raise(await self.arun(query, context, schema=schema), schema)
+        return value_or_raise(await self.arun(query, context, schema=schema, **changes), schema)
 
-    def run(self, query: str, context: Any = "", *, schema: Any = None, progress: bool = False) -> Result:
+    def run(
+        self,
+        query: str | None = None,
+        context: Any = "",
+        *,
+        schema: Any = None,
+        progress: bool = False,
+        **changes: Unpack[RLMOptions],
+    ) -> Result:
         """The answer and how it came about; a limit is a `stop_reason`, not an exception.
 
-        `schema` says what the answer looks like, see `completion`. `progress` shows the tree while it grows: a live view on a terminal or in a notebook, lines elsewhere.
+        `query`, `schema` and `changes` are those of `completion`. `progress` shows the tree while it grows: a live view on a
+        terminal or in a notebook, lines elsewhere.
         """
-        return run_sync(self.arun(query, context, schema=schema, progress=progress))
+        return run_sync(self.arun(query, context, schema=schema, progress=progress, **changes))
 
     async def arun(
-        self, query: str, context: Any = "", *, schema: Any = None, progress: bool = False
+        self,
+        query: str | None = None,
+        context: Any = "",
+        *,
+        schema: Any = None,
+        progress: bool = False,
+        **changes: Unpack[RLMOptions],
     ) -> Result:
         """`run` for an event loop; cancelling it cancels the whole recursion tree."""
         if not progress:
-            return await (await self.astart(query, context, schema=schema)).result()
+            return await (await self.astart(query, context, schema=schema, **changes)).result()
         from rlm_ray.progress.live import Progress
 
-        shown = Progress(self.settings.limits)
+        shown = Progress(self._changed(changes).limits)
         with shown:
-            return await (await self.astart(query, context, schema=schema, observers=[shown])).result()
+            run = await self.astart(query, context, schema=schema, observers=[shown], **changes)
+            return await run.result()
 
-    def stream(self, query: str, context: Any = "", *, schema: Any = None) -> Iterator[Event]:
+    def stream(
+        self,
+        query: str | None = None,
+        context: Any = "",
+        *,
+        schema: Any = None,
+        **changes: Unpack[RLMOptions],
+    ) -> Iterator[Event]:
         """`run` as it goes: every record (`rlm_ray.events.records`) when it is written, and the `Result` at the end.
 
         Leaving early cancels the run. Inside an event loop it is `astream`.
         """
-        return iterate_blocking(self.astream(query, context, schema=schema))
+        return iterate_blocking(self.astream(query, context, schema=schema, **changes))
 
-    def astream(self, query: str, context: Any = "", *, schema: Any = None) -> AsyncGenerator[Event]:
+    def astream(
+        self,
+        query: str | None = None,
+        context: Any = "",
+        *,
+        schema: Any = None,
+        **changes: Unpack[RLMOptions],
+    ) -> AsyncGenerator[Event]:
         """`stream` for an event loop."""
-        return stream_records(lambda queue: self.astart(query, context, schema=schema, observers=[queue]))
+        return stream_records(
+            lambda queue: self.astart(query, context, schema=schema, observers=[queue], **changes)
+        )
 
     def conversation(self, context: Any = "", *, run_id: str = "", run: str = "") -> Conversation:
         """Ask many questions about one context, in one REPL that keeps its variables; `run_id` goes on with an
@@ -118,10 +206,13 @@ class RLM:
         schema: Any = None,
         trust_record: bool = False,
         run: str = "",
-        **changes: Any,
+        **changes: Unpack[RLMOptions],
     ) -> Result:
         """Go on with a run that was killed or stopped, from its record; see `aresume`."""
-        run_id, values = run_id or _deprecated_run(run), values_from_keywords(_with_packed_tools(changes))
+        run_id, values = (
+            run_id or _deprecated_run(run),
+            values_from_keywords(_with_packed_tools(cast("dict[str, Any]", changes))),
+        )
         return run_sync(cls._resume(run_id, context, values, schema, trust_record=trust_record))
 
     @classmethod
@@ -133,7 +224,7 @@ class RLM:
         schema: Any = None,
         trust_record: bool = False,
         run: str = "",
-        **changes: Any,
+        **changes: Unpack[RLMOptions],
     ) -> Result:
         """Go on with a run (its id, the beginning of it, or `last`): what is on record is not paid again.
 
@@ -142,7 +233,10 @@ class RLM:
         files are read, unless you `trust_record`: a record may have been written by anybody. Without `context` it is the recorded one. A run that has its answer gives it.
         The JSON Schema of a typed run is on record; give its pydantic model again as `schema` to get an instance of it.
         """
-        run_id, values = run_id or _deprecated_run(run), values_from_keywords(_with_packed_tools(changes))
+        run_id, values = (
+            run_id or _deprecated_run(run),
+            values_from_keywords(_with_packed_tools(cast("dict[str, Any]", changes))),
+        )
         return await cls._resume(run_id, context, values, schema, trust_record=trust_record)
 
     @staticmethod
@@ -176,7 +270,11 @@ class RLM:
     async def amap(
         self, query: str | Sequence[str], contexts: Sequence[Any], *, schema: Any = None
     ) -> list[Result]:
-        """One run whose rows are sessions. Results in order; a row that failed says so in its own result."""
+        """One run whose rows are sessions. Results in order; a row that failed says so in its own result.
+
+        Raises `InputError` where `contexts` is one context and no list of them.
+        """
+        contexts = contexts_of(contexts)
         queries = [query] * len(contexts) if isinstance(query, str) else list(query)
         if len(queries) != len(contexts):
             raise InputError(
@@ -187,7 +285,10 @@ class RLM:
         wanted = parse_schema(schema)
         async with open_batch_run(self.settings, checked[0] if checked else "nothing") as job:
             run_row = partial(_run_row, job, self.settings, wanted)
-            return list(await asyncio.gather(*map(run_row, count(), checked, sources)))
+            results = list(await asyncio.gather(*map(run_row, count(), checked, sources)))
+        usage = sum((result.usage for result in results), RunUsage())
+        self._stats = usage.stats(max((result.turns for result in results), default=0))
+        return results
 
     def map_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduceResult:
         """Ask every piece of a text or of documents, and put the answers together by a plan; see `amap_reduce`."""
@@ -230,39 +331,69 @@ class RLM:
 
     async def astart(
         self,
-        query: str,
+        query: str | None = None,
         context: Any = "",
         *,
         schema: Any = None,
         observers: Sequence[Observer] = (),
         traceparent: str = "",
+        **changes: Unpack[RLMOptions],
     ) -> Run:
         """Start a run and return at once with a handle to stop it.
 
         `observers` are called with every record; `traceparent` (W3C) makes the run part of a trace, else the caller's
         current span does.
         """
+        query, context = _question_and_context(query, context)
         question = validate_query(query)
+        self._stats = RunUsage().stats(turns=0)
         run = Run(
-            self.settings,
+            self._changed(changes),
             question,
             read_context(context),
             files=files_of(context),
             observers=observers,
             traceparent=traceparent,
             schemas=() if schema is None else (parse_schema(schema),),
+            on_result=self._note_stats,
         )
         await run.start()
         return run
 
+    def _changed(self, changes: RLMOptions) -> Settings:
+        """Return the settings of one question."""
+        if not changes:
+            return self.settings
+        return settings_from(_with_packed_tools(cast("dict[str, Any]", changes)), base=self.settings)
 
-def _with_packed_tools(options: dict[str, Any]) -> dict[str, Any]:
+    def _note_stats(self, result: Result) -> None:
+        self._stats = result.usage.stats(result.turns)
+
+
+def _question_and_context(query: str | None, context: Any) -> tuple[str, Any]:
+    """Return what is asked about what: a task may stand in the context, or in a long text that is all there is."""
+    no_context = context is None or (isinstance(context, str) and not context)
+    if isinstance(query, str) and no_context and len(query) > MAX_QUERY_CHARS:
+        return _TASK_IN_CONTEXT, query
+    if query is None and no_context:
+        raise InputError("query", "is missing; ask a question, or give a context that holds one")
+    return (_TASK_IN_CONTEXT if query is None else query), ("" if context is None else context)
+
+
+def _checked_base(settings: object) -> Settings | None:
+    """Return settings to begin with. Raises `ConfigError` for anything else."""
+    if settings is None or isinstance(settings, Settings):
+        return settings
+    raise ConfigError("settings", f"must be the name of a model, or Settings; got {type(settings).__name__}")
+
+
+def _with_packed_tools(options: Mapping[str, Any]) -> dict[str, Any]:
     """The same keywords, with functions as values that can be sent."""
     if not options.get("tools"):
         return {name: value for name, value in options.items() if name != "tools"}
     from rlm_ray.cluster.ray_calls import pack_functions
 
-    return options | {"tools": pack_functions(options["tools"])}
+    return {**options, "tools": pack_functions(options["tools"])}
 
 
 def _deprecated_run(run: str) -> str:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PROSE = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 PLANNED = {
     "RLM", "Run", "Result", "Conversation", "Settings", "Limits", "Rates", "Price", "Sandbox", "Cluster", "Tracing",
-    "MapReduceResult", "Files", "FileContext", "page_of", "Citation", "ToolLimits",
+    "MapReduceResult", "Files", "FileContext", "page_of", "Citation", "ToolLimits", "RLMOptions",
 }  # fmt: skip
 ERRORS = {
     name

@@ -102,8 +102,9 @@ def values_from_keywords(options: Mapping[str, Any]) -> list[SettingValue]:
     """Take keyword arguments in Python: settings, or parameters that litellm knows; old names warn, unknown ones are refused."""
     warn_about_settings(options)
     found = []
-    for keyword, value in options.items():
+    for keyword, given in options.items():
         name = current_name(keyword)
+        value = "" if name == "recursive_model" and given is None else given  # None: the same as `model`
         if name != keyword and name in options:
             raise ConfigError(keyword, f"is the old name of {name}; give one of them")
         if name in SETTINGS:

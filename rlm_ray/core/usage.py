@@ -90,6 +90,14 @@ class RunUsage:
     def by_depth(self) -> dict[int, CallStats]:
         return self._group_by(lambda row: row[1])
 
+    def stats(self, turns: int) -> dict[str, int]:
+        """Return three counts under the names other RLM libraries have for them."""
+        return {
+            "llm_calls": self.total.calls,
+            "iterations": turns,
+            "depth": max((depth for _, depth in self.rows), default=0),
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {

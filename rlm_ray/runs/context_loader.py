@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlm_ray.core.context import Context, make_context
 from rlm_ray.documents.files import FileContext, Files
+from rlm_ray.errors import InputError
 
 _log = logging.getLogger(__name__)
+_MAX_PATH_CHARS = 300
 
 
 def read_context(source: Any) -> Context:
@@ -21,11 +24,92 @@ def read_context(source: Any) -> Context:
         found = files.read()
         _log.log(logging.WARNING if found.report.doubtful() else logging.INFO, "%s", found.report.line())
         return found.context
-    if type(source).__name__ == "ObjectRef":
+    if _is_object_ref(source):
         from rlm_ray.cluster.ray_calls import get_object
 
         return read_context(get_object(source))
+    if _is_table(source):
+        raise InputError(
+            "context", f"is a table ({type(source).__name__}); RLM.batch asks about each of its rows"
+        )
+    if _is_open_file(source):
+        return _read_open_file(source)
+    if isinstance(source, Sequence) and any(map(_is_open_file, source)):
+        source = [_document_of(item, number) for number, item in enumerate(source)]
+    if isinstance(source, str):
+        _warn_of_path(source)
     return make_context(source)
+
+
+def contexts_of(source: Any) -> list[Any]:
+    """Return the contexts of a map. Raises `InputError` for what is one context itself."""
+    is_one = isinstance(
+        source, str | bytes | bytearray | memoryview | os.PathLike | Files | FileContext | Context
+    )
+    if is_one or _is_object_ref(source) or _is_open_file(source):
+        why = f"is one context ({type(source).__name__}), and map asks about each of several; give a list of them, or ask run(query, context)"
+        raise InputError("contexts", why)
+    if _is_table(source):
+        raise InputError(
+            "contexts", f"is a table ({type(source).__name__}); RLM.batch asks about each of its rows"
+        )
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise InputError("contexts", f"must be a list of contexts; got {type(source).__name__}")
+    return list(source)
+
+
+def _is_object_ref(source: Any) -> bool:
+    return type(source).__name__ == "ObjectRef"
+
+
+def _is_table(source: Any) -> bool:
+    """Tell whether it is a dataframe, an Arrow table or a Ray dataset, without importing what makes these."""
+    return hasattr(source, "__arrow_c_stream__") or any(
+        kind.__module__.startswith("ray.data") and kind.__name__ == "Dataset" for kind in type(source).__mro__
+    )
+
+
+def _is_open_file(source: Any) -> bool:
+    return callable(getattr(source, "read", None)) and not isinstance(
+        source, type | Path | Files | FileContext
+    )
+
+
+def _read_open_file(file: Any) -> Context:
+    """Read an open file from where it stands to its end."""
+    name = str(getattr(file, "name", "")) or type(file).__name__
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:  # not opened for reading, closed, or not of its encoding
+        raise InputError("context", f"{name} cannot be read: {error}") from error
+    if isinstance(data, str):
+        return make_context(data)
+    if not isinstance(data, bytes | bytearray):
+        raise InputError("context", f"{name} gives no text when it is read, but {type(data).__name__}")
+    try:
+        return make_context(bytes(data))
+    except InputError as error:
+        why = f"{name} is not UTF-8; give its path as pathlib.Path(...), which reads documents and other encodings, too"
+        raise InputError("context", why) from error
+
+
+def _document_of(item: Any, number: int) -> Any:
+    """Return one item of a list as a document; that of an open file has its name."""
+    if not _is_open_file(item):
+        return item
+    return {"id": str(getattr(item, "name", "") or number), "text": _read_open_file(item).text()}
+
+
+def _warn_of_path(text: str) -> None:
+    """Say so where a text that is to be read is the name of a file."""
+    if len(text) > _MAX_PATH_CHARS or "\n" in text or not text.strip():
+        return
+    try:
+        is_file = Path(text).exists()
+    except (OSError, ValueError):  # no name that a file could have
+        return
+    if is_file:
+        _log.warning("the context is the text %r; to read what is there, give pathlib.Path(%r)", text, text)
 
 
 def files_of(source: Any) -> Files | None:
@@ -37,6 +121,8 @@ def files_of(source: Any) -> Files | None:
             return source.files
         case Path():
             return Files(source)
+        case os.PathLike():
+            return Files(os.fsdecode(source))
     if isinstance(source, Sequence) and source and all(isinstance(item, Path) for item in source):
         return Files(*source)
     return None

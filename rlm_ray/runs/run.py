@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -123,11 +123,13 @@ class Run:
         lasting: bool = True,
         messages: Sequence[Message] = (),
         schemas: Sequence[AnswerSchema | None] = (),
+        on_result: Callable[[Result], None] = lambda _: None,
     ) -> None:
         """With `follow_ups`, the last of them is answered; the others and `query` are on record.
 
         With `messages`, a root that answers directly asks exactly these, and `query` only tells what it is about.
         `schemas` say what the answer to each question looks like, to the first and to the further ones.
+        `on_result` is called with the result; not where the run raises.
         Not `lasting`: nobody resumes it if this process dies; its context is stored only if it ends without an answer."""
         self.run_id = earlier.run_id if earlier else new_run_id()
         self.settings = earlier.keep_prompts(settings) if earlier else settings
@@ -145,6 +147,7 @@ class Run:
         self._lasting = lasting
         self._messages = tuple(messages)
         self._schemas = tuple(schemas)
+        self._on_result = on_result
         self._started = time.monotonic()
         self._engine: Any = None
         self._root: RunDriver | None = None
@@ -205,7 +208,9 @@ class Run:
                 finally:
                     self._root = None
                 stored.answered = completion.stop_reason == "answered"
-        return self._result(completion, traced)
+        result = self._result(completion, traced)
+        self._on_result(result)
+        return result
 
     def _run_request(self, traced: RunTelemetry | None) -> Any:
         from rlm_ray.cluster.run_attempt import RunSpec

@@ -1,0 +1,66 @@
+"""Every example, on the offline model and the shared cluster; one as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from examples_here import EXAMPLES, NAMES, run_example
+
+pytestmark = pytest.mark.ray
+
+SAYS = {
+    "basic_usage": ["It opened on 8 December 1864", "'llm_calls': 2, 'iterations': 1, 'depth': 1"],
+    "citations": ["From 1907 until 1954.", "'The harbour opened in 1907.' (harbour.txt, characters 0-27)"],
+    "conversation": ["Clerval"],
+    "custom_config": [
+        "512 GB RAM",
+        "stopped by a limit",
+        "max_iteration: is no setting; did you mean 'max_iterations'?",
+    ],
+    "data_extraction": ["Action items: Sarah approves the budget"],
+    "llama_cpp": ["02:00 the pump ran at 97%"],
+    "long_document": ["Justine", "model calls, 1 turns"],
+    "map_reduce": ["{'Final': ", "from pep-"],
+    "multi_file": ["Students pay half of it", "read 4 files", "pep-0322"],
+    "ollama_local": ["Room 102 is booked by the design team on Tuesday."],
+    "resume": ["calls: ", "answered; ", "0 paid twice"],
+    "streaming": ["turn 1 has run its code", "answered after"],
+    "tools": ["15.50 euros", "called price in turn 1"],
+    "two_models": ["depth 1 (read)"],
+    "typed_answers": ["Invoice(sender='Hill & Sons', amount=1240.5, due='1 June')", "to pay: 1240.50"],
+}
+OFFLINE = ["RLM_RAY_MODEL", "RLM_RAY_RECURSIVE_MODEL", "OLLAMA_API_BASE", "LLAMA_URL"]
+
+
+def test_each_example_is_run():
+    assert set(NAMES) == {*SAYS, "openai_client"}  # in serve/test_serve_example.py
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_example_says_what_it_promises(cluster, name, monkeypatch, capsys):
+    for variable in OFFLINE:
+        monkeypatch.delenv(variable, raising=False)
+    run_example(name, monkeypatch)
+    said = capsys.readouterr().out
+    assert [words for words in SAYS[name] if words not in said] == [], said
+
+
+def test_example_runs_as_a_process_and_from_any_folder(tmp_path):
+    left_out = ("RAY_ADDRESS", "OTEL_", "RLM_RAY_")
+    here = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "tools.py")],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=tmp_path,
+        env=here,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (
+        0,
+        ["15.50 euros", "called price in turn 1", "called price in turn 1"],
+    ), done.stderr
