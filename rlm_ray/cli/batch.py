@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rlm_ray.cli import console, options
+from rlm_ray.cli.command_record import CommandNote
+from rlm_ray.cli.run_display import resume_hint
 from rlm_ray.config import Settings
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import InputError, RLMError
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from rlm_ray.batch.row_processor import RowBackend
     from rlm_ray.batch.runner import BatchRunner, BatchSpec
     from rlm_ray.batch.source import RowSource
+    from rlm_ray.cluster.run_attempt import Observer
 
 DONE = "done"
 
@@ -110,27 +114,92 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     A bad row is an error in its line of the output and never stops the others.
     """
+    asked = BatchCommand(
+        question,
+        tuple(source or ()),
+        out,
+        form,
+        text,
+        ident,
+        question_column,
+        None if schema is None else str(schema.absolute()),
+        limit,
+        max_row_bytes,
+        on_limit,
+    )
     with console.handle_errors():
         settings = options.settings_of(given)
-        spec = _spec(question, question_column, schema, limit, on_limit)
-        named = [question] if question_column and question else []
-        corpus = _corpus(named + (source or []), spec.question.columns, text, ident, max_row_bytes)
-        corpus.check(spec.question)
         if dry_run:
-            _say(_forecast(corpus, spec, settings), as_json=as_json)
+            _say(_forecast(*asked.open(), settings), as_json=as_json)
             raise typer.Exit(console.OK)
-        shown = _progress()
-        job = _job(settings, corpus, spec, out, form, shown)
-        check_models(settings, os.environ)
-        summary = asyncio.run(_run(job, shown, restart=restart, retry_failed=retry_failed))
-        _report(summary, as_json=as_json)
+        summary = carry_out(settings, asked, restart=restart, retry_failed=retry_failed)
+        _report(summary, settings, as_json=as_json)
     raise typer.Exit(code_of(summary))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommand:
+    """What a batch is asked, in plain values: as they are noted for `rlm-ray resume`."""
+
+    question: str | None
+    source: tuple[str, ...]
+    out: str | None
+    form: str | None = None
+    text: str | None = None
+    ident: str | None = None
+    question_column: str | None = None
+    schema: str | None = None
+    limit: int | None = None
+    max_row_bytes: int = 32_000_000
+    on_limit: Literal["pause", "stop"] = "pause"
+
+    def open(self) -> tuple[RowSource, BatchSpec]:
+        """Open the sources. With a question column there is no question, and what stands in its place is the first source."""
+        spec = _spec(self.question, self.question_column, self.schema, self.limit, self.on_limit)
+        named = [self.question] if self.question_column and self.question else []
+        columns = spec.question.columns
+        corpus = _corpus([*named, *self.source], columns, self.text, self.ident, self.max_row_bytes)
+        corpus.check(spec.question)
+        return corpus, spec
+
+
+def carry_out(
+    settings: Settings,
+    asked: BatchCommand,
+    *,
+    restart: bool = False,
+    retry_failed: bool = False,
+    run_id: str = "",
+) -> BatchSummary:
+    """Ask all rows that are not answered; with a `run_id` as that run. Raises `RLMError`."""
+    corpus, spec = asked.open()
+    shown = _progress()
+    job = _job(settings, corpus, spec, asked.out, asked.form, [shown, CommandNote(settings, "batch", asked)])
+    if run_id:
+        _check_output(job, run_id)
+    check_models(settings, os.environ)
+    return asyncio.run(_run(job, shown, run_id or new_run_id(), restart=restart, retry_failed=retry_failed))
+
+
+def resume_batch(settings: Settings, asked: BatchCommand, run_id: str, *, as_json: bool) -> int:
+    """Go on with the batch of this run, print how it ended, and return the exit code."""
+    summary = carry_out(settings, asked, run_id=run_id)
+    _report(summary, settings, as_json=as_json)
+    return code_of(summary)
+
+
+def _check_output(job: BatchJob, run_id: str) -> None:
+    """Raise `InputError` where the output has become another run's since."""
+    found = job.output.read_manifest()
+    if found is not None and found["run_id"] != run_id:
+        why = f"belongs to the run {found['run_id']} now, not to {run_id}; resume that, or give the command again"
+        raise InputError(job.output.out, why)
 
 
 def _spec(
     query: str | None,
     query_column: str | None,
-    schema: Path | None,
+    schema: str | None,
     limit: int | None,
     on_limit: Literal["pause", "stop"],
 ) -> BatchSpec:
@@ -141,13 +210,12 @@ def _spec(
     if query_column is None and query is None:
         raise InputError("question", "is missing; give it first, before the files, or --question-column")
     question = QueryColumn(query_column) if query_column is not None else Template.parse(query or "")
-    return BatchSpec(question, None if schema is None else AnswerSchema.of(schema), limit, on_limit)
+    return BatchSpec(question, None if schema is None else AnswerSchema.of(Path(schema)), limit, on_limit)
 
 
 def _corpus(
     named: list[str], further: Collection[str], text: str | None, ident: str | None, max_row_bytes: int
 ) -> RowSource:
-    """Open the sources. With --question-column there is no question, and what stands in its place is the first source."""
     from rlm_ray.batch.source import open_files
 
     if not named:
@@ -167,7 +235,7 @@ def _job(  # noqa: PLR0913, PLR0917 - what it is made of
     spec: BatchSpec,
     out: str | None,
     form: str | None,
-    observer: BatchProgress,
+    observers: Sequence[Observer],
 ) -> BatchJob:
     from rlm_ray.batch.formats import format_of
     from rlm_ray.batch.job import BatchJob
@@ -178,12 +246,14 @@ def _job(  # noqa: PLR0913, PLR0917 - what it is made of
     columns = spec.schema.arrow() if spec.schema is not None else None
 
     def open_job(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextManager[RowBackend]:
-        return open_batch_run(settings, query, run_id=run_id, observers=[observer, RunLog()])
+        return open_batch_run(settings, query, run_id=run_id, observers=[*observers, RunLog()])
 
     return BatchJob(settings, corpus, spec, BatchOutput(out, format_of(out, form, columns)), open_job)
 
 
-async def _run(job: BatchJob, shown: BatchProgress, *, restart: bool, retry_failed: bool) -> BatchSummary:
+async def _run(
+    job: BatchJob, shown: BatchProgress, run_id: str, *, restart: bool, retry_failed: bool
+) -> BatchSummary:
     this = asyncio.current_task()
     assert this is not None
     stopping = console.StopOnSignal(this.cancel, "saving what is done")
@@ -198,7 +268,7 @@ async def _run(job: BatchJob, shown: BatchProgress, *, restart: bool, retry_fail
 
     try:
         with shown:
-            return await job.run(new_run_id(), restart=restart, retry_failed=retry_failed, watch=watch)
+            return await job.run(run_id, restart=restart, retry_failed=retry_failed, watch=watch)
     except asyncio.CancelledError:
         if not stopping.called:
             raise
@@ -236,7 +306,7 @@ def _say(found: BatchEstimate, *, as_json: bool) -> None:
     )
 
 
-def _report(summary: BatchSummary, *, as_json: bool) -> None:
+def _report(summary: BatchSummary, settings: Settings, *, as_json: bool) -> None:
     if as_json:
         console.write(json.dumps(summary.as_dict()))
     else:
@@ -246,17 +316,19 @@ def _report(summary: BatchSummary, *, as_json: bool) -> None:
         f"{summary.rows:,} rows: {summary.answered:,} answered, {summary.failed:,} failed "
         f"({summary.earlier:,} of them before); {summary.calls:,} calls{cost} in {summary.seconds:.1f} s"
     )
-    for line in _advice(summary):
+    for line in _advice(summary, settings):
         console.print_error(line)
 
 
-def _advice(summary: BatchSummary) -> Iterator[str]:
+def _advice(summary: BatchSummary, settings: Settings) -> Iterator[str]:
+    again = resume_hint(settings.run_dir, summary.run_id, summary.stop_reason) if settings.run_dir else ""
+    again = f", or {again}" if again else ""
     if summary.stop_reason == "interrupted":
-        yield "interrupted; the same command goes on from here"
+        yield f"interrupted; the same command goes on from here{again}"
     elif summary.stop_reason != DONE:
         yield (
             f"{summary.why} (stop reason: {summary.stop_reason}); go on with the same command and a higher limit, "
-            f"such as --set limits.{summary.stop_reason}=..."
+            f"such as --set limits.{summary.stop_reason}=...{again}"
         )
     if summary.failed:
         yield "failed rows say why in their `error`; ask them again with --retry-failed"

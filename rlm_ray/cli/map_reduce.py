@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,8 @@ import typer
 
 from rlm_ray.cli import console, options
 from rlm_ray.cli.ask import context_of
+from rlm_ray.cli.command_record import CommandNote
+from rlm_ray.cli.run_display import resume_hint
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.errors import InputError, RLMError
@@ -23,6 +26,7 @@ from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import new_run_id
 
 if TYPE_CHECKING:
+    from rlm_ray.cluster.run_attempt import Observer
     from rlm_ray.mapreduce.execute import MapReduceResult
     from rlm_ray.mapreduce.plan import Plan
 
@@ -98,35 +102,75 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     The plan and its cost are shown on stderr before it begins; the answer is all that goes to stdout.
     """
+    asked = MapReduceCommand(
+        question,
+        tuple(paths or ()),
+        reduce,
+        reduce_question,
+        None if schema is None else str(schema.absolute()),
+        split_by,
+        size,
+        overlap,
+        pack,
+        text,
+        ident,
+        on_error,
+    )
     with console.handle_errors():
         settings = options.settings_of(given)
-        context = _context(paths or [], text, ident, on_error)
-        plan = _planned(
-            settings,
-            question,
-            context,
-            reduce=reduce,
-            reduce_query=reduce_question,
-            schema=schema,
-            split_by=split_by,
-            size=size,
-            overlap=overlap,
-            pack=pack,
-            on_error=on_error,
-        )
         if dry_run:
-            _print_plan(plan, as_json=as_json)
+            _print_plan(asked.plan(settings)[0], as_json=as_json)
             raise typer.Exit(console.OK)
-        check_models(settings, os.environ)
-        _show(plan.lines())
-        if not (yes or _confirmed()):
-            raise typer.Exit(console.INTERRUPTED)
-        try:
-            found = asyncio.run(_run(settings, plan, context, resume or new_run_id()))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise typer.Exit(console.INTERRUPTED) from None
+        code = carry_out(settings, asked, resume or new_run_id(), yes=yes, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class MapReduceCommand:
+    """What a map-reduce is asked, in plain values: as they are noted for `rlm-ray resume`."""
+
+    question: str
+    paths: tuple[str, ...]
+    reduce: str = "model"
+    reduce_question: str = ""
+    schema: str | None = None
+    split_by: str | None = None
+    size: int | None = None
+    overlap: int = 0
+    pack: bool = True
+    text: str | None = None
+    ident: str | None = None
+    on_error: str = "raise"
+
+    @property
+    def is_piped(self) -> bool:
+        return not self.paths or "-" in self.paths
+
+    def plan(self, settings: Settings) -> tuple[Plan, Context]:
+        """Read the input and plan; nothing is sent anywhere."""
+        context = _context(list(self.paths), self.text, self.ident, self.on_error)
+        spec = {
+            name: getattr(self, name)
+            for name in ("reduce", "split_by", "size", "overlap", "pack", "on_error")
+        }
+        schema = None if self.schema is None else Path(self.schema)
+        spec |= {"reduce_query": self.reduce_question, "schema": schema}
+        return _planned(settings, self.question, context, **spec), context
+
+
+def carry_out(settings: Settings, asked: MapReduceCommand, run_id: str, *, yes: bool, as_json: bool) -> int:
+    """Show the plan, carry it out as this run, print how it ended, and return the exit code. Raises `RLMError`."""
+    plan, context = asked.plan(settings)
+    check_models(settings, os.environ)
+    _show(plan.lines())
+    if not (yes or _confirmed()):
+        return console.INTERRUPTED
+    try:
+        found = asyncio.run(_run(settings, asked, plan, context, run_id))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return console.INTERRUPTED
     _print(found, as_json=as_json)
-    raise typer.Exit(code_of(found))
+    return code_of(found)
 
 
 def _context(paths: list[str], text: str | None, ident: str | None, on_error: str) -> Context:
@@ -157,7 +201,9 @@ def _confirmed() -> bool:
     return typer.confirm("Begin?", default=True, err=True)
 
 
-async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) -> MapReduceResult:
+async def _run(
+    settings: Settings, asked: MapReduceCommand, plan: Plan, context: Context, run_id: str
+) -> MapReduceResult:
     from rlm_ray.mapreduce.execute import execute_plan
 
     work = asyncio.current_task()
@@ -165,18 +211,21 @@ async def _run(settings: Settings, plan: Plan, context: Context, run_id: str) ->
     console.StopOnSignal(work.cancel, "stopping the map-reduce")
     try:
         with Progress(settings.limits, console=console.stderr) as progress:
-            found = await execute_plan(settings, plan, context, run_id=run_id, observers=[progress, RunLog()])
+            observers: list[Observer] = [progress, RunLog(), CommandNote(settings, "map-reduce", asked)]
+            found = await execute_plan(settings, plan, context, run_id=run_id, observers=observers)
     except (RLMError, asyncio.CancelledError):
-        _say_how_to_go_on(settings, run_id)
+        _say_how_to_go_on(settings, asked, run_id)
         raise
     if found.stop_reason != "answered":
-        _say_how_to_go_on(settings, run_id)
+        _say_how_to_go_on(settings, asked, run_id, found.stop_reason)
     return found
 
 
-def _say_how_to_go_on(settings: Settings, run_id: str) -> None:
-    if settings.run_dir:
-        console.print_status(f"go on with the same command and: --resume {run_id}")
+def _say_how_to_go_on(
+    settings: Settings, asked: MapReduceCommand, run_id: str, stop_reason: str = ""
+) -> None:
+    if settings.run_dir and (command := resume_hint(settings.run_dir, run_id, stop_reason)):
+        console.print_error(f"go on with: {command}{' (and its input again)' if asked.is_piped else ''}")
 
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:

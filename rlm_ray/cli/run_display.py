@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rlm_ray.cli import console, options
+from rlm_ray.cli.command_record import load_command
 from rlm_ray.config.trust import destinations, without
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.secrets import REDACTED
@@ -82,7 +83,7 @@ def resume_hint(run_dir: str, run_id: str, stop_reason: str = "") -> str:
     except JournalError:  # there is no question on record
         return ""
     command = f"rlm-ray resume {shlex.quote(_name(folder))}"
-    if paths or destinations(without(recorded, {"run_dir": 1})):
+    if paths or load_command(folder) or destinations(without(recorded, {"run_dir": 1})):
         command += " --trust-record"
     own = {item.name for item in options.own_destinations()}
     missing = [f"{name} again" for name in _hidden_params(recorded) if name not in own]

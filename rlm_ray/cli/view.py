@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import webbrowser
@@ -36,7 +37,15 @@ Export = Annotated[str | None, typer.Option(metavar="FORMAT", help="otlp, chrome
 Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="With --export otlp: send to this OTLP/HTTP endpoint.")
 ]
-Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+Open = Annotated[
+    bool | None,
+    typer.Option(
+        "--open/--no-open",
+        help="Open the page in the browser; default: at a terminal that has one.",
+        show_default=False,
+    ),
+]
+_DESKTOP = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
 def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
@@ -45,12 +54,12 @@ def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
     compare: Compare = None,
     export: Export = None,
     endpoint: Endpoint = None,
-    open_it: Open = False,
+    open_it: Open = None,
     sets: options.SetOption = None,
 ) -> None:
     """Write a run as one HTML file that needs nothing else, and print its path."""
     with console.handle_errors():
-        _check(export, endpoint, compare, open_it=open_it)
+        _check(export, endpoint, compare, open_it=bool(open_it))
         run_dir = options.run_dir_of(sets)
         records = records_of(run, run_dir)
         if endpoint:
@@ -61,8 +70,18 @@ def view(  # noqa: PLR0913, PLR0917 - each is an option of the command
             other = records_of(compare, run_dir) if compare else None
             path = _page(records, out, other)
             console.write(str(path))
-            if open_it:
-                webbrowser.open(path.absolute().as_uri())
+            _open(path.absolute(), wanted=_has_browser() if open_it is None else open_it)
+
+
+def _has_browser() -> bool:
+    """Tell whether somebody sits at a terminal of a desktop."""
+    return sys.stdout.isatty() and any(os.environ.get(name) for name in _DESKTOP)
+
+
+def _open(path: Path, *, wanted: bool) -> None:
+    """Open the page, or say where it is."""
+    opened = wanted and webbrowser.open(path.as_uri())
+    console.print_status("opened in the browser" if opened else f"open it in a browser: {path.as_uri()}")
 
 
 def records_of(run: str, run_dir: str) -> list[Record]:

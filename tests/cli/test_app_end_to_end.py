@@ -101,6 +101,23 @@ def test_an_unreachable_server_exits_with_1_and_names_the_address(here):
     assert "cannot reach http://127.0.0.1:9/v1; check api_base and the network" in line
 
 
+def test_a_batch_that_a_limit_stopped_goes_on_by_the_command_that_it_prints(here, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"row {n}"}) + "\n" for n in range(6)))
+    runs = ["--set", f"run_dir={tmp_path / 'runs'}"]
+    with ModelServer(lambda request: "yes") as server:
+        model = ["--model", "openai/m", "--api-base", server.url, "--api-key", "k", "--set", "max_depth=0"]
+        stopped = here(
+            "batch", "What?", "rows.jsonl", "--out", "out.jsonl", *model, *runs, "--set", "limits.calls=2"
+        )
+        assert stopped.returncode == 4, stopped.stderr
+        (command,) = re.findall(r"or rlm-ray (resume .+ --trust-record) \(give", stopped.stderr)
+        more = [*runs, "--api-key", "k", "--set", "limits.calls=100"]
+        done = here(*command.split(), *more)
+        assert (done.returncode, done.stdout) == (0, "out.jsonl\n"), done.stderr
+        assert len(server.requests) == 6
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 6
+
+
 def test_doctor_finds_a_healthy_machine_healthy(here, ray_address):
     done = here("doctor")
     assert (done.returncode, done.stderr) == (0, "")

@@ -80,9 +80,9 @@ def test_rows_are_asked_and_the_path_of_the_answers_is_printed(job, rows):
     assert job.settings.model == "openai/m"
 
 
-def test_the_summary_is_json_for_machines(job, rows):
+def test_the_summary_is_json_for_machines(job, rows, as_documented):
     done = run("Q", "rows.jsonl", "--out", "out", "--json")
-    summary = json.loads(done.stdout)
+    summary = as_documented("batch", done.stdout)
     assert summary["stop_reason"] == "done"
     assert (summary["rows"], summary["answered"], summary["failed"]) == (3, 3, 0)
     assert (summary["calls"], summary["cost_usd"], summary["run_id"], summary["out"]) == (

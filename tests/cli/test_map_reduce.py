@@ -51,8 +51,10 @@ class Failing(FakeJob):
 
 
 @pytest.fixture
-def jobs(monkeypatch):
+def jobs(monkeypatch, begin_record, tmp_path):
     """The jobs that were opened; set `.kind` to have another one."""
+
+    monkeypatch.setenv("RLM_RAY_RUN_DIR", str(tmp_path / "runs"))
 
     class Jobs(list):
         kind = FakeJob
@@ -65,6 +67,7 @@ def jobs(monkeypatch):
         job = opened.kind()
         job.settings, job.query, job.run_id = settings, query, run_id
         opened.append(job)
+        begin_record(settings, query, run_id, observers)
         yield job
 
     monkeypatch.setattr("rlm_ray.mapreduce.execute.open_batch_run", open_job)
@@ -100,8 +103,8 @@ def test_the_plan_alone_asks_nobody(run, jobs):
     assert (plan["pieces"], plan["total"]["calls"], plan["total"]["cost_usd"]) == (5, 5, None)
 
 
-def test_json_has_everything(run, jobs):
-    found = json.loads(run("Which status?", "rows.jsonl", *COUNT, "--json").stdout)
+def test_json_has_everything(run, jobs, as_documented):
+    found = as_documented("map-reduce", run("Which status?", "rows.jsonl", *COUNT, "--json").stdout)
     assert found["value"] == {"status": {"Final": 3, "Draft": 2}}
     assert found["origin"]["status"]["Draft"][1] == {"document": "p4", "start": 0, "stop": 13}
     assert found["usage"]["total"]["input_tokens"] == 500
@@ -115,7 +118,8 @@ def test_a_limit_prints_what_is_known_and_how_to_go_on(run, jobs):
     assert (
         "the budget is spent (stop reason: cost_usd); 4 of 5 documents were answered by then" in done.stderr
     )
-    assert f"--resume {jobs[0].run_id}" in done.stderr
+    command = f"rlm-ray resume {jobs[0].run_id} --trust-record (give a higher limits.cost_usd)"
+    assert f"go on with: {command}" in done.stderr
     run("Which status?", "rows.jsonl", *COUNT, "--resume", jobs[0].run_id)
     assert jobs[1].run_id == jobs[0].run_id
 

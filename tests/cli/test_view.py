@@ -51,10 +51,25 @@ def command(tmp_path, run_dir, monkeypatch):
 @pytest.mark.parametrize("name", [OLD, "20260101", "{run_dir}/" + OLD, "{run_dir}/" + OLD + "/" + JOURNAL])
 def test_a_run_becomes_a_page_named_after_it_however_it_is_named(command, run_dir, tmp_path, name):
     done = command("view", name.format(run_dir=run_dir))
-    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{OLD}.html\n", "")
-    page = (tmp_path / "here" / f"{OLD}.html").read_text()
+    written = tmp_path / "here" / f"{OLD}.html"
+    assert (done.exit_code, done.stdout) == (0, f"{OLD}.html\n")
+    assert done.stderr == f"open it in a browser: {written.as_uri()}\n"
+    page = written.read_text()
     assert page.startswith("<!doctype html>")
     assert QUESTION in page
+
+
+@pytest.mark.parametrize(
+    ("option", "opened"), [("", False), ("--open", True), ("--open", False), ("--no-open", False)]
+)
+def test_a_page_is_opened_or_its_address_is_said(command, tmp_path, monkeypatch, option, opened):
+    asked = []
+    monkeypatch.setattr("webbrowser.open", lambda uri: asked.append(uri) or opened)
+    monkeypatch.setenv("DISPLAY", ":0")  # but stdout is no terminal here
+    done = command("view", OLD, *option.split())
+    uri = (tmp_path / "here" / f"{OLD}.html").as_uri()
+    assert asked == ([uri] if option == "--open" else [])
+    assert done.stderr == ("opened in the browser\n" if opened else f"open it in a browser: {uri}\n")
 
 
 def test_last_is_the_newest_run(command):
