@@ -69,7 +69,7 @@ def is_code_tag(tag: str) -> bool:
 
 def split_message(text: str, is_python: Callable[[str], bool]) -> tuple[list[Block], str]:
     """The blocks of a message in order, and the prose without them. `is_python` may refuse to judge what is large."""
-    marks = list(islice(_marks(text), MAX_MARKS))
+    marks = list(islice(_fence_marks(text), MAX_MARKS))
     blocks: list[Block] = []
     prose: list[str] = []
     at = position = 0
@@ -86,7 +86,7 @@ def split_message(text: str, is_python: Callable[[str], bool]) -> tuple[list[Blo
     return blocks, "\n".join(prose)
 
 
-def _marks(text: str) -> Iterator[_Mark]:
+def _fence_marks(text: str) -> Iterator[_Mark]:
     """Every fence, and every run of ticks that ends a line or stands before its last words."""
     line = line_end = -1
     for match in _TICKS.finditer(text):

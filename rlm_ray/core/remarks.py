@@ -41,8 +41,8 @@ def pastes_context(trajectory: Trajectory) -> bool:
 def _holds_sample(text: str, sample: str) -> bool:
     """Tell whether a long stretch of the sample that the prompt shows stands in a message."""
     sample = sample.strip()
-    starts = range(0, max(1, len(sample) - _PASTED_CHARS + 1), _PASTED_CHARS)
-    return len(sample) >= _PASTED_CHARS and any(sample[at : at + _PASTED_CHARS] in text for at in starts)
+    starts = range(0, len(sample) - _PASTED_CHARS + 1, _PASTED_CHARS)  # none in a short one
+    return any(sample[at : at + _PASTED_CHARS] in text for at in starts)
 
 
 def _same_code(trajectory: Trajectory) -> str:

@@ -103,7 +103,7 @@ class _Text:
         self.text = text
         self._fences = list(_fences(text))
         self._spans = [match.span() for match in _SPAN.finditer(text)]
-        marks = [mark for mark in _marks(text) if mark.opens or not self._is_quoted(mark)]
+        marks = [mark for mark in _tag_marks(text) if mark.opens or not self._is_quoted(mark)]
         self.shown = [mark for mark in marks if not self._is_hidden(mark)]
         self._blank = (-1, 0)
         self.last = len(text.rstrip())
@@ -289,7 +289,7 @@ def _last_close(reply: _Text, mark: _Mark) -> _Mark | None:
     return next(hidden, None)
 
 
-def _marks(text: str) -> Iterator[_Mark]:
+def _tag_marks(text: str) -> Iterator[_Mark]:
     for match in _TAG.finditer(text):
         family = next((name for name in _FAMILIES if match[name]), "")
         closes = match[f"close_{family}"] if family else match["close"]

@@ -25,10 +25,10 @@ FAILED_STATES = ("error", "lost", "cancelled")
 class RunClock:
     """Seconds of work since the run began: pauses between the attempts of a resumed run do not count."""
 
-    def __init__(self, times: Iterable[float] = (), lives: Sequence[float] = ()) -> None:
+    def __init__(self, times: Iterable[float] = (), attempt_starts: Sequence[float] = ()) -> None:
         moments = sorted(times)
         self.began = moments[0] if moments else 0.0
-        self._resumed = sorted(lives)[1:]
+        self._resumed = sorted(attempt_starts)[1:]
         earlier = [bisect_right(moments, at - 1e-9) for at in self._resumed]
         pauses = [
             at - moments[count - 1] if count else 0.0

@@ -102,6 +102,7 @@ def reduce(spec, *answers):
         ("count:status", [{"status": True}, {"status": [1, 1]}], {"1": 2, "true": 1}),
         ("union:status", [{"status": ["b", "a"]}, {"status": "b"}], ["a", "b"]),
         ("union:status", [{"status": 1}, {"status": "1"}, {"status": True}], [1, "1", True]),
+        ("union:status", [{"status": {"a": 1, "b": 2}}, {"status": {"b": 2, "a": 1}}], [{"a": 1, "b": 2}]),
         ("sum:status", [{"status": 0.1}] * 10, 1.0),
         ("sum:status", [{"status": 2}, {"status": [3, 4]}, {"status": True}], 10),
         ("sum:status", [{"status": {"a": 1}}, {"status": {"a": 2, "b": 0.5}}], {"a": 3, "b": 0.5}),
