@@ -28,7 +28,7 @@ import time
 from typing import Any, NoReturn
 
 from rlm_ray.documents.parsers import DocumentError, ParsedDocument, archive
-from rlm_ray.sandbox.jail import jail, linux
+from rlm_ray.sandbox import jail
 
 REQUEST, ANSWER = struct.Struct("<IQ"), struct.Struct("<IQ")
 _MAIL = (
@@ -191,7 +191,7 @@ def _child(channel: int, options: dict[str, Any], data: bytearray) -> NoReturn:
     """Read the document in the jail, write what came of it, and end."""
     code = 1
     try:
-        linux.die_with_parent(os.getppid())
+        jail.die_with_parent(os.getppid())
         cpu_s = int(options["timeout_s"]) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
         jail.enter_jail(jail.JailLimits(options["memory_bytes"], options["landlock"]), channel)

@@ -14,11 +14,11 @@ from typing import NoReturn
 
 from rlm_ray.core.context import Document
 from rlm_ray.core.repl_types import CitationRequest, ReplRequest, SubCallOutcome
+from rlm_ray.sandbox import jail
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
 from rlm_ray.sandbox.guest.output import Output
-from rlm_ray.sandbox.jail import jail
 from rlm_ray.sandbox.wire import messages
 from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES, Decoder, Frame, encode, is_within_limits
 

@@ -35,9 +35,9 @@ import types
 from typing import Any, NoReturn
 
 from rlm_ray.core.context import Document
+from rlm_ray.sandbox import jail
 from rlm_ray.sandbox.guest import child
 from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
-from rlm_ray.sandbox.jail import jail, linux
 from rlm_ray.sandbox.language import copies, guards
 
 CONTEXT_FILE_HEADER = struct.Struct("<QQQ")
@@ -118,7 +118,7 @@ class Zygote:
             return
         # Nothing may climb back up this stack: it is the zygote's.
         try:
-            linux.die_with_parent(parent)
+            jail.die_with_parent(parent)
             self._reset_after_fork()
             become()
         finally:
@@ -137,7 +137,7 @@ class Zygote:
     def _run_context_zygote(self, control: int, memory_file: int) -> NoReturn:
         os.dup2(control, 3, inheritable=False)
         os.dup2(memory_file, 4, inheritable=False)
-        linux.close_from(5)
+        jail.close_from(5)
         parts = parts_of(_read_memory_file(4))
         os.close(4)
         gc.freeze()
@@ -225,7 +225,7 @@ def _content(data: memoryview, offsets: array.array[int] | None, ids: list[str] 
 
 def main(control: int) -> NoReturn:
     """What the host execs, with the control socket's descriptor."""
-    linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    jail.prctl(jail.PR_SET_CHILD_SUBREAPER, 1)
     _raise_descriptor_limit()
     # Masks and ignored signals outlive an exec: whatever the actor had, a REPL starts clean.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

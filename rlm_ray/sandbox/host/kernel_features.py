@@ -49,15 +49,15 @@ def require_features(found: Iterable[KernelFeature], *, allow_degraded: bool) ->
 
 
 def _seccomp() -> KernelFeature:
-    from rlm_ray.sandbox.jail import linux, seccomp
+    from rlm_ray.sandbox.jail import MACHINE, check_seccomp, seccomp_supported
 
-    if not seccomp.supported():
-        return KernelFeature("seccomp", f"no table of system calls for {linux.MACHINE}")
-    return _probe("seccomp", seccomp.available, lambda: f"{linux.MACHINE}, allow-list")
+    if not seccomp_supported():
+        return KernelFeature("seccomp", f"no table of system calls for {MACHINE}")
+    return _probe("seccomp", check_seccomp, lambda: f"{MACHINE}, allow-list")
 
 
 def _landlock() -> KernelFeature:
-    from rlm_ray.sandbox.jail.jail import landlock_version
+    from rlm_ray.sandbox.jail import landlock_version
 
     return _probe("Landlock", landlock_version, lambda: f"interface version {landlock_version()}")
 

@@ -15,7 +15,7 @@ from sandbox_fakes import QUICK, Served
 
 from rlm_ray.core.context import make_context
 from rlm_ray.sandbox.host.sandbox import SandboxManager
-from rlm_ray.sandbox.jail import seccomp
+from rlm_ray.sandbox.jail import seccomp_program
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +98,7 @@ async def test_a_child_has_no_capabilities_and_both_filters(host: SandboxManager
 
 def test_both_tables_of_system_calls_make_a_filter() -> None:
     for machine in ("x86_64", "aarch64"):
-        program = seccomp.program(machine)
+        program = seccomp_program(machine)
         jumps = [struct.unpack_from("<HBBI", program, at) for at in range(0, len(program), 8)]
         assert jumps[-1] == (0x06, 0, 0, 0x00050001)
         for at, (code, when_true, when_false, _) in enumerate(jumps):
