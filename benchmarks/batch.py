@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ from rlm_ray.batch.source import open_corpus
 from rlm_ray.batch.template import Template
 from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Cluster, Settings
-from rlm_ray.core.context import Context
+from rlm_ray.core.context import Context, ContextPart
+from rlm_ray.core.repl_types import SubCallAnswer, SubCallOutcome
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
@@ -68,8 +69,10 @@ class Nobody:
         await asyncio.sleep(0)
         return SessionResult(f"an answer to row {row}", "answered", turns=1)
 
-    async def llm_call(self, row: int, number: int, query: str, text: str) -> str:  # noqa: ARG002 - part of the face
-        return ""
+    async def llm_calls(
+        self, calls: Sequence[tuple[int, int, str, ContextPart, Context]]
+    ) -> list[SubCallOutcome]:
+        return [SubCallAnswer("")] * len(calls)
 
     async def usage(self) -> RunUsage:
         return RunUsage()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from rlm_ray.batch.results import RowResult, key_of
 from rlm_ray.batch.source import Row
 from rlm_ray.batch.template import QueryTemplate
-from rlm_ray.core.context import Context, make_context
+from rlm_ray.core.context import Context, ContextPart, make_context
+from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.retry_after import Refusals
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import (
@@ -26,6 +27,7 @@ from rlm_ray.errors import (
     SubCallError,
 )
 from rlm_ray.session.session import CUT, SessionResult
+from rlm_ray.structured.conform import Misfit, conform
 from rlm_ray.structured.schema import AnswerSchema
 
 BUDGET_STOP_REASONS = frozenset({"cost_usd", "tokens", "calls", "sessions", "time_s"})
@@ -34,6 +36,7 @@ ROW_LOCAL_ERRORS = (ActorLostError, ContextLostError)
 """Kinds of `ClusterError` that are about one row: it was tried several times."""
 JOB_FATAL_ERRORS = (LimitReached, AuthenticationError, QuotaError, ConfigError, JournalError, ClusterError)
 """What the next row would meet, too."""
+_NOTHING = make_context("")
 _REFUSED = (AuthenticationError, ConfigError)
 """Kinds that the next row need not meet where others were answered."""
 
@@ -54,8 +57,10 @@ class RowBackend(Protocol):
     async def ask(self, row: int, query: str, context: Context) -> SessionResult:
         """Run one session. Raises the `RLMError` of the row, or `LimitReached` where the job has nothing left."""
 
-    async def llm_call(self, row: int, number: int, query: str, text: str) -> str:
-        """Make one plain call that belongs to a row."""
+    async def llm_calls(
+        self, calls: Sequence[tuple[int, int, str, ContextPart, Context]]
+    ) -> list[SubCallOutcome]:
+        """Make plain calls that belong to rows, answers in order: row, number, question, and what part of which context."""
 
     async def usage(self) -> RunUsage:
         """Return the usage of the whole job."""
@@ -137,16 +142,19 @@ class RowProcessor:
         return await self._conform_to_schema(self.schema, outcome, completion.answer)
 
     async def _conform_to_schema(self, schema: AnswerSchema, outcome: RowResult, answer: str) -> RowResult:
-        """Put the answer into the columns of the schema; where it does not fit, the model repairs it once."""
-        checked = schema.check(answer)
-        if checked.value is None and outcome.stop_reason == CUT:
-            return outcome
-        if checked.value is None:
-            answer = await self.backend.llm_call(outcome.row, 1, schema.repair(answer, checked.why), "")
-            checked = schema.check(answer)
-        if checked.value is None:
-            return replace(outcome, answer=answer, error=f"the answer does not fit the schema: {checked.why}")
-        return replace(outcome, answer=answer, error=None, values=schema.row(checked.value))
+        """Put the answer into the columns of the schema, put right by the model where it does not match."""
+        cut = outcome.error or "" if outcome.stop_reason == CUT else ""
+
+        async def ask_again(misfits: Sequence[Misfit]) -> list[SubCallOutcome]:
+            repairs = [(misfit.number, schema.repair(misfit.answer, misfit.why)) for misfit in misfits]
+            return await self.backend.llm_calls([(outcome.row, *repair, "", _NOTHING) for repair in repairs])
+
+        (typed,) = await conform([schema], [SubCallAnswer(answer, cut)], ask_again)
+        if isinstance(typed, Failed):
+            raise typed.fatal_error or SubCallError(typed.kind, typed.why)
+        if typed.why:
+            return replace(outcome, answer=typed.text, error=typed.why)
+        return replace(outcome, answer=typed.text, error=None, values=schema.row(typed.parsed.value))
 
 
 def _format_error(error: RLMError) -> str:

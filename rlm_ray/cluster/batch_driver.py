@@ -23,10 +23,11 @@ from rlm_ray.cluster.driver import ClusterDriver, Slot, WaitTeller
 from rlm_ray.cluster.messages import LeafCall, LeafCallBatch, SessionSpec
 from rlm_ray.cluster.pool import max_actors
 from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt, wait_teller
-from rlm_ray.cluster.session_records import answered, run_recorded, session_finished, session_key
+from rlm_ray.cluster.session_records import run_recorded, session_finished, session_key
 from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.core.context import Context, ContextPart, make_context, summarize
-from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
+from rlm_ray.core.repl_types import Failed, SubCallOutcome
+from rlm_ray.core.reply import answered
 from rlm_ray.core.usage import RunUsage, UsageAccumulator
 from rlm_ray.errors import ActorLostError, ContextLostError, RLMError, SubCallError
 from rlm_ray.events.records import CallEnded, Record, SessionEnded, SessionOpened
@@ -198,13 +199,6 @@ class BatchDriver:
             return _to_exception(outcome)
         usage = await self._usage.usage_of(row)
         return SessionResult(outcome.text, CUT if outcome.cut else "answered", outcome.cut, usage=usage)
-
-    async def llm_call(self, row: int, number: int, query: str, text: str) -> str:
-        """Make one plain call that belongs to a row. Raises `SubCallError`, or what ends the run."""
-        (outcome,) = await self.plain_many([(row, number, query, text, make_context(""))])
-        if isinstance(outcome, SubCallAnswer):
-            return outcome.text
-        raise _to_exception(outcome)
 
     async def plain_many(self, calls: Sequence[RowCall]) -> list[SubCallOutcome]:
         """Make plain calls concurrently over all actors, in run_spec: row, number, question, and what part of which context."""

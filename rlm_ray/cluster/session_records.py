@@ -12,9 +12,7 @@ from collections.abc import Awaitable
 
 from rlm_ray.cluster.messages import RunContext, SessionSpec
 from rlm_ray.core.context import Context, ContextPart, InputSummary
-from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
-from rlm_ray.core.reply import judge
 from rlm_ray.core.secrets import redact
 from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.errors import (
@@ -111,12 +109,6 @@ def to_outcome(result: SessionResult | RLMError) -> SubCallOutcome:
     if result.answer is None:
         return Failed(result.stop_reason, result.why or "the child ended without an answer")
     return SubCallAnswer(result.answer)
-
-
-def answered(reply: ModelReply) -> SubCallAnswer:
-    """Return a plain call's reply as an outcome."""
-    judged = judge(reply)
-    return SubCallAnswer(reply.text, judged.why if judged.kind == "truncated" else "")
 
 
 def failure_of(error: RLMError) -> Failed:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from rlm_ray.core.llm import ModelReply
+from rlm_ray.core.repl_types import SubCallAnswer
 from rlm_ray.core.thinking import split_thinking
 
 Kind: TypeAlias = Literal["usable", "truncated", "empty", "filtered", "refused", "tool_call", "broken"]
@@ -183,6 +184,12 @@ def judge(  # noqa: PLR0911 - one for each kind
             f"the text was cut off at the token limit{tokens}; raise max_tokens, or ask for less at a time",
         )
     return Judgement("usable")
+
+
+def answered(reply: ModelReply) -> SubCallAnswer:
+    """Return a reply as the outcome of a plain call."""
+    judged = judge(reply)
+    return SubCallAnswer(reply.text, judged.why if judged.kind == "truncated" else "")
 
 
 def marked(text: str) -> str:

@@ -18,7 +18,7 @@ from rlm_ray.core.context import Context, DocumentRange
 from rlm_ray.core.document_answers import answers_by_id, merge_parts, merge_texts
 from rlm_ray.core.map_reduce import DocumentCall, DocumentPiece, answer_documents
 from rlm_ray.core.repl_types import Failed
-from rlm_ray.mapreduce.piece_calls import NUMBERS, Ask, PieceAnswer, PieceCaller, Wrong, drive, read_answer
+from rlm_ray.mapreduce.piece_calls import NUMBERS, Ask, PieceAnswer, PieceCaller, drive
 from rlm_ray.mapreduce.plan import Plan
 from rlm_ray.structured.schema import AnswerSchema
 
@@ -59,22 +59,22 @@ class _PlannedDocuments:
 
     def ask_of(self, call: DocumentCall) -> Ask:
         spec, pieces = self.plan.spec, len(self.plan.pieces)
-        read = partial(read_answer, spec.schema)
         match call.kind:
             case "each":
                 names = dict(zip(call.names, call.documents, strict=True))
                 question = spec.question_of_each(list(call.names))
-                return Ask(NUMBERS * call.place, question, call.part, partial(_read_each, spec.schema, names))
+                read = partial(_read_each, spec.schema, names)
+                return Ask(NUMBERS * call.place, question, call.part, None, read)
             case "part":
                 schema = spec.schema.for_part() if spec.schema is not None else None
-                return Ask(NUMBERS * call.place, spec.part_question, call.part, partial(read_answer, schema))
+                return Ask(NUMBERS * call.place, spec.part_question, call.part, schema)
             case "document":
-                return Ask(NUMBERS * call.place, spec.map_question, call.part, read)
+                return Ask(NUMBERS * call.place, spec.map_question, call.part, spec.schema)
             case "alone":
-                return Ask(NUMBERS * (pieces + call.place), spec.map_question, call.part, read)
+                return Ask(NUMBERS * (pieces + call.place), spec.map_question, call.part, spec.schema)
             case "over parts":
                 number = NUMBERS * (pieces + _document_count(self.context) + call.place)
-                return Ask(number, spec.parts_question, call.part, read)
+                return Ask(number, spec.parts_question, call.part, spec.schema)
 
     def split(self, piece: DocumentPiece, answer: PieceAnswer | Failed) -> Mapping[int, PieceAnswer | Failed]:
         if isinstance(answer, PieceAnswer):
@@ -107,7 +107,7 @@ def _document_count(context: Context) -> int:
     return len(context.offsets) - 1 if context.offsets is not None else 1
 
 
-def _read_each(schema: AnswerSchema | None, names: Mapping[str, int], text: str) -> PieceAnswer | Wrong:
+def _read_each(schema: AnswerSchema | None, names: Mapping[str, int], text: str) -> dict[int, Any]:
     """Read by the number of the document what is said about it, without those that are missing or do not match."""
     found: dict[int, Any] = {}
     for name, readings in answers_by_id(text, list(names)).items():
@@ -116,7 +116,7 @@ def _read_each(schema: AnswerSchema | None, names: Mapping[str, int], text: str)
             if value is not None:
                 found[names[name]] = value
                 break
-    return PieceAnswer(found)
+    return found
 
 
 def _plain_text(reading: Any) -> str | None:

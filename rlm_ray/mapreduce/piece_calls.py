@@ -9,21 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from rlm_ray.core.context import Context, ContextPart
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
 from rlm_ray.core.reply import marked
 from rlm_ray.core.usage import RunUsage
+from rlm_ray.structured.conform import REPAIRS, Misfit, TypedAnswer, conform
 from rlm_ray.structured.schema import AnswerSchema
 
 Calls = TypeVar("Calls")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 _ROW = 0
-NUMBERS = 2
-"""Of each call: its own, and its repair's."""
+NUMBERS = 1 + REPAIRS
+"""Of each call: its own, and its repairs'."""
 
 
 class CallBackend(Protocol):
@@ -53,14 +53,6 @@ class PieceAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
-    """An answer that does not match the schema."""
-
-    repair: str
-    failed: Failed
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
     """One call of a plan."""
 
@@ -68,7 +60,9 @@ class Ask:
     """Its place in the plan; its repair has the next."""
     question: str
     part: ContextPart
-    read: Callable[[str], PieceAnswer | Wrong]
+    schema: AnswerSchema | None
+    read: Callable[[str], Any] | None = None
+    """Makes a value of a text that needs not match a schema."""
 
 
 async def drive(
@@ -102,47 +96,41 @@ class PieceCaller:
         """Ask one question of many parts; return the answers in order."""
         first = self._next
         self._next += NUMBERS * len(parts)
-        read = partial(read_answer, self._schema)
+        numbers = range(first, self._next, NUMBERS)
         return await self.each(
-            [Ask(first + NUMBERS * at, question, part, read) for at, part in enumerate(parts)]
+            [Ask(number, question, part, self._schema) for number, part in zip(numbers, parts, strict=True)]
         )
 
     async def each(self, asks: Sequence[Ask]) -> list[PieceAnswer | Failed]:
-        """Make the calls, and repair once what does not match the schema; return the answers in order."""
-        sent = await self._send([(ask.number, ask.question, ask.part) for ask in asks])
-        answers = list(map(_read, asks, sent))
-        wrong = [(at, answer) for at, answer in enumerate(answers) if isinstance(answer, Wrong)]
-        repairs = await self._send([(asks[at].number + 1, answer.repair, "") for at, answer in wrong])
-        for (at, _), outcome in zip(wrong, repairs, strict=True):
-            answers[at] = _read(asks[at], outcome)
+        """Make the calls, and have put right what does not match the schema; return the answers in order."""
+
+        async def ask_again(misfits: Sequence[Misfit]) -> list[SubCallOutcome]:
+            return await self._send([_repair_of(asks[misfit.at], misfit) for misfit in misfits])
+
+        outcomes = await self._send([(ask.number, ask.question, ask.part) for ask in asks])
+        found = await conform([ask.schema for ask in asks], outcomes, ask_again)
+        answers = list(map(_piece_answer, asks, found))
         cut = [answer.cut for answer in answers if isinstance(answer, PieceAnswer) and answer.cut]
         self.asked, self.cut = self.asked + len(answers), self.cut + len(cut)
         self.why_cut = self.why_cut or next(iter(cut), "")
-        return [answer.failed if isinstance(answer, Wrong) else answer for answer in answers]
+        return answers
 
     async def _send(self, numbered: Sequence[tuple[int, str, ContextPart]]) -> list[SubCallOutcome]:
         calls = [(_ROW, number, question, part, self._context) for number, question, part in numbered]
         return await self._calls.llm_calls(calls) if calls else []
 
 
-def _read(ask: Ask, outcome: SubCallOutcome) -> PieceAnswer | Wrong | Failed:
-    if isinstance(outcome, Failed):
-        return outcome
-    answer = ask.read(outcome.text)
-    if not outcome.cut:
-        return answer
-    if isinstance(answer, Wrong):  # the model could only invent what is missing
-        return Failed("ReplyError", outcome.cut)
+def _repair_of(ask: Ask, misfit: Misfit) -> tuple[int, str, ContextPart]:
+    assert ask.schema is not None
+    return ask.number + misfit.number, ask.schema.repair(misfit.answer, misfit.why), ""
+
+
+def _piece_answer(ask: Ask, typed: TypedAnswer | Failed) -> PieceAnswer | Failed:
+    if isinstance(typed, Failed):
+        return typed
+    if typed.why:
+        return Failed("ReplyError" if typed.cut else "SchemaError", typed.why)
+    value = typed.parsed.value if ask.read is None else ask.read(typed.text)
     # A text has lost its end; an object that can be read is whole.
-    return PieceAnswer(marked(answer.value), outcome.cut) if isinstance(answer.value, str) else answer
-
-
-def read_answer(schema: AnswerSchema | None, text: str) -> PieceAnswer | Wrong:
-    """Return what a call says, by the schema where there is one."""
-    if schema is None:
-        return PieceAnswer(text)
-    checked = schema.check(text)
-    if checked.value is None:
-        why = f"the answer does not match the schema: {checked.why}"
-        return Wrong(schema.repair(text, checked.why), Failed("SchemaError", why))
-    return PieceAnswer(checked.value)
+    is_torn = bool(typed.cut) and isinstance(value, str)
+    return PieceAnswer(marked(value), typed.cut) if is_torn else PieceAnswer(value)

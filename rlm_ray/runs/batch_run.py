@@ -67,10 +67,6 @@ class BatchRun:
             return await self._direct.submit((row, query, context))
         return await self._engine.run_on_ray_thread(self._job.ask(row, query, context, schema))
 
-    async def llm_call(self, row: int, number: int, query: str, text: str) -> str:
-        """Make one plain call that belongs to a row."""
-        return await self._engine.run_on_ray_thread(self._job.llm_call(row, number, query, text))
-
     async def llm_calls(
         self, calls: Sequence[tuple[int, int, str, ContextPart, Context]]
     ) -> list[SubCallOutcome]:

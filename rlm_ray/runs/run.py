@@ -98,7 +98,7 @@ class Result:
             return replace(self, value=checked.instance)
         if not self.answered:  # what was known when a limit stopped it
             return self
-        return replace(self, stop_reason=MISFIT, why=f"the answer does not match the schema: {checked.why}")
+        return replace(self, stop_reason=MISFIT, why=checked.misfit)
 
     def _records(self) -> list[Record]:
         if not self.run_dir:

@@ -61,7 +61,15 @@ from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.cell_replay import CellExecution, CellReplay
 from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.session.oversize import MIN_CHARS, AnswersOfPieces, Oversize, Window, failed_first, measure
-from rlm_ray.structured.schema import AnswerSchema, ParsedAnswer
+from rlm_ray.structured.conform import (
+    DIRECT_REPAIRS,
+    REPAIRS,
+    Misfit,
+    TypedAnswer,
+    check_answer,
+    conform_reply,
+)
+from rlm_ray.structured.schema import AnswerSchema
 
 PARSED_ON_THE_LOOP = 50_000
 """A longer message is parsed in a thread: sessions of the same actor share the loop."""
@@ -71,8 +79,6 @@ COMPACT_AT = 0.75
 """The part of a model's window above which a conversation is compacted: what is left holds the summary."""
 MIN_COMPACTED_TURNS = 2
 """So few turns are left out at least: where one turn alone fills the window, no summary helps."""
-DIRECT_REPAIRS, LAST_CALL_REPAIRS = 2, 1
-"""How often a plain answer that does not match the schema is put right by the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +309,7 @@ class Session:
             return
         why = self._history.refusal(len(trajectory.turns)) if turn.reply.recorded else ""
         if not why:
-            parsed = await _parse_answer(schema, answer)
+            parsed = await check_answer(schema, answer)
             why, self._typed_answer = parsed.why, parsed.text if parsed.fits else None
         if why:
             self._trajectory = trajectory.with_refusal(why)
@@ -438,33 +444,26 @@ class Session:
         reason = CUT if judged.kind == "truncated" else "answered"
         if schema is None:
             return SessionResult(reply.text, reason, judged.why, trajectory=self._trajectory)
-        text, parsed = await self._conform(schema, messages, reply, place, DIRECT_REPAIRS)
-        if parsed.fits:
-            return SessionResult(text, "answered", trajectory=self._trajectory)
-        why = judged.why if reason == CUT else misfit_why(parsed.why)
-        return SessionResult(text, CUT if reason == CUT else MISFIT, why, trajectory=self._trajectory)
+        typed = await self._conform(schema, messages, reply, place, DIRECT_REPAIRS)
+        if not typed.why:
+            return SessionResult(typed.parsed.text, "answered", trajectory=self._trajectory)
+        reason = CUT if typed.cut else MISFIT
+        return SessionResult(typed.text, reason, typed.why, trajectory=self._trajectory)
 
     async def _conform(
         self,
         schema: AnswerSchema,
-        messages: tuple[Message, ...],
+        messages: Sequence[Message],
         reply: ModelReply,
         place: CallSite,
-        most: int,
-    ) -> tuple[str, ParsedAnswer]:
-        """Return the answer as JSON text, put right by the model where it does not match; as it is where it never does.
+        repairs: int = REPAIRS,
+    ) -> TypedAnswer:
+        """Return the answer, put right by the model where it does not match."""
 
-        One that was cut off is not asked for again: it would be cut off again."""
-        repairs = 0 if judge(reply).kind == "truncated" else most
+        def ask(said: tuple[Message, ...], misfit: Misfit) -> Awaitable[ModelReply]:
+            return self._ask(said, replace(place, call=place.call + misfit.number, refused=misfit.why))
 
-        async def again(number: int, answer: str, why: str) -> str:
-            nonlocal messages
-            messages = (*messages, Message("assistant", answer), Message("user", schema.refusal(why)))
-            repaired = await self._ask(messages, replace(place, call=place.call + number, refused=why))
-            return repaired.text
-
-        text, parsed = await schema.conform(reply.text, again, repairs)
-        return (parsed.text if parsed.fits else text), parsed
+        return await conform_reply(schema, messages, reply, ask, repairs)
 
     async def _best_effort_answer(self, stop: Stop) -> SessionResult:
         """Make one last call for the best answer from what is known; what was printed if even that fails."""
@@ -546,11 +545,11 @@ class Session:
     ) -> SessionResult:
         """Return the result of a last call whose answer has to match the schema."""
         reply = replace(reply, text=_strip_final(reply.text))
-        text, parsed = await self._conform(schema, messages, reply, place, LAST_CALL_REPAIRS)
-        if parsed.fits:
-            return SessionResult(text, stop.reason, stop.message, self._trajectory)
-        why = f"{stop.message}; of the last answer, {misfit_why(parsed.why)}"
-        return SessionResult(text, MISFIT, why, self._trajectory)
+        typed = await self._conform(schema, messages, reply, place)
+        if not typed.why:
+            return SessionResult(typed.parsed.text, stop.reason, stop.message, self._trajectory)
+        why = f"{stop.message}; of the last answer, {typed.why}"
+        return SessionResult(typed.text, MISFIT, why, self._trajectory)
 
     async def _dispatch_subcalls(
         self, cell: CellExecution, calls: SubCallRequest
@@ -689,18 +688,6 @@ class Session:
                 return self._trajectory.task.children_are_sessions and size > self.settings.max_leaf_chars
             case never:
                 assert_never(never)
-
-
-async def _parse_answer(schema: AnswerSchema, answer: str) -> ParsedAnswer:
-    """Check an answer; in a thread where that may take its time."""
-    if len(answer) <= PARSED_ON_THE_LOOP and schema.type_ is None:
-        return schema.check(answer)
-    return await asyncio.to_thread(schema.check, answer)
-
-
-def misfit_why(why: str) -> str:
-    """Return a sentence about an answer that does not match its schema."""
-    return f"the answer does not match the schema: {why}"
 
 
 def _schema_fault(schema: str) -> str:

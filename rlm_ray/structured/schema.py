@@ -4,14 +4,14 @@ It is made of a pydantic model or another type, a JSON Schema, or a file with on
 validators count and "5" is a number to it; a JSON Schema is taken by its letter (`validation.py`).
 
 The one way to a typed answer, of sessions, plain calls, rows and pieces: `ask` (or `instruction`) says what is wanted,
-`check` reads an answer, `refusal` or `repair` says what is wrong with it.
+`check` reads an answer, `refusal` or `repair` says what is wrong with it, `conform.py` has it put right.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,9 +58,6 @@ _CONDITIONS = (
 _BRANCHES = ("anyOf", "oneOf", "allOf")
 _MAX_BRANCHES = 200
 
-Again = Callable[[int, str, str], Awaitable[str]]
-"""Asks the model again: the number of the repair, its answer, and what is wrong with it."""
-
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
@@ -78,6 +75,11 @@ class ParsedAnswer:
     @property
     def fits(self) -> bool:
         return not self.why
+
+    @property
+    def misfit(self) -> str:
+        """One sentence about an answer that cannot be used."""
+        return f"the answer does not match the schema: {self.why}"
 
     @property
     def text(self) -> str:
@@ -174,16 +176,6 @@ class AnswerSchema:
             return ParsedAnswer(None, f"the answer: found {shown(value)}, wanted a JSON object")
         why = find_faults(self.table, value)
         return ParsedAnswer(None, why) if why else ParsedAnswer(value, "", value, value)
-
-    async def conform(self, answer: str, again: Again, repairs: int) -> tuple[str, ParsedAnswer]:
-        """The answer and what it holds, put right by the model up to so many times; it may not fit even then."""
-        checked = self.check(answer)
-        for number in range(1, repairs + 1):
-            if checked.fits:
-                break
-            answer = await again(number, answer, checked.why)
-            checked = self.check(answer)
-        return answer, checked
 
     def for_part(self) -> AnswerSchema:
         """Return the schema of an answer about a part of a document: each field may be missing or null."""

@@ -14,6 +14,7 @@ from rlm_ray.batch.source import open_corpus
 from rlm_ray.batch.template import Template
 from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Settings
+from rlm_ray.core.repl_types import Failed, SubCallAnswer
 from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.session.session import SessionResult
 
@@ -53,9 +54,11 @@ class FakeJob:
             else SessionResult(answer, "answered", turns=2, usage=used())
         )
 
-    async def llm_call(self, row, number, query, text):
-        self.repairs.append((row, number, query))
-        return self.repaired
+    async def llm_calls(self, calls):
+        self.repairs += [(row, number, query) for row, number, query, *_ in calls]
+        return [self.repaired if isinstance(self.repaired, Failed) else SubCallAnswer(self.repaired)] * len(
+            calls
+        )
 
     async def usage(self):
         return used(sum(self.asked.values()))

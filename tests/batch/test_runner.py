@@ -11,6 +11,7 @@ from batch_fakes import FakeJob, rows_of, task_of, used
 
 from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
+from rlm_ray.core.repl_types import Failed
 from rlm_ray.errors import (
     AuthenticationError,
     ConfigError,
@@ -341,9 +342,31 @@ async def test_an_answer_that_does_not_fit_is_repaired_once_and_then_is_an_error
     job.repaired = "prose again"
     await task_of(DOCUMENTS[:1], out, job, schema=AnswerSchema.of(SCHEMA)).run("run", restart=True)
     row = rows_of(out)[0]
-    assert row["error"].startswith("the answer does not fit the schema")
+    assert row["error"].startswith("the answer does not match the schema")
     assert row["answer"] == "prose again"
     assert len(job.repairs) == 2
+
+
+@pytest.mark.parametrize(
+    ("failed", "why"),
+    [
+        (Failed("ModelUnavailableError", "is down"), "ModelUnavailableError: is down"),
+        (Failed("ReplyError", "is empty"), "ReplyError: is empty"),
+    ],
+)
+async def test_a_repair_that_fails_is_the_error_of_its_row(out, failed, why):
+    job = FakeJob(lambda row, query, context: "prose")
+    job.repaired = failed
+    await task_of(DOCUMENTS[:1], out, job, schema=AnswerSchema.of(SCHEMA)).run("run")
+    assert why in rows_of(out)[0]["error"]
+
+
+async def test_a_repair_that_meets_a_limit_ends_the_job(out):
+    job = FakeJob(lambda row, query, context: "prose")
+    job.repaired = Failed("LimitReached", "is used up", LimitReached("calls", "is used up"))
+    ended = await task_of(DOCUMENTS[:1], out, job, schema=AnswerSchema.of(SCHEMA)).run("run")
+    assert rows_of(out) == []
+    assert "is used up" in str(ended)
 
 
 async def test_the_input_order_is_restored_in_one_file(tmp_path):

@@ -9,24 +9,23 @@ from typing import Any
 
 from rlm_ray.cluster.messages import LeafCall, LeafCallBatch
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel
-from rlm_ray.cluster.session_records import answered, failure_of
+from rlm_ray.cluster.session_records import failure_of
 from rlm_ray.cluster.subcalls.dispatcher import MapCall, ParentSession
 from rlm_ray.core.context import ByteRange, Context, DocumentRange, make_context, summarize_part
-from rlm_ray.core.llm import Message, ModelReply, ModelRequest
+from rlm_ray.core.llm import Message, ModelReply
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
+from rlm_ray.core.reply import answered
 from rlm_ray.errors import RLMError, SchemaError
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.llm.response_cache import request_key
-from rlm_ray.session.session import misfit_why
+from rlm_ray.structured.conform import Misfit, conform_reply
 from rlm_ray.structured.schema import AnswerSchema
 
 LOCAL_THRESHOLD = 8
 """So few plain calls are made by the session's own actor; spreading them costs more than it gains."""
 BATCH = 64
 """The most plain calls in one message to a peer."""
-LEAF_REPAIRS = 1
-"""How often an answer that does not match its schema is put right by the model."""
 TOP_UP_S = 0.1
 """How often a map that holds calls back checks whether starting actors are ready."""
 
@@ -128,37 +127,20 @@ async def run_leaf_call(
     known = replay.seen_failure(path, request_key(request)) if replay.offset else None
     if known is not None:
         return known
+    place = CallSite(path, 1, "leaf", query=leaf.query, input=summarize_part(leaf.part, context))
+
+    async def ask(messages: tuple[Message, ...], misfit: Misfit) -> ModelReply:
+        again = replace(place, call=1 + misfit.number, refused=misfit.why)
+        return await gateway.complete(replace(request, messages=messages), caller, again)
+
     try:
-        place = CallSite(path, 1, "leaf", query=leaf.query, input=summarize_part(leaf.part, context))
         reply = await gateway.complete(request, caller, place)
-        if schema is not None:
-            return await _conforming(schema, reply, gateway, caller, request, place)
+        if schema is None:
+            return answered(reply)
+        typed = await conform_reply(schema, request.messages, reply, ask)
     except RLMError as error:
         return failure_of(error)
-    return answered(reply)
-
-
-async def _conforming(  # noqa: PLR0913, PLR0917 - a call, and how to make it again
-    schema: AnswerSchema,
-    reply: ModelReply,
-    gateway: Gateway,
-    caller: CallContext,
-    request: ModelRequest,
-    place: CallSite,
-) -> SubCallOutcome:
-    """Return the answer as JSON, put right once by the model where it does not match the schema."""
-    is_cut = bool(answered(reply).cut)
-
-    async def again(number: int, answer: str, why: str) -> str:
-        said = (Message("assistant", answer), Message("user", schema.refusal(why)))
-        repair = replace(request, messages=(*request.messages, *said))
-        repaired = await gateway.complete(repair, caller, replace(place, call=1 + number, refused=why))
-        return repaired.text
-
-    _, parsed = await schema.conform(reply.text, again, 0 if is_cut else LEAF_REPAIRS)
-    if parsed.fits:
-        return SubCallAnswer(parsed.text)
-    return Failed(SchemaError.__name__, answered(reply).cut or misfit_why(parsed.why))
+    return Failed(SchemaError.__name__, typed.why) if typed.why else SubCallAnswer(typed.parsed.text)
 
 
 def _text(leaf: LeafCall, context: Context | None) -> str:
