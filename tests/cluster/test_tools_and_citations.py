@@ -66,7 +66,7 @@ def test_tools_that_work_fail_hang_and_return_too_much(ask, server, tmp_path):
         map(tried, ["add(2)", "add(2, b='3')", "add('two')", "fail('no')", "wait(60)", "big(10_000_000)"])
     )
     rlm = ask(
-        server, tools=[add, fail, wait, big], tool_limits=ToolLimits(timeout_s=2), run_dir=str(tmp_path)
+        server, tools=[add, fail, wait, big], tool_limits=ToolLimits(timeout_s=4), run_dir=str(tmp_path)
     )
     result = rlm.run(run_query(program, "FINAL(add(40, 2))"), "some text")
     assert result.answer == "42"
@@ -76,7 +76,7 @@ def test_tools_that_work_fail_hang_and_return_too_much(ask, server, tmp_path):
         "5",
         "ToolError add: argument a: Input should be a valid integer, unable to parse string as an integer; got 'two'",
         "ToolError fail: it raised RuntimeError: no",
-        "ToolError wait: it gave no result within 2 s and was given up (tool_limits.timeout_s)",
+        "ToolError wait: it gave no result within 4 s and was given up (tool_limits.timeout_s)",
         (
             "ToolError big: its result has 10,000,000 bytes, more than the 1,000,000 that are taken "
             "(tool_limits.max_result_bytes); it was not taken: ask for less of it at a time"
