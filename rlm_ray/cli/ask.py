@@ -23,7 +23,7 @@ from rlm_ray.progress import Progress, RunLog
 from rlm_ray.rlm import RLM
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.estimate import estimate_run
-from rlm_ray.runs.run import Result, Run, parse_schema, validate_query
+from rlm_ray.runs.run import Result, Run, parse_schema
 from rlm_ray.util.filesystem import local_path
 
 Question = Annotated[
@@ -78,10 +78,11 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     The answer is all that goes to stdout; with --schema one JSON value that matches it, or nothing.
     """
     with console.handle_errors():
-        settings, question = options.settings_of(given), validate_query(question)
+        settings, question = options.settings_of(given), before_run.question_of(question)
         how = {"include": include or (), "exclude": exclude or (), "encoding": encoding, "strict": strict}
         if not dry_run:
             check_models(settings, os.environ)
+            before_run.check_run_dir(settings)
         wanted = parse_schema(schema)
         source = context_of(paths or [], **how)
         found = estimate_run(settings, question, read_context(source))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rlm_ray.cli import console, options
+from rlm_ray.cli import before_run, console, options
 from rlm_ray.cli.command_record import CommandNote
 from rlm_ray.cli.run_display import resume_hint
 from rlm_ray.config import Settings
@@ -129,6 +129,8 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     )
     with console.handle_errors():
         settings = options.settings_of(given)
+        if question and not question_column:
+            before_run.question_of(question)
         if dry_run:
             _say(_forecast(*asked.open(), settings), as_json=as_json)
             raise typer.Exit(console.OK)
@@ -178,6 +180,7 @@ def carry_out(
     if run_id:
         _check_output(job, run_id)
     check_models(settings, os.environ)
+    before_run.check_run_dir(settings)
     return asyncio.run(_run(job, shown, run_id or new_run_id(), restart=restart, retry_failed=retry_failed))
 
 

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import typer
 
 from rlm_ray.cli import console
+from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
+from rlm_ray.errors import ConfigError, InputError
 from rlm_ray.progress.formatting import format_count, format_usd
 from rlm_ray.runs.estimate import RunEstimate
+from rlm_ray.runs.run import validate_query
+from rlm_ray.util.filesystem import local_path
 
+_LITTLE_BYTES = 1_000_000
+"""A disk with less than this is full for a run."""
 ASK_ABOVE_USD = 1.0
 """A run that may cost more is asked about at a terminal."""
 ASK_ABOVE_TOKENS = 2_000_000
 """The same where no price is known."""
+
+
+def question_of(question: str) -> str:
+    """Return the question. Raises `InputError` where it is none, or the name of a file: then the question was forgotten."""
+    validate_query(question)
+    with suppress(OSError, ValueError):  # too long for a path, or none
+        if Path(question).exists():
+            why = f"is missing: {question!r} is a file; ask first, then name files: 'QUESTION' {question}"
+            raise InputError("question", why)
+    return question
+
+
+def check_run_dir(settings: Settings) -> None:
+    """Raise `ConfigError` where runs cannot be recorded in a folder of this machine; makes the folder."""
+    path = local_path(settings.run_dir) if settings.run_dir else None
+    if path is None or settings.on_journal_error != "stop":
+        return
+    change = "choose another with --set run_dir=FOLDER, or keep no record: --set run_dir="
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        why = f"runs cannot be recorded in {path} ({(error.strerror or str(error)).lower()}); {change}"
+        raise ConfigError("run_dir", why) from error
+    if free < _LITTLE_BYTES:
+        raise ConfigError("run_dir", f"the disk of {path} is full; make room, or {change}")
 
 
 def cost_line(model: str, found: RunEstimate, limits: Limits) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rlm_ray.cli import console, options
+from rlm_ray.cli import before_run, console, options
 from rlm_ray.cli.ask import context_of
 from rlm_ray.cli.command_record import CommandNote
 from rlm_ray.cli.run_display import resume_hint
@@ -118,6 +118,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     )
     with console.handle_errors():
         settings = options.settings_of(given)
+        before_run.question_of(question)
         if dry_run:
             _print_plan(asked.plan(settings)[0], as_json=as_json)
             raise typer.Exit(console.OK)
@@ -162,6 +163,7 @@ def carry_out(settings: Settings, asked: MapReduceCommand, run_id: str, *, yes: 
     """Show the plan, carry it out as this run, print how it ended, and return the exit code. Raises `RLMError`."""
     plan, context = asked.plan(settings)
     check_models(settings, os.environ)
+    before_run.check_run_dir(settings)
     _show(plan.lines())
     if not (yes or _confirmed()):
         return console.INTERRUPTED

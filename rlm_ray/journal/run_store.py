@@ -129,7 +129,10 @@ def find_run(run: str, run_dir: str) -> RunStore:
         return _open_at(run)
     known = list_runs(run_dir) if run_dir else []
     if not known:
-        raise InputError("run", f"no run has left a journal in {run_dir or 'run_dir, which is empty'}")
+        where = run_dir or "run_dir, which is empty"
+        raise InputError(
+            "run", f"no run has left a journal in {where}; name the run by its folder, or set run_dir"
+        )
     fitting = known[:1] if run == "last" else [folder for folder in known if folder.run_id.startswith(run)]
     fitting = [folder for folder in fitting if folder.run_id == run] or fitting
     if not fitting:

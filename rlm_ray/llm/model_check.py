@@ -37,8 +37,13 @@ def check_models(settings: Settings, environ: Mapping[str, str]) -> None:
         if not model.startswith(_OFFLINE):
             check_name_and_key(model, params, environ, other_keys=_is_elsewhere(settings, environ))
             check_address(model, params, settings, environ)
-        if settings.limits.cost_usd is not None and price_of(model, settings) is None:
-            check_price(model)
+        if settings.limits.cost_usd is not None:
+            price = price_of(model, settings)
+            if price is None:
+                check_price(model)
+            elif settings.limits.cost_usd == 0 and price != Price(0.0, 0.0):
+                why = f"is 0, which lets only models run that cost nothing, and {model} costs money; give a higher limit"
+                raise ConfigError("limits.cost_usd", why)
 
 
 def check_name_and_key(
@@ -103,7 +108,7 @@ def check_price(model: str) -> None:
     if LitellmProvider().cost_usd(model, Usage()) is None:
         why = (
             f"cannot be kept: the price of {model!r} is not known; give it as prices={{{model!r}: Price(...)}} "
-            "in US dollars per million tokens, or drop the limit"
+            f"(--price {model}=IN,OUT) in US dollars per million tokens, or drop the limit"
         )
         raise ConfigError("limits.cost_usd", why)
 

@@ -19,10 +19,12 @@ _MAX_PATH_CHARS = 300
 def read_context(source: Any) -> Context:
     """The context of anything the interface allows. Raises `InputError` with what to do."""
     if isinstance(source, FileContext):
+        _check_text(source)
         return source.context
     if (files := files_of(source)) is not None:
         found = files.read()
         _log.log(logging.WARNING if found.report.doubtful() else logging.INFO, "%s", found.report.line())
+        _check_text(found)
         return found.context
     if _is_object_ref(source):
         from rlm_ray.cluster.ray_calls import get_object
@@ -39,6 +41,14 @@ def read_context(source: Any) -> Context:
     if isinstance(source, str):
         _warn_of_path(source)
     return make_context(source)
+
+
+def _check_text(found: FileContext) -> None:
+    """Raise `InputError` where files were named and nothing stands in them: that is a mistake, and a run would cost all the same."""
+    if not found.report.chars:
+        count = found.report.kinds.total()
+        what = "is empty" if count == 1 else f"holds {count:,} files, all of them empty"
+        raise InputError(", ".join(map(str, found.files.paths)), f"{what}; there is nothing to ask about")
 
 
 def contexts_of(source: Any) -> list[Any]:

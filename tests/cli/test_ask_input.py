@@ -79,9 +79,17 @@ def refused(result, code, *words):
         (["what?", "missing.txt"], ["missing.txt", "does not exist"]),
         (["what?", "*.pdf"], ["*.pdf", "matches no file"]),
         (["what?", "a.txt", "-"], ["stdin cannot be mixed"]),
-        (["a.txt", "why is it so? " * 30], ["cannot be a path", "the question comes first"]),
+        (["a.txt", "why is it so? " * 30], ["question: is missing", "ask first, then name files"]),
+        (["what?", "why is it so? " * 30], ["cannot be a path", "the question comes first"]),
     ],
-    ids=["empty question", "missing path", "glob without match", "dash and file", "question last"],
+    ids=[
+        "empty question",
+        "missing path",
+        "glob without match",
+        "dash and file",
+        "question last",
+        "two questions",
+    ],
 )
 def test_unusable_input_is_named_in_one_sentence(invoke, fake_run, folder, arguments, words):
     assert refused(invoke("ask", *arguments), USAGE, *words)
