@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from rlm_ray.config import Tracing
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.events.records import (
@@ -30,8 +31,9 @@ from rlm_ray.events.records import (
 from rlm_ray.tracing import circuit_breaker
 from rlm_ray.tracing.attributes import Failure
 from rlm_ray.tracing.circuit_breaker import COOLDOWN_S, Breaker, port_is_open
+from rlm_ray.tracing.exporters import flush
 from rlm_ray.tracing.reorder_buffer import REORDER_WINDOW_S, ReorderBuffer
-from rlm_ray.tracing.setup import Metrics
+from rlm_ray.tracing.setup import Metrics, RunTelemetry, start_run_telemetry
 from rlm_ray.tracing.span_state import Attempt, Attempts, CallSampler, MapSpan, TopK, TraceShards
 from rlm_ray.tracing.spans import Spans
 
@@ -64,11 +66,14 @@ def test_sample_is_errors_then_slowest_then_costliest_then_even(calls, count, bo
     assert ordinals(sample.selected()) == chosen
 
 
-def test_even_sample_counts_from_the_first_ordinal_of_its_map():
-    sample = CallSampler(3, 8, 4)
-    for number in range(3, 11):
+@pytest.mark.parametrize(
+    ("first", "count", "bound", "chosen"), [(3, 8, 4, [3, 5, 7, 9]), (4, 9, 3, [4, 7, 10]), (1, 2, 9, [1, 2])]
+)
+def test_even_sample_counts_from_the_first_ordinal_of_its_map(first, count, bound, chosen):
+    sample = CallSampler(first, count, bound)
+    for number in range(first, first + count):
         sample.add(leaf(number))
-    assert ordinals(sample.selected()) == [3, 5, 7, 9]
+    assert ordinals(sample.selected()) == chosen
 
 
 @pytest.mark.parametrize(("most", "kept"), [(0, []), (1, [9]), (2, [9, 5]), (9, [9, 5, 5, 1])])
@@ -290,3 +295,57 @@ def test_record_is_measured_once_by_its_id():
     costs = [sum(point.value for point in found) for name, found in points.items() if "cost" in name]
     assert costs == [2.0]
     assert {point.count for found in points.values() for point in found if hasattr(point, "count")} == {4}
+
+
+class Sink:
+    """Takes records, as a tracer and as metrics do."""
+
+    trace_id = "abc"
+
+    def __init__(self):
+        self.records, self.finished, self.flushed = [], 0, 0
+
+    def add(self, record):
+        self.records.append(record)
+
+    def finish(self):
+        self.finished += 1
+
+    def force_flush(self):
+        self.flushed += 1
+
+
+@pytest.mark.parametrize(("has_spans", "has_metrics"), [(True, True), (True, False), (False, True)])
+def test_records_go_to_spans_and_metrics_where_they_are_wanted(has_spans, has_metrics):
+    spans, metrics, provider = Sink(), Sink(), Sink()
+    telemetry = RunTelemetry(
+        spans if has_spans else None, metrics if has_metrics else None, [provider], Tracing(), "00-1"
+    )
+    record = CellEnded(1.0, (), 1, 0.5)
+    telemetry.add(record)
+    telemetry.close()
+    assert flush(5.0, provider)
+    assert (spans.records, metrics.records) == ([record] * has_spans, [record] * has_metrics)
+    assert (spans.finished, provider.flushed >= 1, telemetry.trace_id) == (
+        has_spans,
+        True,
+        "abc" if has_spans else "",
+    )
+    assert telemetry.traceparent == "00-1"
+
+
+def test_nobody_asks_for_telemetry_without_the_variables(monkeypatch):
+    for name in (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        "OTEL_TRACES_EXPORTER",
+        "OTEL_METRICS_EXPORTER",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    assert start_run_telemetry("r", Tracing()) is None
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://127.0.0.1:9/v1/metrics")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    telemetry = start_run_telemetry("r", Tracing())
+    assert telemetry is not None
+    assert telemetry.trace_id == ""
