@@ -1,0 +1,103 @@
+"""What a child sends to its host, and which clocks stand still meanwhile."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import contextmanager
+
+import pytest
+
+from rlm_ray.core.repl_types import CitationRequest, Failed, SubCallAnswer, SubCallRequest, ToolRequest
+from rlm_ray.sandbox.guest.cell_timer import CellTimeout
+from rlm_ray.sandbox.guest.child import ReplChannel
+from rlm_ray.sandbox.wire.frames import Decoder, Frame
+from rlm_ray.sandbox.wire.messages import write_outcomes
+
+CALL = SubCallRequest("llm", ("q",), ("t",), False)
+OUTCOMES = [SubCallAnswer("a"), Failed("Kind", "why")]
+
+
+class Timer:
+    """Notes in which order clocks are stopped and the time is checked."""
+
+    def __init__(self, *, is_over=False):
+        self.events, self.is_over = [], is_over
+
+    def check(self):
+        self.events.append("check")
+        if self.is_over:
+            raise CellTimeout("the cell ran longer than 1 s")
+
+    @contextmanager
+    def uninterrupted(self):
+        self.events.append("uninterrupted")
+        yield
+        self.events.append("interruptible again")
+
+    @contextmanager
+    def stopped_clock(self):
+        self.events.append("stopped")
+        yield
+        self.events.append("goes on")
+
+
+@pytest.fixture
+def ends():
+    host, child = socket.socketpair()
+    with host, child:
+        host.setblocking(False)
+        yield host, child
+
+
+def sent(host):
+    decoder = Decoder()
+    try:
+        decoder.feed(host.recv(1 << 20))
+    except BlockingIOError:
+        return None
+    return decoder.next()
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "waits"),
+    [(CALL, "calls", True), (ToolRequest("f", "[]"), "tool", True), (CitationRequest("w"), "cite", False)],
+)
+def test_clock_stands_still_while_others_work(ends, request_, kind, waits):
+    host, child = ends
+    channel = ReplChannel(child.fileno())
+    channel.timer = Timer()
+    host.sendall(write_outcomes(OUTCOMES))
+    assert channel.call(request_) == OUTCOMES
+    assert sent(host).kind == kind
+    between = ["stopped", "goes on"] if waits else []
+    assert channel.timer.events == ["check", "uninterrupted", *between, "interruptible again"]
+
+
+def test_cell_whose_time_is_over_asks_nobody(ends):
+    host, child = ends
+    channel = ReplChannel(child.fileno())
+    channel.timer = Timer(is_over=True)
+    with pytest.raises(CellTimeout):
+        channel.call(CALL)
+    assert sent(host) is None
+
+
+def test_more_text_than_a_frame_holds_is_refused_before_anything_is_sent(ends, monkeypatch):
+    host, child = ends
+    channel = ReplChannel(child.fileno())
+    channel.timer = Timer()
+    monkeypatch.setattr("rlm_ray.sandbox.wire.frames.MAX_FRAME_BYTES", 20)
+    with pytest.raises(ValueError, match="make fewer at a time"):
+        channel.call(CALL)
+    assert (sent(host), channel.timer.events) == (None, [])
+
+
+def test_answer_and_output_are_sent_without_being_interrupted(ends):
+    host, child = ends
+    channel = ReplChannel(child.fileno())
+    channel.timer = Timer()
+    channel.final("42")
+    assert sent(host) == Frame("final", {}, ("42",))
+    channel.printed("out", 9)
+    assert sent(host) == Frame("printed", {"chars": 9}, ("out",))
+    assert channel.timer.events == ["uninterrupted", "interruptible again"] * 2
