@@ -68,6 +68,23 @@ class Value:
     text: str
 
 
+def written_answer(code: str) -> str | None:
+    """Return the answer that code gives to FINAL word by word, as text; None where it computes it, or gives none."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "FINAL"
+            and node.args
+        ):
+            return str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else None
+    return None
+
+
 def read_value(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
     """Read what stands between the parentheses."""
     inside = inside.strip()

@@ -52,6 +52,8 @@ def parse(text: str, variables: frozenset[str] = frozenset()) -> Parsed:
     syntax = Syntax()
     blocks, prose = split_message(text, syntax.is_python)
     code = _code_blocks(blocks, syntax)
+    if len(code) == 1 and (said := _final_alone(code[0].code, variables, syntax)) is not None:
+        return said
     if code:
         return Parsed(tuple(_without_prompts(block.code) for block in code), truncated=not code[-1].closed)
     other = code_in_tags(prose, syntax) or code_in_tool_call(prose)
@@ -71,6 +73,16 @@ def _code_blocks(blocks: list[Block], syntax: Syntax) -> list[Block]:
         if block.code.strip()
         and (block.is_code or (not block.tag and (alone or syntax.is_python(_without_prompts(block.code)))))
     ]
+
+
+def _final_alone(code: str, variables: frozenset[str], syntax: Syntax) -> Parsed | None:
+    """Read a block that is nothing but `FINAL(XKL-9040)` as the words it means; None where it is code."""
+    code = code.strip()
+    if not code.startswith("FINAL(") or "\n" in code:
+        return None
+    said = _final_in_prose(code, variables, syntax)
+    runs = said.answer is not None and syntax.is_python(code)
+    return said if (said.answer is not None and not runs) or said.is_word else None
 
 
 def _without_prompts(code: str) -> str:

@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from rlm_ray.core.context import ContextInfo
+from rlm_ray.core.final_value import written_answer
 from rlm_ray.core.limits import NANO, Amount, Limits
 from rlm_ray.core.llm import Message
 from rlm_ray.core.profiles import PROMPT_VERSION, Profile, get_profile
-from rlm_ray.core.remarks import pastes_context, remark
+from rlm_ray.core.remarks import found_nothing, pastes_context, remark
 from rlm_ray.core.repl_types import CellResult, Variable
 from rlm_ray.core.state_machine import (
     Task,
@@ -46,10 +48,23 @@ _UNCITED = (
     "That answer was not accepted: it cites nothing. Call cite(words) with the exact words of the context that support "
     "it, in a ```python block, then answer again. If nothing in the context does, cite what comes nearest and say so."
 )
+UNSEEN = "You wrote it before you saw what your code prints, so it cannot rest on it."
+"""What is wrong with an answer of a model that has to wait for the output of its code."""
 _MODELS = """\
 - `model="..."` as a further argument of both: one of {names} answers instead of the usual model
 """
 
+_LINES_OF = MappingProxyType(
+    {
+        (True, False): "context.splitlines()",
+        (True, True): "context.splitlines()",
+        (False, False): '"\\n".join(context).splitlines()',
+        (False, True): '"\\n".join(d["text"] for d in context).splitlines()',
+    }
+)
+"""All lines of a context, by whether it is one text and whether its documents have ids."""
+_LONG_CHARS = 10_000
+_ASKED_AGAIN_CHARS = 500
 _MANY_DOCUMENTS = 8
 _MANY_PIECES = 4
 _ANNOUNCED_TURNS = 4
@@ -76,6 +91,14 @@ All variables, functions and imports are still there. `{name}` is a list of thos
 "turn" (from 1), "message" (what you wrote) and "output" (what you were shown then).
 
 {said}"""
+_RESTARTED = """{question}
+
+You have worked on this for {turns} turns. They did the same over and over, so they are left out here. The last code \
+{outcome}
+
+Do not write that code again. {advice}"""
+_RESTARTED_CHARS = 1_000
+"""So much of what the repeated code gave is shown."""
 _NO_SUMMARY = "There is no summary of them: look at your variables and at `{name}`."
 MAX_HISTORY_CHARS = 5_000_000
 """Of all outputs in the variable that holds the turns."""
@@ -162,7 +185,8 @@ def leaf_messages(query: str, context: str, prompt_version: int = PROMPT_VERSION
 def status_line(task: Task, turn: int, budget: str) -> str:
     """Where the session stands, shown with each request: `turn` counts from 1."""
     left = f" Left for the whole run: {budget}." if budget else ""
-    return f"Turn {turn} of {task.max_iterations}.{left}{_ending(task.max_iterations, task.max_iterations - turn)}"
+    ending = _ending(task.max_iterations, task.max_iterations - turn)
+    return f"Turn {turn} of {task.max_iterations}.{left}{ending}{_profile(task).before_reply}"
 
 
 def _ending(turns: int, left: int) -> str:
@@ -213,7 +237,7 @@ def compaction_messages(trajectory: Trajectory) -> tuple[Message, ...]:
 
 def history_items(trajectory: Trajectory) -> list[dict[str, object]]:
     """The turns before the last compaction, as the REPL's variable holds them."""
-    count = trajectory.compaction.after_turn if trajectory.compaction else 0
+    count = trajectory.summary.after_turn if trajectory.summary else 0
     most = max(MIN_HISTORY_CHARS, MAX_HISTORY_CHARS // max(1, count))
     return [
         {
@@ -243,9 +267,11 @@ def _next_user_message(trajectory: Trajectory) -> str:
     compaction = trajectory.compaction
     if compaction is None or compaction.after_turn < len(trajectory.turns):
         return _next_text(trajectory)
+    if compaction.repeated:
+        return _restarted(trajectory)
     summary = f"Your summary of them:\n{compaction.summary}" if compaction.summary else ""
     return _COMPACTED.format(
-        question=_question(replace(trajectory.task, query=trajectory.query, schema=trajectory.schema)),
+        question=_question_now(trajectory),
         turns=compaction.after_turn,
         summary=summary or _NO_SUMMARY.format(name=compaction.name),
         name=compaction.name,
@@ -253,10 +279,42 @@ def _next_user_message(trajectory: Trajectory) -> str:
     )
 
 
+def _restarted(trajectory: Trajectory) -> str:
+    """Return the question anew, with what the code gave that was written over and over."""
+    result = trajectory.turns[-1].result
+    assert result is not None
+    if result.error or result.kill_reason:
+        outcome = (
+            f"failed:\n{truncate_middle(result.error_line or str(result.kill_reason), _RESTARTED_CHARS)}"
+        )
+        advice = "Begin with a short block that prints some of `context`, and go about it in another way."
+    elif found_nothing(result):
+        outcome = f"found nothing:\n{truncate_middle(result.output, _RESTARTED_CHARS)}"
+        advice = "Begin with a short block that prints some of `context`, and look for other words."
+    elif result.output.strip():
+        outcome = f"printed:\n{truncate_middle(result.output, _RESTARTED_CHARS, result.output_chars)}"
+        advice = "If this answers the question, write only\n```python\nFINAL(<the answer>)\n```\nIf not, go about it in another way."
+    else:
+        outcome = "printed nothing."
+        advice = "Begin with a short block that prints some of `context`."
+    return _RESTARTED.format(
+        question=_question_now(trajectory),
+        turns=len(trajectory.turns_of_this_question),
+        outcome="\n".join((outcome, *(f"Note: {note}" for note in result.notes)))
+        + _variables(result.variables),
+        advice=advice,
+    )
+
+
+def _question_now(trajectory: Trajectory) -> str:
+    """Return the question that is to be answered now, with what the context is."""
+    return _question(replace(trajectory.task, query=trajectory.query, schema=trajectory.schema))
+
+
 def _next_text(trajectory: Trajectory) -> str:
     """Return what follows the last turn: the question, what the code did, or the next question."""
     if not trajectory.turns:
-        return _question(replace(trajectory.task, query=trajectory.query, schema=trajectory.schema))
+        return _question_now(trajectory)
     if trajectory.turns_of_earlier_questions < len(trajectory.turns):
         return _observe(trajectory)
     ended = final_answer(trajectory.turns[-1]) is not None
@@ -282,10 +340,24 @@ def _system(task: Task) -> str:
         observation_chars=profile.observation_chars,
         cell_timeout_s=task.cell_timeout_s,
         cell_cpu_s=task.cell_cpu_s,
+        example=_example(task.info, profile),
         more=_model_choice(task) + _optional_helpers(task, profile),
     )
     text += _cite_block(task) + tool_block(task.tools)
     return f"{text.rstrip()}\n\n{task.instructions.strip()}\n" if task.instructions.strip() else text
+
+
+def _example(info: ContextInfo, profile: Profile) -> str:
+    """Return the code that the profile shows for a context of this form."""
+    lines = _LINES_OF[info.kind == "text", info.with_ids]
+    first, *others = info.sample.splitlines()[:2] or [""]
+    sign = max(",;\t", key=first.count)
+    columns = [column.strip(' "') for column in first.split(sign)]
+    named = len(columns) > 1 and all(column and not column[0].isdigit() for column in columns)
+    if info.kind == "text" and named and all(line.count(sign) >= len(columns) - 1 for line in others):
+        lines = lines if sign == "," else f"{lines}, delimiter={sign!r}"
+        return profile.example_of_table.format(lines=lines, column=repr(columns[0]))
+    return profile.example_of_lines.format(lines=lines)
 
 
 def _cite_block(task: Task) -> str:
@@ -302,7 +374,10 @@ def _model_choice(task: Task) -> str:
 def _optional_helpers(task: Task, profile: Profile) -> str:
     """Helpers that this context is large enough for."""
     info = task.info
-    more = profile.documents if info.kind == "documents" and info.documents >= _MANY_DOCUMENTS else ""
+    more = ""
+    if profile.sub_calls and info.chars >= _LONG_CHARS:
+        more += profile.sub_calls.format(max_leaf_chars=_leaf_chars(task))
+    more += profile.documents if info.kind == "documents" and info.documents >= _MANY_DOCUMENTS else ""
     if info.chars >= _MANY_PIECES * _leaf_chars(task):
         size = "" if _leaf_chars(task) == DEFAULT_LEAF_CHARS else f", size={_leaf_chars(task):_}"
         more += profile.map_reduce.format(size=size)
@@ -360,8 +435,23 @@ def _observe(trajectory: Trajectory) -> str:
     shown = _result(turn.result, profile.observation_chars)
     said = remark(trajectory) if profile.teaches else ""
     if not said and turn.result.output.strip() and not (turn.result.error or turn.result.kill_reason):
-        said = profile.after_output
+        said = profile.after_output.format(query=truncate_middle(trajectory.query, _ASKED_AGAIN_CHARS))
     return f"{shown}\n\n{said}" if said else shown
+
+
+def answered_before_output(trajectory: Trajectory) -> bool:
+    """The last answer was written beside code that printed, and not computed by it; told once for each question."""
+    *before, turn = trajectory.turns_of_this_question
+    if (
+        not _profile(trajectory.task).waits_for_output
+        or turn.result is None
+        or not turn.result.output.strip()
+    ):
+        return False
+    answer = written_answer("\n".join(turn.code))
+    if answer is None or any(earlier.refusal == UNSEEN for earlier in before):
+        return False
+    return not any(answer in earlier.result.output for earlier in before if earlier.result is not None)
 
 
 def _refused(turn: Turn, limit: int) -> str:

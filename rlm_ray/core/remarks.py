@@ -24,11 +24,21 @@ _LOOK = (
     "Running it again changes nothing. Look at what the failing line works on, with print(repr(...)[:500]) for each of its "
     "variables, or go about it in another way."
 )
+_NOTHING = re.compile(r"(?:\s*(?:0(?:\.0)?|None|False|nan|\[\]|\{\}|\(\)|''|\"\"|set\(\)|Counter\(\)))+\s*")
+_NOT_FOUND = (
+    "Nothing was found. The text may write it in another way than your code does: print some lines that hold one word of the "
+    "question, and compare. Only when they show that there is none, that is the answer."
+)
 
 
 def remark(trajectory: Trajectory) -> str:
     """Return what to tell about the last turn, or nothing."""
     return next((said for cause in _CAUSES if (said := cause(trajectory))), "")
+
+
+def found_nothing(result: CellResult) -> bool:
+    """The code went well and printed nothing but zeros, empty lists and their like."""
+    return not (result.error or result.kill_reason) and bool(_NOTHING.fullmatch(result.output))
 
 
 def pastes_context(trajectory: Trajectory) -> bool:
@@ -46,17 +56,17 @@ def _holds_sample(text: str, sample: str) -> bool:
 
 
 def _same_code(trajectory: Trajectory) -> str:
-    turn, code = trajectory.turns[-1], _code(trajectory.turns[-1])
-    for number, earlier in _earlier_turns(trajectory):
-        if earlier.result is None or turn.result is None or _code(earlier) != code:
-            continue
-        if turn.result.error and _last_line(turn.result) == _last_line(earlier.result):
-            return f"This is the same code as in turn {number}, with the same error. {_LOOK}"
-        if not turn.result.error and turn.result.output == earlier.result.output:
-            if not turn.result.output:
-                return f"This is the same code as in turn {number}, and again it printed nothing. Print what you want to see."
-            return f"This is the same code as in turn {number}, with the same output. {_END}"
-    return ""
+    turn = trajectory.turns[-1]
+    number = next(
+        (number for number, earlier in _earlier_turns(trajectory) if turn.did_the_same(earlier)), None
+    )
+    if number is None or turn.result is None:
+        return ""
+    if turn.result.error:
+        return f"This is the same code as in turn {number}, with the same error. {_LOOK}"
+    if not turn.result.output:
+        return f"This is the same code as in turn {number}, and again it printed nothing. Print what you want to see."
+    return f"This is the same code as in turn {number}, with the same output. {_END}"
 
 
 def _same_result(trajectory: Trajectory) -> str:
@@ -65,7 +75,7 @@ def _same_result(trajectory: Trajectory) -> str:
         result, before = trajectory.turns[-1].result, earlier.result
         if result is None or before is None:
             return ""
-        if result.error and before.error and _last_line(result) == _last_line(before):
+        if result.error and before.error and result.error_line == before.error_line:
             return f"This is the same error as in turn {number}. {_LOOK}"
         if not result.error and not before.error and result.output.strip() and result.output == before.output:
             return f"This is the same output as in turn {number}. {_END}"
@@ -78,7 +88,12 @@ def _pasted(trajectory: Trajectory) -> str:
     return "You wrote text of the input into your code. All of it is in the variable `context` already: use that."
 
 
-_CAUSES: tuple[Callable[[Trajectory], str], ...] = (_same_code, _same_result, _pasted)
+def _found_nothing(trajectory: Trajectory) -> str:
+    result = trajectory.turns[-1].result
+    return _NOT_FOUND if result is not None and found_nothing(result) else ""
+
+
+_CAUSES: tuple[Callable[[Trajectory], str], ...] = (_same_code, _same_result, _pasted, _found_nothing)
 
 
 def _earlier_turns(trajectory: Trajectory) -> list[tuple[int, Turn]]:
@@ -86,13 +101,3 @@ def _earlier_turns(trajectory: Trajectory) -> list[tuple[int, Turn]]:
     begin = trajectory.turns_of_earlier_questions
     asked = [(number - begin, turn) for number, turn in enumerate(trajectory.turns[:-1], 1) if number > begin]
     return asked[: -_TURNS_COMPARED - 1 : -1]
-
-
-def _code(turn: Turn) -> tuple[str, ...]:
-    return tuple(block.strip() for block in turn.parsed.blocks)
-
-
-def _last_line(result: CellResult) -> str:
-    """The line of an error that says what went wrong, without the advice that may follow it."""
-    lines = [line for line in (result.error or "").splitlines() if not line.startswith("Hint: ")]
-    return lines[-1] if lines else ""

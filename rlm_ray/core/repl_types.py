@@ -148,3 +148,9 @@ class CellResult:
     """Nothing the code did is known to have caused it: the same code may well run now."""
     citations: tuple[Citation, ...] = ()
     """Words that the code cited, found in the context by the session."""
+
+    @property
+    def error_line(self) -> str:
+        """The line of the error that says what went wrong, without the advice that may follow it; empty without one."""
+        lines = [line for line in (self.error or "").splitlines() if not line.startswith("Hint: ")]
+        return lines[-1] if lines else ""

@@ -6,7 +6,8 @@ Laws:
 - Three messages in a row that neither run code nor answer end the session: more of them cost and change nothing.
 - An answer that was refused (it does not match the schema) counts as a turn, and the session goes on.
 - Where citations are required, an answer that cites nothing is sent back, twice; then the session ends.
-- A compaction leaves turns out of the conversation, not out of the trajectory.
+- A compaction leaves turns out of the conversation, not out of the trajectory; so does a model that repeats itself, twice;
+  then the session ends.
 - A further question starts the count of turns anew.
 - `Stop` is followed by one last call for the best answer from what is known; `Finish` by nothing.
 
@@ -21,12 +22,14 @@ from typing import TypeAlias
 from rlm_ray.core.context import ContextInfo
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.parsing import Parsed, parse
-from rlm_ray.core.profiles import PROMPT_VERSION
+from rlm_ray.core.profiles import PROMPT_VERSION, get_profile
 from rlm_ray.core.repl_types import CellResult, Citation
 from rlm_ray.core.reply import Judgement, judge
 from rlm_ray.core.tools import ToolSpec
 
 MAX_IDLE_TURNS = 3
+MAX_RESTARTS = 2
+"""So often the conversation begins anew for a model that repeats itself; then the session ends."""
 MISFIT = "schema"
 """The stop reason of a session none of whose answers matched the schema that was asked for."""
 NO_CITATIONS = "no_citations"
@@ -107,6 +110,15 @@ def lacks_citations(trajectory: Trajectory) -> bool:
     return trajectory.task.citations == "required" and not trajectory.citations
 
 
+def repeats_itself(trajectory: Trajectory) -> bool:
+    """The code of the last turn did the same before in this conversation, as often as its profile bears."""
+    most = get_profile(trajectory.task.profile, trajectory.task.prompt_version).max_repeats
+    turns = trajectory.turns_of_this_question[-trajectory.turns_in_conversation or len(trajectory.turns) :]
+    if not most or not turns or turns[-1].refusal:
+        return False
+    return sum(map(turns[-1].did_the_same, turns[:-1])) >= most
+
+
 def _stop_uncited(trajectory: Trajectory) -> Step:
     turns = trajectory.turns_of_this_question
     answers = sum(final_answer(turn) is not None for turn in turns)
@@ -121,6 +133,16 @@ def _stop(trajectory: Trajectory) -> Stop | None:
     if len(turns) >= limit:
         allowed = "1 turn" if limit == 1 else f"{limit} turns"
         return Stop("max_iterations", f"the model did not finish within {allowed}; raise max_iterations")
+    restarts = sum(
+        item.repeated
+        for item in trajectory.compactions
+        if item.after_turn > trajectory.turns_of_earlier_questions
+    )
+    if restarts >= MAX_RESTARTS and repeats_itself(trajectory):
+        return Stop(
+            "no_progress",
+            "the model wrote the same code over and over, with the same result; try a stronger model",
+        )
     idle = turns[-MAX_IDLE_TURNS:]
     if len(idle) == MAX_IDLE_TURNS and all(map(_made_no_progress, idle)):
         why = f"the model wrote no code in {MAX_IDLE_TURNS} messages"
@@ -182,6 +204,18 @@ class Turn:
         """What the message is worth."""
         return judge(self.reply, takes_code=True)
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        return tuple(block.strip() for block in self.parsed.blocks)
+
+    def did_the_same(self, other: Turn) -> bool:
+        """The other turn ran the same code, and it gave the same output or failed with the same error."""
+        if self.result is None or other.result is None or self.code != other.code:
+            return False
+        if self.result.error or other.result.error:
+            return self.result.error_line == other.result.error_line
+        return self.result.output == other.result.output
+
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
@@ -204,6 +238,8 @@ class Compaction:
     """By the model; empty where it made none."""
     name: str = "history"
     """The variable of the REPL that holds those turns."""
+    repeated: bool = False
+    """It began anew since the last turns repeated themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +255,11 @@ class Trajectory:
     def compaction(self) -> Compaction | None:
         """The last one."""
         return self.compactions[-1] if self.compactions else None
+
+    @property
+    def summary(self) -> Compaction | None:
+        """The last compaction for want of room: its turns are in the REPL's variable."""
+        return next((item for item in reversed(self.compactions) if not item.repeated), None)
 
     @property
     def turns_in_conversation(self) -> int:
@@ -273,10 +314,11 @@ class Trajectory:
         compacted = tuple(item for item in self.compactions if item.after_turn <= turns)
         return Trajectory(self.task, self.turns[:turns], asked, compacted)
 
-    def with_compaction(self, summary: str) -> Trajectory:
+    def with_compaction(self, summary: str, *, repeated: bool = False) -> Trajectory:
         """The conversation begins anew with this summary of all turns so far."""
         name = "history" if "history" not in self.variables else "full_history"
-        return replace(self, compactions=(*self.compactions, Compaction(len(self.turns), summary, name)))
+        compaction = Compaction(len(self.turns), summary, name, repeated)
+        return replace(self, compactions=(*self.compactions, compaction))
 
     def with_question(self, query: str, schema: str = "") -> Trajectory:
         return replace(self, follow_ups=(*self.follow_ups, FollowUp(query, len(self.turns), schema)))
@@ -289,12 +331,15 @@ class Trajectory:
         """The next message; nothing of one that was withheld or refused is taken."""
         is_said = judge(reply, takes_code=True).kind not in {"filtered", "refused"}
         parsed = parse(reply.text, self.variables) if is_said else Parsed()
-        last = self.last.parsed if self.last is not None else Parsed()
-        if parsed.is_word and parsed.unresolved == last.unresolved:
-            parsed = Parsed(
-                answer=parsed.unresolved
-            )  # the model was told that no variable has this name, and means the word
+        if parsed.is_word and self._is_meant(str(parsed.unresolved)):
+            parsed = Parsed(answer=parsed.unresolved)
         return replace(self, turns=(*self.turns, Turn(status, reply, parsed)))
+
+    def _is_meant(self, word: str) -> bool:
+        """A word that is no variable is the answer where code has printed it, or where the model insists on it."""
+        insists = self.last is not None and self.last.parsed.unresolved == word
+        results = (turn.result for turn in self.turns_of_this_question)
+        return insists or any(result is not None and word in result.output for result in results)
 
     def with_result(self, result: CellResult) -> Trajectory:
         return replace(self, turns=(*self.turns[:-1], replace(self.turns[-1], result=result)))

@@ -26,7 +26,9 @@ from rlm_ray.events.records import (
 from rlm_ray.events.tree import RunTree
 from rlm_ray.events.usage import CANCELLED
 
-_DETERMINISTIC_STOPS = frozenset({"answered", "max_iterations", "no_code", "no_citations", "context_window"})
+_DETERMINISTIC_STOPS = frozenset(
+    {"answered", "max_iterations", "no_code", "no_progress", "no_citations", "context_window"}
+)
 """Stop reasons that another attempt would come to again; limits may have been raised."""
 
 

@@ -26,7 +26,7 @@ from rlm_ray.util.run_sync import run_sync
 if TYPE_CHECKING:
     from rlm_ray.structured.schema import AnswerSchema
 
-_REMEMBERED_STOP_REASONS = frozenset({"answered", "max_iterations", "no_code"})
+_REMEMBERED_STOP_REASONS = frozenset({"answered", "max_iterations", "no_code", "no_progress"})
 """A question that ended otherwise is not part of what the model remembers."""
 
 

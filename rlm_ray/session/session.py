@@ -52,6 +52,7 @@ from rlm_ray.core.state_machine import (
     answered_without_reading_context,
     final_answer,
     next_step,
+    repeats_itself,
 )
 from rlm_ray.core.tools import ToolSpec
 from rlm_ray.core.usage import RunUsage
@@ -100,7 +101,7 @@ class SessionResult:
 
     answer: str | None
     stop_reason: str
-    """`answered`, or what stopped it: `max_iterations`, `no_code`, `context_window`, `max_tokens` (the answer was cut
+    """`answered`, or what stopped it: `max_iterations`, `no_code`, `no_progress`, `context_window`, `max_tokens` (the answer was cut
     off), `schema` (no answer matched it), a limit, `interrupted`."""
     why: str = ""
     """One sentence where the stop was not the model's own."""
@@ -305,7 +306,12 @@ class Session:
         trajectory, turn = self._trajectory, self._trajectory.turns[-1]
         schema, answer = self._schema_of(len(trajectory.follow_ups)), final_answer(turn)
         self._typed_answer = None
-        if schema is None or answer is None or answered_without_reading_context(trajectory):
+        if answer is None or answered_without_reading_context(trajectory):
+            return
+        if prompts.answered_before_output(trajectory):
+            self._trajectory = trajectory.with_refusal(prompts.UNSEEN)
+            return
+        if schema is None:
             return
         why = self._history.refusal(len(trajectory.turns)) if turn.reply.recorded else ""
         if not why:
@@ -317,6 +323,8 @@ class Session:
     async def _generate(self) -> None:
         if self._must_compact():
             await self._compact()
+        elif repeats_itself(self._trajectory):
+            self._trajectory = self._trajectory.with_compaction("", repeated=True)
         trajectory, turn = self._trajectory, len(self._trajectory.turns) + 1
         status = self._history.status(turn) or prompts.status_line(
             trajectory.task,
@@ -373,7 +381,7 @@ class Session:
 
     def _repl_history(self, trajectory: Trajectory) -> dict[str, ReplHistory]:
         """Return the turns that were left out of the conversation, as an argument of the REPL; none where all are in it."""
-        compaction = trajectory.compaction
+        compaction = trajectory.summary
         if compaction is None:
             return {}
         if self._left_out is None or self._left_out[0] != compaction:

@@ -8,7 +8,7 @@ from rlm_ray.core import prompts
 from rlm_ray.core.context import ContextInfo
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.repl_types import CellResult
-from rlm_ray.core.state_machine import Task, Trajectory
+from rlm_ray.core.state_machine import Generate, Task, Trajectory, next_step, repeats_itself
 
 SAMPLE = "".join(f"2026-11-01 12:00:{n:02} INFO worker {n} took job {n * 7}\n" for n in range(20))
 INFO = ContextInfo("text", 400_000, 1, with_ids=False, sample=SAMPLE)
@@ -96,6 +96,13 @@ TABLE = {
         [('context = """2026-11-01"""\nprint(len(context))', out("10\n"))],
         "All of it is in the variable `context` already",
     ),
+    **{
+        f"nothing found: {text!r}": (
+            [(COUNT, out(text))],
+            "Nothing was found. The text may write it in another way than your code does: print some lines",
+        )
+        for text in ("0\n", "[]\n", "0 []\n0\n", "None\n", "Counter()\n", "{} 0.0\n", "''\n", "set()\n")
+    },
     "code that pastes the sample": ([(f"t = '''{SAMPLE}'''\nprint(len(t))", out("900\n"))], "use that"),
 }
 
@@ -107,6 +114,9 @@ SILENT = {
         ("m.group()", CellResult(error="cell 2, line 1: m\nNameError: name 'm' is not defined")),
     ],
     "the first turn": [(COUNT, out("20\n"))],
+    "nothing in a sentence": [(COUNT, out("0 of 20\n"))],
+    "a list that holds nothing": [(COUNT, out("[0, 0]\n"))],
+    "a number that ends in 0": [(COUNT, out("10\n"))],
     "two silent cells": [("x = 1", out("")), ("y = 2", out(""))],
     "the same output some turns ago": [
         (COUNT, out("20\n")),
@@ -206,9 +216,126 @@ def test_code_is_compared_with_that_of_the_ten_turns_before(between, is_remarked
 
 def test_a_small_model_is_reminded_to_end_after_a_cell_that_went_well():
     small = Trajectory(Task("q", INFO, profile="short"))
-    reminder = "If this answers the question, end now with FINAL(answer)."
+    reminder = "The question is: q\nIf this output answers it, end now with FINAL(answer)."
     assert reminder in told((COUNT, out("20\n")), task=small)
     assert reminder not in told(("m.group()", CellResult(error=NONE_ERROR)), task=small)
     assert reminder not in told(("x = 1", out("")), task=small)
     assert reminder not in told((COUNT, out("20\n")), (COUNT, out("20\n")), task=small)  # told more exactly
     assert reminder not in told((COUNT, out("20\n")))
+
+
+# A small model that repeats itself
+
+SMALL = Trajectory(Task("q", INFO, profile="short"))
+
+
+def restarted(*given):
+    """The conversation that begins anew after these turns."""
+    trajectory = turns(*given, task=SMALL)
+    assert repeats_itself(trajectory)
+    return trajectory.with_compaction("", repeated=True)
+
+
+RESTARTS = {
+    "an output": (out("20\n"), "printed:\n20\n", "write only\n```python\nFINAL(<the answer>)\n```"),
+    "nothing found": (out("0\n"), "found nothing:\n0\n", "look for other words"),
+    "nothing printed": (
+        out(""),
+        "printed nothing.",
+        "Begin with a short block that prints some of `context`.",
+    ),
+    "an error": (
+        CellResult(error=NONE_ERROR),
+        "failed:\nAttributeError: 'NoneType' object",
+        "in another way",
+    ),
+    "a kill": (CellResult(kill_reason="it was killed"), "failed:\nit was killed", "in another way"),
+}
+
+
+@pytest.mark.parametrize("name", RESTARTS)
+def test_a_small_model_that_repeats_itself_reads_the_question_and_what_came_of_its_code(name):
+    result, outcome, advice = RESTARTS[name]
+    trajectory = restarted((COUNT, result), (COUNT, result))
+    system, asked = prompts.session_messages(trajectory, "Turn 3 of 20.")
+    assert system.role == "system"
+    assert asked.content.startswith("Question: q\n")
+    assert f"The last code {outcome}" in asked.content
+    assert "Do not write that code again." in asked.content
+    assert advice in asked.content
+    assert "assistant" not in {message.role for message in prompts.session_messages(trajectory, "")}
+
+
+def test_the_conversation_grows_from_where_it_began_anew():
+    trajectory = restarted((COUNT, out("20\n")), (COUNT, out("20\n")))
+    begun = prompts.session_messages(trajectory, "Turn 3 of 20.")
+    grown = prompts.session_messages(
+        trajectory.with_reply(ModelReply("```python\nprint(2)\n```"), "Turn 3 of 20.").with_result(
+            out("2\n")
+        ),
+        "Turn 4 of 20.",
+    )
+    assert grown[: len(begun)] == begun
+    assert len(grown) == len(begun) + 2
+
+
+@pytest.mark.parametrize("profile", ["full", "cautious", "small-window"])
+def test_a_strong_model_may_repeat_itself(profile):
+    task = Trajectory(Task("q", INFO, profile=profile))
+    assert not repeats_itself(turns(*[(COUNT, out("20\n"))] * 5, task=task))
+
+
+def test_turns_before_a_restart_and_of_an_earlier_question_are_no_repetition():
+    trajectory = restarted((COUNT, out("20\n")), (COUNT, out("20\n")))
+    assert not repeats_itself(trajectory)
+    assert not repeats_itself(turns((COUNT, out("20\n")), task=trajectory))
+    asked = turns((COUNT, out("20\n")), task=SMALL).with_question("another")
+    assert not repeats_itself(turns((COUNT, out("20\n")), task=asked))
+
+
+def test_a_model_that_still_repeats_itself_after_two_restarts_ends_the_session():
+    trajectory = SMALL
+    for _ in range(2):
+        trajectory = turns(*[(COUNT, out("20\n"))] * 2, task=trajectory)
+        assert next_step(trajectory) == Generate()
+        trajectory = trajectory.with_compaction("", repeated=True)
+    trajectory = turns((COUNT, out("20\n")), task=trajectory)
+    assert next_step(trajectory) == Generate()
+    stop = next_step(turns((COUNT, out("20\n")), task=trajectory))
+    assert stop.reason == "no_progress"
+
+
+# An answer that is written beside the code that was to find it
+
+BESIDE_CODE = [
+    ('print(context.count("x"))\nFINAL("bob")', "3\n", True),
+    ("print(context.count('x'))\nFINAL(7)", "3\n", True),
+    ("n = context.count('x')\nprint(n)\nFINAL(n)", "3\n", False),
+    ("n = context.count('x')\nprint(n)\nFINAL(f'{n} times')", "3\n", False),
+    ('x = 1\nFINAL("bob")', "", False),
+    ('FINAL("bob")', "", False),
+]
+
+
+@pytest.mark.parametrize(("code", "output", "is_unseen"), BESIDE_CODE)
+def test_a_small_model_sees_the_output_before_its_answer_is_taken(code, output, is_unseen):
+    result = CellResult(output=output, output_chars=len(output), final_answer="given", context_was_read=True)
+    assert prompts.answered_before_output(turns((code, result), task=SMALL)) is is_unseen
+    assert not prompts.answered_before_output(turns((code, result)))  # a strong model may
+
+
+def test_an_answer_that_stood_in_an_earlier_output_may_stand_beside_code():
+    result = CellResult(output="ok\n", output_chars=3, final_answer="bob", context_was_read=True)
+    assert not prompts.answered_before_output(
+        turns(("print(context)", out("ann bob\n")), ('print("ok")\nFINAL("bob")', result), task=SMALL)
+    )
+
+
+def test_an_answer_beside_code_is_sent_back_once():
+    result = CellResult(output="3\n", output_chars=2, final_answer="bob", context_was_read=True)
+    code = 'print(context.count("x"))\nFINAL("bob")'
+    trajectory = turns((code, result), task=SMALL).with_refusal(prompts.UNSEEN)
+    told_now = prompts.session_messages(trajectory, "Turn 2 of 20.")[-1].content
+    assert told_now.startswith(f"That answer was not accepted. {prompts.UNSEEN}\n")
+    assert "Output:\n3\n" in told_now
+    assert not prompts.answered_before_output(turns((code, result), task=trajectory))

@@ -190,3 +190,34 @@ def test_words_without_code_that_must_cite_are_sent_back():
     said = session(CODE, LOOKED, "FINAL('x')", citations="required")
     assert next_step(said) == Generate()
     assert "it cites nothing" in session_messages(said, "status")[-1].content
+
+
+WORDS = [
+    ("FINAL(XKL-9040)", "The code is XKL-9040.\n", "XKL-9040"),
+    ("FINAL(bob)", "bob 3\n", "bob"),
+    ("FINAL(Farid 004)", "", "Farid 004"),
+    ("FINAL(2026-01-03)", "", "2026-01-03"),
+    ("FINAL(The answer is 3)", "", "The answer is 3"),
+    ("FINAL(bob)", "ann 3\n", None),
+    ("FINAL(...)", "...\n", None),
+    ("FINAL(answer)", "answer\n", None),
+]
+
+
+@pytest.mark.parametrize(("message", "shown", "answer"), WORDS)
+@pytest.mark.parametrize("form", ["{}", "```python\n{}\n```"])
+def test_words_without_quotes_are_an_answer_where_code_has_printed_them(message, shown, answer, form):
+    looked = CellResult(output=shown, output_chars=len(shown), context_was_read=True)
+    step = next_step(session(CODE, looked, form.format(message)))
+    assert step == (Finish(answer) if answer is not None else step)
+    assert isinstance(step, Finish) is (answer is not None)
+
+
+@pytest.mark.parametrize(
+    "code", ["FINAL(n)", "FINAL(n + 1)", "FINAL(-3)", 'FINAL("bob")', "FINAL(len(rows))", "FINAL(12)"]
+)
+def test_a_block_that_gives_a_value_to_final_is_run(code):
+    looked = CellResult(
+        output="n\n", output_chars=2, context_was_read=True, variables=(Variable("n", "int", None),)
+    )
+    assert next_step(session(CODE, looked, f"```python\n{code}\n```")) == Execute((f"{code}\n",))

@@ -289,3 +289,30 @@ def test_cached_and_written_tokens_have_their_own_price():
     usage = Usage(1_000_000, 100_000, cached_tokens=600_000, cache_write_tokens=300_000)
     assert price.cost(usage) == pytest.approx(0.1 * 3 + 0.6 * 0.3 + 0.3 * 3.75 + 0.1 * 15)
     assert Price(3.0, 15.0).cost(usage) == pytest.approx(3 + 1.5)
+
+
+async def test_a_small_model_that_repeats_itself_begins_anew_twice_and_then_gives_what_it_knows():
+    same = CellResult("17\n", 3, context_was_read=True)
+    gateway, repl = Gateway(*[CODE] * 6, "It is 17."), Remembering(*[same] * 6)
+    result = await session(gateway, repl, model="openai/qwen").run()
+    assert (result.answer, result.stop_reason) == ("It is 17.", "no_progress")
+    sizes = [len(request.messages) for request, place in gateway.asked if place.role == "turn"]
+    assert sizes == [2, 4, 2, 4, 2, 4]  # system and question; with a turn; anew
+    assert set(repl.histories) == {None}
+
+
+async def test_a_strong_model_that_repeats_itself_has_all_its_turns():
+    same = CellResult("17\n", 3, context_was_read=True)
+    gateway, repl = Gateway(*[CODE] * 6, "It is 17."), Repl(*[same] * 6)
+    result = await session(gateway, repl, max_iterations=6).run()
+    assert (result.answer, result.stop_reason) == ("It is 17.", "max_iterations")
+
+
+async def test_a_small_model_sees_what_its_code_prints_before_it_answers():
+    code = '```python\nprint(context.count("x"))\nFINAL("bob")\n```'
+    unseen = CellResult("3\n", 2, final_answer="bob", context_was_read=True)
+    seen = CellResult(final_answer="3", context_was_read=True)
+    gateway, repl = Gateway(code, "```python\nFINAL(3)\n```"), Repl(unseen, seen)
+    result = await session(gateway, repl, model="openai/qwen").run()
+    assert (result.answer, result.turns or 2) == ("3", 2)
+    assert "before you saw what your code prints" in gateway.asked[-1][0].messages[-1].content

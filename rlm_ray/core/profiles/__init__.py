@@ -1,4 +1,4 @@
-"""Profiles: how to speak to a kind of model; a file for each version of all words.
+"""Profiles: how to speak to a kind of model; one file each, to be read from top to bottom.
 
 `profile.py` says which a model gets. A run keeps the version of the prompts that it began with (`prompt_version`), so
 that it can be resumed: a text here may be changed only together with `PROMPT_VERSION`, and the old one stays.
@@ -7,15 +7,23 @@ that it can be resumed: a text here may be changed only together with `PROMPT_VE
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from rlm_ray.core.profiles import version_1
+from rlm_ray.core.profiles import cautious, full, short, small_window, version_1
 from rlm_ray.core.profiles.profile import Profile, choose_profile, window_of_params
-from rlm_ray.core.profiles.version_2 import PROFILES
 
 PROMPT_VERSION = 2
 """Version 1 are the words of the releases up to 0.1."""
 
+PROFILES = MappingProxyType(
+    {
+        "full": full.PROFILE,
+        "short": short.PROFILE,
+        "cautious": cautious.PROFILE,
+        "small-window": small_window.PROFILE,
+    }
+)
 DEFAULT = "default"
 """The setting that leaves the choice to the model's name."""
 PROFILE_NAMES = (DEFAULT, *PROFILES)

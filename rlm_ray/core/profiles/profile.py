@@ -31,7 +31,7 @@ class Profile:
 
     system: str
     """The system prompt of a session. Fields: kind, children, max_leaf_chars, observation_chars, cell_timeout_s, cell_cpu_s,
-    more."""
+    example, more."""
     documents: str
     """In `more` where the context is many documents."""
     map_reduce: str
@@ -46,8 +46,21 @@ class Profile:
     """How much of a cell's output the model sees."""
     max_piece_chars: int = 10**12
     """The most a sub-call is said to read, whatever the settings say."""
+    example_of_table: str = ""
+    """In `example` where the context begins with the names of columns. Fields: lines (an expression for all lines of the
+    context), column (the name of the first column, quoted)."""
+    example_of_lines: str = ""
+    """In `example` elsewhere. Field: lines."""
+    sub_calls: str = ""
+    """In `more` where the context is long and the system prompt itself does not speak of sub-calls. Field: max_leaf_chars."""
+    before_reply: str = ""
+    """The end of every request: what a message is, for a model that else answers a question as it is put."""
     after_output: str = ""
-    """Said after a cell that printed something and went well."""
+    """Said after a cell that printed something and went well. Field: query."""
+    waits_for_output: bool = False
+    """An answer that its code does not compute is not taken before the model has seen what that code prints."""
+    max_repeats: int = 0
+    """So often may a turn do the same as an earlier one before the conversation begins anew without them; 0: for ever."""
     teaches: bool = True
     """The model is told what its last turn shows it should do otherwise (`core/remarks.py`)."""
 

@@ -49,6 +49,9 @@ class TextReferences:
         """The context as it was given."""
         return self.content
 
+    def texts(self) -> tuple[str, ...]:
+        return (self.content,)
+
     def to_part(self, value: object) -> ContextPart:
         if value is self.content:
             return ByteRange(0, self._bytes_before(len(self.content)))
@@ -115,6 +118,9 @@ class DocumentReferences:
     def original(self) -> Content:
         """The context as it was given, whatever code has done to the list since."""
         return list(self._documents)
+
+    def texts(self) -> tuple[str, ...]:
+        return self._texts
 
     def number_of(self, document: object) -> int | None:
         """The number of a document given by its id, its number, a hit, or itself; None where there is none."""

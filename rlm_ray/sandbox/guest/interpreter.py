@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.sandbox.guest import traceback_format
+from rlm_ray.sandbox.guest.absent_text import absent_text_notes
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.clock import Clock
 from rlm_ray.sandbox.guest.context_parts import ContextReferences, DocumentReferences
@@ -116,8 +117,10 @@ class Interpreter:
             if error is not None or self._ending.given:
                 break
         error = self._check_answer_variable(error)
-        notes = self._restore_reserved()
         output = self._output
+        notes = self._restore_reserved()
+        if not self._ending.given:
+            notes += absent_text_notes(blocks, output.text(), error, query, self._parts.texts())
         return CellDone(output.text(), output.chars, error, self._variables(), notes, self._looked)
 
     def _run(self, block: str, name: str) -> str | None:
