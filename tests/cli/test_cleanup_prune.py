@@ -1,4 +1,4 @@
-"""`rlm-ray runs prune` and `rlm-ray cache prune`: what is old goes, what is under way stays."""
+"""`rlm-ray runs prune`, `runs delete`, `runs --limit` and `cache prune`: what is old or named goes, what is under way stays."""
 
 from __future__ import annotations
 
@@ -109,3 +109,54 @@ def test_a_cache_is_pruned(tmp_path):
     assert run(str(tmp_path), "--older-than", "0s").stderr == f"dropped 1 replies of {tmp_path}\n"
     assert run(str(tmp_path / "no"), "--older-than", "0s").exit_code == 2
     assert run(str(tmp_path)).exit_code == 2
+
+
+def invoke(run_dir, *arguments, stdin=""):
+    return CliRunner().invoke(app, ["runs", *arguments, "--set", f"run_dir={run_dir}"], input=stdin)
+
+
+@pytest.mark.parametrize("named", [NAMES[:1], ["20260101", NAMES[2]], ["last", NAMES[4]]], ids=str)
+def test_named_runs_are_deleted_once_each_and_others_stay(run_dir, named):
+    gone = {
+        name
+        for each in named
+        for name in NAMES
+        if name.startswith(each) or (each, name) == ("last", NAMES[4])
+    }
+    done = invoke(run_dir, "delete", *named, "--yes")
+    assert (done.exit_code, set(done.stdout.split())) == (0, gone)
+    assert left(run_dir) == sorted({*NAMES, "serve"} - gone)
+    assert all(f"{name}: Which of the parties" in done.stderr for name in gone)
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 130), ("\n", 130)])
+def test_without_yes_it_asks_first_and_no_is_the_default(run_dir, answer, code):
+    done = invoke(run_dir, "delete", NAMES[0], stdin=answer)
+    assert done.exit_code == code
+    assert "Delete 1 run(s)? [y/N]" in done.stderr
+    assert (NAMES[0] in left(run_dir)) == (code != 0)
+
+
+def test_nothing_is_deleted_where_one_name_is_wrong_or_nobody_can_be_asked(run_dir):
+    assert invoke(run_dir, "delete", NAMES[0], "2027", "--yes").exit_code == 2
+    assert invoke(run_dir, "delete", NAMES[0]).exit_code != 0
+    assert invoke(run_dir, "delete").exit_code == 2
+    assert left(run_dir) == sorted([*NAMES, "serve"])
+
+
+def test_a_run_under_way_is_not_deleted_and_the_others_are(run_dir):
+    writer = RunStore(str(run_dir), NAMES[1]).writer("somebody")
+    try:
+        done = invoke(run_dir, "delete", NAMES[0], NAMES[1], "--yes")
+    finally:
+        writer.close()
+    assert (done.exit_code, done.stdout.split()) == (1, [NAMES[0]])
+    assert f"{NAMES[1]}: not deleted: " in done.stderr
+
+
+@pytest.mark.parametrize("limit", [1, 3, 99])
+def test_the_newest_are_listed_and_what_is_left_out_is_said(run_dir, limit):
+    done = invoke(run_dir, "--limit", str(limit))
+    shown = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+    assert shown == NAMES[::-1][:limit]
+    assert done.stderr == ("" if limit >= 5 else f"{limit} of 5 runs; --limit N shows more\n")
