@@ -36,7 +36,7 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.admission.server import AdmissionServer
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionStub
+from rlm_ray.cluster.detached_actor import service_stub
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.testing.simulation import (
@@ -48,6 +48,7 @@ from rlm_ray.testing.simulation import (
     simulate,
 )
 from rlm_ray.util.rpc import RpcAddress, RpcServer
+from rlm_ray.util.rpc_service import service_of
 
 SECONDS = 180.0
 ROUND_TRIP_S = 0.105
@@ -257,7 +258,9 @@ class AdmissionActor(AdmissionServer):
     """What `cluster/` wraps: the server, and a direct TCP connection to it."""
 
     async def address(self, host: str) -> RpcAddress:
-        return await RpcServer(self, METHODS, secrets.token_bytes(32), CODEC).listen(host)
+        service = service_of(AdmissionServer)
+        methods, token = frozenset(service.methods), secrets.token_bytes(32)
+        return await RpcServer(self, methods, token, service.codec).listen(host)
 
 
 class ActorTransport:
@@ -277,7 +280,9 @@ class Loader:
     async def run(self, name: str, transport: Any, per_s: float, seconds: float) -> tuple[list[float], float]:
         if isinstance(transport, RpcAddress):
             address = transport
-            transport = AdmissionStub(lambda: asyncio.sleep(0, address))
+            transport = service_stub(
+                AdmissionServer, "admission", lambda _: lambda: asyncio.sleep(0, address)
+            )
         client = AdmissionClient(name, transport)
         started_at = time.perf_counter()
         latencies = await _load(client, per_s, seconds)

@@ -34,9 +34,9 @@ import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from rlm_ray import RLM, Cluster
+from rlm_ray.cluster.detached_actor import current_node_id
 from rlm_ray.cluster.driver import ClusterDriver
-from rlm_ray.cluster.services.admission import admission_actor
-from rlm_ray.cluster.services.journal import current_node_id, journal_actor
+from rlm_ray.cluster.services import admission_actor, journal_actor
 from rlm_ray.events.records import CallEnded
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.testing import ServerProcess

@@ -151,7 +151,7 @@ def kill(calls: int) -> None:
 async def _roots_and_kill(rlm: RLM, calls: int, *, no_restart: bool) -> list[Any]:
     import ray
 
-    from rlm_ray.cluster.services.admission import admission_actor
+    from rlm_ray.cluster.services import admission_actor
 
     def shoot() -> None:
         ray.kill(admission_actor(), no_restart=no_restart)

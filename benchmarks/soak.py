@@ -38,9 +38,9 @@ import ray
 import serve as chats
 
 from rlm_ray import RLM, Cluster
+from rlm_ray.cluster.detached_actor import service_stats
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.ray_thread import current_ray_thread
-from rlm_ray.cluster.services.detached_actor import service_stats
 from rlm_ray.errors import RLMError
 from rlm_ray.serve import ServerConfig
 from rlm_ray.serve.launcher import LocalServer, deploy

@@ -27,7 +27,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from rlm_ray.admission.degraded_mode import DegradedLimiter, RunReplica
 from rlm_ray.admission.policy.rate_headers import RateLimitHeaders, parse_rate_limit_headers
@@ -43,6 +43,7 @@ from rlm_ray.admission.protocol import (
     ServerMessage,
     Settle,
 )
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Amount, Limits
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import ClusterError, LimitReached, QuotaError, RemoteCallError
@@ -107,26 +108,20 @@ class Permit:
         return replace(facts or RateLimitHeaders({}), retry_after_s=retry_after_s)
 
 
-class AdmissionTransport(Protocol):
-    """Carries messages to an `AdmissionServer`. Whatever it raises means that the admission cannot be reached."""
-
-    async def exchange(self, batch: ClientMessage) -> ServerMessage: ...
-
-
 class AdmissionClient:
-    """The one client of a process. `holder` is the process's name, unique for ever."""
+    """The one client of a process. `holder` is the process's name, unique for ever; `admission` is most often a stub."""
 
     def __init__(  # noqa: PLR0913 - two it needs, the others for tests
         self,
         holder: str,
-        transport: AdmissionTransport,
+        admission: AdmissionServer,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         coalesce_s: float = COALESCE_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._holder, self._transport, self._clock, self._wall = holder, transport, clock, wall
+        self._holder, self._admission, self._clock, self._wall = holder, admission, clock, wall
         self._retry_s = retry_s
         self._batcher: Batcher[_Item, None] = Batcher(self._send, interval_s=coalesce_s)
         self._numbers = itertools.count()
@@ -229,7 +224,7 @@ class AdmissionClient:
         self._long_polls += batch.long_poll
         sent_at = self._clock()
         try:
-            replies = await self._transport.exchange(batch)
+            replies = await self._admission.exchange(batch)
         except ClusterError as error:  # it arrived, and was answered with an error
             self._fail(batch, error)
             return
@@ -367,7 +362,7 @@ class AdmissionClient:
         while True:
             await asyncio.sleep(self._retry_s)
             try:
-                replies = await self._transport.exchange(ClientMessage(self._holder, self._epoch))
+                replies = await self._admission.exchange(ClientMessage(self._holder, self._epoch))
             except Exception as error:  # noqa: BLE001 - as in _exchange
                 _log.debug("still no admission: %s", error)
             else:

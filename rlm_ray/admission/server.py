@@ -1,6 +1,6 @@
 """`AdmissionServer` gives an `AdmissionController` a clock, a timer and long polls; it decides nothing.
 
-A plain async class; `cluster/services/admission.py` wraps it as the one admission actor. Its callers are
+A plain async class; `cluster/services.py` wraps it as the one admission actor. Its callers are
 `AdmissionClient`s: each sends messages, and has at most one of them held here until there is a decision for it. A newer
 message of the same client frees the older one, so nothing piles up and nothing waits for a tick.
 """
@@ -25,6 +25,7 @@ from rlm_ray.admission.protocol import (
     ServerMessage,
 )
 from rlm_ray.core.usage import RunUsage
+from rlm_ray.util.rpc_service import rpc_method
 
 LONG_POLL_S = 10.0
 SHARE_INTERVAL_S = 1.0
@@ -71,6 +72,7 @@ class AdmissionServer:
         self._timer: asyncio.TimerHandle | None = None
         self._swept_at = self._clock()
 
+    @rpc_method(is_repeated=False)
     async def exchange(self, batch: ClientMessage) -> ServerMessage:
         """Take in a message and answer it, at once or when there is a decision for its client."""
         if batch.epoch is not None and batch.epoch != self._epoch:
@@ -85,12 +87,14 @@ class AdmissionServer:
             await self._long_poll(holder)
         return self._replies(holder, batch)
 
+    @rpc_method()
     async def open_run(self, policy: RunPolicy) -> str:
         """Open a run and return the epoch: another one later means that the run has to be opened again."""
         self._controller.open_run(policy, self._clock())
         self._sweep()
         return self._epoch
 
+    @rpc_method(timeout_s=None)
     async def hold_run(self, run_id: str) -> None:
         """Never return: the driver of a run waits here as long as it drives it. Where it is gone the run is closed."""
         self._controller.hold_run(run_id)
@@ -99,18 +103,22 @@ class AdmissionServer:
         finally:
             self._controller.leave_run(run_id, self._clock())
 
+    @rpc_method()
     async def close_run(self, run_id: str) -> RunUsage:
         usage = self._controller.close_run(run_id)
         self._deliver()
         return usage
 
+    @rpc_method()
     async def open_sessions(self, policy: RunPolicy, count: int = 1) -> Refused | None:
         """Count more sessions of a run; one that an earlier admission had is opened here."""
         return self._controller.open_sessions(policy, count, self._clock())
 
+    @rpc_method()
     async def usage(self, run_id: str) -> RunUsage:
         return self._controller.usage(run_id)
 
+    @rpc_method()
     async def status(self, run_id: str) -> RunStatus | None:
         return self._controller.status(run_id, self._clock())
 
@@ -137,6 +145,7 @@ class AdmissionServer:
         self._controller.forget_idle_accounts(now)
         self._deliver()
 
+    @rpc_method()
     async def forget_holder(self, name: str) -> None:
         self._holders.pop(name, None)
         self._controller.drop_client(name, self._clock())

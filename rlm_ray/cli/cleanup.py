@@ -151,7 +151,7 @@ def shutdown(
     Refused while runs are under way. The next run starts them again.
     """
     with console.handle_errors():
-        from rlm_ray.cluster.services.detached_actor import end_detached_actors
+        from rlm_ray.cluster.detached_actor import end_detached_actors
 
         address = options.settings_of(options.given_of(sets)).cluster.address
         ended = asyncio.run(end_detached_actors(address, force=force, all_versions=all_versions))

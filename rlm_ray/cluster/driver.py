@@ -21,15 +21,14 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 import ray
 
 from rlm_ray.cluster.context_ref import ContextRef, put_context
+from rlm_ray.cluster.detached_actor import check_version, node_affinity
 from rlm_ray.cluster.environment import provider_environment
 from rlm_ray.cluster.messages import LeafCallBatch, SessionSpec
 from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, POOL_NAME, Pool
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, first_line
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
-from rlm_ray.cluster.services.admission import AdmissionStub, admission_actor
-from rlm_ray.cluster.services.detached_actor import check_version, node_affinity
-from rlm_ray.cluster.services.journal import JournalStub
+from rlm_ray.cluster.services import admission_actor, admission_stub, journal_stub
 from rlm_ray.cluster.slots import share
 from rlm_ray.cluster.subcalls.leaf_calls import TOP_UP_S
 from rlm_ray.config import Cluster
@@ -86,16 +85,16 @@ class Slot:
 class ClusterDriver:
     """Runs root sessions in the pool of the cluster this process is connected to.
 
-    `admission`, `journal` and `remote_journal` are for the thread of the connection.
+    `admission`, `journal` and `journal_client` are for the thread of the connection.
     """
 
     def __init__(self, handle: PoolHandle, thread: RayThread) -> None:
         self._handle = handle
         self._pool = handle.actor
         self._thread = thread
-        self.remote_journal = thread.get_or_create("remote journal", JournalStub)
-        self.journal = thread.get_or_create("journal", self._journal_client)
-        self.admission = thread.get_or_create("admission", AdmissionStub)
+        self.journal = thread.get_or_create("journal", journal_stub)
+        self.journal_client = thread.get_or_create("journal client", self._make_journal_client)
+        self.admission = thread.get_or_create("admission", admission_stub)
         self._calls: Counter[str] = Counter()
         """Plain calls under way from here, by actor."""
 
@@ -117,8 +116,8 @@ class ClusterDriver:
         handle.configure(cluster)
         return cls(handle, thread)
 
-    def _journal_client(self) -> JournalClient:
-        return JournalClient(f"driver-{secrets.token_hex(4)}", self.remote_journal)
+    def _make_journal_client(self) -> JournalClient:
+        return JournalClient(f"driver-{secrets.token_hex(4)}", self.journal)
 
     async def run_on_ray_thread(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the thread of the connection; cancelling this cancels it."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.cluster.context_ref import ContextRef
-from rlm_ray.cluster.services.response_cache import remote_cache
+from rlm_ray.cluster.services import response_cache
 from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.config import Settings
 from rlm_ray.core.context import ContextPart
 from rlm_ray.core.limits import Amount
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.journal.recorder import JournalRef, NullRecorder
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.server import JournalRef
 from rlm_ray.llm.gateway import CallContext
 from rlm_ray.util.deadline import Deadline
 
@@ -81,7 +82,7 @@ class RunContext:
             rates=settings.rates,
             prices=settings.prices,
             fallbacks=tuple(map(settings.model_named, settings.fallbacks)),
-            cache=remote_cache(settings.cache) if settings.cache else None,
+            cache=response_cache(settings.cache) if settings.cache else None,
         )
 
 

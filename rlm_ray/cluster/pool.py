@@ -25,9 +25,9 @@ from typing import Any
 import ray
 from ray._private import state  # the tables of the GCS; the public state API wants a dashboard
 
+from rlm_ray.cluster.detached_actor import NAMESPACE
 from rlm_ray.cluster.ray_calls import first_line
-from rlm_ray.cluster.services.admission import AdmissionStub
-from rlm_ray.cluster.services.detached_actor import NAMESPACE
+from rlm_ray.cluster.services import admission_stub
 from rlm_ray.cluster.slots import (
     ROOT_LEASE_PREFIX,
     SESSIONS_TARGET,
@@ -81,7 +81,7 @@ class Pool:
         self._numbers, self._roots = itertools.count(), itertools.count()
         self._name = f"session-actor-{secrets.token_hex(3)}"
         """Unique in the cluster: the admission knows its holders of permits by the names of their actors."""
-        self._admission = AdmissionStub()
+        self._admission = admission_stub()
         self._scale_down_task: asyncio.Task[None] | None = None
         self._failed_starts = 0
         self._last_start_error = ""

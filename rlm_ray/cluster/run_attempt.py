@@ -19,10 +19,10 @@ from importlib.metadata import version
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rlm_ray.admission.protocol import RunStatus
+from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.cluster.detached_actor import RETRY_S, current_node_id
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.messages import RunContext
-from rlm_ray.cluster.services.admission import AdmissionStub
-from rlm_ray.cluster.services.journal import current_node_id
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context, summarize
 from rlm_ray.core.limits import Amount, to_nano_usd
@@ -31,7 +31,8 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
 from rlm_ray.events.usage import CANCELLED
-from rlm_ray.journal.recorder import JournalRef, NullRecorder
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.server import JournalRef
 from rlm_ray.session.session import SessionResult
 from rlm_ray.structured.schema import AnswerSchema
 
@@ -146,7 +147,7 @@ async def open_run_attempt(
     ref, offset = await _open_journal(engine, run_spec, watched=bool(observers))
     run_context = _run_context(run_spec, ref, root_path_length)
     async with (
-        engine.journal.recorder(ref, run_spec.settings) as recorder,
+        engine.journal_client.recorder(ref, run_spec.settings) as recorder,
         _RecordFeed(engine, ref, offset, observers, run_spec.run_id),
         held_at_admission(
             engine.admission, run_spec.run_id
@@ -181,12 +182,12 @@ async def open_run_attempt(
 
 
 @asynccontextmanager
-async def held_at_admission(admission: AdmissionStub, run_id: str) -> AsyncIterator[None]:
+async def held_at_admission(admission: AdmissionServer, run_id: str) -> AsyncIterator[None]:
     """Hold the run at the admission as its driver, and close it there whatever ends the block.
 
     Where the closing does not arrive, the hold ends with this process at the latest, and the admission closes the run.
     """
-    holding = asyncio.create_task(admission.hold_run(run_id))
+    holding = asyncio.create_task(_hold(admission, run_id))
     try:
         yield
     finally:
@@ -195,7 +196,17 @@ async def held_at_admission(admission: AdmissionStub, run_id: str) -> AsyncItera
         await asyncio.shield(closing)  # a second cancel must not stop it
 
 
-async def _close_at_admission(admission: AdmissionStub, run_id: str) -> None:
+async def _hold(admission: AdmissionServer, run_id: str) -> None:
+    """Hold a run until this is cancelled, again where the connection or the admission is lost."""
+    while True:
+        try:
+            await admission.hold_run(run_id)
+        except Exception as error:  # noqa: BLE001 - whatever it was: not held, the run would be closed under its driver
+            _log.debug("run %s is not held at the admission: %s", run_id, error)
+        await asyncio.sleep(RETRY_S)
+
+
+async def _close_at_admission(admission: AdmissionServer, run_id: str) -> None:
     try:
         async with asyncio.timeout(CLOSE_S):
             await admission.close_run(run_id)
@@ -212,7 +223,7 @@ async def _open_journal(
         return None, 0
     ref = JournalRef(run_dir, run_spec.run_id, secrets.token_hex(8), current_node_id())
     try:
-        return ref, await engine.remote_journal.open(ref)
+        return ref, await engine.journal.open(ref)
     except JournalError as error:
         if run_spec.settings.on_journal_error == "stop":
             raise
@@ -254,7 +265,7 @@ class _RecordFeed:
     async def __aenter__(self) -> None:
         if self._ref is None:
             return
-        self._tasks.append(asyncio.create_task(self._engine.remote_journal.hold(self._ref)))
+        self._tasks.append(asyncio.create_task(self._engine.journal.hold(self._ref)))
         if self._observers:
             self._following = asyncio.create_task(self._tail(self._ref))
             self._tasks.append(asyncio.create_task(self._tell_status()))
@@ -264,7 +275,7 @@ class _RecordFeed:
             if self._ref is None:
                 return
             await self._drain()
-            await self._engine.remote_journal.close(self._ref)
+            await self._engine.journal.close(self._ref)
         except JournalError as error:
             _log.warning("%s", error)
         finally:
@@ -283,7 +294,7 @@ class _RecordFeed:
         offset = self._offset
         once = RecordDeduplicator()
         while True:
-            data = await self._engine.remote_journal.read(ref, offset, LONG_POLL_S)
+            data = await self._engine.journal.read(ref, offset, LONG_POLL_S)
             offset += len(data)
             for line in data.splitlines():
                 record = from_line(line)

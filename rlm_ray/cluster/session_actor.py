@@ -23,9 +23,7 @@ from rlm_ray.cluster.context_ref import get_context
 from rlm_ray.cluster.environment import forget_driver_folders, take_storage_environment
 from rlm_ray.cluster.messages import LeafCallBatch, RunContext, SessionSpec
 from rlm_ray.cluster.ray_metrics import RayMetrics
-from rlm_ray.cluster.services.admission import AdmissionStub
-from rlm_ray.cluster.services.journal import JournalStub
-from rlm_ray.cluster.services.response_cache import remote_cache
+from rlm_ray.cluster.services import admission_stub, journal_stub, response_cache
 from rlm_ray.cluster.subcalls.child_sessions import ChildSessions
 from rlm_ray.cluster.subcalls.dispatcher import ParentSession, SubcallDispatcher
 from rlm_ray.cluster.subcalls.leaf_calls import LeafCalls, run_leaf_call
@@ -53,9 +51,9 @@ class SessionActor:
         self._environment: dict[str, str] = {}
         self.name = name
         self.pool = pool
-        self._admission = AdmissionStub()
+        self._admission = admission_stub()
         self._client = AdmissionClient(name, self._admission)
-        self._journal = JournalClient(name, JournalStub(), observer=RayMetrics().observer)
+        self._journal = JournalClient(name, journal_stub(), observer=RayMetrics().observer)
         self._gateway = Gateway(LitellmProvider(), self._client)
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxManager]] = {}
         self._roots: dict[str, Session] = {}
@@ -214,7 +212,7 @@ class SessionActor:
             await self._gateway.flush(run.run_id)
         usage = await self._admission.usage(run.run_id)
         if run.settings.cache:
-            usage = replace(usage, cache_hits=await remote_cache(run.settings.cache).take_hits(run.run_id))
+            usage = replace(usage, cache_hits=await response_cache(run.settings.cache).take_hits(run.run_id))
         return replace(completion, usage=usage)
 
     def _set_environment(self, environment: dict[str, str]) -> None:

@@ -14,15 +14,14 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
 
 from rlm_ray.config import Settings
 from rlm_ray.core.secrets import Scrubber, secret_values
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import Record, to_line, without_content
 from rlm_ray.journal.replay import ReplayIndex
+from rlm_ray.journal.server import JournalRef, JournalServer
 from rlm_ray.util.batcher import Batcher
 
 COALESCE_S = 0.004
@@ -30,26 +29,6 @@ MAX_IDLE_RECORDERS = 8
 """How many recorders of finished runs are kept: what they have read of their journals may be needed again."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class JournalRef:
-    """Names the journal of one run, as one attempt of the run writes it."""
-
-    run_dir: str
-    run_id: str
-    attempt_id: str
-    """Names this attempt: one that resumes the run has another id, and the one before may not write any more."""
-    node_id: str
-    """The node whose journal actor writes it."""
-
-
-class JournalTransport(Protocol):
-    """Calls a run's `JournalServer`, again where it died. Raises `JournalError`, also for errors that it returns."""
-
-    async def append(self, ref: JournalRef, data: bytes) -> int: ...
-
-    async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes: ...
 
 
 class NullRecorder:
@@ -78,7 +57,7 @@ class JournalRecorder(NullRecorder):
     def __init__(  # noqa: PLR0913 - what to write, where, and what not
         self,
         ref: JournalRef,
-        transport: JournalTransport,
+        journal: JournalServer,
         writer: str,
         *,
         secrets: Iterable[str] = (),
@@ -87,7 +66,7 @@ class JournalRecorder(NullRecorder):
         observe: Callable[[Record], None] = lambda _: None,
     ) -> None:
         self.replay = ReplayIndex(content=content)
-        self._ref, self._transport, self._writer = ref, transport, writer
+        self._ref, self._journal, self._writer = ref, journal, writer
         self._scrub = Scrubber(secrets)
         self._content = content
         self._go_on = go_on
@@ -122,7 +101,7 @@ class JournalRecorder(NullRecorder):
         await self.flush()
         async with self._recalling:
             while self._failed is None:
-                data = await self._transport.read(self._ref, self.replay.offset, 0.0)
+                data = await self._journal.read(self._ref, self.replay.offset, 0.0)
                 if not data:
                     return self._content
                 self.replay.ingest(data)
@@ -132,7 +111,7 @@ class JournalRecorder(NullRecorder):
         if self._failed is not None:
             return
         try:
-            await self._transport.append(self._ref, b"".join(lines))
+            await self._journal.append(self._ref, b"".join(lines))
         except JournalError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
@@ -144,17 +123,18 @@ class JournalRecorder(NullRecorder):
 
 
 class JournalClient:
-    """Creates and keeps the recorders of one process. `writer` is the process's name, unique for ever."""
+    """Creates and keeps the recorders of one process. `writer` is the process's name, unique for ever; `journal` is most often a
+    stub."""
 
     def __init__(
         self,
         writer: str,
-        transport: JournalTransport,
+        journal: JournalServer,
         *,
         observer: Callable[[], Callable[[Record], None]] = lambda: lambda _: None,
     ) -> None:
         """Take with `observer` what makes a callback for each run; it is called with every record that this process writes."""
-        self._writer, self._transport, self._observer = writer, transport, observer
+        self._writer, self._journal, self._observer = writer, journal, observer
         self._recorders: dict[JournalRef, JournalRecorder] = {}
         self._users: dict[JournalRef, int] = {}
         self._null_recorder = NullRecorder()
@@ -179,7 +159,7 @@ class JournalClient:
         secrets = secret_values(settings.params) | secret_values(dict(os.environ))
         return JournalRecorder(
             ref,
-            self._transport,
+            self._journal,
             f"{self._writer}.{next(self._serial)}",  # one made anew for a run counts its records anew
             secrets=secrets,
             content=settings.record_content,

@@ -1,6 +1,6 @@
 """`JournalServer` writes the journals of runs: it appends what it is sent, and serves it to those who follow.
 
-A plain async class; `cluster/services/journal.py` wraps it as an actor on the driver's node. It knows nothing of
+A plain async class; `cluster/services.py` wraps it as an actor on the driver's node. It knows nothing of
 records: lines are bytes. What is acknowledged is in the run's folder.
 
 - The driver holds its run (`hold`) as long as it is running; a run nobody holds may be taken over by a new owner.
@@ -13,12 +13,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rlm_ray.errors import JournalError
-from rlm_ray.journal.recorder import JournalRef
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.util.batcher import Batcher
 from rlm_ray.util.filesystem import local_path
+from rlm_ray.util.rpc_service import rpc_method
 
 ORPHAN_TIMEOUT_S = 10.0
 """After so long without its driver and without new records a run is closed."""
@@ -30,7 +31,22 @@ TAIL_BUFFER_BYTES = 8 << 20
 MAX_READ_BYTES = 4 << 20
 """The most that one read returns."""
 
+STORAGE_TIMEOUT_S = 300.0
+"""For a slow object store, which tries again by itself."""
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRef:
+    """Names the journal of one run, as one attempt of the run writes it."""
+
+    run_dir: str
+    run_id: str
+    attempt_id: str
+    """Names this attempt: one that resumes the run has another id, and the one before may not write any more."""
+    node_id: str
+    """The node whose journal actor writes it."""
 
 
 class _OpenJournal:
@@ -101,57 +117,45 @@ class JournalServer:
         self._fenced: deque[str] = deque(maxlen=MAX_ORPHANED)
         """Owners that may not write any more, also when the attempt after theirs is over."""
 
-    async def open(self, ref: JournalRef) -> int | JournalError:
+    @rpc_method(timeout_s=STORAGE_TIMEOUT_S, errors=(JournalError,))
+    async def open(self, ref: JournalRef) -> int:
         """Take the run over for this owner, or say who has it. The size of the journal so far."""
         journal = self._journals.get(_name(ref))
         if journal is not None and journal.owner != ref.attempt_id and ref.attempt_id not in self._fenced:
             if journal.held:
-                return JournalError(
+                raise JournalError(
                     ref.run_id, "is running already, in another process; wait for its end, or stop it"
                 )
             self._fenced.append(journal.owner)
             self._drop(ref)
-        refused = self._ensure_open(ref)
-        if refused is not None:
-            return refused
-        journal = self._journals[_name(ref)]
+        journal = self._open_for(ref)
         self._schedule_close(ref, journal)
         return journal.size
 
-    async def append(self, ref: JournalRef, data: bytes) -> int | JournalError:
+    @rpc_method(timeout_s=STORAGE_TIMEOUT_S, errors=(JournalError,))
+    async def append(self, ref: JournalRef, data: bytes) -> int:
         """Add whole lines; the size of the journal after that."""
-        refused = self._ensure_open(ref)
-        if refused is not None:
-            return refused
-        journal = self._journals[_name(ref)]
+        journal = self._open_for(ref)
         try:
             return await journal.append(data)
-        except JournalError as error:
-            return error
         finally:
             self._schedule_close(ref, journal)
 
-    async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes | JournalError:
+    @rpc_method(timeout_s=STORAGE_TIMEOUT_S, errors=(JournalError,))
+    async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes:
         """Return whole lines from `offset` on, at most `MAX_READ_BYTES`; empty where nothing came within `wait_s`."""
-        refused = self._ensure_open(ref)
-        if refused is not None:
-            return refused
-        journal = self._journals[_name(ref)]
+        journal = self._open_for(ref)
         try:
             return await journal.read(offset, wait_s)
-        except JournalError as error:
-            return error
         finally:
             self._schedule_close(ref, journal)
 
-    async def hold(self, ref: JournalRef) -> JournalError | None:
+    @rpc_method(timeout_s=None, errors=(JournalError,))
+    async def hold(self, ref: JournalRef) -> None:
         """Hold the run for its driver, as long as its connection lasts; returns when the run is closed."""
         if ref.attempt_id in self._driverless:
             self._driverless.remove(ref.attempt_id)  # it was its connection only
-        refused = self._ensure_open(ref)
-        if refused is not None:
-            return refused
-        journal = self._journals[_name(ref)]
+        journal = self._open_for(ref)
         journal.held += 1
         try:
             await journal.closed.wait()
@@ -160,8 +164,8 @@ class JournalServer:
             if not journal.held and not journal.closed.is_set():
                 self._driverless.append(ref.attempt_id)
                 self._drop(ref)
-        return None
 
+    @rpc_method(timeout_s=STORAGE_TIMEOUT_S, errors=(JournalError,))
     async def close(self, ref: JournalRef) -> None:
         """Close a run that is over."""
         self._finished.append(ref.attempt_id)
@@ -179,21 +183,16 @@ class JournalServer:
             "taken over": len(self._fenced),
         }
 
-    def _ensure_open(self, ref: JournalRef) -> JournalError | None:
+    def _open_for(self, ref: JournalRef) -> _OpenJournal:
+        """Return the journal of this owner, opened if need be. Raises `JournalError` where it may not write any more."""
         if ref.attempt_id in self._driverless:
-            return JournalError(ref.run_id, "has lost its driver; go on with: rlm-ray resume")
+            raise JournalError(ref.run_id, "has lost its driver; go on with: rlm-ray resume")
         journal = self._journals.get(_name(ref))
         if ref.attempt_id in self._fenced or (journal is not None and journal.owner != ref.attempt_id):
-            return JournalError(
-                ref.run_id, "was taken up by another process; this one may not write any more"
-            )
-        if journal is not None:
-            return None
-        try:
-            self._journals[_name(ref)] = _OpenJournal(ref, RunStore(ref.run_dir, ref.run_id))
-        except JournalError as error:
-            return error
-        return None
+            raise JournalError(ref.run_id, "was taken up by another process; this one may not write any more")
+        if journal is None:
+            journal = self._journals[_name(ref)] = _OpenJournal(ref, RunStore(ref.run_dir, ref.run_id))
+        return journal
 
     def _schedule_close(self, ref: JournalRef, journal: _OpenJournal) -> None:
         """Close a run later that nobody holds: a driver that died without a word must not keep it for ever."""

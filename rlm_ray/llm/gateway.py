@@ -47,7 +47,7 @@ from rlm_ray.errors import (
 )
 from rlm_ray.journal.call_recorder import CallRecorder, CallSite
 from rlm_ray.journal.recorder import NullRecorder
-from rlm_ray.llm.response_cache import CacheProtocol, request_key
+from rlm_ray.llm.response_cache import ResponseCacheClient, request_key
 from rlm_ray.llm.retry_policy import RetryPolicy, outcome_of
 from rlm_ray.util.deadline import LATE_S, Deadline, in_time
 
@@ -116,7 +116,7 @@ class CallContext:
     rates: Rates = field(default_factory=Rates)
     prices: Mapping[str, Price] = field(default_factory=dict)
     """The user's own, before litellm's."""
-    cache: CacheProtocol | None = None
+    cache: ResponseCacheClient | None = None
     """The response cache; None: off."""
     fallbacks: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Models that are asked in order where that of a call cannot answer, and what they are called with."""

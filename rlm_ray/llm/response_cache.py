@@ -1,7 +1,7 @@
 """Pays identical model calls once: joins those in flight, remembers those answered before.
 
-`ResponseCache` is a plain class that `cluster/` wraps as one actor for each folder, so nobody else writes there; it
-remembers in SQLite. A key is the hash of everything that shapes the answer: model, messages, `max_tokens` and
+`ResponseCache` is a plain class that `cluster/services.py` wraps as one actor for each folder, so nobody else writes there;
+it remembers in SQLite. `ResponseCacheClient` is the way to it from any process. A key is the hash of everything that shapes the answer: model, messages, `max_tokens` and
 parameters; not the API key and not time-outs.
 
 Whoever finds no reply gets the **reservation** of the key: the right to make the call, for which others with the same
@@ -22,18 +22,19 @@ import logging
 import os
 import sqlite3
 import time
+import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, TypeVar
 
 from rlm_ray.core.llm import ModelReply, ModelRequest, Usage
 from rlm_ray.core.reply import judge
 from rlm_ray.core.thinking import split_thinking
-from rlm_ray.errors import InputError
-from rlm_ray.util.codec import Codec
+from rlm_ray.errors import ClusterError, InputError
 from rlm_ray.util.filesystem import make_private_folder, open_private
+from rlm_ray.util.rpc_service import rpc_method
 
 FILE = "responses.sqlite"
 MAX_REPLIES = 1_000_000
@@ -43,31 +44,89 @@ MAX_COUNTED_RUNS = 10_000
 """Runs whose hits are counted; a run that was killed never asks for them."""
 BUSY_S = 30.0
 """How long a statement waits while another process prunes the file."""
-METHODS = frozenset({"look", "keep", "release", "attend", "take_hits", "stats"})
-CODEC = Codec(ModelReply)
+KEEP_TIMEOUT_S = 5.0
+"""A cache that hangs must not hold up a reply that was paid."""
+LEASE_MARGIN_S = 60.0
+RETRY_S = 0.2
+T = TypeVar("T")
 _SHAPELESS = frozenset({"api_key", "timeout"})
 
 _log = logging.getLogger(__name__)
 
 
-class Reservation(Protocol):
-    """The right to make a call, for which others wait."""
+class Reservation:
+    """The right of this process to make a call, for which others wait."""
+
+    def __init__(self, client: ResponseCacheClient, key: str) -> None:
+        self.token = uuid.uuid4().hex
+        self._client, self._key = client, key
+        self._is_over = False
 
     async def keep(self, reply: ModelReply) -> None:
         """Store the reply of the call."""
-        ...
+        self._is_over = True
+        await self._client.ask(self._client.server.keep(self._key, self.token, reply))
 
     def release(self) -> None:
-        """Let one of those who wait make the call; nothing happens where the reply was stored."""
-        ...
+        """Let one of those who wait make the call; nothing happens where the reply was stored. Does not wait, as whoever gives
+        a call up may be cancelled."""
+        if not self._is_over:
+            self._is_over = True
+            self._client.spawn(self._client.ask(self._client.server.release(self._key, self.token)))
 
 
-class CacheProtocol(Protocol):
-    """The response cache as the gateway uses it."""
+class ResponseCacheClient:
+    """The response cache as the gateway of one process uses it. One that does not answer is a cache without the reply."""
+
+    def __init__(self, server: ResponseCache) -> None:
+        """`server` is most often a stub."""
+        self.server = server
+        self._owner = uuid.uuid4().hex
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._attending: asyncio.Task[Any] | None = None
 
     async def look(self, key: str, run_id: str, lease_s: float) -> ModelReply | Reservation:
-        """Return the remembered reply, or that of the same call under way; None: the call is reserved for this owner."""
-        ...
+        """Return the reply of an identical call, before or under way; else the reservation to make it."""
+        if self._attending is None:
+            self._attending = self.spawn(self._attend())
+            await asyncio.sleep(0)  # it goes first
+        reservation = Reservation(self, key)
+        looking = self.server.look(key, run_id, self._owner, reservation.token, lease_s)
+        try:
+            reply = await self.ask(looking, lease_s + LEASE_MARGIN_S)
+        except asyncio.CancelledError:
+            reservation.release()  # it may have been made, with the answer on its way
+            raise
+        return reservation if reply is None else reply
+
+    async def take_hits(self, run_id: str) -> int:
+        """Return how many calls the run did not have to make."""
+        return await self.ask(self.server.take_hits(run_id)) or 0
+
+    async def ask(self, call: Awaitable[T], timeout_s: float | None = None) -> T | None:
+        """Return the reply to a call; None where the cache does not answer."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await call
+        except (ClusterError, TimeoutError) as error:
+            _log.warning("the response cache does not answer, calls are made without it: %s", error)
+            return None
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a task that lives as long as the process, whoever asked for it is gone."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _attend(self) -> None:
+        """Wait at the cache, so that it notices when this process is gone."""
+        while True:
+            try:
+                await self.server.attend(self._owner)
+            except ClusterError as error:
+                _log.debug("the response cache is gone: %s", error)
+            await asyncio.sleep(RETRY_S)
 
 
 def request_key(request: ModelRequest) -> str:
@@ -99,6 +158,7 @@ class ResponseCache:
         self._in_flight: dict[str, _Flight] = {}
         self._hits: OrderedDict[str, int] = OrderedDict()
 
+    @rpc_method(timeout_s=None)
     async def look(self, key: str, run_id: str, owner: str, token: str, lease_s: float) -> ModelReply | None:
         """Return the remembered reply, or that of the same call under way; None: the call is reserved for this owner.
 
@@ -122,6 +182,7 @@ class ResponseCache:
             self._hits.popitem(last=False)
         return reply
 
+    @rpc_method(timeout_s=KEEP_TIMEOUT_S)
     async def keep(self, key: str, token: str, reply: ModelReply) -> None:
         """Store the reply of a call. Where it cannot be stored, those who wait have it all the same.
 
@@ -135,10 +196,12 @@ class ResponseCache:
         finally:
             self._resolve(key, reply, token)
 
+    @rpc_method(timeout_s=LEASE_MARGIN_S)
     async def release(self, key: str, token: str) -> None:
         """Give a call up: one of those who wait makes it. One that is over already changes nothing."""
         self._resolve(key, None, token)
 
+    @rpc_method(timeout_s=None)
     async def attend(self, owner: str) -> None:
         """Never return: a process waits here as long as it runs; when it is gone, what it has reserved is free."""
         try:
@@ -147,6 +210,7 @@ class ResponseCache:
             for key in [key for key, flight in self._in_flight.items() if flight.owner == owner]:
                 self._resolve(key, None)
 
+    @rpc_method(timeout_s=LEASE_MARGIN_S)
     async def take_hits(self, run_id: str) -> int:
         """Return how many calls the run did not have to make, and drop the count."""
         return self._hits.pop(run_id, 0)

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import ray
 
+from rlm_ray.cluster.detached_actor import node_affinity
 from rlm_ray.cluster.environment import provider_environment, take_storage_environment
-from rlm_ray.cluster.services.detached_actor import node_affinity
 from rlm_ray.errors import ClusterError
 from rlm_ray.serve.config import KEYS_VARIABLE, ServerConfig
 

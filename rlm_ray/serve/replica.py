@@ -28,7 +28,7 @@ from rlm_ray.serve.http.api import create_app
 from rlm_ray.serve.http.auth import Origins
 from rlm_ray.serve.http.run_service import RunService
 from rlm_ray.serve.model_registry import ModelRegistry, apply_request_options, make_model_registry, min_limits
-from rlm_ray.serve.registry_actor import RunRegistryClient
+from rlm_ray.serve.registry_actor import run_registry
 from rlm_ray.serve.run_launcher import RunLauncher
 from rlm_ray.serve.run_manager import RunManager
 from rlm_ray.serve.run_store import StoredRequest
@@ -51,7 +51,7 @@ class Replica:
         self._models = load_models(args)
         self._keys = load_keys(args)
         run_dir = self._models.base.run_dir
-        self._registry = RunRegistryClient(run_dir)
+        self._registry = run_registry(run_dir)
         self._runs = RunManager(RunLauncher(self._settings, run_dir), self._registry, args.max_runs)
         self._files = FileStore(run_dir, args.file_bytes, args.file_days)
 

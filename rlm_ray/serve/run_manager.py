@@ -25,7 +25,7 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.run import Result, Run
 from rlm_ray.runs.stream import RecordBroadcast
 from rlm_ray.serve.api_keys import ApiKey
-from rlm_ray.serve.registry_actor import RunRegistryClient
+from rlm_ray.serve.registry_actor import RunRegistryActor
 from rlm_ray.serve.run_launcher import (
     REPLICA_LOST_MESSAGE,
     RunLauncher,
@@ -91,7 +91,7 @@ class _LocalRun:
 class RunManager:
     """Starts, follows, cancels and settles the runs of a replica. Use it within `lifespan()`."""
 
-    def __init__(self, launcher: RunLauncher, registry: RunRegistryClient, max_runs: int) -> None:
+    def __init__(self, launcher: RunLauncher, registry: RunRegistryActor, max_runs: int) -> None:
         self._launcher = launcher
         self._registry = registry
         self._max_runs = max_runs

@@ -47,6 +47,10 @@ class Codec:
         shape = [(_name(cls), _field_names(cls)) for cls in types]
         self.fingerprint = hashlib.sha256(repr(shape).encode()).digest()[:8]
 
+    def knows(self, cls: type[Any]) -> bool:
+        """Tell whether values of this message type can be sent."""
+        return cls in self._encoders
+
     def encode(self, value: object) -> bytes:
         """Encode a message. Raises `CodecError`."""
         try:

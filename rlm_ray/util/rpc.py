@@ -12,7 +12,7 @@ Rules:
 - Messages are those of a `Codec` and nothing else; nothing is decoded before the token was shown.
 - Two ends of different versions close the connection after the hello (`VersionMismatchError`).
 - What fails in one call is its caller's (`RemoteCallError`): its method raised, it or its reply cannot be encoded or
-  decoded, is too long, or one too many. Others go on.
+  decoded, is too long, or one too many. Others go on. An error that is a message type of the codec is raised as itself.
 - A call has a deadline (`TimeoutError`). A call that is given up, or whose connection breaks, is cancelled at the actor:
   one that never returns tells it when a process is gone.
 - Whatever breaks the connection is a `ConnectionError`; the next call asks for the address anew.
@@ -135,11 +135,18 @@ class RpcServer:
             method, arguments = self._call_of(message)
             body = _checked(self._codec.encode(await getattr(self._target, method)(*arguments)), "reply")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's and nobody else's
+            if self._codec.knows(type(error)):
+                await self._send(channel, message.number, kind, self._codec.encode(error))
+                return
             if not isinstance(error, CodecError | RLMError):
                 _log.warning("a call of %s failed", method or "an unknown method", exc_info=True)
             kind, body = Kind.ERROR, _error_body(_sentence(error))
+        await self._send(channel, message.number, kind, body)
+
+    @staticmethod
+    async def _send(channel: Channel, number: int, kind: Kind, body: bytes) -> None:
         with contextlib.suppress(ConnectionError):
-            await channel.send(message.number, kind, body)
+            await channel.send(number, kind, body)
 
     def _call_of(self, message: Message) -> tuple[str, tuple[Any, ...]]:
         """Return the method and the arguments of a call."""
@@ -267,9 +274,12 @@ class RpcClient:
             if message.kind is Kind.ERROR:
                 why = str(PLAIN.decode(message.body))
                 raise RemoteCallError(f"a call of {method} failed: {why}")
-            return self._codec.decode(message.body)
+            value = self._codec.decode(message.body)
         except CodecError as error:
             raise RemoteCallError(f"the reply to {method} {error}") from error
+        if isinstance(value, RLMError):
+            raise value
+        return value
 
     def _fail_pending(self, error: ConnectionError) -> None:
         for future in self._pending.values():

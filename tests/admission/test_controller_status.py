@@ -19,10 +19,11 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.admission.server import AdmissionServer
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionStub
+from rlm_ray.cluster.detached_actor import service_stub
 from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.util.rpc import RpcServer
+from rlm_ray.util.rpc_service import service_of
 
 
 def opened(*, rates=None, **limits):
@@ -163,9 +164,10 @@ async def test_the_server_answers_by_its_own_clock():
 
 async def test_it_can_be_asked_for_over_the_line():
     shell = AdmissionServer(opened(rates=Rates(in_flight=1)), "epoch", clock=lambda: 4.0)
-    line = RpcServer(shell, METHODS, b"token", CODEC)
+    service = service_of(AdmissionServer)
+    line = RpcServer(shell, frozenset(service.methods), b"token", service.codec)
     address = await line.listen("127.0.0.1")
-    transport = AdmissionStub(lambda: asyncio.sleep(0, address))
+    transport = service_stub(AdmissionServer, "admission", lambda _: lambda: asyncio.sleep(0, address))
     status = await transport.status("run")
     assert (status.in_flight, status.waiting, status.age_s) == (0, {}, 4.0)
     await transport.aclose()

@@ -13,8 +13,9 @@ from deep_tree import CALLS, TEXT, TREE
 from waiting import until
 
 from rlm_ray import RLM, Limits
+from rlm_ray.cluster.detached_actor import current_node_id
 from rlm_ray.cluster.driver import ClusterDriver
-from rlm_ray.cluster.services.journal import current_node_id, journal_actor
+from rlm_ray.cluster.services import journal_actor
 from rlm_ray.errors import InputError, JournalError
 from rlm_ray.events.records import CallEnded
 from rlm_ray.journal.run_store import RunStore, find_run

@@ -10,7 +10,7 @@ import pytest
 from waiting import until
 
 from rlm_ray.cluster.driver import ClusterDriver
-from rlm_ray.cluster.services.admission import admission_actor
+from rlm_ray.cluster.services import admission_actor
 from rlm_ray.errors import ActorLostError, RLMError
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.responses import Failure, Hang

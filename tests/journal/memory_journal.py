@@ -6,7 +6,7 @@ import asyncio
 
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import from_line
-from rlm_ray.journal.recorder import JournalRef
+from rlm_ray.journal.server import JournalRef
 
 REF = JournalRef("nowhere", "20260102-030405-abcdef", "owner", "home")
 

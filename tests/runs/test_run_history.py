@@ -30,8 +30,9 @@ from rlm_ray.events.records import (
 )
 from rlm_ray.events.usage import usage_from_records
 from rlm_ray.journal.call_recorder import CallSite
-from rlm_ray.journal.recorder import JournalRecorder, JournalRef
+from rlm_ray.journal.recorder import JournalRecorder
 from rlm_ray.journal.run_store import RunStore
+from rlm_ray.journal.server import JournalRef
 from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.testing.scripted_model import ScriptedModel

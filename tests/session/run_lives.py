@@ -20,8 +20,9 @@ from rlm_ray.core.tools import ToolSpec
 from rlm_ray.errors import ContextWindowError, RLMError
 from rlm_ray.events.records import SessionEnded, SessionOpened, from_line
 from rlm_ray.journal.call_recorder import CallSite
-from rlm_ray.journal.recorder import JournalRecorder, JournalRef
+from rlm_ray.journal.recorder import JournalRecorder
 from rlm_ray.journal.replay import outcome_from_record
+from rlm_ray.journal.server import JournalRef
 from rlm_ray.llm.gateway import CallContext, Gateway
 from rlm_ray.llm.response_cache import request_key
 from rlm_ray.session.session import Session

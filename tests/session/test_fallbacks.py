@@ -86,7 +86,8 @@ class Call:
 
     async def ask(self, role="leaf", number=1, data=b""):
 
-        from rlm_ray.journal.recorder import JournalRecorder, JournalRef
+        from rlm_ray.journal.recorder import JournalRecorder
+        from rlm_ray.journal.server import JournalRef
 
         async def no_sleep(_):
             return None

@@ -19,11 +19,14 @@ from rlm_ray.admission.protocol import (
     ServerMessage,
     Settle,
 )
-from rlm_ray.cluster.services.admission import CODEC
+from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import JournalError
 from rlm_ray.util.codec import PLAIN, Codec, CodecError
+from rlm_ray.util.rpc_service import service_of
+
+CODEC = service_of(AdmissionServer).codec
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.binary(), st.text(st.characters())

@@ -11,7 +11,7 @@ from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import AttemptOutcome, ClientMessage, PermitRequest, RunPolicy
 from rlm_ray.admission.server import AdmissionServer
-from rlm_ray.cluster.services.admission import CODEC, METHODS, AdmissionStub
+from rlm_ray.cluster.detached_actor import service_stub
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.errors import RemoteCallError, VersionMismatchError
@@ -19,15 +19,22 @@ from rlm_ray.util import frames
 from rlm_ray.util import rpc as lines
 from rlm_ray.util.codec import PLAIN, Codec
 from rlm_ray.util.rpc import RpcClient, RpcServer
+from rlm_ray.util.rpc_service import service_of
+
+SERVICE = service_of(AdmissionServer)
 
 TERMS = RunPolicy("run", Limits(), Rates(in_flight=100))
+
+
+def stub(resolve):
+    return service_stub(AdmissionServer, "admission", lambda _: resolve)
 
 
 @asynccontextmanager
 async def served(epoch="first"):
     shell = AdmissionServer(AdmissionController(), epoch)
     await shell.open_run(TERMS)
-    line = RpcServer(shell, METHODS, b"secret", CODEC)
+    line = RpcServer(shell, frozenset(SERVICE.methods), b"secret", SERVICE.codec)
     try:
         yield shell, line, await line.listen("127.0.0.1")
     finally:
@@ -41,7 +48,7 @@ async def call(client):
 
 async def test_calls_go_through_it():
     async with served() as (shell, _, address):
-        transport = AdmissionStub(lambda: asyncio.sleep(0, address))
+        transport = stub(lambda: asyncio.sleep(0, address))
         client = AdmissionClient("client", transport)
         await asyncio.gather(*(call(client) for _ in range(200)))
         await client.flush()
@@ -52,7 +59,7 @@ async def test_calls_go_through_it():
 
 async def test_who_does_not_know_the_token_is_not_heard():
     async with served() as (_, _, address):
-        transport = AdmissionStub(lambda: asyncio.sleep(0, replace(address, token=b"guess!")))
+        transport = stub(lambda: asyncio.sleep(0, replace(address, token=b"guess!")))
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(transport.exchange(ClientMessage("client", None)), 2)
         await transport.aclose()
@@ -60,7 +67,7 @@ async def test_who_does_not_know_the_token_is_not_heard():
 
 async def test_a_line_that_breaks_is_found_again():
     addresses = []
-    transport = AdmissionStub(lambda: asyncio.sleep(0, addresses[-1]))
+    transport = stub(lambda: asyncio.sleep(0, addresses[-1]))
     client = AdmissionClient("client", transport, retry_s=0.02)
     async with served() as (_, _, address):
         addresses.append(address)

@@ -34,7 +34,7 @@ from rlm_ray.serve.prompt import (
     direct_messages,
     split_messages,
 )
-from rlm_ray.serve.registry_actor import RunRegistryClient
+from rlm_ray.serve.registry_actor import RunRegistryActor
 from rlm_ray.serve.run_manager import RunManager, SubmittedRun
 from rlm_ray.serve.run_store import Kind, State, StoredRequest, state_of
 from rlm_ray.structured.schema import AnswerSchema
@@ -70,7 +70,7 @@ class RunService:
 
     models: ModelRegistry
     runs: RunManager
-    registry: RunRegistryClient
+    registry: RunRegistryActor
     files: FileStore
     loader: ContextLoader
     loads: LoadExecutor

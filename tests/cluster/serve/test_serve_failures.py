@@ -11,7 +11,7 @@ from serve_waiting import MODEL, QUICK, SLOW, asked, eventually
 from rlm_ray.admission.open_runs import DRIVERLESS_S
 from rlm_ray.admission.server import SWEEP_INTERVAL_S
 from rlm_ray.cluster.pool import POOL_NAME
-from rlm_ray.cluster.services.admission import admission_actor
+from rlm_ray.cluster.services import admission_actor
 from rlm_ray.testing.scripts import run_query
 
 pytestmark = pytest.mark.ray

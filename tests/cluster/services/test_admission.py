@@ -11,7 +11,7 @@ from waiting import until
 
 from rlm_ray import LimitReached, Limits, Price, Rates
 from rlm_ray.cluster.driver import ClusterDriver
-from rlm_ray.cluster.services.admission import AdmissionStub, admission_actor
+from rlm_ray.cluster.services import admission_actor, admission_stub
 from rlm_ray.errors import ConfigError
 from rlm_ray.testing import Faults, ModelServer, Quota, StrictProvider
 from rlm_ray.testing.scripts import is_session, recursion, run_query
@@ -180,4 +180,4 @@ async def test_a_run_that_is_over_leaves_nothing_at_the_admission(ask, cluster):
     with ModelServer(spending) as server:
         result = await ask(server).arun(LEAVES, TEXT)
     assert result.usage.total.calls == 162
-    assert (await AdmissionStub().usage(result.run_id)).rows == {}
+    assert (await admission_stub().usage(result.run_id)).rows == {}

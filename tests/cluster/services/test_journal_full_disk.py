@@ -10,8 +10,9 @@ import pytest
 from deep_tree import ANSWER, CALLS, TEXT, TREE
 
 from rlm_ray import RLM
+from rlm_ray.cluster.detached_actor import current_node_id
 from rlm_ray.cluster.driver import ClusterDriver
-from rlm_ray.cluster.services.journal import current_node_id, journal_actor
+from rlm_ray.cluster.services import journal_actor
 from rlm_ray.errors import JournalError
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import recursion

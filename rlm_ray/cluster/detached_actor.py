@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, cast
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -20,9 +22,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS
 from rlm_ray.cluster.ray_init import LOCAL, connect_ray, resolve_address
 from rlm_ray.cluster.ray_thread import current_ray_thread
-from rlm_ray.errors import ClusterError, VersionMismatchError
-from rlm_ray.util.codec import Codec
-from rlm_ray.util.rpc import CALL_TIMEOUT_S, PROTOCOL, RpcAddress, RpcClient, RpcServer
+from rlm_ray.errors import ClusterError, RLMError, VersionMismatchError
+from rlm_ray.util.rpc import PROTOCOL, RpcAddress, RpcClient, RpcServer
+from rlm_ray.util.rpc_service import service_of
 
 NAMESPACE = "rlm_ray"
 ATTEMPTS = 40
@@ -31,12 +33,20 @@ CENSUS_S = 5.0
 UNKNOWN = -1
 """The count for an actor that does not answer."""
 
+ServerT = TypeVar("ServerT")
+Resolve: TypeAlias = Callable[[], Awaitable[RpcAddress]]
+
 _VERSION = re.compile(r"\.v(\d+)$")
 
 
 def node_affinity(*, soft: bool) -> NodeAffinitySchedulingStrategy:
     """Return the strategy for the node of this process; `soft`: rather than others, but others if need be."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=soft)
+    return NodeAffinitySchedulingStrategy(current_node_id(), soft=soft)
+
+
+def current_node_id() -> str:
+    """Return the node of this process."""
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def get_or_create_detached_actor(cls: type[Any], name: str, *arguments: Any, node: str = "") -> Any:
@@ -152,13 +162,15 @@ class RpcEndpoint:
     A Ray call for every message would cost ten times the CPU.
     """
 
-    def __init__(self, shell: object, methods: frozenset[str], codec: Codec) -> None:
-        self._line = RpcServer(shell, methods, secrets.token_bytes(32), codec)
+    def __init__(self, actor: object, server: type[Any]) -> None:
+        """Serve the methods that `server`, a class of the actor, marks with `rpc_method`."""
+        service = service_of(server)
+        self._server = RpcServer(actor, frozenset(service.methods), secrets.token_bytes(32), service.codec)
         self._opening: asyncio.Task[RpcAddress] | None = None
 
     async def address(self) -> RpcAddress:
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self._line.listen(ray.util.get_node_ip_address()))
+            self._opening = asyncio.ensure_future(self._server.listen(ray.util.get_node_ip_address()))
         return await asyncio.shield(self._opening)
 
 
@@ -179,21 +191,74 @@ class RpcResolver:
             self._handle = None  # the next call finds the new one, or makes it
             raise
         except ray.exceptions.TaskCancelledError as error:
-            # Ray cancels what a cancelled task has asked for; this line serves other sessions of the process, too
+            # Ray cancels what a cancelled task has asked for; this client serves other sessions of the process, too
             raise ConnectionError("the question for the address was cancelled with who asked it") from error
         return address
 
 
-async def call_with_retry(
-    name: str, line: RpcClient, method: str, *arguments: Any, timeout_s: float | None = CALL_TIMEOUT_S
-) -> Any:
-    """Call a method, again where the actor died: it is replaced meanwhile. Raises `ClusterError`."""
-    for _ in range(ATTEMPTS):
+def service_stub(
+    server: type[ServerT], name: str, resolve: Callable[[str], Resolve], **options: Any
+) -> ServerT:
+    """Return what calls the methods of a server in its actor as if it were here; see `ServiceStub`."""
+    return cast("ServerT", ServiceStub(server, name, resolve, **options))
+
+
+class ServiceStub:
+    """Calls the methods of a service, again where its actor died: it is replaced meanwhile."""
+
+    def __init__(  # noqa: PLR0913 - how services differ
+        self,
+        server: type[Any],
+        name: str,
+        resolve: Callable[[str], Resolve],
+        *,
+        attempts: int = ATTEMPTS,
+        key_of: Callable[..., str] = lambda *_: "",
+        to_error: Callable[..., RLMError] | None = None,
+        run: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]] = lambda work: work,
+    ) -> None:
+        """`resolve` finds the address of an actor. Where a service has several, `key_of` tells from the arguments of a call
+        which one is meant. `to_error` turns a `ClusterError` and those arguments into the error of the service. `run` carries
+        out a call, where it belongs to another thread."""
+        self._server, self._service, self._name = server, service_of(server), name
+        self._resolve, self._key_of = resolve, key_of
+        self._attempts, self._to_error, self._run = attempts, to_error, run
+        self._clients: dict[str, RpcClient] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if name.startswith("_") or name not in self._service.methods:
+            raise AttributeError(f"{self!r} has no method {name}")
+        return partial(self._call, name)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
+        if named:  # they travel in order
+            bound = inspect.signature(getattr(self._server, name)).bind(self, *arguments, **named)
+            bound.apply_defaults()
+            arguments = bound.args[1:]
+        key = self._key_of(*arguments)
+        if key not in self._clients:
+            self._clients[key] = RpcClient(self._resolve(key), self._service.codec)
         try:
-            return await line.call(method, *arguments, timeout_s=timeout_s)
-        except TimeoutError as error:
-            raise ClusterError(f"the {name} of the cluster does not answer: {error}") from error
-        except (OSError, *ACTOR_DIED_ERRORS) as error:
-            lost = error
-            await asyncio.sleep(RETRY_S)
-    raise ClusterError(f"the {name} of the cluster does not answer: {lost}") from lost
+            return await self._run(self._repeat(self._clients[key], name, *arguments))
+        except ClusterError as error:
+            if self._to_error is None:
+                raise
+            raise self._to_error(error, *arguments) from error
+
+    async def _repeat(self, client: RpcClient, name: str, *arguments: Any) -> Any:
+        method = self._service.methods[name]
+        for left in reversed(range(self._attempts if method.is_repeated else 1)):
+            try:
+                return await client.call(name, *arguments, timeout_s=method.timeout_s)
+            except (OSError, *ACTOR_DIED_ERRORS) as error:
+                if not method.is_repeated:
+                    raise
+                if not left or isinstance(error, TimeoutError):
+                    raise ClusterError(f"the {self._name} of the cluster does not answer: {error}") from error
+                await asyncio.sleep(RETRY_S)
+        raise AssertionError
