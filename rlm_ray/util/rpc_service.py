@@ -59,7 +59,7 @@ def service_of(cls: type[Any]) -> RpcService:
     types: list[Any] = []
     for name, method in inspect.getmembers(cls, inspect.isfunction):
         if (options := vars(method).get("rpc_method")) is not None:
-            if any(each.kind is each.KEYWORD_ONLY for each in inspect.signature(method).parameters.values()):
+            if method.__code__.co_kwonlyargcount:  # its signature may be one that Ray has added to
                 raise TypeError(f"{name}: arguments travel in order, so none may be keyword-only")
             methods[name] = options
             types += [*get_type_hints(method).values(), *options.errors]

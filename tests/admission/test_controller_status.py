@@ -63,7 +63,8 @@ def test_what_may_not_go_for_the_rate_waits_for_the_rate():
     status = admission.status("run", 0.1)
     assert (status.in_flight, status.waiting) == (1, {"rate": 2})
     assert status.wait_s == pytest.approx({"rate": 0.9})
-    assert CODEC.decode(CODEC.encode(status)).wait_s == status.wait_s
+    codec = service_of(AdmissionServer).codec
+    assert codec.decode(codec.encode(status)).wait_s == status.wait_s
 
 
 def test_of_two_accounts_that_wait_the_first_to_go_says_how_long():
