@@ -2,88 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.cluster.context_ref import ContextRef
-from rlm_ray.cluster.services import response_cache
 from rlm_ray.cluster.shipped_schema import ShippedSchema
-from rlm_ray.config import Settings
 from rlm_ray.core.context import ContextPart
-from rlm_ray.core.limits import Amount
-from rlm_ray.core.llm import Message, ModelRequest
-from rlm_ray.core.prompts import leaf_messages
-from rlm_ray.journal.recorder import NullRecorder
-from rlm_ray.journal.server import JournalRef
-from rlm_ray.llm.gateway import CallContext
-from rlm_ray.util.deadline import Deadline
-
-
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What every message of a run carries."""
-
-    run_id: str
-    settings: Settings
-    started: float
-    """Unix time."""
-    journal: JournalRef | None = None
-    """None: no record is kept."""
-    replays: bool = False
-    """An earlier attempt of the run is on record."""
-    spent: Amount = field(default_factory=Amount)
-    """Part of the budget that earlier attempts have spent."""
-    root_path_length: int = 0
-    """How many places of a path are above the first session: 1 for a batch run, whose rows are sessions of depth 0."""
-    context_key: str = ""
-    """Set where the context is not that of the earlier attempt; answers about it are not used again then."""
-
-    def depth(self, path: tuple[int, ...]) -> int:
-        """Return the depth of the recursion: 0 for a session that a user asked for."""
-        return len(path) - self.root_path_length
-
-    @property
-    def deadline(self) -> Deadline | None:
-        """Return when its time is over; None without a limit."""
-        return Deadline.of(self.started, self.settings.limits)
-
-    def policy(self) -> RunPolicy:
-        """Return the policy that the run is opened with at the admission."""
-        settings = self.settings
-        return RunPolicy(
-            self.run_id,
-            settings.limits,
-            settings.rates,
-            tenant=settings.tenant,
-            weight=settings.weight,
-            interactive=not self.root_path_length,
-            age_s=time.time() - self.started,
-            spent=self.spent,
-        )
-
-    def leaf_request(self, path: tuple[int, ...], query: str, text: str, model: str = "") -> ModelRequest:
-        """Return the request of a plain call at this place, to the model of this name where one is given."""
-        settings = self.settings
-        model, params = settings.model_named(model) if model else settings.model_at(self.depth(path))
-        return ModelRequest(
-            model, leaf_messages(query, text, settings.prompt_version), settings.max_tokens, params
-        )
-
-    def caller(self, recorder: NullRecorder) -> CallContext:
-        settings = self.settings
-        return CallContext(
-            run_id=self.run_id,
-            recorder=recorder,
-            root_path_length=self.root_path_length,
-            started_at=self.started,
-            attempts=settings.max_attempts,
-            limits=settings.limits,
-            rates=settings.rates,
-            prices=settings.prices,
-            fallbacks=tuple(map(settings.model_named, settings.fallbacks)),
-            cache=response_cache(settings.cache) if settings.cache else None,
-        )
+from rlm_ray.core.llm import Message
+from rlm_ray.llm.run_context import RunContext
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.cluster.detached_actor import RETRY_S, current_node_id
 from rlm_ray.cluster.driver import ClusterDriver
-from rlm_ray.cluster.messages import RunContext
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context, summarize
 from rlm_ray.core.limits import Amount, to_nano_usd
@@ -33,6 +32,7 @@ from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
 from rlm_ray.events.usage import CANCELLED
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.server import JournalRef
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.session import SessionResult
 from rlm_ray.structured.schema import AnswerSchema
 

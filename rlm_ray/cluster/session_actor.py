@@ -21,7 +21,7 @@ import ray
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.cluster.context_ref import get_context
 from rlm_ray.cluster.environment import forget_driver_folders, take_storage_environment
-from rlm_ray.cluster.messages import LeafCallBatch, RunContext, SessionSpec
+from rlm_ray.cluster.messages import LeafCallBatch, SessionSpec
 from rlm_ray.cluster.ray_metrics import RayMetrics
 from rlm_ray.cluster.services import admission_stub, journal_stub, response_cache
 from rlm_ray.cluster.subcalls.child_sessions import ChildSessions
@@ -33,6 +33,7 @@ from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.journal.recorder import JournalClient, NullRecorder
 from rlm_ray.llm.gateway import Gateway
 from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.sandbox.host.sandbox import ReplProcess, SandboxManager
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.session.session import Session, SessionResult
@@ -54,7 +55,7 @@ class SessionActor:
         self._admission = admission_stub()
         self._client = AdmissionClient(name, self._admission)
         self._journal = JournalClient(name, journal_stub(), observer=RayMetrics().observer)
-        self._gateway = Gateway(LitellmProvider(), self._client)
+        self._gateway = Gateway(LitellmProvider(), self._client, open_cache=response_cache)
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxManager]] = {}
         self._roots: dict[str, Session] = {}
         self._running: dict[asyncio.Task[Any], str] = {}
@@ -104,9 +105,8 @@ class SessionActor:
     async def _leaves(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
         context = await get_context(batch.context) if batch.context is not None else None
         async with self._recorder(batch.run, replays=batch.replays) as recorder, asyncio.TaskGroup() as group:
-            caller = batch.run.caller(recorder)
             tasks = [
-                group.create_task(run_leaf_call(self._gateway, caller, batch, leaf, context))
+                group.create_task(run_leaf_call(self._gateway, recorder, batch, leaf, context))
                 for leaf in batch.leaves
             ]
         await self._gateway.flush(batch.run.run_id)
@@ -171,15 +171,14 @@ class SessionActor:
         await self._client.flush()
 
     async def _run(self, spec: SessionSpec, context: Context, recorder: NullRecorder) -> SessionResult:
-        caller = spec.run.caller(recorder)
-        parent = ParentSession(self, spec, context, self._gateway, caller)
+        parent = ParentSession(self, spec, context, self._gateway, recorder)
         toolbox = await self._toolbox(spec)
         session = Session(
             path=spec.path,
-            caller=caller,
+            run_context=spec.run,
+            recorder=recorder,
             query=spec.query,
             context=context,
-            settings=spec.run.settings,
             gateway=self._gateway,
             open_repl=partial(self._open_repl, spec, toolbox),
             tools=toolbox,
@@ -201,7 +200,7 @@ class SessionActor:
     async def _run_root(self, spec: SessionSpec, session: Session) -> SessionResult:
         """Run a root. Its run is opened here, where its first request comes from; the driver that holds it closes it."""
         run = spec.run
-        self._gateway.check_prices(run.settings.all_models(), session.caller)
+        self._gateway.check_prices(run.settings.all_models(), run)
         await self._admission.open_run(run.policy())
         self._roots[run.run_id] = session
         try:

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Awaitable
 
-from rlm_ray.cluster.messages import RunContext, SessionSpec
+from rlm_ray.cluster.messages import SessionSpec
 from rlm_ray.core.context import Context, ContextPart, InputSummary
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.secrets import redact
@@ -28,6 +28,7 @@ from rlm_ray.errors import (
 from rlm_ray.events.records import SessionEnded, SessionOpened
 from rlm_ray.events.usage import CANCELLED
 from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.session import SessionResult
 
 FATAL_ERRORS = (LimitReached, AuthenticationError, QuotaError, ConfigError, JournalError, ContextLostError)

@@ -67,6 +67,10 @@ class CallRecorder:
         call = self._recorder.replay.call(self.place.path, self.place.call, self._begun.key)
         return None if call is None else to_reply(call)
 
+    def raise_if_failed(self) -> None:
+        """Raise `JournalError` where it is known that the call cannot be recorded."""
+        self._recorder.raise_if_failed()
+
     def on_sent(self, queue_wait_s: float, rate_wait_s: float, max_cost_usd: float | None = None) -> None:
         """Record that the first attempt has its permit and is sent."""
         self._waits[0] += queue_wait_s

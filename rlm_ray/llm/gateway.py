@@ -16,19 +16,19 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 from rlm_ray.admission.client import AdmissionClient, Permit
 from rlm_ray.admission.policy.account import account_key
 from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest
-from rlm_ray.core.limits import Limits, Rates
+from rlm_ray.config import Settings
+from rlm_ray.core.limits import Rates
 from rlm_ray.core.llm import (
     OUTPUT_BOUNDS,
     ModelReply,
     ModelRequest,
-    Price,
     Usage,
     credible_usage,
     estimate_max_usage,
@@ -49,7 +49,8 @@ from rlm_ray.journal.call_recorder import CallRecorder, CallSite
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.response_cache import ResponseCacheClient, request_key
 from rlm_ray.llm.retry_policy import RetryPolicy, outcome_of
-from rlm_ray.util.deadline import LATE_S, Deadline, in_time
+from rlm_ray.llm.run_context import RunContext
+from rlm_ray.util.deadline import LATE_S, in_time
 
 PERMIT_TTL_MARGIN_S = 60.0
 LONG_REPLY_CHARS = 100_000
@@ -71,12 +72,12 @@ def may_fall_back(error: ModelError) -> bool:
     )
 
 
-def _fallbacks(request: ModelRequest, caller: CallContext) -> list[ModelRequest]:
+def _fallbacks(request: ModelRequest, settings: Settings) -> list[ModelRequest]:
     """Return the same request to the other models that may answer it."""
     own = {name: request.params[name] for name in OUTPUT_BOUNDS if name in request.params}
     return [
         replace(request, model=model, params={**params, **own})
-        for model, params in caller.fallbacks
+        for model, params in map(settings.model_named, settings.fallbacks)
         if model != request.model
     ]
 
@@ -101,39 +102,11 @@ class Provider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
-    """What a call needs to know of its run."""
-
-    run_id: str
-    root_path_length: int = 0
-    """How many places of a path are above the first session."""
-    started_at: float = 0.0
-    """When the run began, Unix time: older runs of a tenant go first."""
-    attempts: int = 6
-    """How often a call that failed for the moment is tried in all."""
-    limits: Limits = field(default_factory=Limits)
-    rates: Rates = field(default_factory=Rates)
-    prices: Mapping[str, Price] = field(default_factory=dict)
-    """The user's own, before litellm's."""
-    cache: ResponseCacheClient | None = None
-    """The response cache; None: off."""
-    fallbacks: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    """Models that are asked in order where that of a call cannot answer, and what they are called with."""
-    recorder: NullRecorder = field(default_factory=NullRecorder)
-    """Records the calls, and knows those of earlier attempts of the run."""
-
-    @property
-    def deadline(self) -> Deadline | None:
-        """Return when the time of the run is over; None without a limit."""
-        return Deadline.of(self.started_at, self.limits)
-
-
 @dataclass(slots=True)
 class _Call:
     """One call under way."""
 
-    caller: CallContext
+    run: RunContext
     log: CallRecorder
     account: str
     has_fallback: bool = False
@@ -155,18 +128,20 @@ class _Call:
 class Gateway:
     """Sends requests to models under the one admission of the cluster."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two it needs, a cache, the others for tests
         self,
         provider: Provider,
         admission: AdmissionClient,
         *,
+        open_cache: Callable[[str], ResponseCacheClient] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`open_cache` opens the response cache of a folder; without it there is none."""
         self._provider = provider
         self._admission = admission
-        self._sleep = sleep
+        self._open_cache, self._sleep = open_cache, sleep
         self._clock = clock
         self._down_until: dict[str, float] = {}
         """Until when accounts that were given up are not asked where there is a fallback."""
@@ -177,54 +152,56 @@ class Gateway:
         """Return what the window of a model holds, where it is known before anything is sent."""
         return self._provider.output_limit(str(params.get("base_model") or model)).window_tokens
 
-    async def complete(self, request: ModelRequest, caller: CallContext, place: CallSite) -> ModelReply:
-        """Return the model's reply, or that of a fallback. Raises `LimitReached` when the run may not make the call, else
+    async def complete(
+        self, request: ModelRequest, run: RunContext, place: CallSite, recorder: NullRecorder
+    ) -> ModelReply:
+        """Return the model's reply, or that of a fallback; from the record where it is there. Raises `LimitReached` when the run may not make the call, else
         `ModelError`s."""
         key = request_key(request)
-        log = CallRecorder(caller.recorder, place, request.model, key)
+        log = CallRecorder(recorder, place, request.model, key)
         known = log.replayed_reply()
         if known is not None:
             return known
-        asked = [request, *_fallbacks(request, caller)]
-        while len(asked) > 1 and self._is_down(asked[0], caller):
+        asked = [request, *_fallbacks(request, run.settings)]
+        while len(asked) > 1 and self._is_down(asked[0], run):
             del asked[0]
         for at, each in enumerate(asked, 1):
             if each is not request:
-                log = CallRecorder(caller.recorder, place, each.model, key, fallback_from=request.model)
+                log = CallRecorder(recorder, place, each.model, key, fallback_from=request.model)
             has_fallback = at < len(asked)
             try:
-                reply = await self._complete_by(each, caller, log, has_fallback=has_fallback)
+                reply = await self._complete_by(each, run, log, has_fallback=has_fallback)
             except ModelError as error:
                 if not (has_fallback and may_fall_back(error)):
                     raise
-                self._note_down(each, caller, error)
+                self._note_down(each, run, error)
                 _log.warning("%s; asking %s instead", error, asked[at].model)
             else:
-                self._down_until.pop(self._account_key(each, caller), None)
+                self._down_until.pop(self._account_key(each, run), None)
                 return reply
         raise AssertionError
 
     async def _complete_by(
-        self, request: ModelRequest, caller: CallContext, log: CallRecorder, *, has_fallback: bool
+        self, request: ModelRequest, run: RunContext, log: CallRecorder, *, has_fallback: bool
     ) -> ModelReply:
         """Return the reply of this very model."""
         log.provider = self._provider.provider_name(request.model)
-        call = _Call(caller, log, self._account_key(request, caller), has_fallback)
+        call = _Call(run, log, self._account_key(request, run), has_fallback)
         try:
-            async with in_time(caller.deadline, LATE_S if call.is_last else 0.0):
+            async with in_time(run.deadline, LATE_S if call.is_last else 0.0):
                 reply, cache_hit = await self._call_through_cache(request, call)
         except BaseException as error:
             log.on_failure(error)
             raise
         return await log.on_reply(reply, cache_hit=cache_hit)
 
-    def _is_down(self, request: ModelRequest, caller: CallContext) -> bool:
+    def _is_down(self, request: ModelRequest, run: RunContext) -> bool:
         """Tell whether its provider was given up a moment ago: calls of that minute go to the fallback at once."""
-        return self._down_until.get(self._account_key(request, caller), 0.0) > self._clock()
+        return self._down_until.get(self._account_key(request, run), 0.0) > self._clock()
 
-    def _note_down(self, request: ModelRequest, caller: CallContext, error: ModelError) -> None:
+    def _note_down(self, request: ModelRequest, run: RunContext, error: ModelError) -> None:
         if isinstance(error, ModelUnavailableError):
-            self._down_until[self._account_key(request, caller)] = self._clock() + DOWN_S
+            self._down_until[self._account_key(request, run)] = self._clock() + DOWN_S
 
     async def _call_through_cache(self, request: ModelRequest, call: _Call) -> tuple[ModelReply, bool]:
         """Return the reply of an identical call, earlier or in flight; else make the call, for others too."""
@@ -232,13 +209,13 @@ class Gateway:
             self._provider.output_limit, str(request.params.get("base_model") or request.model)
         )
         request, call.min_output_tokens = self._reply_bounds.bounded(
-            request, call.account, call.caller.limits, of_model, last_call=call.is_last
+            request, call.account, call.run.settings.limits, of_model, last_call=call.is_last
         )
-        cache = call.caller.cache
-        if cache is None:
+        settings = call.run.settings
+        if not settings.cache or self._open_cache is None:
             return await self._call_with_retries(request, call), False
-        patience_s = request.params.get("timeout", DEFAULT_TIMEOUT_S) * call.caller.attempts
-        found = await cache.look(request_key(request), call.caller.run_id, patience_s)
+        patience_s = request.params.get("timeout", DEFAULT_TIMEOUT_S) * call.run.settings.max_attempts
+        found = await self._open_cache(settings.cache).look(request_key(request), call.run.run_id, patience_s)
         if isinstance(found, ModelReply):
             return found, True
         try:
@@ -252,7 +229,7 @@ class Gateway:
     async def _call_with_retries(self, request: ModelRequest, call: _Call) -> ModelReply:
         """Make the call, again where that may help: once after a reply that was no answer, and once with a smaller
         `max_tokens` where the provider named it."""
-        retries = self._retry_policy.start(call.account, call.caller.attempts)
+        retries = self._retry_policy.start(call.account, call.run.settings.max_attempts)
         corrected = False
         while True:
             try:
@@ -271,12 +248,12 @@ class Gateway:
                     raise
                 call.log.on_attempt_failed(error)
 
-    def check_prices(self, models: Iterable[str], caller: CallContext) -> None:
+    def check_prices(self, models: Iterable[str], run: RunContext) -> None:
         """Raise `ConfigError` where a cost limit is set and the price of a model is not known."""
-        if caller.limits.cost_usd is None:
+        if run.settings.limits.cost_usd is None:
             return
         for model in models:
-            if self._cost_usd(model, Usage(), caller) is None:
+            if self._cost_usd(model, Usage(), run) is None:
                 raise ConfigError(
                     "limits.cost_usd",
                     f"cannot be kept: the price of {model!r} is not known; give it as prices={{{model!r}: Price(...)}} "
@@ -300,7 +277,7 @@ class Gateway:
             if permit.ask.output_tokens < ask.output_tokens:
                 request = request.with_output_bound(permit.ask.output_tokens)
             try:
-                call.caller.recorder.raise_if_failed()  # nothing is paid for that could not be kept
+                call.log.raise_if_failed()  # nothing is paid for that could not be kept
                 call.log.on_sent(permit.queue_wait_s, permit.rate_wait_s, permit.ask.cost_usd)
                 reply = await self._complete_in_time(request)
             except RLMError as error:
@@ -312,7 +289,7 @@ class Gateway:
                 raise self._retry_policy.error_of_attempt(error, request.model, call.account) from error
             reply = replace(reply, usage=credible_usage(request, reply))
             self._retry_policy.on_answer(call.account)
-            cost_usd = self._cost_usd(request.model, reply.usage, call.caller)
+            cost_usd = self._cost_usd(request.model, reply.usage, call.run)
             permit.release(AttemptOutcome.OK, reply.usage, cost_usd, reply.headers)
         return await _judged(replace(reply, cost_usd=cost_usd), request, call)
 
@@ -329,33 +306,33 @@ class Gateway:
             raise TransientModelError(request.model, why, None, "timeout") from error
 
     def _permit_request(self, request: ModelRequest, call: _Call, attempt: int) -> PermitRequest:
-        worst, caller = estimate_max_usage(request), call.caller
+        worst, run = estimate_max_usage(request), call.run
         input_only, may_shorten = Usage(worst.input_tokens), call.min_output_tokens > 0
         return PermitRequest(
-            run_id=caller.run_id,
+            run_id=run.run_id,
             account_key=call.account,
             model=request.model,
             input_tokens=worst.input_tokens,
             output_tokens=worst.output_tokens,
-            cost_usd=self._cost_usd(request.model, worst, caller),
-            run_started_at=caller.started_at,
-            depth=len(call.log.place.path) - caller.root_path_length,
+            cost_usd=self._cost_usd(request.model, worst, run),
+            run_started_at=run.started,
+            depth=run.depth(call.log.place.path),
             attempt=attempt,
             is_retry_of_lost=call.log.possibly_double_billed,
             is_final_call=call.is_last,
             min_output_tokens=call.min_output_tokens,
-            input_cost_usd=self._cost_usd(request.model, input_only, caller) if may_shorten else None,
+            input_cost_usd=self._cost_usd(request.model, input_only, run) if may_shorten else None,
             ttl_s=request.params.get("timeout", DEFAULT_TIMEOUT_S) + PERMIT_TTL_MARGIN_S,
         )
 
-    def _account_key(self, request: ModelRequest, caller: CallContext) -> str:
+    def _account_key(self, request: ModelRequest, run: RunContext) -> str:
         """Return the account key: one for all models where rates are declared, else one for each model."""
-        group = "" if caller.rates != Rates() else request.model
+        group = "" if run.settings.rates != Rates() else request.model
         provider = self._provider.provider_name(request.model)
         return account_key(provider, request.params.get("api_base"), request.params.get("api_key"), group)
 
-    def _cost_usd(self, model: str, usage: Usage, caller: CallContext) -> float | None:
-        price = caller.prices.get(model)
+    def _cost_usd(self, model: str, usage: Usage, run: RunContext) -> float | None:
+        price = run.settings.prices.get(model)
         return price.cost(usage) if price is not None else self._provider.cost_usd(model, usage)
 
 

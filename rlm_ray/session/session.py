@@ -60,7 +60,9 @@ from rlm_ray.errors import ContextWindowError, InputError, LimitReached, ReplyEr
 from rlm_ray.events.records import SUMMARY_CALLS, NodePath
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.cell_replay import CellExecution, CellReplay
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.gateway import Gateway
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.oversize import MIN_CHARS, AnswersOfPieces, Oversize, Window, failed_first, measure
 from rlm_ray.structured.conform import (
     DIRECT_REPAIRS,
@@ -143,13 +145,14 @@ class Session:
     """
 
     path: NodePath
-    caller: CallContext
+    run_context: RunContext
     query: str
     context: Context
-    settings: Settings
     gateway: Gateway
     open_repl: OpenRepl
     spawn: Dispatch
+    recorder: NullRecorder = field(default_factory=NullRecorder)
+    """Of the run, in this process."""
     observe: Callable[[Trajectory], None] = lambda _: None
     """Called with every new state."""
     follow_ups: Sequence[str] = ()
@@ -173,7 +176,7 @@ class Session:
     _tool_calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._history = CellReplay(self.caller.recorder, self.path)
+        self._history = CellReplay(self.recorder, self.path)
         settings = self.settings
         self._trajectory = Trajectory(
             Task(
@@ -212,8 +215,12 @@ class Session:
         return "" if schema is None else schema.compact()
 
     @property
+    def settings(self) -> Settings:
+        return self.run_context.settings
+
+    @property
     def depth(self) -> int:
-        return len(self.path) - self.caller.root_path_length
+        return self.run_context.depth(self.path)
 
     async def run(self) -> SessionResult:
         """Work until there is an answer or a reason to stop. Cancelling it leaves nothing behind."""
@@ -329,7 +336,7 @@ class Session:
         status = self._history.status(turn) or prompts.status_line(
             trajectory.task,
             turn - trajectory.turns_of_earlier_questions,
-            self.gateway.budget_left(self.caller.run_id),
+            self.gateway.budget_left(self.run_context.run_id),
         )
         messages = prompts.session_messages(self._trajectory, status)
         refused = trajectory.turns[-1].refusal if trajectory.turns else ""
@@ -431,7 +438,7 @@ class Session:
         model, params = self._model()
         grows = place.role in {"turn", "summary", "last"}
         request = ModelRequest(model, messages, self.settings.max_tokens, params, grows)
-        return await self.gateway.complete(request, self.caller, place)
+        return await self.gateway.complete(request, self.run_context, place, self.recorder)
 
     def _model(self) -> tuple[str, dict[str, Any]]:
         """Return the model of this session and what it is called with."""

@@ -12,6 +12,7 @@ from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import BUDGET_OUTPUT_TOKENS, Message, ModelReply, ModelRequest, Price, Usage
 from rlm_ray.core.output_limit import OutputLimit
@@ -25,7 +26,9 @@ from rlm_ray.errors import (
     TransientModelError,
 )
 from rlm_ray.journal.call_recorder import CallSite
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.gateway import Gateway
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.testing.scripted_model import ScriptedModel
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
@@ -60,16 +63,21 @@ class Bench:
         self.shell = AdmissionServer(AdmissionController(), "epoch")
         self.client = AdmissionClient("holder", self.shell)
         self.slept = []
-        self.gateway = Gateway(self.model, self.client, sleep=self._sleep, jitter=lambda: 1.0)
-        self.caller = CallContext("run", limits=limits or Limits(), rates=rates or Rates())
+        self.cache = None
+        self.gateway = Gateway(
+            self.model, self.client, open_cache=lambda _: self.cache, sleep=self._sleep, jitter=lambda: 1.0
+        )
+        self.settings = Settings(limits=limits or Limits(), rates=rates or Rates(), max_attempts=6)
 
     async def _sleep(self, seconds):
         self.slept.append(seconds)
 
-    async def ask(self, request=REQUEST, role="turn", **caller):
-        await self.shell.open_run(RunPolicy("run", self.caller.limits, self.caller.rates))
+    async def ask(self, request=REQUEST, role="turn", *, cache=None, **settings):
+        await self.shell.open_run(RunPolicy("run", self.settings.limits, self.settings.rates))
         place = CallSite((), 1, role)
-        return await self.gateway.complete(request, replace(self.caller, **caller), place)
+        self.cache = cache
+        run = RunContext("run", replace(self.settings, cache="folder" if cache else "", **settings))
+        return await self.gateway.complete(request, run, place, NullRecorder())
 
     async def usage(self):
         await self.client.flush()
@@ -107,12 +115,12 @@ async def test_a_wait_the_provider_asks_for_is_kept():
 async def test_it_gives_up_after_so_many_attempts_and_says_so():
     bench = Bench([failing("timeout")] * 3)
     with pytest.raises(ModelUnavailableError, match="not now; gave up after 3 attempts"):
-        await bench.ask(attempts=3)
+        await bench.ask(max_attempts=3)
 
 
 async def test_a_rate_limit_is_waited_out_at_the_admission_and_costs_little_patience():
     bench = Bench([*[failing("rate_limited", 0.001)] * 15, ANSWER])
-    assert (await bench.ask(attempts=2)).text == "yes"
+    assert (await bench.ask(max_attempts=2)).text == "yes"
     assert bench.slept == []
 
 
@@ -161,11 +169,11 @@ async def test_a_model_that_is_being_loaded_is_waited_for():
 
 def test_a_cost_limit_needs_the_price_of_every_model():
     gateway = Gateway(Scripted([]), AdmissionClient("h", AdmissionServer(AdmissionController(), "e")))
-    caller = CallContext("run", limits=Limits(cost_usd=1.0), prices={"known": Price(1, 1)})
-    gateway.check_prices(["known"], caller)
-    gateway.check_prices(["other"], CallContext("run"))
+    run = RunContext("run", Settings(limits=Limits(cost_usd=1.0), prices={"known": Price(1, 1)}))
+    gateway.check_prices(["known"], run)
+    gateway.check_prices(["other"], RunContext("run", Settings()))
     with pytest.raises(ConfigError, match="the price of 'other' is not known; give it as prices="):
-        gateway.check_prices(["known", "other"], caller)
+        gateway.check_prices(["known", "other"], run)
 
 
 async def test_a_provider_that_asks_to_wait_for_hours_is_not_waited_for():
@@ -202,7 +210,7 @@ class FakeCache:
 async def test_a_reservation_ends_with_the_call_whatever_becomes_of_it(replies, ends):
     bench, cache = Bench(replies), FakeCache()
     with contextlib.suppress(AuthenticationError, ModelUnavailableError):
-        await bench.ask(cache=cache, attempts=1)
+        await bench.ask(cache=cache, max_attempts=1)
     assert cache.ends == ends
 
 
@@ -262,7 +270,7 @@ async def test_a_reply_that_broke_off_is_tried_again_like_a_failed_server():
     assert bench.slept == [0.5]
     bench = Bench([replace(ANSWER, finish_reason="abort")] * 2)
     with pytest.raises(ModelUnavailableError, match="broke the reply off"):
-        await bench.ask(attempts=2)
+        await bench.ask(max_attempts=2)
 
 
 async def test_a_turn_gets_its_reply_whatever_it_is():

@@ -10,15 +10,18 @@ from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.errors import JournalError, ModelUnavailableError, TransientModelError
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.recorder import NullRecorder
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.llm.gateway import Gateway
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.testing.scripted_model import FunctionModel
 
+RUN = RunContext("run", Settings())
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 DOWN = [
     TransientModelError("m", "cannot reach it", None, "connection"),
@@ -66,7 +69,7 @@ async def asked(provider, times, seed=0):
         jitter=random.Random(seed).random,
     )
     for number in range(times):
-        reply = await gateway.complete(REQUEST, CallContext("run"), CallSite((number,), 1, "leaf"))
+        reply = await gateway.complete(REQUEST, RUN, CallSite((number,), 1, "leaf"), NullRecorder())
         provider.now += 1.0
     return reply
 
@@ -112,9 +115,7 @@ async def test_nothing_is_sent_once_it_is_known_that_it_cannot_be_kept():
     await shell.open_run(RunPolicy("run", Limits(), Rates()))
     client = AdmissionClient("holder", shell, coalesce_s=0.0)
     with pytest.raises(JournalError, match="the disk is full"):
-        await Gateway(provider, client).complete(
-            REQUEST, CallContext("run", recorder=Refused()), CallSite((), 1, "turn")
-        )
+        await Gateway(provider, client).complete(REQUEST, RUN, CallSite((), 1, "turn"), Refused())
     await client.flush()
     assert provider.attempts == 0
     assert (await shell.usage("run")).total.calls == 0

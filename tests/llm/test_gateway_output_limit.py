@@ -10,6 +10,7 @@ from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import (
     BUDGET_OUTPUT_TOKENS,
@@ -24,7 +25,9 @@ from rlm_ray.core.llm import (
 from rlm_ray.core.output_limit import MIN_OUTPUT_TOKENS, OutputLimit
 from rlm_ray.errors import ContextWindowError, LimitReached, ModelError, QuotaError
 from rlm_ray.journal.call_recorder import CallSite
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.gateway import Gateway
+from rlm_ray.llm.run_context import RunContext
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 INPUT = request_tokens(REQUEST)
@@ -79,7 +82,7 @@ class Bench:
     async def ask(self, request=REQUEST, role="leaf"):
         await self.shell.open_run(RunPolicy("run", self.limits))
         return await self.gateway.complete(
-            request, CallContext("run", limits=self.limits), CallSite((0,), 1, role)
+            request, RunContext("run", Settings(limits=self.limits)), CallSite((0,), 1, role), NullRecorder()
         )
 
 

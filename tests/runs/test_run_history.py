@@ -33,7 +33,8 @@ from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.recorder import JournalRecorder
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.journal.server import JournalRef
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.llm.gateway import Gateway
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.testing.scripted_model import ScriptedModel
 
@@ -230,7 +231,7 @@ async def test_the_record_of_any_calls_has_the_sums_of_the_admission():
     limits = Limits(calls=CHARGED + 1)  # one is kept for the last call of the run
     await shell.open_run(RunPolicy("run", limits))
     recorder = JournalRecorder(JournalRef("", "run", "o", ""), journal, "w")
-    caller = CallContext("run", attempts=3, limits=limits, recorder=recorder)
+    run = RunContext("run", Settings(max_attempts=3, limits=limits))
 
     async def no_sleep(_):
         pass
@@ -239,7 +240,7 @@ async def test_the_record_of_any_calls_has_the_sums_of_the_admission():
     for number, (model, _) in enumerate(CALLS):
         place = CallSite((number,) if number % 2 else (), number + 1, "leaf" if number % 2 else "turn")
         call = asyncio.create_task(
-            gateway.complete(ModelRequest(model, (Message("user", "hi"),)), caller, place)
+            gateway.complete(ModelRequest(model, (Message("user", "hi"),)), run, place, recorder)
         )
         hanging = asyncio.create_task(provider.hanging.wait())
         await asyncio.wait([call, hanging], return_when=asyncio.FIRST_COMPLETED)

@@ -13,7 +13,7 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import Context, make_context
 from rlm_ray.core.llm import ModelReply, ModelRequest
 from rlm_ray.core.repl_types import SubCallAnswer
-from rlm_ray.llm.gateway import CallContext
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.sandbox.host.sandbox import SandboxManager
 from rlm_ray.session.session import Session, SessionResult, SubCall
 
@@ -114,7 +114,7 @@ async def play(host: SandboxManager, messages: Sequence[str]) -> tuple[SessionRe
 
     gateway = ScriptedGateway(messages)
     session = Session(
-        (), CallContext("run"), "How many complaints?", make_context(MAIL), Settings(model="m", max_depth=2),
+        (), RunContext("run", Settings(model="m", max_depth=2)), "How many complaints?", make_context(MAIL),
         gateway, open_repl, spawn,  # type: ignore[arg-type]
     )  # fmt: skip
     return await session.run(), gateway, len(sub_calls)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.admission.controller import AdmissionController
@@ -23,8 +23,9 @@ from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.recorder import JournalRecorder
 from rlm_ray.journal.replay import outcome_from_record
 from rlm_ray.journal.server import JournalRef
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.llm.gateway import Gateway
 from rlm_ray.llm.response_cache import request_key
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.session import Session
 from rlm_ray.testing.scripted_model import FunctionModel
 
@@ -164,7 +165,8 @@ class Life:
         await self.shell.open_run(RunPolicy("run", self.limits))
         recorder = JournalRecorder(JournalRef("", "run", self.name, ""), self, self.name)
         await recorder.load_history()
-        self.caller = CallContext("run", limits=self.limits, recorder=recorder)
+        self.run_context = RunContext("run", replace(self.settings, limits=self.limits))
+        self.recorder = recorder
         completion = await self.session((), "ROOT").run()
         await recorder.flush()
         await self.client.flush()
@@ -183,14 +185,14 @@ class Life:
 
         return Session(
             path,
-            self.caller,
+            self.run_context,
             f"<<{query}>>",
             CONTEXT,
-            self.settings,
             self.gateway,
             open_repl,
             spawn,
             tools=self.tools,
+            recorder=self.recorder,
         )
 
     async def fill(self, slots, index, work):
@@ -198,17 +200,18 @@ class Life:
 
     async def leaf(self, path, name):
         request = ModelRequest(self.model, (Message("user", f"LEAF {name}"),))
-        known = self.caller.recorder.replay.seen_failure(path, request_key(request))
+        known = self.recorder.replay.seen_failure(path, request_key(request))
         if known is not None:
             return known
         try:
-            reply = await self.gateway.complete(request, self.caller, CallSite(path, 1, "leaf", query=name))
+            place = CallSite(path, 1, "leaf", query=name)
+            reply = await self.gateway.complete(request, self.run_context, place, self.recorder)
         except RLMError as error:
             return Failed(type(error).__name__, str(error))
         return SubCallAnswer(reply.text)
 
     async def child(self, path, name):
-        replay, recorder, key = self.caller.recorder.replay, self.caller.recorder, f"{self.model} {name}"
+        replay, recorder, key = self.recorder.replay, self.recorder, f"{self.model} {name}"
         end = replay.end(path, key)
         if end is None:
             attempt = replay.attempts(path) + 1

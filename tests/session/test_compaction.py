@@ -14,9 +14,9 @@ from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Price, Usage
 from rlm_ray.core.prompts import session_messages
 from rlm_ray.core.repl_types import CellResult, Variable
 from rlm_ray.errors import ContextWindowError, ReplyError
-from rlm_ray.llm.gateway import CallContext
 from rlm_ray.llm.litellm_reply import usage_in
 from rlm_ray.llm.litellm_request import caches_by_marks, mark_for_cache
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.session import Session
 
 CODE = "```python\nprint(1)\n```"
@@ -33,8 +33,8 @@ class Counting(Gateway):
     def window_tokens(self, *_):
         return self.window
 
-    async def complete(self, request, caller, place):
-        reply = await super().complete(request, caller, place)
+    async def complete(self, request, run, place, recorder):
+        reply = await super().complete(request, run, place, recorder)
         return ModelReply(reply.text, usage=Usage(request.chars // 4, len(reply.text) // 4))
 
     @property
@@ -68,7 +68,7 @@ def session(gateway, repl, **settings):
         raise AssertionError("no sub-calls here")
 
     settings = {"model": "root", "max_iterations": 100} | settings
-    return Session((), CallContext("run"), "q", CONTEXT, Settings(**settings), gateway, open_repl, no_spawn)
+    return Session((), RunContext("run", Settings(**settings)), "q", CONTEXT, gateway, open_repl, no_spawn)
 
 
 BASE = sum(len(message.content) for message in session_messages(session(None, None).trajectory, "")) // 4
@@ -89,9 +89,9 @@ class Summarizing(Counting):
         super().__init__(window=window)
         self.summary = summary
 
-    async def complete(self, request, caller, place):
+    async def complete(self, request, run, place, recorder):
         self.script = [self.summary if place.role == "summary" else CODE]
-        return await super().complete(request, caller, place)
+        return await super().complete(request, run, place, recorder)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from rlm_ray.errors import (
 )
 from rlm_ray.events.records import CallEnded
 from rlm_ray.journal.call_recorder import CallSite
-from rlm_ray.llm.gateway import CallContext, Gateway, may_fall_back
+from rlm_ray.llm.gateway import Gateway, may_fall_back
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.testing.scripted_model import FunctionModel
 
 ERRORS = {
@@ -82,7 +83,7 @@ class Call:
         self.life = Life()
         self.provider = Provider(of_a)
         self.now = 0.0
-        self.fallbacks = tuple((name, {}) for name in fallbacks)
+        self.settings = Settings(max_attempts=2, fallbacks=fallbacks)
 
     async def ask(self, role="leaf", number=1, data=b""):
 
@@ -98,10 +99,10 @@ class Call:
         await recorder.load_history()
         if not hasattr(self, "gateway"):
             self.gateway = Gateway(self.provider, life.client, sleep=no_sleep, clock=lambda: self.now)
-        caller = CallContext("run", attempts=2, fallbacks=self.fallbacks, recorder=recorder)
+        run = RunContext("run", self.settings)
         request = ModelRequest("a", (Message("user", "q"),))
         try:
-            return await self.gateway.complete(request, caller, CallSite((0,), number, role))
+            return await self.gateway.complete(request, run, CallSite((0,), number, role), recorder)
         finally:
             await recorder.flush()
             await life.client.flush()

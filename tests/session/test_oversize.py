@@ -9,7 +9,7 @@ from rlm_ray.core.context import ByteRange, DocumentRange, make_context
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, SubCallRequest
 from rlm_ray.errors import ConfigError
-from rlm_ray.llm.gateway import CallContext
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.session import Session
 
 TEXT = "".join(f"line {n} of the log says that all is well with worker {n % 7}\n" for n in range(2_000))
@@ -21,7 +21,7 @@ class Gateway:
     def __init__(self, window):
         self.window = window
 
-    async def complete(self, request, caller, place):
+    async def complete(self, request, run, place, recorder):
         return ModelReply("```python\nx\n```")
 
     def budget_left(self, _):
@@ -65,7 +65,7 @@ async def ask(
         return repl
 
     await Session(
-        (), CallContext("run"), "q", held, Settings(model="root", recursive_model="small", **settings),
+        (), RunContext("run", Settings(model="root", recursive_model="small", **settings)), "q", held,
         Gateway(window), open_repl, spawn,
     ).run()  # fmt: skip
     return repl.outcomes, maps

@@ -20,7 +20,7 @@ from rlm_ray.core.repl_types import (
 )
 from rlm_ray.core.tools import ToolLimits, ToolSpec
 from rlm_ray.errors import ContextWindowError, LimitReached, ModelUnavailableError, QuotaError
-from rlm_ray.llm.gateway import CallContext
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.session import Session
 
 CODE = "```python\nprint(1)\n```"
@@ -35,7 +35,7 @@ class Gateway:
         self.script = list(script)
         self.asked = []
 
-    async def complete(self, request, caller, place):
+    async def complete(self, request, run, place, recorder):
         self.asked.append((request, place))
         step = self.script.pop(0)
         if isinstance(step, Exception):
@@ -83,10 +83,9 @@ def session(gateway, repl, *, depth=0, spawn=None, **settings):
 
     return Session(
         path=(0,) * depth,
-        caller=CallContext("run"),
+        run_context=RunContext("run", Settings(model="root", recursive_model="child", **settings)),
         query="q",
         context=CONTEXT,
-        settings=Settings(model="root", recursive_model="child", **settings),
         gateway=gateway,
         open_repl=open_repl,
         spawn=spawn or no_spawn,

@@ -11,7 +11,7 @@ from test_session import CONTEXT, Gateway, Repl
 
 from rlm_ray.config import Settings
 from rlm_ray.core.repl_types import CellResult, Failed, SubCallRequest
-from rlm_ray.llm.gateway import CallContext
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.session import Session
 from rlm_ray.structured.schema import AnswerSchema
 
@@ -46,10 +46,9 @@ def session(gateway, repl, schema, **settings):
 
     return Session(
         path=(),
-        caller=CallContext("run"),
+        run_context=RunContext("run", Settings(model="root", **settings)),
         query="Who?",
         context=CONTEXT,
-        settings=Settings(model="root", **settings),
         gateway=gateway,
         open_repl=open_repl,
         spawn=no_spawn,

@@ -12,7 +12,7 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.tools import ToolLimits
-from rlm_ray.llm.gateway import CallContext
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.sandbox.host.sandbox import SandboxManager
 from rlm_ray.sandbox.settings import Sandbox
 from rlm_ray.session.session import Session
@@ -71,7 +71,7 @@ class Gateway:
     def __init__(self, *programs):
         self.programs, self.asked = list(programs), []
 
-    async def complete(self, request, caller, place):
+    async def complete(self, request, run, place, recorder):
         self.asked.append(request)
         return ModelReply(f"```python\n{self.programs.pop(0)}\n```")
 
@@ -94,10 +94,9 @@ async def test_a_session_calls_tools_and_cites_what_stands_in_its_context():
         open_repl = partial(host.open, tools=names, argument_bytes=100_000)
         session = Session(
             (),
-            CallContext("run"),
+            RunContext("run", settings),
             "When?",
             make_context(DOCUMENTS),
-            settings,
             gateway,
             open_repl,
             None,

@@ -10,12 +10,15 @@ from rlm_ray.admission.client import AdmissionClient
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.admission.server import AdmissionServer
+from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.errors import LimitReached, ModelUnavailableError, TransientModelError
 from rlm_ray.journal.call_recorder import CallSite
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.gateway import Gateway
+from rlm_ray.llm.run_context import RunContext
 from rlm_ray.util.deadline import LATE_S, Deadline, in_time
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),), params={"timeout": 100.0})
@@ -66,10 +69,10 @@ async def asked(habit, limits, *, role="turn", rates=None, attempts=1_000):
     shell = AdmissionServer(AdmissionController(), "epoch", clock=loop.time)
     gateway = Gateway(Habit(habit), AdmissionClient("holder", shell, clock=loop.time))
     await shell.open_run(RunPolicy("run", Limits(), rates))
-    caller = CallContext("run", started_at=time.time(), limits=limits, rates=rates, attempts=attempts)
+    run = RunContext("run", Settings(limits=limits, rates=rates, max_attempts=attempts), time.time())
     driver = asyncio.create_task(shell.hold_run("run"))
     try:
-        await gateway.complete(REQUEST, caller, CallSite((), 1, role))
+        await gateway.complete(REQUEST, run, CallSite((), 1, role), NullRecorder())
     finally:
         driver.cancel()
 

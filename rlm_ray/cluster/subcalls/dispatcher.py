@@ -17,7 +17,7 @@ from rlm_ray.core.retry_after import Refusals
 from rlm_ray.errors import AuthenticationError, ConfigError
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.replay import ReplayIndex
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.llm.gateway import Gateway
 from rlm_ray.session.session import SubCall
 
 if TYPE_CHECKING:
@@ -32,15 +32,11 @@ class ParentSession:
     spec: SessionSpec
     context: Context
     gateway: Gateway
-    caller: CallContext
-
-    @property
-    def recorder(self) -> NullRecorder:
-        return self.caller.recorder
+    recorder: NullRecorder
 
     @property
     def replay(self) -> ReplayIndex:
-        return self.caller.recorder.replay
+        return self.recorder.replay
 
     @property
     def sessions_per_actor(self) -> int:

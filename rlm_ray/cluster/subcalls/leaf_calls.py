@@ -17,7 +17,8 @@ from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.reply import answered
 from rlm_ray.errors import RLMError, SchemaError
 from rlm_ray.journal.call_recorder import CallSite
-from rlm_ray.llm.gateway import CallContext, Gateway
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.llm.gateway import Gateway
 from rlm_ray.llm.response_cache import request_key
 from rlm_ray.structured.conform import Misfit, conform_reply
 from rlm_ray.structured.schema import AnswerSchema
@@ -83,7 +84,7 @@ class LeafCalls:
     async def _run_one(self, map_: MapCall, index: int, batch: LeafCallBatch, leaf: LeafCall) -> None:
         parent = self._parent
         map_.set_outcome(
-            index, await run_leaf_call(parent.gateway, parent.caller, batch, leaf, parent.context)
+            index, await run_leaf_call(parent.gateway, parent.recorder, batch, leaf, parent.context)
         )
 
     async def _run_remotely(self, map_: MapCall, indexes: list[int], name: str, handle: Any) -> None:
@@ -116,14 +117,14 @@ def _taken(rest: deque[int], count: int) -> list[int]:
 
 
 async def run_leaf_call(
-    gateway: Gateway, caller: CallContext, batch: LeafCallBatch, leaf: LeafCall, context: Context | None
+    gateway: Gateway, recorder: NullRecorder, batch: LeafCallBatch, leaf: LeafCall, context: Context | None
 ) -> SubCallOutcome:
     """Make one plain call."""
     path = (*batch.path, leaf.ordinal)
     schema = AnswerSchema.parse(leaf.schema, trusted=False) if leaf.schema else None
     query = leaf.query if schema is None else schema.ask(leaf.query)
     request = batch.run.leaf_request(path, query, _text(leaf, context), leaf.model)
-    replay = caller.recorder.replay
+    replay = recorder.replay
     known = replay.seen_failure(path, request_key(request)) if replay.offset else None
     if known is not None:
         return known
@@ -131,10 +132,10 @@ async def run_leaf_call(
 
     async def ask(messages: tuple[Message, ...], misfit: Misfit) -> ModelReply:
         again = replace(place, call=1 + misfit.number, refused=misfit.why)
-        return await gateway.complete(replace(request, messages=messages), caller, again)
+        return await gateway.complete(replace(request, messages=messages), batch.run, again, recorder)
 
     try:
-        reply = await gateway.complete(request, caller, place)
+        reply = await gateway.complete(request, batch.run, place, recorder)
         if schema is None:
             return answered(reply)
         typed = await conform_reply(schema, request.messages, reply, ask)
