@@ -25,7 +25,7 @@ from rlm_ray.batch.results import BatchStats, CompletedRows, RowResult
 from rlm_ray.batch.row_processor import RowBackend, RowProcessor, RowTask, make_task
 from rlm_ray.batch.source import RowSource
 from rlm_ray.batch.template import QueryTemplate
-from rlm_ray.batch.writer import BatchOutput, Saver
+from rlm_ray.batch.writer import BatchOutput, PartWriter
 from rlm_ray.errors import InputError, LimitReached
 from rlm_ray.structured.schema import AnswerSchema
 
@@ -84,10 +84,10 @@ class BatchRunner:
 
     async def run(self) -> BatchStats:
         """Process all rows, or until it is stopped. Raises what ended it; all that is done is saved in any case."""
-        self._saver = Saver(self.output, self.clock)
+        self._parts = PartWriter(self.output, self.clock)
         self._processor = RowProcessor(self.backend, self.spec.schema, self.clock)
         self._slot_freed = asyncio.Event()
-        saving = asyncio.create_task(self._guard(self._saver.keep_saving))
+        saving = asyncio.create_task(self._guard(self._parts.keep_saving))
         self._producer = asyncio.create_task(self._guard(self._produce))
         try:
             await asyncio.wait([self._producer])
@@ -99,7 +99,7 @@ class BatchRunner:
         finally:
             saving.cancel()
             await asyncio.wait([saving])
-            await self._saver.save()
+            await self._parts.save()
         if self.stop_cause is not None and self.stop_cause.error is not None:
             raise self.stop_cause.error
         return self.stats
@@ -131,7 +131,7 @@ class BatchRunner:
     async def _produce(self) -> None:
         async with aclosing(prefetch(self._todo(), lambda row_task: len(row_task.row.text))) as row_tasks:
             async for row_task in row_tasks:
-                await self._saver.wait_for_capacity()
+                await self._parts.wait_for_capacity()
                 while self._rows and self._at_capacity(row_task):
                     await self._wait_for_slot()
                 self._submit(row_task)
@@ -184,7 +184,7 @@ class BatchRunner:
         outcome = await self._outcome(row_task)
         if outcome is not None:
             self.stats.add(outcome)
-            self._saver.put(outcome)
+            self._parts.put(outcome)
 
     async def _outcome(self, row_task: RowTask) -> RowResult | None:
         """Return the result of a row; None where it is left undone: nothing is left to spend, and the rest is for

@@ -3,7 +3,7 @@
 A row is done when its part is there. `job.json` beside the parts says which run they belong to and what was asked.
 Rows are in a part by number; which rows share a part is a matter of time.
 
-`Saver` gathers results into parts that are neither many nor late: a part is written at 1,000 rows, at 16 MB, or when its first row has waited 5 s, later in a long job a hundredth of its
+`PartWriter` gathers results into parts that are neither many nor late: a part is written at 1,000 rows, at 16 MB, or when its first row has waited 5 s, later in a long job a hundredth of its
 time: so a kill costs no more than that, and a slow job does not leave ten thousand small files.
 """
 
@@ -166,7 +166,7 @@ def _put_all(sink: RowWriter, rows: Iterable[RowDict]) -> None:
         sink.put(cells)
 
 
-class Saver:
+class PartWriter:
     """Gathers results and writes them in the background."""
 
     def __init__(self, output: BatchOutput, clock: Callable[[], float]) -> None:

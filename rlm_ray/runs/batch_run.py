@@ -17,7 +17,7 @@ from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.util.batcher import Batcher
 
 if TYPE_CHECKING:
-    from rlm_ray.cluster.batch_driver import BatchDriver as ClusterJob
+    from rlm_ray.cluster.batch_driver import BatchDriver
     from rlm_ray.cluster.driver import ClusterDriver
     from rlm_ray.cluster.run_attempt import Observer
     from rlm_ray.session.session import SessionResult
@@ -38,22 +38,19 @@ class BatchRun:
     def __init__(
         self,
         engine: ClusterDriver,
-        job: ClusterJob,
+        driver: BatchDriver,
         direct: DirectRowBatcher,
         trace_id: str,
-        earlier: RunUsage,
     ) -> None:
-        self._engine, self._job, self._direct = engine, job, direct
-        self.run_id = job.run_id
+        self._engine, self._driver, self._direct = engine, driver, direct
+        self.run_id = driver.run_id
         self.trace_id = trace_id
         """Of its OpenTelemetry trace; empty where none is made."""
-        self.earlier = earlier
-        """What earlier attempts of it have used."""
 
     @property
     def concurrency(self) -> int:
         """Return how many rows are worth having under way at once."""
-        return self._job.concurrency
+        return self._driver.concurrency
 
     async def ask(
         self, row: int, query: str, context: Context, schema: AnswerSchema | None = None
@@ -63,19 +60,19 @@ class BatchRun:
 
         With a `schema` the answer is a JSON text that matches it. Raises the row's `RLMError`; `LimitReached` where the budget of the whole run is used up.
         """
-        if schema is None and self._job.answers_directly(context):
+        if schema is None and self._driver.answers_directly(context):
             return await self._direct.submit((row, query, context))
-        return await self._engine.run_on_ray_thread(self._job.ask(row, query, context, schema))
+        return await self._engine.run_on_ray_thread(self._driver.ask(row, query, context, schema))
 
     async def llm_calls(
         self, calls: Sequence[tuple[int, int, str, ContextPart, Context]]
     ) -> list[SubCallOutcome]:
         """Make plain calls concurrently over all actors, in order: row, number, question, and what part of which context."""
-        return await self._engine.run_on_ray_thread(self._job.plain_many(calls))
+        return await self._engine.run_on_ray_thread(self._driver.plain_many(calls))
 
     async def usage(self) -> RunUsage:
         """Return the usage of the whole run so far, earlier attempts included."""
-        return await self._engine.run_on_ray_thread(self._job.usage())
+        return await self._engine.run_on_ray_thread(self._driver.usage())
 
 
 @asynccontextmanager
@@ -91,31 +88,31 @@ async def open_batch_run(
 
     `query` says what the run is about, for readers of its record.
     """
-    from rlm_ray.cluster.batch_driver import BatchDriver as ClusterJob
+    from rlm_ray.cluster.batch_driver import BatchDriver
     from rlm_ray.cluster.driver import ClusterDriver
     from rlm_ray.cluster.run_attempt import RunSpec, wait_teller
 
-    earlier = _load_history(settings, run_id or new_run_id())
-    settings = earlier.keep_prompts(settings)
+    history = _load_history(settings, run_id or new_run_id())
+    settings = history.keep_prompts(settings)
     async with AsyncExitStack() as stack:
         engine = await ClusterDriver.connect(settings.cluster, wait_teller(observers))
-        traced = maybe_start_tracing(earlier.run_id, settings, traceparent)
+        traced = maybe_start_tracing(history.run_id, settings, traceparent)
         watching = list(observers)
         if traced is not None:
             stack.callback(traced.close)
             watching.append(traced)
-        order = RunSpec(
-            earlier.run_id,
+        run_spec = RunSpec(
+            history.run_id,
             settings,
             query,
             make_context(""),
             settings_to_dict(settings),
             traced.traceparent if traced is not None else traceparent,
-            earlier.previous_attempts,
-            earlier.usage,
+            history.previous_attempts,
+            history.usage,
         )
-        opened = ClusterJob.open(engine, order, watching)
-        job = await engine.run_on_ray_thread(opened.__aenter__())
+        opened = BatchDriver.open(engine, run_spec, watching)
+        driver = await engine.run_on_ray_thread(opened.__aenter__())
 
         async def end(*how: Any) -> bool | None:
             return await engine.run_on_ray_thread(opened.__aexit__(*how))
@@ -123,17 +120,17 @@ async def open_batch_run(
         stack.push_async_exit(end)
 
         def answer(rows: Sequence[tuple[int, str, Context]]) -> Awaitable[list[SessionResult | RLMError]]:
-            return engine.run_on_ray_thread(job.answer_direct(rows))
+            return engine.run_on_ray_thread(driver.answer_direct(rows))
 
         direct: DirectRowBatcher = Batcher(
             answer,
             linger_s=LINGER_S,
             max_items=ROWS_PER_MESSAGE,
-            capacity=lambda: job.direct_rows,
+            capacity=lambda: driver.direct_rows,
             size_of=lambda row: row[2].nbytes,
         )
         await stack.enter_async_context(direct)
-        yield BatchRun(engine, job, direct, traced.trace_id if traced is not None else "", earlier.usage)
+        yield BatchRun(engine, driver, direct, traced.trace_id if traced is not None else "")
 
 
 def _load_history(settings: Settings, run_id: str) -> RunHistory:

@@ -56,13 +56,13 @@ class Conversation:
         self._asked: tuple[str, ...] = ()
         self._schemas: list[AnswerSchema | None] = []
         """What the answers to these look like."""
-        self._earlier = RunHistory(new_run_id())
+        self._history = RunHistory(new_run_id())
         if run_id:
             self._load_history(find_run(run_id, run_dir))
 
     @property
     def run_id(self) -> str:
-        return self._earlier.run_id
+        return self._history.run_id
 
     def ask(self, query: str, *, schema: Any = None) -> Any:
         """The answer; see `RLM.completion`. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
@@ -87,7 +87,7 @@ class Conversation:
             self._context,
             follow_ups=others,
             files=self._files,
-            earlier=self._earlier,
+            history=self._history,
             schemas=schemas if any(schemas) else (),
         )
         await run.start()
@@ -109,14 +109,14 @@ class Conversation:
             self._load_history(folder)
 
     def _load_history(self, folder: RunStore) -> None:
-        self._earlier = earlier = load_run_history(folder, saved_fingerprint(folder))
-        asked = (earlier.query, *earlier.follow_ups)
+        self._history = history = load_run_history(folder, saved_fingerprint(folder))
+        asked = (history.query, *history.follow_ups)
         self._asked = (
             asked
-            if earlier.end is not None and earlier.end.stop_reason in _REMEMBERED_STOP_REASONS
+            if history.end is not None and history.end.stop_reason in _REMEMBERED_STOP_REASONS
             else asked[:-1]
         )
-        self._schemas = [parse_schema(source or None) for source in earlier.schemas[: len(self._asked)]]
+        self._schemas = [parse_schema(source or None) for source in history.schemas[: len(self._asked)]]
 
     def __enter__(self) -> Self:
         return self

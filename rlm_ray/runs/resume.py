@@ -42,33 +42,33 @@ def prepare_resume(  # noqa: PLR0913 - a record, and what shall differ from it
     last question: the record holds the JSON Schema of a pydantic model, not the model.
     """
     _wait_for_writer_to_release(folder)
-    earlier = load_run_history(folder)
+    history = load_run_history(folder)
     run_dir = folder.address.rpartition("/")[0]
-    withheld = destinations(without(earlier.settings, {"run_dir": 1}))
-    settings = replace(change(settings_from_dict(earlier.settings)), run_dir=run_dir)
-    schemas = _schemas(earlier, schema)
-    same = schema is None or earlier.schemas[-1:] == (schema.source,)
-    if context is None and same and earlier.answered(settings_to_dict(settings)):
-        return _result(earlier, run_dir).with_value(schemas[-1] if schemas else None)
+    withheld = destinations(without(history.settings, {"run_dir": 1}))
+    settings = replace(change(settings_from_dict(history.settings)), run_dir=run_dir)
+    schemas = _schemas(history, schema)
+    same = schema is None or history.schemas[-1:] == (schema.source,)
+    if context is None and same and history.answered(settings_to_dict(settings)):
+        return _result(history, run_dir).with_value(schemas[-1] if schemas else None)
     if not trust_record:
-        settings = replace(change(settings_from_dict(without(earlier.settings, withheld))), run_dir=run_dir)
+        settings = replace(change(settings_from_dict(without(history.settings, withheld))), run_dir=run_dir)
         _check_given(settings, withheld)
-    if why := missing_tools(earlier.tools, settings.tool_names):
+    if why := missing_tools(history.tools, settings.tool_names):
         raise ConfigError("tools", why)
     source, fingerprint = _context(folder, context, trust_record=trust_record)
-    earlier = replace(earlier, fingerprint=fingerprint)
+    history = replace(history, fingerprint=fingerprint)
     return Run(
-        settings, earlier.query, source,
-        follow_ups=earlier.follow_ups, earlier=earlier, messages=messages, schemas=schemas,
+        settings, history.query, source,
+        follow_ups=history.follow_ups, history=history, messages=messages, schemas=schemas,
     )  # fmt: skip
 
 
-def _schemas(earlier: RunHistory, last: AnswerSchema | None) -> list[AnswerSchema | None]:
+def _schemas(history: RunHistory, last: AnswerSchema | None) -> list[AnswerSchema | None]:
     """Return the schemas of the answers, one for each question."""
-    recorded = [parse_schema(source or None) for source in earlier.schemas]
+    recorded = [parse_schema(source or None) for source in history.schemas]
     if last is None:
         return recorded
-    before = len(earlier.follow_ups)
+    before = len(history.follow_ups)
     return [*(recorded + [None] * before)[:before], last]
 
 
@@ -102,17 +102,17 @@ def _context(folder: RunStore, given: Any, *, trust_record: bool) -> tuple[Conte
     return read_context(given), context_store.saved_fingerprint(folder)
 
 
-def _result(earlier: RunHistory, run_dir: str) -> Result:
-    end = earlier.end
+def _result(history: RunHistory, run_dir: str) -> Result:
+    end = history.end
     assert end is not None
     return Result(
         end.answer,
         end.stop_reason,
         end.why,
-        earlier.run_id,
+        history.run_id,
         end.turns,
         end.seconds,
-        earlier.usage,
+        history.usage,
         run_dir=run_dir,
         citations=end.citations,
     )

@@ -119,7 +119,7 @@ class Run:
         files: Files | None = None,
         observers: Sequence[Observer] = (),
         traceparent: str = "",
-        earlier: RunHistory | None = None,
+        history: RunHistory | None = None,
         lasting: bool = True,
         messages: Sequence[Message] = (),
         schemas: Sequence[AnswerSchema | None] = (),
@@ -131,8 +131,8 @@ class Run:
         `schemas` say what the answer to each question looks like, to the first and to the further ones.
         `on_result` is called with the result; not where the run raises.
         Not `lasting`: nobody resumes it if this process dies; its context is stored only if it ends without an answer."""
-        self.run_id = earlier.run_id if earlier else new_run_id()
-        self.settings = earlier.keep_prompts(settings) if earlier else settings
+        self.run_id = history.run_id if history else new_run_id()
+        self.settings = history.keep_prompts(settings) if history else settings
         self._query, self._files = query, files
         self._follow_ups = tuple(follow_ups)
         self._context = replace(context, root_offset=0)
@@ -143,7 +143,7 @@ class Run:
             raise InputError("context", why)
         self._observers = list(observers)
         self._traceparent = traceparent
-        self._history = earlier
+        self._history = history
         self._lasting = lasting
         self._messages = tuple(messages)
         self._schemas = tuple(schemas)
@@ -215,7 +215,7 @@ class Run:
     def _run_request(self, traced: RunTelemetry | None) -> Any:
         from rlm_ray.cluster.run_attempt import RunSpec
 
-        earlier = self._history or RunHistory(self.run_id)
+        history = self._history or RunHistory(self.run_id)
         return RunSpec(
             self.run_id,
             self.settings,
@@ -223,9 +223,9 @@ class Run:
             self._context,
             settings_to_dict(self.settings),
             traced.traceparent if traced is not None else self._traceparent,
-            earlier.previous_attempts,
-            earlier.usage,
-            earlier.changed_context_key(self._context),
+            history.previous_attempts,
+            history.usage,
+            history.changed_context_key(self._context),
             self._follow_ups,
             self._messages,
             self._schemas,

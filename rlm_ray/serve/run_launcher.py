@@ -68,7 +68,7 @@ class RunLauncher:
         context = await load()
         return Run(
             self.settings(request), request.query, context,
-            traceparent=traceparent, earlier=RunHistory(request.run_id), lasting=lasting, messages=messages_of(request),
+            traceparent=traceparent, history=RunHistory(request.run_id), lasting=lasting, messages=messages_of(request),
             schemas=schemas_of(request),
         )  # fmt: skip
 

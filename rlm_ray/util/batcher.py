@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeAlias, TypeVar
 
 ItemT = TypeVar("ItemT")
 ResponseT = TypeVar("ResponseT")
@@ -30,16 +30,17 @@ _log = logging.getLogger(__name__)
 class _Entry(Generic[ItemT, ResponseT]):
     """One item, and who waits for it."""
 
-    __slots__ = ("item", "response", "sent")
+    __slots__ = ("flushes", "item", "response")
 
     def __init__(self, item: ItemT, response: asyncio.Future[ResponseT] | None) -> None:
         self.item, self.response = item, response
-        self.sent: asyncio.Future[None] | None = None
+        self.flushes: list[asyncio.Future[None]] = []
 
     def end(self, outcome: ResponseT | Exception | None) -> None:
         """Deliver the response, or the error; None: it was sent, or is given up."""
-        if self.sent is not None and not self.sent.done():
-            self.sent.set_result(None)
+        for flush in self.flushes:
+            if not flush.done():
+                flush.set_result(None)
         if self.response is None or self.response.done():
             return
         if isinstance(outcome, Exception):
@@ -48,6 +49,9 @@ class _Entry(Generic[ItemT, ResponseT]):
             self.response.set_result(outcome)
         else:
             self.response.cancel()
+
+
+_Batch: TypeAlias = Sequence[_Entry[ItemT, ResponseT]]
 
 
 class Batcher(Generic[ItemT, ResponseT]):
@@ -72,7 +76,7 @@ class Batcher(Generic[ItemT, ResponseT]):
         self._capacity, self._size_of = capacity, size_of
         self._waiting: deque[_Entry[ItemT, ResponseT]] = deque()
         self._items_under_way = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Sequence[ResponseT | Exception | None]]] = set()
         self._timer: asyncio.Handle | None = None
         self._due = self._rtt_s = 0.0
         self._sent_at = -1.0
@@ -125,9 +129,9 @@ class Batcher(Generic[ItemT, ResponseT]):
     async def flush(self) -> None:
         """Return once all that was added so far is sent, where one batch is under way at a time."""
         if self._waiting:
-            last = self._waiting[-1]
-            last.sent = last.sent or asyncio.get_running_loop().create_future()
-            await asyncio.wait([last.sent])
+            sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[-1].flushes.append(sent)
+            await sent
         elif self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -188,31 +192,34 @@ class Batcher(Generic[ItemT, ResponseT]):
                 size += self._size_of(entry.item)
         return batch
 
-    async def _send_batch(self, batch: Sequence[_Entry[ItemT, ResponseT]]) -> None:
+    async def _send_batch(self, batch: _Batch[ItemT, ResponseT]) -> Sequence[ResponseT | Exception | None]:
         outcomes: Sequence[ResponseT | Exception | None]
         try:
             outcomes = await self._send([entry.item for entry in batch]) or [None] * len(batch)
+            if len(outcomes) != len(batch):
+                raise ValueError(f"{len(outcomes)} responses came for {len(batch)} items")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - whoever waits hears of it
-            outcomes = [error] * len(batch)
             if all(entry.response is None for entry in batch):
                 _log.warning("a batch of %d could not be sent", len(batch), exc_info=True)
-        # Answers first: whoever hears of a failure may end the others.
-        pairs = zip(batch, outcomes, strict=True)
-        for entry, outcome in sorted(pairs, key=lambda pair: isinstance(pair[1], Exception)):
-            entry.end(outcome)
+            return [error] * len(batch)
+        return outcomes
 
-    def _on_done(self, batch: Sequence[_Entry[ItemT, ResponseT]], task: asyncio.Task[None]) -> None:
+    def _on_done(
+        self, batch: _Batch[ItemT, ResponseT], task: asyncio.Task[Sequence[ResponseT | Exception | None]]
+    ) -> None:
         """Deliver the end of a batch; it may have been cancelled before it began."""
         self._tasks.discard(task)
         self._items_under_way -= len(batch)
-        for entry in batch:
-            entry.end(None)
+        pairs = zip(batch, [None] * len(batch) if task.cancelled() else task.result(), strict=True)
+        # Answers first: whoever hears of a failure may end the others.
+        for entry, outcome in sorted(pairs, key=lambda pair: isinstance(pair[1], Exception)):
+            entry.end(outcome)
         if self._waiting:
             self._schedule(None)
 
 
 def _cancel_if_abandoned(
-    batch: Sequence[_Entry[ItemT, ResponseT]], task: asyncio.Task[None], _: asyncio.Future[ResponseT]
+    batch: _Batch[ItemT, ResponseT], task: asyncio.Task[object], _: asyncio.Future[ResponseT]
 ) -> None:
     if all(entry.response is not None and entry.response.cancelled() for entry in batch):
         task.cancel()

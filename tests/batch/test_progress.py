@@ -12,7 +12,7 @@ from rlm_ray.batch.formats import Jsonl
 from rlm_ray.batch.progress import BatchProgress, Speed, format_status
 from rlm_ray.batch.results import BatchStats, RowResult
 from rlm_ray.batch.runner import prefetch
-from rlm_ray.batch.writer import PART_ROWS, BatchOutput, Saver
+from rlm_ray.batch.writer import PART_ROWS, BatchOutput, PartWriter
 
 HALF = BatchStats(
     previously_completed=100, answered=380, failed=20, under_way=64, input_tokens=1_500_000, output_tokens=0, cost_usd=1.5,
@@ -157,7 +157,7 @@ def saver(tmp_path):
     def make(now=(0.0,)):
         output = BatchOutput(str(tmp_path / "out"), Jsonl())
         times = list(now)
-        return Saver(output, lambda: times[0]), output, times
+        return PartWriter(output, lambda: times[0]), output, times
 
     return make
 

@@ -152,6 +152,15 @@ async def test_what_is_added_is_sent_in_order_one_batch_at_a_time_and_flush_wait
         assert batches.is_idle
 
 
+async def test_a_batch_with_too_few_responses_fails_whoever_waits():
+    async def short(items):
+        return list(items)[1:]
+
+    async with Batcher(short) as batches:
+        told = await asyncio.gather(*map(batches.submit, (1, 2)), return_exceptions=True)
+    assert [str(each) for each in told] == ["1 responses came for 2 items"] * 2
+
+
 async def test_a_flush_that_is_cancelled_cancels_no_batch():
     post = Post()
     post.let_go.clear()

@@ -130,7 +130,7 @@ class WriterIdentity:
         return self.host == socket.gethostname()
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Tell whether its process is still there; on its own host only."""
         return bool(self.born) and _born(self.pid) == self.born
 

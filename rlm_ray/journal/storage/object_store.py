@@ -94,10 +94,12 @@ class ObjectStore:
         claim = WriterIdentity.from_bytes(self.load(LOCK))
         if claim is None:
             return None
-        lives = (
-            claim.lives if claim.is_of_this_host else time.time() - self._last_seen(claim) < WRITER_TIMEOUT_S
+        is_alive = (
+            claim.is_alive
+            if claim.is_of_this_host
+            else time.time() - self._last_seen(claim) < WRITER_TIMEOUT_S
         )
-        return claim if lives else None
+        return claim if is_alive else None
 
     def writer(self, owner: str) -> Writer:
         return ObjectWriter(self, owner)
