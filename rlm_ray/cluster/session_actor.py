@@ -211,7 +211,7 @@ class SessionActor:
             await self._gateway.flush(run.run_id)
         usage = await self._admission.usage(run.run_id)
         if run.settings.cache:
-            usage = replace(usage, cache_hits=await response_cache(run.settings.cache).take_hits(run.run_id))
+            usage = replace(usage, cache_hits=await response_cache(run.settings.cache).pop_hits(run.run_id))
         return replace(completion, usage=usage)
 
     def _set_environment(self, environment: dict[str, str]) -> None:

@@ -215,13 +215,15 @@ class Gateway:
         if not settings.cache or self._open_cache is None:
             return await self._call_with_retries(request, call), False
         patience_s = request.params.get("timeout", DEFAULT_TIMEOUT_S) * call.run.settings.max_attempts
-        found = await self._open_cache(settings.cache).look(request_key(request), call.run.run_id, patience_s)
+        found = await self._open_cache(settings.cache).get_or_reserve(
+            request_key(request), call.run.run_id, patience_s
+        )
         if isinstance(found, ModelReply):
             return found, True
         try:
             reply = await self._call_with_retries(request, call)
             if judge(reply, takes_code=call.takes_code).has_text:
-                await found.keep(reply)
+                await found.put(reply)
         finally:
             found.release()
         return reply, False

@@ -6,8 +6,8 @@ parameters; not the API key and not time-outs.
 
 Whoever finds no reply gets the **reservation** of the key: the right to make the call, for which others with the same
 key wait. It ends, and the next who waits takes it over,
-- when its call was answered (`keep`) or given up (`release`),
-- when its owner, a process, is gone (`attend`),
+- when its call was answered (`put`) or given up (`release`),
+- when its owner, a process, is gone (`hold`),
 - when its lease is over: the owner may hang.
 
 Opt-in: with a temperature above 0 a remembered answer is one of many possible ones.
@@ -62,10 +62,10 @@ class Reservation:
         self._client, self._key = client, key
         self._is_over = False
 
-    async def keep(self, reply: ModelReply) -> None:
+    async def put(self, reply: ModelReply) -> None:
         """Store the reply of the call."""
         self._is_over = True
-        await self._client.ask(self._client.server.keep(self._key, self.token, reply))
+        await self._client.ask(self._client.server.put(self._key, self.token, reply))
 
     def release(self) -> None:
         """Let one of those who wait make the call; nothing happens where the reply was stored. Does not wait, as whoever gives
@@ -83,15 +83,15 @@ class ResponseCacheClient:
         self.server = server
         self._owner = uuid.uuid4().hex
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._attending: asyncio.Task[Any] | None = None
+        self._holding: asyncio.Task[Any] | None = None
 
-    async def look(self, key: str, run_id: str, lease_s: float) -> ModelReply | Reservation:
+    async def get_or_reserve(self, key: str, run_id: str, lease_s: float) -> ModelReply | Reservation:
         """Return the reply of an identical call, before or under way; else the reservation to make it."""
-        if self._attending is None:
-            self._attending = self.spawn(self._attend())
+        if self._holding is None:
+            self._holding = self.spawn(self._hold())
             await asyncio.sleep(0)  # it goes first
         reservation = Reservation(self, key)
-        looking = self.server.look(key, run_id, self._owner, reservation.token, lease_s)
+        looking = self.server.get_or_reserve(key, run_id, self._owner, reservation.token, lease_s)
         try:
             reply = await self.ask(looking, lease_s + LEASE_MARGIN_S)
         except asyncio.CancelledError:
@@ -99,9 +99,9 @@ class ResponseCacheClient:
             raise
         return reservation if reply is None else reply
 
-    async def take_hits(self, run_id: str) -> int:
+    async def pop_hits(self, run_id: str) -> int:
         """Return how many calls the run did not have to make."""
-        return await self.ask(self.server.take_hits(run_id)) or 0
+        return await self.ask(self.server.pop_hits(run_id)) or 0
 
     async def ask(self, call: Awaitable[T], timeout_s: float | None = None) -> T | None:
         """Return the reply to a call; None where the cache does not answer."""
@@ -119,11 +119,11 @@ class ResponseCacheClient:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _attend(self) -> None:
+    async def _hold(self) -> None:
         """Wait at the cache, so that it notices when this process is gone."""
         while True:
             try:
-                await self.server.attend(self._owner)
+                await self.server.hold(self._owner)
             except ClusterError as error:
                 _log.debug("the response cache is gone: %s", error)
             await asyncio.sleep(RETRY_S)
@@ -159,7 +159,9 @@ class ResponseCache:
         self._hits: OrderedDict[str, int] = OrderedDict()
 
     @rpc_method(timeout_s=None)
-    async def look(self, key: str, run_id: str, owner: str, token: str, lease_s: float) -> ModelReply | None:
+    async def get_or_reserve(
+        self, key: str, run_id: str, owner: str, token: str, lease_s: float
+    ) -> ModelReply | None:
         """Return the remembered reply, or that of the same call under way; None: the call is reserved for this owner.
 
         `token` names the reservation, unique for ever; after `lease_s` somebody else may take it over.
@@ -183,7 +185,7 @@ class ResponseCache:
         return reply
 
     @rpc_method(timeout_s=KEEP_TIMEOUT_S)
-    async def keep(self, key: str, token: str, reply: ModelReply) -> None:
+    async def put(self, key: str, token: str, reply: ModelReply) -> None:
         """Store the reply of a call. Where it cannot be stored, those who wait have it all the same.
 
         What was cut off is for them only: it is no answer to whoever asks later.
@@ -202,7 +204,7 @@ class ResponseCache:
         self._resolve(key, None, token)
 
     @rpc_method(timeout_s=None)
-    async def attend(self, owner: str) -> None:
+    async def hold(self, owner: str) -> None:
         """Never return: a process waits here as long as it runs; when it is gone, what it has reserved is free."""
         try:
             await asyncio.Event().wait()
@@ -211,7 +213,7 @@ class ResponseCache:
                 self._resolve(key, None)
 
     @rpc_method(timeout_s=LEASE_MARGIN_S)
-    async def take_hits(self, run_id: str) -> int:
+    async def pop_hits(self, run_id: str) -> int:
         """Return how many calls the run did not have to make, and drop the count."""
         return self._hits.pop(run_id, 0)
 

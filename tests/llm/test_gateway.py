@@ -189,10 +189,10 @@ class FakeCache:
     def __init__(self):
         self.ends = []
 
-    async def look(self, key, run_id, lease_s):
+    async def get_or_reserve(self, key, run_id, lease_s):
         return self
 
-    async def keep(self, reply):
+    async def put(self, reply):
         self.ends.append(reply.text)
 
     def release(self):
@@ -289,10 +289,10 @@ async def test_only_whole_answers_are_given_to_a_cache():
     class Cache:
         kept = ()
 
-        async def look(self, *_):
+        async def get_or_reserve(self, *_):
             return self
 
-        async def keep(self, reply):
+        async def put(self, reply):
             self.kept = (*self.kept, reply.text)
 
         def release(self): ...
