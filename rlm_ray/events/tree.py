@@ -171,6 +171,24 @@ def _order(record: SessionOpened | SessionEnded) -> tuple[int, float]:
     return record.attempt, record.at
 
 
+class SeenRecords:
+    """Tells the records that come for the first time: one may be written, or arrive, more than once."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+
+    def is_new(self, record: Record) -> bool:
+        """Note a record; True where it has not come before. One without an id is always new."""
+        if not record.id:
+            return True
+        if record.id in self._ids:
+            return False
+        self._ids.add(record.id)
+        return True
+
+
 class RunTree:
     """Holds all that is known of a run."""
 
@@ -180,16 +198,14 @@ class RunTree:
         self.ended: RunFinished | None = None
         self.root = Node(())
         self.nodes: dict[NodePath, Node] = {(): self.root}
-        self._ids: set[str] = set()
+        self._seen = SeenRecords()
         for record in records:
             self.add(record)
 
     def add(self, record: Record) -> bool:
         """Add a record; False for one that was added before."""
-        if record.id:
-            if record.id in self._ids:
-                return False
-            self._ids.add(record.id)
+        if not self._seen.is_new(record):
+            return False
         match record:
             case RunStarted():
                 self.opened.append(record)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlm_ray.errors import InputError, JournalError
 from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
+from rlm_ray.events.tree import SeenRecords
 from rlm_ray.journal.storage.base import Store, Writer, WriterIdentity, filesystem, map_storage_errors
 from rlm_ray.journal.storage.local import JOURNAL, LocalStore
 from rlm_ray.journal.storage.object_store import SEGMENTS, ObjectStore
@@ -64,11 +65,10 @@ class RunStore:
         whole = data.rfind(b"\n") + 1
         torn = len(data) - whole
         self.warnings = [f"the last line was never finished; {torn} bytes are left out"] if torn else []
-        records, seen = [], set[str]()
+        records, seen = [], SeenRecords()
         for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             record = self._record(f"line {number}", line)
-            if not record.id or record.id not in seen:
-                seen.add(record.id)
+            if seen.is_new(record):
                 records.append(record)
         return records
 

@@ -28,6 +28,7 @@ from rlm_ray.events.records import (
     SessionOpened,
     ToolEnded,
 )
+from rlm_ray.events.tree import SeenRecords
 from rlm_ray.progress.waiting import WaitTracker
 
 ROWS = 12
@@ -51,7 +52,7 @@ class LiveRunState:
         self._began = began
         self._status: RunStatus | None = None
         self._waits = WaitTracker()
-        self._ids: set[str] = set()
+        self._seen = SeenRecords()
         self._root = LiveSession(())
         self._branches: dict[NodePath, LiveSession] = {(): self._root}
         self._open: dict[NodePath, LiveSession] = {}
@@ -78,10 +79,8 @@ class LiveRunState:
 
     def add(self, record: Record) -> None:
         """Take a record in, once."""
-        if record.id:
-            if record.id in self._ids:
-                return
-            self._ids.add(record.id)
+        if not self._seen.is_new(record):
+            return
         self._waits.add(record)
         self._take[type(record)](record)
 

@@ -14,6 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from rlm_ray.config import Tracing
 from rlm_ray.events.metrics import INSTRUMENTS, Instrument, Measurement, MetricsReducer
 from rlm_ray.events.records import Record
+from rlm_ray.events.tree import SeenRecords
 from rlm_ray.tracing import conventions
 from rlm_ray.tracing import conventions as names
 from rlm_ray.tracing.exporters import flush_async, meter_provider_from_environment, provider_from_environment
@@ -27,14 +28,12 @@ class Metrics:
     def __init__(self, provider: MeterProvider) -> None:
         self._counts = _counts_of(provider)
         self._measures = MetricsReducer()
-        self._ids: set[str] = set()
+        self._seen = SeenRecords()
 
     def add(self, record: Record) -> None:
         """Count a record; one that was counted before is not counted again."""
-        if record.id:
-            if record.id in self._ids:
-                return
-            self._ids.add(record.id)
+        if not self._seen.is_new(record):
+            return
         for found in self._measures.add(record):
             self._counts.add(found)
 

@@ -39,6 +39,7 @@ from rlm_ray.events.records import (
     SessionOpened,
     ToolEnded,
 )
+from rlm_ray.events.tree import SeenRecords
 from rlm_ray.tracing import conventions as names
 from rlm_ray.tracing.attributes import Failure, SpanAttributes
 from rlm_ray.tracing.reorder_buffer import ReorderBuffer
@@ -63,7 +64,7 @@ class Tracer:
         self._describe = SpanAttributes(run_id, capture_content)
         self._spans = Spans(provider)
         self._order = ReorderBuffer()
-        self._ids: set[str] = set()
+        self._seen = SeenRecords()
         self._run: ActiveSpan | None = None
         self._shards: TraceShards | None = None
         self._ended: RunFinished | None = None
@@ -79,10 +80,8 @@ class Tracer:
 
     def add(self, record: Record) -> None:
         """Take a record in; spans that need not wait for others are made."""
-        if record.id:
-            if record.id in self._ids:
-                return
-            self._ids.add(record.id)
+        if not self._seen.is_new(record):
+            return
         if isinstance(record, RunStarted) and self._run is None:
             self._open_run(record.at, record)  # at once: the trace has its name
             return
