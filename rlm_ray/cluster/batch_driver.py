@@ -20,11 +20,10 @@ from typing import TypeAlias
 
 from rlm_ray.cluster.context_ref import ContextRef
 from rlm_ray.cluster.driver import ClusterDriver, Slot, WaitTeller
-from rlm_ray.cluster.messages import LeafCall, LeafCallBatch, SessionSpec
+from rlm_ray.cluster.messages import LeafCall, LeafCallBatch, SessionSpec, ShippedSchema
 from rlm_ray.cluster.pool import max_actors
 from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt, wait_teller
 from rlm_ray.cluster.session_records import run_recorded, session_finished, session_key
-from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.core.context import Context, ContextPart, make_context, summarize
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
 from rlm_ray.core.reply import answered

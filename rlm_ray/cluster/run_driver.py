@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rlm_ray.cluster.driver import ClusterDriver, Slot
-from rlm_ray.cluster.messages import SessionSpec
+from rlm_ray.cluster.messages import SessionSpec, ShippedSchema
 from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt, wait_teller
 from rlm_ray.cluster.session_records import run_recorded
-from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.core.context import summarize
 from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError
 from rlm_ray.session.session import SessionResult

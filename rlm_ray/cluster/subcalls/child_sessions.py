@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from rlm_ray.cluster.context_ref import ref_of_part
-from rlm_ray.cluster.messages import SessionSpec
+from rlm_ray.cluster.messages import SessionSpec, ShippedSchema
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, await_or_undo
 from rlm_ray.cluster.session_records import (
     failure_of,
@@ -24,7 +24,6 @@ from rlm_ray.cluster.session_records import (
     session_key,
     to_outcome,
 )
-from rlm_ray.cluster.shipped_schema import ShippedSchema
 from rlm_ray.cluster.slots import Outlook
 from rlm_ray.cluster.subcalls.dispatcher import MapCall, ParentSession
 from rlm_ray.core.context import InputSummary, summarize_part
