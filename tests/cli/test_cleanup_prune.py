@@ -96,7 +96,7 @@ def test_what_is_no_age_is_refused(age):
 
 def test_a_cache_is_pruned(tmp_path):
     cache = ResponseCache(str(tmp_path))
-    asyncio.run(cache.keep("k", "t", ModelReply("hello")))
+    asyncio.run(cache.put("k", "t", ModelReply("hello")))
 
     def run(*arguments):
         return CliRunner().invoke(app, ["cache", "prune", *arguments])
