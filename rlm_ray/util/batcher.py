@@ -77,6 +77,7 @@ class Batcher(Generic[ItemT, ResponseT]):
         self._waiting: deque[_Entry[ItemT, ResponseT]] = deque()
         self._items_under_way = 0
         self._tasks: set[asyncio.Task[Sequence[ResponseT | Exception | None]]] = set()
+        self._abandoned: set[asyncio.Task[object]] = set()
         self._timer: asyncio.Handle | None = None
         self._due = self._rtt_s = 0.0
         self._sent_at = -1.0
@@ -178,7 +179,7 @@ class Batcher(Generic[ItemT, ResponseT]):
             task.add_done_callback(partial(self._on_done, batch))
             for entry in batch:
                 if entry.response is not None:
-                    entry.response.add_done_callback(partial(_cancel_if_abandoned, batch, task))
+                    entry.response.add_done_callback(partial(self._cancel_if_abandoned, batch, task))
 
     def _take_batch(self) -> list[_Entry[ItemT, ResponseT]]:
         batch: list[_Entry[ItemT, ResponseT]] = []
@@ -214,12 +215,17 @@ class Batcher(Generic[ItemT, ResponseT]):
         # Answers first: whoever hears of a failure may end the others.
         for entry, outcome in sorted(pairs, key=lambda pair: isinstance(pair[1], Exception)):
             entry.end(outcome)
+        if (
+            task.cancelled() and task not in self._abandoned
+        ):  # by the end of the loop: nothing is sent any more
+            self.pause()
+        self._abandoned.discard(task)
         if self._waiting:
             self._schedule(None)
 
-
-def _cancel_if_abandoned(
-    batch: _Batch[ItemT, ResponseT], task: asyncio.Task[object], _: asyncio.Future[ResponseT]
-) -> None:
-    if all(entry.response is not None and entry.response.cancelled() for entry in batch):
-        task.cancel()
+    def _cancel_if_abandoned(
+        self, batch: _Batch[ItemT, ResponseT], task: asyncio.Task[object], _: asyncio.Future[ResponseT]
+    ) -> None:
+        if all(entry.response is not None and entry.response.cancelled() for entry in batch):
+            self._abandoned.add(task)
+            task.cancel()

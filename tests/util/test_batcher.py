@@ -161,6 +161,23 @@ async def test_a_batch_with_too_few_responses_fails_whoever_waits():
     assert [str(each) for each in told] == ["1 responses came for 2 items"] * 2
 
 
+def test_a_loop_that_ends_sends_nothing_more():
+    sends = []
+
+    async def send(items):
+        sends.append(items)
+        await asyncio.Event().wait()
+
+    async def work():
+        batches = Batcher(send, max_batches=1)
+        batches.add(1)
+        await asyncio.sleep(1)
+        batches.add(2)
+
+    in_virtual_time(work())
+    assert sends == [[1]]
+
+
 async def test_a_flush_that_is_cancelled_cancels_no_batch():
     post = Post()
     post.let_go.clear()
