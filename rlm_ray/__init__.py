@@ -6,12 +6,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rlm_ray.batch.job import BatchSummary
+    from rlm_ray.batch.python_api import BatchOptions
     from rlm_ray.config import Cluster, Settings, Tracing
     from rlm_ray.core.limits import Limits, Rates
     from rlm_ray.core.llm import Price
     from rlm_ray.core.pages import page_of
     from rlm_ray.core.repl_types import Citation
     from rlm_ray.core.tools import ToolLimits
+    from rlm_ray.core.usage import CallStats, RunUsage
     from rlm_ray.documents.files import FileContext, Files
     from rlm_ray.errors import (
         ActorLostError,
@@ -37,7 +40,9 @@ if TYPE_CHECKING:
         TransientModelError,
         VersionMismatchError,
     )
+    from rlm_ray.events.tree import RunTree
     from rlm_ray.mapreduce.execute import MapReduceResult
+    from rlm_ray.mapreduce.spec import MapReduceOptions
     from rlm_ray.rlm import RLM
     from rlm_ray.runs.conversation import Conversation
     from rlm_ray.runs.options import RLMOptions
@@ -58,7 +63,12 @@ _MODULES = {
         "RemoteCallError", "ReplyError", "SandboxError", "SchemaError", "SubCallError", "ToolError", "TransientModelError",
         "VersionMismatchError",
     ),
+    "rlm_ray.batch.job": ("BatchSummary",),
+    "rlm_ray.batch.python_api": ("BatchOptions",),
+    "rlm_ray.core.usage": ("CallStats", "RunUsage"),
+    "rlm_ray.events.tree": ("RunTree",),
     "rlm_ray.mapreduce.execute": ("MapReduceResult",),
+    "rlm_ray.mapreduce.spec": ("MapReduceOptions",),
     "rlm_ray.rlm": ("RLM",),
     "rlm_ray.runs.conversation": ("Conversation",),
     "rlm_ray.runs.options": ("RLMOptions",),
@@ -71,6 +81,9 @@ __all__ = [
     "RLM",
     "ActorLostError",
     "AuthenticationError",
+    "BatchOptions",
+    "BatchSummary",
+    "CallStats",
     "Citation",
     "CitationError",
     "Cluster",
@@ -85,6 +98,7 @@ __all__ = [
     "JournalError",
     "LimitReached",
     "Limits",
+    "MapReduceOptions",
     "MapReduceResult",
     "ModelError",
     "ModelUnavailableError",
@@ -97,6 +111,8 @@ __all__ = [
     "ReplyError",
     "Result",
     "Run",
+    "RunTree",
+    "RunUsage",
     "Sandbox",
     "SandboxError",
     "SchemaError",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 from rlm_ray.config import Settings, SettingValue, merge_settings, settings_from, values_from_keywords
 from rlm_ray.config.deprecated_names import warn_deprecated
 from rlm_ray.core.context import Context
+from rlm_ray.core.display import show_changes
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ConfigError, InputError, LimitReached, RLMError
@@ -26,8 +27,13 @@ from rlm_ray.runs.stream import Event, iterate_blocking, stream_records
 from rlm_ray.util.run_sync import run_sync
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rlm_ray.batch.job import BatchSummary
+    from rlm_ray.batch.python_api import BatchOptions
     from rlm_ray.cluster.run_attempt import Observer
     from rlm_ray.mapreduce.execute import MapReduceResult
+    from rlm_ray.mapreduce.spec import MapReduceOptions
     from rlm_ray.structured.schema import AnswerSchema
 
 MAX_QUERY_CHARS = 20_000
@@ -59,6 +65,10 @@ class RLM:
             settings, given = None, {"model": settings, **given}
         self.settings = settings_from(_with_packed_tools(given), base=_checked_base(settings))
         self._stats = RunUsage().stats(turns=0)
+
+    def __repr__(self) -> str:
+        """Show the model, and what differs from the defaults; secrets are `***`."""
+        return show_changes(self.settings, "RLM", always=("model",))
 
     @property
     def stats(self) -> dict[str, int]:
@@ -290,15 +300,52 @@ class RLM:
         self._stats = usage.stats(max((result.turns for result in results), default=0))
         return results
 
-    def map_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduceResult:
+    @overload
+    def batch(
+        self, query: str | None, source: str | Path | Sequence[Path], **how: Unpack[BatchOptions]
+    ) -> BatchSummary: ...
+    @overload
+    def batch(self, query: str | None, source: Any, **how: Unpack[BatchOptions]) -> Any: ...
+    def batch(self, query: str | None, source: Any, **how: Unpack[BatchOptions]) -> Any:
+        """Ask one question about each row of files or of a table; see `abatch`.
+
+        >>> RLM().batch("What does {title} propose?", pandas.read_csv("peps.csv"))  # doctest: +SKIP
+        """
+        return run_sync(self.abatch(query, source, **how))
+
+    @overload
+    async def abatch(
+        self, query: str | None, source: str | Path | Sequence[Path], **how: Unpack[BatchOptions]
+    ) -> BatchSummary: ...
+    @overload
+    async def abatch(self, query: str | None, source: Any, **how: Unpack[BatchOptions]) -> Any: ...
+    async def abatch(self, query: str | None, source: Any, **how: Unpack[BatchOptions]) -> Any:
+        """Ask one question about each row; `{title}` in it is that column. One run with one budget, as `rlm-ray batch`.
+
+        A dataframe (pandas, polars), an Arrow table, a `ray.data.Dataset` or an iterable of mappings or texts comes back as what it
+        is (an iterable as a list of dicts), with the columns `answer`, those of a `schema`, `error`, `stop_reason`, `calls` and `cost_usd`.
+        Of files (a path, URL, glob, folder or several paths) the answers go to `out`, and a `BatchSummary` says how it went.
+
+        A row that fails says why in its `error`. With `out=` the same call goes on where it was stopped or killed, paying for
+        nothing twice. `how` are the keywords of `BatchOptions`.
+        """
+        from rlm_ray.batch.python_api import run_batch
+
+        table, summary = await run_batch(self.settings, query, source, how)
+        self._stats = {**RunUsage().stats(turns=0), "llm_calls": summary.calls}
+        return summary if table is None else table
+
+    def map_reduce(self, query: str, contexts: Any, **how: Unpack[MapReduceOptions]) -> MapReduceResult:
         """Ask every piece of a text or of documents, and put the answers together by a plan; see `amap_reduce`."""
         return run_sync(self.amap_reduce(query, contexts, **how))
 
-    async def amap_reduce(self, query: str, contexts: Any, **how: Any) -> MapReduceResult:
+    async def amap_reduce(
+        self, query: str, contexts: Any, **how: Unpack[MapReduceOptions]
+    ) -> MapReduceResult:
         """Carry out a static plan without model-written code: split, ask all pieces in parallel, reduce as a tree.
 
-        `how` are the keywords of `mapreduce.execute.build_plan`: `reduce` (`model`, or `count:field`, `sum:field` ...),
-        `schema` (a pydantic model or a JSON Schema), `split_by`, `size`, `overlap`, `on_error`, `reduce_query`.
+        `how` are the keywords of `MapReduceOptions`: `reduce` (`model`, or `count:field`, `sum:field` ...), `schema`,
+        `split_by`, `size`, `overlap`, `pack`, `on_error`, `reduce_query`.
         """
         from rlm_ray.mapreduce.execute import build_plan, execute_plan
 

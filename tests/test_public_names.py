@@ -18,6 +18,7 @@ PROSE = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROO
 PLANNED = {
     "RLM", "Run", "Result", "Conversation", "Settings", "Limits", "Rates", "Price", "Sandbox", "Cluster", "Tracing",
     "MapReduceResult", "Files", "FileContext", "page_of", "Citation", "ToolLimits", "RLMOptions",
+    "BatchOptions", "BatchSummary", "CallStats", "MapReduceOptions", "RunTree", "RunUsage",
 }  # fmt: skip
 ERRORS = {
     name
@@ -62,3 +63,51 @@ def test_importing_the_package_imports_none_of_its_modules():
     program = "import sys, rlm_ray; print([n for n in sys.modules if n.startswith(('rlm_ray.', 'ray', 'litellm', 'pydantic'))])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+METHODS = {
+    "RLM": {
+        "abatch": "query source **how", "acompletion": "query context schema **changes",
+        "amap": "query contexts schema", "amap_reduce": "query contexts **how", "aprewarm": "actors",
+        "aresume": "run_id context schema trust_record run **changes",
+        "arun": "query context schema progress **changes",
+        "astart": "query context schema observers traceparent **changes",
+        "astream": "query context schema **changes", "awarm": "actors", "batch": "query source **how",
+        "completion": "query context schema **changes", "conversation": "context run_id run",
+        "map": "query contexts schema", "map_reduce": "query contexts **how", "prewarm": "actors",
+        "resume": "run_id context schema trust_record run **changes",
+        "run": "query context schema progress **changes", "session": "context run",
+        "stream": "query context schema **changes", "warm": "actors",
+    },
+    "Conversation": {
+        "aask": "query schema", "arun": "query schema", "ask": "query schema", "close": "", "run": "query schema",
+    },
+    "Result": {"as_dict": "", "report": "path", "with_value": "schema"},
+}  # fmt: skip
+"""The methods that programs call, and the names of what they take: a change here is one for users."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_take_what_they_took(name):
+    found = {}
+    for method, value in inspect.getmembers(getattr(rlm_ray, name), inspect.isroutine):
+        if not method.startswith("_"):
+            parameters = list(inspect.signature(value).parameters.values())
+            shown = [
+                f"**{p.name}" if p.kind is p.VAR_KEYWORD else p.name for p in parameters if p.name != "self"
+            ]
+            found[method] = " ".join(shown)
+    assert found == METHODS[name]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_have_docstrings_and_types(name):
+    for method, value in inspect.getmembers(getattr(rlm_ray, name), inspect.isroutine):
+        if not method.startswith("_"):
+            assert value.__doc__, method
+            assert inspect.signature(value).return_annotation is not inspect.Signature.empty, method
+
+
+@pytest.mark.parametrize("method", sorted(METHODS["RLM"].keys() - {"warm", "awarm", "session"}))
+def test_methods_are_documented(method):
+    assert re.search(rf"\b{method}\b|`{method[1:]}\b" if method[0] == "a" else rf"\b{method}\b", PROSE)

@@ -33,12 +33,17 @@ class RayDataSource:
         self._dataset = dataset
 
     def read(self) -> Iterator[RawRow]:
+        for batch in self._batches():
+            yield from from_arrow(batch)
+
+    def _batches(self) -> Iterator[Any]:
+        """Yield its rows as Arrow tables, some at a time."""
         context = self._dataset.context
         context.enable_progress_bars = False  # there is one display, and it is ours
         context.execution_options.preserve_order = True
         batches = iter(self._dataset.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow"))
         while (batch := _next(batches)) is not None:
-            yield from from_arrow(batch)
+            yield batch
 
     def fraction_read(self) -> float | None:
         return None
@@ -49,6 +54,45 @@ class RayDataSource:
 
         cpus = ray.cluster_resources().get("CPU", 1) if ray.is_initialized() else 1
         return replace(cluster, cpus_per_actor=min(cluster.cpus_per_actor, 0.5 if cpus >= 2 else 0))
+
+
+class StoredDataset(RayDataSource):
+    """Stores what it reads in Ray's object store, to give it back with the answers: a dataset need not give the same twice."""
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__(dataset)
+        self._blocks: list[tuple[int, Any]] = []
+        self._is_complete = False
+
+    def read(self) -> Iterator[RawRow]:
+        import ray
+
+        # One list for each reading: that of a batch which was stopped may still go on in its thread.
+        blocks: list[tuple[int, Any]] = []
+        self._blocks, self._is_complete = blocks, False
+        for batch in self._batches():
+            blocks.append((batch.num_rows, ray.put(batch)))
+            yield from from_arrow(batch)
+        self._is_complete = blocks is self._blocks
+
+    def row_count(self) -> int:
+        if not self._is_complete:
+            for _ in self.read():
+                pass
+        return sum(rows for rows, _ in self._blocks)
+
+    def with_answers(self, answers: Any) -> Any:
+        """Return a dataset of the same rows with the columns of an Arrow table beside them."""
+        import ray.data
+
+        start, blocks = 0, []
+        for rows, stored in self._blocks:
+            block = ray.get(stored)
+            for field in answers.schema:
+                block = block.append_column(field, answers[field.name].slice(start, rows))
+            blocks.append(ray.put(block))
+            start += rows
+        return ray.data.from_arrow_refs(blocks) if blocks else ray.data.from_arrow(answers)
 
 
 def _next(batches: Iterator[Any]) -> Any:

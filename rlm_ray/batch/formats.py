@@ -94,7 +94,7 @@ class Parquet:
     def __init__(self, further: Any = None) -> None:
         own = [pa.field(name, kind) for name, kind in _TYPES.items()]
         others = [column.with_name(output_column_name(column.name)) for column in further or ()]
-        self._schema = pa.schema(own[:3] + others + own[3:])
+        self.schema = pa.schema(own[:3] + others + own[3:])
 
     def packed(self, rows: Sequence[RowDict]) -> bytes:
         buffer = io.BytesIO()
@@ -108,13 +108,13 @@ class Parquet:
 
     @contextmanager
     def sink(self, file: Any) -> Iterator[RowWriter]:
-        with pq.ParquetWriter(file, self._schema) as writer:
+        with pq.ParquetWriter(file, self.schema) as writer:
             groups = ParquetRowGroups(lambda rows: writer.write_table(self._table(rows)))
             yield groups
             groups.flush()
 
     def _table(self, rows: Iterable[RowDict]) -> Any:
-        return pa.Table.from_pylist([replace_surrogates(row) for row in rows], schema=self._schema)
+        return pa.Table.from_pylist([replace_surrogates(row) for row in rows], schema=self.schema)
 
 
 class ParquetRowGroups:

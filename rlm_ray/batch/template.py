@@ -150,6 +150,10 @@ def _filled(token: str, values: Mapping[str, Any]) -> str:
 
 
 def _format_value(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    match value:
+        case None:
+            return ""
+        case dict() | list() | tuple() | bool() | int() | float():
+            return json.dumps(value, ensure_ascii=False, default=str)
+        case _:  # a text, a date, a decimal ... as it is written
+            return str(value)

@@ -116,11 +116,11 @@ class BatchOutput:
         beside = f"{path}.new"
         with map_storage_errors(self.out):
             with fs.open(beside, "wb") as file, self._form.sink(file) as sink:
-                _put_all(sink, self._ordered())
+                _put_all(sink, self.rows())
             fs.mv(beside, path)
         return self.out
 
-    def _ordered(self) -> Iterator[RowDict]:
+    def rows(self) -> Iterator[RowDict]:
         """Yield all rows by number. Holds only parts that overlap: those of rows that ran at the same time."""
         first = sorted((_number(next(self._rows(name, ("row",)))), name) for name in self._parts())
         opened: list[tuple[int, str, RowDict, Iterator[RowDict]]] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray.config.coercion import from_mapping
+from rlm_ray.core.display import show_changes
 from rlm_ray.core.llm import Price
 from rlm_ray.core.secrets import header_fault
 from rlm_ray.errors import ConfigError
@@ -20,6 +21,9 @@ class ModelChoice:
     """A litellm model name."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Its own litellm parameters (`api_base`, `api_key` ...), in place of those of the run; empty: those of the run."""
+
+    def __repr__(self) -> str:
+        return show_changes(self)
 
 
 def parse_choice(name: str, choice: Any) -> ModelChoice:

@@ -25,6 +25,7 @@ from rlm_ray.config.models import (
     parse_price,
 )
 from rlm_ray.core.context import ContextInfo
+from rlm_ray.core.display import show_changes
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Price
 from rlm_ray.core.profiles import PROFILE_NAMES, PROMPT_VERSION, window_of_params
@@ -226,6 +227,10 @@ class Settings:
     @property
     def has_tools(self) -> bool:
         return bool(self.tools or self.mcp_servers)
+
+    def __repr__(self) -> str:
+        """Show what differs from the defaults; secrets are `***`."""
+        return show_changes(self)
 
     @property
     def tool_names(self) -> tuple[str, ...]:

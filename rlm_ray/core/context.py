@@ -87,6 +87,10 @@ class Context:
     origin: str = ""
     """What it was read from and what could not be, in one line, for records; empty where it was no files."""
 
+    def __repr__(self) -> str:
+        many = f"{self.info.documents:,} documents, " if self.offsets is not None else ""
+        return f"Context({many}{self.info.chars:,} characters)"
+
     @property
     def nbytes(self) -> int:
         return memoryview(self.data).nbytes

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from rlm_ray.core.display import show_call
+
 _Key = TypeVar("_Key", bound=Hashable)
 
 
@@ -67,6 +69,15 @@ class RunUsage:
     """Ever opened."""
     cache_hits: int = 0
     """Calls that did not have to be made."""
+
+    def __repr__(self) -> str:
+        return show_call("RunUsage", self.facts())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what people ask for first: calls, tokens, and the cost, None where no price is known."""
+        total = self.total
+        cost = None if total.unpriced and not total.cost_usd else round(total.cost_usd, 6)
+        return {"calls": total.calls, "tokens": total.tokens, "cost_usd": cost}
 
     def __add__(self, other: RunUsage) -> RunUsage:
         sums = UsageAccumulator()

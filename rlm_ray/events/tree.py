@@ -6,10 +6,12 @@ goes on. A node of which nothing but a child or a call is known yet stands there
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rlm_ray.core.context import InputSummary
+from rlm_ray.core.display import html_text, one_line
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
@@ -25,6 +27,9 @@ from rlm_ray.events.records import (
     SessionOpened,
     ToolEnded,
 )
+
+_QUERY_CHARS, _ANSWER_CHARS = 60, 60
+"""So much of a question and of an answer stands in the line of a node."""
 
 
 @dataclass(eq=False, slots=True)
@@ -135,6 +140,21 @@ class Node:
         failed: CallEnded | SessionEnded | None = call if self.is_leaf else self.end
         return f"{failed.error_kind}: {failed.why}" if failed is not None and failed.error_kind else ""
 
+    def __repr__(self) -> str:
+        return f"Node({self.describe()})"
+
+    def describe(self) -> str:
+        """Return it in one line."""
+        name = ".".join(map(str, self.path)) or "root"
+        calls = f"{len(self.calls)} call{'s' if len(self.calls) != 1 else ''}"
+        work = calls if self.is_leaf else f"{len(self.cells)} turns, {calls}"
+        said = self.error or (
+            one_line(self.answer, _ANSWER_CHARS) if self.answer is not None else "no answer yet"
+        )
+        return (
+            f"{name} · {self.model} · {work} · {self.state} · {one_line(self.query, _QUERY_CHARS)} → {said}"
+        )
+
     def add(self, record: NodeRecord) -> None:
         """Add a record of this node."""
         match record:
@@ -190,7 +210,7 @@ class SeenRecords:
 
 
 class RunTree:
-    """Holds all that is known of a run."""
+    """Holds all that is known of a run; printed, it is drawn as a tree."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.opened: list[RunStarted] = []
@@ -201,6 +221,40 @@ class RunTree:
         self._seen = SeenRecords()
         for record in records:
             self.add(record)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        return html_text(repr(self))
+
+    def lines(self, max_lines: int = 100, max_children: int = 10) -> list[str]:
+        """Draw it: a line for each node, of many siblings the first ones and how many more there are."""
+        run_id = self.opened[-1].run_id if self.opened else "?"
+        end = (
+            self.ended.stop_reason if self.ended is not None else "under way" if self.opened else "no records"
+        )
+        drawn = [f"run {run_id} · {end} · {len(self.nodes):,} nodes"]
+        stack: list[tuple[Node | str, str, str]] = [(self.root, "", "")]
+        while stack and len(drawn) < max_lines:
+            node, lead, below = stack.pop()
+            if isinstance(node, str):
+                drawn.append(f"{lead}{node}")
+                continue
+            drawn.append(f"{lead}{node.describe()}")
+            shown: list[Node | str] = list(node.children[:max_children])
+            if hidden := node.children[max_children:]:
+                states = Counter(child.state for child in hidden)
+                shown.append(
+                    f"… {len(hidden):,} more ({', '.join(f'{count:,} {state}' for state, count in states.items())})"
+                )
+            for place, child in reversed(list(enumerate(shown))):
+                is_last = place == len(shown) - 1
+                stack.append(
+                    (child, below + ("└ " if is_last else "├ "), below + ("  " if is_last else "│ "))
+                )
+        return [*drawn, *(["…"] if stack else [])]
 
     def add(self, record: Record) -> bool:
         """Add a record; False for one that was added before."""

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rlm_ray.config import Settings
 from rlm_ray.core.chunking import Piece, PieceOrigin, origins
 from rlm_ray.core.context import Context, Document
+from rlm_ray.core.display import html_box, show_call
 from rlm_ray.core.document_answers import label_documents
 from rlm_ray.core.map_reduce import cited_parts, join_answers
+from rlm_ray.core.printable import printable
 from rlm_ray.core.reduce import WHOLE_ANSWER, Reduction
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.core.retry_after import MAX_IN_A_ROW
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _Numbers: TypeAlias = "Mapping[str, Mapping[str, tuple[int, ...]]]"
 
 
+_SHOWN = 50
+"""So many failures are shown in a notebook."""
 _SAMPLES = 20
 _SAMPLE_BYTES = 1_000
 
@@ -61,6 +65,30 @@ class MapReduceResult:
     stop_reason: str = "answered"
     """As `Result.stop_reason`."""
     why: str = ""
+
+    def __repr__(self) -> str:
+        facts = {
+            "stop_reason": self.stop_reason,
+            "why": self.why,
+            f"{self.plan.unit_name}": len(self.plan.units),
+        }
+        counts = {"answered": self.answered, "failed": len(self.failed), "cut": len(self.cut) or None}
+        return show_call("MapReduceResult", {"value": self.value, **facts, **counts, **self.usage.facts()})
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        why = f": {self.why}" if self.why else ""
+        head = f"{self.stop_reason}{why} · {self.answered:,} of {len(self.plan.units):,} {self.plan.unit_name} answered"
+        failed = [f"{where}: {why}" for where, why in self.failed[:_SHOWN]]
+        return html_box(head, self.answer, {"where it comes from": self.origin.lines(), "failed": failed})
+
+    def __rich__(self) -> Any:
+        """Show it as a panel where rich prints it."""
+        from rich.panel import Panel
+        from rich.text import Text
+
+        counts = f"{self.stop_reason} · {self.answered:,} of {len(self.plan.units):,} {self.plan.unit_name} answered"
+        return Panel(Text(printable(self.answer or self.why)), title=Text(counts))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

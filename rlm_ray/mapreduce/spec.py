@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
+from rlm_ray.config.coercion import did_you_mean
 from rlm_ray.core.chunking import SplitUnit
 from rlm_ray.core.document_answers import of_a_document_part, of_each, of_its_parts
 from rlm_ray.core.map_reduce import map_prompt, reduce_prompt
@@ -75,12 +76,37 @@ class MapReduceSpec:
         return reduce_prompt(self.query, self.reduce_query)
 
 
+class MapReduceOptions(TypedDict, total=False):
+    """Holds the keywords of `RLM.map_reduce`."""
+
+    reduce: str | Mapping[str, str]
+    """`model`: the model puts the answers together, as a tree; or in code: `count:field`, `sum:field` ..., one or several."""
+    schema: Any
+    """What every answer looks like, with named fields."""
+    reduce_query: str
+    """The question over the answers of the pieces; default: our own words."""
+    split_by: SplitUnit | None
+    """Where a text is cut; default: documents where there are some, else paragraphs."""
+    size: int | None
+    """Of a piece: in tokens where `split_by` is, else in characters."""
+    overlap: int
+    """So much of a piece is in the next one, too."""
+    pack: bool
+    """Small documents share a call; False: each is asked alone."""
+    on_error: OnError
+    """What a failed piece does: `raise`, or `skip`."""
+
+
 def parse_spec(
     query: str, *, reduce: str | Mapping[str, str] = "model", schema: Any = None, **others: Any
 ) -> MapReduceSpec:
     """Make a spec and check it: the fields of `reduce` are those of the schema, or make one. Raises `InputError`."""
     if not isinstance(query, str) or not query.strip():
         raise InputError("query", "is empty; say what you want to know")
+    for name in others:
+        if name not in MapReduceOptions.__annotations__:
+            why = f"is no keyword of map_reduce{did_you_mean(name, MapReduceOptions.__annotations__)}"
+            raise InputError(name, why)
     if others.get("on_error", "raise") not in ("raise", "skip"):
         raise InputError("on_error", f"must be raise or skip; got {others['on_error']!r}")
     way = None if reduce == "model" else parse_reduction(reduce)

@@ -60,6 +60,9 @@ class Conversation:
         if run_id:
             self._load_history(find_run(run_id, run_dir))
 
+    def __repr__(self) -> str:
+        return f"Conversation(run_id={self.run_id!r}, asked={len(self._asked)}, context={self._context!r})"
+
     @property
     def run_id(self) -> str:
         return self._history.run_id

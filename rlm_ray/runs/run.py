@@ -20,7 +20,9 @@ from pydantic_core import to_jsonable_python
 
 from rlm_ray.config import Settings, settings_to_dict
 from rlm_ray.core.context import Context, encoded
+from rlm_ray.core.display import html_box, shorten, show_call
 from rlm_ray.core.llm import Message
+from rlm_ray.core.printable import printable
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.core.usage import RunUsage
@@ -79,6 +81,40 @@ class Result:
 
         write_report(self._records(), Path(path))
         return Path(path)
+
+    def __repr__(self) -> str:
+        return show_call(
+            "Result",
+            {"answer": self.answer, "value": self.value, "citations": self._places(), **self._facts()},
+        )
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        return html_box(
+            self._head(), self.answer, {"citations": self._places(), "run": map(str, self._facts().items())}
+        )
+
+    def __rich__(self) -> Any:
+        """Show it as a panel where rich prints it."""
+        from rich.panel import Panel
+        from rich.text import Text
+
+        return Panel(Text(printable(self.answer or self.why)), title=Text(printable(self._head())))
+
+    def _head(self) -> str:
+        """Return in one line how it ended."""
+        facts = self.usage.facts()
+        cost = "" if facts["cost_usd"] is None else f", ${facts['cost_usd']:,.4f}"
+        why = f": {self.why}" if self.why else ""
+        return f"{self.stop_reason}{why} · {facts['calls']:,} calls, {facts['tokens']:,} tokens{cost}, {self.seconds:.1f} s"
+
+    def _facts(self) -> dict[str, Any]:
+        used = self.usage.facts()
+        ended = {"stop_reason": self.stop_reason, "why": self.why, "turns": self.turns}
+        return {**ended, **used, "seconds": round(self.seconds, 2), "run_id": self.run_id}
+
+    def _places(self) -> list[str]:
+        return [f"{shorten(cited.quote)} ({cited.place})" for cited in self.citations]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -152,6 +188,11 @@ class Run:
         self._engine: Any = None
         self._root: RunDriver | None = None
         self._work: asyncio.Task[Result] | None = None
+
+    def __repr__(self) -> str:
+        work = self._work
+        state = "not started" if work is None else "ended" if work.done() else "under way"
+        return f"Run({self.run_id!r}, {state})"
 
     @property
     def is_resumable(self) -> bool:

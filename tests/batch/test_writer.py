@@ -125,7 +125,7 @@ def test_only_parts_that_overlap_are_open_at_once(tmp_path, monkeypatch):
         held.pop()
 
     monkeypatch.setattr(Jsonl, "unpacked", unpacked)
-    for _ in output._ordered():
+    for _ in output.rows():
         assert len(held) <= 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import ray
 from scripts import tell
 
-from rlm_ray import Cluster
+from rlm_ray import RLM, Cluster
 from rlm_ray.batch.formats import Jsonl
 from rlm_ray.batch.job import BatchJob
 from rlm_ray.batch.runner import BatchSpec
@@ -31,7 +32,14 @@ def write(folder):
     for file in range(FILES):
         names = [f"{file}-{row}" for row in range(ROWS)]
         pq.write_table(
-            pa.table({"id": names, "text": [f"text {name}" for name in names]}), folder / f"{file}.parquet"
+            pa.table(
+                {
+                    "id": names,
+                    "text": [f"text {name}" for name in names],
+                    "day": [dt.date(2024, 1, 1 + file)] * ROWS,
+                }
+            ),
+            folder / f"{file}.parquet",
         )
 
 
@@ -50,15 +58,31 @@ async def main(folder):
             folder, settings, "first"
         )  # leaves its session actors behind, which the second one has to share with
         summary = await batch(folder, settings, "second")
+        table = await RLM(settings).abatch("Q", dataset_of(folder), limit=150)
+        rows = table.take_all()
     ids = [json.loads(line)["id"] for line in (folder / "second.jsonl").read_text().splitlines()]
     expected = [f"{file}-{row}" for file in range(FILES) for row in range(ROWS)]
-    tell({"rows": len(ids), "in_order": ids == expected, "answered": summary.answered})
+    tell(
+        {
+            "rows": len(ids),
+            "in_order": ids == expected,
+            "answered": summary.answered,
+            "kind": type(table).__name__,
+            "ids_kept": [row["id"] for row in rows] == expected,
+            "days": sorted({str(row["day"]) for row in rows}),
+            "answers": [row["answer"] for row in rows].count("fine"),
+        }
+    )
+
+
+def dataset_of(folder):
+    return ray.data.read_parquet([str(file) for file in sorted(folder.glob("*.parquet"))]).map(
+        lambda row: row
+    )
 
 
 async def batch(folder, settings, name):
-    dataset = ray.data.read_parquet([str(file) for file in sorted(folder.glob("*.parquet"))]).map(
-        lambda row: row
-    )
+    dataset = dataset_of(folder)
     output = BatchOutput(str(folder / f"{name}.jsonl"), Jsonl())
     task = BatchJob(settings, open_corpus(dataset), BatchSpec(Template.parse("Q")), output, _open)
     return await task.run(name)

@@ -101,4 +101,12 @@ async def test_at_the_limit_it_pauses_and_a_raised_one_repays_nothing(batch, pro
 
 def test_a_ray_dataset_and_session_actors_share_the_cpus_of_a_small_machine(tmp_path):
     found = run_script("dataset_batch.py", tmp_path)
-    assert found == {"rows": 400, "in_order": True, "answered": 400}
+    assert found == {
+        "rows": 400,
+        "in_order": True,
+        "answered": 400,
+        "kind": "MaterializedDataset",
+        "ids_kept": True,
+        "days": ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"],
+        "answers": 150,
+    }

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.ray
 
 SAYS = {
     "basic_usage": ["It opened on 8 December 1864", "'llm_calls': 2, 'iterations': 1, 'depth': 1"],
+    "batch_rows": ["kind      category", "PEP 274 (small): answered"],
     "citations": ["From 1907 until 1954.", "'The harbour opened in 1907.' (harbour.txt, characters 0-27)"],
     "conversation": ["Clerval"],
     "custom_config": [

@@ -1,0 +1,268 @@
+"""`RLM.batch` over tables of a program: the same kind comes back, with its types, and the answers beside its rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import logging
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from batch_fakes import FakeJob
+
+from rlm_ray import RLM, InputError, LimitReached, Settings
+from rlm_ray.batch.python_api import BatchOptions, run_batch
+
+polars = pytest.importorskip("polars")
+
+ADDED = ["answer", "error", "stop_reason", "calls", "cost_usd"]
+COLUMNS = {
+    "text": ["one", None, "three"],
+    "day": [dt.date(2024, 1, 2), None, dt.date(2024, 3, 4)],
+    "at": [dt.datetime(2024, 1, 2, 3, 4, tzinfo=dt.UTC), None, dt.datetime(2024, 3, 4, tzinfo=dt.UTC)],
+    "price": [decimal.Decimal("1.10"), None, decimal.Decimal("2.00")],
+    "count": [1, None, 3],
+    "tags": [["a"], None, ["b", "c"]],
+}
+ARROW = pa.table(
+    {
+        **{name: pa.array(values) for name, values in COLUMNS.items()},
+        "kind": pa.array(["x", None, "x"]).dictionary_encode(),
+    }
+)
+
+
+def pandas_frame():
+    frame = pd.DataFrame({name: COLUMNS[name] for name in ("text", "price", "tags", "day")})
+    frame["kind"] = pd.Categorical(["x", None, "x"])
+    frame["at"] = pd.to_datetime(COLUMNS["at"], utc=True)
+    frame["count"] = pd.array(COLUMNS["count"], dtype="Int64")
+    frame["mixed"] = [1, "two", dt.date(2024, 1, 1)]
+    return frame.set_index(pd.Index([7, 7, 9], name="place"))
+
+
+async def batch(source, query="What of {price} on {day}?", job=None, **options):
+    table, summary = await run_batch(
+        Settings(), query, source, BatchOptions(**options), (job or FakeJob()).open_any
+    )
+    return summary if table is None else table
+
+
+@pytest.fixture(autouse=True)
+def _job_with_observers(monkeypatch):
+    monkeypatch.setattr(
+        FakeJob, "open_any", lambda self, *given, observers=(): self.open(*given), raising=False
+    )
+
+
+async def test_pandas_frame_keeps_its_columns_types_and_index():
+    frame = pandas_frame()
+    before = frame.copy(deep=True)
+    answered = await batch(frame)
+    pd.testing.assert_frame_equal(answered[before.columns], before)
+    pd.testing.assert_frame_equal(frame, before)
+    assert list(answered.columns) == [*before.columns, *ADDED]
+    assert answered["answer"].iloc[0] == "What of 1.10 on 2024-01-02?|one"
+    assert answered["answer"].isna().tolist() == [False, True, False]
+    assert answered["error"].iloc[1] == "the column 'text' is missing"
+    assert str(answered["calls"].dtype) == "Int64"
+
+
+async def test_polars_frame_keeps_its_columns_and_types():
+    frame = polars.from_arrow(ARROW)
+    answered = await batch(frame)
+    assert answered.select(frame.columns).equals(frame)
+    assert answered.schema == {
+        **frame.schema,
+        "answer": polars.String,
+        "error": polars.String,
+        "stop_reason": polars.String,
+        "calls": polars.Int64,
+        "cost_usd": polars.Float64,
+    }
+    assert answered["answer"].to_list() == [
+        "What of 1.10 on 2024-01-02?|one",
+        None,
+        "What of 2.00 on 2024-03-04?|three",
+    ]
+
+
+@pytest.mark.parametrize(
+    "source", [ARROW, ARROW.to_batches()[0], ARROW.to_reader()], ids=["table", "record batch", "reader"]
+)
+async def test_arrow_table_keeps_its_columns_and_types(source):
+    answered = await batch(source)
+    assert answered.select(ARROW.column_names).equals(ARROW)
+    assert answered.schema.names == [*ARROW.schema.names, *ADDED]
+    assert answered["answer"].to_pylist()[0] == "What of 1.10 on 2024-01-02?|one"
+
+
+@pytest.mark.parametrize("make", [list, tuple, iter, lambda rows: (row for row in rows)])
+async def test_mappings_come_back_as_dicts_with_their_values(make):
+    rows = ARROW.to_pylist()
+    answered = await batch(make(rows))
+    assert [{name: row[name] for name in rows[0]} for row in answered] == rows
+    assert [row["stop_reason"] for row in answered] == ["answered", "error", "answered"]
+
+
+async def test_texts_come_back_beside_their_answers():
+    answered = await batch(["a", "b"], "Q")
+    assert [(row["text"], row["answer"]) for row in answered] == [("a", "Q|a"), ("b", "Q|b")]
+    assert (await batch(pd.Series(["a"], name="note"), "Q"))["answer"].tolist() == ["Q|a"]
+
+
+async def test_late_column_with_the_name_of_an_answer_is_kept_under_another():
+    rows = [{"text": "a"}] * 200 + [{"text": "b", "answer": "mine"}]
+    last = (await batch(rows, "Q"))[-1]
+    assert (last["row_answer"], last["answer"]) == ("mine", "Q|b")
+
+
+async def test_fields_of_a_schema_are_typed_columns():
+    schema = {
+        "type": "object",
+        "properties": {
+            "year": {"type": "integer"},
+            "names": {"type": "array", "items": {"type": "string"}},
+            "error": {"type": "boolean"},
+        },
+        "required": ["year"],
+    }
+
+    def reply(row, query, context):
+        return json.dumps({"year": 1800 + row, "names": ["a"], "error": True}) if row != 1 else "{}"
+
+    answered = await batch(pd.DataFrame({"text": ["a", "b"]}), "Q", FakeJob(reply), schema=schema)
+    assert answered["year"].dtype == "Int64"
+    assert answered["year"].isna().tolist() == [False, True]
+    assert answered["names"].iloc[0] == ["a"]
+    assert answered["answer_error"].iloc[0]
+    assert "does not match the schema" in answered["error"].iloc[1]
+
+
+async def test_same_call_goes_on_over_the_same_out(tmp_path):
+    rows = [{"text": str(number)} for number in range(5)]
+    limit = LimitReached("cost_usd", "the cost limit of $1 is reached")
+    paused = FakeJob(lambda row, *_: "first" if row < 2 else raise_it(limit), concurrency=1)
+    answered = await batch(rows, "Q", paused, out=tmp_path / "out")
+    assert [row["answer"] for row in answered] == ["first", "first", None, None, None]
+    assert answered[3]["error"] == "not asked: the cost limit of $1 is reached"
+    assert answered[3]["stop_reason"] == "cost_usd"
+    second = FakeJob(lambda *_: "second")
+    answered = await batch(pd.DataFrame(rows), "Q", second, out=tmp_path / "out")
+    assert answered["answer"].tolist() == ["first", "first", "second", "second", "second"]
+    assert sorted(second.asked) == [2, 3, 4]
+
+
+def raise_it(error):
+    raise error
+
+
+async def test_what_was_answered_before_an_error_is_kept_and_named(caplog):
+    def breaks_at_two(row, query, context):
+        if row == 2:
+            raise LookupError("a fault of this package")
+        return "first"
+
+    rows = [{"text": str(number)} for number in range(5)]
+    with caplog.at_level(logging.WARNING), pytest.raises(LookupError):
+        await batch(rows, "Q", FakeJob(breaks_at_two, concurrency=1))
+    (out,) = [record.args[0] for record in caplog.records]
+    answered = await batch(rows, "Q", job := FakeJob(lambda *_: "second"), out=out)
+    assert [row["answer"] for row in answered] == ["first", "first", "second", "second", "second"]
+    assert sorted(job.asked) == [2, 3, 4]
+
+
+async def test_limit_leaves_later_rows_without_an_answer():
+    answered = await batch(pd.DataFrame({"text": ["a", "b", "c"]}), "Q", limit=1)
+    assert answered["answer"].isna().tolist() == [False, True, True]
+    assert answered["error"].isna().all()
+    endless = await batch(({"text": str(n)} for n in iter(int, 1)), "Q", limit=2)
+    assert [row["answer"] for row in endless[:3]] == ["Q|0", "Q|0", None]
+
+
+async def test_prefix_names_the_columns_of_a_second_question():
+    frame = await batch(pd.DataFrame({"text": ["a"]}), "Q")
+    with pytest.raises(
+        InputError, match="has a column 'answer' already, as the answers would; give prefix='second_'"
+    ):
+        await batch(frame, "R")
+    again = await batch(frame, "R", prefix="second_", text="text")
+    assert (again["answer"].tolist(), again["second_answer"].tolist()) == (["Q|a"], ["R|a"])
+
+
+async def test_each_row_may_bring_its_question():
+    rows = [{"ask": "Who?", "text": "a"}, {"ask": "", "text": "b"}]
+    answered = await batch(rows, None, query_column="ask")
+    assert [row["answer"] for row in answered] == ["Who?|a", None]
+
+
+async def test_files_go_to_out_and_a_summary_comes_back(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    summary = await batch(tmp_path / "in.jsonl", "Q", out=tmp_path / "out.jsonl")
+    assert (summary.answered, summary.failed, summary.out) == (2, 0, str(tmp_path / "out.jsonl"))
+    assert [json.loads(line)["answer"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [
+        "Q|a",
+        "Q|b",
+    ]
+    assert (await batch([tmp_path / "in.jsonl"], "Q", out=str(tmp_path / "out.jsonl"))).earlier == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "why"),
+    [
+        ("in.jsonl", {}, "out: is missing; name a folder, or FILE.jsonl or FILE.parquet"),
+        ({"text": "a"}, {}, "source: is files, a dataframe, .*; got dict"),
+        (7, {}, "source: is files, a dataframe, .*; got int"),
+        (b"a", {}, "source: is files, a dataframe, .*; got bytes"),
+        (["a"], {"limt": 3}, "limt: is no keyword of batch; did you mean 'limit'"),
+        (["a"], {"limit": -1}, "limit: must be a whole number of rows"),
+        (["a"], {"limit": True}, "limit: must be a whole number of rows"),
+        (["a"], {"on_limit": "go"}, "on_limit: must be pause or stop"),
+        (["a"], {"query_column": "q"}, "query: is given, and query_column, too"),
+        (["a"], {"schema": {"type": "string"}}, "must describe an object with properties"),
+        (
+            [{"a": "x", "b": "y"}],
+            {},
+            "has no column `text`, and not just one with texts; name one with text=",
+        ),
+        ([{"a": "x"}], {"text": "b"}, "has no column 'b'"),
+        (pd.DataFrame([["x", "y"]], columns=["a", "a"]), {}, "has two columns 'a'"),
+        (pd.DataFrame([["x", "y"]], columns=[1, "1"]), {}, "has two columns '1'"),
+        (pd.DataFrame({("a", "b"): ["x"]}), {}, "has columns of several levels"),
+        (polars.LazyFrame({"text": ["a"]}), {}, "is a polars LazyFrame; collect\\(\\) it first"),
+    ],
+)
+async def test_what_cannot_be_asked_about_is_refused_with_what_to_do(source, options, why):
+    with pytest.raises(InputError, match=why):
+        await batch(source, "Q", **options)
+
+
+@pytest.mark.parametrize("query", [None, 7, "", " "])
+async def test_missing_question_is_refused(query):
+    with pytest.raises(InputError, match="query"):
+        await batch(["a"], query)
+
+
+async def test_other_question_over_the_same_out_is_refused_in_words_of_python(tmp_path):
+    await batch(["a"], "Q", out=tmp_path / "out")
+    with pytest.raises(InputError, match="give another out=, or start anew with restart=True"):
+        await batch(["a"], "R", out=tmp_path / "out")
+    assert [row["answer"] for row in await batch(["a"], "R", out=tmp_path / "out", restart=True)] == ["R|a"]
+
+
+@pytest.mark.parametrize(
+    "frame", [pd.DataFrame({"text": []}), ARROW.slice(0, 0), polars.DataFrame({"text": []}), []]
+)
+async def test_table_without_rows_comes_back_with_the_columns(frame):
+    answered = await batch(frame, "Q")
+    assert len(answered) == 0
+    if not isinstance(answered, list):
+        names = answered.column_names if isinstance(answered, pa.Table) else list(answered.columns)
+        assert names[-len(ADDED) :] == ADDED
+
+
+def test_method_refuses_before_anything_starts():
+    with pytest.raises(InputError, match="did you mean 'prefix'"):
+        RLM().batch("Q", ["a"], prefx="x")
