@@ -1,14 +1,18 @@
 """What a shell is offered while a word is typed: runs on record, names of models, words of a setting.
 
 The shells themselves are served by typer: `rlm-ray --install-completion`. Errors say nothing here: there is nobody to read them.
+Some shells evaluate what they are offered, and questions and names of folders may be anybody's: only harmless letters get there.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 from rlm_ray.errors import RLMError
 
+_NAME = re.compile(r"[\w.-]+", re.ASCII)
+_NOT_HARMLESS = re.compile(r"[^\w ,.?!-]+")
 _MOST_RUNS, _MOST_MODELS = 50, 200
 
 
@@ -20,8 +24,11 @@ def complete_run(incomplete: str) -> list[tuple[str, str]]:
     from rlm_ray.progress.live_state import one_line
 
     with suppress(RLMError, OSError):
-        found = [run for run in list_runs(options.run_dir_of(None)) if run.run_id.startswith(incomplete)]
-        offered = [(run.run_id, one_line(str(facts_of(run)["question"]))) for run in found[:_MOST_RUNS]]
+        known = [run for run in list_runs(options.run_dir_of(None)) if _NAME.fullmatch(run.run_id)]
+        found = [run for run in known if run.run_id.startswith(incomplete)][:_MOST_RUNS]
+        offered = [
+            (run.run_id, _NOT_HARMLESS.sub(" ", one_line(str(facts_of(run)["question"])))) for run in found
+        ]
         return [*([("last", "the newest run")] if "last".startswith(incomplete) else []), *offered]
     return []
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from rlm_ray.cli.completion import complete_model, complete_profile, complete_run
@@ -24,6 +27,25 @@ def test_runs_are_offered_newest_first_with_their_questions(runs):
     assert [name for name, _ in complete_run("20260101")] == ["20260101-101010-aaaa"]
     assert all(question.isprintable() and question for _, question in complete_run(""))
     assert complete_run("x") == []
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["$(touch x)", "`touch x`", "\\$(touch x)", "a'; touch x; '", '"; touch x; "', "\x1b[2J\n", "((a:b))"],
+)
+def test_a_shell_that_evaluates_what_it_is_offered_gets_nothing_to_obey(runs, tmp_path, hostile):
+    for name in ("20260103-101010-bbbb", f"20260104-101010-{hostile.replace('/', '')}"):
+        folder = tmp_path / name
+        folder.mkdir()
+        first, *_ = example_run(3, run_id="20260103-101010-bbbb")
+        (folder / JOURNAL).write_bytes(to_line(replace(first, query=f"what? {hostile}")))
+    offered = complete_run("")
+    assert [name for name, _ in offered][1:] == [
+        "20260103-101010-bbbb",
+        "20260102-101010-aaaa",
+        "20260101-101010-aaaa",
+    ]
+    assert all(re.fullmatch(r"[\w ,.?!-]*", text) for each in offered for text in each)
 
 
 def test_models_and_profiles_are_offered_by_their_beginning():
