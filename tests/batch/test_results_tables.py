@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 
 import pytest
+from batch_fakes import FakeJob
 
+from rlm_ray.batch.files import _whole
+from rlm_ray.batch.formats import Jsonl, Parquet, ParquetRowGroups
 from rlm_ray.batch.job import check_compatible
 from rlm_ray.batch.progress import Speed, format_status
 from rlm_ray.batch.raw_rows import OversizedLine, Utf8Stream, lines, too_large
 from rlm_ray.batch.results import BatchStats, CompletedRows, RowResult, key_of, output_column_name
-from rlm_ray.batch.row_processor import make_task
+from rlm_ray.batch.row_processor import RowProcessor, make_task
 from rlm_ray.batch.source import Row
 from rlm_ray.batch.template import QueryColumn, Template, meant
-from rlm_ray.errors import InputError
+from rlm_ray.errors import InputError, ModelError
 
 
 def test_stats_count_answers_failures_tokens_and_what_has_no_price():
@@ -195,3 +198,67 @@ def test_row_is_asked_where_there_is_something_to_ask(row, question, error):
 )
 def test_column_that_is_meant_is_named(name, column):
     assert meant(name, ["Title", "Author"]) == ("" if column is None else f" (did you mean {column!r}?)")
+
+
+@pytest.mark.parametrize("form", [Jsonl(), Parquet()])
+@pytest.mark.parametrize("group_bytes", [1, 16_000_000])
+def test_long_file_holds_every_row_in_its_order(form, group_bytes, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.formats._GROUP_BYTES", group_bytes)
+    rows = [RowResult(number, str(number), f"a{number}", cost_usd=None).as_dict() for number in range(5)]
+    file = io.BytesIO()
+    with form.sink(file) as writer:
+        for row in rows:
+            writer.put(row)
+    assert list(form.unpacked(file.getvalue())) == rows
+    assert list(form.unpacked(form.packed(rows))) == rows
+
+
+def test_row_groups_are_written_when_their_answers_make_them_full(monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.formats._GROUP_BYTES", 500)
+    written = []
+    groups = ParquetRowGroups(lambda rows: written.append(len(rows)))
+    for answer in (
+        "",
+        None,
+        "x" * 50,
+        "",
+        "x" * 150,
+    ):  # 200 bytes a row, and two for each character of its answer
+        groups.put({"answer": answer})
+    assert written == [3, 2]
+    groups.flush()
+    assert written == [3, 2]
+    groups.put({})
+    groups.flush()
+    assert written == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "read"), [(0, 5, 0), (4, 5, 4), (5, 5, 5), (9, 5, 6), (9, 4, 6), (9, 6, 9)]
+)
+def test_whole_file_is_read_up_to_a_little_more_than_may_be(size, most, read, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.files.CHUNK", 3)
+    assert len(_whole(io.BytesIO(b"x" * size), most)) == read
+
+
+async def test_seconds_of_a_row_are_those_from_its_question_to_its_answer():
+    times = iter([100.0, 102.5, 200.0, 201.0])
+
+    def answer(row, query, context):
+        if row:
+            raise ModelError("m", "odd")
+        return "x"
+
+    processor = RowProcessor(FakeJob(answer), None, lambda: next(times))
+    tasks = [make_task(Row(number, "a", "text"), Template.parse("q")) for number in range(2)]
+    first, second = [await processor.process(task) for task in tasks]
+    assert (first.seconds, first.answer, first.error) == (2.5, "x", None)
+    assert (second.seconds, second.answer, second.error, second.stop_reason) == (
+        1.0,
+        None,
+        "ModelError: m: odd",
+        "error",
+    )
+    assert (
+        await processor.process(make_task(Row(2, "a", "", error="broken"), Template.parse("q")))
+    ).seconds == 0.0
