@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Unpack, cast, overload
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 MAX_QUERY_CHARS = 20_000
 """A longer question without a context is read as a context that holds its task."""
+_OF_A_QUESTION = ("query", "context", "schema", "progress", "observers", "traceparent")
+"""Keywords of the methods themselves."""
 _TASK_IN_CONTEXT = (
     "The task stands in the context itself: find it, do what it asks for, and answer with that."
 )
@@ -391,11 +394,12 @@ class RLM:
         `observers` are called with every record; `traceparent` (W3C) makes the run part of a trace, else the caller's
         current span does.
         """
+        settings = self._changed(changes)
         query, context = _question_and_context(query, context)
         question = validate_query(query)
         self._stats = RunUsage().stats(turns=0)
         run = Run(
-            self._changed(changes),
+            settings,
             question,
             read_context(context),
             files=files_of(context),
@@ -411,7 +415,15 @@ class RLM:
         """Return the settings of one question."""
         if not changes:
             return self.settings
-        return settings_from(_with_packed_tools(cast("dict[str, Any]", changes)), base=self.settings)
+        try:
+            return settings_from(_with_packed_tools(cast("dict[str, Any]", changes)), base=self.settings)
+        except ConfigError as error:
+            close = get_close_matches(error.what, _OF_A_QUESTION, 1, cutoff=0.75)
+            if error.what not in changes or not close:
+                raise
+            raise ConfigError(
+                error.what, f"is no keyword of a question; did you mean {close[0]!r}?"
+            ) from error
 
     def _note_stats(self, result: Result) -> None:
         self._stats = result.usage.stats(result.turns)

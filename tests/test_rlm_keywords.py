@@ -30,6 +30,10 @@ def test_first_argument_is_the_model_or_settings():
         (lambda: RLM().completion("q", "c", temprature=1), "did you mean 'temperature'"),
         (lambda: RLM().run("q", "c", max_dept=1), "did you mean 'max_depth'"),
         (lambda: next(RLM().stream("q", "c", max_dept=1)), "did you mean 'max_depth'"),
+        (lambda: RLM().run("q", contxt="c"), "contxt: is no keyword of a question; did you mean 'context'"),
+        (lambda: RLM().completion("q", "c", shema=int), "did you mean 'schema'"),
+        (lambda: RLM().run("q", "c", progres=True), "did you mean 'progress'"),
+        (lambda: RLM().completion(qery="q"), "did you mean 'query'"),
         (lambda: RLM.resume("last", max_dept=1), "did you mean 'max_depth'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,18 @@ async def test_a_field_without_a_schema_makes_one():
     found = await run(model, "Which status?", DOCUMENTS, reduce="count:status")
     assert found.value == {"status": TRUTH}
     assert '"required":["status"]' in model.questions[0]
+
+
+async def test_result_shows_what_came_of_it_and_nothing_of_its_input():
+    result = await run(Model(statuses), "Which?", DOCUMENTS, reduce="count:status", schema=LISTED)
+    shown, page = repr(result), result._repr_html_()
+    assert shown.startswith("MapReduceResult(value={'")
+    assert "stop_reason='answered', documents=" in shown
+    assert len(shown) < 500
+    assert "documents answered</b>" in page
+    assert "<summary>where it comes from</summary>" in page
+    hostile = replace(result, answer="<script>", why="<b>", failed=(("<i>", "<img>"),))._repr_html_()
+    assert not re.search("<script|<img|<i>", hostile)
 
 
 async def test_each_result_knows_the_documents_it_comes_from():
@@ -241,6 +254,8 @@ async def test_a_failed_reduction_is_reported():
     [
         ({"query": " "}, "query"),
         ({"on_error": "ignore"}, "on_error"),
+        ({"on_eror": "skip"}, "on_eror: is no keyword of map_reduce; did you mean 'on_error'"),
+        ({"chunk": 5}, "chunk: is no keyword of map_reduce"),
         ({"reduce": "count:title", "schema": LISTED}, "'title' is no field of the schema; it has status"),
         ({"source": []}, "empty"),
         ({"source": ""}, "empty"),
