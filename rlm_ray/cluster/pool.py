@@ -344,9 +344,10 @@ class Pool:
             started, environment = time.monotonic(), self._environment
             node = await asyncio.wait_for(handle.ready.remote(environment), START_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+            is_placed = state.actors(handle._actor_id.hex()).get("State") == "ALIVE"  # noqa: SLF001 - as Ray's own tools do
             ray.kill(handle)
             self._starting.pop(actor)
-            self._on_start_failed(error)
+            self._on_start_failed(error, is_placed=is_placed)
             return
         self._failed_starts, self._start_s = 0, time.monotonic() - started
         self._starting.pop(actor)
@@ -366,14 +367,14 @@ class Pool:
         finally:
             self._death_watches.pop(actor, None)
 
-    def _on_start_failed(self, error: Exception) -> None:
+    def _on_start_failed(self, error: Exception, *, is_placed: bool) -> None:
         """Try again, for its node may have gone under it; after some attempts tell those who wait."""
         self._failed_starts += 1
         if self._failed_starts < START_ATTEMPTS and not isinstance(error, TimeoutError):
             self._start_actor()
             return
         self._failed_starts = 0
-        self._last_start_error = _why_not_started(error)
+        self._last_start_error = _why_not_started(error, is_placed=is_placed)
         self._fail_queue(self._last_start_error)
         self._serve_queue()  # those that were held back for it
 
@@ -450,7 +451,12 @@ def free_cpus() -> dict[str, float]:
     return {node: float(resources.get("CPU", 0.0)) for node, resources in found.items()}
 
 
-def _why_not_started(error: BaseException) -> str:
+def _why_not_started(error: BaseException, *, is_placed: bool) -> str:
+    if isinstance(error, TimeoutError) and is_placed:
+        return (
+            f"a session actor has its CPU and was not ready within {START_TIMEOUT_S:g} s: other programs keep the machine busy, "
+            "and Ray's workers run at niceness 15; stop them, or set RAY_worker_niceness=0 where Ray is started"
+        )
     if isinstance(error, TimeoutError):
         held = cpu_holders()
         return (
