@@ -14,6 +14,7 @@ from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
+    MapEnded,
     NodePath,
     Record,
     RunFinished,
@@ -48,7 +49,7 @@ class WaitTracker:
         self._calls: dict[tuple[NodePath, int], tuple[str, float]] = {}
         """Calls that are out, the oldest first: the model, and since when."""
         self._code: dict[NodePath, float] = {}
-        """Sessions whose code runs, and since when."""
+        """Sessions whose code runs, and since when: since it began, or has its sub-calls' answers."""
         self._has_called = self._ended = False
 
     def waits_for(self, what: str) -> None:
@@ -73,18 +74,26 @@ class WaitTracker:
                 self._has_called, self._start = True, ""
                 self._calls.setdefault((record.path, record.call), (record.model, record.at))
             case CallEnded():
-                self._has_called, self._start = True, ""
-                self._calls.pop((record.path, record.call), None)
-                if record.role == "turn" and not record.error_kind:
-                    self._code[record.path] = record.at
+                self._call_ended(record)
+            case MapEnded():
+                self._code |= {record.path: record.at} if record.path in self._code else {}
             case CellEnded():
                 self._code.pop(record.path, None)
             case SessionEnded():
-                self._code.pop(record.path, None)
-                if record.error_kind or record.stop_reason != "answered":
-                    self._forget_below(record.path)
+                self._session_ended(record)
             case _:
                 pass
+
+    def _call_ended(self, record: CallEnded) -> None:
+        self._has_called, self._start = True, ""
+        self._calls.pop((record.path, record.call), None)
+        if record.role == "turn" and not record.error_kind:
+            self._code[record.path] = record.at
+
+    def _session_ended(self, record: SessionEnded) -> None:
+        self._code.pop(record.path, None)
+        if record.error_kind or record.stop_reason != "answered":
+            self._forget_below(record.path)
 
     def _forget_below(self, path: NodePath) -> None:
         """Drop what a session that is over had under way; a child is in the paths below it."""

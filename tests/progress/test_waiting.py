@@ -12,6 +12,7 @@ from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
+    MapEnded,
     RunFinished,
     RunStarted,
     SessionEnded,
@@ -99,6 +100,17 @@ AT_23 = time.strftime("%H:%M:%S", time.localtime(NOW + 23))
 )
 def test_what_is_waited_for_is_named_with_its_reason(heard, said):
     assert tracker(*heard).text(NOW) == said
+
+
+def test_code_that_has_its_answers_runs_since_then():
+    waits = tracker("", sent(900.0), ended(910.0), sent(911.0, (0,), role="leaf"))
+    assert waits.text(NOW) == "waiting for openai/gpt-5, since 1:29"
+    waits.add(ended(990.0, (0,), role="leaf"))
+    waits.add(MapEnded(991.0, (), 0, 1, 0))
+    assert waits.text(NOW) == "waiting for the model's code, which runs since 9s"
+    waits.add(CellEnded(995.0, (), 1, 910.0))
+    waits.add(MapEnded(996.0, (), 0, 1, 0))
+    assert waits.text(NOW) == f"waiting for {NEXT_STEP}"
 
 
 def test_a_moment_that_is_over_is_not_promised():
