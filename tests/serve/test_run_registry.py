@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm_ray.cluster.detached_actor import service_stub
+from rlm_ray.errors import JournalError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.registry_actor import FOLDER, STATE, RunRegistryActor
@@ -21,6 +23,8 @@ from rlm_ray.serve.run_registry import (
     RunRegistry,
     registry_from_state,
 )
+from rlm_ray.util.rpc import RpcServer
+from rlm_ray.util.rpc_service import service_of
 
 HASH = "0" * 64
 
@@ -228,3 +232,28 @@ async def test_the_secret_of_links_is_made_once_for_a_run_store(tmp_path):
     found.add(await RunRegistryActor(str(tmp_path / "a")).link_secret())
     assert [len(secret) for secret in found] == [32]
     assert await RunRegistryActor(str(tmp_path / "b")).link_secret() not in found
+
+
+async def test_a_replica_calls_the_registry_over_a_connection(tmp_path, monkeypatch):
+    import asyncio
+
+    registry = RunRegistryActor(str(tmp_path))
+    service = service_of(RunRegistryActor)
+    server = RpcServer(registry, frozenset(service.methods), b"token", service.codec)
+    address = await server.listen("127.0.0.1")
+    stub = service_stub(RunRegistryActor, "run registry", lambda _: lambda: asyncio.sleep(0, address))
+    assert isinstance(await stub.admit(ask("r1", cost_usd=2.0)), Admitted)
+    assert await stub.is_open("r1")
+    await stub.settle("r1", KeySpending(1, 1, 2, 0.5), repeatable=False, out_of_money=True)
+    assert not await stub.is_open("r1")
+    assert (await stub.spent("ann")).cost_usd == 0.5
+    assert await stub.link_secret() == await registry.link_secret()
+
+    def full(*_):
+        raise JournalError("the run store", "is full")
+
+    monkeypatch.setattr(registry._folder, "save", full)
+    with pytest.raises(JournalError, match="is full"):
+        await stub.admit(ask("r2"))
+    await stub.aclose()
+    await server.close()
