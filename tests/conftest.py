@@ -44,7 +44,14 @@ def samples(tmp_path_factory):
     return sample_documents.write_all(tmp_path_factory.mktemp("documents"))
 
 
+ON_THE_LOOP_OF_THE_MODULE = {"manager", "module_hosts"}
+"""Fixtures that live as long as a module and belong to an event loop: tests that use one run on the same."""
+
+
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if ON_THE_LOOP_OF_THE_MODULE & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
     # Ray last: its threads, and those of litellm, use `random`, which Hypothesis forbids while it draws.
     items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
 

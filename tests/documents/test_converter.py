@@ -113,8 +113,9 @@ def test_parser_that_is_taken_over_can_open_start_and_reach_nothing(monkeypatch,
     (tmp_path / "hostile_parser.py").write_text(HOSTILE)
     monkeypatch.setenv("SECRET_API_KEY", "sk-secret")
     start = (
-        "import sys; sys.path += sys.argv[2:]; from rlm_ray.documents import worker; "
-        "worker._LIBRARIES['html'] = ('hostile_parser',); worker.main(int(sys.argv[1]))"
+        "import sys; sys.path += sys.argv[2:]; from rlm_ray.documents import worker; import hostile_parser; "
+        "sys.modules['rlm_ray.documents.parsers.hostile'] = hostile_parser; "
+        "worker._PARSERS['html'] = ('hostile', 'parse', ()); worker.main(int(sys.argv[1]))"
     )
     monkeypatch.setattr(converter_module, "_BOOTSTRAP", start)
     monkeypatch.setattr(converter_module, "_search_path", lambda: [str(tmp_path), *SEARCH_PATH], raising=True)

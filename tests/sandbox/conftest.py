@@ -15,12 +15,6 @@ from rlm_ray.core.context import make_context
 from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "manager" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
-
-
 @pytest.fixture
 def served() -> Served:
     return Served()

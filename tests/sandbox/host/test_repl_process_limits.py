@@ -391,7 +391,7 @@ async def test_the_zygote_ends_when_its_host_does() -> None:
     assert repl
     assert host._zygote is not None
     process = host._zygote._process
-    host._zygote.nursery.close()
+    host._zygote.client.close()
     deadline = time.monotonic() + 10
     while process.poll() is None:
         assert time.monotonic() < deadline
