@@ -74,3 +74,14 @@ def test_any_text_has_at_least_one_token_and_no_more_than_bytes_allow(text):
 
 def test_surrogates_are_estimated_too():
     assert text_tokens("\ud83d" * 10) > 0
+
+
+@pytest.mark.parametrize(
+    ("letter", "tokens"),
+    [
+        ("a", (72, 93, 75)), ("A", (89, 116, 93)), ("7", (97, 132, 120)), ("\n", (35, 45, 37)), (".", (75, 98, 79)), (" ", (24, 30, 25)), ("é", (93, 111, 111)),
+        ("अ", (173, 207, 207)), ("ა", (288, 346, 346)), ("→", (173, 207, 207)), ("語", (144, 173, 173)), ("🙂", (346, 414, 414)),
+    ],
+)  # fmt: skip
+def test_hundred_characters_of_a_kind_are_so_many_tokens_of_a_family(letter, tokens):
+    assert tuple(text_tokens(letter * 100, model) for model in ("gpt-4", "claude", "x")) == tokens
