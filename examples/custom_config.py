@@ -36,7 +36,7 @@ def main() -> None:
     print(rlm.completion("Which server is in maintenance?", SERVERS, max_depth=1))  # for this one question
     try:
         rlm.completion("Compare all servers.", SERVERS, limits={"calls": 1})
-    except LimitReached as error:  # seed of this design: MaxIterationsError, MaxDepthError
+    except LimitReached as error:  # also of turns and time; `error.reason` says which
         print(f"stopped by a limit: {error}; known until then: {error.partial is not None}")
     try:
         RLM(max_iteration=5)  # type: ignore[call-arg]  # a slip

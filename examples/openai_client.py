@@ -30,6 +30,8 @@ def service() -> Iterator[str]:
             print(line, end="")
             if line.startswith("ready"):
                 break
+        else:
+            sys.exit("the service did not start")
         try:
             yield "http://127.0.0.1:8011/v1"
         finally:
