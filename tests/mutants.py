@@ -199,7 +199,9 @@ def judge(package, copied, sample, seed):
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a change must not be read from the bytecode of another
     for name in libraries:
-        if not name.startswith(("ray", "grpc", "rlm_ray", "_")):
+        if not name.startswith(
+            ("ray", "grpc", "rlm_ray", "_", "hypothesis")
+        ):  # whose plugin wants to be first
             with contextlib.suppress(ImportError):  # as of what another library brings along
                 importlib.import_module(name)
     assert run(copied, list(seconds)[:50], 600), (copied / "log").read_text()  # a change is all that may fail
