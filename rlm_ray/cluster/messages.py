@@ -83,6 +83,8 @@ class LeafCall:
     """As `SubCallRequest.schema`."""
     model: str = ""
     """As `SubCallRequest.model`."""
+    place: tuple[int, int] | None = None
+    """Of a text: the bytes of the root's context that it is a copy of; None where it is none, or is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 - `StringTable` holds all texts of a page, each once; index 0 is the empty text. Where all texts together are longer than
   the page may be, the longest are cut first, all at the same length, so that every text keeps its head.
 - `totals_of` sums up what the run used, by model and by depth, and what went wrong.
+- `waits_of` tells what was waited for: time on the clock, and summed over all that waited.
 - `coverage_of` computes which bytes of the root's context went to sub-calls (a child session reads its piece through
   code), and which a model had in its prompt (a plain call's piece).
 - `diff_words` says where two answers differ, word by word.
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from rlm_ray.core.usage import RunUsage, UsageAccumulator
 from rlm_ray.events.records import CallEnded, CallSent, CellEnded, NodePath
@@ -65,7 +66,12 @@ _WORDS = re.compile(r"\S+\s*|\s+")
 
 def build_summary(facts: RunData) -> dict[str, Any]:
     """Return what is known of a run without its nodes."""
-    return {"head": _head(facts), "totals": totals_of(facts), "coverage": asdict(coverage_of(facts))}
+    return {
+        "head": _head(facts),
+        "totals": totals_of(facts),
+        "waits": waits_of(facts),
+        "coverage": asdict(coverage_of(facts)),
+    }
 
 
 def build_page_data(facts: RunData) -> dict[str, Any]:
@@ -343,6 +349,47 @@ def totals_of(facts: RunData) -> dict[str, Any]:
     }
 
 
+Span = tuple[float, float]
+"""From when to when, in seconds on the run's clock."""
+
+
+def waits_of(facts: RunData) -> dict[str, dict[str, float | int | None]]:
+    """Return for each thing that was waited for: seconds in which anything waited for it, and the sum over all that did.
+
+    Many wait side by side, so the sum may be far longer than the run; the time on the clock never is.
+    """
+    spans: dict[str, list[Span]] = {"slot": list(_slot_waits(facts)), "queue": [], "rate": [], "model": []}
+    for call in (call for calls in facts.calls.values() for call in calls if not call.cache_hit):
+        begun, ended = facts.clock(call.started), facts.clock(call.at)
+        queued = min(ended, begun + max(0.0, call.queue_wait_s))
+        sent = min(ended, queued + max(0.0, call.rate_wait_s))
+        for kind, span in (("queue", (begun, queued)), ("rate", (queued, sent)), ("model", (sent, ended))):
+            spans[kind].append(span)
+    return {kind: _wait(found) for kind, found in spans.items()}
+
+
+def _wait(spans: list[Span]) -> dict[str, float | int | None]:
+    found = [(start, stop) for start, stop in spans if stop > start]
+    apart = merged(found)
+    total = sum(stop - start for start, stop in found)
+    return {"clock": _number(sum(b - a for a, b in apart)), "sum": _number(total), "count": len(found)}
+
+
+def _slot_waits(facts: RunData) -> Iterator[Span]:
+    """Yield how long each session waited for a free slot: the root since the run began, a child since its map did."""
+    for node in facts.nodes:
+        first = min((session.at for session in node.session_starts), default=None)
+        if first is None:
+            continue
+        if not node.path:
+            yield 0.0, facts.clock(first)
+            continue
+        maps = facts.tree.nodes[node.path[:-1]].maps.values()
+        for opened in maps:
+            if opened.first <= node.path[-1] < opened.first + opened.count:
+                yield facts.clock(opened.at), facts.clock(first)
+
+
 Range = tuple[int, int]
 
 
@@ -355,6 +402,9 @@ class Coverage:
     read: int
     """Bytes that stood in the prompt of a plain call that answered."""
     by_depth: dict[int, int]
+    unplaced: int
+    """Sub-calls that were given a text which is no slice of the root's context, or is one that was changed."""
+    unplaced_chars: int
 
 
 def coverage_of(facts: RunData) -> Coverage:
@@ -365,11 +415,18 @@ def coverage_of(facts: RunData) -> Coverage:
     depths = sorted({node.depth for node in below})
     at_depth = {depth: [ranges[node.path] for node in below if node.depth == depth] for depth in depths}
     total = _total(facts, ranges.values())
+    unplaced = [
+        chars
+        for node in facts.nodes
+        if node.path and node.path not in ranges and (chars := input_of(facts, node).chars)
+    ]
     return Coverage(
         total,
         given=covered(ranges[node.path] for node in below),
         read=covered(ranges[node.path] for node in read),
         by_depth={depth: covered(found) for depth, found in at_depth.items()},
+        unplaced=len(unplaced),
+        unplaced_chars=sum(unplaced),
     )
 
 
@@ -381,9 +438,12 @@ def range_of(facts: RunData, node: Node) -> Range | None:
     return given.start, given.stop
 
 
-def merged(ranges: Iterable[Range]) -> list[Range]:
-    """Return the same bytes, in order, as ranges that neither touch nor overlap."""
-    found: list[Range] = []
+Number = TypeVar("Number", int, float)
+
+
+def merged(ranges: Iterable[tuple[Number, Number]]) -> list[tuple[Number, Number]]:
+    """Return the same bytes or times, in order, as ranges that neither touch nor overlap."""
+    found: list[tuple[Number, Number]] = []
     for start, stop in sorted(ranges):
         if found and start <= found[-1][1]:
             found[-1] = (found[-1][0], max(stop, found[-1][1]))

@@ -292,6 +292,95 @@ def test_a_narrow_window_puts_the_pane_below(opened, report):
     assert page.evaluate("document.documentElement.scrollWidth") == 800
 
 
+def test_a_link_opens_its_node_and_the_address_follows_what_is_selected(browser, report):
+    page = browser.new_page(viewport={"width": 1280, "height": 700})
+    page.goto(f"{report.as_uri()}#node=3.4.10")
+    assert pane(page) == "3.4.10"
+    row = page.locator(f"{TABLE} .row.selected")
+    assert row.inner_text().split()[0] == "3.4.10"
+    row_box, box = row.bounding_box(), page.locator(TABLE).bounding_box()
+    assert box["y"] <= row_box["y"] <= box["y"] + box["height"]
+    page.click("#pane >> text=↑ parent")
+    assert page.evaluate("location.hash") == "#node=3.4"
+    page.evaluate("location.hash = '#node=root'")
+    expect(page.locator("#pane h2")).to_have_text("root")
+    page.keyboard.press("Escape")
+    assert page.evaluate("location.hash") == ""
+    for strange in ("#node=99.99", "#node=%E0%A4%A", "#node=<img src=x>", "#node="):
+        page.goto("about:blank")
+        page.goto(f"{report.as_uri()}{strange}")
+        assert page.locator("#pane").is_hidden()
+    page.close()
+
+
+def test_answer_run_id_code_and_links_can_be_copied(browser, report):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{report.as_uri()}#node=root")
+    for label, expected in (
+        ("answer", "Three of them did."),
+        ("code", "parts = split(context"),
+        ("link to this node", f"{report.as_uri()}#node=root"),
+    ):
+        button = page.locator(f"#pane button[aria-label='Copy the {label}']").first
+        button.click()
+        expect(button).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()").startswith(expected)
+    page.click("#tab-overview")
+    page.click("button[aria-label='Copy the run id']")
+    page.wait_for_function("navigator.clipboard.readText().then(text => text === 'example')")
+    context.close()
+
+
+def test_waits_in_the_head_are_time_on_the_clock(opened, tmp_path):
+    waiting = [
+        CallEnded(102.0, (at,), 1, "leaf", "m", "k", 1.0, queue_wait_s=100.0, usage=Usage(5, 5))
+        for at in range(1_000)
+    ]
+    write_report([*DIRECT[:1], *waiting], tmp_path / "run.html")
+    page = opened(tmp_path / "run.html")
+    head = page.locator("#stats > div", has_text="Queue")
+    assert head.inner_text().split("\n") == ["Queue", "1m 40s"]
+    assert head.get_attribute("title").endswith("summed over 1,000 calls: 27h 46m")
+    row = page.locator("#view-overview tr", has_text="a free place at the model")
+    assert row.locator("td").all_inner_texts()[1:] == ["1m 40s", "99.0 %", "27h 46m", "1,000 calls"]
+
+
+SPLIT_WORDS = """() => {
+  const split = [];
+  for (const box of document.querySelectorAll("h1, h2, h3, h4, th, td, dt, dd, #tabs button")) {
+    const walk = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
+    for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+      for (const word of node.data.matchAll(/[\\w.,]{2,24}/g)) {
+        const range = document.createRange();
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        const tops = new Set([...range.getClientRects()].map((rect) => Math.round(rect.top)));
+        const long = /\\S{25}/.test(box.textContent);
+        if (tops.size > 1 && !long) split.push(word[0]);
+      }
+    }
+  }
+  return split;
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 600, 1280])
+def test_no_word_of_a_heading_or_a_table_is_broken_and_nothing_is_wider_than_the_window(
+    opened, report, width
+):
+    page = opened(report, width=width)
+    for name in ("overview", "compare", "nodes"):
+        page.click(f"#tab-{name}")
+        assert (name, page.evaluate(SPLIT_WORDS)) == (name, [])
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.locator(TABLE).focus()
+    page.keyboard.press("Home")
+    assert page.evaluate(SPLIT_WORDS) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.locator("#pane").bounding_box()["height"] > 150
+
+
 def test_the_browser_refuses_markup_scripts_and_requests_that_are_not_the_page_s_own(browser, report):
     page = browser.new_page()
     complaints = []

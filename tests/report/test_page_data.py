@@ -18,6 +18,7 @@ from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
+    MapOpened,
     RunFinished,
     RunStarted,
     SessionEnded,
@@ -36,6 +37,7 @@ from rlm_ray.report.page_data import (
     totals_of,
     truncation_length,
     usage_of,
+    waits_of,
 )
 from rlm_ray.report.run_data import RunClock, run_data_from_records
 from rlm_ray.testing.sample_run import example_run
@@ -115,6 +117,72 @@ def test_coverage_counts_bytes_once_and_as_read_only_where_a_plain_call_answered
     calls = [leaf((0,), 0, 300), leaf((1,), 200, 400), leaf((2,), 900, 1000, error_kind="ModelError")]
     found = coverage_of(run_data_from_records([OPENED, *calls]))
     assert (found.total, found.given, found.read, found.by_depth) == (1000, 500, 400, {1: 500})
+
+
+def call(path, started, at, queue=0.0, rate=0.0, **more):
+    return CallEnded(at, path, 1, "leaf", "m", "k", started, queue_wait_s=queue, rate_wait_s=rate, **more)
+
+
+def side_by_side(count, queue):
+    return [call((at,), 100.0, 101.0 + queue, queue) for at in range(count)]
+
+
+WAITS = [
+    ("one after another", [call((0,), 100, 103, 2), call((1,), 103, 106, 2)], "queue", (4, 4, 2)),
+    ("side by side", side_by_side(1_000, 100.0), "queue", (100, 100_000, 1_000)),
+    ("overlapping", [call((0,), 100, 110, 4), call((1,), 102, 110, 4)], "queue", (6, 8, 2)),
+    ("the rate after the queue", [call((0,), 100, 110, 4, 3)], "rate", (3, 3, 1)),
+    ("two kinds at a time", [call((0,), 100, 110, 4), call((1,), 100, 110, 0, 4)], "rate", (4, 4, 1)),
+    ("the model after both", [call((0,), 100, 110, 4, 3)], "model", (3, 3, 1)),
+    ("more than the call took", [call((0,), 100, 105, 60, 60)], "queue", (5, 5, 1)),
+    ("more than the call took, then", [call((0,), 100, 105, 60, 60)], "rate", (0, 0, 0)),
+    ("none", [call((0,), 100, 105)], "queue", (0, 0, 0)),
+    ("out of the cache", [call((0,), 100, 105, 4, cache_hit=True)], "queue", (0, 0, 0)),
+    ("negative", [call((0,), 100, 105, -4, -3)], "model", (5, 5, 1)),
+    ("a failed call", [call((0,), 100, 105, 4, error_kind="ModelError")], "queue", (4, 4, 1)),
+]
+
+
+@pytest.mark.parametrize(
+    ("calls", "kind", "expected"), [row[1:] for row in WAITS], ids=[row[0] for row in WAITS]
+)
+def test_waits_are_told_as_time_on_the_clock_and_summed_over_calls(calls, kind, expected):
+    assert tuple(waits_of(run_data_from_records([OPENED, *calls]))[kind].values()) == expected
+
+
+WAITING = st.tuples(st.floats(100, 200), st.floats(0, 50), st.floats(0, 500), st.floats(0, 500))
+
+
+@given(st.lists(WAITING, max_size=20))
+def test_no_wait_on_the_clock_is_longer_than_the_run_nor_than_its_sum(calls):
+    records = [call((at,), begun, begun + took, *waits) for at, (begun, took, *waits) in enumerate(calls)]
+    facts = run_data_from_records([OPENED, *records])
+    for wait in waits_of(facts).values():
+        assert wait["clock"] <= min(facts.clock.last, wait["sum"]) + 1e-3
+
+
+def session(path, at, **more):
+    return SessionOpened(at, path, "q", InputSummary(), "m", "a", **more)
+
+
+def test_sessions_wait_for_a_slot_since_their_run_or_their_map_began():
+    mapped = MapOpened(110.0, (), 1, 0, 3, 2, "q")
+    children = [session((0,), 112.0), session((1,), 115.0), session((1,), 190.0, attempt=2)]
+    slot = waits_of(run_data_from_records([OPENED, session((), 101.0), mapped, *children]))["slot"]
+    assert slot == {"clock": 6, "sum": 8, "count": 3}
+
+
+def test_the_pause_before_a_resume_is_no_wait():
+    resumed = replace(OPENED, at=1_000.0)
+    records = [OPENED, call((0,), 100.0, 102.0), resumed, call((1,), 1_000.0, 1_003.0, 2.0)]
+    assert waits_of(run_data_from_records(records))["queue"] == {"clock": 2, "sum": 2, "count": 1}
+
+
+def test_texts_without_a_place_are_counted_apart():
+    own = InputSummary("text", 70)
+    calls = [leaf((0,), 0, 300), replace(leaf((1,), 0, 1), input=own), replace(leaf((2,), 0, 1), input=None)]
+    found = coverage_of(run_data_from_records([OPENED, *calls]))
+    assert (found.read, found.unplaced, found.unplaced_chars) == (300, 1, 70)
 
 
 def test_nodes_stand_behind_their_parents_in_the_order_of_their_ordinals():

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from rlm_ray.cluster.subcalls.dispatcher import MapCall, ParentSession
 from rlm_ray.core.context import InputSummary, summarize_part
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.core.secrets import redact
+from rlm_ray.core.slices import SliceLocator
 from rlm_ray.errors import LimitReached, RLMError
 from rlm_ray.journal.replay import outcome_from_record
 from rlm_ray.session.session import SessionResult, SubCall
@@ -67,6 +68,7 @@ class ChildSessions:
         self._parent = parent
         self._host = parent.host
         self._quarantine = asyncio.Lock()
+        self._slices = SliceLocator(parent.context)
 
     async def __call__(self, map_: MapCall, indexes: list[int]) -> None:
         """Run these calls and set their outcomes."""
@@ -168,6 +170,9 @@ class ChildSessions:
             schemas=(ShippedSchema(call.schema),) if call.schema else (),
         )
         work, key = slot.run(spec), self._key(call, given)
+        place = self._slices.locate(call.part) if isinstance(call.part, str) else None
+        if place is not None:  # for the record only: the key of a text of its own is its hash
+            given = replace(given, start=place[0], stop=place[1])
         return await run_recorded(work, parent.recorder, spec, given, key=key, actor=slot.name)
 
     def _is_suspected_killer(self, path: tuple[int, ...]) -> bool:

@@ -11,10 +11,18 @@ from rlm_ray.cluster.messages import LeafCall, LeafCallBatch
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel
 from rlm_ray.cluster.session_records import failure_of
 from rlm_ray.cluster.subcalls.dispatcher import MapCall, ParentSession
-from rlm_ray.core.context import ByteRange, Context, DocumentRange, make_context, summarize_part
+from rlm_ray.core.context import (
+    ByteRange,
+    Context,
+    DocumentRange,
+    InputSummary,
+    make_context,
+    summarize_part,
+)
 from rlm_ray.core.llm import Message, ModelReply
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.reply import answered
+from rlm_ray.core.slices import SliceLocator
 from rlm_ray.errors import RLMError, SchemaError
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.recorder import NullRecorder
@@ -25,6 +33,8 @@ from rlm_ray.structured.schema import AnswerSchema
 
 LOCAL_THRESHOLD = 8
 """So few plain calls are made by the session's own actor; spreading them costs more than it gains."""
+YIELD_EVERY = 16
+"""After so many texts that were looked for in the context, others have their turn."""
 BATCH = 64
 """The most plain calls in one message to a peer."""
 TOP_UP_S = 0.1
@@ -36,9 +46,13 @@ class LeafCalls:
 
     def __init__(self, parent: ParentSession) -> None:
         self._parent = parent
+        self._slices = SliceLocator(parent.context)
+        self._places: dict[int, tuple[int, int]] = {}
+        """By ordinal."""
 
     async def __call__(self, map_: MapCall, indexes: list[int]) -> None:
         """Make these calls and set their outcomes."""
+        await self._locate(map_, indexes)
         if len(indexes) <= LOCAL_THRESHOLD:
             await self._run_locally(map_, indexes)
             return
@@ -60,6 +74,18 @@ class LeafCalls:
                     group.create_task(self._work(map_, _taken(rest, share), rest, name, more[name]))
                 if not outlook.coming:  # they did not come in time
                     group.create_task(self._work(map_, _taken(rest, len(rest)), rest, host.name, None))
+
+    async def _locate(self, map_: MapCall, indexes: list[int]) -> None:
+        """Find the slices of the context among the texts, in their order; others of the actor run in between."""
+        for count, index in enumerate(indexes, 1):
+            part = map_.calls[index].part
+            if isinstance(part, ByteRange):
+                self._slices.follow(part.start, part.stop)
+            place = self._slices.locate(part) if isinstance(part, str) else None
+            if place is not None:
+                self._places[map_.first_ordinal + index] = place
+            if count % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
 
     async def _work(
         self, map_: MapCall, indexes: list[int], rest: deque[int], name: str, handle: Any | None
@@ -100,9 +126,9 @@ class LeafCalls:
 
     def _make_batch(self, map_: MapCall, indexes: list[int]) -> LeafCallBatch:
         leaves = tuple(
-            LeafCall(map_.first_ordinal + i, call.query, call.part, call.schema, call.model)
+            LeafCall(ordinal, call.query, call.part, call.schema, call.model, self._places.get(ordinal))
             for i in indexes
-            for call in [map_.calls[i]]
+            for call, ordinal in [(map_.calls[i], map_.first_ordinal + i)]
         )
         by_reference = any(isinstance(leaf.part, ByteRange | DocumentRange) for leaf in leaves)
         spec = self._parent.spec
@@ -128,7 +154,7 @@ async def run_leaf_call(
     known = replay.seen_failure(path, request_key(request)) if replay.offset else None
     if known is not None:
         return known
-    place = CallSite(path, 1, "leaf", query=leaf.query, input=summarize_part(leaf.part, context))
+    place = CallSite(path, 1, "leaf", query=leaf.query, input=_given(leaf, context))
 
     async def ask(messages: tuple[Message, ...], misfit: Misfit) -> ModelReply:
         again = replace(place, call=1 + misfit.number, refused=misfit.why)
@@ -142,6 +168,11 @@ async def run_leaf_call(
     except RLMError as error:
         return failure_of(error)
     return Failed(SchemaError.__name__, typed.why) if typed.why else SubCallAnswer(typed.parsed.text)
+
+
+def _given(leaf: LeafCall, context: Context | None) -> InputSummary:
+    given = summarize_part(leaf.part, context)
+    return given if leaf.place is None else replace(given, start=leaf.place[0], stop=leaf.place[1])
 
 
 def _text(leaf: LeafCall, context: Context | None) -> str:

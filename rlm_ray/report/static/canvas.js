@@ -7,7 +7,7 @@ export let colours = {};
 
 export function readColours() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["ink", "dim", "line", "panel", "hover", "select", "error", "warn", "queue", "rate", "code", "code-wait", "on-fill"];
+  const names = ["ink", "dim", "line", "panel", "hover", "select", "error", "warn", "queue", "rate", "code", "code-wait", "on-fill", "error-fill", "warn-fill"];
   colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   colours.depth = [0, 1, 2, 3, 4, 5].map((depth) => style.getPropertyValue(`--d${depth}`).trim());
 }

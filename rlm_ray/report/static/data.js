@@ -103,11 +103,29 @@ export const endOf = (node) => (Number.isNaN(END[node]) ? LAST : END[node]);
 export const tookOf = (node) => Math.max(0, endOf(node) - START[node]) || 0;
 export const modelOf = (node) => text(NODES.model[node]);
 
-// Its ordinals from the root: "2.0.17".
-export function nameOf(node) {
-  if (node === 0) return "root";
+function ordinalsOf(node) {
   const ordinals = [];
   for (let i = node; i > 0; i = NODES.parent[i]) ordinals.push(NODES.ordinal[i]);
-  ordinals.reverse();
+  return ordinals.reverse();
+}
+
+// All its ordinals from the root, as links name it: "2.0.17".
+export const pathOf = (node) => ordinalsOf(node).join(".") || "root";
+
+// The node that a link names; -1 where there is none.
+export function nodeAt(path) {
+  if (COUNT === 0) return -1;
+  let node = 0;
+  for (const ordinal of path === "root" ? [] : path.split(".")) {
+    node = [...childrenOf(node)].find((child) => `${NODES.ordinal[child]}` === ordinal) ?? -1;
+    if (node < 0) return -1;
+  }
+  return node;
+}
+
+// The same, short enough to read.
+export function nameOf(node) {
+  if (node === 0) return "root";
+  const ordinals = ordinalsOf(node);
   return ordinals.length <= 8 ? ordinals.join(".") : `${ordinals.slice(0, 3).join(".")}…${ordinals.slice(-3).join(".")}`;
 }

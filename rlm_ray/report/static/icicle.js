@@ -43,8 +43,8 @@ export function makeIcicle() {
   }
 
   function colour(node) {
-    if (FELL[node]) return colours.error;
-    if (STATE[node] === "stopped") return colours.warn;
+    if (FELL[node]) return colours["error-fill"];
+    if (STATE[node] === "stopped") return colours["warn-fill"];
     return depthColour(DEPTH[node]);
   }
 
@@ -91,7 +91,6 @@ export function makeIcicle() {
       pen.fillStyle = colours["on-fill"];
       const twice = high >= 36;
       write(pen, `${nameOf(node)}  ${oneLine(text(NODES.query[node]), 200)}`, from + 6, y + (twice ? high * 0.3 : high / 2), wide - 10);
-      pen.globalAlpha *= 0.75;
       if (twice) write(pen, METRICS[state.metric].words(SUM[state.metric][node]), from + 6, y + high * 0.7, wide - 10);
     }
     pen.globalAlpha = 1;

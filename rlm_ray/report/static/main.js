@@ -1,14 +1,14 @@
 // Tabs, filters, theme, keys and paper.
 
-import { COUNT, DATA, DEEPEST, DEPTH, NODES, RUN, nameOf, text } from "./data.js";
+import { COUNT, DATA, DEEPEST, DEPTH, NODES, RUN, nameOf, nodeAt, pathOf, text } from "./data.js";
 import { button, count, el, many, oneLine, tableOf } from "./words.js";
-import { arrange, filter, filtered, foldAtFirst, low, matched, refilter, rows, tell, view } from "./state.js";
+import { arrange, filter, filtered, foldAtFirst, low, matched, on, refilter, rows, select, tell, view } from "./state.js";
 import { readColours } from "./canvas.js";
 import { makeIcicle } from "./icicle.js";
 import { makeTimeline } from "./timeline.js";
 import { COLUMNS, cellsOf, makeTable } from "./table.js";
 import { closePane } from "./pane.js";
-import { answerSection, makeCompare, makeOverview, paintHead, questionSection, runSection, tallies, troubleSection } from "./overview.js";
+import { answerSection, makeCompare, makeOverview, paintHead, questionSection, runSection, tallies, troubleSection, waitsSection } from "./overview.js";
 
 export const VIEWS = {};
 const THEMES = ["auto", "light", "dark"];
@@ -133,12 +133,41 @@ function escape(event, typing) {
   } else if (view.selected >= 0) closePane();
 }
 
+const NODE_LINK = "#node=";
+
+// A link to a node opens it in the table; the address then names what is selected.
+function followLink() {
+  if (!location.hash.startsWith(NODE_LINK)) return;
+  const node = nodeAt(decodedPath());
+  if (node < 0) {
+    document.getElementById("live").textContent = "The link names no node of this run";
+    return;
+  }
+  if (node === view.selected) return;
+  if (view.tab === "overview" || view.tab === "compare") show("nodes");
+  select(node);
+}
+
+function decodedPath() {
+  try {
+    return decodeURIComponent(location.hash.slice(NODE_LINK.length));
+  } catch {
+    return ""; // no link of ours
+  }
+}
+
+function nameInAddress(node) {
+  if (node < 0 && !location.hash.startsWith(NODE_LINK)) return;
+  const hash = node < 0 ? "" : `${NODE_LINK}${pathOf(node)}`;
+  history.replaceState(null, "", `${location.href.split("#")[0]}${hash}`);
+}
+
 const PAPER_ROWS = 200;
 
 function paintPaper() {
   const lines = [...rows.slice(0, PAPER_ROWS)].map((node) => [`${" ".repeat(Math.min(DEPTH[node], 12))}${nameOf(node)}  ${oneLine(text(NODES.query[node]), 70)}`, ...cellsOf(node)]);
   const left = rows.length - lines.length;
-  const parts = [questionSection(), answerSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), el("section", {}, el("h3", {}, "Nodes"), el("div", { class: "listing" }, tableOf(COLUMNS.map(([, label]) => label), lines)), left > 0 ? el("p", { class: "note" }, `${many(left, "more node")} not printed`) : null), runSection()];
+  const parts = [questionSection(), answerSection(), waitsSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), el("section", {}, el("h3", {}, "Nodes"), el("div", { class: "listing" }, tableOf(COLUMNS.map(([, label]) => label), lines)), left > 0 ? el("p", { class: "note" }, `${many(left, "more node")} not printed`) : null), runSection()];
   document.getElementById("paper").replaceChildren(...parts.filter(Boolean));
 }
 
@@ -162,6 +191,9 @@ function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(document.documentElement.dataset.theme));
   matchMedia("print").addEventListener("change", (change) => change.matches && paintPaper());
   addEventListener("beforeprint", paintPaper);
+  on("select", nameInAddress);
+  addEventListener("hashchange", followLink);
+  followLink();
   (window.requestIdleCallback ?? setTimeout)(() => low());
 }
 

@@ -1,7 +1,7 @@
 // The run as a whole, and beside another one where there is one to compare with.
 
 import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CITATIONS, CITATIONS_OF, COUNT, DATA, DEEPEST, DEPTH, FELL, NODES, RUN, STATE, nameOf, rowsOf, text } from "./data.js";
-import { bounded, button, cost, count, el, facts, many, money, oneLine, pill, seconds, share, short, tableOf } from "./words.js";
+import { bounded, button, copyButton, cost, count, el, facts, headed, many, money, oneLine, pill, seconds, share, short, tableOf } from "./words.js";
 import { on, select, view } from "./state.js";
 import { colours, depthColour, hideTip, sharp, showTip } from "./canvas.js";
 import { citationBox, folding } from "./pane.js";
@@ -20,8 +20,10 @@ const MEASURES = [
   ["Depth", (run) => run.totals.depth, count],
   ["Cells", (run) => run.totals.cells, count],
   ["Cells with an error", (run) => run.totals.cell_errors, count],
-  ["Queue", (run) => run.totals.total.queue_wait_s, seconds],
-  ["Rate waits", (run) => run.totals.total.rate_wait_s, seconds],
+  ["Queue, on the clock", (run) => run.waits.queue.clock, seconds],
+  ["Queue, summed over calls", (run) => run.waits.queue.sum, seconds],
+  ["Rate waits, on the clock", (run) => run.waits.rate.clock, seconds],
+  ["Rate waits, summed over calls", (run) => run.waits.rate.sum, seconds],
   ["Retries", (run) => run.totals.total.retries, count],
   ["Lost sessions", (run) => run.totals.lost_sessions, count],
   ["Context given to sub-calls, bytes", (run) => run.coverage.given, count],
@@ -68,20 +70,22 @@ export function makeCompare() {
 }
 
 export function paintHead() {
-  const { head, totals } = RUN;
+  const { head, totals, waits } = RUN;
   const used = totals.total;
   const question = Array.isArray(head.query) ? head.query[0] : head.query;
   const answer = Array.isArray(head.answer) ? head.answer[0] : head.answer;
   const title = el("div", { class: "title" }, el("h1", { title: question.slice(0, 2000) }, question || (head.run_id ? "(the question is not recorded)" : "(an empty journal)")), pill(head.state), themeButton());
   const said = head.answered ? answer || "(the answer is not recorded)" : head.why || (head.state === "unfinished" ? "No end of this run is recorded: it goes on, or it was killed." : "No answer.");
   const stats = el("dl", { id: "stats" });
-  for (const [term, value, note, kind] of statsOf(head, totals, used)) {
+  for (const [term, value, note, kind] of statsOf(head, totals, used, waits)) {
     stats.append(el("div", { title: note, class: kind ?? null }, el("dt", {}, term), el("dd", {}, value)));
   }
   document.getElementById("head").replaceChildren(title, el("p", { id: "answer", title: "The whole answer is in Overview" }, said.slice(0, 1000)), stats);
 }
 
-function statsOf(head, totals, used) {
+const summed = ({ sum, count: number }, what) => (number ? `summed over ${many(number, what)}: ${seconds(sum)}` : "none did");
+
+function statsOf(head, totals, used, waits) {
   const errors = (totals.states.error ?? 0) + (totals.states.lost ?? 0) + (totals.states.cancelled ?? 0);
   return [
     ["Time", seconds(head.seconds), head.paused ? `${seconds(head.paused)} of pause before a resume not counted` : "From the first record to the last"],
@@ -91,15 +95,15 @@ function statsOf(head, totals, used) {
     ["Calls", count(used.calls), `${many(used.calls, "answer")}, ${count(totals.failed_calls)} failed, ${count(totals.cache_hits)} from the cache`],
     ["Sessions", count(totals.sessions), "Each attempt counts"],
     ["Nodes", count(totals.nodes), `Down to depth ${totals.depth}`],
-    ["Queue", seconds(used.queue_wait_s), "Waiting for a free place, all calls together"],
-    ["Rate waits", seconds(used.rate_wait_s), "Waiting for the rate of the account, all calls together"],
+    ["Queue", seconds(waits.queue.clock), `Time in which a call waited for a free place or the budget; ${summed(waits.queue, "call")}`],
+    ["Rate waits", seconds(waits.rate.clock), `Time in which a call waited for the rate of the account; ${summed(waits.rate, "call")}`],
     ["Retries", count(used.retries), Object.entries(totals.tries).map(([kind, number]) => `${count(number)} ${kind}`).join(", ") || "None"],
     ["Failed nodes", count(errors), `${many(totals.failed_calls, "failed call")}, ${many(totals.cell_errors, "cell")} with an error, ${count(totals.killed_repls)} killed`, errors ? "bad" : ""],
     ["Lost", count(totals.lost_sessions), "Sessions whose actor died", totals.lost_sessions ? "bad" : ""],
   ];
 }
 
-const TALLY = ["", "Calls", "Retries", "Input", "Output", "Cached", "Cost", "Queue", "Rate wait"];
+const TALLY = ["", "Calls", "Retries", "Input", "Output", "Cached", "Cost", "Queue, sum", "Rate, sum"];
 
 function tallyRow(name, tally) {
   return [name, count(tally.calls), count(tally.retries), count(tally.input_tokens), count(tally.output_tokens), count(tally.cached_tokens), cost(tally), seconds(tally.queue_wait_s), seconds(tally.rate_wait_s)];
@@ -110,12 +114,30 @@ export function tallies(title, tally, name = (key) => key) {
   return el("section", {}, el("h3", {}, title), lines.length ? el("div", { class: "wide" }, tableOf(TALLY, lines)) : el("p", { class: "note" }, "No call is recorded."));
 }
 
+const WAITED_FOR = [
+  ["slot", "a free slot (CPU) for a session", "session"],
+  ["queue", "a free place at the model, or the budget", "call"],
+  ["rate", "the rate limit of the account", "call"],
+  ["model", "a reply of a model", "call"],
+];
+
+// Much of it side by side: only the time on the clock can be compared with the time of the run.
+export function waitsSection() {
+  const lines = WAITED_FOR.filter(([kind]) => RUN.waits[kind].count).map(([kind, name, what]) => {
+    const { clock, sum, count: number } = RUN.waits[kind];
+    return [name, seconds(clock), share(clock, RUN.head.seconds), seconds(sum), many(number, what)];
+  });
+  if (!lines.length) return null;
+  const table = tableOf(["Waited for", "On the clock", "Of the run", "Summed", "Over"], lines);
+  return el("section", {}, el("h3", {}, "Waits"), el("p", { class: "note" }, `On the clock: time in which at least one waited, of ${seconds(RUN.head.seconds)}. Summed: each one's own wait, though many wait side by side.`), table);
+}
+
 export function answerSection() {
   const { head } = RUN;
   const why = head.why ? el("p", { class: "why" }, head.why) : null;
   const answer = head.answered ? withCitations(bounded(head.answer, { class: "answer" })) : el("p", { class: "note" }, "No answer is recorded.");
   const stop = head.state === "answered" ? "" : ` · ${head.state}`;
-  return el("section", { class: "broad" }, el("h3", {}, `Answer${stop}`), why, answer);
+  return el("section", { class: "broad" }, headed(el("h3", {}, `Answer${stop}`), head.answered ? copyButton("answer", head.answer) : null), why, answer);
 }
 
 // What the root cited, each place once, the last question's last.
@@ -164,7 +186,7 @@ export function runSection() {
   const off = own.calls !== undefined && (own.calls !== RUN.totals.total.calls || Math.abs(own.cost_usd - RUN.totals.total.cost_usd) > 1e-6);
   const cut = RUN.texts.filter(Array.isArray).length;
   const list = facts([
-    ["Run", head.run_id],
+    ["Run", head.run_id ? el("span", {}, head.run_id, " ", copyButton("run id", head.run_id)) : ""],
     ["Began", head.began ? new Date(head.began * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC" : ""],
     ["Model", head.model],
     ["Lives", head.resumes.length ? `${head.resumes.length + 1}, resumed at ${head.resumes.map(seconds).join(", ")}` : ""],
@@ -194,7 +216,7 @@ function lesserTrouble(node) {
 const STRIPS = 8;
 
 function coverageSection() {
-  const { total, given, read } = RUN.coverage;
+  const { total, given, read, unplaced, unplaced_chars: chars } = RUN.coverage;
   if (!total) return null;
   const spans = [];
   for (let i = 1; i < COUNT; i++) if (NODES.from[i] !== null) spans.push(i);
@@ -203,6 +225,7 @@ function coverageSection() {
     ? `Of ${count(total)} bytes, ${share(given, total)} went to sub-calls and ${share(read, total)} stood whole in the prompt of one that answered.`
     : "No sub-call was given a piece of the root's context by its place.";
   box.append(el("p", {}, words));
+  if (unplaced) box.append(el("p", { class: "note" }, `Not placed: the texts of ${many(unplaced, "sub-call")} (${many(chars, "character")}), which are no slices of the context, or slices that were changed.`));
   return spans.length ? (box.append(coverageStrip(spans, total)), box) : box;
 }
 
@@ -263,7 +286,7 @@ function coverageStrip(spans, total) {
 
 export function makeOverview() {
   const body = el("div", { class: "scroller overview", tabindex: "0" });
-  const parts = () => [answerSection(), citationsSection(), coverageSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), runSection(), questionSection()];
+  const parts = () => [answerSection(), citationsSection(), coverageSection(), waitsSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), runSection(), questionSection()];
   body.append(...parts().filter(Boolean));
   return { label: "Overview", body: el("div", { class: "fill" }, body), paint() {}, focus: () => body.focus() };
 }

@@ -1,7 +1,7 @@
 // All that is known of the selected node: its facts, its turns and what is below it.
 
-import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CELLS, CELLS_OF, CITATIONS, CITATIONS_OF, DEPTH, KIND, LAST, MAPS, MAPS_OF, NODES, OWN, RUN, SIZE, START, STATE, SUM, TOOLS, TOOLS_OF, childrenOf, endOf, modelOf, nameOf, rowsOf, text, tookOf } from "./data.js";
-import { bounded, button, count, el, facts, many, money, oneLine, pill, seconds, share, short, shown, tableOf } from "./words.js";
+import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CELLS, CELLS_OF, CITATIONS, CITATIONS_OF, DEPTH, KIND, LAST, MAPS, MAPS_OF, NODES, OWN, RUN, SIZE, START, STATE, SUM, TOOLS, TOOLS_OF, childrenOf, endOf, modelOf, nameOf, pathOf, rowsOf, text, tookOf } from "./data.js";
+import { bounded, button, copyButton, count, el, facts, headed, many, money, oneLine, pill, seconds, share, short, shown, tableOf } from "./words.js";
 import { on, select, view } from "./state.js";
 import { tipOf } from "./canvas.js";
 import { VIEWS } from "./main.js";
@@ -58,8 +58,12 @@ export function turnBox(node, { title, call, cell, maps }, open) {
   return folding(summary.filter(Boolean), () => [...(call >= 0 ? callParts(node, call) : []), ...maps.map((row) => mapPart(node, row)), ...(cell >= 0 ? [...cellParts(cell), toolsPart(node, CELLS.turn[cell]), citationsPart(node, CELLS.turn[cell])] : [])], open);
 }
 
+const COPIED = { Code: "code", "Final answer": "answer", Answer: "answer", Reply: "reply", Wrote: "reply" };
+
 export function part(label, place, kind = "") {
-  return RUN.texts[place] ? el("div", { class: `part ${kind}` }, el("h4", {}, label), shown(place)) : null;
+  if (!RUN.texts[place]) return null;
+  const head = el("h4", {}, label);
+  return el("div", { class: `part ${kind}` }, COPIED[label] ? headed(head, copyButton(COPIED[label], RUN.texts[place])) : head, shown(place));
 }
 
 function callParts(node, row) {
@@ -83,7 +87,7 @@ function callFacts(row) {
     ["Provider", text(CALLS.provider[row])],
     ["From", seconds(CALLS.start[row])],
     ["Took", seconds(CALLS.end[row] - CALLS.start[row])],
-    ["Queue", CALLS.queue[row] ? seconds(CALLS.queue[row]) : ""],
+    ["Queue wait", CALLS.queue[row] ? seconds(CALLS.queue[row]) : ""],
     ["Rate wait", CALLS.rate[row] ? seconds(CALLS.rate[row]) : ""],
     ["Input", CALLS.input[row] ? count(CALLS.input[row]) + cached : ""],
     ["Output", CALLS.output[row] ? count(CALLS.output[row]) + thought : ""],
@@ -189,11 +193,13 @@ function paneParts(node) {
   ];
 }
 
+const linkTo = (node) => `${location.href.split("#")[0]}#node=${pathOf(node)}`;
+
 function paneHead(node) {
   const up = node > 0 ? button("↑ parent", () => select(NODES.parent[node]), { class: "link" }) : null;
   const kind = { leaf: "plain call", session: "session", direct: "direct call", unknown: "node" }[KIND[node]];
   const title = el("h2", {}, el("i", { class: `dot d${DEPTH[node] % 6}` }), nameOf(node));
-  return el("div", { class: "pane-head" }, title, el("span", { class: "note" }, `${kind}, depth ${DEPTH[node]}`), pill(STATE[node]), up, button("×", closePane, { class: "close", "aria-label": "Close the pane (Escape)" }));
+  return el("div", { class: "pane-head" }, title, el("span", { class: "note" }, `${kind}, depth ${DEPTH[node]}`), pill(STATE[node]), up, copyButton("link to this node", linkTo(node), "Copy link"), button("×", closePane, { class: "close", "aria-label": "Close the pane (Escape)" }));
 }
 
 function nodeFacts(node) {
@@ -207,7 +213,7 @@ function nodeFacts(node) {
   const used = [["calls", count], ["input", short], ["output", short], ["cost", money], ["queue", seconds], ["rate", seconds], ["retries", count]];
   const lines = [["itself", ...used.map(([name, words]) => words(OWN[name][node]))]];
   if (SIZE[node] > 1) lines.push(["with below", ...used.map(([name, words]) => words(SUM[name][node]))]);
-  return el("div", {}, list, el("div", { class: "wide" }, tableOf(["", "Calls", "Input", "Output", "Cost", "Queue", "Rate", "Retries"], lines)));
+  return el("div", {}, list, el("div", { class: "wide" }, tableOf(["", "Calls", "Input", "Output", "Cost", "Queue", "Rate", "Retries"], lines, "Queue and rate: waits, summed over calls that may wait side by side")));
 }
 
 function inputPart(node) {
@@ -222,6 +228,7 @@ function inputPart(node) {
     mark.style.width = `${Math.max(0.4, (100 * (to - from)) / total)}%`;
     box.append(el("div", { class: "strip" }, mark), el("p", { class: "note" }, `bytes ${count(from)} to ${count(to)} of the root's context, ${share(to - from, total)} of it`));
   }
+  if (node > 0 && from === null && total > 0 && NODES.chars[node]) box.append(el("p", { class: "note" }, "Not placed: a text of its own, or a slice of the context that was changed."));
   if (RUN.texts[NODES.sample[node]]) box.append(shown(NODES.sample[node], { class: "sample" }));
   return box;
 }
@@ -240,7 +247,7 @@ function attemptsPart(node) {
 
 function answerPart(node, turns) {
   if (KIND[node] === "leaf" && turns.length) return null;
-  if (node === 0) return RUN.head.answered ? el("div", { class: "part" }, el("h4", {}, "Answer"), bounded(RUN.head.answer)) : null;
+  if (node === 0) return RUN.head.answered ? el("div", { class: "part" }, headed(el("h4", {}, "Answer"), copyButton("answer", RUN.head.answer)), bounded(RUN.head.answer)) : null;
   return part("Answer", NODES.answer[node]);
 }
 

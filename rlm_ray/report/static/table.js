@@ -15,7 +15,7 @@ export const COLUMNS = [
   ["calls", "Calls", "num"],
   ["tokens", "Tokens", "num"],
   ["cost", "Cost", "num"],
-  ["waits", "Waits", "num opt"],
+  ["waits", "Waits, sum", "num opt"],
   ["retries", "Retries", "num opt"],
 ];
 
@@ -152,6 +152,6 @@ export function makeTable() {
     if (box.scrollTop === before) mark();
     else paint();
   });
-  const bar = el("div", { class: "bar" }, foldButtons(), el("label", {}, flat, " one flat list"), el("span", { class: "note" }, "Figures of a node count all that is below it"));
+  const bar = el("div", { class: "bar" }, foldButtons(), el("label", {}, flat, " one flat list"), el("span", { class: "note" }, "Figures of a node count all that is below it; waits are summed over calls that may wait side by side"));
   return { label: "Nodes", body: el("div", { class: "fill table" }, bar, box), paint, scrollTo, focus: () => box.focus() };
 }

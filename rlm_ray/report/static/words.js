@@ -60,18 +60,50 @@ export function bounded(value, options = {}) {
 
 const cutNote = (kept, length) => `The first ${count(kept)} of ${count(length)} characters; the journal has the rest.`;
 
+// A button that copies a text; `known` is what is in the page of it, where its end had to be left out.
+export function copyButton(what, value, label = "Copy") {
+  const [known, length] = typeof value === "string" ? [value, 0] : value;
+  const made = button(label, () => copy(known).then((done) => {
+    made.textContent = done ? "Copied" : "Could not copy";
+    document.getElementById("live").textContent = done ? `Copied the ${what}` : `Could not copy the ${what}`;
+    setTimeout(() => (made.textContent = label), 1500);
+  }), { class: "copy", "aria-label": `Copy the ${what}`, title: length ? cutNote(known.length, length) : null });
+  return made;
+}
+
+async function copy(value) {
+  try {
+    await navigator.clipboard.writeText(value);
+    return true;
+  } catch {
+    // A page from a file may not be allowed to: what is selected can be copied all the same.
+    const box = document.body.appendChild(el("textarea", { class: "unseen", "aria-hidden": "true" }));
+    box.value = value;
+    box.select();
+    const done = document.execCommand("copy");
+    box.remove();
+    return done;
+  }
+}
+
+export const headed = (head, ...buttons) => el("div", { class: "with-copy" }, head, ...buttons);
+
+const LONG_WORD = /\S{25}/; // no other word is broken in the middle
+const LONG_FACT = 20;
+
 export function facts(pairs) {
   const list = el("dl", { class: "facts" });
   for (const [term, value, note] of pairs) {
     if (value === null || value === "") continue;
-    list.append(el("div", { title: note ?? null }, el("dt", {}, term), el("dd", {}, value)));
+    const long = (value instanceof Node ? value.textContent : `${value}`).length > LONG_FACT;
+    list.append(el("div", { title: note ?? null, class: long ? "long" : null }, el("dt", {}, term), el("dd", {}, value)));
   }
   return list;
 }
 
 export function tableOf(heads, rows, caption) {
   const head = el("tr", {}, ...heads.map((name) => el("th", { scope: "col" }, name)));
-  const body = rows.map((row) => el("tr", {}, ...row.map((cell) => (cell instanceof Node ? el("td", {}, cell) : el("td", {}, `${cell}`)))));
+  const body = rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", { class: !(cell instanceof Node) && LONG_WORD.test(cell) ? "long" : null }, cell instanceof Node ? cell : `${cell}`))));
   return el("table", {}, caption ? el("caption", {}, caption) : null, el("thead", {}, head), el("tbody", {}, ...body));
 }
 
