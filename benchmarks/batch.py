@@ -74,6 +74,9 @@ class Nobody:
     ) -> list[SubCallOutcome]:
         return [SubCallAnswer("")] * len(calls)
 
+    def end_as(self, reason: str, why: str) -> None:
+        pass
+
     async def usage(self) -> RunUsage:
         return RunUsage()
 

@@ -92,9 +92,10 @@ class BatchJob:
             batch = BatchRunner(self.corpus, self.spec, backend, self.output, done, stats)
             with watch(batch):
                 await batch.run()
+            stop_reason, why = _end_of(batch)
+            backend.end_as("answered" if stop_reason == DONE else stop_reason, why)
             total = (await backend.usage()).total
         out = self.output.folder.address if batch.stop_cause else self.output.finish()
-        stop_reason, why = _end_of(batch)
         return BatchSummary(
             stop_reason,
             why,

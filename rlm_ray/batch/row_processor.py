@@ -65,6 +65,9 @@ class RowBackend(Protocol):
     async def usage(self) -> RunUsage:
         """Return the usage of the whole job."""
 
+    def end_as(self, reason: str, why: str) -> None:
+        """Say how the whole job ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowTask:

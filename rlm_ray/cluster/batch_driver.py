@@ -28,7 +28,7 @@ from rlm_ray.core.context import Context, ContextPart, make_context, summarize
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
 from rlm_ray.core.reply import answered
 from rlm_ray.core.usage import RunUsage, UsageAccumulator
-from rlm_ray.errors import ActorLostError, ContextLostError, RLMError, SubCallError
+from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError, SubCallError
 from rlm_ray.events.records import CallEnded, Record, SessionEnded, SessionOpened
 from rlm_ray.events.usage import stats_from_call, usage_from_records
 from rlm_ray.journal.replay import to_reply
@@ -77,6 +77,7 @@ class BatchDriver:
         self._rows = 0
         self._calls = 0
         """Plain calls under way."""
+        self._end = SessionResult(None, "answered")
         self._actors, self._checked_at = 0, -CLUSTER_SIZE_TTL_S
         self._free_slots: asyncio.Queue[Slot | RLMError] = asyncio.Queue()
         self._acquiring: set[asyncio.Task[None]] = set()
@@ -98,12 +99,23 @@ class BatchDriver:
             try:
                 job._begin()
                 yield job
+            except RLMError as error:
+                reason = error.reason if isinstance(error, LimitReached) else "error"
+                job.end_as(reason, str(error))
+                raise
+            except BaseException:
+                job.end_as("interrupted", "the driver was interrupted")
+                raise
             finally:
                 await job._aclose()
 
     @property
     def run_id(self) -> str:
         return self._run_spec.run_id
+
+    def end_as(self, reason: str, why: str) -> None:
+        """Say how the batch as a whole ended, for its record."""
+        self._end = SessionResult(None, reason, why)
 
     @property
     def concurrency(self) -> int:
@@ -329,7 +341,7 @@ class BatchDriver:
                 self._engine.release_slot(slot)
         usage = await self._engine.admission.usage(self.run_id)
         usage = self._run_spec.usage + replace(usage, sessions=usage.sessions - 1 + self._rows)
-        done = SessionResult(None, "answered", usage=usage)
+        done = replace(self._end, usage=usage)
         spec = SessionSpec(
             self._run_attempt.run_context,
             (),

@@ -222,7 +222,9 @@ async def execute_plan(
 ) -> MapReduceResult:
     """Carry a plan out as one run; with the `run_id` of one on record it is resumed."""
     async with open_batch_run(settings, planned.spec.query, run_id=run_id, observers=observers) as job:
-        return await map_reduce(job, planned, context)
+        result = await map_reduce(job, planned, context)
+        job.end_as(result.stop_reason, result.why)
+        return result
 
 
 def _sample(context: Context) -> str:

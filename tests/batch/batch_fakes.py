@@ -54,6 +54,9 @@ class FakeJob:
             else SessionResult(answer, "answered", turns=2, usage=used())
         )
 
+    def end_as(self, reason, why):
+        self.ended = reason, why
+
     async def llm_calls(self, calls):
         self.repairs += [(row, number, query) for row, number, query, *_ in calls]
         return [self.repaired if isinstance(self.repaired, Failed) else SubCallAnswer(self.repaired)] * len(

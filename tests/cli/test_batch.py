@@ -39,6 +39,9 @@ class EchoJob:
         usage = RunUsage({("m", 0): CallStats(calls=1, input_tokens=10, output_tokens=1, cost_usd=0.5)})
         return SessionResult(answer, "answered", turns=1, usage=usage)
 
+    def end_as(self, reason, why):
+        self.ended = reason, why
+
     async def usage(self):
         return RunUsage({("m", 0): CallStats(calls=len(self.asked), cost_usd=0.5 * len(self.asked))})
 
@@ -139,6 +142,8 @@ def test_how_it_ended_is_said_in_words_and_in_the_exit_code(job, rows, error, co
     done = run("Q", "rows.jsonl", "--out", "out")
     assert done.exit_code == code, done.output
     assert said in done.stderr
+    if code != 5:  # an error ends the block, and the driver writes it down
+        assert job.ended[0] == {3: "answered", 4: "calls"}[code]
 
 
 def test_the_same_command_goes_on_and_retries_only_what_it_is_told_to(job, rows):

@@ -13,8 +13,10 @@ from rlm_ray.batch.runner import BatchSpec
 from rlm_ray.batch.source import open_corpus
 from rlm_ray.batch.template import Template
 from rlm_ray.batch.writer import BatchOutput
+from rlm_ray.cli.runs import facts_of
 from rlm_ray.config import Settings
 from rlm_ray.core.limits import Limits
+from rlm_ray.journal.run_store import list_runs
 from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
@@ -67,6 +69,12 @@ def rows(tmp_path):
     return sorted(map(json.loads, lines), key=lambda row: row["row"])
 
 
+def on_record(tmp_path, run_id):
+    """How the record says that the run ended."""
+    (folder,) = (each for each in list_runs(str(tmp_path / "runs")) if each.run_id == run_id)
+    return facts_of(folder)["state"]
+
+
 async def test_all_rows_are_one_run_that_pays_for_each_once(batch, provider, tmp_path):
     summary = await batch([f"text {n}" for n in range(ROWS)])
     assert provider.stats().calls == ROWS
@@ -94,9 +102,11 @@ async def test_at_the_limit_it_pauses_and_a_raised_one_repays_nothing(batch, pro
     paused = await batch(texts, calls=10)
     assert paused.stop_reason == "calls"
     assert provider.stats().calls <= 10
+    assert on_record(tmp_path, paused.run_id) == "calls"
     summary = await batch(texts, calls=100)
     assert (summary.stop_reason, summary.answered, summary.run_id) == ("done", ROWS, paused.run_id)
     assert provider.stats().calls == summary.calls == ROWS
+    assert on_record(tmp_path, paused.run_id) == "answered"
 
 
 def test_a_ray_dataset_and_session_actors_share_the_cpus_of_a_small_machine(tmp_path):
