@@ -1,6 +1,6 @@
 // The pages' JavaScript: ES modules for browsers. `make lint-js` runs it where node is there.
 const browser = [
-  "AbortController", "FormData", "Node", "Option", "ResizeObserver", "TextDecoderStream", "addEventListener",
+  "AbortController", "DataTransfer", "FormData", "Node", "Option", "ResizeObserver", "TextDecoderStream", "addEventListener",
   "devicePixelRatio", "document", "fetch", "getComputedStyle", "history", "innerHeight", "innerWidth", "localStorage", "location", "matchMedia", "navigator",
   "requestAnimationFrame", "sessionStorage", "setTimeout", "window",
 ];

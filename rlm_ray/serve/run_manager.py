@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import itertools
 import logging
 import secrets
 import time
@@ -21,7 +22,7 @@ from typing import Any, assert_never
 from rlm_ray.core.context import Context
 from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.events.records import Record, RunFinished, from_line
-from rlm_ray.journal.run_store import RunStore
+from rlm_ray.journal.run_store import RunStore, list_runs
 from rlm_ray.runs.run import Result, Run
 from rlm_ray.runs.stream import RecordBroadcast
 from rlm_ray.serve.api_keys import ApiKey
@@ -56,6 +57,8 @@ from rlm_ray.serve.run_store import (
 JOURNAL_POLL_S = 0.5
 """How often the journal of another replica's run is looked at."""
 THREADS = 64
+RUNS_LOOKED_AT = 500
+"""So many of the newest runs are looked through for those of a key: a folder may hold a million."""
 UNATTENDED_S = 10.0
 
 _log = logging.getLogger(__name__)
@@ -173,6 +176,10 @@ class RunManager:
         if found is None:
             found = await asyncio.to_thread(load_request, self.folder(run_id))
         return found if found is not None and found.key == key.name else None
+
+    async def requests_of(self, key: ApiKey, most: int) -> list[StoredRequest]:
+        """Return what a key asked last, the newest first, of the newest `RUNS_LOOKED_AT` runs."""
+        return await asyncio.to_thread(_requests_of, self._launcher.run_dir, key.name, most)
 
     async def end(self, run_id: str) -> tuple[RunFinished | None, bool]:
         """Return how it ended, and whether it is under way."""
@@ -344,3 +351,8 @@ class SubmittedRun:
     def lasting(self) -> bool:
         """Tell whether it goes on without its client."""
         return self.request.background or bool(self.idempotency)
+
+
+def _requests_of(run_dir: str, key: str, most: int) -> list[StoredRequest]:
+    stored = (load_request(folder) for folder in list_runs(run_dir)[:RUNS_LOOKED_AT])
+    return list(itertools.islice((each for each in stored if each is not None and each.key == key), most))

@@ -112,11 +112,11 @@ async def test_rows_whose_contexts_are_lost_pack_them_again(ask, server, keepers
 async def test_pieces_of_a_job_whose_context_is_lost_pack_it_again(ask, server, keepers, monkeypatch):
     leaves = ClusterDriver.run_leaf_calls
 
-    async def leaves_after_a_loss(engine, batch, beside=0):
+    async def leaves_after_a_loss(engine, batch, *more):
         if len(keepers) == 1:
             lose(keepers)
             await until_lost(batch.context.index)
-        return await leaves(engine, batch, beside)
+        return await leaves(engine, batch, *more)
 
     monkeypatch.setattr(ClusterDriver, "run_leaf_calls", leaves_after_a_loss)
     found = await ask(server).amap_reduce(

@@ -55,7 +55,7 @@ def answer(messages: Sequence[Mapping[str, Any]]) -> str:
     texts = [(str(message.get("role")), _text(message)) for message in messages]
     system = "\n".join(text for role, text in texts if role == "system")
     last = texts[-1][1] if texts else ""
-    if "REPL" not in system:
+    if "REPL" not in system and "`context`" not in system:
         return _leaf(last)
     observations = [text for role, text in texts if role == "user"]
     if "Do not write code" in last:

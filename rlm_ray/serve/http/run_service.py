@@ -133,6 +133,16 @@ class RunService:
         end, is_open = await self.runs.end(run_id)
         return stored, end, state_of(end, is_open=is_open)
 
+    async def recent(
+        self, key: ApiKey, limit: int
+    ) -> Sequence[tuple[StoredRequest, RunFinished | None, State]]:
+        """Return the last runs of this key as `get` does, the newest first."""
+        found = []
+        for stored in await self.runs.requests_of(key, limit):
+            end, is_open = await self.runs.end(stored.run_id)
+            found.append((stored, end, state_of(end, is_open=is_open)))
+        return found
+
     async def cancel(self, run_id: str, key: ApiKey) -> tuple[StoredRequest, RunFinished | None, State]:
         """Cancel a run and return it as `get` does. One of another replica may take a moment."""
         await self.get(run_id, key)

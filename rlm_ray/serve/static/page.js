@@ -32,7 +32,12 @@ async function loadModels() {
 async function start() {
   client.key = sessionStorage.getItem(KEY) ?? "";
   at("key").value = client.key;
-  await attempt(loadModels);
+  await attempt(loadAll);
+}
+
+async function loadAll() {
+  await loadModels();
+  await loadHistory();
 }
 
 async function attempt(work) {
@@ -49,7 +54,7 @@ async function attempt(work) {
 function useKey() {
   client.key = at("key").value.trim();
   sessionStorage.setItem(KEY, client.key);
-  return attempt(loadModels);
+  return attempt(loadAll);
 }
 
 async function ask() {
@@ -77,14 +82,59 @@ async function watch(run) {
     mine.tree.add(record);
     figures(mine.tree);
   }
-  if (now === mine) shown(await client.json(`v1/runs/${run.id}`));
+  if (now !== mine) return;
+  shown(await client.json(`v1/runs/${run.id}`));
+  await loadHistory();
 }
 
 function figures(tree) {
   const parts = [[tree.sessions, "session"], [tree.calls, "call"], [tree.tokens, "token"]];
   at("figures").textContent = parts
     .map(([count, word]) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`)
+    .concat(tree.cost ? [`$${tree.cost.toFixed(4)}`] : [])
     .join(" · ");
+}
+
+// What this key asked last; one of them is shown, and watched where it still runs.
+async function loadHistory() {
+  const { data } = await client.json("v1/runs?limit=10");
+  at("runs").replaceChildren(...data.map(entry));
+  show("history", data.length > 0);
+}
+
+function entry(run) {
+  const line = document.createElement("li");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = run.query;
+  button.addEventListener("click", () => attempt(() => watch(run)));
+  const facts = document.createElement("span");
+  facts.textContent = `${WORDS[run.state]} · ${new Date(run.created_at * 1000).toLocaleString("en")}`;
+  line.append(button, facts);
+  return line;
+}
+
+function chosen() {
+  const names = [...at("files").files].map(({ name }) => name);
+  at("chosen").replaceChildren(
+    ...names.map((name) => {
+      const line = document.createElement("li");
+      line.textContent = name;
+      return line;
+    }),
+  );
+  show("chosen", names.length > 0);
+}
+
+// Files that are dropped anywhere on the form are added to those that are chosen.
+function drop(event) {
+  event.preventDefault();
+  at("form").classList.remove("over");
+  if (!event.dataTransfer.files.length) return;
+  const all = new DataTransfer();
+  for (const file of [...at("files").files, ...event.dataTransfer.files]) all.items.add(file);
+  at("files").files = all.files;
+  chosen();
 }
 
 function shown(run) {
@@ -109,4 +159,11 @@ at("form").addEventListener("submit", async (event) => {
 });
 at("cancel").addEventListener("click", () => attempt(() => client.post(`v1/runs/${now.id}/cancel`, {})));
 at("key").addEventListener("change", useKey);
+at("files").addEventListener("change", chosen);
+at("form").addEventListener("drop", drop);
+at("form").addEventListener("dragover", (event) => {
+  event.preventDefault();
+  at("form").classList.add("over");
+});
+at("form").addEventListener("dragleave", () => at("form").classList.remove("over"));
 start();

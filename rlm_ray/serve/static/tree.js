@@ -5,6 +5,7 @@ const MOST = 400; // lines; what comes after is only counted
 export class Tree {
   calls = 0;
   tokens = 0;
+  cost = 0; // US dollars, of the calls whose price is known
   sessions = 0;
   #lines = new Map();
   #maps = [];
@@ -50,6 +51,7 @@ export class Tree {
     const [input = 0, output = 0] = record.usage ?? [];
     this.calls += record.error_kind ? 0 : 1;
     this.tokens += input + output;
+    this.cost += record.cost_usd ?? 0;
     if (record.role !== "leaf") return;
     const map = this.#mapOf(path);
     if (!map) return;

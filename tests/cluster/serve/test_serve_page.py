@@ -59,7 +59,7 @@ def test_a_question_over_pasted_text_is_answered_and_its_report_opened(page):
     shoot(page, "asked")
     page.get_by_role("button", name="Ask").click()
     page.locator("#tree li").first.wait_for()
-    page.get_by_text("Answered").wait_for()
+    page.get_by_text("Answered", exact=True).wait_for()
     assert page.locator("#answer").inner_text() == "session done"
     assert "turn 2" in page.locator("#tree").inner_text()
     assert "20 of 20" in page.locator("#tree").inner_text()
@@ -97,15 +97,57 @@ def test_documents_are_asked_about_and_a_quote_has_its_page(page, samples):
     )
     shoot(page, "documents")
     page.get_by_role("button", name="Ask").click()
-    page.get_by_text("Answered").wait_for()
+    page.get_by_text("Answered", exact=True).wait_for()
     assert page.locator("#answer").inner_text() == "The keeper of the third page is on [page 3]"
     shoot(page, "documents-answered")
+
+
+def test_files_are_dropped_and_named(page):
+    transfer = page.evaluate_handle(
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File(["A book. ".repeat(200)], "book.txt", { type: "text/plain" }));
+          data.items.add(new File(["A letter."], "letter.md", { type: "text/markdown" }));
+          return data;
+        }"""
+    )
+    page.dispatch_event("#form", "dragover", {"dataTransfer": transfer})
+    assert "over" in page.locator("#form").get_attribute("class")
+    page.dispatch_event("#form", "drop", {"dataTransfer": transfer})
+    playwright.expect(page.locator("#chosen li")).to_have_text(["book.txt", "letter.md"])
+    page.get_by_label("Question").fill(run_query("FINAL(str(sorted(d['id'] for d in context)))"))
+    shoot(page, "dropped")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("Answered", exact=True).wait_for()
+    assert page.locator("#answer").inner_text() == "['book.txt', 'letter.md']"
+
+
+def test_the_last_runs_of_the_key_are_listed_and_shown_again(page, browser, site):
+    question = run_query("FINAL('the answer of the history')")
+    page.get_by_label("Question").fill(question)
+    page.get_by_label("Text", exact=True).fill("Some text. " * 500)
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("Answered", exact=True).wait_for()
+    first = page.locator("#runs li").first
+    playwright.expect(first).to_contain_text("Answered · ")
+    playwright.expect(first).to_contain_text(question)
+    page.reload()
+    page.locator("#runs li button").first.click()
+    playwright.expect(page.locator("#answer")).to_have_text("session done")
+    shoot(page, "history")
+    other = browser.new_page()
+    other.goto(site.url)
+    other.get_by_label("Key").fill("sk-bob")
+    other.get_by_label("Key").press("Tab")
+    other.locator("#model option").first.wait_for(state="attached")
+    assert question not in other.locator("body").inner_text()
+    other.close()
 
 
 def test_what_the_context_says_is_never_markup(page):
     page.get_by_label("Question").fill("<img src=x onerror=alert(1)> who?")
     page.get_by_role("button", name="Ask").click()
-    page.get_by_text("Answered").wait_for()
+    page.get_by_text("Answered", exact=True).wait_for()
     assert page.locator("#run img").count() == 0
     assert "<img src=x" in page.locator("#tree").inner_text()
 

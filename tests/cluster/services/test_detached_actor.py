@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 import ray
+from waiting import until
 
 from rlm_ray.cluster.detached_actor import (
     NAMESPACE,
@@ -22,6 +24,19 @@ from rlm_ray.testing.responses import Hang
 from rlm_ray.util.rpc import PROTOCOL
 
 pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def none_at_work(cluster):
+    """End the service of other tests, and runs that they opened at the admission themselves: these stay open for a minute."""
+    if "ray.serve" in sys.modules:
+        sys.modules["ray.serve"].shutdown()
+    asyncio.run(end_detached_actors(None, force=True, all_versions=True))
+
+
+async def none_has_runs():
+    stats = await current_ray_thread().run(service_stats())
+    return not any(tables["runs"] for tables in stats.values())
 
 
 @pytest.fixture(
@@ -78,9 +93,7 @@ async def test_they_are_not_ended_under_a_run_and_the_next_run_makes_them_again(
             await end_detached_actors(None, force=False, all_versions=False)
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
-    async with asyncio.timeout(20):
-        while any(tables["runs"] for tables in (await current_ray_thread().run(service_stats())).values()):  # noqa: ASYNC110 - of others
-            await asyncio.sleep(0.05)
+    await until(none_has_runs, 90)
     assert await end_detached_actors(None, force=False, all_versions=False)
     assert detached_actors() == []
     with ModelServer(lambda _: "an answer") as server:

@@ -66,6 +66,11 @@ class RunObject(BaseModel):
     """Opens in a browser for an hour, without the key."""
 
 
+class RunList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[RunObject]
+
+
 def run_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     router = APIRouter(tags=["runs"])
 
@@ -80,6 +85,14 @@ def run_routes(service: RunService, auth: BearerAuth) -> APIRouter:
         run_id = await service.start(request, key, body.parse())
         response.headers[RUN_HEADER] = run_id
         return await described(run_id, key)
+
+    @router.get("/v1/runs", responses=error_responses())
+    async def list_runs(
+        key: Annotated[ApiKey, Depends(auth)], limit: Annotated[int, Query(ge=1, le=100)] = 20
+    ) -> RunList:
+        """Return the last runs of this key, the newest first."""
+        secret = await service.registry.link_secret()
+        return RunList(data=[_object(key, *each, secret) for each in await service.recent(key, limit)])
 
     @router.get("/v1/runs/{run_id}", responses=error_responses(404))
     async def retrieve(run_id: str, key: Annotated[ApiKey, Depends(auth)]) -> RunObject:
