@@ -9,8 +9,8 @@ from __future__ import annotations
 from rlm_ray.core.context import Context
 
 BLOCK_BYTES = 1 << 20
-MAX_SEARCHED_BYTES = 1 << 30
-"""The most that one locator looks through far from the last slice: about a second in all."""
+MAX_SEARCHED_BYTES = 1 << 28
+"""The most that one locator looks through far from the last slice: a quarter of a second in all."""
 
 
 class SliceLocator:

@@ -36,7 +36,9 @@ def read_context(source: Any) -> Context:
         )
     if _is_open_file(source):
         return _read_open_file(source)
-    if isinstance(source, Sequence) and any(map(_is_open_file, source)):
+    if isinstance(source, list | tuple) and any(
+        map(_is_open_file, source)
+    ):  # of a str, each character were one
         source = [_document_of(item, number) for number, item in enumerate(source)]
     if isinstance(source, str):
         _warn_of_path(source)

@@ -13,6 +13,7 @@ import pytest
 
 from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError
+from rlm_ray.runs import context_loader
 from rlm_ray.runs.context_loader import contexts_of, read_context
 
 
@@ -137,3 +138,13 @@ def test_other_texts_are_not_warned_about(text, note, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         read_context(text)
     assert caplog.text == ""
+
+
+def test_the_characters_of_a_text_are_not_looked_at_one_by_one(monkeypatch):
+    seen = []
+    looked_at = context_loader._is_open_file
+    monkeypatch.setattr(context_loader, "_is_open_file", lambda value: seen.append(value) or looked_at(value))
+    text = "a text of many characters " * 1_000
+    assert context_loader.read_context(text).text() == text
+    assert context_loader.read_context([text, text]).info.documents == 2
+    assert len(seen) <= 4
