@@ -1,6 +1,6 @@
 """Every prompt: all text that is sent to a model.
 
-The words of the system prompts are in `core/profiles/`; what a model is told about its
+The words of the system prompts are in `core/profiles/`, one file for each kind of model; what a model is told about its
 last turn besides is in `core/remarks.py`.
 
 Rules:

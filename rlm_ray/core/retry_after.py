@@ -109,13 +109,13 @@ def _reset_s(said: Mapping[str, str], wall_s: float) -> float | None:
     """When what is used up comes back; the soonest reset where it is not said what is used up."""
     resets = {name: moment_s(about(said, name, "reset"), wall_s) for name in RESOURCES}
     used_up = [resets[name] for name in RESOURCES if number(about(said, name, "remaining")) == 0]
-    known = _known(used_up)
+    known = _given_waits(used_up)
     if known:
         return max(known)
-    plain = _known(moment_s(said.get(name), wall_s) for name in _PLAIN_RESETS)
+    plain = _given_waits(moment_s(said.get(name), wall_s) for name in _PLAIN_RESETS)
     if plain:
         return plain[0]
-    unsaid = _known(resets[name] for name in RESOURCES if about(said, name, "remaining") is None)
+    unsaid = _given_waits(resets[name] for name in RESOURCES if about(said, name, "remaining") is None)
     return min(unsaid, default=None)
 
 
@@ -131,7 +131,7 @@ def _in_body_s(body: str) -> float | None:
     return None if sentence is None else _bounded(_span_s(sentence[1]))
 
 
-def _known(waits: Iterable[float | None]) -> list[float]:
+def _given_waits(waits: Iterable[float | None]) -> list[float]:
     return [seconds for seconds in waits if seconds]
 
 

@@ -34,7 +34,7 @@ class Window:
     reply_tokens: int | None = None
     """The most its reply may be."""
 
-    def room(self, query: str) -> int:
+    def free_tokens(self, query: str) -> int:
         """Return the tokens left for a piece beside this question and the reply."""
         reply = min(self.reply_tokens or 1_024, self.tokens // 4)
         return self.tokens - reply - _PROMPT_TOKENS - text_tokens(query, self.model)
@@ -53,10 +53,10 @@ class Oversize:
     @property
     def piece_chars(self) -> int:
         """Return how many characters one call may read; 0 where the question alone fills the window."""
-        room = self.window.room(self.query)
+        free_tokens = self.window.free_tokens(self.query)
         return (
-            int(len(self.text) * room / self.tokens * _SAFETY)
-            if room >= _MIN_ROOM_TOKENS and self.text
+            int(len(self.text) * free_tokens / self.tokens * _SAFETY)
+            if free_tokens >= _MIN_ROOM_TOKENS and self.text
             else 0
         )
 
@@ -86,8 +86,8 @@ def measure(query: str, text: str, window: Window) -> Oversize | None:
     """Return the question as one that is too long; None where it fits."""
     if len(query) + len(text) < MIN_CHARS:
         return None
-    tokens, room = text_tokens(text, window.model), window.room(query)
-    return Oversize(query, text, tokens, window) if tokens > room else None
+    tokens, free_tokens = text_tokens(text, window.model), window.free_tokens(query)
+    return Oversize(query, text, tokens, window) if tokens > free_tokens else None
 
 
 def failed_first(outcomes: Sequence[SubCallOutcome]) -> Failed | None:

@@ -486,7 +486,7 @@ class Session:
             answer = self._typed_answer or final_answer(self._trajectory.turns[-1])
             return SessionResult(answer, stop.reason, stop.message, self._trajectory)
         if stop.reason == "interrupted":
-            return SessionResult(self._known(), stop.reason, stop.message, self._trajectory)
+            return SessionResult(self._best_known_answer(), stop.reason, stop.message, self._trajectory)
         tries = [prompts.last_call_messages, prompts.short_last_call_messages]
         number = len(self._trajectory.turns)
         for messages_of in tries[stop.reason == "context_window" :]:
@@ -507,7 +507,7 @@ class Session:
             answer = _strip_final(reply.text) or self.partial_answer()
             return SessionResult(answer, stop.reason, why, self._trajectory)
         # For a user, bits are better than nothing; in a parent's code they would look like an answer.
-        known = self._known() if self.depth == 0 else None
+        known = self._best_known_answer() if self.depth == 0 else None
         return SessionResult(known, stop.reason, stop.message, self._trajectory)
 
     async def _serve(self, cell: CellExecution, request: ReplRequest) -> Sequence[SubCallOutcome]:
@@ -541,7 +541,7 @@ class Session:
         cell.citations.append(found)
         return SubCallAnswer(citations.to_json(found))
 
-    def _known(self) -> str | None:
+    def _best_known_answer(self) -> str | None:
         """Return what is known as an answer: bits of text are none where a schema was asked for."""
         typed = self._schema_of(len(self._trajectory.follow_ups)) is not None
         return None if typed else self.partial_answer()
