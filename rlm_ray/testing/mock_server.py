@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +26,9 @@ from rlm_ray.testing.responses import Failure, Outcome, Request, Script, in_orde
 _logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 30.0
+_MAX_PORTS_TRIED = 100
+_ports_had: set[int] = set()
+"""The ports that servers of this process have had."""
 
 
 class ModelServer:
@@ -125,10 +128,7 @@ class ModelServer:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         open_connections: set[_Connection] = set()
-        server = await self._loop.create_server(
-            lambda: _Connection(self._service, open_connections), self._host, self._port, backlog=4096
-        )
-        self._port = server.sockets[0].getsockname()[1]
+        server = await self._listen(lambda: _Connection(self._service, open_connections))
         self._ready.set()
         try:
             await self._stop.wait()
@@ -137,6 +137,22 @@ class ModelServer:
             for connection in tuple(open_connections):
                 connection.abort()
             await asyncio.sleep(0)  # lets the transports close their sockets
+
+    async def _listen(self, connection: Callable[[], _Connection]) -> asyncio.Server:
+        """Listen on the port asked for, or on one that no server of this process had.
+
+        The admission remembers an address that asked to be left alone for ten minutes: a new server there would wait for it.
+        """
+        assert self._loop is not None
+        for _ in range(_MAX_PORTS_TRIED):
+            server = await self._loop.create_server(connection, self._host, self._port, backlog=4096)
+            port: int = server.sockets[0].getsockname()[1]
+            if self._port or port not in _ports_had:
+                break
+            server.close()
+        self._port = port
+        _ports_had.add(port)
+        return server
 
 
 class _Service:

@@ -211,6 +211,23 @@ def test_a_taken_port_is_reported():
         ModelServer([], port=first.port).start()
 
 
+def test_a_port_that_a_server_of_this_process_had_is_not_taken_again(monkeypatch):
+    """Who remembers an address, as the admission remembers a pause, meets no other server there."""
+
+    class Had(set):
+        def __contains__(self, port):
+            if len(self) < 3:
+                self.add(port)
+            return super().__contains__(port)
+
+    had = Had()
+    monkeypatch.setattr("rlm_ray.testing.mock_server._ports_had", had)
+    with ModelServer(["a"]) as server:
+        assert len(had) == 4, "three were refused, the fourth is its own"
+    with ModelServer(["a"], port=server.port) as again:
+        assert again.port == server.port, "a port that is asked for is taken"
+
+
 def test_runs_in_a_process_of_its_own(connect):
     """The process variant serves, counts, starts its counters anew, and ends with its owner."""
     with ServerProcess(["--script", "echo", "--rpm", "2"]) as server:
