@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import worker
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.grpc_utils import init_grpc_channel
 
@@ -44,6 +45,9 @@ _PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _TIMEOUT_S = 5.0
 _VARIABLE = "RAY_AUTH_MODE"
 
+_logger = logging.getLogger(__name__)
+_print_to_stdstream: Callable[..., None] = worker.print_to_stdstream
+
 
 def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
     """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one.
@@ -58,6 +62,7 @@ def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda
         follow_token_mode(address)
     else:
         tell("Ray: it starts on this machine, which takes some seconds")
+    worker.print_to_stdstream = log_raylet_messages
     try:
         with trusted_start():
             ray.init(
@@ -71,6 +76,17 @@ def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         where = "this machine" if address == LOCAL else address
         raise ClusterError(f"cannot use Ray at {where}: {error}") from error
+
+
+def log_raylet_messages(data: dict[str, Any], *args: Any, **options: Any) -> None:
+    """Log what Ray reports of its nodes (many workers started, a worker died): stdout is for answers.
+
+    Ray prints it to the driver's stdout, with `log_to_driver=False`, too; what else it prints is printed as before.
+    """
+    if data.get("pid") == "raylet":
+        _logger.info("Ray: %s", "\n".join(data["lines"]).strip())
+    else:
+        _print_to_stdstream(data, *args, **options)
 
 
 def resolve_address(wanted: str, folder: Path | None = None) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 
 import pytest
 import ray
+from ray._private import worker
+from ray._private.utils import publish_error_to_driver
+from waiting import wait_until
 
 from rlm_ray.cluster import ray_init
 from rlm_ray.cluster import ray_thread as connector_module
@@ -127,3 +131,12 @@ async def test_an_address_whose_question_was_cancelled_is_asked_for_again():
     with pytest.raises(ConnectionError, match="cancelled"):
         await resolve()
     assert await resolve() == "address"
+
+
+@pytest.mark.ray
+def test_what_ray_reports_of_its_nodes_is_logged_and_never_printed(cluster, capfd, caplog):
+    caplog.set_level(logging.INFO, ray_init.__name__)
+    reported = "WARNING: 8 PYTHON worker processes have been started on node: 1 with address: 127.0.0.1."
+    publish_error_to_driver("worker_pool_large", reported, worker.global_worker.gcs_client)
+    wait_until(lambda: f"Ray: {reported}" in caplog.messages)
+    assert not [stream for stream in capfd.readouterr() if reported in stream]
