@@ -64,7 +64,7 @@ def collect(*, hang: bool) -> None:
         print(json.dumps({"url": receiver.url}), flush=True)
         for _ in sys.stdin:
             spans = receiver.spans
-            maps = [span for span in spans if span.name == "map"]
+            maps = [span for span in spans if span.name == "recursive_map"]
             figures = {
                 "spans": len(spans),
                 "leaves": sum(span.attributes.get("rlm.role") == "leaf" for span in spans),

@@ -142,7 +142,7 @@ class Played:
                 start, path, turn, first, len(below), sessions, "sub-question", id=f"m{path}{first}{start}"
             )
         )
-        self.spans.add(("map", start, parent, False))
+        self.spans.add(("recursive_map", start, parent, False))
         for ordinal, one in enumerate(below, first):
             if isinstance(one, Child):
                 self.session((*path, ordinal), one, start)

@@ -26,6 +26,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -196,7 +197,7 @@ class AdmissionClient:
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         """Start a task that lives as long as the client: no caller's scope could hold what all callers share."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

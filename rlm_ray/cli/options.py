@@ -17,6 +17,7 @@ import typer
 
 from rlm_ray.cli import console
 from rlm_ray.cli.completion import complete_model, complete_profile
+from rlm_ray.cli.output import use_format
 from rlm_ray.config import Settings, SettingValue, load_settings, values_from_table
 from rlm_ray.config.deprecated_names import current_name
 from rlm_ray.config.trust import destinations
@@ -187,7 +188,9 @@ _FOREIGN_SERVER_KEYS = frozenset(
 
 def settings_of(given: Iterable[SettingValue]) -> Settings:
     """Load settings from the file, the environment and the options of a command."""
-    return load_settings(given, os.environ, Path.cwd())
+    settings = load_settings(given, os.environ, Path.cwd())
+    use_format(settings.log_format)
+    return settings
 
 
 def own_destinations() -> Overrides:

@@ -15,6 +15,7 @@ import typer
 
 from rlm_ray.cli import console
 from rlm_ray.errors import InputError
+from rlm_ray.util.log_format import JsonFormatter
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and errors, and nothing else.")]
 Verbose = Annotated[
@@ -27,6 +28,15 @@ LogFile = Annotated[
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _LINES = "%(asctime)s %(levelname)s %(message)s"
 _OPTIONS = {"quiet": (Quiet, False), "verbose": (Verbose, 0), "log_file": (LogFile, None)}
+
+
+def use_format(log_format: str) -> None:
+    """Write log lines of the command in this format from here on, as the settings say: `text`, or `json`."""
+    if log_format != "json":
+        return
+    for handler in logging.getLogger("rlm_ray").handlers:
+        if isinstance(handler, _StatusHandler | logging.FileHandler):
+            handler.setFormatter(JsonFormatter())
 
 
 def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -86,7 +96,8 @@ class _StatusHandler(logging.Handler):
         self.setFormatter(console.PrintableFormatter(_LINES, "%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record) if record.levelno < logging.WARNING else record.getMessage()
+        is_plain = record.levelno >= logging.WARNING and not isinstance(self.formatter, JsonFormatter)
+        text = record.getMessage() if is_plain else self.format(record)
         console.print_log(text)
 
 

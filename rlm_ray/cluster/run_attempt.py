@@ -35,6 +35,7 @@ from rlm_ray.journal.server import JournalRef
 from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.session import SessionResult
 from rlm_ray.structured.schema import AnswerSchema
+from rlm_ray.util.log_format import trace_id_of
 
 LONG_POLL_S = 10.0
 """How long one read of the journal waits for new records."""
@@ -241,6 +242,7 @@ def _run_context(run_spec: RunSpec, ref: JournalRef | None, root_path_length: in
         replays=run_spec.previous_attempts > 0,
         spent=Amount(to_nano_usd(total.cost_usd), total.tokens, total.calls),
         root_path_length=root_path_length,
+        trace_id=trace_id_of(run_spec.traceparent),
         context_key=run_spec.context_key,
     )
 

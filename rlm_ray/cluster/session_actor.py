@@ -11,7 +11,7 @@ import os
 import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,6 +40,7 @@ from rlm_ray.session.session import Session, SessionResult
 from rlm_ray.tools.host import Toolbox, ToolHosts
 from rlm_ray.util.batcher import Batcher
 from rlm_ray.util.deadline import Deadline, in_time
+from rlm_ray.util.log_format import log_run, use_log_format
 
 SLOT_RETURN_LINGER_S = 0.005
 
@@ -84,8 +85,9 @@ class SessionActor:
         if spec.lease:
             self._leases.add(spec.lease)
         try:
-            async with self._recorder(spec.run, replays=spec.replays) as recorder:
-                return await self._run(spec, await get_context(spec.context), recorder)
+            with _logs_of(spec.run):
+                async with self._recorder(spec.run, replays=spec.replays) as recorder:
+                    return await self._run(spec, await get_context(spec.context), recorder)
         except RLMError as error:
             return error
         finally:
@@ -98,7 +100,8 @@ class SessionActor:
         """Make plain calls side by side; outcomes in order."""
         self._batches += 1
         try:
-            return await self._leaves(batch)
+            with _logs_of(batch.run):
+                return await self._leaves(batch)
         finally:
             self._batches -= 1
 
@@ -270,6 +273,12 @@ class SessionActor:
             await self._sandbox(Sandbox())
         except SandboxError:
             return  # a session that needs this sandbox will say so
+
+
+def _logs_of(run: RunContext) -> AbstractContextManager[None]:
+    """Return a block whose log lines are written as the run wants them, and name it."""
+    use_log_format(run.settings.log_format)
+    return log_run(run.run_id, run.trace_id)
 
 
 async def _start_sandbox(settings: Sandbox) -> SandboxManager:

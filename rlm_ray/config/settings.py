@@ -159,6 +159,9 @@ class Settings:
     cluster: Cluster = field(default_factory=Cluster)
     sandbox: Annotated[Sandbox, SHAPES_ANSWER] = field(default_factory=Sandbox)
     tracing: Tracing = field(default_factory=Tracing)
+    log_format: Annotated[str, OneOf("text", "json")] = "text"
+    """How log lines of the command line (`-v`, `--log-file`), of session actors and of the service are written: `json` is one object a
+    line, with the ids of the run and its trace."""
     citations: Annotated[str, OneOf("off", "optional", "required"), SHAPES_ANSWER] = "off"
     """`optional`: the model is told of `cite`, which finds its quotes in the context. `required`: an answer must cite."""
     tools: tuple[Tool, ...] = ()

@@ -163,6 +163,10 @@ class ModelReply:
     """Why the model will not answer, in its own words."""
     code: str = ""
     """Python that a tool call holds."""
+    model: str = ""
+    """The model that answered, by the provider's own name; empty where it does not say."""
+    id: str = ""
+    """The provider's name of this reply."""
 
 
 def _is_count(value: object) -> bool:

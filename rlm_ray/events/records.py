@@ -159,6 +159,14 @@ class CallEnded:
     """The model that was asked first and could not answer; empty where this is that model."""
     refused: str = ""
     """Why the answer of the turn before was not taken; the model was asked with that."""
+    response_model: str = ""
+    """The model that answered, by the provider's own name."""
+    response_id: str = ""
+    """The provider's name of the reply."""
+    max_tokens: int | None = None
+    """The most the reply could hold, as it was sent; None: the provider's own limit."""
+    temperature: float | None = None
+    """As it was sent; None: the provider's own."""
 
 
 @dataclass(frozen=True, slots=True)

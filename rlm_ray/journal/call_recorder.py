@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlm_ray.core.context import InputSummary
-from rlm_ray.core.llm import ModelReply, sum_of
+from rlm_ray.core.llm import ModelReply, ModelRequest, sum_of
 from rlm_ray.errors import ModelError, ReplyError, TransientModelError
 from rlm_ray.events.records import CallEnded, CallSent, FailedAttempt, NodePath, Role
 from rlm_ray.events.usage import CANCELLED
@@ -71,8 +71,22 @@ class CallRecorder:
         """Raise `JournalError` where it is known that the call cannot be recorded."""
         self._recorder.raise_if_failed()
 
-    def on_sent(self, queue_wait_s: float, rate_wait_s: float, max_cost_usd: float | None = None) -> None:
-        """Record that the first attempt has its permit and is sent."""
+    def on_sent(
+        self,
+        queue_wait_s: float,
+        rate_wait_s: float,
+        max_cost_usd: float | None = None,
+        request: ModelRequest | None = None,
+    ) -> None:
+        """Record that the first attempt has its permit and is sent; note what this attempt asks for."""
+        if request is not None:
+            temperature = request.params.get("temperature")
+            is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+            self._begun = replace(
+                self._begun,
+                max_tokens=request.output_bound,
+                temperature=temperature if is_number else None,
+            )
         self._waits[0] += queue_wait_s
         self._waits[1] += rate_wait_s
         if not self._sent:
@@ -125,7 +139,7 @@ class CallRecorder:
             "usage": sum_of(each.usage for each in replies),
             "cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None),
             "finish_reason": reply.finish_reason, "text": reply.text, "tool_call": reply.tool_call,
-            "reasoning": reply.reasoning,
+            "reasoning": reply.reasoning, "response_model": reply.model, "response_id": reply.id,
         }  # fmt: skip
 
     def _end(self, at: float) -> CallEnded:

@@ -280,7 +280,7 @@ class Gateway:
                 request = request.with_output_bound(permit.ask.output_tokens)
             try:
                 call.log.raise_if_failed()  # nothing is paid for that could not be kept
-                call.log.on_sent(permit.queue_wait_s, permit.rate_wait_s, permit.ask.cost_usd)
+                call.log.on_sent(permit.queue_wait_s, permit.rate_wait_s, permit.ask.cost_usd, request)
                 reply = await self._complete_in_time(request)
             except RLMError as error:
                 named = limit_named_by(error, request) if may_correct else None

@@ -19,6 +19,8 @@ from typing import Any
 
 from rlm_ray.core.llm import MAX_CREDIBLE_TOKENS, ModelReply, Usage
 
+MAX_NAME_CHARS = 200
+"""Of a model's name and a reply's id, which every record of a call holds."""
 _RATE_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 _CODE_ARGUMENTS = ("code", "source", "python", "script", "input", "command", "program")
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -72,7 +74,14 @@ def read_reply(response: Any) -> ModelReply:
         reasoning=_reasoning(message, of_message),
         refusal=_text_of(of_message.get("refusal")),
         code="\n\n".join(filter(None, map(_code_of, calls))),
+        model=_short_text(getattr(response, "model", None)),
+        id=_short_text(getattr(response, "id", None)),
     )
+
+
+def _short_text(value: Any) -> str:
+    """Return a name that the provider gave, cut to `MAX_NAME_CHARS`; empty for what is no text."""
+    return value[:MAX_NAME_CHARS] if isinstance(value, str) else ""
 
 
 def join_parts(message: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -30,6 +30,8 @@ class RunContext:
     """Part of the budget that earlier attempts have spent."""
     root_path_length: int = 0
     """How many places of a path are above the first session: 1 for a batch run, whose rows are sessions of depth 0."""
+    trace_id: str = ""
+    """Of its spans, for log lines; empty where nothing is traced."""
     context_key: str = ""
     """Set where the context is not that of the earlier attempt; answers about it are not used again then."""
 

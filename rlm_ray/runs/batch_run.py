@@ -15,6 +15,7 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.run import maybe_start_tracing, new_run_id
 from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.util.batcher import Batcher
+from rlm_ray.util.log_format import log_run
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.batch_driver import BatchDriver
@@ -105,6 +106,7 @@ async def open_batch_run(
         if traced is not None:
             stack.callback(traced.close)
             watching.append(traced)
+        stack.enter_context(log_run(history.run_id, traced.trace_id if traced is not None else ""))
         run_spec = RunSpec(
             history.run_id,
             settings,

@@ -58,6 +58,7 @@ class RLMOptions(TypedDict, total=False):
     cluster: Cluster | _Table
     sandbox: Sandbox | _Table
     tracing: Tracing | _Table
+    log_format: str
     citations: Literal["off", "optional", "required"]
     tools: Sequence[Callable[..., Any] | Tool]
     mcp_servers: Mapping[str, _Table]

@@ -33,6 +33,7 @@ from rlm_ray.events.tree import RunTree
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs import context_store
 from rlm_ray.runs.run_history import RunHistory
+from rlm_ray.util.log_format import log_run
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.run_attempt import Observer
@@ -242,6 +243,7 @@ class Run:
             if traced is not None:
                 stack.callback(traced.close)
                 self._observers.append(traced)
+            stack.enter_context(log_run(self.run_id, traced.trace_id if traced is not None else ""))
             self._root = RunDriver(self._engine, self._run_request(traced), self._observers)
             async with self._persist_context() as stored:
                 try:

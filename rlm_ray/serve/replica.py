@@ -32,6 +32,7 @@ from rlm_ray.serve.registry_actor import run_registry
 from rlm_ray.serve.run_launcher import RunLauncher
 from rlm_ray.serve.run_manager import RunManager
 from rlm_ray.serve.run_store import StoredRequest
+from rlm_ray.util.log_format import use_log_format
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -49,6 +50,7 @@ class Replica:
         args = source if isinstance(source, ServerConfig) else take_config(source)
         self._args = args
         self._models = load_models(args)
+        use_log_format(self._models.base.log_format)
         self._keys = load_keys(args)
         run_dir = self._models.base.run_dir
         self._registry = run_registry(run_dir)

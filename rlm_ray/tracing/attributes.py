@@ -115,11 +115,16 @@ class SpanAttributes:
             names.REASONING_TOKENS: usage.reasoning_tokens,
             names.TOOL_CALL: record.tool_call,
             names.FALLBACK_FROM: record.fallback_from,
+            names.RESPONSE_MODEL: record.response_model,
+            names.RESPONSE_ID: record.response_id,
+            names.MAX_TOKENS: record.max_tokens or 0,
             names.FINISH_REASONS: (truncate_utf8(record.finish_reason, 100),) if record.finish_reason else (),
         }
         found |= {name: value for name, value in optional.items() if value}
+        if record.temperature is not None:
+            found[names.TEMPERATURE] = float(record.temperature)
         if record.cost_usd is not None:
-            found[names.COST] = record.cost_usd
+            found |= dict.fromkeys((names.COST, *names.COST_READ_BY_VIEWERS), record.cost_usd)
         found |= _input(record.input) if record.input is not None else {}
         asked = record.query or record.status
         finish = truncate_utf8(record.finish_reason, 100)

@@ -32,11 +32,20 @@ TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
 TOOL_RESULT = "gen_ai.tool.call.result"
 INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
+MAX_TOKENS = "gen_ai.request.max_tokens"
+TEMPERATURE = "gen_ai.request.temperature"
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_ID = "gen_ai.response.id"
 FINISH_REASONS = "gen_ai.response.finish_reasons"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+
+COST_READ_BY_VIEWERS = ("gen_ai.usage.cost", "llm.cost.total")
+"""Where viewers look for the US dollars of a call: Langfuse, and those that read OpenInference. OpenTelemetry has no name for it."""
+RECURSIVE_MAP = "recursive_map"
+"""The span of the sub-calls that a cell sent out together; one `recursive_llm` is a map of one."""
 
 PATH = "rlm.path"
 DEPTH = metrics.DEPTH

@@ -4,7 +4,7 @@
     └─ invoke_agent rlm                      a session, once for each actor it was tried in
        ├─ chat gpt-5                         a model call of its own
        ├─ execute_tool python                a cell
-       └─ map                                sub-calls of a cell: counts of all, and below it
+       └─ recursive_map                      sub-calls of a cell: counts of all, and below it
           ├─ chat gpt-5-mini                 plain calls: all of them, or a sample of many
           └─ invoke_agent rlm                child sessions
 
@@ -225,7 +225,9 @@ class Tracer:
         span.end(record.at, failure=self._describe.failure(record))
 
     def _open_map(self, attempt: Attempt, record: MapOpened) -> None:
-        span = self._spans.start("map", record.at, self._describe.map(record), attempt.span.context)
+        span = self._spans.start(
+            names.RECURSIVE_MAP, record.at, self._describe.map(record), attempt.span.context
+        )
         attempt.maps.append(MapSpan(record, span, self._options.max_spans_per_map))
         held, attempt.deferred = attempt.deferred, []
         for waiting in held:

@@ -13,6 +13,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeAlias, TypeVar
@@ -174,7 +175,7 @@ class Batcher(Generic[ItemT, ResponseT]):
             self._sends_empty = False
             self._sent_at = asyncio.get_running_loop().time()
             self._items_under_way += len(batch)
-            task = asyncio.create_task(self._send_batch(batch))
+            task = asyncio.get_running_loop().create_task(self._send_batch(batch), context=Context())
             self._tasks.add(task)
             task.add_done_callback(partial(self._on_done, batch))
             for entry in batch:

@@ -27,6 +27,7 @@ import itertools
 import logging
 import struct
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -230,7 +231,8 @@ class RpcClient:
                     writer.close()
                     raise
                 self._channel = Channel(reader, writer)
-                self._reader_task = asyncio.create_task(self._read_loop(self._channel))
+                loop = asyncio.get_running_loop()
+                self._reader_task = loop.create_task(self._read_loop(self._channel), context=Context())
             return self._channel
 
     async def _greet(

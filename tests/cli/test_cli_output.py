@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import stat
 
@@ -78,6 +79,20 @@ def test_a_log_file_is_private_and_has_what_was_said_and_done_in_all_commands(
     assert any(" answered, " in line for line in written)
     assert "error: missing.txt: " in written[-1]
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_log_lines_are_json_where_a_setting_says_so(invoke, telling, text, tmp_path, monkeypatch):
+    log = tmp_path / "run.log"
+    done = invoke("ask", "what?", "a.txt", "-v", "--log-file", log, "--set", "log_format=json")
+    shown = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert any(" answered, " in line["message"] for line in shown)
+    written = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {line["level"] for line in written} == {"INFO", "DEBUG"}
+    monkeypatch.setenv("RLM_RAY_LOG_FORMAT", "json")
+    assert invoke("ask", "what?", "missing.txt", "--log-file", log).exit_code == 2
+    assert "missing.txt: " in log.read_text().splitlines()[-1]
+    monkeypatch.setenv("RLM_RAY_LOG_FORMAT", "yaml")
+    assert "log_format" in invoke("ask", "what?", "a.txt").stderr
 
 
 @pytest.mark.parametrize("where", ["no/such/folder/x.log", "."])

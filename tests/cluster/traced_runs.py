@@ -80,7 +80,7 @@ def findings(result, spans):
         "spans": [
             names["invoke_agent"],
             names["execute_tool"],
-            names["map"],
+            names["recursive_map"],
             names["chat"] >= kinds[CallEnded],
         ],
         "journal": [kinds[SessionOpened], kinds[CellEnded], kinds[MapOpened], True],
@@ -94,10 +94,10 @@ def fits(span, parent):
     kind, above = span.name.split()[0], parent.name.split()[0]
     path, over = span.attributes.get("rlm.path"), parent.attributes.get("rlm.path")
     allowed = {
-        "invoke_agent": ("map", "invoke_workflow", "invoke_agent"),
-        "map": ("invoke_agent",),
+        "invoke_agent": ("recursive_map", "invoke_workflow", "invoke_agent"),
+        "recursive_map": ("invoke_agent",),
         "execute_tool": ("invoke_agent",),
-        "chat": ("invoke_agent", "map"),
+        "chat": ("invoke_agent", "recursive_map"),
     }
     return above in allowed[kind] and (
         not path or not over or path == over or path.rpartition("/")[0] == over

@@ -124,7 +124,7 @@ def test_a_line_that_is_no_record_is_refused_with_what_it_was(line):
 CANARY = "canary"
 FACTS = {
     "fallback_from", "id", "run_id", "version", "traceparent", "actor", "model", "provider", "role", "key", "kind", "finish_reason",
-    "stop_reason", "error_kind", "killed", "notes", "settings", "usage", "name",
+    "stop_reason", "error_kind", "killed", "notes", "settings", "usage", "name", "response_model", "response_id",
 }  # fmt: skip
 """Names, and words of ours; all other texts are somebody's."""
 
@@ -137,7 +137,15 @@ def loud(cls):
         "variables": (Variable(CANARY, "str", 1),), "notes": (), "follow_ups": (CANARY,), "schemas": (CANARY,),
         "tools": ("add",), "citations": (Citation(CANARY, CANARY, 0, 0, 6, None, CANARY, CANARY),),
     }  # fmt: skip
-    plain = {"str": CANARY, "str | None": CANARY, "int": 1, "float": 1.0, "float | None": 1.0, "bool": True}
+    plain = {
+        "str": CANARY,
+        "str | None": CANARY,
+        "int": 1,
+        "int | None": 1,
+        "float": 1.0,
+        "float | None": 1.0,
+        "bool": True,
+    }
     return cls(**{
         item.name: values[item.name] if item.name in values else "" if item.name in FACTS else plain[item.type]
         for item in fields(cls)

@@ -10,9 +10,9 @@ import pytest
 from memory_journal import FULL, REF, MemoryJournal, turns
 
 from rlm_ray.core.context import InputSummary
-from rlm_ray.core.llm import ModelReply, Usage
+from rlm_ray.core.llm import ModelReply, ModelRequest, Usage
 from rlm_ray.errors import JournalError, LimitReached, ModelUnavailableError, QuotaError, TransientModelError
-from rlm_ray.events.records import CallEnded, CallSent, FailedAttempt, to_line
+from rlm_ray.events.records import CallEnded, CallSent, FailedAttempt, from_line, to_line
 from rlm_ray.journal.call_recorder import CallRecorder, CallSite
 from rlm_ray.journal.recorder import JournalRecorder
 from rlm_ray.journal.replay import CANCELLED
@@ -41,6 +41,27 @@ class Bench:
     async def records(self):
         await self.recorder.flush()
         return [replace(record, id="") for record in self.journal.records[self.before :]]
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "params", "bound", "temperature"),
+    [
+        (50, {"temperature": 0}, 50, 0), (None, {"max_completion_tokens": 70, "temperature": 0.25}, 70, 0.25), (None, {}, None, None),
+        (9, {"temperature": "hot"}, 9, None), (9, {"temperature": True}, 9, None), (None, {"max_tokens": "many", "temperature": None}, None, None),
+    ],
+)  # fmt: skip
+async def test_a_call_has_what_its_last_attempt_asked_for_and_who_answered(
+    max_tokens, params, bound, temperature
+):
+    bench = Bench()
+    log = await bench.log()
+    log.on_sent(0.0, 0.0, None, ModelRequest("m", (), 1_000, {"temperature": 2.0}))
+    log.on_sent(0.0, 0.0, None, ModelRequest("m", (), max_tokens, params))
+    await log.on_reply(replace(REPLY, model="m-2026", id="resp_1"), cache_hit=False)
+    end = (await bench.records())[-1]
+    assert (end.max_tokens, end.temperature) == (bound, temperature)
+    assert (end.response_model, end.response_id) == ("m-2026", "resp_1")
+    assert from_line(to_line(end)) == end
 
 
 async def test_an_answered_call_has_its_waits_and_its_usage_on_record():

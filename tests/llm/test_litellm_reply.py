@@ -105,6 +105,18 @@ async def test_an_error_beside_the_choices_is_read_with_all_it_says():
     assert caught.value.retry_after_s == 2.0
 
 
+@pytest.mark.parametrize(
+    ("said", "model", "ident"),
+    [
+        ({"model": "m-2026", "id": "resp_1"}, "m-2026", "resp_1"),
+        ({"model": "m" * 500, "id": "i" * 500}, "m" * 200, "i" * 200),
+    ],
+)
+async def test_a_reply_names_its_model_and_itself(said, model, ident):
+    reply = await ask(body("yes", **said))
+    assert (reply.model, reply.id) == (model, ident)
+
+
 async def test_a_message_without_a_role_is_the_models():
     answer = body("hi")
     del answer["choices"][0]["message"]["role"]

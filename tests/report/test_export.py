@@ -153,7 +153,7 @@ def test_a_call_on_a_machine_whose_clock_is_ahead_gets_a_lane_of_its_own():
         replace(record, at=record.at + 9) if isinstance(record, CallEnded) else record for record in records
     ]
     lanes = {one.name: one.lane for one in layout_spans(spans_of(ahead))}
-    assert lanes["chat gpt-5"] != lanes["map"]
+    assert lanes["chat gpt-5"] != lanes["recursive_map"]
     assert json.loads(export(ahead, "chrome"))["traceEvents"]
 
 

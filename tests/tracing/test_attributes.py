@@ -98,6 +98,8 @@ def test_a_model_call_says_what_the_conventions_ask():
         "rlm.role": "turn",
         "rlm.call": 1,
         "rlm.cost": 0.01,
+        "gen_ai.usage.cost": 0.01,
+        "llm.cost.total": 0.01,
         "rlm.queue_wait_s": 0.25,
         "rlm.rate_wait_s": 0.5,
         "rlm.retries": 1,
@@ -118,7 +120,7 @@ def test_failures_set_the_status_and_the_type():
         for span in spans
         if span.status.status_code.name == "ERROR"
     }
-    assert types == {RUN: "QuotaError", SESSION: "QuotaError", CELL: "code_error", "map": "lost"}
+    assert types == {RUN: "QuotaError", SESSION: "QuotaError", CELL: "code_error", "recursive_map": "lost"}
 
 
 def test_every_name_of_the_conventions_is_one_of_theirs():

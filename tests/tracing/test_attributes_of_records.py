@@ -66,6 +66,10 @@ def said(role, text, **more):
     return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}], **more}])
 
 
+def cost(usd):
+    return dict.fromkeys(("rlm.cost", "gen_ai.usage.cost", "llm.cost.total"), usd)
+
+
 def call(**facts):
     return CallEnded(
         9.0, (4,), 3, "leaf", "openai/gpt-5", "k", 8.0, "openai", 0.5, 0.25, cache_hit=True, **facts
@@ -88,7 +92,11 @@ CASES = [
     (PLAIN.session_end(SessionEnded(1.0, (), "answered", answer="x", turns=5)), {"rlm.stop_reason": "answered", "rlm.turns": 5}),
     (CONTENT.session_end(SessionEnded(1.0, (), "error", answer=None)), {"rlm.stop_reason": "error", "rlm.turns": 0}),
     (PLAIN.call(call()), CALLED),
-    (PLAIN.call(call(usage=Usage(5, 0), cost_usd=0.0)), CALLED | {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 0, "rlm.cost": 0.0}),
+    (PLAIN.call(call(usage=Usage(5, 0), cost_usd=0.0)), CALLED | {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 0} | cost(0.0)),
+    (PLAIN.call(call(response_model="gpt-5-2026-08-07", response_id="resp_1", max_tokens=99, temperature=0, cost_usd=1.5)),
+     CALLED | cost(1.5) | {"gen_ai.response.model": "gpt-5-2026-08-07", "gen_ai.response.id": "resp_1",
+                           "gen_ai.request.max_tokens": 99, "gen_ai.request.temperature": 0.0}),
+    (PLAIN.call(call(response_id="x" * 9000)), CALLED | {"gen_ai.response.id": "x" * 4093 + "…"}),
     (PLAIN.call(call(tries=(FailedAttempt(1.0, "down", ""),) * 2, tool_call=True, fallback_from="m0", finish_reason="stop", input=INPUT, query="q")),
      CALLED | INPUT_SAYS | {"rlm.retries": 2, "rlm.tool_call": True, "rlm.fallback_from": "m0", "gen_ai.response.finish_reasons": ("stop",)}),
     (CONTENT.call(call(query="q", status="s", text="t")), CALLED | {"gen_ai.input.messages": said("user", "q"), "gen_ai.output.messages": said("assistant", "t", finish_reason="")}),

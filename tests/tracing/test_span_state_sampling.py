@@ -53,7 +53,7 @@ def test_a_wide_map_keeps_errors_the_slowest_the_costliest_and_a_sample_and_coun
     kept = {span.attributes["rlm.path"] for span in named(spans, CHAT)}
     assert len(kept) == len(named(spans, CHAT)) == 100
     assert {"17", "5001", "9999"} <= kept
-    (around,) = named(spans, "map")
+    (around,) = named(spans, "recursive_map")
     said = around.attributes
     assert (said["rlm.map.count"], said["rlm.map.calls"], said["rlm.map.kept"]) == (10_000, 10_000, 100)
     assert (said["rlm.map.input_tokens"], said["rlm.map.output_tokens"]) == (100_000, 20_000)
@@ -69,13 +69,13 @@ def test_a_map_that_fails_everywhere_stays_within_its_bound():
         wide([leaf(i, error="QuotaError") for i in range(300)]), options=Tracing(max_spans_per_map=50)
     )
     assert len(named(spans, CHAT)) == 50
-    assert named(spans, "map")[0].attributes["rlm.map.errors"] == 300
+    assert named(spans, "recursive_map")[0].attributes["rlm.map.errors"] == 300
 
 
 def test_no_leaves_are_wanted():
     spans = spans_of(wide([leaf(i) for i in range(3)]), options=Tracing(max_spans_per_map=0))
     assert named(spans, CHAT) == []
-    assert named(spans, "map")[0].attributes["rlm.map.calls"] == 3
+    assert named(spans, "recursive_map")[0].attributes["rlm.map.calls"] == 3
 
 
 @given(
@@ -132,7 +132,9 @@ def check_part(group, main):
     assert [link.context.span_id for link in summary.links] == [root.context.span_id]
     assert summary.attributes["rlm.total.sessions"] == len(named(group, SESSION))
     assert summary.attributes["rlm.total.calls"] == len(named(group, CHAT))
-    (around,) = [span.context.span_id for span in named(main, "map") if span.attributes["rlm.map.count"] == 9]
+    (around,) = [
+        span.context.span_id for span in named(main, "recursive_map") if span.attributes["rlm.map.count"] == 9
+    ]
     children = [span for span in named(group, SESSION) if span.parent.span_id == root.context.span_id]
     assert children
     assert all([link.context.span_id for link in span.links] == [around] for span in children)

@@ -142,7 +142,7 @@ def test_trace_takes_so_many_sessions_and_then_the_one_that_is_being_filled():
 def make_map(count, sessions=0, bound=10, first=5):
     spans, exporter = make_spans()
     return MapSpan(
-        MapOpened(1.0, (), 1, first, count, sessions), spans.start("map", 1.0, {}, Context()), bound
+        MapOpened(1.0, (), 1, first, count, sessions), spans.start("recursive_map", 1.0, {}, Context()), bound
     ), exporter
 
 

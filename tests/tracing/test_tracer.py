@@ -50,7 +50,7 @@ def test_a_run_becomes_the_tree_of_its_sessions():
     played = Played().run(TREE)
     spans = spans_of(played.records)
     assert facts(spans) == expected(played)
-    assert {span.name for span in spans} == {RUN, SESSION, CHAT, CELL, "map"}
+    assert {span.name for span in spans} == {RUN, SESSION, CHAT, CELL, "recursive_map"}
 
 
 @given(children(), st.randoms(use_true_random=False))
@@ -109,7 +109,7 @@ def test_what_runs_below_a_session_whose_actor_died_ends_with_it_as_an_error():
     spans = spans_of(records)
     by_start = sorted(named(spans, SESSION), key=lambda span: span.start_time)
     dead_root, dead_child, root, child = by_start
-    below = [dead_child, *named(spans, "map"), *named(spans, CHAT)]
+    below = [dead_child, *named(spans, "recursive_map"), *named(spans, CHAT)]
     assert all(span.status.status_code.name == "ERROR" for span in [dead_root, *below])
     assert {span.end_time for span in [dead_root, *below]} == {int(lost * 1e9)}
     assert {span.attributes["error.type"] for span in below} == {"lost"}
@@ -145,7 +145,7 @@ def test_a_call_sent_again_for_its_actor_died_is_two_spans():
     ]
     spans = spans_of(records)
     lost, answered = sorted(named(spans, CHAT), key=lambda span: span.start_time)
-    (around,) = named(spans, "map")
+    (around,) = named(spans, "recursive_map")
     assert lost.attributes["error.type"] == "lost"
     assert answered.status.status_code.name == "UNSET"
     assert {lost.parent.span_id, answered.parent.span_id} == {around.context.span_id}
@@ -165,7 +165,7 @@ def test_a_leaf_that_outlives_its_session_s_first_actor_stays_with_the_first_map
         CallEnded(at + 0.9, (0,), 1, "leaf", MODEL, "k", at + 0.7, "openai"),
     ]
     spans = spans_of(records)
-    maps = {span.context.span_id: span.start_time for span in named(spans, "map")}
+    maps = {span.context.span_id: span.start_time for span in named(spans, "recursive_map")}
     below = sorted((call.start_time, maps[call.parent.span_id]) for call in named(spans, CHAT))
     assert below == [
         (int((at + 0.3) * 1e9), int((at + 0.2) * 1e9)),
@@ -197,7 +197,7 @@ def test_a_leaf_on_a_machine_with_another_clock_stays_below_its_map():
             for record in played.records
         ]
         spans = spans_of(records)
-        (around,) = named(spans, "map")
+        (around,) = named(spans, "recursive_map")
         below = [
             span
             for span in spans
@@ -255,7 +255,7 @@ def test_a_tracer_does_not_wait_for_the_end_to_make_spans():
         tracer.add(record)
     before = kept.get_finished_spans()
     assert named(before, CHAT)
-    assert named(before, "map")
+    assert named(before, "recursive_map")
     tracer.finish()
     assert len(kept.get_finished_spans()) > len(before)
     assert {f"{span.context.trace_id:032x}" for span in kept.get_finished_spans()} == {tracer.trace_id}
