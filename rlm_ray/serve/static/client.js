@@ -31,7 +31,7 @@ export class Client {
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reached(reader.read(), "the connection was lost; the run goes on: it is among your last runs");
       if (done) return;
       const parts = (text + value).split("\n\n");
       text = parts.pop();
@@ -45,9 +45,18 @@ export class Client {
   async #call(path, options) {
     const headers = { ...options.headers };
     if (this.key) headers.authorization = `Bearer ${this.key}`;
-    const reply = await fetch(path, { ...options, headers });
+    const reply = await reached(fetch(path, { ...options, headers }), "the service does not answer; check that it runs, and try again");
     if (reply.ok) return reply;
     const body = await reply.json().catch(() => ({}));
     throw new Refused(reply.status, body.error?.message ?? `the service answered ${reply.status}`);
+  }
+}
+
+// Without a connection there is no reply; an abort is the page's own.
+async function reached(work, otherwise) {
+  try {
+    return await work;
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Refused(0, otherwise);
   }
 }

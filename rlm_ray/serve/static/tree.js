@@ -1,12 +1,14 @@
 // The tree of a run, drawn while it grows. Sessions have a line each, plain sub-calls one for each map.
 
 const MOST = 400; // lines; what comes after is only counted
+const STATES = { running: "running", ok: "done", error: "failed", stopped: "stopped" };
 
 export class Tree {
   calls = 0;
   tokens = 0;
   cost = 0; // US dollars, of the calls whose price is known
   sessions = 0;
+  undrawn = 0; // lines
   #lines = new Map();
   #maps = [];
 
@@ -23,7 +25,10 @@ export class Tree {
         this.#session(path, record);
         break;
       case "session_end":
-        this.#state(this.#line(path), record.error_kind ? "error" : record.stop_reason === "answered" ? "ok" : "stopped");
+        this.#end(this.#line(path), record);
+        break;
+      case "run_end":
+        this.#stop(this.list);
         break;
       case "call":
         this.#call(path, record);
@@ -79,6 +84,17 @@ export class Tree {
     return this.#maps.find((one) => one.path === parent && one.first <= ordinal && ordinal < one.stop);
   }
 
+  #end(line, record) {
+    if (!line) return;
+    this.#state(line, record.error_kind ? "error" : record.stop_reason === "answered" ? "ok" : "stopped");
+    this.#stop(line);
+  }
+
+  // What is below something that is over runs no more.
+  #stop(box) {
+    for (const line of box.querySelectorAll("li.running")) this.#state(line, "stopped");
+  }
+
   #parent(path) {
     for (let length = path.length - 1; length >= 0; length -= 1) {
       const line = this.#line(path.slice(0, length));
@@ -92,9 +108,11 @@ export class Tree {
   }
 
   #draw(name, parent, what, facts) {
-    if (this.#lines.size >= MOST) return null;
+    if (this.#lines.size >= MOST) {
+      this.undrawn += 1;
+      return null;
+    }
     const line = document.createElement("li");
-    line.className = "running";
     const node = document.createElement("div");
     node.className = "node";
     for (const [part, text] of [["mark", ""], ["what", what], ["facts", facts]]) {
@@ -103,7 +121,10 @@ export class Tree {
       span.textContent = text;
       node.append(span);
     }
+    node.children[0].setAttribute("role", "img");
+    node.children[1].title = what;
     line.append(node);
+    this.#state(line, "running");
     this.#below(parent).append(line);
     this.#lines.set(name, line);
     return line;
@@ -116,7 +137,9 @@ export class Tree {
   }
 
   #state(line, state) {
-    if (line) line.className = state;
+    if (!line) return;
+    line.className = state;
+    line.querySelector(":scope > .node > .mark").setAttribute("aria-label", STATES[state]);
   }
 
   #facts(path, text) {
