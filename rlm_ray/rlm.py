@@ -19,6 +19,7 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ConfigError, InputError, LimitReached, RLMError
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.runs.batch_run import BatchRun, open_batch_run
+from rlm_ray.runs.command_record import CommandNote, find_run_of
 from rlm_ray.runs.context_loader import contexts_of, files_of, read_context
 from rlm_ray.runs.conversation import Conversation
 from rlm_ray.runs.options import RLMOptions
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 MAX_QUERY_CHARS = 20_000
 """A longer question without a context is read as a context that holds its task."""
-_OF_A_QUESTION = ("query", "context", "schema", "progress", "observers", "traceparent")
+_OF_A_QUESTION = ("query", "context", "contexts", "schema", "progress", "observers", "traceparent", "run_id")
 """Keywords of the methods themselves."""
 _TASK_IN_CONTEXT = (
     "The task stands in the context itself: find it, do what it asks for, and answer with that."
@@ -276,17 +277,33 @@ class RLM:
         await taken.start()
         return await taken.result()
 
-    def map(self, query: str | Sequence[str], contexts: Sequence[Any], *, schema: Any = None) -> list[Result]:
+    def map(
+        self,
+        query: str | Sequence[str],
+        contexts: Sequence[Any],
+        *,
+        schema: Any = None,
+        run_id: str = "",
+        **changes: Unpack[RLMOptions],
+    ) -> list[Result]:
         """The same question about each context (or one for each), side by side under one budget; see `amap`."""
-        return run_sync(self.amap(query, contexts, schema=schema))
+        return run_sync(self.amap(query, contexts, schema=schema, run_id=run_id, **changes))
 
     async def amap(
-        self, query: str | Sequence[str], contexts: Sequence[Any], *, schema: Any = None
+        self,
+        query: str | Sequence[str],
+        contexts: Sequence[Any],
+        *,
+        schema: Any = None,
+        run_id: str = "",
+        **changes: Unpack[RLMOptions],
     ) -> list[Result]:
         """One run whose rows are sessions. Results in order; a row that failed says so in its own result.
 
-        Raises `InputError` where `contexts` is one context and no list of them.
+        `run_id` goes on with a map that was killed or stopped, over the same contexts. Raises `InputError` where `contexts` is one
+        context and no list of them.
         """
+        settings = self._changed(changes)
         contexts = contexts_of(contexts)
         queries = [query] * len(contexts) if isinstance(query, str) else list(query)
         if len(queries) != len(contexts):
@@ -296,8 +313,13 @@ class RLM:
         checked = [validate_query(each) for each in queries]
         sources = [read_context(context) for context in contexts]
         wanted = parse_schema(schema)
-        async with open_batch_run(self.settings, checked[0] if checked else "nothing") as job:
-            run_row = partial(_run_row, job, self.settings, wanted)
+        if run_id:
+            folder, _, settings = await asyncio.to_thread(find_run_of, "map", run_id, settings)
+            run_id = folder.run_id
+        note = CommandNote(settings, "map", {"contexts": len(contexts)}, from_memory=True)
+        first = checked[0] if checked else "nothing"
+        async with open_batch_run(settings, first, run_id=run_id or None, observers=[note]) as job:
+            run_row = partial(_run_row, job, settings, wanted)
             results = list(await asyncio.gather(*map(run_row, count(), checked, sources)))
         usage = sum((result.usage for result in results), RunUsage())
         self._stats = usage.stats(max((result.turns for result in results), default=0))
@@ -329,8 +351,8 @@ class RLM:
         is (an iterable as a list of dicts), with the columns `answer`, those of a `schema`, `error`, `stop_reason`, `calls` and `cost_usd`.
         Of files (a path, URL, glob, folder or several paths) the answers go to `out`, and a `BatchSummary` says how it went.
 
-        A row that fails says why in its `error`. With `out=` the same call goes on where it was stopped or killed, paying for
-        nothing twice. `how` are the keywords of `BatchOptions`.
+        A row that fails says why in its `error`. The same call with `run_id=`, or with the same `out=`, goes on where it was stopped or
+        killed, paying for nothing twice. `how` are the keywords of `BatchOptions`.
         """
         from rlm_ray.batch.python_api import run_batch
 
@@ -348,15 +370,19 @@ class RLM:
         """Carry out a static plan without model-written code: split, ask all pieces in parallel, reduce as a tree.
 
         `how` are the keywords of `MapReduceOptions`: `reduce` (`model`, or `count:field`, `sum:field` ...), `schema`,
-        `split_by`, `size`, `overlap`, `pack`, `on_error`, `reduce_query`.
+        `split_by`, `size`, `overlap`, `pack`, `on_error`, `reduce_query`; `run_id` goes on with a run that was killed or stopped.
         """
         from rlm_ray.mapreduce.execute import build_plan, execute_plan
 
-        question, context = validate_query(query), read_context(contexts)
-        plan = await asyncio.to_thread(
-            build_plan, self.settings, question, context, **how
-        )  # it may import litellm
-        return await execute_plan(self.settings, plan, context)
+        question, context, settings = validate_query(query), read_context(contexts), self.settings
+        run_id = str(how.pop("run_id", ""))
+        # in a thread: it may import litellm
+        plan = await asyncio.to_thread(build_plan, settings, question, context, **how)
+        if run_id:
+            folder, _, settings = await asyncio.to_thread(find_run_of, "map-reduce", run_id, settings)
+            run_id = folder.run_id
+        note = CommandNote(settings, "map-reduce", {"question": question}, from_memory=True)
+        return await execute_plan(settings, plan, context, run_id=run_id or None, observers=[note])
 
     def prewarm(self, actors: int | None = None) -> None:
         """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""

@@ -30,6 +30,28 @@ def no_keys_of_the_developer(monkeypatch):
             monkeypatch.delenv(name)
 
 
+@pytest.fixture
+def begin_record():
+    """Write the first record of a run into its folder, where there is none, and tell it to observers."""
+
+    from rlm_ray.config import settings_to_dict
+    from rlm_ray.core.context import InputSummary
+    from rlm_ray.events.records import RunStarted, to_line
+    from rlm_ray.journal.run_store import RunStore
+
+    def begin(settings, query, run_id, observers=()):
+        record = RunStarted(1.0, run_id, query, settings_to_dict(settings), InputSummary(), "0.1")
+        folder = RunStore(settings.run_dir, run_id)
+        if not folder.exists():
+            writer = folder.writer("test")
+            writer.append(to_line(record, "t:0"))
+            writer.close()
+        for observer in observers:
+            observer.add(record)
+
+    return begin
+
+
 PARSERS = ("pypdfium2", "docx", "pptx", "python_calamine", "striprtf", "fpdf", "xlsxwriter")
 MISSING_PARSERS = [name for name in PARSERS if importlib.util.find_spec(name) is None]
 

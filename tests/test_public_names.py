@@ -68,13 +68,13 @@ def test_importing_the_package_imports_none_of_its_modules():
 METHODS = {
     "RLM": {
         "abatch": "query source **how", "acompletion": "query context schema **changes",
-        "amap": "query contexts schema", "amap_reduce": "query contexts **how", "aprewarm": "actors",
+        "amap": "query contexts schema run_id **changes", "amap_reduce": "query contexts **how", "aprewarm": "actors",
         "aresume": "run_id context schema trust_record run **changes",
         "arun": "query context schema progress **changes",
         "astart": "query context schema observers traceparent **changes",
         "astream": "query context schema **changes", "awarm": "actors", "batch": "query source **how",
         "completion": "query context schema **changes", "conversation": "context run_id run",
-        "map": "query contexts schema", "map_reduce": "query contexts **how", "prewarm": "actors",
+        "map": "query contexts schema run_id **changes", "map_reduce": "query contexts **how", "prewarm": "actors",
         "resume": "run_id context schema trust_record run **changes",
         "run": "query context schema progress **changes", "session": "context run",
         "stream": "query context schema **changes", "warm": "actors",

@@ -7,11 +7,11 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, get_type_hints
 
 import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 
@@ -26,11 +26,14 @@ from rlm_ray.batch.tables import Table, open_table
 from rlm_ray.batch.template import QueryColumn, Template
 from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Settings
-from rlm_ray.errors import InputError
+from rlm_ray.errors import InputError, RLMError
+from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.batch_run import open_batch_run
+from rlm_ray.runs.command_record import CommandNote, find_run_of
 from rlm_ray.runs.options import check_names
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.structured.schema import AnswerSchema
+from rlm_ray.util.filesystem import AtomicFolder
 
 if TYPE_CHECKING:
     from rlm_ray.batch.progress import BatchProgress
@@ -54,7 +57,7 @@ class BatchOptions(TypedDict, total=False):
 
     out: str | Path | None
     """A folder for parts, or FILE.jsonl or FILE.parquet. The same call over the same `out` goes on where it was stopped or
-    killed; without it a table is asked about from its first row. Files need one."""
+    killed. Files need one; without it the answers about a table are beside the record of its run (`run_id`)."""
     query_column: str | None
     """Each row brings its own question in this column; the query is None then."""
     text: str | None
@@ -77,6 +80,8 @@ class BatchOptions(TypedDict, total=False):
     """Before the names of the columns that a table gets."""
     progress: bool
     """Show rows, speed and cost while it goes on."""
+    run_id: str
+    """Go on with this batch, which was killed or stopped: its id, the beginning of one, or `last`. Rows and question are those of before."""
 
 
 async def run_batch(
@@ -89,10 +94,25 @@ async def run_batch(
     """Ask about each row. Returns the table with the answers, None for files, and the summary. Raises what ended the batch."""
     check_names(options, get_type_hints(BatchOptions), "batch")
     try:
-        with _Output(options.get("out")) as out:
-            return await _run_batch(settings, query, source, options, out, open_job or _open)
+        settings, run_id = await asyncio.to_thread(_run_to_write, settings, options)
+        with _Output(settings, options.get("out"), run_id) as out:
+            return await _run_batch(settings, query, source, options, out, run_id, open_job or _open)
     except InputError as error:
         raise InputError(_as_in_python(error.what), _as_in_python(error.why)) from error
+
+
+def _run_to_write(settings: Settings, options: BatchOptions) -> tuple[Settings, str]:
+    """Return the id of the run that is to go on, or of a new one, and the settings that write its record."""
+    named = options.get("run_id")
+    if not named:
+        return settings, new_run_id()
+    if options.get("restart"):
+        raise InputError("run_id", "goes on with a batch, and restart=True drops it; give one of them")
+    folder, note, settings = find_run_of("batch", named, settings)
+    out = note.arguments.get("out")
+    if out and not options.get("out"):
+        raise InputError("out", f"is missing; the batch {folder.run_id} writes its answers to {out!r}")
+    return settings, folder.run_id
 
 
 async def _run_batch(  # noqa: PLR0913, PLR0917 - a batch, and how it is come by
@@ -100,7 +120,8 @@ async def _run_batch(  # noqa: PLR0913, PLR0917 - a batch, and how it is come by
     query: str | None,
     source: Any,
     options: BatchOptions,
-    out: str,
+    out: _Output,
+    run_id: str,
     open_job: Callable[..., AbstractAsyncContextManager[RowBackend]],
 ) -> tuple[Any, BatchSummary]:
     table = open_table(source)
@@ -113,16 +134,22 @@ async def _run_batch(  # noqa: PLR0913, PLR0917 - a batch, and how it is come by
     corpus = await asyncio.to_thread(_open_corpus, source, table, options)
     if table is not None:
         _check_names(corpus, answer_columns)
-    output = await asyncio.to_thread(BatchOutput, out, format_of(out, None, columns))
+    output = await asyncio.to_thread(BatchOutput, out.address, format_of(out.address, None, columns))
+    if options.get("run_id"):
+        await asyncio.to_thread(_check_run, output, run_id)
+    noted = _arguments(query, source if table is None else None, schema, options)
+    note = CommandNote(settings, "batch", noted, from_memory=table is not None)
     with _progress(shown=options.get("progress", False)) as progress:
-        observers = [] if progress is None else [progress]
+        observers: list[Observer] = [note] if progress is None else [note, progress]
         job = BatchJob(settings, corpus, spec, output, partial(open_job, observers=observers))
         summary = await job.run(
-            new_run_id(),
+            run_id,
             restart=options.get("restart", False),
             retry_failed=options.get("retry_failed", False),
             watch=partial(_show_stats, progress),
         )
+    if summary.stop_reason != DONE and spec.on_limit == "pause":
+        out.say_how_to_go_on(summary.why)
     if table is None:
         return None, summary
     answers = await asyncio.to_thread(_answers, table, output, summary, spec.limit, answer_columns)
@@ -130,29 +157,71 @@ async def _run_batch(  # noqa: PLR0913, PLR0917 - a batch, and how it is come by
 
 
 class _Output:
-    """Gives a batch its output: the one that is named, else a folder that lasts only where the batch did not reach its end."""
+    """Gives a batch its output: the one that is named, else a folder beside the record of its run.
 
-    def __init__(self, named: str | Path | None) -> None:
-        self._named = str(named or "")
-        self._folder = ""
+    Where no record is kept it lasts only if an error ended the batch.
+    """
 
-    def __enter__(self) -> str:
-        if not self._named:
-            self._folder = tempfile.mkdtemp(prefix="rlm_ray-batch-")
-        return self._named or f"{self._folder}/answers"
+    def __init__(self, settings: Settings, named: str | Path | None, run_id: str) -> None:
+        self.address = str(named or "")
+        self._run_id = self._passing = ""
+        if not named and settings.run_dir and settings.record_content:
+            self._run_id = run_id
+            self.address = f"{RunStore(settings.run_dir, run_id).address}/answers"
+
+    def __enter__(self) -> Self:
+        if not self.address:
+            self._passing = tempfile.mkdtemp(prefix="rlm_ray-batch-")
+            self.address = f"{self._passing}/answers"
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._folder:
-            return
-        answers = Path(self._folder) / "answers"
-        if error is not None and any(answers.glob("part-*")):
-            _log.warning(
-                "what was answered is kept; the same call with out=%r goes on from there", str(answers)
-            )
-        else:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if error is not None and (self._run_id or self._passing) and self._holds_answers():
+            self.say_how_to_go_on("what was answered is kept")
+        elif self._passing:
+            shutil.rmtree(self._passing, ignore_errors=True)
+
+    def say_how_to_go_on(self, why: str) -> None:
+        """Say by what keyword the same call goes on; nothing where it is the same."""
+        if keyword := (self._run_id and f"run_id={self._run_id!r}") or (
+            self._passing and f"out={self.address!r}"
+        ):
+            _log.warning("%s; the same call with %s goes on from there", why, keyword)
+
+    def _holds_answers(self) -> bool:
+        with suppress(RLMError):  # the storage may be what ended the batch
+            return any(name.startswith("part-") for name in AtomicFolder(self.address).names())
+        return False
+
+
+def _check_run(output: BatchOutput, run_id: str) -> None:
+    """Raise `InputError` where the output is another run's."""
+    found = output.read_manifest()
+    if found is not None and found["run_id"] != run_id:
+        raise InputError(
+            output.out, f"belongs to the run {found['run_id']}, not to {run_id}; give the out of that"
+        )
+
+
+def _arguments(
+    query: str | None, source: Any, schema: AnswerSchema | None, options: BatchOptions
+) -> dict[str, Any]:
+    """Return what is noted of a batch: what `rlm-ray batch` would be given for it. `source` is None for a table."""
+    named = [] if source is None else [source] if isinstance(source, str | Path) else source
+    return {
+        "question": query,
+        "source": [str(path) for path in named],
+        "out": str(options["out"]) if options.get("out") else None,
+        "text": options.get("text"),
+        "ident": options.get("id"),
+        "question_column": options.get("query_column"),
+        "schema": None if schema is None else schema.table,
+        "limit": options.get("limit"),
+        "max_row_bytes": options.get("max_row_bytes", MAX_ROW_BYTES),
+        "on_limit": options.get("on_limit", "pause"),
+    }
 
 
 def _open_corpus(source: Any, table: Table | None, options: BatchOptions) -> RowSource:

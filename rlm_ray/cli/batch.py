@@ -7,14 +7,13 @@ import json
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from rlm_ray.cli import before_run, console, options
-from rlm_ray.cli.command_record import CommandNote
 from rlm_ray.cli.run_display import resume_hint
 from rlm_ray.config import Settings
 from rlm_ray.core.llm import Usage
@@ -24,6 +23,7 @@ from rlm_ray.progress import RunLog
 from rlm_ray.progress.formatting import format_count as short
 from rlm_ray.progress.formatting import format_usd
 from rlm_ray.runs.batch_run import open_batch_run
+from rlm_ray.runs.command_record import CommandNote
 from rlm_ray.runs.run import new_run_id
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ class BatchCommand:
     text: str | None = None
     ident: str | None = None
     question_column: str | None = None
-    schema: str | None = None
+    schema: str | dict[str, Any] | None = None
+    """The path of a JSON Schema, or the schema itself, as a Python program noted it."""
     limit: int | None = None
     max_row_bytes: int = 32_000_000
     on_limit: Literal["pause", "stop"] = "pause"
@@ -176,7 +177,9 @@ def carry_out(
     """Ask all rows that are not answered; with a `run_id` as that run. Raises `RLMError`."""
     corpus, spec = asked.open()
     shown = _progress()
-    job = _job(settings, corpus, spec, asked.out, asked.form, [shown, CommandNote(settings, "batch", asked)])
+    job = _job(
+        settings, corpus, spec, asked.out, asked.form, [shown, CommandNote(settings, "batch", asdict(asked))]
+    )
     if run_id:
         _check_output(job, run_id)
     check_models(settings, os.environ)
@@ -202,7 +205,7 @@ def _check_output(job: BatchJob, run_id: str) -> None:
 def _spec(
     query: str | None,
     query_column: str | None,
-    schema: str | None,
+    schema: str | dict[str, Any] | None,
     limit: int | None,
     on_limit: Literal["pause", "stop"],
 ) -> BatchSpec:
@@ -213,7 +216,8 @@ def _spec(
     if query_column is None and query is None:
         raise InputError("question", "is missing; give it first, before the files, or --question-column")
     question = QueryColumn(query_column) if query_column is not None else Template.parse(query or "")
-    return BatchSpec(question, None if schema is None else AnswerSchema.of(Path(schema)), limit, on_limit)
+    wanted = AnswerSchema.of(Path(schema) if isinstance(schema, str) else schema) if schema else None
+    return BatchSpec(question, wanted, limit, on_limit)
 
 
 def _corpus(

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,13 +15,13 @@ import typer
 
 from rlm_ray.cli import before_run, console, options
 from rlm_ray.cli.ask import context_of
-from rlm_ray.cli.command_record import CommandNote
 from rlm_ray.cli.run_display import resume_hint
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import Progress, RunLog
+from rlm_ray.runs.command_record import CommandNote
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import new_run_id
 
@@ -213,7 +213,11 @@ async def _run(
     console.StopOnSignal(work.cancel, "stopping the map-reduce")
     try:
         with Progress(settings.limits, console=console.stderr) as progress:
-            observers: list[Observer] = [progress, RunLog(), CommandNote(settings, "map-reduce", asked)]
+            observers: list[Observer] = [
+                progress,
+                RunLog(),
+                CommandNote(settings, "map-reduce", asdict(asked)),
+            ]
             found = await execute_plan(settings, plan, context, run_id=run_id, observers=observers)
     except (RLMError, asyncio.CancelledError):
         _say_how_to_go_on(settings, asked, run_id)

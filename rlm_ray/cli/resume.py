@@ -11,14 +11,7 @@ import typer
 from rlm_ray.cli import console, options, run_display
 from rlm_ray.cli.ask import Paths, context_of
 from rlm_ray.cli.batch import BatchCommand, resume_batch
-from rlm_ray.cli.command_record import (
-    CommandRecord,
-    arguments_as,
-    check_trusted,
-    enter_folder,
-    load_command,
-    settings_to_go_on,
-)
+from rlm_ray.cli.command_record import arguments_as, check_trusted, enter_folder, settings_to_go_on
 from rlm_ray.cli.completion import complete_run
 from rlm_ray.cli.map_reduce import MapReduceCommand, carry_out
 from rlm_ray.config import merge_settings
@@ -26,6 +19,7 @@ from rlm_ray.core.secrets import redact
 from rlm_ray.errors import InputError
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.progress import Progress, RunLog
+from rlm_ray.runs.command_record import CommandRecord, how_to_go_on, load_command
 from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run
 
@@ -70,6 +64,8 @@ def resume(
         if trust_record:  # addresses are the record's, keys are on no record
             own = [item for item in own if redact(item.value, item.name) != item.value]
         if (note := load_command(folder)) is not None:
+            if note.from_memory:
+                raise InputError(folder.run_id, how_to_go_on(note, folder))
             check_trusted(note, folder, trust_record=trust_record)
             raise typer.Exit(_go_on_with(note, folder, [*own, *given], paths or [], as_json=as_json))
         context = context_of(paths) if paths else None

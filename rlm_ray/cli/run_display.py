@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rlm_ray.cli import console, options
-from rlm_ray.cli.command_record import load_command
 from rlm_ray.config.trust import destinations, without
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.secrets import REDACTED
@@ -19,6 +18,7 @@ from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.errors import ClusterError, InputError, JournalError, ModelUnavailableError, QuotaError
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.progress import Progress
+from rlm_ray.runs.command_record import load_command
 from rlm_ray.runs.context_store import noted_paths
 from rlm_ray.runs.run import Result, Run
 from rlm_ray.runs.run_history import load_run_history

@@ -65,6 +65,7 @@ class MapReduceResult:
     stop_reason: str = "answered"
     """As `Result.stop_reason`."""
     why: str = ""
+    run_id: str = ""
 
     def __repr__(self) -> str:
         facts = {
@@ -97,6 +98,7 @@ class MapReduceResult:
             "value": self.value,
             "stop_reason": self.stop_reason,
             "why": self.why,
+            "run_id": self.run_id,
             "documents": self.plan.documents,
             "pieces": len(self.plan.pieces),
             "answered": self.answered,
@@ -224,7 +226,7 @@ async def execute_plan(
     async with open_batch_run(settings, planned.spec.query, run_id=run_id, observers=observers) as job:
         result = await map_reduce(job, planned, context)
         job.end_as(result.stop_reason, result.why)
-        return result
+        return replace(result, run_id=job.run_id)
 
 
 def _sample(context: Context) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from rlm_ray.config.coercion import did_you_mean
 from rlm_ray.core.chunking import SplitUnit
 from rlm_ray.core.document_answers import of_a_document_part, of_each, of_its_parts
 from rlm_ray.core.map_reduce import map_prompt, reduce_prompt
 from rlm_ray.core.reduce import Reduction, parse_reduction
 from rlm_ray.errors import InputError
+from rlm_ray.runs.options import check_names
 from rlm_ray.structured.json_schema import resolve_root
 from rlm_ray.structured.schema import AnswerSchema
 
@@ -95,6 +95,8 @@ class MapReduceOptions(TypedDict, total=False):
     """Small documents share a call; False: each is asked alone."""
     on_error: OnError
     """What a failed piece does: `raise`, or `skip`."""
+    run_id: str
+    """Go on with this run, which was killed or stopped: its id, the beginning of one, or `last`."""
 
 
 def parse_spec(
@@ -103,10 +105,7 @@ def parse_spec(
     """Make a spec and check it: the fields of `reduce` are those of the schema, or make one. Raises `InputError`."""
     if not isinstance(query, str) or not query.strip():
         raise InputError("query", "is empty; say what you want to know")
-    for name in others:
-        if name not in MapReduceOptions.__annotations__:
-            why = f"is no keyword of map_reduce{did_you_mean(name, MapReduceOptions.__annotations__)}"
-            raise InputError(name, why)
+    check_names(others, MapReduceOptions.__annotations__, "map_reduce")
     if others.get("on_error", "raise") not in ("raise", "skip"):
         raise InputError("on_error", f"must be raise or skip; got {others['on_error']!r}")
     way = None if reduce == "model" else parse_reduction(reduce)

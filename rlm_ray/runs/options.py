@@ -97,5 +97,7 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raise `InputError` for a keyword that is not known, with the one that may be meant."""
     names = list(known)
     for name in given:
+        if name not in names and name in RLMOptions.__annotations__:
+            raise InputError(name, f"is a keyword of RLM, and not of {what}; give it there: RLM({name}=...)")
         if name not in names:
             raise InputError(name, f"is no keyword of {what}{did_you_mean(name, names)}")

@@ -15,6 +15,7 @@ from rlm_ray.core.tools import missing_tools
 from rlm_ray.errors import ConfigError, InputError, JournalError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs import context_store
+from rlm_ray.runs.command_record import how_to_go_on, load_command
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import Result, Run, parse_schema
 from rlm_ray.runs.run_history import RunHistory, load_run_history
@@ -41,6 +42,8 @@ def prepare_resume(  # noqa: PLR0913 - a record, and what shall differ from it
     not. `messages` are those of a conversation that is one plain call. `schema` takes the place of the recorded one, of the
     last question: the record holds the JSON Schema of a pydantic model, not the model.
     """
+    if (note := load_command(folder)) is not None:
+        raise InputError(folder.run_id, how_to_go_on(note, folder))
     _wait_for_writer_to_release(folder)
     history = load_run_history(folder)
     run_dir = folder.address.rpartition("/")[0]

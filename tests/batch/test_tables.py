@@ -43,9 +43,9 @@ def pandas_frame():
     return frame.set_index(pd.Index([7, 7, 9], name="place"))
 
 
-async def batch(source, query="What of {price} on {day}?", job=None, **options):
+async def batch(source, query="What of {price} on {day}?", job=None, settings=None, **options):
     table, summary = await run_batch(
-        Settings(), query, source, BatchOptions(**options), (job or FakeJob()).open_any
+        settings or Settings(), query, source, BatchOptions(**options), (job or FakeJob()).open_any
     )
     return summary if table is None else table
 
@@ -159,7 +159,7 @@ def raise_it(error):
     raise error
 
 
-async def test_what_was_answered_before_an_error_is_kept_and_named(caplog):
+async def test_without_a_record_what_was_answered_before_an_error_is_kept_and_named(caplog):
     def breaks_at_two(row, query, context):
         if row == 2:
             raise LookupError("a fault of this package")
@@ -167,8 +167,8 @@ async def test_what_was_answered_before_an_error_is_kept_and_named(caplog):
 
     rows = [{"text": str(number)} for number in range(5)]
     with caplog.at_level(logging.WARNING), pytest.raises(LookupError):
-        await batch(rows, "Q", FakeJob(breaks_at_two, concurrency=1))
-    (out,) = [record.args[0] for record in caplog.records]
+        await batch(rows, "Q", FakeJob(breaks_at_two, concurrency=1), Settings(run_dir=""))
+    (out,) = [record.args[1].split("'")[1] for record in caplog.records]
     answered = await batch(rows, "Q", job := FakeJob(lambda *_: "second"), out=out)
     assert [row["answer"] for row in answered] == ["first", "first", "second", "second", "second"]
     assert sorted(job.asked) == [2, 3, 4]

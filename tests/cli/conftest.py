@@ -13,10 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 from rlm_ray.cli.app import app
-from rlm_ray.config import settings_to_dict
-from rlm_ray.core.context import InputSummary
-from rlm_ray.events.records import RunStarted, to_line
-from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.run import Result
 
 ANSWERED = Result("the answer", "answered", "", "run-1", 2, 0.5)
@@ -57,23 +53,6 @@ def as_documented():
         return value
 
     return parse
-
-
-@pytest.fixture
-def begin_record():
-    """Write the first record of a run into its folder, where there is none, and tell it to observers."""
-
-    def begin(settings, query, run_id, observers=()):
-        record = RunStarted(1.0, run_id, query, settings_to_dict(settings), InputSummary(), "0.1")
-        folder = RunStore(settings.run_dir, run_id)
-        if not folder.exists():
-            writer = folder.writer("test")
-            writer.append(to_line(record, "t:0"))
-            writer.close()
-        for observer in observers:
-            observer.add(record)
-
-    return begin
 
 
 @pytest.fixture

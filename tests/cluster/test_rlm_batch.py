@@ -22,10 +22,10 @@ PROGRAM = """
 import sys
 import pandas as pd
 from rlm_ray import RLM, Cluster
-url, out, run_dir, rows = sys.argv[1:]
+url, run_dir, rows = sys.argv[1:]
 frame = pd.DataFrame({"id": [f"d{n}" for n in range(int(rows))], "text": ["some text"] * int(rows)})
 rlm = RLM("openai/m", max_depth=0, api_base=url, api_key="k", run_dir=run_dir, cluster=Cluster(cpus_per_actor=0), rates={"in_flight": 2})
-rlm.batch("What of {id}?", frame, out=out)
+rlm.batch("What of {id}?", frame)
 """
 """Its Ray is its own and dies with it."""
 
@@ -53,8 +53,8 @@ def test_frame_comes_back_with_answers_and_counts(ask):
 @pytest.mark.timeout(400)
 def test_killed_batch_goes_on_and_pays_again_for_what_was_under_way_only(ask, tmp_path):
     with ModelServer(lambda request: Reply("fine", latency_s=0.2)) as server:
-        out, run_dir = str(tmp_path / "out"), str(tmp_path / "runs")
-        command = [sys.executable, "-c", PROGRAM, server.url, out, run_dir, str(ROWS)]
+        run_dir = str(tmp_path / "runs")
+        command = [sys.executable, "-c", PROGRAM, server.url, run_dir, str(ROWS)]
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
@@ -66,7 +66,7 @@ def test_killed_batch_goes_on_and_pays_again_for_what_was_under_way_only(ask, tm
         wait_until(lambda: killed.current_writer() is None, 60)  # its journal actor ends a moment after it
         assert server.calls < ROWS
         answered = ask(server, model="openai/m", max_depth=0, run_dir=run_dir).batch(
-            "What of {id}?", frame(), out=out
+            "What of {id}?", frame(), run_id=killed.run_id
         )
         assert set(answered["answer"]) == {"fine"}
         assert (

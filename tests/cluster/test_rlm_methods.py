@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray import Limits, QuotaError
+from rlm_ray import RLM, InputError, Limits, QuotaError
 from rlm_ray.testing import Failure, ModelServer
 from rlm_ray.testing.scripts import is_session, run_query
 
@@ -51,3 +51,25 @@ def test_task_that_stands_in_the_context_is_asked_for(ask, server):
     assert ask(server).completion(context="Translate: Hund") == "session done"
     assert "The task stands in the context itself" in server.requests[0].last
     assert "Translate: Hund" in server.requests[0].last
+
+
+def test_map_and_map_reduce_go_on_by_their_run_and_pay_nothing_twice(ask, server):
+    rlm = ask(server)
+    before = [result.answer for result in rlm.map([LEAVES, "look"], [TEXT, TEXT])]
+    paid = server.calls
+    assert [result.answer for result in rlm.map([LEAVES, "look"], [TEXT, TEXT], run_id="last")] == before
+    assert server.calls == paid
+    reduced = rlm.map_reduce("What?", [TEXT, "other text"], pack=False)
+    paid = server.calls
+    again = rlm.map_reduce("What?", [TEXT, "other text"], pack=False, run_id=reduced.run_id)
+    assert (again.answer, again.run_id, server.calls) == (reduced.answer, reduced.run_id, paid)
+    with pytest.raises(InputError, match="is a map-reduce over contexts of a Python program"):
+        RLM.resume(reduced.run_id)
+    with pytest.raises(InputError, match=r"it goes on there: rlm.map_reduce\(question, contexts, run_id="):
+        rlm.map("q", [TEXT], run_id=reduced.run_id)
+
+
+def test_keywords_of_a_map_hold_for_that_one_only(ask, server):
+    rlm = ask(server)
+    (result,) = rlm.map("q", [TEXT], max_depth=0)
+    assert (result.turns, rlm.settings.max_depth) == (0, 1)
