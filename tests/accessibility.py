@@ -8,7 +8,7 @@ RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
     "resultTypes": ["violations"],
 }
-MODES = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+MODES = [(1280, "light"), (1280, "dark"), (390, "light")]
 """Widths in pixels and colour schemes in which pages are checked."""
 
 

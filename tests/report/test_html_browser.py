@@ -339,8 +339,8 @@ def test_waits_in_the_head_are_time_on_the_clock(opened, tmp_path):
     ]
     write_report([*DIRECT[:1], *waiting], tmp_path / "run.html")
     page = opened(tmp_path / "run.html")
-    head = page.locator("#stats > div", has_text="Queue")
-    assert head.inner_text().split("\n") == ["Queue", "1m 40s"]
+    head = page.locator("#stats > div", has_text="Waited for a place")
+    assert head.inner_text().split("\n") == ["Waited for a place", "1m 40s"]
     assert head.get_attribute("title").endswith("summed over 1,000 calls: 27h 46m")
     row = page.locator("#view-overview tr", has_text="a free place at the model")
     assert row.locator("td").all_inner_texts()[1:] == ["1m 40s", "99.0 %", "27h 46m", "1,000 calls"]

@@ -51,6 +51,7 @@ function show(tab) {
     tabButton.setAttribute("aria-selected", name === tab);
     tabButton.tabIndex = name === tab ? 0 : -1;
   }
+  document.body.dataset.view = tab;
   document.getElementById("filters").hidden = tab === "overview" || tab === "compare";
   VIEWS[tab].paint();
   if (view.selected >= 0) VIEWS[tab].scrollTo?.(view.selected);
@@ -165,7 +166,7 @@ function nameInAddress(node) {
 const PAPER_ROWS = 200;
 
 function paintPaper() {
-  const lines = [...rows.slice(0, PAPER_ROWS)].map((node) => [`${" ".repeat(Math.min(DEPTH[node], 12))}${nameOf(node)}  ${oneLine(text(NODES.query[node]), 70)}`, ...cellsOf(node)]);
+  const lines = [...rows.slice(0, PAPER_ROWS)].map((node) => [`${"\u2003".repeat(Math.min(DEPTH[node], 12))}${nameOf(node)} ${oneLine(text(NODES.query[node]), 70)}`, ...cellsOf(node)]);
   const left = rows.length - lines.length;
   const parts = [questionSection(), answerSection(), waitsSection(), tallies("By model", RUN.totals.by_model), tallies("By depth", RUN.totals.by_depth, (depth) => `depth ${depth}`), troubleSection(), el("section", {}, el("h3", {}, "Nodes"), el("div", { class: "listing" }, tableOf(COLUMNS.map(([, label]) => label), lines)), left > 0 ? el("p", { class: "note" }, `${many(left, "more node")} not printed`) : null), runSection()];
   document.getElementById("paper").replaceChildren(...parts.filter(Boolean));

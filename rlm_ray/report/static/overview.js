@@ -1,10 +1,10 @@
 // The run as a whole, and beside another one where there is one to compare with.
 
 import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CITATIONS, CITATIONS_OF, COUNT, DATA, DEEPEST, DEPTH, FELL, NODES, RUN, STATE, nameOf, rowsOf, text } from "./data.js";
-import { bounded, button, copyButton, cost, count, el, facts, headed, many, money, oneLine, pill, seconds, share, short, tableOf } from "./words.js";
+import { bounded, button, copyButton, cost, count, el, facts, headed, many, money, oneLine, pill, scrolling, seconds, share, short, stateWords, tableOf, wide } from "./words.js";
 import { on, select, view } from "./state.js";
 import { colours, depthColour, hideTip, sharp, showTip } from "./canvas.js";
-import { citationBox, folding } from "./pane.js";
+import { citationBox, focusPane, folding } from "./pane.js";
 import { showBad, themeButton } from "./main.js";
 
 const MEASURES = [
@@ -51,7 +51,7 @@ function talliesSideBySide(title, key, name = (value) => value) {
 }
 
 function changed() {
-  const box = el("pre", { class: "answer", tabindex: "0" });
+  const box = scrolling(el("pre", { class: "answer" }));
   for (const [kind, piece] of DATA.changes) box.append(el({ same: "span", gone: "del", new: "ins" }[kind], {}, piece));
   return DATA.changes.length ? box : el("p", { class: "note" }, "Neither run has an answer.");
 }
@@ -95,8 +95,8 @@ function statsOf(head, totals, used, waits) {
     ["Calls", count(used.calls), `${many(used.calls, "answer")}, ${count(totals.failed_calls)} failed, ${count(totals.cache_hits)} from the cache`],
     ["Sessions", count(totals.sessions), "Each attempt counts"],
     ["Nodes", count(totals.nodes), `Down to depth ${totals.depth}`],
-    ["Queue", seconds(waits.queue.clock), `Time in which a call waited for a free place or the budget; ${summed(waits.queue, "call")}`],
-    ["Rate waits", seconds(waits.rate.clock), `Time in which a call waited for the rate of the account; ${summed(waits.rate, "call")}`],
+    ["Waited for a place", seconds(waits.queue.clock), `Time in which a call waited for a free place or the budget; ${summed(waits.queue, "call")}`],
+    ["Waited for the rate", seconds(waits.rate.clock), `Time in which a call waited for the rate of the account; ${summed(waits.rate, "call")}`],
     ["Retries", count(used.retries), Object.entries(totals.tries).map(([kind, number]) => `${count(number)} ${kind}`).join(", ") || "None"],
     ["Failed nodes", count(errors), `${many(totals.failed_calls, "failed call")}, ${many(totals.cell_errors, "cell")} with an error, ${count(totals.killed_repls)} killed`, errors ? "bad" : ""],
     ["Lost", count(totals.lost_sessions), "Sessions whose actor died", totals.lost_sessions ? "bad" : ""],
@@ -111,7 +111,7 @@ function tallyRow(name, tally) {
 
 export function tallies(title, tally, name = (key) => key) {
   const lines = Object.entries(tally).map(([key, value]) => tallyRow(name(key), value));
-  return el("section", {}, el("h3", {}, title), lines.length ? el("div", { class: "wide" }, tableOf(TALLY, lines)) : el("p", { class: "note" }, "No call is recorded."));
+  return el("section", {}, el("h3", {}, title), lines.length ? wide(tableOf(TALLY, lines)) : el("p", { class: "note" }, "No call is recorded."));
 }
 
 const WAITED_FOR = [
@@ -136,7 +136,7 @@ export function answerSection() {
   const { head } = RUN;
   const why = head.why ? el("p", { class: "why" }, head.why) : null;
   const answer = head.answered ? withCitations(bounded(head.answer, { class: "answer" })) : el("p", { class: "note" }, "No answer is recorded.");
-  const stop = head.state === "answered" ? "" : ` · ${head.state}`;
+  const stop = head.state === "answered" ? "" : ` · ${stateWords(head.state)}`;
   return el("section", { class: "broad" }, headed(el("h3", {}, `Answer${stop}`), head.answered ? copyButton("answer", head.answer) : null), why, answer);
 }
 
@@ -230,7 +230,8 @@ function coverageSection() {
 }
 
 function coverageStrip(spans, total) {
-  const canvas = el("canvas", { class: "coverage", role: "img", "aria-label": `Pieces of the context given to ${many(spans.length, "node")}` });
+  const canvas = el("canvas", { class: "coverage", tabindex: "0", role: "application", "aria-label": `Pieces of the context given to ${many(spans.length, "node")}. Left and right move from piece to piece, Enter opens.` });
+  const ordered = spans.toSorted((a, b) => NODES.from[a] - NODES.from[b] || a - b);
   const box = el("div", { class: "coverage-box" }, canvas);
   const layers = Math.min(STRIPS, DEEPEST);
   const height = layers * 18 + 4;
@@ -277,6 +278,15 @@ function coverageStrip(spans, total) {
     showTip(event, [`byte ${count(Math.floor(at))}: ${many(all.length, "reader")}`, ...names, all.length > 12 ? "…" : ""]);
   });
   canvas.addEventListener("mouseleave", hideTip);
+  canvas.addEventListener("keydown", (event) => {
+    const last = ordered.length - 1;
+    const now = ordered.indexOf(view.selected);
+    const next = { ArrowRight: Math.min(last, now + 1), ArrowLeft: Math.max(0, now - 1), Home: 0, End: last }[event.key];
+    if (next !== undefined) select(ordered[next]);
+    else if (event.key === "Enter") focusPane();
+    else return;
+    event.preventDefault();
+  });
   canvas.addEventListener("click", (event) => readers(event).best >= 0 && select(readers(event).best));
   new ResizeObserver(paint).observe(box);
   on("theme", paint);

@@ -1,7 +1,7 @@
 // All that is known of the selected node: its facts, its turns and what is below it.
 
 import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CELLS, CELLS_OF, CITATIONS, CITATIONS_OF, DEPTH, KIND, LAST, MAPS, MAPS_OF, NODES, OWN, RUN, SIZE, START, STATE, SUM, TOOLS, TOOLS_OF, childrenOf, endOf, modelOf, nameOf, pathOf, rowsOf, text, tookOf } from "./data.js";
-import { bounded, button, copyButton, count, el, facts, headed, many, money, oneLine, pill, seconds, share, short, shown, tableOf } from "./words.js";
+import { bounded, button, copyButton, count, el, facts, headed, many, money, oneLine, pill, seconds, share, short, shown, stateWords, tableOf, wide } from "./words.js";
 import { on, select, view } from "./state.js";
 import { tipOf } from "./canvas.js";
 import { VIEWS } from "./main.js";
@@ -181,7 +181,7 @@ function paneParts(node) {
   return [
     paneHead(node),
     nodeFacts(node),
-    part("Failed", NODES.error[node], "wrong"),
+    part(STATE[node] === "stopped" ? "Stopped" : "Failed", NODES.error[node], "wrong"),
     part("Question", NODES.query[node]),
     inputPart(node),
     attemptsPart(node),
@@ -207,13 +207,13 @@ function nodeFacts(node) {
     ["Model", modelOf(node)],
     ["Started", seconds(START[node])],
     ["Took", STATE[node] === "unfinished" ? `${seconds(tookOf(node))}, not over` : seconds(tookOf(node))],
-    ["Ended by", text(NODES.reason[node])],
+    ["Ended", stateWords(text(NODES.reason[node]))],
     ["Actor", text(NODES.actor[node])],
   ]);
   const used = [["calls", count], ["input", short], ["output", short], ["cost", money], ["queue", seconds], ["rate", seconds], ["retries", count]];
   const lines = [["itself", ...used.map(([name, words]) => words(OWN[name][node]))]];
   if (SIZE[node] > 1) lines.push(["with below", ...used.map(([name, words]) => words(SUM[name][node]))]);
-  return el("div", {}, list, el("div", { class: "wide" }, tableOf(["", "Calls", "Input", "Output", "Cost", "Queue", "Rate", "Retries"], lines, "Queue and rate: waits, summed over calls that may wait side by side")));
+  return el("div", {}, list, wide(tableOf(["", "Calls", "Input", "Output", "Cost", "Queue", "Rate", "Retries"], lines)), el("p", { class: "note" }, "Queue: waits for a free place at the model or the budget; rate: for the rate limit. Both summed over calls that may wait side by side."));
 }
 
 function inputPart(node) {

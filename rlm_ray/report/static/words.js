@@ -24,6 +24,7 @@ export function seconds(value) {
 
 export function money(value) {
   if (value === 0) return "$0";
+  if (value > 0 && value < 1e-5) return "<$0.00001"; // as wide as a column of a table is
   return `$${value < 0.01 ? Number(value.toPrecision(2)).toFixed(Math.min(8, 1 - Math.floor(Math.log10(value)))) : value.toFixed(value < 1 ? 4 : 2)}`;
 }
 
@@ -54,9 +55,25 @@ export function shown(place, options = {}) {
 export function bounded(value, options = {}) {
   const [head, length] = typeof value === "string" ? [value, 0] : value;
   if (!head) return el("p", { class: "note" }, "It is not recorded.");
-  const box = el("pre", { tabindex: head.length > 600 ? "0" : null, ...options }, head);
+  const box = scrolling(el("pre", options, head));
   return length ? el("div", {}, box, el("p", { class: "note" }, cutNote(head.length, length))) : box;
 }
+
+// What scrolls takes the focus, so that keys can scroll it; what has room for all does not.
+const sizes = typeof ResizeObserver === "undefined" ? null : new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const scrolls = target.scrollHeight > target.clientHeight + 1 || target.scrollWidth > target.clientWidth + 1;
+    if (scrolls) target.tabIndex = 0;
+    else if (target !== document.activeElement) target.removeAttribute("tabindex");
+  }
+});
+
+export function scrolling(box) {
+  sizes?.observe(box);
+  return box;
+}
+
+export const wide = (table) => scrolling(el("div", { class: "wide" }, table));
 
 const cutNote = (kept, length) => `The first ${count(kept)} of ${count(length)} characters; the journal has the rest.`;
 
@@ -88,6 +105,7 @@ async function copy(value) {
 
 export const headed = (head, ...buttons) => el("div", { class: "with-copy" }, head, ...buttons);
 
+const FIGURE = /^[-+−$<]?[\d.,]+( ?[a-z%+]+( \d+[a-z]+)?)?$/i; // "1m 40s", "28.5 %", "105 calls" stay on one line
 const LONG_WORD = /\S{25}/; // no other word is broken in the middle
 const LONG_FACT = 20;
 
@@ -103,9 +121,12 @@ export function facts(pairs) {
 
 export function tableOf(heads, rows, caption) {
   const head = el("tr", {}, ...heads.map((name) => el("th", { scope: "col" }, name)));
-  const body = rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", { class: !(cell instanceof Node) && LONG_WORD.test(cell) ? "long" : null }, cell instanceof Node ? cell : `${cell}`))));
+  const body = rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", { class: cell instanceof Node ? null : LONG_WORD.test(cell) ? "long" : FIGURE.test(cell) ? "figure" : null }, cell instanceof Node ? cell : `${cell}`))));
   return el("table", {}, caption ? el("caption", {}, caption) : null, el("thead", {}, head), el("tbody", {}, ...body));
 }
 
-export const pill = (state) => el("span", { class: `pill ${STATE_CLASS[state] ?? "stopped"}` }, state);
+export const pill = (state) => el("span", { class: `pill ${STATE_CLASS[state] ?? "stopped"}` }, stateWords(state));
+
+// What stopped a run is a word of its settings: `cost_usd`, `max_iterations`.
+export const stateWords = (state) => (!state || state in STATE_CLASS || state === "stopped" ? state : `stopped: ${state.replaceAll("_", " ")}`);
 export const STATE_CLASS = { ok: "ok", answered: "ok", error: "error", lost: "error", cancelled: "error", unfinished: "unfinished" };
