@@ -111,6 +111,11 @@ def resolve_address(wanted: str, folder: Path | None = None) -> str:
     return LOCAL
 
 
+def starts_here() -> bool:
+    """Tell whether `connect_ray` without an address would start a Ray of its own on this machine."""
+    return not ray.is_initialized() and resolve_address(os.environ.get("RAY_ADDRESS", "")) == LOCAL
+
+
 def _is_listening(address: str) -> bool:
     """Tell whether somebody listens there; an address without a port (`local`) is Ray's to find."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")

@@ -158,7 +158,7 @@ def _too_slow(options: dict[str, Any]) -> str:
 
 
 def _too_large(options: dict[str, Any]) -> str:
-    return f"needs more than the {options['memory_bytes'] / 1e6:,.0f} MB of memory that a document may take (a decompression bomb?)"
+    return f"needs more than the {options['memory_bytes'] / 1e6:,.0f} MB of memory that a document may take (a decompression bomb?); leave it out, or save its text anew"
 
 
 def _output_of(control: socket.socket, read_end: int, options: dict[str, Any]) -> tuple[bytes, str]:
@@ -182,7 +182,7 @@ def _output_of(control: socket.socket, read_end: int, options: dict[str, Any]) -
             if size > options["max_text_bytes"]:
                 return (
                     b"",
-                    f"holds more than {options['max_text_bytes'] / 1e6:,.0f} MB of text (a decompression bomb?)",
+                    f"holds more than {options['max_text_bytes'] / 1e6:,.0f} MB of text (a decompression bomb?); leave it out, or split it",
                 )
     return b"", _too_slow(options)
 

@@ -13,6 +13,7 @@ import difflib
 import importlib.util
 import json
 import socket
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,18 @@ _OFFLINE = "offline/"
 _CONNECT_S = 3.0
 _ANSWERING = ("chat", "responses", "completion")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_WITHOUT_KEY = frozenset(["ollama", "ollama_chat", "hosted_vllm", "lm_studio", "llamafile"])
+"""Providers that run on machines of one's own; litellm knows them by these names."""
+
+
+def check_before_start(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Do `check_models` where Ray is still to be started in this process: what is wrong is said at once, and leaves no run on record.
+
+    Where it runs, the first call says it as soon, and processes of the cluster may have the key.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        check_models(settings, environ)
 
 
 def check_models(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -56,6 +69,9 @@ def check_name_and_key(
     known = known_model(model)
     has_key = bool(params.get("api_key"))
     if known is not None and (has_key or environ.get(f"{known['litellm_provider'].upper()}_API_KEY")):
+        return
+    provider, slash, name = model.partition("/")
+    if slash and name and (provider in _WITHOUT_KEY or (has_key and provider in _providers())):
         return
     from rlm_ray.llm.litellm_client import import_litellm, missing_keys
     from rlm_ray.llm.litellm_errors import map_error
@@ -158,6 +174,13 @@ def _models() -> Mapping[str, Any]:
             continue
         return models if isinstance(models, dict) else {}
     return {}
+
+
+@cache
+def _providers() -> frozenset[str]:
+    """Return the providers of the models in litellm's map."""
+    found = (facts.get("litellm_provider") for facts in _models().values() if isinstance(facts, dict))
+    return frozenset(name for name in found if isinstance(name, str))
 
 
 def _similar(model: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,6 +14,7 @@ from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import RLMError
 from rlm_ray.journal.run_store import RunStore
+from rlm_ray.llm.model_check import check_before_start
 from rlm_ray.runs.run import maybe_start_tracing, new_run_id
 from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.util.batcher import Batcher
@@ -99,6 +102,7 @@ async def open_batch_run(
 
     history = _load_history(settings, run_id or new_run_id())
     settings = history.keep_prompts(settings)
+    await asyncio.to_thread(check_before_start, settings, os.environ)
     async with AsyncExitStack() as stack:
         engine = await ClusterDriver.connect(settings.cluster, wait_teller(observers))
         traced = maybe_start_tracing(history.run_id, settings, traceparent)

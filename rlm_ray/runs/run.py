@@ -31,6 +31,7 @@ from rlm_ray.errors import InputError, JournalError, LimitReached, SchemaError
 from rlm_ray.events.records import Record
 from rlm_ray.events.tree import RunTree
 from rlm_ray.journal.run_store import RunStore
+from rlm_ray.llm.model_check import check_before_start
 from rlm_ray.runs import context_store
 from rlm_ray.runs.run_history import RunHistory
 from rlm_ray.util.log_format import log_run
@@ -236,6 +237,7 @@ class Run:
         from rlm_ray.cluster.run_attempt import wait_teller
         from rlm_ray.cluster.run_driver import RunDriver
 
+        await asyncio.to_thread(check_before_start, self.settings, os.environ)
         async with AsyncExitStack() as stack:
             tell = wait_teller(self._observers)
             self._engine = await ClusterDriver.connect(self.settings.cluster, tell)

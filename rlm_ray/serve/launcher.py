@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from pydantic import ValidationError
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
-from rlm_ray.cluster.ray_init import connect_ray
+from rlm_ray.cluster.ray_init import connect_ray, starts_here
 from rlm_ray.errors import ClusterError, ConfigError
 from rlm_ray.serve.config import ServerConfig
 from rlm_ray.serve.config_actor import ConfigHolder, hold_config
@@ -42,6 +44,23 @@ class LocalServer:
         if not is_local(self.host) and not keys:
             why = f"{self.host} can be reached by others, and there are no keys; set keys_file, or serve 127.0.0.1"
             raise ConfigError("host", why)
+        if not 0 < self.port < 65_536:
+            raise ConfigError("port", f"must be from 1 to 65535; got {self.port}")
+
+    def check_address(self) -> None:
+        """Raise `ConfigError` where this machine cannot listen at the address; Ray would say so after half a minute, in its own log."""
+        try:
+            family, kind, protocol, _, place = socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM
+            )[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+        except OSError as error:
+            what = "is in use: stop what listens there, or give another --port"
+            if error.errno != errno.EADDRINUSE:
+                what = f"cannot be listened at ({(error.strerror or str(error)).lower()}); give another --host or --port"
+            raise ConfigError("address", f"{self.host}:{self.port} {what}") from error
 
     @property
     def url(self) -> str:
@@ -76,6 +95,8 @@ def load_serve_config(path: Path) -> LocalServer:
 def serve_forever(site: LocalServer, ready: Callable[[], None]) -> None:
     """Start, say when it is `ready`, and return when this process is told to end."""
     site.check()
+    if starts_here():
+        site.check_address()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 
 import pytest
 
+from rlm_ray import RLM
 from rlm_ray.cli import before_run
 from rlm_ray.config import Cluster, Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Price
 from rlm_ray.errors import AuthenticationError, ConfigError, ModelUnavailableError, RLMError
-from rlm_ray.llm.model_check import check_models, known_model, price_of
+from rlm_ray.llm.litellm_client import import_litellm, missing_keys
+from rlm_ray.llm.model_check import _WITHOUT_KEY, check_before_start, check_models, known_model, price_of
 from rlm_ray.runs.estimate import estimate_run
 
 HERE = {"RAY_TMPDIR": "/nowhere"}
@@ -152,6 +155,61 @@ def test_commands_start_nothing_for_a_model_that_cannot_be_asked(invoke, monkeyp
     done = invoke(*command, "--model", "gpt-4o")
     assert done.exit_code == 5
     assert done.stderr.splitlines()[-1].startswith("error: gpt-4o: its key is missing")
+
+
+ASKED = {
+    "completion": lambda rlm: rlm.completion("q", "x"),
+    "stream": lambda rlm: list(rlm.stream("q", "x")),
+    "conversation": lambda rlm: rlm.conversation("x").ask("q"),
+    "map": lambda rlm: rlm.map("q", ["x"]),
+    "batch": lambda rlm: rlm.batch("q", ["x"]),
+    "map_reduce": lambda rlm: rlm.map_reduce("q", "x"),
+}
+
+
+@pytest.mark.parametrize("method", ASKED)
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"model": "gpt-4o"}, "gpt-4o: its key is missing: set OPENAI_API_KEY, or give --api-key (api_key=)"),
+        ({"model": "opnai/gpt-4o"}, "model: litellm knows no provider for 'opnai/gpt-4o'; write it as provider/name"),
+        ({"model": "gpt-4o", "api_key": "k", "limits": Limits(cost_usd=0)}, "limits.cost_usd: is 0, which lets only models run that cost"),
+        ({"model": "openai/x", "api_key": "k", "api_base": "http://127.0.0.1:9"}, "nothing answers at http://127.0.0.1:9"),
+    ],
+    ids=["key", "name", "budget", "address"],
+)  # fmt: skip
+def test_python_starts_nothing_for_a_model_that_cannot_be_asked(monkeypatch, tmp_path, method, settings, why):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("rlm_ray.cluster.driver.ClusterDriver.connect", None)
+    with pytest.raises(RLMError) as caught:
+        ASKED[method](RLM(run_dir=str(tmp_path / "runs"), **settings))
+    assert why in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_model_is_not_judged_once_ray_runs(monkeypatch):
+    ray = type("Ray", (), {"is_initialized": lambda: True})
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    check_before_start(Settings(model="gpt-4o"), HERE)
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        *((f"{provider}/own", {}) for provider in ("ollama", "ollama_chat", "hosted_vllm", "lm_studio", "llamafile")),
+        *((f"{provider}/own", {"api_key": "k"}) for provider in ("openai", "anthropic", "azure", "mistral", "deepseek")),
+    ],
+)  # fmt: skip
+def test_model_of_a_known_provider_is_judged_without_the_import_of_litellm(monkeypatch, model, params):
+    monkeypatch.setattr("rlm_ray.llm.litellm_client.import_litellm", None)
+    check_models(Settings(model=model, params=params), HERE)
+
+
+def test_names_of_providers_without_a_key_are_those_of_litellm():
+    litellm = import_litellm()
+    assert {litellm.get_llm_provider(f"{provider}/own")[1] for provider in _WITHOUT_KEY} == _WITHOUT_KEY
+    missing = {name for provider in _WITHOUT_KEY for name in missing_keys(f"{provider}/own")}
+    assert not [name for name in missing if name.endswith("_API_KEY")]
 
 
 def test_answer_no_at_the_terminal_begins_nothing(monkeypatch):

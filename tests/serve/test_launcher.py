@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,38 @@ def test_without_keys_nothing_is_served_to_others(tmp_path, monkeypatch):
         site.check()
     monkeypatch.setenv("RLM_RAY_SERVE_KEYS", f"keys: [{{name: a, sha256: '{'0' * 64}'}}]")
     site.check()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_address_that_is_in_use_is_said_before_ray_starts(monkeypatch, tmp_path, host):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(local, "connect_ray", None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        app = typer.Typer()
+        app.command()(serve)
+        ran = CliRunner().invoke(app, ["--host", host, "--port", str(port)])
+    assert ran.exit_code == 5
+    assert f"address: {host}:{port} is in use: stop what listens there, or give another --port" in ran.stderr
+    local.LocalServer(local.ServerConfig(), host, port).check_address()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "why"),
+    [
+        ("192.0.2.1", 8000, "address: 192.0.2.1:8000 cannot be listened at"),
+    ],
+)
+def test_an_address_of_another_machine_is_said_to_be_none(host, port, why):
+    with pytest.raises(ConfigError, match=why):
+        local.LocalServer(local.ServerConfig(), host, port).check_address()
+
+
+@pytest.mark.parametrize("port", [0, -1, 70_000])
+def test_a_port_that_is_none_is_refused(port):
+    with pytest.raises(ConfigError, match="port: must be from 1 to 65535"):
+        local.LocalServer(local.ServerConfig(), "127.0.0.1", port).check()
 
 
 def test_a_new_key_is_shown_once_beside_its_entry():

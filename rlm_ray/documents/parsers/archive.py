@@ -34,7 +34,9 @@ def format_of(data: bytes) -> str:
         unpacked = sum(entry.file_size for entry in entries)
         if unpacked > MAX_UNPACKED_BYTES or len(entries) > MAX_ENTRIES:
             what = f"{unpacked / 1e9:,.1f} GB" if unpacked > MAX_UNPACKED_BYTES else f"{len(entries):,} files"
-            raise DocumentError(f"unpacks to {what}, which no document does (a decompression bomb?)")
+            raise DocumentError(
+                f"unpacks to {what}, which no document does (a decompression bomb?); leave it out, or save its text anew"
+            )
         names = {entry.filename for entry in entries}
         if any(entry.flag_bits & 1 for entry in entries):
             raise DocumentError("is protected by a password; save a copy without one")
