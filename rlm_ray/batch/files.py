@@ -2,7 +2,8 @@
 
 - `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` (each also `.gz`, `.bz2`, `.xz` or `.zst`) and `.parquet` hold many rows.
 - A workbook (`.xlsx`, `.xlsm`, `.xlsb`, `.xls`, `.ods`) holds the rows of its sheets.
-- Any other file is a text or a document (PDF, Word ...), and one row. In a folder, hidden and binary files are passed over.
+- Any other file is a text or a document (PDF, Word ...), and one row. Of a folder those are read that `ask` reads, too: none that
+  git ignores, no hidden file, cache, lock file or binary.
 - A single file that cannot be read from its beginning is refused; of several it is a row that says why.
 - Files are read in the order of their paths, so a row has the same number at each reading.
 - Text formats are read by our own readers and not by Ray Data or pyarrow: those give up a whole block or file at the
@@ -15,10 +16,11 @@ import bz2
 import gzip
 import json
 import lzma
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from rlm_ray.batch.csv_reader import read_csv
@@ -26,6 +28,7 @@ from rlm_ray.batch.json_reader import read_json
 from rlm_ray.batch.parquet_reader import read_parquet
 from rlm_ray.batch.raw_rows import CHUNK, RawRow, RefusedError, Utf8Stream, too_large
 from rlm_ray.documents.converter import DocumentReader
+from rlm_ray.documents.folder import Selection, describe_passed_over, list_files, would_be_read
 from rlm_ray.documents.formats import HEAD_BYTES, WORKBOOKS, detect_format, kind_of
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.util.filesystem import StorageErrorFile, filesystem, local_path, map_storage_errors
@@ -80,14 +83,31 @@ class FileSource:
         self.name = " ".join(str(local_path(name) or name) for name in named)
         self.columns: dict[str, None] = {}
         """Those that files say they have, read or not; others are known by their rows."""
-        self._max_row_bytes, self._needed = max_row_bytes, needed
-        self._files = [file for name in named for file in find(name)]
+        self._named, self._max_row_bytes, self._needed = named, max_row_bytes, needed
+        self.passed_over: Counter[str] = Counter()
+        """How many files and folders of folders are left out, by reason."""
+        self._files = [file for name in named for file in find(name, self.passed_over)]
         self._nbytes = max(sum(file.nbytes for file in self._files), 1)
         self._before = 0
         self._here: Callable[[], float] = lambda: 0.0
         """Bytes of the files before, and how many of the one that is read now."""
         self._error_bytes = 0
         """By how much that may be wrong: what is read and not yet handed out as rows, or a file that is read as a whole."""
+
+    def check_output(self, out: str) -> None:
+        """Raise `InputError` where what is written to `out` is, or would be the next time, among the files that are read."""
+        path = local_path(out)
+        if path is None:
+            return
+        place = path.absolute()
+        named = {Path(file.path) for file in self._files}
+        parts = place.with_name(f"{place.name}.parts")
+        is_read = place in named or any({place, parts} & set(one.parents) for one in named)
+        local = [one.absolute() for name in self._named if (one := local_path(name)) is not None]
+        is_read |= any(would_be_read(one, place) or place.match(str(one)) for one in local)
+        if is_read:
+            why = f"lies among the files that are read ({self.name}), so going on would read its own answers; write it elsewhere"
+            raise InputError(out, why)
 
     def read(self) -> Iterator[RawRow]:
         self._before = 0
@@ -187,18 +207,22 @@ def _errors_of_data() -> Iterator[None]:
         raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def find(name: str) -> list[File]:
-    """Return the files a path, URL or glob names. Raises `InputError` where there is none."""
+def find(name: str, passed_over: Counter[str]) -> list[File]:
+    """Return the files a path, URL or glob names, and count what is left out of folders. Raises `InputError` where there is none."""
     fs, path = filesystem(name)
     with map_storage_errors(name):
         if fs.isfile(path):
             return [File(fs, path, PurePath(path).name, fs.size(path) or 0, discovered=False)]
         if fs.isdir(path):
-            found = _list_below(fs, path, fs.find(path, detail=True))
+            listing = list_files([name if local_path(name) is None else Path(path)], Selection.of((), ()))
+            passed_over += listing.passed_over
+            files = [File(fs, file.path, file.id, file.nbytes, discovered=True) for file in listing.files]
+            found = sorted(files, key=lambda file: file.path)
         else:
             found = _list_below(fs, _glob_root(path), fs.glob(path, detail=True)) if _is_glob(path) else []
     if not found:
         why = "matches no file" if _is_glob(path) else "does not exist, or holds no file"
+        why = f"holds no file to read ({line})" if (line := describe_passed_over(passed_over)) else why
         raise InputError(name, f"{why}; check the path")
     return found
 

@@ -79,6 +79,7 @@ class BatchJob:
     ) -> BatchSummary:
         """Carry the batch out. Raises what ended it, an error of ours; all rows that are done are saved in any case."""
         self.corpus.check(self.spec.question)
+        self.corpus.check_output(self.output.out)
         began = time.monotonic()
         settings = replace(self.settings, cluster=self.corpus.reserve_cpus(self.settings.cluster))
         _, run_id = self._check(new_run_id, restart=restart)

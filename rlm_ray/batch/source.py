@@ -6,7 +6,7 @@ an `error`. Numbers count from 0 over all rows, bad ones among them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from rlm_ray.batch.template import QueryTemplate, meant
 from rlm_ray.config import Cluster
 from rlm_ray.core.context import Context, Document, make_context
 from rlm_ray.core.printable import replace_surrogates
+from rlm_ray.documents.folder import describe_passed_over
 from rlm_ray.errors import InputError
 
 _PEEK_ROWS, _PEEK_CHARS = 100, 4_000_000
@@ -60,6 +61,16 @@ class RowSource:
     def name(self) -> str:
         """Return what the user called it."""
         return self._source.name
+
+    @property
+    def passed_over_line(self) -> str:
+        """Say how many files of folders are left out, by reason; empty where none is."""
+        return describe_passed_over(self._source.passed_over) if isinstance(self._source, FileSource) else ""
+
+    def check_output(self, out: str) -> None:
+        """Raise `InputError` where an output at this place is among the files that are read."""
+        if isinstance(self._source, FileSource):
+            self._source.check_output(out)
 
     def check(self, question: QueryTemplate) -> None:
         """Raise `InputError` where the question cannot be asked of these rows, or would be asked without a text."""
@@ -155,12 +166,18 @@ def open_files(
 
 
 def read_documents(
-    named: Sequence[str], *, text: str | None = None, ident: str | None = None
+    named: Sequence[str],
+    *,
+    text: str | None = None,
+    ident: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Context, list[str]]:
     """Read the rows of files, folders, globs and URLs as documents; return besides what could not be read, each with
-    why.
+    why. `tell` is told what of folders is left out.
     """
     corpus = open_files(named, text=text, ident=ident, max_row_bytes=_ANY_SIZE, further=())
+    if line := corpus.passed_over_line:
+        tell(line)
     _check_text_column(corpus)
     documents: list[Document] = []
     unread = []

@@ -162,6 +162,8 @@ class BatchCommand:
         named = [self.question] if self.question_column and self.question else []
         columns = spec.question.columns
         corpus = _corpus([*named, *self.source], columns, self.text, self.ident, self.max_row_bytes)
+        if line := corpus.passed_over_line:
+            console.print_status(line)
         corpus.check(spec.question)
         return corpus, spec
 

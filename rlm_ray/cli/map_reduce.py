@@ -181,7 +181,7 @@ def _context(paths: list[str], text: str | None, ident: str | None, on_error: st
 
     if not paths or "-" in paths:
         return read_context(context_of(paths))
-    context, unread = read_documents(paths, text=text, ident=ident)
+    context, unread = read_documents(paths, text=text, ident=ident, tell=console.print_status)
     if unread and on_error == "raise":
         raise InputError(
             unread[0].partition(": ")[0], f"{unread[0].partition(': ')[2]}; or pass --on-error skip"

@@ -17,7 +17,7 @@ from typing import Any
 from rlm_ray.core.context import Context, Document, make_context
 from rlm_ray.documents.converter import DocumentReader, DocumentText
 from rlm_ray.documents.decoding import check_encoding
-from rlm_ray.documents.folder import LINKS, Selection, SourceFile, list_files
+from rlm_ray.documents.folder import LINKS, Selection, SourceFile, describe_passed_over, list_files
 from rlm_ray.documents.formats import HEAD_BYTES, detect_format
 from rlm_ray.errors import InputError
 from rlm_ray.util.filesystem import local_path
@@ -164,8 +164,7 @@ class ReadingReport:
 
     def passed_over_lines(self) -> list[str]:
         """How many were passed over, by reason."""
-        found = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.passed_over.items()))
-        return [f"passed over: {found}"] if found else []
+        return [line] if (line := describe_passed_over(self.passed_over)) else []
 
     def _read_line(self) -> str:
         total = self.kinds.total()

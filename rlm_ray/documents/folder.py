@@ -149,6 +149,8 @@ class SourceFile:
     """The fsspec file system of a URL; None on this machine."""
     discovered: bool = False
     """In a folder, and not named itself."""
+    nbytes: int = 0
+    """Its size, of one in a folder."""
 
     def read(self, max_bytes: int = -1) -> bytes:
         """Read it, or on this machine only its beginning: a storage is asked once. Raises `InputError`."""
@@ -169,6 +171,12 @@ class Listing:
     files: list[SourceFile] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     """How many files and folders for which reason."""
+
+
+def describe_passed_over(counts: Counter[str]) -> str:
+    """Say how many files were passed over, by reason; empty where none was."""
+    found = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()))
+    return f"passed over: {found}" if found else ""
 
 
 def list_files(paths: Sequence[str | Path], selection: Selection) -> Listing:
@@ -217,7 +225,8 @@ def _list_folder(root: Path, selection: Selection, listing: Listing) -> None:
             elif is_folder:
                 yield from walk(entry.path, path, ignoring)
             else:
-                yield SourceFile(replace_surrogates(path), entry.path, discovered=True)
+                size = entry.stat().st_size
+                yield SourceFile(replace_surrogates(path), entry.path, discovered=True, nbytes=size)
 
     listing.files += walk(str(root), "", ignore_files_above(root))
 
@@ -234,6 +243,15 @@ def _skip_reason(entry: os.DirEntry[str], real_root: str) -> str:
     if entry.is_dir(follow_symlinks=False):
         return ""
     return "" if stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode) else "no regular files"
+
+
+def would_be_read(root: Path, path: Path) -> bool:
+    """Tell whether a file at this path, were it there, would be read with the folder `root`."""
+    root, path = root.absolute(), path.absolute()
+    if root == path or not path.is_relative_to(root) or not root.is_dir():
+        return False
+    ignoring = [*ignore_files_above(root), *read_ignore_file(root / ".gitignore")]
+    return not _stored_skip_reason(path.relative_to(root).as_posix(), Selection.of((), ()), ignoring)
 
 
 def _list_url(url: str, selection: Selection, listing: Listing) -> None:
@@ -264,7 +282,8 @@ def _list_url(url: str, selection: Selection, listing: Listing) -> None:
         if why := _stored_skip_reason(short, selection, ignoring):
             listing.passed_over[why] += 1
         else:
-            listing.files.append(SourceFile(short, name, fs, discovered=True))
+            size = found[name].get("size") or 0
+            listing.files.append(SourceFile(short, name, fs, discovered=True, nbytes=size))
 
 
 def _stored_skip_reason(short: str, selection: Selection, ignoring: Sequence[IgnoreFile]) -> str:

@@ -129,6 +129,64 @@ def test_a_folder_of_texts_is_a_row_for_each_file(tmp_path):
     assert [(row.number, row.id, row.text) for row in rows] == [(0, "b.md", "# B"), (1, "sub/a.txt", "A")]
 
 
+def test_a_folder_of_rows_is_read_as_that_of_a_question(tmp_path):
+    """Not what git ignores, caches, lock files, links out of it; and what is left out is counted."""
+    (tmp_path / "repo").mkdir()
+    repo = tmp_path / "repo"
+    for name in ("src/a.py", "src/made.log", "keep.log", "node_modules/x/i.js", "poetry.lock", "sub/.gitignore", "sub/b.md", "sub/c.md"):  # fmt: skip
+        (repo / name).parent.mkdir(parents=True, exist_ok=True)
+        (repo / name).write_text("text")
+    (repo / "sub" / ".gitignore").write_text("c.md\n")
+    (repo / ".gitignore").write_text("*.log\n!keep.log\n")
+    (tmp_path / "secret").write_text("no")
+    (repo / "link").symlink_to(tmp_path / "secret")
+    for source in (repo, f"file://{repo}"):
+        corpus = open_corpus(source)
+        assert [row.id for row in corpus] == ["keep.log", "src/a.py", "sub/b.md"]
+        assert corpus.passed_over_line == (
+            "passed over: 1 caches, 2 hidden, 2 ignored by .gitignore, 1 links out of the folder, 1 lock files and generated ones"
+        )
+    (repo / "only").mkdir()
+    (repo / "only" / "x.lock").write_text("x")
+    with pytest.raises(InputError, match=r"holds no file to read \(passed over: 1 lock files"):
+        open_corpus(repo / "only")
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "is_read"),
+    [
+        (".", "answers", True),
+        (".", "answers.jsonl", True),
+        ("sub", "answers.jsonl", False),
+        ("sub", "sub/answers", True),
+        ("a.txt", "answers", False),
+        ("a.txt", "a.txt", True),
+        ("*.jsonl", "old.jsonl", True),
+        ("*.jsonl", "new.jsonl", True),
+        ("*.jsonl", "sub/new.jsonl", False),
+        ("*.jsonl", "answers", False),
+        (".", ".answers", False),
+        (".", "ignored/answers", False),
+        (".", "sub/.hidden/answers", False),
+        (".", "../answers", False),
+        (".", "memory://answers", False),
+    ],
+)
+def test_an_output_among_the_files_that_are_read_is_refused(tmp_path, monkeypatch, source, out, is_read):
+    here = tmp_path / "here"
+    (here / "sub").mkdir(parents=True)
+    for name in ("a.txt", "sub/b.txt", "old.jsonl"):
+        (here / name).write_text('{"text": "x"}\n')
+    (here / ".gitignore").write_text("ignored/\n")
+    monkeypatch.chdir(here)
+    corpus = open_corpus(source)
+    if not is_read:
+        corpus.check_output(out)
+        return
+    with pytest.raises(InputError, match=r"lies among the files that are read .* write it elsewhere"):
+        corpus.check_output(out)
+
+
 def test_a_glob_and_several_paths_are_read_in_order(tmp_path):
     for name in ("2.jsonl", "1.jsonl"):
         (tmp_path / name).write_text(f'{{"text": "{name}"}}\n')
