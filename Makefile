@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTABLE := $(VENV)/.testable
-COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --extra documents --extra mcp --upgrade --custom-compile-command "make lock" pyproject.toml
+DOCUMENTED := $(VENV)/.documented
+RELEASE := $(VENV)/release
+COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --extra gcs --extra documents --extra mcp --upgrade --custom-compile-command "make lock" pyproject.toml
+COMPILE_TOOLS := pip compile --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" -c requirements-dev.lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The fast tests share nothing, so they run in as many processes as two cores hold; those of Ray share one cluster, in one process.
 WORKERS ?= 2
@@ -13,7 +16,7 @@ REST := -m "ray or slow"
 # Bytecode is kept: every process that a test starts would compile the package again.
 export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
-.PHONY: help venv demo browser test test-fast mutants check lint lint-js bench quality lock clean
+.PHONY: help venv demo browser test test-fast mutants check lint lint-js bench quality docs dist sbom audit lock clean
 
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
@@ -26,7 +29,11 @@ help:
 	@echo "make lint-js    lint the pages' JavaScript where node and npm are; npm fetches eslint at the first time"
 	@echo "make bench      the benchmarks"
 	@echo "make quality MODEL=openai/x BASE=http://127.0.0.1:8000/v1   right answers of a model, by several methods"
-	@echo "make lock       renew requirements.lock and requirements-dev.lock"
+	@echo "make docs       the documentation as a site in site/; a warning or a broken link is an error"
+	@echo "make dist       wheel and source distribution in dist/"
+	@echo "make sbom       what requirements.lock installs, as CycloneDX in dist/sbom.json"
+	@echo "make audit      known vulnerabilities of what requirements.lock installs; asks PyPI"
+	@echo "make lock       renew requirements*.lock"
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("rlm_ray needs Python 3.11 or newer; found %d.%d. Set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -86,11 +93,39 @@ quality: $(READY)
 	PYTHONPATH=benchmarks $(BIN)/python -m quality --model "$(MODEL)" --base "$(BASE)" $(if $(TASKS),--tasks "$(TASKS)") \
 	  $(if $(METHODS),--methods "$(METHODS)") $(if $(TIME),--time "$(TIME)") $(if $(PARAMS),--params '$(PARAMS)') $(OPTIONS)
 
+# The generators of pages read the package, so the site is built beside it. Warnings are errors: a link that leads nowhere, a page
+# that no menu names, a docstring that cannot be read.
+$(DOCUMENTED): $(READY) requirements-docs.lock
+	$(PIP) --require-hashes -r requirements-docs.lock
+	@touch $(DOCUMENTED)
+
+docs: $(DOCUMENTED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python docs/hooks.py site
+
+# Tools of a release are in an environment of their own: their versions are none of the package's.
+$(RELEASE)/.ready: requirements-release.lock
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.lock
+	@touch $@
+
+dist: $(RELEASE)/.ready
+	$(RELEASE)/bin/python -m build --outdir dist .
+
+sbom: $(RELEASE)/.ready
+	@mkdir -p dist
+	$(RELEASE)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type library --output-reproducible -o dist/sbom.json
+
+audit: $(RELEASE)/.ready
+	$(RELEASE)/bin/pip-audit --disable-pip --require-hashes -r requirements.lock
+
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet uv
 	$(VENV)/lock/bin/uv $(COMPILE) --group build -o requirements.lock
 	$(VENV)/lock/bin/uv $(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+	$(VENV)/lock/bin/uv $(COMPILE_TOOLS) --group docs -o requirements-docs.lock
+	$(VENV)/lock/bin/uv $(COMPILE_TOOLS) --group release -o requirements-release.lock
 
 clean:
 	rm -rf $(VENV)
