@@ -9,10 +9,10 @@ RELEASE := $(VENV)/release
 COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --extra s3 --extra gcs --extra documents --extra mcp --upgrade --custom-compile-command "make lock" pyproject.toml
 COMPILE_TOOLS := pip compile --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" -c requirements-dev.lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# The fast tests share nothing, so they run in as many processes as two cores hold; those of Ray share one cluster, in one process.
+# The fast tests share nothing, so they run in as many processes as two cores hold. Of the rest a process does a whole file; each starts one cluster.
 WORKERS ?= 2
 FAST := -m "not ray and not slow" -q -n $(WORKERS) --dist worksteal
-REST := -m "ray or slow"
+REST := -m "ray or slow" -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Bytecode is kept: every process that a test starts would compile the package again.
 export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
-	@echo "make test       all tests: the fast ones in WORKERS=2 processes, then those of Ray (of the pages: make browser)"
+	@echo "make test       all tests in WORKERS=2 processes: the fast ones, then those of Ray (of the pages: make browser)"
 	@echo "make browser    install Chromium from Debian's packages, as root or by sudo"
 	@echo "make test-fast  the quick tests: no Ray, no browser"
 	@echo "make mutants    do the fast tests notice a changed operator? SAMPLE=200 PACKAGES='core events'"

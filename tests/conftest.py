@@ -18,6 +18,12 @@ hypothesis.settings.load_profile("rlm_ray")
 _HOME = tempfile.mkdtemp(prefix="rlm_ray-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ["HOME"] = _HOME  # runs leave their folders under the home of whoever asks
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # each process starts a Ray of its own, and commands that look for a running one find theirs
+    _RAY = tempfile.mkdtemp(prefix="rr-", dir="/tmp")
+    os.environ["RAY_TMPDIR"] = _RAY
+    atexit.register(shutil.rmtree, _RAY, ignore_errors=True)
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves actors beside any other program
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 

@@ -43,7 +43,7 @@ async def test_cancelling_a_wide_run_leaves_no_session_no_process_and_no_call(as
         async def empty():
             return await census(cluster) == (0, 0) and server.in_flight == 0
 
-        await until(empty, 15.0)
+        await until(empty, 40.0)
         calls = server.calls
         await asyncio.sleep(0.3)
         assert server.calls == calls
@@ -70,7 +70,7 @@ async def test_a_stopped_run_gives_what_it_knows(ask, cluster):
     async def empty():
         return await census(cluster) == (0, 0)
 
-    await until(empty, 15.0)
+    await until(empty, 40.0)
 
 
 def test_a_time_limit_stops_the_tree_and_asks_once_for_the_best_answer(ask):
@@ -84,7 +84,7 @@ def test_a_time_limit_stops_the_tree_and_asks_once_for_the_best_answer(ask):
         started = time.monotonic()
         result = rlm.run("q", TEXT)
         assert (result.answer, result.stop_reason) == ("best so far", "time_s")
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10
         with pytest.raises(LimitReached, match=r"raise limits.time_s") as caught:
             rlm.completion("q", TEXT)
     assert caught.value.partial == "best so far"

@@ -20,7 +20,8 @@ from rlm_ray.testing.scripts import is_session
 pytestmark = pytest.mark.ray
 
 TIME_S = 2.0
-LATE_S = 2.0
+LATE_S = 8.0
+"""More than a busy machine needs, and less than any habit here would last."""
 PRICE = Price(input_usd=10.0, output_usd=20.0)
 WORDS = "word " * 400
 TRUE_INPUT, TRUE_OUTPUT = 1_000, 500

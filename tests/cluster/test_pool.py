@@ -80,7 +80,7 @@ async def test_an_actor_at_work_on_plain_calls_is_not_given_back_however_long_th
 ):
     await RLM(cluster=cluster).aprewarm(2)
     before = {counts["pid"] for counts in (await actors(cluster)).values()}
-    with ModelServer(recursion, latency_s=4) as slow:
+    with ModelServer(recursion, latency_s=2.5) as slow:
         rlm = ask(slow, cluster=Cluster(min_actors=1, max_actors=2, idle_timeout_s=1))
         run = await rlm.astart(WIDE, "some words " * 100)
         result = await run.result()

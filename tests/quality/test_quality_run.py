@@ -268,7 +268,7 @@ def test_command_runs_our_own_methods_and_resumes(tmp_path):
         ]
         command += [
             "--methods",
-            "ours ours:name=deep:max_depth=2 mapreduce",
+            "ours:name=ours:max_depth=2 mapreduce",
             "--out",
             str(tmp_path),
             "--time",
@@ -281,7 +281,7 @@ def test_command_runs_our_own_methods_and_resumes(tmp_path):
         calls = server.calls
         subprocess.run(command, env={**os.environ, "PYTHONPATH": BENCHMARKS}, capture_output=True, check=True)
         assert server.calls == calls
-    for method in ("ours", "deep", "mapreduce"):
+    for method in ("ours", "mapreduce"):
         assert found[RIGHT, method]["right"] is True, found[RIGHT, method]
         assert found[WRONG, method]["status"] == "answered"
         assert found[WRONG, method]["right"] is False

@@ -66,4 +66,4 @@ def test_a_chat_ends_with_its_time_where_the_provider_refuses_for_ever(site, dir
             model="refused", messages=asked("Who?"), extra_body={"rlm": wishes}
         )
     assert caught.value.code == "time_s"
-    assert 2.5 < time.monotonic() - started < 5
+    assert 2.5 < time.monotonic() - started < 12

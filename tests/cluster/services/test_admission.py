@@ -170,7 +170,7 @@ async def test_a_dead_actors_permits_come_back(ask, cluster):
         ray.kill(next(handle for name, handle in handles.items() if name != run.actor))
         await asyncio.sleep(0.3)
         server.reset()
-        await until(lambda: server.peak_in_flight == 8, 12.0)
+        await until(lambda: server.peak_in_flight == 8, 30.0)
         await run.stop()
         await run.result()
     await engine.grow_to(2)
