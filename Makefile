@@ -16,7 +16,7 @@ REST := -m "ray or slow" -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Bytecode is kept: every process that a test starts would compile the package again.
 export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
-.PHONY: help venv demo browser test test-fast mutants check lint lint-js bench quality docs dist sbom audit lock clean
+.PHONY: help venv demo browser test test-fast mutants check lint lint-js bench quality docs dist sbom audit lock image clean
 
 help:
 	@echo "make demo       ask a real question about a real book, offline, without a key"
@@ -33,6 +33,7 @@ help:
 	@echo "make dist       wheel and source distribution in dist/"
 	@echo "make sbom       what requirements.lock installs, as CycloneDX in dist/sbom.json"
 	@echo "make audit      known vulnerabilities of what requirements.lock installs; asks PyPI"
+	@echo "make image      build the image of deploy/Dockerfile and ask a question in it, where Docker is"
 	@echo "make lock       renew requirements*.lock"
 
 $(READY): requirements.lock pyproject.toml
@@ -126,6 +127,16 @@ lock:
 	$(VENV)/lock/bin/uv $(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
 	$(VENV)/lock/bin/uv $(COMPILE_TOOLS) --group docs -o requirements-docs.lock
 	$(VENV)/lock/bin/uv $(COMPILE_TOOLS) --group release -o requirements-release.lock
+
+# In a container as deploy/compose.yaml runs it: nothing to write to but /tmp and the home, no capability.
+IMAGE ?= registry.example.org/rlm-ray:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+CONTAINER := docker run --rm --read-only --tmpfs /tmp:mode=1777 --tmpfs /home/ray:uid=1000,gid=1000 --shm-size 1g \
+  --cap-drop ALL --security-opt no-new-privileges:true
+
+image:
+	docker build -f deploy/Dockerfile -t $(IMAGE) .
+	$(CONTAINER) $(IMAGE) rlm-ray doctor
+	$(CONTAINER) -v "$(CURDIR)/examples/frankenstein.txt:/book.txt:ro" $(IMAGE) rlm-ray ask "Who is the creature?" /book.txt --model offline/extractive
 
 clean:
 	rm -rf $(VENV)

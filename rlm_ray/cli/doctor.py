@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import typer
@@ -18,11 +18,18 @@ from rlm_ray.errors import RLMError
 from rlm_ray.llm.litellm_client import LitellmProvider
 from rlm_ray.llm.model_check import check_name_and_key
 from rlm_ray.llm.server_limits import ask_server
-from rlm_ray.sandbox.host.kernel_features import KernelFeature, probe_features
+from rlm_ray.sandbox.host.kernel_features import (
+    KernelFeature,
+    Privileges,
+    probe_features,
+    read_privileges,
+)
 from rlm_ray.sandbox.host.sandbox import SandboxManager
 
 MODEL_TIMEOUT_S = 30.0
 """A model that says nothing for so long is not well, however patient the settings are."""
+_POD = "KUBERNETES_SERVICE_HOST"
+"""Set by Kubernetes in every container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ def run_checks(settings: Settings) -> Iterator[Check]:
             ok=layer.available or _can_do_without(layer, settings),
             message=layer.detail if layer.available else _missing_layer_message(layer, settings),
         )
+    if platform.system() == "Linux":
+        yield _privileges(read_privileges(), os.environ)
     yield asyncio.run(_sandbox(settings))
     yield _ray(settings)
     for model in dict.fromkeys((settings.model, settings.recursive_model or settings.model)):
@@ -77,6 +86,20 @@ def _missing_layer_message(layer: KernelFeature, settings: Settings) -> str:
         f"{layer.reason_missing}; use kernel 5.13+ with Landlock enabled, or do without this layer: "
         "--set sandbox.allow_degraded=true"
     )
+
+
+def _privileges(own: Privileges, environment: Mapping[str, str]) -> Check:
+    """In a pod, more than the sandbox needs is a mistake of the manifest; elsewhere it is said only."""
+    user = "root" if own.uid == 0 else f"user {own.uid}"
+    held = ", ".join(
+        ("no capabilities" if own.capabilities == 0 else f"{own.capabilities} capabilities",)
+        + (("no_new_privs",) if own.no_new_privs else ())
+        + (("a seccomp profile",) if own.seccomp else ())
+    )
+    if own.needless and _POD in environment:
+        advice = "the sandbox needs none of it: set runAsNonRoot: true and capabilities.drop: [ALL]"
+        return Check("privileges", ok=False, message=f"{user}, {held}; {advice}")
+    return Check("privileges", ok=True, message=f"{user}, {held}; the sandbox needs none")
 
 
 async def _sandbox(settings: Settings) -> Check:

@@ -27,6 +27,7 @@ from rlm_ray.cluster.messages import LeafCallBatch, SessionSpec
 from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, POOL_NAME, Pool
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, first_line
 from rlm_ray.cluster.ray_init import connect_ray
+from rlm_ray.cluster.ray_metrics import RayMetrics
 from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
 from rlm_ray.cluster.services import admission_actor, admission_stub, journal_stub
 from rlm_ray.cluster.slots import share
@@ -117,7 +118,8 @@ class ClusterDriver:
         return cls(handle, thread)
 
     def _make_journal_client(self) -> JournalClient:
-        return JournalClient(f"driver-{secrets.token_hex(4)}", self.journal)
+        # Beginning and end of a root session are written here, so here they are counted.
+        return JournalClient(f"driver-{secrets.token_hex(4)}", self.journal, observer=RayMetrics().observer)
 
     async def run_on_ray_thread(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the thread of the connection; cancelling this cancels it."""

@@ -6,7 +6,7 @@ import pytest
 
 from rlm_ray.cli import doctor
 from rlm_ray.cli.doctor import Check
-from rlm_ray.sandbox.host.kernel_features import KernelFeature
+from rlm_ray.sandbox.host.kernel_features import KernelFeature, Privileges
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.scripts import echo
 
@@ -85,6 +85,30 @@ def test_a_kernel_without_seccomp_cannot_be_done_without(invoke, layers):
     (line,) = failures(done)
     assert "seccomp: Function not implemented; run on Linux 5.13 or newer" in line
     assert "allow_degraded" not in line
+
+
+@pytest.mark.usefixtures("well")
+@pytest.mark.parametrize(
+    ("own", "is_pod", "said"),
+    [
+        (Privileges(1000, 0, no_new_privs=True, seccomp=True), True,
+         "ok    privileges: user 1000, no capabilities, no_new_privs, a seccomp profile; the sandbox needs none"),
+        (Privileges(0, 14, no_new_privs=False, seccomp=True), True,
+         "FAIL  privileges: root, 14 capabilities, a seccomp profile; the sandbox needs none of it: set runAsNonRoot"),
+        (Privileges(1000, 1, no_new_privs=False, seccomp=False), True, "FAIL  privileges: user 1000, 1 capabilities;"),
+        (Privileges(0, 0, no_new_privs=True, seccomp=False), True, "FAIL  privileges: root, no capabilities"),
+        (Privileges(0, 40, no_new_privs=False, seccomp=False), False,
+         "ok    privileges: root, 40 capabilities; the sandbox needs none"),
+    ],
+)  # fmt: skip
+def test_a_pod_with_more_privileges_than_the_sandbox_needs_is_told_so(invoke, monkeypatch, own, is_pod, said):
+    monkeypatch.setattr(doctor, "read_privileges", lambda: own)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    if is_pod:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    done = invoke("doctor")
+    assert any(line.startswith(said) for line in done.stdout.splitlines()), done.stdout
+    assert done.exit_code == (5 if said.startswith("FAIL") else 0)
 
 
 def test_a_wrong_setting_is_named_before_anything_is_examined(invoke):

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from rlm_ray import LimitReached
+from rlm_ray.cluster.ray_metrics import RayMetrics
 from rlm_ray.errors import AuthenticationError, ConfigError, InputError, ModelUnavailableError
 from rlm_ray.testing import Failure, ModelServer, Reply
 from rlm_ray.testing.scripts import is_session, recursion, run_query
@@ -29,6 +30,15 @@ def test_a_question_is_answered_over_a_context_the_model_never_sees_whole(ask, s
 
 async def test_acompletion_does_the_same_on_the_callers_loop(ask, server):
     assert await ask(server).acompletion(run_query("print(1)"), BOOK) == "session done"
+
+
+def test_a_root_session_is_counted_for_rays_metrics_by_the_process_that_writes_its_end(
+    ask, server, monkeypatch
+):
+    counted = []
+    monkeypatch.setattr(RayMetrics, "_count", lambda _, found: counted.append((found.name, found.value > 0)))
+    ask(server).completion(run_query("print(1)"), BOOK)
+    assert counted == [("rlm.session.duration", True)]
 
 
 def test_a_tree_of_depth_three_uses_two_models_and_every_answer_comes_back(ask):

@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlm_ray.errors import SandboxError
+
+_STATUS = Path("/proc/self/status")
+_REASONS = {
+    errno.ENOSYS: "the kernel is too old for it, or a profile of the container hides it",
+    errno.EOPNOTSUPP: "it is not switched on: boot with landlock among those of lsm=",
+    errno.EPERM: "the container's seccomp profile refuses it; RuntimeDefault of containerd 1.7 or Docker 23 does not",
+}
+"""What an error of the probe means; others have their own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Privileges:
+    """What this process may, as the kernel tells it."""
+
+    uid: int
+    capabilities: int
+    """How many are effective. The sandbox needs none."""
+    no_new_privs: bool
+    seccomp: bool
+    """Whether a filter of its own, as a container runtime sets one, holds this process."""
+
+    @property
+    def needless(self) -> bool:
+        """Whether this process may more than an ordinary user."""
+        return self.uid == 0 or self.capabilities > 0
+
+
+def read_privileges(status: Path = _STATUS) -> Privileges:
+    """Read what the kernel says of this process. Raises `OSError` where it says nothing."""
+    lines = (line.partition(":") for line in status.read_text("ascii", "replace").splitlines())
+    fields = {name: value.split() for name, _, value in lines if value.strip()}
+    effective = int(fields.get("CapEff", ["0"])[0], 16)
+    return Privileges(
+        int(fields["Uid"][1]),
+        effective.bit_count(),
+        fields.get("NoNewPrivs") == ["1"],
+        fields.get("Seccomp") == ["2"],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +106,6 @@ def _probe(name: str, ask: Callable[[], object], detail: Callable[[], str]) -> K
     try:
         ask()
     except OSError as error:
-        return KernelFeature(name, os.strerror(error.errno or 0))
+        number = error.errno or 0
+        return KernelFeature(name, _REASONS.get(number, os.strerror(number)))
     return KernelFeature(name, detail=detail())
