@@ -79,6 +79,7 @@ def ask(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """
     with console.handle_errors():
         settings, question = options.settings_of(given), before_run.question_of(question)
+        before_run.check_quoted(question, paths or ())
         how = {"include": include or (), "exclude": exclude or (), "encoding": encoding, "strict": strict}
         if not dry_run:
             check_models(settings, os.environ)

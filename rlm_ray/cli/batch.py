@@ -131,6 +131,7 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
         settings = options.settings_of(given)
         if question and not question_column:
             before_run.question_of(question)
+            before_run.check_quoted(question, source or ())
         if dry_run:
             _say(_forecast(*asked.open(), settings), as_json=as_json)
             raise typer.Exit(console.OK)

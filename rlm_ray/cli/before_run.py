@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import re
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +40,26 @@ def question_of(question: str) -> str:
             why = f"is missing: {question!r} is a file; ask first, then name files: 'QUESTION' {question}"
             raise InputError("question", why)
     return question
+
+
+def check_quoted(question: str, paths: Sequence[str]) -> None:
+    """Raise `InputError` where a question lacks its quotation marks, so that its words stand where paths do."""
+    words = list(itertools.takewhile(_is_word, paths))
+    if not words or any(letter.isspace() for letter in question):
+        return
+    asked = " ".join([question, *words])
+    why = f"is only {question!r}, and {words[0]!r} is no file; put the whole question in quotation marks: {shlex.quote(asked)}"
+    raise InputError("question", why)
+
+
+def _is_word(path: str) -> bool:
+    """Tell whether what stands in a path's place is a word of a question: no file, and not written like one."""
+    if path == "-" or not re.fullmatch(r"[^/.*\\~]+[.?!]*", path):
+        return False
+    try:
+        return not Path(path).exists()
+    except OSError:
+        return False
 
 
 def check_run_dir(settings: Settings) -> None:

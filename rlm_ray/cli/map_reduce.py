@@ -119,6 +119,7 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     with console.handle_errors():
         settings = options.settings_of(given)
         before_run.question_of(question)
+        before_run.check_quoted(question, paths or ())
         if dry_run:
             _print_plan(asked.plan(settings)[0], as_json=as_json)
             raise typer.Exit(console.OK)

@@ -20,6 +20,7 @@ import os
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,10 @@ _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTENS = "0A"
 _PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _TIMEOUT_S = 5.0
+_TRIES, _PAUSE_S = 4, 0.5
 _VARIABLE = "RAY_AUTH_MODE"
+_NO_RAY = frozenset(["UNIMPLEMENTED", "UNAVAILABLE"])
+"""What gRPC says of a server that speaks HTTP, or something else. A Ray that is slow or wants a token says other words."""
 
 _logger = logging.getLogger(__name__)
 _print_to_stdstream: Callable[..., None] = worker.print_to_stdstream
@@ -96,6 +100,7 @@ def resolve_address(wanted: str, folder: Path | None = None) -> str:
     in its folder, and says so in its own log only.
     """
     if wanted and wanted != AUTO:
+        _check_form(wanted)
         if not _is_listening(wanted):
             raise ClusterError(
                 f"nothing answers at {wanted}; check RAY_ADDRESS (or cluster.address), or unset it to start Ray here"
@@ -109,6 +114,17 @@ def resolve_address(wanted: str, folder: Path | None = None) -> str:
         why = "no Ray that you started runs on this machine; run `ray start --head`, or give the cluster's host:port"
         raise ClusterError(f"{why} as RAY_ADDRESS (or cluster.address)")
     return LOCAL
+
+
+def _check_form(address: str) -> None:
+    """Raise `ClusterError` for what is no address of a cluster: that of Ray's dashboard, which `ray job` takes, or a word."""
+    if address.startswith(("http://", "https://")):
+        why = "is the address of a dashboard, as `ray job` takes it; a run wants host:port of `ray start --head`, 6379 unless you said another"
+        raise ClusterError(f"{address} {why} (RAY_ADDRESS or cluster.address)")
+    if address != LOCAL and "://" not in address and not address.rpartition(":")[2].isdigit():
+        raise ClusterError(
+            f"{address!r} is no address of a Ray cluster; write it as host:port (RAY_ADDRESS or cluster.address)"
+        )
 
 
 def starts_here() -> bool:
@@ -175,8 +191,14 @@ def listeners(port: int) -> set[int] | None:
 
 
 def follow_token_mode(address: str) -> None:
-    """Send the token to a cluster that wants it. Raises `ClusterError` where it does and there is none."""
-    if os.environ.get(_VARIABLE) or "://" in address or not wants_token(address):
+    """Send the token to a cluster that wants it. Raises `ClusterError` where it does and there is none, and where no Ray answers."""
+    if "://" in address:
+        return
+    code = _probe(address)
+    if code in _NO_RAY:
+        why = "what answers there is no Ray; give host:port of `ray start --head`, 6379 unless you said another (the dashboard has another port)"
+        raise ClusterError(f"cannot use Ray at {address}: {why}")
+    if os.environ.get(_VARIABLE) or code != "UNAUTHENTICATED":
         return
     logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)
     if not maybe_enable_token_auth_if_token_available(warn_if_disabled=False):
@@ -184,16 +206,28 @@ def follow_token_mode(address: str) -> None:
         raise ClusterError(f"cannot use Ray at {address}: {why}")
 
 
-def wants_token(address: str) -> bool:
-    """Tell whether the cluster refuses to answer without a token."""
+def _probe(address: str) -> str:
+    """Ask a cluster something without a token, and return gRPC's word for how it failed; empty where it did not.
+
+    One that is just starting is asked again.
+    """
+    for _ in range(_TRIES):
+        code = _ask(address)
+        if code != "UNAVAILABLE":
+            break
+        time.sleep(_PAUSE_S)
+    return code
+
+
+def _ask(address: str) -> str:
     channel = init_grpc_channel(address)
     try:
         channel.unary_unary(_PROBE)(b"", timeout=_TIMEOUT_S)
     except Exception as error:  # noqa: BLE001 - gRPC's own classes are not ours to import; Ray will say the rest
-        return _code(error) == "UNAUTHENTICATED"
+        return _code(error)
     finally:
         channel.close()
-    return False
+    return ""
 
 
 def _code(error: Any) -> str:

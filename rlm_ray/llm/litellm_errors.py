@@ -36,9 +36,9 @@ def map_error(litellm: Any, error: Exception, model: str, params: Mapping[str, A
     """Return the error of ours that says the same as litellm's, in one sentence."""
     text = _one_line(error)
     if isinstance(error, litellm.exceptions.LiteLLMUnknownProvider) or "LLM Provider NOT provided" in text:
+        example = "" if "/" in model else f", such as openai/{model}"
         return ConfigError(
-            "model",
-            f"litellm knows no provider for {model!r}; write it as provider/name, such as openai/{model}",
+            "model", f"litellm knows no provider for {model!r}; write it as provider/name{example}"
         )
     chain = list(_causes(error))
     found = _provider_error(chain, text)

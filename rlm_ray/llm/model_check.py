@@ -184,7 +184,13 @@ def _providers() -> frozenset[str]:
 
 
 def _similar(model: str) -> str:
-    close = difflib.get_close_matches(model, _models(), n=1, cutoff=0.8)
+    provider, slash, name = model.partition("/")
+    if slash and provider not in _providers():  # a slip in the provider; its model may be newer than the map
+        close = [
+            f"{one}/{name}" for one in difflib.get_close_matches(provider, _providers(), n=1, cutoff=0.75)
+        ]
+    else:
+        close = difflib.get_close_matches(model, _models(), n=1, cutoff=0.8)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -293,8 +293,11 @@ def _table_of_type(type_: Any) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise InputError(str(path), "does not exist; give the path of a JSON Schema") from error
     except (OSError, ValueError) as error:
-        raise InputError(str(path), f"cannot be read as a JSON Schema: {error}") from error
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(str(path), f"cannot be read as a JSON Schema: {why}") from error
     return _parse_json(text, str(path))
 
 
@@ -319,7 +322,9 @@ def _checked_table(table: dict[str, Any], name: str, *, trusted: bool = True) ->
     try:
         validator_for(table).check_schema(table)
     except InvalidSchema as error:
-        raise InputError(name, f"is no valid JSON Schema: {error.message[:_WHY_CHARS]}") from error
+        place = ".".join(map(str, error.absolute_path))
+        where = f" at {place}" if place else ""
+        raise InputError(name, f"is no valid JSON Schema{where}: {error.message[:_WHY_CHARS]}") from error
     except RecursionError as error:
         raise InputError(name, "is nested too deeply") from error
     _check_patterns(table, name, trusted=trusted)

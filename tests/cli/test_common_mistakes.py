@@ -41,6 +41,7 @@ def here(invoke, tmp_path, monkeypatch):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4\n")
     (tmp_path / "report.odt.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    (tmp_path / "typo.json").write_text('{"type": "object", "properties": {"a": {"type": "strng"}}}')
     (tmp_path / "void").mkdir()
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
@@ -53,7 +54,7 @@ def here(invoke, tmp_path, monkeypatch):
     ("command", "code", "said"),
     [
         # a wrong model name
-        ([*ASK, "a.txt", "--model", "opnai/gpt-5"], 5, "litellm knows no provider for 'opnai/gpt-5'; write it as provider/name"),
+        ([*ASK, "a.txt", "--model", "opnai/gpt-5"], 5, "litellm knows no provider for 'opnai/gpt-5'; write it as provider/name; did you mean openai/gpt-5?"),
         ([*BATCH, "rows.jsonl", *OUT, "--model", "no model"], 5, "litellm knows no provider for 'no model'"),
         ([*MAP, "a.txt", "--model", ""], 5, "model: is empty; give a litellm model name"),
         # no key
@@ -95,6 +96,21 @@ def here(invoke, tmp_path, monkeypatch):
         (["ask", " ", "a.txt"], 2, "question: is empty; ask a question"),
         ([*BATCH, *OUT], 2, "source: is missing; name files, folders or globs after the question"),
         ([*BATCH, "rows.jsonl"], 2, "--out: is missing; name a folder, or FILE.jsonl or FILE.parquet"),
+        # quotation marks forgotten
+        (["ask", "Who", "wrote", "this?", "a.txt"], 2, "question: is only 'Who', and 'wrote' is no file; put the whole question in quotation marks: 'Who wrote this?'"),
+        (["ask", "What's", "new?"], 2, "in quotation marks: 'What'\"'\"'s new?'"),
+        (["map-reduce", "Count", "all", "a.txt"], 2, "in quotation marks: 'Count all'"),
+        (["batch", "Who", "is", "it.", "rows.jsonl", *OUT], 2, "in quotation marks: 'Who is it.'"),
+        (["ask", "Who?", "missing.txt", "a.txt"], 2, "missing.txt: does not exist; check the path"),
+        (["ask", "Who", "./no/such"], 2, "no/such: does not exist; check the path"),
+        (["ask", "Who is it?", "nobody"], 2, "nobody: does not exist; check the path"),
+        # a schema that is none
+        ([*ASK, "a.txt", "--schema", "missing.json"], 2, "missing.json: does not exist; give the path of a JSON Schema"),
+        ([*ASK, "a.txt", "--schema", "void"], 2, "void: cannot be read as a JSON Schema: Is a directory"),
+        ([*ASK, "a.txt", "--schema", "a.txt"], 2, "a.txt: cannot be read as a JSON Schema: "),
+        ([*BATCH, "rows.jsonl", *OUT, "--schema", "typo.json"], 2, "is no valid JSON Schema at properties.a.type: 'strng'"),
+        # an output among the files that are read
+        ([*BATCH, ".", "--out", "o"], 2, "o: lies among the files that are read"),
         # a run that is not there
         (["resume", "2027"], 2, NO_RUN),
         (["view", "2027"], 2, NO_RUN),

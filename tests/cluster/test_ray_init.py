@@ -19,6 +19,7 @@ from rlm_ray.cluster.detached_actor import RpcResolver
 from rlm_ray.cluster.ray_init import LOCAL, resolve_address
 from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
 from rlm_ray.errors import ClusterError
+from rlm_ray.testing import ModelServer
 
 
 @pytest.fixture
@@ -31,6 +32,32 @@ def listening():
 def test_an_address_where_nothing_answers_is_named_with_what_to_do(address):
     with pytest.raises(ClusterError, match=rf"nothing answers at {address}; check RAY_ADDRESS"):
         resolve_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        (
+            "http://127.0.0.1:8265",
+            "is the address of a dashboard, as `ray job` takes it; a run wants host:port",
+        ),
+        ("nonsense", "'nonsense' is no address of a Ray cluster; write it as host:port"),
+        ("127.0.0.1:", "'127.0.0.1:' is no address of a Ray cluster"),
+        ("127.0.0.1", "'127.0.0.1' is no address of a Ray cluster"),
+    ],
+)
+def test_what_is_no_address_is_said_to_be_none(address, why):
+    with pytest.raises(ClusterError, match=why):
+        resolve_address(address)
+
+
+def test_a_server_that_is_no_ray_is_said_to_be_none(monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with (
+        ModelServer(lambda _: "no") as server,
+        pytest.raises(ClusterError, match="what answers there is no Ray; give host:port"),
+    ):
+        ray_init.follow_token_mode(server.url.removeprefix("http://").removesuffix("/v1"))
 
 
 def test_a_wanted_cluster_is_used(listening):
