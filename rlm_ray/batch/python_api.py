@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import logging
 import shutil
 import tempfile
@@ -33,7 +34,7 @@ from rlm_ray.runs.command_record import CommandNote, find_run_of
 from rlm_ray.runs.options import check_names
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.structured.schema import AnswerSchema
-from rlm_ray.util.filesystem import AtomicFolder
+from rlm_ray.util.filesystem import AtomicFolder, local_path
 
 if TYPE_CHECKING:
     from rlm_ray.batch.progress import BatchProgress
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 COLUMNS_BESIDE = ("error", "stop_reason", "calls", "cost_usd")
 """Columns that a table gets behind the answer and those of a schema; an output of files has more."""
+_SHOWN_CHARS = 60
 _IN_PYTHON = {
     "--out": "out=",
     "--restart": "restart=True",
@@ -125,6 +127,8 @@ async def _run_batch(  # noqa: PLR0913, PLR0917 - a batch, and how it is come by
     open_job: Callable[..., AbstractAsyncContextManager[RowBackend]],
 ) -> tuple[Any, BatchSummary]:
     table = open_table(source)
+    if isinstance(source, str):
+        _check_path(source)
     if table is None and not options.get("out"):
         raise InputError("out", "is missing; name a folder, or FILE.jsonl or FILE.parquet")
     schema = AnswerSchema.of(options["schema"]) if options.get("schema") is not None else None
@@ -154,6 +158,18 @@ async def _run_batch(  # noqa: PLR0913, PLR0917 - a batch, and how it is come by
         return None, summary
     answers = await asyncio.to_thread(_answers, table, output, summary, spec.limit, answer_columns)
     return await asyncio.to_thread(table.with_answers, answers), summary
+
+
+def _check_path(source: str) -> None:
+    """Raise `InputError` for a text in the place of a path: a str is always the name of files here."""
+    path = local_path(source)
+    with suppress(OSError, ValueError):  # too long for a name, or none
+        if path is None or glob.has_magic(source) or path.exists():
+            return
+    shown = source if len(source) <= _SHOWN_CHARS else f"{source[: _SHOWN_CHARS - 1]}…"
+    raise InputError(
+        "source", f"there is no file {shown!r}; check the path, or give texts as a list: [text, ...]"
+    )
 
 
 class _Output:

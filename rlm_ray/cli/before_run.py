@@ -108,6 +108,6 @@ def confirm(found: RunEstimate, *, yes: bool) -> None:
     """Ask at a terminal about a dear run; scripts are not asked. Leave where the answer is no."""
     if yes or not is_dear(found) or sys.stdin is None or not sys.stdin.isatty():
         return
-    if not typer.confirm("Begin?", default=True, err=True):
+    if not console.confirm("Begin?", default=True):
         console.print_status("not begun; --cost-usd limits what it may cost")
         raise typer.Exit(console.INTERRUPTED)

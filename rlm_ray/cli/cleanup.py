@@ -76,7 +76,7 @@ def delete_runs(names: Names, *, yes: Yes = False, sets: options.SetOption = Non
         found = {run.address: run for run in (find_run(name, run_dir) for name in names)}
         for run in found.values():
             console.print_status(f"{run.run_id}: {one_line(str(facts_of(run)['question']))}")
-        if not yes and not typer.confirm(f"Delete {len(found)} run(s)?", default=False, err=True):
+        if not yes and not console.confirm(f"Delete {len(found)} run(s)?", default=False):
             console.print_status("nothing is deleted; --yes deletes without asking")
             raise typer.Exit(console.INTERRUPTED)
         deleted = [run for run in found.values() if _is_dropped(run, dry_run=False)]

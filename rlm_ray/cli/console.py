@@ -140,6 +140,15 @@ def print_error(text: str) -> None:
     print_log(text)
 
 
+def confirm(question: str, *, default: bool) -> bool:
+    """Ask a person; Ctrl-C and the end of the input are a no."""
+    try:
+        return typer.confirm(question, default=default, err=True)
+    except typer.Abort:
+        stderr.print()  # the line of the question ends
+        return False
+
+
 def write(text: str) -> None:
     """Print one text on stdout: as it is where a program or file reads it, without control characters at a terminal."""
     print(printable(text) if sys.stdout is not None and sys.stdout.isatty() else text)

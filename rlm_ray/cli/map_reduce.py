@@ -201,7 +201,7 @@ def _confirmed() -> bool:
     """Ask people at a terminal whether to begin; scripts are not asked."""
     if sys.stdin is None or not sys.stdin.isatty():
         return True
-    return typer.confirm("Begin?", default=True, err=True)
+    return console.confirm("Begin?", default=True)
 
 
 async def _run(

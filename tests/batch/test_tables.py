@@ -212,7 +212,8 @@ async def test_files_go_to_out_and_a_summary_comes_back(tmp_path):
 @pytest.mark.parametrize(
     ("source", "options", "why"),
     [
-        ("in.jsonl", {}, "out: is missing; name a folder, or FILE.jsonl or FILE.parquet"),
+        (__file__, {}, "out: is missing; name a folder, or FILE.jsonl or FILE.parquet"),
+        ("in.jsonl", {}, "source: there is no file .in.jsonl.; check the path"),
         ({"text": "a"}, {}, "source: is files, a dataframe, .*; got dict"),
         (7, {}, "source: is files, a dataframe, .*; got int"),
         (b"a", {}, "source: is files, a dataframe, .*; got bytes"),

@@ -139,7 +139,9 @@ def test_without_yes_it_asks_first_and_no_is_the_default(run_dir, answer, code):
 
 def test_nothing_is_deleted_where_one_name_is_wrong_or_nobody_can_be_asked(run_dir):
     assert invoke(run_dir, "delete", NAMES[0], "2027", "--yes").exit_code == 2
-    assert invoke(run_dir, "delete", NAMES[0]).exit_code != 0
+    unasked = invoke(run_dir, "delete", NAMES[0])
+    assert unasked.exit_code == 130
+    assert unasked.stderr.splitlines()[-1] == "nothing is deleted; --yes deletes without asking"
     assert invoke(run_dir, "delete").exit_code == 2
     assert left(run_dir) == sorted([*NAMES, "serve"])
 

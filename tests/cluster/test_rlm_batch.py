@@ -85,4 +85,4 @@ def test_failures_are_in_their_rows(ask):
 
 def test_files_need_an_output():
     with pytest.raises(InputError, match="out: is missing"):
-        RLM().batch("Q", "rows.jsonl")
+        RLM().batch("Q", __file__)

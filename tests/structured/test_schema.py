@@ -147,7 +147,7 @@ def test_a_schema_file_is_read(tmp_path):
         ({"type": "object", "properties": {"a": {"$ref": "#/$defs/no"}}}, "does not hold"),
         ({"type": "object", "properties": {"a": {"$ref": "https://x.example/a"}}}, "does not hold"),
         (3, "pydantic"),
-        ("/no/such/file.json", "cannot be read"),
+        ("/no/such/file.json", "does not exist; give the path of a JSON Schema"),
     ],
 )
 def test_a_schema_that_cannot_work_is_refused_at_once(source, why):
