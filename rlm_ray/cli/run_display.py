@@ -8,6 +8,7 @@ import asyncio
 import json
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
+from textwrap import shorten
 from typing import Any
 
 from rlm_ray.cli import console, options
@@ -22,6 +23,8 @@ from rlm_ray.runs.command_record import load_command
 from rlm_ray.runs.context_store import noted_paths
 from rlm_ray.runs.run import Result, Run
 from rlm_ray.runs.run_history import load_run_history
+
+_CITATIONS, _QUOTE_CHARS = 10, 200
 
 
 async def run_with_display(start: Callable[[Progress], Awaitable[Run]], limits: Limits) -> Result:
@@ -47,6 +50,8 @@ def print_result(result: Result, *, as_json: bool) -> None:
         console.write(json.dumps(result.as_dict(), ensure_ascii=False))
     elif result.answer is not None and result.stop_reason != MISFIT:
         console.write(result.answer)
+    if not as_json:
+        _print_citations(result)
     if result.stop_reason == MISFIT:
         console.print_error(f"error: {result.why}; the last answer was: {result.answer}")
     elif not result.answered:
@@ -55,6 +60,16 @@ def print_result(result: Result, *, as_json: bool) -> None:
         command = resume_hint(result.run_dir, result.run_id, result.stop_reason) if result.run_dir else ""
         if command:
             console.print_error(f"go on with: {command}")
+
+
+def _print_citations(result: Result) -> None:
+    """Print the words that the answer rests on, and where they stand, on stderr."""
+    for cited in result.citations[:_CITATIONS]:
+        console.print_status(
+            f"cited: {shorten(cited.quote, _QUOTE_CHARS, placeholder=' …')!r} ({cited.place})"
+        )
+    if (more := len(result.citations) - _CITATIONS) > 0:
+        console.print_status(f"cited: {more:,} more (--json has all)")
 
 
 def exit_code_for(result: Result) -> int:

@@ -10,7 +10,9 @@ from rlm_ray.cli.run_display import run_with_display
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.repl_types import Citation
 from rlm_ray.events.records import CallEnded, RunStarted
+from rlm_ray.runs.run import Result
 
 
 @pytest.fixture
@@ -51,3 +53,22 @@ async def test_a_run_is_shown_with_its_limits_and_nothing_of_it_stays(stderr):
     assert "$0.50 of $2.00" in written
     assert written.endswith("\x1b[1A\x1b[2K")
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
+
+
+CITED = (
+    Citation("The seal\nhas the number 7", "book.pdf", 0, 10, 33, page=217),
+    Citation("x " * 500, start=5, end=1005),
+)
+
+
+def test_what_an_answer_cites_is_said_beside_it_with_its_page(invoke, fake_run):
+    fake_run.outcome = Result("yes", "answered", "", "run-1", 2, 0.5, citations=CITED)
+    done = invoke("ask", "what?", stdin=b"text")
+    assert done.stdout == "yes\n"
+    first, second = [line for line in done.stderr.splitlines() if line.startswith("cited: ")]
+    assert first == "cited: 'The seal has the number 7' (book.pdf, page 217, characters 10-33)"
+    assert second.endswith("x …' (characters 5-1,005)")
+    assert len(second) < 250
+    fake_run.outcome = Result("yes", "answered", "", "run-1", 2, 0.5, citations=CITED * 20)
+    assert invoke("ask", "what?", stdin=b"text").stderr.splitlines()[-1] == "cited: 30 more (--json has all)"
+    assert "cited" not in invoke("ask", "what?", "--quiet", stdin=b"text").stderr
