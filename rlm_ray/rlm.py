@@ -392,7 +392,7 @@ class RLM:
         """Do what `prewarm` does, for an event loop."""
         from rlm_ray.cluster.driver import ClusterDriver
 
-        engine = await ClusterDriver.connect(self.settings.cluster)
+        engine = await ClusterDriver.connect(self.settings.cluster, models=self.settings.all_models())
         await engine.grow_to(actors or self.settings.cluster.min_actors)
 
     def warm(self, actors: int | None = None) -> None:

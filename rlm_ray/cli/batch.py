@@ -296,9 +296,9 @@ def _forecast(corpus: RowSource, spec: BatchSpec, settings: Settings) -> BatchEs
         model, _ = settings.model_at(0)
         if model in settings.prices:
             return settings.prices[model].cost(usage)
-        from rlm_ray.llm.litellm_client import LitellmProvider
+        from rlm_ray.llm.model_provider import ModelProvider
 
-        return LitellmProvider().cost_usd(model, usage)
+        return ModelProvider().cost_usd(model, usage)
 
     return estimate_batch(corpus, spec.question, spec.limit, cost)
 

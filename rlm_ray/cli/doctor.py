@@ -15,8 +15,8 @@ from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import Message, ModelRequest
 from rlm_ray.errors import RLMError
-from rlm_ray.llm.litellm_client import LitellmProvider
 from rlm_ray.llm.model_check import check_name_and_key
+from rlm_ray.llm.model_provider import ModelProvider
 from rlm_ray.llm.server_limits import ask_server
 from rlm_ray.sandbox.host.kernel_features import (
     KernelFeature,
@@ -168,7 +168,7 @@ def _window(model: str, settings: Settings) -> Check:
         reply = f", {found.limits.max_tokens:,} of them in a reply" if found.limits.max_tokens else ""
         said = f"{tokens:,} tokens{reply}, says {found.source} of the server; --set window_tokens={tokens} lets runs know it"
         return Check(what, ok=True, message=said)
-    known = LitellmProvider().output_limit(model)
+    known = ModelProvider().output_limit(model)
     if known.window_tokens is None:
         return Check(what, ok=True, message="not known; --set window_tokens=N has longer sub-calls split")
     reply = f", {known.max_tokens:,} in a reply" if known.max_tokens else ""
@@ -179,7 +179,7 @@ async def _model(model: str, settings: Settings) -> Check:
     params = {**settings.params, "timeout": min(settings.call_timeout_s, MODEL_TIMEOUT_S)}
     request = ModelRequest(model, (Message("user", "Say yes."),), 16, params)
     try:
-        reply = await LitellmProvider().complete(request)
+        reply = await ModelProvider().complete(request)
     except RLMError as error:
         return Check("model", ok=False, message=str(error))
     return Check("model", ok=True, message=f"{model} answered with {reply.usage.output_tokens} tokens")

@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -100,21 +100,25 @@ class ClusterDriver:
         """Plain calls under way from here, by actor."""
 
     @classmethod
-    async def connect(cls, cluster: Cluster, tell: WaitTeller = _tell_nobody) -> ClusterDriver:
+    async def connect(
+        cls, cluster: Cluster, tell: WaitTeller = _tell_nobody, models: Iterable[str] = ()
+    ) -> ClusterDriver:
         """Connect, starting Ray and the pool where there is none. Takes seconds the first time.
 
-        `tell` is told what is waited for meanwhile.
+        `tell` is told what is waited for meanwhile. Session actors import what these `models` need while they start.
         """
         thread = current_ray_thread()
-        return await thread.run(cls._connect(cluster, thread, tell))
+        return await thread.run(cls._connect(cluster, thread, tell, frozenset(models)))
 
     @classmethod
-    async def _connect(cls, cluster: Cluster, thread: RayThread, tell: WaitTeller) -> ClusterDriver:
+    async def _connect(
+        cls, cluster: Cluster, thread: RayThread, tell: WaitTeller, models: frozenset[str]
+    ) -> ClusterDriver:
         connect_ray(cluster.address, tell)  # without an await: those who connect at once do it one by one
         tell("a session actor: it starts")
         thread.bind_connection()
         handle = thread.get_or_create("pool", lambda: _pool(cluster))
-        handle.configure(cluster)
+        handle.configure(cluster, models)
         return cls(handle, thread)
 
     def _make_journal_client(self) -> JournalClient:
@@ -287,6 +291,7 @@ class PoolHandle:
     def __init__(self, cluster: Cluster) -> None:
         self._environment = provider_environment()
         self._cluster: Cluster | None = None
+        self._models: frozenset[str] = frozenset()
         self.noticed_at = -math.inf
         """When a warning last said what is waited for."""
         options = {
@@ -301,11 +306,11 @@ class PoolHandle:
         self.actor.set_environment.remote(self._environment)
         admission_actor()
 
-    def configure(self, cluster: Cluster) -> None:
-        """Tell the pool its sizes where they are new."""
-        if self._cluster != cluster:
-            self._cluster = cluster
-            self.actor.configure.remote(cluster)
+    def configure(self, cluster: Cluster, models: frozenset[str]) -> None:
+        """Tell the pool its sizes, and the models of runs, where they are new."""
+        if self._cluster != cluster or not models <= self._models:
+            self._cluster, self._models = cluster, self._models | models
+            self.actor.configure.remote(cluster, self._models)
 
     async def refresh_environment(self) -> None:
         """Send the provider keys again where they were set, changed or removed since."""

@@ -72,6 +72,8 @@ class Pool:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._models: frozenset[str] = frozenset()
+        """Those of the driver's runs so far: what they need is imported before an actor counts as started."""
         self._environment: dict[str, str] = {}
         self._has_environment = asyncio.Event()
         self._slots = SlotTable()
@@ -97,9 +99,13 @@ class Pool:
         self._unclaimed: dict[str, tuple[str, float]] = {}
         """Leases for one session, not known to have begun: the actor, and when it was leased."""
 
-    async def configure(self, cluster: Cluster) -> None:
-        """Set the sizes, which may change while it runs."""
+    async def configure(self, cluster: Cluster, models: frozenset[str]) -> None:
+        """Set the sizes, which may change while it runs, and the models that runs will call."""
         self._cluster = cluster
+        if not models <= self._models:
+            self._models |= models
+            for handle in self._handles.values():
+                handle.prepare.remote(self._models)
         self._start_janitor()
         with contextlib.suppress(ClusterError):  # whoever needs an actor is told
             await self.scale_to(cluster.min_actors)
@@ -341,8 +347,9 @@ class Pool:
             .remote(actor, ray.get_runtime_context().current_actor)
         )
         try:
-            started, environment = time.monotonic(), self._environment
-            node = await asyncio.wait_for(handle.ready.remote(environment), START_TIMEOUT_S)
+            started, environment, models = time.monotonic(), self._environment, self._models
+            ready = handle.ready.remote(environment, models)
+            node = await asyncio.wait_for(ready, START_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             is_placed = state.actors(handle._actor_id.hex()).get("State") == "ALIVE"  # noqa: SLF001 - as Ray's own tools do
             ray.kill(handle)
@@ -354,6 +361,8 @@ class Pool:
         self._handles[actor], self._nodes[actor] = handle, node
         if environment is not self._environment:
             handle.set_environment.remote(self._environment)
+        if models is not self._models:
+            handle.prepare.remote(self._models)
         self._slots.add(actor, time.monotonic())
         self._death_watches[actor] = asyncio.ensure_future(self._watch_death(actor, handle))
         self._serve_queue()

@@ -32,7 +32,7 @@ from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.journal.recorder import JournalClient, NullRecorder
 from rlm_ray.llm.gateway import Gateway
-from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
+from rlm_ray.llm.model_provider import ModelProvider
 from rlm_ray.llm.run_context import RunContext
 from rlm_ray.sandbox.host.sandbox import ReplProcess, SandboxManager
 from rlm_ray.sandbox.settings import Sandbox
@@ -56,7 +56,8 @@ class SessionActor:
         self._admission = admission_stub()
         self._client = AdmissionClient(name, self._admission)
         self._journal = JournalClient(name, journal_stub(), observer=RayMetrics().observer)
-        self._gateway = Gateway(LitellmProvider(), self._client, open_cache=response_cache)
+        self._provider = ModelProvider()
+        self._gateway = Gateway(self._provider, self._client, open_cache=response_cache)
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxManager]] = {}
         self._roots: dict[str, Session] = {}
         self._running: dict[asyncio.Task[Any], str] = {}
@@ -67,15 +68,19 @@ class SessionActor:
         """Batches of plain calls under way."""
         self._returned_slots: Batcher[str, None] = Batcher(self._release, linger_s=SLOT_RETURN_LINGER_S)
 
-    async def ready(self, environment: dict[str, str]) -> str:
-        """Import litellm and start a sandbox, both at once; returns the id of this node."""
+    async def ready(self, environment: dict[str, str], models: frozenset[str]) -> str:
+        """Import what these models need and start a sandbox, both at once; returns the id of this node."""
         self._set_environment(environment)
-        await asyncio.gather(asyncio.to_thread(import_litellm), self._warm_sandbox())
+        await asyncio.gather(self._provider.prepare(models), self._warm_sandbox())
         return str(ray.get_runtime_context().get_node_id())
 
     async def set_environment(self, environment: dict[str, str]) -> None:
         """Set the provider keys of the driver; the sandbox never sees them, its processes start with an empty environment."""
         self._set_environment(environment)
+
+    async def prepare(self, models: frozenset[str]) -> None:
+        """Import what these models need, before the first call to one of them."""
+        await self._provider.prepare(models)
 
     async def run(self, spec: SessionSpec) -> SessionResult | RLMError:
         """Run one session to its end."""
@@ -85,6 +90,7 @@ class SessionActor:
         if spec.lease:
             self._leases.add(spec.lease)
         try:
+            await self._provider.prepare(spec.run.settings.all_models())
             with _logs_of(spec.run):
                 async with self._recorder(spec.run, replays=spec.replays) as recorder:
                     return await self._run(spec, await get_context(spec.context), recorder)
@@ -106,6 +112,7 @@ class SessionActor:
             self._batches -= 1
 
     async def _leaves(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
+        await self._provider.prepare(batch.run.settings.all_models())
         context = await get_context(batch.context) if batch.context is not None else None
         async with self._recorder(batch.run, replays=batch.replays) as recorder, asyncio.TaskGroup() as group:
             tasks = [

@@ -43,7 +43,7 @@ NoLoggingKwargs = Callable[[str, list[dict[str, Any]]], dict[str, Any]]
 
 
 class LitellmProvider:
-    """Any model litellm can reach, and the embedded `offline/extractive`."""
+    """Any model litellm can reach."""
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """Make one attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
@@ -73,7 +73,7 @@ class LitellmProvider:
 
 @cache
 def import_litellm() -> Any:
-    """Import litellm, quiet, offline for prices, with our own provider registered. Takes 2-3 s the first time."""
+    """Import litellm, quiet, and offline for prices. Takes 2-3 s the first time."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
     # Else it reads the first `.env` above its own folder, as far up as the project that keeps the environment.
     os.environ["LITELLM_MODE"] = "PRODUCTION"
@@ -83,8 +83,6 @@ def import_litellm() -> Any:
     gc.disable()  # half a million objects are made and none is garbage: a fifth of the time was looking for some
     import litellm
 
-    from rlm_ray.llm.offline import provider
-
     gc.freeze()
     gc.enable()
     litellm.suppress_debug_info = True
@@ -93,8 +91,6 @@ def import_litellm() -> Any:
     _raise_unprocessable_errors()
     read_bodies_first(litellm)
     send_plain_bodies()
-    provider.register()
-    litellm.utils.custom_llm_setup()  # litellm does it in its own logging set-up, which quiet calls do not run
     return litellm
 
 

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 from rlm_ray.config import Settings
 from rlm_ray.core.llm import Price, Usage
 from rlm_ray.errors import AuthenticationError, ConfigError, ModelUnavailableError
+from rlm_ray.llm.offline.provider import is_offline
 
 _MAP = "model_prices_and_context_window_backup.json"
-_OFFLINE = "offline/"
 _CONNECT_S = 3.0
 _ANSWERING = ("chat", "responses", "completion")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -47,8 +47,8 @@ def check_models(settings: Settings, environ: Mapping[str, str]) -> None:
     """Raise `ConfigError`, `AuthenticationError` or `ModelUnavailableError` where a model of a run cannot be asked."""
     for depth in range(min(settings.max_depth, 1) + 1):
         model, params = settings.model_at(depth)
-        if not model.startswith(_OFFLINE):
-            check_name_and_key(model, params, environ, other_keys=_is_elsewhere(settings, environ))
+        check_name_and_key(model, params, environ, other_keys=_is_elsewhere(settings, environ))
+        if not is_offline(model):
             check_address(model, params, settings, environ)
         if settings.limits.cost_usd is not None:
             price = price_of(model, settings)
@@ -66,6 +66,8 @@ def check_name_and_key(
 
     With `other_keys` the processes that call it may have keys that are not here.
     """
+    if is_offline(model):
+        return
     known = known_model(model)
     has_key = bool(params.get("api_key"))
     if known is not None and (has_key or environ.get(f"{known['litellm_provider'].upper()}_API_KEY")):
@@ -133,7 +135,7 @@ def price_of(model: str, settings: Settings) -> Price | None:
     """The price of a model by the settings or by litellm's map; None where neither knows one for any length."""
     if model in settings.prices:
         return settings.prices[model]
-    if model.startswith(_OFFLINE):
+    if is_offline(model):
         return Price(0.0, 0.0)
     known = known_model(model) or {}
     given, made = known.get("input_cost_per_token"), known.get("output_cost_per_token")

@@ -261,13 +261,19 @@ class ModelInfo:
 
 
 def get_model_info(settings: Settings, sample: str) -> ModelInfo:
-    """Return what is known of the model that reads the pieces. `sample` is of what it will read. Imports litellm."""
-    from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
+    """Return what is known of the model that reads the pieces. `sample` is of what it will read. May import litellm."""
+    from rlm_ray.llm.model_provider import ModelProvider
+    from rlm_ray.llm.offline.provider import is_offline
 
     name, _ = settings.model_at(LEAF_DEPTH)
+    price, model = settings.prices.get(name), ModelProvider()
+    if is_offline(name):
+        return ModelInfo(
+            name, cost=price.cost if price is not None else lambda usage: model.cost_usd(name, usage)
+        )
+    from rlm_ray.llm.litellm_client import import_litellm
+
     info = _litellm_info(import_litellm(), name)
-    price = settings.prices.get(name)
-    model = LitellmProvider()
     return ModelInfo(
         name,
         info.get("max_input_tokens"),

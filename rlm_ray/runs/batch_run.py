@@ -104,7 +104,7 @@ async def open_batch_run(
     settings = history.keep_prompts(settings)
     await asyncio.to_thread(check_before_start, settings, os.environ)
     async with AsyncExitStack() as stack:
-        engine = await ClusterDriver.connect(settings.cluster, wait_teller(observers))
+        engine = await ClusterDriver.connect(settings.cluster, wait_teller(observers), settings.all_models())
         traced = maybe_start_tracing(history.run_id, settings, traceparent)
         watching = list(observers)
         if traced is not None:

@@ -240,7 +240,9 @@ class Run:
         await asyncio.to_thread(check_before_start, self.settings, os.environ)
         async with AsyncExitStack() as stack:
             tell = wait_teller(self._observers)
-            self._engine = await ClusterDriver.connect(self.settings.cluster, tell)
+            self._engine = await ClusterDriver.connect(
+                self.settings.cluster, tell, self.settings.all_models()
+            )
             traced = maybe_start_tracing(self.run_id, self.settings, self._traceparent)
             if traced is not None:
                 stack.callback(traced.close)

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
 def cluster():
     """Ray with both actors warm."""
     with usual_port_left_free():
-        RLM(cluster=CLUSTER).prewarm(2)
+        RLM("openai/root", cluster=CLUSTER).prewarm(2)
     yield CLUSTER
     ray.shutdown()
 

@@ -1,6 +1,6 @@
 """`offline/extractive`: a model that needs no network and no key. It quotes; it does not reason.
 
-It is a litellm custom provider, so it takes the same road as every other model. Asked as a session
+It is one provider of `llm/model_provider.py`, so it takes the same road as every other model. Asked as a session
 (the system message speaks of a REPL) it writes an RLM program; asked plainly it extracts the passages
 that speak to the question, with exact offsets. The same request always gets the same reply.
 
@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlm_ray.core.llm import ModelReply, ModelRequest, Usage
+from rlm_ray.core.output_limit import OutputLimit
+from rlm_ray.llm.litellm_request import check_request
 from rlm_ray.llm.offline.programs import (
     NO_MATCH,
     PLAN,
@@ -38,16 +41,33 @@ _SAMPLE = re.compile(r"<(?P<tag>sample|context)>\n(?P<text>.*)\n</(?P=tag)>", re
 _CHARS_PER_TOKEN = 4
 
 
-def register() -> None:
-    """Make litellm know `offline/extractive`, at no cost. Imports litellm; may be called again."""
-    import litellm
+class OfflineProvider:
+    """Answers every model whose name begins with `offline/`, at no cost."""
 
-    if any(item["provider"] == PROVIDER for item in litellm.custom_provider_map):
-        return
-    litellm.custom_provider_map.append({"provider": PROVIDER, "custom_handler": _make_handler()})
-    free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
-    # No max_tokens here: litellm would take it for a window, and this model has none.
-    litellm.register_model({MODEL: {**free, "litellm_provider": PROVIDER, "mode": "chat"}})
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        """Return the answer; in a thread, so that a large context does not hold up the event loop."""
+        check_request(request, PROVIDER, {})
+        messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        text = await asyncio.to_thread(answer, messages)
+        usage = Usage(request.chars // _CHARS_PER_TOKEN, len(text) // _CHARS_PER_TOKEN)
+        return ModelReply(text, usage=usage)
+
+    def cost_usd(self, model: str, usage: Usage) -> float | None:  # noqa: ARG002 - all of them cost nothing
+        """Return 0."""
+        return 0.0
+
+    def output_limit(self, model: str) -> OutputLimit:  # noqa: ARG002 - none of them has a window
+        """Return that there is none."""
+        return OutputLimit()
+
+    def provider_name(self, model: str) -> str:  # noqa: ARG002 - as its names begin
+        """Return its name."""
+        return PROVIDER
+
+
+def is_offline(model: str) -> bool:
+    """Tell whether a model of this name answers here, without a network and without a key."""
+    return model.startswith(f"{PROVIDER}/")
 
 
 def answer(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -101,47 +121,3 @@ def _text(message: Mapping[str, Any]) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return str(content or "")
-
-
-def _make_handler() -> Any:
-    """Make a litellm handler. Its class is made here because its base takes seconds to import."""
-    import litellm
-
-    def usage(messages: Sequence[Mapping[str, Any]], text: str) -> dict[str, int]:
-        asked = sum(len(_text(message)) for message in messages) // _CHARS_PER_TOKEN
-        said = len(text) // _CHARS_PER_TOKEN
-        return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
-
-    def filled(messages: Sequence[Mapping[str, Any]], text: str, response: Any) -> Any:
-        response.model = MODEL
-        response.choices[0].message.content = text
-        response.choices[0].finish_reason = "stop"
-        response.usage = litellm.Usage(**usage(messages, text))
-        return response
-
-    def chunk(messages: Sequence[Mapping[str, Any]], text: str) -> dict[str, Any]:
-        return {
-            "text": text,
-            "is_finished": True,
-            "finish_reason": "stop",
-            "index": 0,
-            "tool_use": None,
-            "usage": usage(messages, text),
-        }
-
-    class OfflineLLM(litellm.CustomLLM):  # type: ignore[misc] # litellm is not followed by the checker
-        def completion(self, **call: Any) -> Any:
-            return filled(call["messages"], answer(call["messages"]), call["model_response"])
-
-        async def acompletion(self, **call: Any) -> Any:
-            # In a thread, so that a large context does not hold up the event loop.
-            text = await asyncio.to_thread(answer, call["messages"])
-            return filled(call["messages"], text, call["model_response"])
-
-        def streaming(self, **call: Any) -> Iterator[dict[str, Any]]:
-            yield chunk(call["messages"], answer(call["messages"]))
-
-        async def astreaming(self, **call: Any) -> AsyncIterator[dict[str, Any]]:
-            yield chunk(call["messages"], await asyncio.to_thread(answer, call["messages"]))
-
-    return OfflineLLM()

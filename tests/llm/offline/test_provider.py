@@ -1,21 +1,18 @@
-"""The offline model as a leaf, as a session, and through litellm."""
+"""The offline model as a leaf, as a session, and as a provider."""
 
-import os
 import re
 from pathlib import Path
 
 import pytest
 
 from rlm_ray.core.context import make_context
-from rlm_ray.core.llm import ModelReply
+from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.parsing import parse
 from rlm_ray.core.prompts import last_call_messages, leaf_messages, session_messages
 from rlm_ray.core.repl_types import CellResult
 from rlm_ray.core.state_machine import Task, Trajectory
-from rlm_ray.llm.offline.provider import MODEL, NO_MATCH, PREFIX, answer, register
-
-# litellm's types, built when the first stream begins, make pydantic warn about `ReadOnly`.
-pytestmark = pytest.mark.filterwarnings("ignore:Item '.*' on TypedDict class:UserWarning")
+from rlm_ray.errors import InputError
+from rlm_ray.llm.offline.provider import MODEL, NO_MATCH, PREFIX, OfflineProvider, answer
 
 BOOK = (Path(__file__).parents[3] / "examples" / "frankenstein.txt").read_text(encoding="utf-8")
 QUESTION = "How does the creature learn to speak and read?"
@@ -219,39 +216,19 @@ def test_it_always_says_the_same():
     assert run(QUESTION, BOOK) == run(QUESTION, BOOK)
 
 
-@pytest.fixture(scope="module")
-def litellm():
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    import litellm
-
-    litellm.suppress_debug_info = True
-    register()
-    register()
-    return litellm
-
-
-async def test_litellm_carries_it(litellm):
-    """Through litellm it has text, usage and a price of nothing."""
-    messages = [{"role": "user", "content": "Question:\nWhere is the whale?\n\nContext:\nThe whale swam."}]
-    response = await litellm.acompletion(model=MODEL, messages=messages, num_retries=0, max_retries=0)
-    text = response.choices[0].message.content
-    assert '"The whale swam."' in text
-    assert response.choices[0].finish_reason == "stop"
-    assert response.usage.prompt_tokens == len(messages[0]["content"]) // 4
-    assert response.usage.completion_tokens == len(text) // 4
-    assert litellm.completion_cost(response, model=MODEL) == 0
-    assert litellm.completion(model=MODEL, messages=messages).choices[0].message.content == text
-    assert [item["provider"] for item in litellm.custom_provider_map].count("offline") == 1
+async def test_a_request_gets_a_reply_with_a_count_of_tokens_at_no_cost():
+    prompt = "Question:\nWhere is the whale?\n\nContext:\nThe whale swam."
+    reply = await OfflineProvider().complete(ModelRequest(MODEL, (Message("user", prompt),)))
+    assert '"The whale swam."' in reply.text
+    assert reply.finish_reason == "stop"
+    assert reply.usage == Usage(len(prompt) // 4, len(reply.text) // 4)
+    assert OfflineProvider().cost_usd(MODEL, reply.usage) == 0
+    assert OfflineProvider().provider_name(MODEL) == "offline"
 
 
-async def test_litellm_streams_it(litellm):
-    """Streams carry the same text."""
-    messages = [{"role": "user", "content": "Where is the whale?\n\nThe whale swam."}]
-    whole = answer(messages)
-    stream = await litellm.acompletion(model=MODEL, messages=messages, stream=True)
-    assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == whole
-    parts = litellm.completion(model=MODEL, messages=messages, stream=True)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in parts) == whole
+async def test_half_of_a_surrogate_pair_is_refused_as_by_every_other_model():
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        await OfflineProvider().complete(ModelRequest(MODEL, (Message("user", "a \ud83d b"),)))
 
 
 def test_a_further_question_of_a_conversation_gets_a_program_of_its_own():
