@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -84,15 +85,15 @@ def main() -> None:
     report(measured)
 
 
-def measured_alone(command: list[str]) -> dict[str, object]:
+def measured_alone(command: list[str]) -> dict[str, Any]:
     """Measure a command from a process that has no other children."""
     arguments = [sys.executable, __file__, "--measure", json.dumps(command)]
     done = subprocess.run(arguments, stdout=subprocess.PIPE, check=True)
-    found: dict[str, object] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def measure(command: list[str]) -> dict[str, object]:
+def measure(command: list[str]) -> dict[str, Any]:
     """Run a command and wait for it and all that it started: its wall seconds, and CPU seconds by process."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     began = time.monotonic()
@@ -117,8 +118,8 @@ def measure(command: list[str]) -> dict[str, object]:
         _, status = os.waitpid(ended.si_pid, 0)
         if ended.si_pid == process.pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"{command} failed"
-    return {"wall_s": wall_s, "first_line_s": first_line_s, "cpu": dict(cpu), "printed": printed}
+    assert process.returncode == 0, f"{command} ended with {process.returncode}"
+    return {"wall_s": wall_s, "first_line_s": first_line_s, "cpu": dict(cpu), "printed": printed[:200]}
 
 
 def _cpu_of(pid: int) -> tuple[str, float]:
@@ -128,7 +129,7 @@ def _cpu_of(pid: int) -> tuple[str, float]:
     return name, sum(map(int, stat.rsplit(")", 1)[1].split()[11:15])) / TICKS
 
 
-def report(measured: list[dict[str, dict[str, object]]]) -> None:
+def report(measured: list[dict[str, dict[str, Any]]]) -> None:
     """Print the medians; ratios are the medians of those of the pairs."""
     print(f"{'':8}{'wall s':>8}{'CPU s':>8}{'wall/bare':>11}{'CPU/bare':>10}   CPU by process")
     for name in measured[0]:

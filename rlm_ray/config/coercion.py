@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
 from rlm_ray.errors import ConfigError
 
 
@@ -31,6 +29,8 @@ def coerce_field(cls: type[Any], name: str, value: Any, prefix: str) -> Any:
             return value
         raise ConfigError(prefix + name, f"must be {hint.__name__}(...) or a table; got {value!r}")
     if isinstance(value, str) and hint != Sequence[str]:
+        from pydantic import TypeAdapter, ValidationError  # most commands start without it
+
         try:
             return TypeAdapter(hint).validate_python(value)
         except ValidationError as error:

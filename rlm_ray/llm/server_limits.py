@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import requests
-
 from rlm_ray.core.output_limit import OutputLimit
 
 TIMEOUT_S = 5.0
@@ -124,6 +122,8 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _fetcher(api_key: str) -> Fetch:
+    import requests  # a tenth of a second that no other command needs
+
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     def fetch(method: str, address: str, body: Mapping[str, Any] | None) -> Any:

@@ -7,20 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from rlm_ray.cli import console
-from rlm_ray.cli.app import app
+from rlm_ray.cli import app, console
 
 CLI_DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 COMMANDS = [
-    *([one.name or one.callback.__name__] for one in app.registered_commands),
-    *(
-        [group.name, one.name]
-        for group in app.registered_groups
-        for one in group.typer_instance.registered_commands
-    ),
+    *([name] for name, command in app.COMMANDS.items() if command.home),
+    *([name, each] for name, command in app.COMMANDS.items() for each, _ in command.members),
 ]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_list_of_commands_says_how_the_help_of_each_begins(invoke, command):
+    found = app.COMMANDS[command[0]]
+    for name in command[1:]:
+        found = dict(found.members)[name]
+    shown = " ".join(invoke(*command, "--help").stdout.split()).partition("[ARGS]... ")
+    assert found.summary in (shown[2] or shown[0])
 
 
 def test_the_documents_show_the_table_of_the_code():
