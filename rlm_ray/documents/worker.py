@@ -18,6 +18,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -259,4 +260,8 @@ def _parse(name: str, data: bytes) -> ParsedDocument:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    """Say what a parser found, without where it found it, which says nothing to the owner of the document."""
+    if isinstance(error, KeyError | IndexError):
+        return "a part of it is missing"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.split(r", (?:see|line) ", text, maxsplit=1)[0][:120]

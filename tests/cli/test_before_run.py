@@ -180,6 +180,9 @@ ASKED = {
 )  # fmt: skip
 def test_python_starts_nothing_for_a_model_that_cannot_be_asked(monkeypatch, tmp_path, method, settings, why):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    for name in ("RAY_ADDRESS", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setattr("rlm_ray.cluster.driver.ClusterDriver.connect", None)
     with pytest.raises(RLMError) as caught:
         ASKED[method](RLM(run_dir=str(tmp_path / "runs"), **settings))
