@@ -10,6 +10,7 @@ PAGE, TICKS = os.sysconf("SC_PAGESIZE"), os.sysconf("SC_CLK_TCK")
 CORES = len(os.sched_getaffinity(0))
 ROLES = {
     "ray::SessionActor": "actors",
+    "ray::LocalServices": "services",
     "ray::JournalActor": "journal",
     "ray::AdmissionActor": "admission",
     "ray::Pool": "pool",

@@ -126,9 +126,9 @@ async def _end_detached_actors(address: str | None, *, force: bool, all_versions
     connect_ray(address)
     actors = [actor for actor in detached_actors() if actor.is_ours or all_versions]
     if not force:
-        busy = {name: tables for name, tables in (await service_stats()).items() if tables.get("runs")}
-        if busy:
-            said = ", ".join(f"{name} {_runs_in_words(tables['runs'])}" for name, tables in busy.items())
+        runs = {name: _runs_of(tables) for name, tables in (await service_stats()).items()}
+        if any(runs.values()):
+            said = ", ".join(f"{name} {_runs_in_words(count)}" for name, count in runs.items() if count)
             raise ClusterError(
                 f"runs are under way on this cluster ({said}); wait for their end, or use --force"
             )
@@ -141,6 +141,11 @@ async def _end_detached_actors(address: str | None, *, force: bool, all_versions
         with contextlib.suppress(ValueError):  # it ended by itself
             ray.kill(ray.get_actor(actor.name, namespace=NAMESPACE), no_restart=True)
     return [actor.name for actor in actors]
+
+
+def _runs_of(tables: dict[str, int]) -> int:
+    """Return how many runs an actor has, or `UNKNOWN`: several services of one actor have the same ones."""
+    return max((rows for table, rows in tables.items() if table.split()[-1] == "runs"), default=0)
 
 
 def _runs_in_words(runs: int) -> str:

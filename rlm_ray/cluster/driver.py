@@ -16,20 +16,20 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 import ray
 
 from rlm_ray.cluster.context_ref import ContextRef, put_context
-from rlm_ray.cluster.detached_actor import check_version, node_affinity
-from rlm_ray.cluster.environment import provider_environment
+from rlm_ray.cluster.detached_actor import NAMESPACE, check_version, node_affinity
+from rlm_ray.cluster.environment import provider_environment, script_folders
 from rlm_ray.cluster.messages import LeafCallBatch, SessionSpec
-from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, POOL_NAME, Pool
+from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, POOL_NAME, Pool, create_session_actor, session_actor_name
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, first_line
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.cluster.ray_metrics import RayMetrics
 from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
-from rlm_ray.cluster.services import admission_actor, admission_stub, journal_stub
+from rlm_ray.cluster.services import admission_actor, admission_stub, journal_stub, local_services
 from rlm_ray.cluster.slots import share
 from rlm_ray.cluster.subcalls.leaf_calls import TOP_UP_S
 from rlm_ray.config import Cluster
@@ -39,6 +39,7 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ActorLostError, ClusterError, RLMError
 from rlm_ray.journal.recorder import JournalClient
 from rlm_ray.session.session import SessionResult
+from rlm_ray.util.rpc import PROTOCOL
 
 _log = logging.getLogger(__name__)
 
@@ -48,12 +49,17 @@ T = TypeVar("T")
 WaitTeller: TypeAlias = Callable[[str], None]
 """Is told what is waited for, and why; empty where it is there."""
 
+PoolKind: TypeAlias = Literal["own", "kept", "shared"]
+"""`own`: one for this driver alone. `kept`: the same, but others may use it; `rlm-ray up` has it. `shared`: one that is kept,
+where it has the same environment as this process; else an own one."""
+
 USAGE_S = 0.3
 WAIT_TOLD_EVERY_S = 2.0
 """So often is told what a slot is waited for."""
 NOTICE_S = 8.0
 """An actor starts in half of that where there is room for it."""
 NOTICE_EVERY_S = 60.0
+KEPT_POOL, KEPT_POOL_S = "rlm_ray.kept_pool", 5.0
 LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
 
@@ -101,23 +107,28 @@ class ClusterDriver:
 
     @classmethod
     async def connect(
-        cls, cluster: Cluster, tell: WaitTeller = _tell_nobody, models: Iterable[str] = ()
+        cls,
+        cluster: Cluster,
+        tell: WaitTeller = _tell_nobody,
+        models: Iterable[str] = (),
+        pool: PoolKind = "own",
     ) -> ClusterDriver:
         """Connect, starting Ray and the pool where there is none. Takes seconds the first time.
 
         `tell` is told what is waited for meanwhile. Session actors import what these `models` need while they start.
+        `pool`: see `PoolKind`.
         """
         thread = current_ray_thread()
-        return await thread.run(cls._connect(cluster, thread, tell, frozenset(models)))
+        return await thread.run(cls._connect(cluster, thread, tell, frozenset(models), pool))
 
     @classmethod
     async def _connect(
-        cls, cluster: Cluster, thread: RayThread, tell: WaitTeller, models: frozenset[str]
+        cls, cluster: Cluster, thread: RayThread, tell: WaitTeller, models: frozenset[str], pool: PoolKind
     ) -> ClusterDriver:
-        connect_ray(cluster.address, tell)  # without an await: those who connect at once do it one by one
+        is_new = connect_ray(cluster.address, tell)  # no await: those who connect at once do it one by one
         tell("a session actor: it starts")
         thread.bind_connection()
-        handle = thread.get_or_create("pool", lambda: _pool(cluster))
+        handle = thread.get_or_create("pool", lambda: PoolHandle(cluster, pool, is_new_ray=is_new))
         handle.configure(cluster, models)
         return cls(handle, thread)
 
@@ -148,6 +159,7 @@ class ClusterDriver:
             raise _unwrap_task_error(error) from error
         except ACTOR_DIED_ERRORS as error:
             self._thread.evict("pool")
+            self._handle.end()
             raise ActorLostError("the pool of session actors was lost") from error
         return Slot(*leased)
 
@@ -270,16 +282,38 @@ class ClusterDriver:
                 tell(await self._pool.waits_for.remote())
 
 
-def _pool(cluster: Cluster) -> PoolHandle:
-    check_version()
-    return PoolHandle(cluster)
-
-
 def _unwrap_task_error(error: Any) -> RLMError:
     cause = error.cause
     if isinstance(cause, RLMError):
         return cause
     return ClusterError(f"a bug in rlm_ray or in Ray; please report it with this text: {cause!r}")
+
+
+def _create_pool(cluster: Cluster, *, is_kept: bool) -> Any:
+    options = {
+        "name": POOL_NAME,
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_concurrency": 100_000,
+        # it dies with this process; no other node's loss should take it
+        "scheduling_strategy": node_affinity(soft=False),
+    }
+    if is_kept:
+        options |= {"name": f"{KEPT_POOL}.v{PROTOCOL}", "namespace": NAMESPACE}
+    return ray.remote(Pool).options(**options).remote(cluster)
+
+
+def find_kept_pool(environment: dict[str, str]) -> Any:
+    """Return the pool that `rlm-ray up` keeps on this cluster, where this process may use it; else None.
+
+    Its session actors have one environment, and import from no folder of a script.
+    """
+    if script_folders():
+        return None
+    with contextlib.suppress(ValueError, ray.exceptions.RayError):  # there is none, or it ends
+        pool = ray.get_actor(f"{KEPT_POOL}.v{PROTOCOL}", namespace=NAMESPACE)
+        return pool if ray.get(pool.has_environment.remote(environment), timeout=KEPT_POOL_S) else None
+    return None
 
 
 class PoolHandle:
@@ -288,33 +322,44 @@ class PoolHandle:
     Held as long as the process is connected: without a handle left the pool would end.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, kind: PoolKind, *, is_new_ray: bool) -> None:
+        """Ask for all actors at once; `is_new_ray`: this process has just started Ray, so that there are none yet."""
         self._environment = provider_environment()
         self._cluster: Cluster | None = None
         self._models: frozenset[str] = frozenset()
         self.noticed_at = -math.inf
         """When a warning last said what is waited for."""
-        options = {
-            "name": POOL_NAME,
-            "get_if_exists": True,
-            "num_cpus": 0,
-            "max_concurrency": 100_000,
-            # it dies with this process; no other node's loss should take it
-            "scheduling_strategy": node_affinity(soft=False),
-        }
-        self.actor = ray.remote(Pool).options(**options).remote(cluster)
+        self._requested: dict[str, Any] = {}
+        """The first session actor, asked for before the pool is there to do it."""
+        if not is_new_ray:
+            check_version()
+        kept = find_kept_pool(self._environment) if kind == "shared" and not is_new_ray else None
+        self._is_shared = kept is not None
+        self.actor = kept or _create_pool(cluster, is_kept=kind == "kept")
+        if self._is_shared:
+            return
+        if is_new_ray:
+            name = session_actor_name("first")
+            self._requested[name] = create_session_actor(name, self.actor, cluster)
+            local_services()
+        else:
+            admission_actor()
         self.actor.set_environment.remote(self._environment)
-        admission_actor()
 
     def configure(self, cluster: Cluster, models: frozenset[str]) -> None:
         """Tell the pool its sizes, and the models of runs, where they are new."""
         if self._cluster != cluster or not models <= self._models:
             self._cluster, self._models = cluster, self._models | models
-            self.actor.configure.remote(cluster, self._models)
+            self.actor.configure.remote(cluster, self._models, self._requested)
+
+    def end(self) -> None:
+        """End what would have ended with the pool, had it been asked for there."""
+        for handle in self._requested.values():
+            ray.kill(handle)
 
     async def refresh_environment(self) -> None:
         """Send the provider keys again where they were set, changed or removed since."""
         environment = provider_environment()
-        if self._environment != environment:
+        if self._environment != environment and not self._is_shared:
             self._environment = environment
             await self.actor.set_environment.remote(environment)

@@ -20,6 +20,8 @@ import math
 import secrets
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -81,8 +83,8 @@ class Pool:
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[tuple[int, str, asyncio.Future[str]]] = deque()
         self._numbers, self._roots = itertools.count(), itertools.count()
-        self._name = f"session-actor-{secrets.token_hex(3)}"
-        """Unique in the cluster: the admission knows its holders of permits by the names of their actors."""
+        self._requested: set[str] = set()
+        """Actors that the driver has asked for itself."""
         self._admission = admission_stub()
         self._scale_down_task: asyncio.Task[None] | None = None
         self._failed_starts = 0
@@ -99,13 +101,21 @@ class Pool:
         self._unclaimed: dict[str, tuple[str, float]] = {}
         """Leases for one session, not known to have begun: the actor, and when it was leased."""
 
-    async def configure(self, cluster: Cluster, models: frozenset[str]) -> None:
-        """Set the sizes, which may change while it runs, and the models that runs will call."""
+    async def configure(
+        self, cluster: Cluster, models: frozenset[str], requested: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """Set the sizes, which may change while it runs, and the models that runs will call.
+
+        `requested` are session actors, by id, that the driver has asked for before the pool was there.
+        """
         self._cluster = cluster
         if not models <= self._models:
             self._models |= models
             for handle in self._handles.values():
                 handle.prepare.remote(self._models)
+        for actor in requested.keys() - self._requested:
+            self._requested.add(actor)
+            self._start_actor(actor, requested[actor])
         self._start_janitor()
         with contextlib.suppress(ClusterError):  # whoever needs an actor is told
             await self.scale_to(cluster.min_actors)
@@ -117,6 +127,10 @@ class Pool:
         await asyncio.gather(
             *(handle.set_environment.remote(environment) for handle in self._handles.values())
         )
+
+    async def has_environment(self, environment: dict[str, str]) -> bool:
+        """Tell whether its actors have these provider keys, and no others."""
+        return self._environment == environment
 
     async def handles(self) -> dict[str, Any]:
         """Return the actors at work, by id."""
@@ -331,21 +345,16 @@ class Pool:
     def _headroom(self) -> int:
         return max_actors(self._cluster) - len(self._handles) - len(self._starting)
 
-    def _start_actor(self) -> None:
-        actor = f"{self._name}-{next(self._numbers)}"
-        self._starting[actor] = asyncio.ensure_future(self._start(actor))
+    def _start_actor(self, actor: str = "", handle: Any = None) -> None:
+        """Start an actor; or wait for this one, which has been asked for."""
+        actor = actor or session_actor_name(str(next(self._numbers)))
+        self._starting[actor] = asyncio.ensure_future(self._start(actor, handle))
 
-    async def _start(self, actor: str) -> None:
-        from rlm_ray.cluster.session_actor import SessionActor
-
+    async def _start(self, actor: str, handle: Any) -> None:
         await self._has_environment.wait()
-        handle = (
-            ray.remote(SessionActor)
-            .options(
-                num_cpus=self._cluster.cpus_per_actor, scheduling_strategy="SPREAD", max_concurrency=100_000
-            )
-            .remote(actor, ray.get_runtime_context().current_actor)
-        )
+        if handle is None:
+            pool = ray.get_runtime_context().current_actor
+            handle = create_session_actor(actor, pool, self._cluster)
         try:
             started, environment, models = time.monotonic(), self._environment, self._models
             ready = handle.ready.remote(environment, models)
@@ -446,6 +455,23 @@ class Pool:
             await self._admission.forget_holder(actor)
         except ClusterError as error:  # it finds out by itself, later
             _log.warning("the permits of %s are not back yet: %s", actor, error)
+
+
+def session_actor_name(end: str) -> str:
+    """Return a name unique in the cluster: the admission knows its holders of permits by the names of their actors."""
+    return f"session-actor-{secrets.token_hex(3)}-{end}"
+
+
+def create_session_actor(name: str, pool: Any, cluster: Cluster) -> Any:
+    """Ask Ray for a session actor of this pool; returns its handle at once."""
+    from rlm_ray.cluster.session_actor import SessionActor
+
+    options = {
+        "num_cpus": cluster.cpus_per_actor,
+        "scheduling_strategy": "SPREAD",
+        "max_concurrency": 100_000,
+    }
+    return ray.remote(SessionActor).options(**options).remote(name, pool)
 
 
 def max_actors(cluster: Cluster) -> int:

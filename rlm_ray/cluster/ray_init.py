@@ -21,15 +21,18 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import worker
+from ray._private import parameter, worker
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.grpc_utils import init_grpc_channel
+from ray._private.node import Node
 
 from rlm_ray.cluster.environment import driver_job_config, trusted_start
 from rlm_ray.errors import ClusterError
@@ -40,6 +43,8 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 ADDRESS_FILE = "ray_current_cluster"
+NOTE_FILE = "rlm_ray_cluster"
+"""Where `rlm-ray up` notes its own."""
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTENS = "0A"
 _PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
@@ -53,13 +58,13 @@ _logger = logging.getLogger(__name__)
 _print_to_stdstream: Callable[..., None] = worker.print_to_stdstream
 
 
-def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
+def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda _: None) -> bool:
     """Connect this process to the cluster of this address, of `RAY_ADDRESS`, of this machine, or to a new one.
 
-    `tell` is told what is waited for.
+    `tell` is told what is waited for. Returns whether it has started a new one.
     """
     if ray.is_initialized():
-        return
+        return False
     address = resolve_address(address or os.environ.get("RAY_ADDRESS", ""))
     if address != LOCAL:
         tell(f"Ray: connecting to the cluster at {address}")
@@ -68,7 +73,7 @@ def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda
         tell("Ray: it starts on this machine, which takes some seconds")
     worker.print_to_stdstream = log_raylet_messages
     try:
-        with trusted_start():
+        with trusted_start(), few_processes():
             ray.init(
                 address=address,
                 include_dashboard=False if address == LOCAL else None,
@@ -80,6 +85,7 @@ def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         where = "this machine" if address == LOCAL else address
         raise ClusterError(f"cannot use Ray at {where}: {error}") from error
+    return address == LOCAL
 
 
 def log_raylet_messages(data: dict[str, Any], *args: Any, **options: Any) -> None:
@@ -91,6 +97,19 @@ def log_raylet_messages(data: dict[str, Any], *args: Any, **options: Any) -> Non
         _logger.info("Ray: %s", "\n".join(data["lines"]).strip())
     else:
         _print_to_stdstream(data, *args, **options)
+
+
+@contextmanager
+def few_processes() -> Iterator[None]:
+    """Have a Ray that starts in here leave out what one machine has no use for: the autoscaler, the dashboard's server, which
+    serves nobody, and the monitor of logs, which nobody is shown. Each is a Python process, and Ray waits for the server."""
+    params, start = parameter.RayParams, Node.start_api_server
+    parameter.RayParams = partial(params, no_monitor=True, include_log_monitor=False)
+    Node.start_api_server = lambda _, **__: None
+    try:
+        yield
+    finally:
+        parameter.RayParams, Node.start_api_server = params, start
 
 
 def resolve_address(wanted: str, folder: Path | None = None) -> str:
@@ -106,8 +125,7 @@ def resolve_address(wanted: str, folder: Path | None = None) -> str:
                 f"nothing answers at {wanted}; check RAY_ADDRESS (or cluster.address), or unset it to start Ray here"
             )
         return wanted
-    folder = folder or Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
-    running = running_cluster(folder)
+    running = running_cluster(folder or ray_folder())
     if running and _is_listening(running):
         return running
     if wanted:
@@ -144,13 +162,23 @@ def _is_listening(address: str) -> bool:
     return True
 
 
+def ray_folder() -> Path:
+    """Return Ray's folder on this machine."""
+    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+
+
 def running_cluster(folder: Path) -> str:
     """Return the address left in Ray's folder; empty where there is none, or it is somebody else's."""
-    address = _own_text(folder / ADDRESS_FILE)
-    return address if address and _is_own(address) else ""
+    addresses = (address_in(own_text(folder / name)) for name in (NOTE_FILE, ADDRESS_FILE))
+    return next((address for address in addresses if address and _is_own(address)), "")
 
 
-def _own_text(path: Path) -> str:
+def address_in(text: str) -> str:
+    """Return the address that such a file begins with."""
+    return text.split(maxsplit=1)[0] if text.strip() else ""
+
+
+def own_text(path: Path) -> str:
     """Read a plain file that this user wrote."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -163,7 +191,9 @@ def _own_text(path: Path) -> str:
 
 def _is_own(address: str) -> bool:
     host, _, port = address.rpartition(":")
-    if not port.isdigit() or not _is_of_this_machine(host.strip("[]")):
+    if not port.isdecimal() or int(port) >= 1 << 16:
+        return False
+    if not _is_of_this_machine(host.strip("[]")):
         return True
     owners = listeners(int(port))
     return owners is None or owners == {os.geteuid()}

@@ -241,7 +241,7 @@ class Run:
         async with AsyncExitStack() as stack:
             tell = wait_teller(self._observers)
             self._engine = await ClusterDriver.connect(
-                self.settings.cluster, tell, self.settings.all_models()
+                self.settings.cluster, tell, self.settings.all_models(), pool="shared"
             )
             traced = maybe_start_tracing(self.run_id, self.settings, self._traceparent)
             if traced is not None:

@@ -112,7 +112,8 @@ async def test_who_holds_cpus_is_said_without_actors_that_take_none(cluster):
     said = await engine.run_on_ray_thread(asyncio.to_thread(cpu_holders))
     assert "session actor(s) of this driver" in said
     assert not re.search(
-        r"Pool|AdmissionActor|JournalActor|CacheActor|RunRegistryActor|ConfigActor|SessionActor", said
+        r"Pool|LocalServices|AdmissionActor|JournalActor|CacheActor|RunRegistryActor|ConfigActor|SessionActor",
+        said,
     )
 
 
