@@ -118,7 +118,7 @@ sbom: $(RELEASE)/.ready
 	$(RELEASE)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type library --output-reproducible -o dist/sbom.json
 
 audit: $(RELEASE)/.ready
-	$(RELEASE)/bin/pip-audit --disable-pip --require-hashes -r requirements.lock
+	$(RELEASE)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 lock:
 	$(PYTHON) -m venv $(VENV)/lock

@@ -66,7 +66,7 @@ def test_every_example_is_on_its_page():
 
 def test_every_page_is_in_the_menu_once():
     menu = re.findall(r"- ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(menu) == sorted({*PAGES, *GENERATED})
+    assert sorted(menu) == sorted({*PAGES, *GENERATED}), "a page is named under `nav` of mkdocs.yml"
 
 
 def anchors_of(text):
