@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rlm_ray.batch.job import BatchSummary
     from rlm_ray.batch.python_api import BatchOptions
     from rlm_ray.cluster.run_attempt import Observer
+    from rlm_ray.documents.files import Files
     from rlm_ray.mapreduce.execute import MapReduceResult
     from rlm_ray.mapreduce.spec import MapReduceOptions
     from rlm_ray.structured.schema import AnswerSchema
@@ -327,7 +328,7 @@ class RLM:
 
     @overload
     def batch(
-        self, query: str | None, source: str | Path | Sequence[Path], **how: Unpack[BatchOptions]
+        self, query: str | None, source: str | Path | Files | Sequence[Path], **how: Unpack[BatchOptions]
     ) -> BatchSummary: ...
     @overload
     def batch(self, query: str | None, source: Any, **how: Unpack[BatchOptions]) -> Any: ...
@@ -340,7 +341,7 @@ class RLM:
 
     @overload
     async def abatch(
-        self, query: str | None, source: str | Path | Sequence[Path], **how: Unpack[BatchOptions]
+        self, query: str | None, source: str | Path | Files | Sequence[Path], **how: Unpack[BatchOptions]
     ) -> BatchSummary: ...
     @overload
     async def abatch(self, query: str | None, source: Any, **how: Unpack[BatchOptions]) -> Any: ...

@@ -17,7 +17,7 @@ import gzip
 import json
 import lzma
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -28,6 +28,7 @@ from rlm_ray.batch.json_reader import read_json
 from rlm_ray.batch.parquet_reader import read_parquet
 from rlm_ray.batch.raw_rows import CHUNK, RawRow, RefusedError, Utf8Stream, too_large
 from rlm_ray.documents.converter import DocumentReader
+from rlm_ray.documents.files import Files
 from rlm_ray.documents.folder import Selection, describe_passed_over, list_files, would_be_read
 from rlm_ray.documents.formats import HEAD_BYTES, WORKBOOKS, detect_format, kind_of
 from rlm_ray.errors import InputError, RLMError
@@ -79,14 +80,17 @@ class File:
 class FileSource:
     """Reads the rows of files."""
 
-    def __init__(self, named: Sequence[str], max_row_bytes: int, needed: Needed | None = None) -> None:
+    def __init__(self, files: Files, max_row_bytes: int, needed: Needed | None = None) -> None:
+        """`files` says what of folders is read, and in which encoding texts are that are not UTF-8."""
+        named = [str(path) for path in files.paths]
         self.name = " ".join(str(local_path(name) or name) for name in named)
         self.columns: dict[str, None] = {}
         """Those that files say they have, read or not; others are known by their rows."""
         self._named, self._max_row_bytes, self._needed = named, max_row_bytes, needed
+        self._encoding, selection = files.encoding, Selection.of(files.include, files.exclude)
         self.passed_over: Counter[str] = Counter()
         """How many files and folders of folders are left out, by reason."""
-        self._files = [file for name in named for file in find(name, self.passed_over)]
+        self._files = [file for name in named for file in find(name, self.passed_over, selection)]
         self._nbytes = max(sum(file.nbytes for file in self._files), 1)
         self._before = 0
         self._here: Callable[[], float] = lambda: 0.0
@@ -111,7 +115,7 @@ class FileSource:
 
     def read(self) -> Iterator[RawRow]:
         self._before = 0
-        with DocumentReader() as reader:
+        with DocumentReader(self._encoding) as reader:
             for file in self._files:
                 self._error_bytes = CHUNK if file.kind in _CHUNKED else file.nbytes
                 yield from (
@@ -207,14 +211,14 @@ def _errors_of_data() -> Iterator[None]:
         raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def find(name: str, passed_over: Counter[str]) -> list[File]:
+def find(name: str, passed_over: Counter[str], selection: Selection) -> list[File]:
     """Return the files a path, URL or glob names, and count what is left out of folders. Raises `InputError` where there is none."""
     fs, path = filesystem(name)
     with map_storage_errors(name):
         if fs.isfile(path):
             return [File(fs, path, PurePath(path).name, fs.size(path) or 0, discovered=False)]
         if fs.isdir(path):
-            listing = list_files([name if local_path(name) is None else Path(path)], Selection.of((), ()))
+            listing = list_files([name if local_path(name) is None else Path(path)], selection)
             passed_over += listing.passed_over
             files = [File(fs, file.path, file.id, file.nbytes, discovered=True) for file in listing.files]
             found = sorted(files, key=lambda file: file.path)
@@ -306,7 +310,7 @@ def _text_row(reader: DocumentReader, data: bytes, path: str, ident: str) -> Raw
     except InputError as error:
         return RawRow(why=error.why, id=ident)
     if read.guessed:
-        why = f"is not UTF-8, it looks like {read.guessed}; save it as UTF-8, for instance with iconv"
+        why = f"is not UTF-8, it looks like {read.guessed}; say so (--encoding), or save it as UTF-8"
         return RawRow(why=why, id=ident)
     return RawRow({"path": ident, "text": read.text}, id=ident)
 

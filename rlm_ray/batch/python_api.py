@@ -27,6 +27,7 @@ from rlm_ray.batch.tables import Table, open_table
 from rlm_ray.batch.template import QueryColumn, Template
 from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Settings
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.batch_run import open_batch_run
@@ -225,7 +226,16 @@ def _arguments(
     query: str | None, source: Any, schema: AnswerSchema | None, options: BatchOptions
 ) -> dict[str, Any]:
     """Return what is noted of a batch: what `rlm-ray batch` would be given for it. `source` is None for a table."""
-    named = [] if source is None else [source] if isinstance(source, str | Path) else source
+    files = source if isinstance(source, Files) else None
+    named = (
+        files.paths
+        if files
+        else ()
+        if source is None
+        else (source,)
+        if isinstance(source, str | Path)
+        else source
+    )
     return {
         "question": query,
         "source": [str(path) for path in named],
@@ -237,6 +247,7 @@ def _arguments(
         "limit": options.get("limit"),
         "max_row_bytes": options.get("max_row_bytes", MAX_ROW_BYTES),
         "on_limit": options.get("on_limit", "pause"),
+        **({name: getattr(files, name) for name in ("include", "exclude", "encoding")} if files else {}),
     }
 
 

@@ -21,6 +21,7 @@ from rlm_ray.batch.template import QueryTemplate, meant
 from rlm_ray.config import Cluster
 from rlm_ray.core.context import Context, Document, make_context
 from rlm_ray.core.printable import replace_surrogates
+from rlm_ray.documents.files import Files
 from rlm_ray.documents.folder import describe_passed_over
 from rlm_ray.errors import InputError
 
@@ -147,7 +148,7 @@ class RowSource:
 
 
 def open_files(
-    named: Sequence[str],
+    named: Sequence[str] | Files,
     *,
     text: str | None = None,
     ident: str | None = None,
@@ -161,12 +162,13 @@ def open_files(
     def needed(schema: Any) -> Collection[str]:
         return needed_columns(schema, (text, ident), further or ())
 
-    files = FileSource(named, max_row_bytes, None if further is None else needed)
-    return RowSource(files, text, ident, max_row_bytes)
+    files = named if isinstance(named, Files) else Files(*named)
+    source = FileSource(files, max_row_bytes, None if further is None else needed)
+    return RowSource(source, text, ident, max_row_bytes)
 
 
 def read_documents(
-    named: Sequence[str],
+    named: Sequence[str] | Files,
     *,
     text: str | None = None,
     ident: str | None = None,
@@ -214,11 +216,13 @@ def open_corpus(
 
 def _source(source: Any, max_row_bytes: int) -> Source:
     if isinstance(source, str | Path):
-        return FileSource([str(source)], max_row_bytes)
+        source = Files(source)
+    if isinstance(source, Files):
+        return FileSource(source, max_row_bytes)
     if is_dataset(source):
         return RayDataSource(source)
     if isinstance(source, list | tuple) and source and all(isinstance(item, Path) for item in source):
-        return FileSource([str(item) for item in source], max_row_bytes)
+        return FileSource(Files(*source), max_row_bytes)
     if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
         return IterableSource(source)
     why = f"is files, a Ray dataset, or mappings or texts one after the other; got {type(source).__name__}"

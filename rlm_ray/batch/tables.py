@@ -18,6 +18,7 @@ from rlm_ray.batch.dataset import StoredDataset, is_dataset
 from rlm_ray.batch.parquet_reader import from_arrow
 from rlm_ray.batch.raw_rows import RawRow, Source
 from rlm_ray.batch.source import IterableSource
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError
 
 _SLICE_ROWS = 256
@@ -55,7 +56,7 @@ def open_table(source: Any) -> Table | None:
 
 
 def _names_files(source: Any) -> bool:
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path | Files):
         return True
     return (
         isinstance(source, list | tuple) and bool(source) and all(isinstance(item, Path) for item in source)

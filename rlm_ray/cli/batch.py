@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from rlm_ray.cli import before_run, console, options
+from rlm_ray.cli.ask import Encoding, Exclude, Include
 from rlm_ray.cli.run_display import resume_hint
 from rlm_ray.config import Settings
 from rlm_ray.core.llm import Usage
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import RunLog
@@ -106,6 +108,9 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
     retry_failed: RetryFailed = False,
     restart: Restart = False,
     on_limit: OnLimit = "pause",
+    include: Include = None,
+    exclude: Exclude = None,
+    encoding: Encoding = "",
     *,
     given: options.Overrides,
     as_json: options.Json = False,
@@ -126,6 +131,9 @@ def batch(  # noqa: PLR0913, PLR0917 - each is an option of the command
         limit,
         max_row_bytes,
         on_limit,
+        tuple(include or ()),
+        tuple(exclude or ()),
+        encoding,
     )
     with console.handle_errors():
         settings = options.settings_of(given)
@@ -156,13 +164,17 @@ class BatchCommand:
     limit: int | None = None
     max_row_bytes: int = 32_000_000
     on_limit: Literal["pause", "stop"] = "pause"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    encoding: str = ""
 
     def open(self) -> tuple[RowSource, BatchSpec]:
         """Open the sources. With a question column there is no question, and what stands in its place is the first source."""
         spec = _spec(self.question, self.question_column, self.schema, self.limit, self.on_limit)
         named = [self.question] if self.question_column and self.question else []
-        columns = spec.question.columns
-        corpus = _corpus([*named, *self.source], columns, self.text, self.ident, self.max_row_bytes)
+        how = {"include": self.include, "exclude": self.exclude, "encoding": self.encoding}
+        files = _files([*named, *self.source], how)
+        corpus = _corpus(files, spec.question.columns, self.text, self.ident, self.max_row_bytes)
         if line := corpus.passed_over_line:
             console.print_status(line)
         corpus.check(spec.question)
@@ -223,14 +235,18 @@ def _spec(
     return BatchSpec(question, wanted, limit, on_limit)
 
 
+def _files(named: list[str], how: dict[str, Any]) -> Files:
+    if not named:
+        raise InputError("source", "is missing; name files, folders or globs after the question")
+    return Files(*named, **how)
+
+
 def _corpus(
-    named: list[str], further: Collection[str], text: str | None, ident: str | None, max_row_bytes: int
+    files: Files, further: Collection[str], text: str | None, ident: str | None, max_row_bytes: int
 ) -> RowSource:
     from rlm_ray.batch.source import open_files
 
-    if not named:
-        raise InputError("source", "is missing; name files, folders or globs after the question")
-    return open_files(named, text=text, ident=ident, max_row_bytes=max_row_bytes, further=further)
+    return open_files(files, text=text, ident=ident, max_row_bytes=max_row_bytes, further=further)
 
 
 def _progress() -> BatchProgress:

@@ -9,15 +9,16 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from rlm_ray.cli import before_run, console, options
-from rlm_ray.cli.ask import context_of
+from rlm_ray.cli.ask import Encoding, Exclude, Include, context_of
 from rlm_ray.cli.run_display import resume_hint
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import Progress, RunLog
@@ -91,6 +92,9 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
     text: Text = None,
     ident: Ident = None,
     on_error: OnError = "raise",
+    include: Include = None,
+    exclude: Exclude = None,
+    encoding: Encoding = "",
     dry_run: DryRun = False,
     yes: Yes = False,
     resume: Resume = None,
@@ -115,6 +119,9 @@ def map_reduce(  # noqa: PLR0913, PLR0917 - each is an option of the command
         text,
         ident,
         on_error,
+        tuple(include or ()),
+        tuple(exclude or ()),
+        encoding,
     )
     with console.handle_errors():
         settings = options.settings_of(given)
@@ -143,6 +150,9 @@ class MapReduceCommand:
     text: str | None = None
     ident: str | None = None
     on_error: str = "raise"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    encoding: str = ""
 
     @property
     def is_piped(self) -> bool:
@@ -150,7 +160,8 @@ class MapReduceCommand:
 
     def plan(self, settings: Settings) -> tuple[Plan, Context]:
         """Read the input and plan; nothing is sent anywhere."""
-        context = _context(list(self.paths), self.text, self.ident, self.on_error)
+        how = {"include": self.include, "exclude": self.exclude, "encoding": self.encoding}
+        context = _context(list(self.paths), self.text, self.ident, self.on_error, how)
         spec = {
             name: getattr(self, name)
             for name in ("reduce", "split_by", "size", "overlap", "pack", "on_error")
@@ -176,13 +187,15 @@ def carry_out(settings: Settings, asked: MapReduceCommand, run_id: str, *, yes: 
     return code_of(found)
 
 
-def _context(paths: list[str], text: str | None, ident: str | None, on_error: str) -> Context:
+def _context(
+    paths: list[str], text: str | None, ident: str | None, on_error: str, how: dict[str, Any]
+) -> Context:
     """Read stdin as one text, anything else as documents."""
     from rlm_ray.batch.source import read_documents
 
     if not paths or "-" in paths:
-        return read_context(context_of(paths))
-    context, unread = read_documents(paths, text=text, ident=ident, tell=console.print_status)
+        return read_context(context_of(paths, **how))
+    context, unread = read_documents(Files(*paths, **how), text=text, ident=ident, tell=console.print_status)
     if unread and on_error == "raise":
         raise InputError(
             unread[0].partition(": ")[0], f"{unread[0].partition(': ')[2]}; or pass --on-error skip"

@@ -15,7 +15,8 @@ import pytest
 import xlsxwriter
 
 from rlm_ray.batch.raw_rows import MAX_ROW_BYTES
-from rlm_ray.batch.source import open_corpus
+from rlm_ray.batch.source import open_corpus, read_documents
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError
 
 DOCUMENTS = [
@@ -150,6 +151,32 @@ def test_a_folder_of_rows_is_read_as_that_of_a_question(tmp_path):
     (repo / "only" / "x.lock").write_text("x")
     with pytest.raises(InputError, match=r"holds no file to read \(passed over: 1 lock files"):
         open_corpus(repo / "only")
+
+
+@pytest.mark.parametrize(
+    ("how", "ids"),
+    [
+        ({}, ["a.md", "b.txt", "sub/c.md"]),
+        ({"include": ["*.md"]}, ["a.md", "sub/c.md"]),
+        ({"exclude": ["sub/"]}, ["a.md", "b.txt"]),
+        ({"include": ["*.md"], "exclude": ["a.*"]}, ["sub/c.md"]),
+    ],
+)
+def test_patterns_say_what_of_a_folder_is_a_row(tmp_path, how, ids):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.md", "b.txt", "sub/c.md"):
+        (tmp_path / name).write_text("text")
+    assert [row.id for row in open_corpus(Files(tmp_path, **how))] == ids
+    context, _ = read_documents(Files(tmp_path, **how))
+    assert [document["id"] for document in context.documents()] == ids
+
+
+def test_an_encoding_that_is_said_is_no_guess(tmp_path):
+    (tmp_path / "a.txt").write_bytes("Größe".encode("cp1252"))
+    (tmp_path / "b.txt").write_text("Größe")
+    unsaid = [row.error for row in open_corpus(tmp_path)]
+    assert unsaid == ["is not UTF-8, it looks like cp1252; say so (--encoding), or save it as UTF-8", ""]
+    assert [row.text for row in open_corpus(Files(tmp_path, encoding="latin-1"))] == ["Größe", "Größe"]
 
 
 @pytest.mark.parametrize(

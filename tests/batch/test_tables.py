@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from batch_fakes import FakeJob
 
-from rlm_ray import RLM, InputError, LimitReached, Settings
+from rlm_ray import RLM, Files, InputError, LimitReached, Settings
 from rlm_ray.batch.python_api import BatchOptions, run_batch
 
 polars = pytest.importorskip("polars")
@@ -207,6 +207,7 @@ async def test_files_go_to_out_and_a_summary_comes_back(tmp_path):
         "Q|b",
     ]
     assert (await batch([tmp_path / "in.jsonl"], "Q", out=str(tmp_path / "out.jsonl"))).earlier == 2
+    assert (await batch(Files(tmp_path / "in.jsonl"), "Q", out=tmp_path / "out.jsonl")).earlier == 2
 
 
 @pytest.mark.parametrize(

@@ -160,3 +160,32 @@ def test_an_output_that_belongs_to_another_run_is_left_alone(invoke, jobs, here)
 def test_what_keeps_no_content_notes_no_command(invoke, jobs, here):
     invoke(*COUNT, "--set", "record_content=false")
     assert [run.load(COMMAND_FILE) for run in list_runs(str(here / "runs"))] == [None]
+
+
+@pytest.mark.parametrize("command", ["batch", "map-reduce"])
+def test_patterns_and_encoding_are_those_of_before(invoke, jobs, here, command):
+    (here / "docs").mkdir()
+    for name in ("a.txt", "b.txt", "c.txt", "d.md"):
+        (here / "docs" / name).write_bytes(f"größe {name} Status: {name}".encode("latin-1"))
+    how = (
+        "docs",
+        "--include",
+        "*.txt",
+        "--exclude",
+        "c.*",
+        "--encoding",
+        "latin-1",
+        "--model",
+        "openai/nobody",
+    )
+    further = ("--out", "out.jsonl") if command == "batch" else ("--reduce", "count:status", "--no-pack")
+    stopped = invoke(command, "What?", *how, *further)
+    assert "passed over: 1 excluded, 1 not included" in stopped.stderr
+    done = invoke("resume", "last", "--trust-record")
+    assert done.exit_code == 0, done.stderr
+    if command == "batch":
+        rows = [json.loads(line) for line in (here / "out.jsonl").read_text().splitlines()]
+        assert [row["id"] for row in rows] == ["a.txt", "b.txt"]
+        assert rows[1]["answer"].startswith("What?|größe b.txt")
+    else:
+        assert json.loads(done.stdout) == {"status": {"a.txt": 1, "b.txt": 1}}
