@@ -113,9 +113,9 @@ class BatchDriver:
     def run_id(self) -> str:
         return self._run_spec.run_id
 
-    def end_as(self, reason: str, why: str) -> None:
-        """Say how the batch as a whole ended, for its record."""
-        self._end = SessionResult(None, reason, why)
+    def end_as(self, reason: str, why: str, answer: str | None = None) -> None:
+        """Say how the batch as a whole ended, for its record; rows have their answers, a whole one only where they are reduced."""
+        self._end = SessionResult(answer, reason, why)
 
     @property
     def concurrency(self) -> int:

@@ -225,7 +225,7 @@ async def execute_plan(
     """Carry a plan out as one run; with the `run_id` of one on record it is resumed."""
     async with open_batch_run(settings, planned.spec.query, run_id=run_id, observers=observers) as job:
         result = await map_reduce(job, planned, context)
-        job.end_as(result.stop_reason, result.why)
+        job.end_as(result.stop_reason, result.why, result.answer)
         return replace(result, run_id=job.run_id)
 
 

@@ -103,7 +103,7 @@ def _usage_lines(view: Snapshot, width: int, glyphs: Glyphs) -> Iterator[Text]:
     sessions = f"{view.sessions_open:,} of {view.sessions:,} sessions open" if view.sessions > 1 else ""
     calls = [
         formatting.calls(view),
-        f"{formatting.format_count(view.in_flight)} in flight",
+        "" if view.ended else f"{formatting.format_count(view.in_flight)} in flight",
         sessions,
     ]
     spent = [

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from rlm_ray.core.context import InputSummary
-from rlm_ray.events.records import CallEnded, CellEnded, NodePath, Record
+from rlm_ray.events.records import CallEnded, CellEnded, NodePath, Record, RunFinished
 from rlm_ray.events.tree import Node, RunTree
+from rlm_ray.events.usage import CANCELLED
 
 UNFINISHED = "unfinished"
 """The state of a run or a node of which no end is recorded: it goes on, or was killed."""
-FAILED_STATES = ("error", "lost", "cancelled")
+FAILED_STATES = ("error", "lost", CANCELLED)
 """Ends of a session that are failures."""
 
 
@@ -103,16 +104,23 @@ def state_of(facts: RunData, node: Node) -> str:
     if node.end is not None and node.end.stop_reason in FAILED_STATES:
         return node.end.stop_reason
     if node.state == "running" and node is facts.tree.root and run is not None:
-        return "error" if run.error_kind else "ok" if run.stop_reason == "answered" else "stopped"
+        return _failed_state(run) or ("ok" if run.stop_reason == "answered" else "stopped")
+    if run is not None and node is not facts.tree.root and kind_of(node) == "unknown":
+        return state_of(facts, facts.tree.root)  # a number in paths, of which nothing is recorded
     return UNFINISHED if node.state == "running" else node.state
 
 
 def run_state(facts: RunData) -> str:
-    """Return `answered`, what stopped the run, `error`, or `unfinished`."""
+    """Return `answered`, what stopped the run, `error`, `cancelled`, or `unfinished`."""
     run = facts.tree.ended
     if run is None:
         return UNFINISHED
-    return "error" if run.error_kind else run.stop_reason
+    return _failed_state(run) or run.stop_reason
+
+
+def _failed_state(run: RunFinished) -> str:
+    """Return `error`, `cancelled`, or nothing where it did not fail."""
+    return CANCELLED if run.error_kind == CANCELLED else "error" if run.error_kind else ""
 
 
 def error_of(facts: RunData, node: Node) -> str:
@@ -123,7 +131,7 @@ def error_of(facts: RunData, node: Node) -> str:
         return node.end.why
     run = facts.tree.ended
     if node is facts.tree.root and run is not None and run.stop_reason != "answered":
-        return f"{run.error_kind}: {run.why}" if run.error_kind else run.why
+        return ": ".join(part for part in (run.error_kind, run.why) if part)
     return ""
 
 

@@ -74,9 +74,9 @@ class BatchRun:
         """Make plain calls concurrently over all actors, in order: row, number, question, and what part of which context."""
         return await self._engine.run_on_ray_thread(self._driver.plain_many(calls))
 
-    def end_as(self, reason: str, why: str) -> None:
-        """Say how the batch as a whole ended, for its record: `answered`, or what stopped it."""
-        self._driver.end_as(reason, why)
+    def end_as(self, reason: str, why: str, answer: str | None = None) -> None:
+        """Say how the batch as a whole ended, for its record: `answered`, or what stopped it, and its one answer if any."""
+        self._driver.end_as(reason, why, answer)
 
     async def usage(self) -> RunUsage:
         """Return the usage of the whole run so far, earlier attempts included."""

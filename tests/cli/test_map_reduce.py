@@ -34,8 +34,8 @@ class FakeJob:
     def _outcome(self, text):
         return SubCallAnswer(json.dumps({"status": text.rpartition(": ")[2]}))
 
-    def end_as(self, reason, why):
-        self.ended = reason, why
+    def end_as(self, reason, why, answer):
+        self.ended = reason, why, answer
 
     async def usage(self):
         return RunUsage({("m", 1): CallStats(5, 5, input_tokens=500, output_tokens=50, unpriced=5)})

@@ -103,6 +103,8 @@ async def test_a_model_puts_answers_together_over_the_cluster(settings):
         found = await execute_plan(chosen, plan, context)
     assert found.answer == "67 are final"
     assert len(plan.levels) > 1
+    *_, end = RunStore(chosen.run_dir, found.run_id).records()
+    assert (end.stop_reason, end.answer) == ("answered", "67 are final")
 
 
 @pytest.mark.skipif(

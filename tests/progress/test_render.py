@@ -1,5 +1,7 @@
 """What a screen is given to show."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +56,10 @@ def test_what_runs_turns():
 def test_a_run_of_one_session_without_limits_needs_two_lines_of_figures():
     view = Snapshot((ROOT,), calls=1, tokens=10, sessions=1, sessions_open=1)
     assert drawn(view, 80)[1:] == ["1 call - 0 in flight", "10 tokens - 0s"]
+
+
+def test_nothing_is_in_flight_any_more_when_the_run_is_over():
+    assert drawn(replace(VIEW, ended="answered"), 100)[4] == "812 calls - 4 of 9 sessions open"
 
 
 def test_before_anything_has_begun_it_says_what_is_waited_for():

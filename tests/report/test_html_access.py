@@ -8,7 +8,9 @@ import pytest
 from accessibility import MODES, violations
 from playwright.sync_api import expect
 
-from rlm_ray.events.records import RunFinished
+from rlm_ray.core.context import InputSummary
+from rlm_ray.core.llm import Usage
+from rlm_ray.events.records import CallEnded, RunFinished, RunStarted, SessionEnded, SessionOpened
 from rlm_ray.report import write_report
 from rlm_ray.testing.sample_run import example_run
 
@@ -104,6 +106,28 @@ def test_what_went_wrong_leads_to_its_node_and_to_all_of_them(opened, tmp_path):
     section.get_by_role("button", name="Show all in Nodes").click()
     assert page.locator("#only-bad").is_checked()
     assert page.locator("#view-nodes").is_visible()
+
+
+def test_a_batch_lists_the_answers_of_its_rows(opened, tmp_path):
+    given = InputSummary("text", 9, 1, 0, 9)
+    begun = RunStarted(1.0, "batch", "When? {text}", {}, given, "1")
+    rows = [
+        *(SessionOpened(2.0, (at,), f"When? {at}", given, "m", "a") for at in range(2)),
+        SessionEnded(3.0, (0,), "answered", answer="In 1907."),
+        SessionEnded(3.0, (1,), "error", error_kind="ModelError", why="down"),
+        CallEnded(4.0, (2,), 1, "leaf", "m", "k", 2.0, usage=Usage(5, 5), text="In 1921.", query="When? 2"),
+    ]
+    write_report([begun, *rows, RunFinished(5.0, "answered")], tmp_path / "run.html")
+    page = opened(tmp_path / "run.html")
+    assert page.locator("#answer").inner_text() == "3 questions: 2 ok, 1 error"
+    table = page.locator("#view-overview section", has_text="Answers").locator("tbody tr")
+    assert table.all_inner_texts() == [
+        "0\tok\tWhen? 0\tIn 1907.",
+        "1\terror\tWhen? 1\tModelError: down",
+        "2\tok\tWhen? 2\tIn 1921.",
+    ]
+    table.nth(1).get_by_role("button").click()
+    assert page.locator("#pane h2").inner_text() == "1"
 
 
 def test_the_nodes_of_one_model_are_found(opened, report):

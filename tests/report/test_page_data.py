@@ -236,6 +236,30 @@ def test_a_run_without_an_end_is_unfinished_and_so_are_its_open_nodes_and_calls(
     assert (data["calls"]["n"], data["calls"]["end"]) == (1, None)
 
 
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (RunFinished(103.0, "error", error_kind="cancelled"), ("cancelled", "cancelled", "cancelled")),
+        (RunFinished(103.0, "error", error_kind="cancelled", why="by hand"), ("cancelled", "cancelled: by hand", "cancelled")),
+        (RunFinished(103.0, "error", error_kind="ModelError"), ("error", "ModelError", "error")),
+        (RunFinished(103.0, "error", error_kind="ModelError", why="down"), ("error", "ModelError: down", "error")),
+        (RunFinished(103.0, "calls", why="the limit of 2 calls"), ("calls", "the limit of 2 calls", "stopped")),
+        (RunFinished(103.0, "interrupted"), ("interrupted", "", "stopped")),
+        (RunFinished(103.0, "answered", answer="because"), ("answered", "", "ok")),
+    ],
+)  # fmt: skip
+def test_a_run_says_how_it_ended_and_why(end, expected):
+    data = build_page_data(run_data_from_records([OPENED, end]))
+    assert (data["head"]["state"], data["head"]["why"], *texts_of(data, "state")) == expected
+
+
+def test_a_node_that_only_stands_in_paths_ended_as_the_run_did():
+    records = [OPENED, leaf((0, 0), 0, 5), RunFinished(110.0, "answered", answer="because")]
+    data = build_page_data(run_data_from_records(records))
+    assert (texts_of(data, "kind")[1], texts_of(data, "state")) == ("unknown", ["ok", "ok", "ok"])
+    assert texts_of(build_page_data(run_data_from_records(records[:2])), "state")[1] == "unfinished"
+
+
 def test_a_single_direct_call_is_the_root_with_the_answer_of_the_run():
     call = CallEnded(102.0, (), 1, "direct", "m", "k", 101.0, usage=Usage(10, 2), text="because")
     data = build_page_data(

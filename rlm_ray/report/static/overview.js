@@ -1,6 +1,6 @@
 // The run as a whole, and beside another one where there is one to compare with.
 
-import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CITATIONS, CITATIONS_OF, COUNT, DATA, DEEPEST, DEPTH, FELL, NODES, RUN, STATE, nameOf, rowsOf, text } from "./data.js";
+import { ATTEMPTS, ATTEMPTS_OF, BAD, CALLS, CALLS_OF, CITATIONS, CITATIONS_OF, COUNT, DATA, DEEPEST, DEPTH, FELL, NODES, RUN, SIZE, STATE, childrenOf, nameOf, rowsOf, text } from "./data.js";
 import { bounded, button, copyButton, cost, count, el, facts, headed, many, money, oneLine, pill, scrolling, seconds, share, short, stateWords, tableOf, wide } from "./words.js";
 import { on, select, view } from "./state.js";
 import { colours, depthColour, hideTip, sharp, showTip } from "./canvas.js";
@@ -75,7 +75,7 @@ export function paintHead() {
   const question = Array.isArray(head.query) ? head.query[0] : head.query;
   const answer = Array.isArray(head.answer) ? head.answer[0] : head.answer;
   const title = el("div", { class: "title" }, el("h1", { title: question.slice(0, 2000) }, question || (head.run_id ? "(the question is not recorded)" : "(an empty journal)")), pill(head.state), themeButton());
-  const said = head.answered ? answer || "(the answer is not recorded)" : head.why || (head.state === "unfinished" ? "No end of this run is recorded: it goes on, or it was killed." : "No answer.");
+  const said = head.answered ? answer || "(the answer is not recorded)" : isBatch() ? questionsAsked() : head.why || (head.state === "unfinished" ? "No end of this run is recorded: it goes on, or it was killed." : "No answer.");
   const stats = el("dl", { id: "stats" });
   for (const [term, value, note, kind] of statsOf(head, totals, used, waits)) {
     stats.append(el("div", { title: note, class: kind ?? null }, el("dt", {}, term), el("dd", {}, value)));
@@ -132,12 +132,34 @@ export function waitsSection() {
   return el("section", {}, el("h3", {}, "Waits"), el("p", { class: "note" }, `On the clock: time in which at least one waited, of ${seconds(RUN.head.seconds)}. Summed: each one's own wait, though many wait side by side.`), table);
 }
 
+// Rows of a batch and questions of a map have an answer each, and their root has none.
+const isBatch = () => !RUN.head.answered && RUN.head.state === "answered" && COUNT > 0 && SIZE[0] > 1;
+
+function questionsAsked() {
+  const states = new Map();
+  for (const node of childrenOf(0)) states.set(STATE[node], (states.get(STATE[node]) ?? 0) + 1);
+  const ended = [...states].map(([state, number]) => `${count(number)} ${state}`);
+  return `${many([...childrenOf(0)].length, "question")}: ${ended.join(", ")}`;
+}
+
+const ANSWERS = 50;
+
+function answersSection() {
+  const nodes = [...childrenOf(0)];
+  const reply = ([row]) => (row === undefined ? "" : text(CALLS.text[row]));
+  const answerOf = (node) => text(NODES.answer[node]) || text(NODES.error[node]) || reply(rowsOf(CALLS_OF, node));
+  const lines = nodes.slice(0, ANSWERS).map((node) => [button(nameOf(node), () => select(node), { class: `link${BAD[node] ? " bad" : ""}` }), STATE[node], oneLine(text(NODES.query[node]), 120), oneLine(answerOf(node), 240)]);
+  const rest = nodes.length - lines.length;
+  return el("section", { class: "broad" }, el("h3", {}, "Answers"), el("p", { class: "note" }, questionsAsked()), tableOf(["Node", "State", "Question", "Answer"], lines), rest > 0 ? el("p", { class: "note" }, `and ${count(rest)} more, in Nodes`) : null);
+}
+
 export function answerSection() {
   const { head } = RUN;
+  if (isBatch()) return answersSection();
   const why = head.why ? el("p", { class: "why" }, head.why) : null;
-  const answer = head.answered ? withCitations(bounded(head.answer, { class: "answer" })) : el("p", { class: "note" }, "No answer is recorded.");
+  const answer = head.answered ? withCitations(bounded(head.answer, { class: "answer" })) : why ? null : el("p", { class: "note" }, "No answer is recorded.");
   const stop = head.state === "answered" ? "" : ` · ${stateWords(head.state)}`;
-  return el("section", { class: "broad" }, headed(el("h3", {}, `Answer${stop}`), head.answered ? copyButton("answer", head.answer) : null), why, answer);
+  return el("section", { class: "broad" }, headed(el("h3", {}, `${head.answered ? "Answer" : "No answer"}${stop}`), head.answered ? copyButton("answer", head.answer) : null), why, answer);
 }
 
 // What the root cited, each place once, the last question's last.
