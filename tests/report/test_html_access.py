@@ -12,6 +12,7 @@ from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.events.records import CallEnded, RunFinished, RunStarted, SessionEnded, SessionOpened
 from rlm_ray.report import write_report
+from rlm_ray.serve.http.routers.runs import _REPORT_HEADERS
 from rlm_ray.testing.sample_run import example_run
 
 pytestmark = pytest.mark.slow
@@ -212,3 +213,26 @@ def test_a_line_of_the_printed_list_is_one_line_and_its_figures_stand_under_each
         "cells => cells.slice(0, 3).map((cell) => cell.textContent.length - cell.textContent.trimStart().length)"
     )
     assert depths == [0, 1, 2]
+
+
+def test_the_report_works_in_the_sandbox_in_which_the_service_shows_it(browser, report):
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    headers = {
+        "content-security-policy": _REPORT_HEADERS["content-security-policy"],
+        "content-type": "text/html",
+    }
+    address = "http://service.test/v1/runs/r/report?ticket=t"
+    page.route("**/*", lambda route: route.fulfill(body=report.read_text("utf-8"), headers=headers))
+    page.goto(f"{address}#node=3.4.10")
+    expect(page.locator("#pane h2")).to_have_text("3.4.10")
+    page.click("#pane >> text=↑ parent")
+    assert page.evaluate("location.href") == f"{address}#node=3.4"
+    page.click("#theme")
+    assert page.locator("#theme").inner_text() == "Theme: light"
+    copy = page.locator("#pane button[aria-label='Copy the link to this node']")
+    copy.click()
+    expect(copy).to_have_text("Copied")
+    page.close()
+    assert errors == []
