@@ -54,7 +54,7 @@ class FakeJob:
             else SessionResult(answer, "answered", turns=2, usage=used())
         )
 
-    def end_as(self, reason, why):
+    def end_as(self, reason, why, answer=None):
         self.ended = reason, why
 
     async def llm_calls(self, calls):

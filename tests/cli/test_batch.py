@@ -39,7 +39,7 @@ class EchoJob:
         usage = RunUsage({("m", 0): CallStats(calls=1, input_tokens=10, output_tokens=1, cost_usd=0.5)})
         return SessionResult(answer, "answered", turns=1, usage=usage)
 
-    def end_as(self, reason, why):
+    def end_as(self, reason, why, answer=None):
         self.ended = reason, why
 
     async def usage(self):

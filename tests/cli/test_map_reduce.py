@@ -34,7 +34,7 @@ class FakeJob:
     def _outcome(self, text):
         return SubCallAnswer(json.dumps({"status": text.rpartition(": ")[2]}))
 
-    def end_as(self, reason, why, answer):
+    def end_as(self, reason, why, answer=None):
         self.ended = reason, why, answer
 
     async def usage(self):
