@@ -138,6 +138,9 @@ class Settings:
     max_attempts: Annotated[int, Whole(1, 1_000)] = 6
     """How often a model call that failed for the moment is tried in all; three times as often where the provider had
     answered before and is down (no connection, 502, 503, 529)."""
+    transport: Annotated[str, OneOf("auto", "litellm")] = "auto"
+    """Who carries model calls: `auto` (those of OpenAI-compatible providers this package itself, as litellm would, for a
+    tenth of the CPU; others litellm), or `litellm` (all)."""
     params: Annotated[Mapping[str, Any], SHAPES_ANSWER] = field(default_factory=dict)
     """Any further litellm parameter: api_base, api_key, temperature ..."""
     cache: Annotated[str, NEEDS_TRUST] = ""

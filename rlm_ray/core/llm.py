@@ -74,6 +74,8 @@ class ModelRequest:
     """Further litellm parameters: temperature, api_base, api_key, timeout ..."""
     grows: bool = False
     """A longer request that begins with the same messages follows, so a provider's prefix cache is worth its price."""
+    transport: str = "auto"
+    """Who carries it: `auto`, or `litellm`."""
 
     @property
     def chars(self) -> int:

@@ -281,7 +281,7 @@ class Gateway:
             try:
                 call.log.raise_if_failed()  # nothing is paid for that could not be kept
                 call.log.on_sent(permit.queue_wait_s, permit.rate_wait_s, permit.ask.cost_usd, request)
-                reply = await self._complete_in_time(request)
+                reply = await self._complete_in_time(replace(request, transport=call.run.settings.transport))
             except RLMError as error:
                 named = limit_named_by(error, request) if may_correct else None
                 if named is not None:

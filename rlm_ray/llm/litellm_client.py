@@ -1,4 +1,7 @@
-"""Calls real models through litellm, imported late, without its retries and its logging.
+"""Calls real models as litellm does, or through it; it is imported late, and has no retries and no logging here.
+
+Calls of OpenAI-compatible providers are carried by `openai_transport.py`, which learns from litellm how; all others, and all
+that is unusual, by litellm itself.
 
 Rules:
 - Retries are the gateway's; litellm and the provider's client make none.
@@ -23,10 +26,11 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime
-from functools import cache, wraps
+from functools import cache, cached_property, wraps
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlm_ray.core.llm import ModelReply, ModelRequest, Price, Usage
 from rlm_ray.core.output_limit import OutputLimit
@@ -34,10 +38,28 @@ from rlm_ray.llm import litellm_errors
 from rlm_ray.llm.litellm_reply import read_bodies_first, read_reply
 from rlm_ray.llm.litellm_request import call_arguments, check_prompt_was_read, check_request
 
+if TYPE_CHECKING:
+    from rlm_ray.llm.openai_transport import OpenAITransport
+
 _TIERED = ("_above_", "tiered", "off_peak")
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})
 """The openai client's types of fields that are left out."""
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+
+OPENAI_COMPATIBLE = frozenset(
+    {
+        "azure",
+        "deepseek",
+        "groq",
+        "hosted_vllm",
+        "lm_studio",
+        "mistral",
+        "openai",
+        "openrouter",
+        "together_ai",
+    }
+)
+"""Providers whose calls `openai_transport.py` can carry; servers of one's own are `openai` with an `api_base`."""
 
 NoLoggingKwargs = Callable[[str, list[dict[str, Any]]], dict[str, Any]]
 
@@ -45,15 +67,30 @@ NoLoggingKwargs = Callable[[str, list[dict[str, Any]]], dict[str, Any]]
 class LitellmProvider:
     """Any model litellm can reach."""
 
+    @cached_property
+    def _transport(self) -> OpenAITransport:
+        """Imported with the first call: the offline model needs no HTTP client."""
+        from rlm_ray.llm.openai_transport import OpenAITransport
+
+        return OpenAITransport()
+
     async def complete(self, request: ModelRequest) -> ModelReply:
         """Make one attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
         litellm, provider = import_litellm(), _provider_of(request.model)
         check_request(request, provider, os.environ)
+        call = None
         try:
             arguments = call_arguments(request, provider, litellm.model_cost)
-            unlogged = _no_logging_kwargs()(request.model, arguments["messages"])
-            reply = read_reply(await litellm.acompletion(**unlogged | arguments))
+            if request.transport == "auto" and provider in OPENAI_COMPATIBLE:
+                call = self._transport.call(request, arguments)
+            reply = await call.reply() if call is not None else None
+            if reply is None:
+                unlogged = _no_logging_kwargs()(request.model, arguments["messages"])
+                with call.by_litellm() if call is not None else nullcontext():
+                    reply = read_reply(await litellm.acompletion(**unlogged | arguments))
         except Exception as error:  # an error inside a 200 is mapped like an HTTP error with its code
+            if call is not None and call.failure is not None:
+                raise call.failure from error
             raise litellm_errors.map_error(litellm, error, request.model, request.params) from error
         check_prompt_was_read(request, provider, reply.usage)
         return reply

@@ -67,19 +67,19 @@ def read_reply(response: Any) -> ModelReply:
     calls = list(_calls(message))
     return ModelReply(
         text=_text_of(message.content),
-        finish_reason=_finish_reason(choice.finish_reason, of_choice),
+        finish_reason=finish_reason_of(choice.finish_reason, of_choice),
         usage=usage_in(getattr(response, "usage", None)),
         tool_call=bool(calls),
-        headers=_rate_headers(hidden),
-        reasoning=_reasoning(message, of_message),
+        headers=rate_headers(hidden.get("additional_headers") or {}),
+        reasoning=reasoning_in(getattr(message, "reasoning_content", None), of_message),
         refusal=_text_of(of_message.get("refusal")),
         code="\n\n".join(filter(None, map(_code_of, calls))),
-        model=_short_text(getattr(response, "model", None)),
-        id=_short_text(getattr(response, "id", None)),
+        model=short_text(getattr(response, "model", None)),
+        id=short_text(getattr(response, "id", None)),
     )
 
 
-def _short_text(value: Any) -> str:
+def short_text(value: Any) -> str:
     """Return a name that the provider gave, cut to `MAX_NAME_CHARS`; empty for what is no text."""
     return value[:MAX_NAME_CHARS] if isinstance(value, str) else ""
 
@@ -193,7 +193,8 @@ def _status_of(error: Mapping[str, Any]) -> int:
     return 500
 
 
-def _finish_reason(reason: Any, of_choice: Mapping[str, Any]) -> str:
+def finish_reason_of(reason: Any, of_choice: Mapping[str, Any]) -> str:
+    """Return why the reply ended, in the provider's own word where there is one."""
     filters = of_choice.get("content_filter_results")
     if isinstance(filters, Mapping) and any(
         isinstance(each, Mapping) and each.get("filtered") for each in filters.values()
@@ -203,8 +204,9 @@ def _finish_reason(reason: Any, of_choice: Mapping[str, Any]) -> str:
     return own if isinstance(own, str) and own else str(reason or "stop")
 
 
-def _reasoning(message: Any, of_message: Mapping[str, Any]) -> str:
-    said = _text_of(getattr(message, "reasoning_content", None))
+def reasoning_in(content: Any, of_message: Mapping[str, Any]) -> str:
+    """Return what the model thought: the reasoning beside its text, else the details of it."""
+    said = _text_of(content)
     details = of_message.get("reasoning_details")
     if said or not isinstance(details, list):
         return said
@@ -241,9 +243,8 @@ def _code_of(arguments: Any) -> str:
     return next((code for code in named if isinstance(code, str) and code.strip()), "")
 
 
-def _rate_headers(hidden: Mapping[str, Any]) -> dict[str, str]:
-    """Return the provider's rate-limit headers, from where litellm keeps them."""
-    headers = hidden.get("additional_headers") or {}
+def rate_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+    """Return the provider's rate-limit headers; litellm puts its mark before their names."""
     names = ((str(name).lower().removeprefix("llm_provider-"), value) for name, value in headers.items())
     return {name: str(value) for name, value in names if name.startswith(_RATE_HEADERS)}
 

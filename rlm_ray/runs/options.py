@@ -45,6 +45,7 @@ class RLMOptions(TypedDict, total=False):
     max_tokens: int | None
     call_timeout_s: float
     max_attempts: int
+    transport: Literal["auto", "litellm"]
     params: _Table
     cache: str | Path | bool
     prices: Mapping[str, Price | _Table]

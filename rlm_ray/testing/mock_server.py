@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ _logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 30.0
 _MAX_PORTS_TRIED = 100
+_AZURE_PATH = re.compile(r"/openai/deployments/[^/]+/chat/completions")
 _ports_had: set[int] = set()
 """The ports that servers of this process have had."""
 
@@ -203,7 +205,7 @@ class _Service:
     def answer(self, http: HttpRequest) -> tuple[TimedResponse, Request | None]:
         """Return what to write and when, and the completion request if it was one."""
         match http.method, http.path.rstrip("/"):
-            case "POST", "/v1/chat/completions":
+            case "POST", path if path == "/v1/chat/completions" or _AZURE_PATH.fullmatch(path):
                 return self._complete(http)
             case "GET", "/v1/models":
                 return _at_once(200, {"object": "list", "data": [_model(name) for name in self._models]})

@@ -42,8 +42,8 @@ def to_timed_response(outcome: Outcome, request: Request, latency_s: float) -> T
         case Failure():
             wait_s = latency_s if outcome.latency_s is None else outcome.latency_s
             return TimedResponse(((wait_s, failure(outcome)),), label=str(outcome.status))
-        case Raw(body, status, content_type):
-            data = response(status, {"content-type": content_type}, body)
+        case Raw(body, status, content_type, headers):
+            data = response(status, {"content-type": content_type, **headers}, body)
             return TimedResponse(((latency_s, data),), label=str(status))
         case Slow(reply, seconds, pieces):
             whole = as_reply(reply)

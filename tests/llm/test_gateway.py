@@ -98,6 +98,13 @@ async def test_an_unknown_price_is_counted_apart_and_never_zero():
     assert (await bench.usage()).unpriced == 1
 
 
+@pytest.mark.parametrize("transport", ["auto", "litellm"])
+async def test_the_provider_is_told_which_transport_the_settings_want(transport):
+    bench = Bench([ANSWER])
+    await bench.ask(transport=transport)
+    assert [request.transport for request in bench.model.requests] == [transport]
+
+
 @pytest.mark.parametrize("kind", ["server_error", "timeout", "connection"])
 async def test_what_may_pass_is_tried_again_with_growing_waits(kind):
     bench = Bench([failing(kind), failing(kind), ANSWER])
