@@ -14,7 +14,7 @@ import asyncio
 import atexit
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from types import SimpleNamespace
@@ -80,7 +80,7 @@ class HttpAnswer:
 
 
 class HttpClient:
-    """Sends requests. One for a process: it has a session for each event loop, and closes those of loops that ended."""
+    """Sends requests. One for a process: it has a session for each event loop, which is closed when the loop ends."""
 
     def __init__(self) -> None:
         self._sessions: dict[int, _LoopSession] = {}
@@ -96,26 +96,25 @@ class HttpClient:
         return await self._post(target, body, SimpleNamespace(reused=False))
 
     async def _post(self, target: HttpTarget, body: bytes, reuse: SimpleNamespace) -> HttpAnswer:
-        session = self._session(target)
+        session = await self._session(target)
         async with session.request(
             "POST", data=body, trace_request_ctx=reuse, **target.arguments
         ) as response:
             return HttpAnswer(response.status, response.headers, await _read(response.content))
 
-    def _session(self, target: HttpTarget) -> aiohttp.ClientSession:
+    async def _session(self, target: HttpTarget) -> aiohttp.ClientSession:
         """Return the session of the running event loop."""
         loop = asyncio.get_running_loop()
         found = self._sessions.get(id(loop))
         if found is None or found.loop is not loop or found.session.closed:
-            for key, each in list(self._sessions.items()):
-                if each.loop.is_closed():
-                    del self._sessions[key]
-                    each.close()
+            for key in [key for key, each in self._sessions.items() if each.session.closed]:
+                del self._sessions[key]
             found = self._sessions[id(loop)] = _LoopSession(loop, target.transport)
+            await found.close_with_loop()
         return found.session
 
     def close(self) -> None:
-        """Close all connections, at the end of the process."""
+        """Close what is still open at the end of the process."""
         for each in self._sessions.values():
             each.close()
         self._sessions.clear()
@@ -129,6 +128,18 @@ class _LoopSession:
         self.session: aiohttp.ClientSession = session_factory(transport)()
         self._dispose: Callable[[aiohttp.ClientSession], None] = transport._mark_connector_closed  # noqa: SLF001 - no public one
         self.session.trace_configs.append(_reuse_trace())
+        self._open = self._opened()
+
+    async def close_with_loop(self) -> None:
+        """Have the session closed when its loop ends: a loop that ends closes its asynchronous generators first."""
+        await anext(self._open)
+
+    async def _opened(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.session.close()
+            await asyncio.sleep(0)  # lets the transports close their sockets
 
     def close(self) -> None:
         if not self.session.closed:
