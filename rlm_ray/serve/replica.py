@@ -146,9 +146,13 @@ AUTOSCALING = {
 """A request lasts minutes and costs a replica next to nothing, so one replica takes hundreds."""
 
 
-def app(args: ServerConfig) -> serve.Application:
-    """Return the application for these arguments. Raises `ConfigError` for those that cannot be used."""
-    return application(args, {})
+def app(args: ServerConfig | dict[str, Any]) -> serve.Application:
+    """Return the application for these arguments. Raises `ConfigError` for those that cannot be used.
+
+    Serve gives the `args` of a config as they stand there: it makes a model of them only where it can read the annotation,
+    which is a text in a module like this one.
+    """
+    return application(ServerConfig.model_validate(args), {})
 
 
 def application(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from rlm_ray.cli.serve import serve
@@ -14,6 +15,7 @@ from rlm_ray.errors import ConfigError
 from rlm_ray.serve.api_keys import read_keys
 
 local = pytest.importorskip("rlm_ray.serve.launcher")
+Application = pytest.importorskip("ray.serve").Application
 CONFIG = """
 http_options: {port: 8100}
 applications:
@@ -28,6 +30,34 @@ def site_of(text, tmp_path):
     path = tmp_path / "serve.yaml"
     path.write_text(text)
     return local.load_serve_config(path)
+
+
+def built_by_serve(args):
+    """What `serve deploy` and KubeRay do with the import path and the `args` of a config."""
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+
+    from rlm_ray.serve import app
+
+    return call_user_app_builder_with_args_if_necessary(app, args)
+
+
+def test_serve_builds_the_application_of_a_config_itself(tmp_path):
+    [application] = yaml.safe_load(CONFIG)["applications"]
+    assert isinstance(built_by_serve(application["args"] | {"run_dir": str(tmp_path)}), Application)
+    assert isinstance(built_by_serve({}), Application)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"run_dirs": "x"}, "run_dirs"),
+        ({"max_runs": 0}, "max_runs"),
+        ({"keys_file": "/not/there"}, "keys_file"),
+    ],
+)
+def test_serve_is_told_of_arguments_that_cannot_be_used(args, said):
+    with pytest.raises((ValueError, ConfigError), match=said):
+        built_by_serve(args)
 
 
 def test_a_serve_config_says_what_is_served_and_where(tmp_path):
