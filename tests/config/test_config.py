@@ -18,6 +18,7 @@ from rlm_ray.config import (
     settings_to_dict,
     values_from_table,
 )
+from rlm_ray.config.sources import SettingValue, merge_settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.tools import Tool
 from rlm_ray.errors import ConfigError
@@ -304,3 +305,19 @@ def test_a_record_holds_names_of_tools_and_no_secret_of_a_server():
 )
 def test_what_only_code_can_do_is_not_answered_directly(options, chars, direct):
     assert Settings(**options).answers_directly(make_context("x" * chars).info) is direct
+
+
+def test_settings_of_a_request_are_coerced_without_reading_the_types_again(monkeypatch):
+    """Reading them takes a millisecond, and a service coerces settings for every request."""
+    wished = [
+        SettingValue("max_depth", "2"),
+        SettingValue("max_iterations", 7),
+        SettingValue("limits.calls", 9),
+    ]
+    first = merge_settings(Settings(), wished)
+
+    def read_again(*_, **__):
+        raise AssertionError("types are read again")
+
+    monkeypatch.setattr("rlm_ray.config.coercion.get_type_hints", read_again)
+    assert merge_settings(Settings(), wished) == first
