@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+ARGUMENTS = {"seed_claims": ["2000", "130000"]}
 SHARED = {"scripted"}
 """Modules that the programs import from beside them."""
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in SHARED)
 
 
 def run_example(name, monkeypatch):
-    """Run `main()` of an example."""
+    """Run `main()` of an example, with arguments of its own."""
+    monkeypatch.setattr(sys, "argv", [name, *ARGUMENTS.get(name, [])])
     monkeypatch.syspath_prepend(str(EXAMPLES))
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)

@@ -31,6 +31,11 @@ SAYS = {
     "multi_file": ["Students pay half of it", "read 4 files", "pep-0322"],
     "ollama_local": ["Room 102 is booked by the design team on Tuesday."],
     "resume": ["calls: ", "answered; ", "0 paid twice"],
+    "seed_claims": [
+        "| 2,000 | How many orders of the product lamp have a quantity of at least 7 | 4 | About 1,000. | no | ",
+        "| 130,000 | How many orders of the region Corse have the status refunded | 361 | does not fit | - | - | - | - | 361 | yes | ",
+        "| 3 ids | does not fit | - | - | - | - | A102007, A103615, A105142 | yes | ",
+    ],
     "streaming": ["turn 1 has run its code", "answered after"],
     "tools": ["15.50 euros", "called price in turn 1"],
     "tracing_to_phoenix": ["invoke_workflow rlm", "\n         chat extractive  ", "total=0"],
