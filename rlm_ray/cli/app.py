@@ -79,6 +79,8 @@ COMMANDS = {
     ),
     "doctor": Command("doctor:doctor", "Check what a run needs, and say what to do.", (0, 2, 5)),
     "serve": Command("serve:serve", "Serve questions to any OpenAI client, and a web page at /.", (0, 2, 5)),
+    "up": Command("up:up", "Start Ray on this machine and keep it, with session actors", (0, 1, 2, 5)),
+    "down": Command("up:down", "End the Ray that `rlm-ray up` keeps, and what runs on it.", (0, 1, 2, 5)),
     "shutdown": Command(
         "cleanup:shutdown", "End the admission, journals, caches and run registries that", (0, 1, 2, 5)
     ),

@@ -306,13 +306,12 @@ def _create_pool(cluster: Cluster, *, is_kept: bool) -> Any:
 def find_kept_pool(environment: dict[str, str]) -> Any:
     """Return the pool that `rlm-ray up` keeps on this cluster, where this process may use it; else None.
 
-    Its session actors have one environment, and import from no folder of a script.
+    Its session actors have one environment, and import nothing from the folder of a program.
     """
-    if script_folders():
-        return None
     with contextlib.suppress(ValueError, ray.exceptions.RayError):  # there is none, or it ends
         pool = ray.get_actor(f"{KEPT_POOL}.v{PROTOCOL}", namespace=NAMESPACE)
-        return pool if ray.get(pool.has_environment.remote(environment), timeout=KEPT_POOL_S) else None
+        fits = ray.get(pool.fits.remote(environment, script_folders()), timeout=KEPT_POOL_S)
+        return pool if fits else None
     return None
 
 

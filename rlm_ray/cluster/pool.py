@@ -18,6 +18,7 @@ import itertools
 import logging
 import math
 import secrets
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -83,6 +84,8 @@ class Pool:
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[tuple[int, str, asyncio.Future[str]]] = deque()
         self._numbers, self._roots = itertools.count(), itertools.count()
+        self._is_configured = asyncio.Event()
+        """Calls may come in another order than they were sent in; until then it is not known which actors were asked for."""
         self._requested: set[str] = set()
         """Actors that the driver has asked for itself."""
         self._admission = admission_stub()
@@ -116,6 +119,7 @@ class Pool:
         for actor in requested.keys() - self._requested:
             self._requested.add(actor)
             self._start_actor(actor, requested[actor])
+        self._is_configured.set()
         self._start_janitor()
         with contextlib.suppress(ClusterError):  # whoever needs an actor is told
             await self.scale_to(cluster.min_actors)
@@ -128,9 +132,9 @@ class Pool:
             *(handle.set_environment.remote(environment) for handle in self._handles.values())
         )
 
-    async def has_environment(self, environment: dict[str, str]) -> bool:
-        """Tell whether its actors have these provider keys, and no others."""
-        return self._environment == environment
+    async def fits(self, environment: dict[str, str], folders: list[str]) -> bool:
+        """Tell whether its actors have these provider keys and no others, and import from these folders as well."""
+        return self._environment == environment and set(folders) <= set(sys.path)
 
     async def handles(self) -> dict[str, Any]:
         """Return the actors at work, by id."""
@@ -151,6 +155,7 @@ class Pool:
         Waits for one. `one_session`: the session returns it at its end, and where none begins, because whoever asked
         has died, the pool does. Raises `ClusterError` if no actor can be started.
         """
+        await self._is_configured.wait()
         lease = f"{ROOT_LEASE_PREFIX}{next(self._roots)}"
         self._spread(self._sessions(1), per_actor)
         leased = self._slots.lease(1, self._max_sessions_each(self._sessions(1), per_actor), lease)
@@ -215,6 +220,7 @@ class Pool:
 
     async def workers(self, leaves: int) -> dict[str, Any]:
         """Return all actors, for a map of so many plain calls; grows the pool if that is many."""
+        await self._is_configured.wait()
         self._start_actors(leaves, LEAVES_PER_ACTOR, lasting=True)
         now = time.monotonic()
         for actor in self._handles:
@@ -244,6 +250,7 @@ class Pool:
 
         Raises `ClusterError` where none is at work in the end.
         """
+        await self._is_configured.wait()
         for _ in range(min(actors - len(self._handles) - len(self._starting), self._headroom())):
             self._start_actor()
         while self._starting and len(self._handles) < actors:

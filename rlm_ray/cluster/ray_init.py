@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import parameter, worker
+from ray._private import parameter, ray_constants, worker
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.node import Node
@@ -73,7 +73,7 @@ def connect_ray(address: str | None = None, tell: Callable[[str], None] = lambda
         tell("Ray: it starts on this machine, which takes some seconds")
     worker.print_to_stdstream = log_raylet_messages
     try:
-        with trusted_start(), few_processes():
+        with trusted_start(), few_processes(), loopback(only=address == _kept_address()):
             ray.init(
                 address=address,
                 include_dashboard=False if address == LOCAL else None,
@@ -97,6 +97,22 @@ def log_raylet_messages(data: dict[str, Any], *args: Any, **options: Any) -> Non
         _logger.info("Ray: %s", "\n".join(data["lines"]).strip())
     else:
         _print_to_stdstream(data, *args, **options)
+
+
+@contextmanager
+def loopback(*, only: bool) -> Iterator[None]:
+    """Have this node's address be that of loopback, as on macOS: Ray takes the machine's own in its place otherwise."""
+    given = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = given and not only
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = given
+
+
+def _kept_address() -> str:
+    """Return the address that `rlm-ray up` has noted; empty where there is none."""
+    return address_in(own_text(ray_folder() / NOTE_FILE))
 
 
 @contextmanager
@@ -191,7 +207,7 @@ def own_text(path: Path) -> str:
 
 def _is_own(address: str) -> bool:
     host, _, port = address.rpartition(":")
-    if not port.isdecimal() or int(port) >= 1 << 16:
+    if not host or not port.isdecimal() or int(port) >= 1 << 16:
         return False
     if not _is_of_this_machine(host.strip("[]")):
         return True
