@@ -49,9 +49,9 @@ def test_a_question_over_pasted_text_is_answered_and_its_report_opened(page):
     page.get_by_label("Question").fill(run_query("print(recursive_map('what is in it?', ['a'] * 20))"))
     page.get_by_label("Text", exact=True).fill("Some text. " * 500)
     shoot(page, "asked")
-    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("button", name="Ask", exact=True).click()
     page.locator("#tree li").first.wait_for()
-    page.get_by_text("Answered", exact=True).wait_for()
+    playwright.expect(page.locator("#state")).to_have_text("Answered")
     assert page.locator("#answer").inner_text() == "session done"
     assert "turn 2" in page.locator("#tree").inner_text()
     assert "20 of 20" in page.locator("#tree").inner_text()
@@ -66,17 +66,17 @@ def test_a_question_over_pasted_text_is_answered_and_its_report_opened(page):
 
 def test_the_tree_grows_while_the_run_is_watched_and_can_be_cancelled(page, models):
     page.get_by_label("Question").fill(SLOW)
-    page.get_by_label("Files").set_input_files(
+    page.locator("#files").set_input_files(
         [{"name": "book.txt", "mimeType": "text/plain", "buffer": b"A book. " * 1000}]
     )
-    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("button", name="Ask", exact=True).click()
     playwright.expect(page.locator("#tree")).to_contain_text(re.compile(r"[1-9]\d* of 60"))
     early = page.locator("#figures").inner_text()
     playwright.expect(page.locator("#figures")).not_to_have_text(early)
     shoot(page, "growing")
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_text("Cancelled", exact=True).wait_for()
-    assert page.get_by_role("button", name="Ask").is_enabled()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    playwright.expect(page.locator("#state")).to_have_text("Cancelled")
+    assert page.get_by_role("button", name="Ask", exact=True).is_enabled()
 
 
 def test_documents_are_asked_about_and_a_quote_has_its_page(page, samples):
@@ -84,12 +84,12 @@ def test_documents_are_asked_about_and_a_quote_has_its_page(page, samples):
     page.get_by_label("Question").fill(
         run_query(f"{look}\nFINAL(quote + ' is on ' + before[before.rindex('[page') :].strip())")
     )
-    page.get_by_label("Files").set_input_files(
+    page.locator("#files").set_input_files(
         [samples / "good" / "prices.pdf", samples / "good" / "harbour.docx"]
     )
     shoot(page, "documents")
-    page.get_by_role("button", name="Ask").click()
-    page.get_by_text("Answered", exact=True).wait_for()
+    page.get_by_role("button", name="Ask", exact=True).click()
+    playwright.expect(page.locator("#state")).to_have_text("Answered")
     assert page.locator("#answer").inner_text() == "The keeper of the third page is on [page 3]"
     shoot(page, "documents-answered")
 
@@ -98,8 +98,8 @@ def test_the_last_runs_of_the_key_are_listed_and_shown_again(page, browser, site
     question = run_query("FINAL('the answer of the history')")
     page.get_by_label("Question").fill(question)
     page.get_by_label("Text", exact=True).fill("Some text. " * 500)
-    page.get_by_role("button", name="Ask").click()
-    page.get_by_text("Answered", exact=True).wait_for()
+    page.get_by_role("button", name="Ask", exact=True).click()
+    playwright.expect(page.locator("#state")).to_have_text("Answered")
     first = page.locator("#runs li").first
     playwright.expect(first).to_contain_text("Answered")
     playwright.expect(first).to_contain_text(question)
