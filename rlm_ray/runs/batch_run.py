@@ -110,7 +110,7 @@ async def open_batch_run(
         if traced is not None:
             stack.callback(traced.close)
             watching.append(traced)
-        stack.enter_context(log_run(history.run_id, traced.trace_id if traced is not None else ""))
+        stack.enter_context(log_run(history.run_id, (lambda: traced.trace_id) if traced is not None else ""))
         run_spec = RunSpec(
             history.run_id,
             settings,

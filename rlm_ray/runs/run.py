@@ -247,7 +247,7 @@ class Run:
             if traced is not None:
                 stack.callback(traced.close)
                 self._observers.append(traced)
-            stack.enter_context(log_run(self.run_id, traced.trace_id if traced is not None else ""))
+            stack.enter_context(log_run(self.run_id, (lambda: traced.trace_id) if traced is not None else ""))
             self._root = RunDriver(self._engine, self._run_request(traced), self._observers)
             async with self._persist_context() as stored:
                 try:

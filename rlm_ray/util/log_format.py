@@ -11,19 +11,20 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
-_run: ContextVar[tuple[str, str]] = ContextVar("rlm_ray_run", default=("", ""))
+_run: ContextVar[tuple[str, str | Callable[[], str]]] = ContextVar("rlm_ray_run", default=("", ""))
 
 
 @contextmanager
-def log_run(run_id: str, trace_id: str = "") -> Iterator[None]:
-    """Have log lines of this task, and of tasks it starts, name the run and its trace."""
+def log_run(run_id: str, trace_id: str | Callable[[], str] = "") -> Iterator[None]:
+    """Have log lines of this task, and of tasks it starts, name the run and its trace; a function is asked at each line, for a trace
+    without a parent has its id only once its first span has begun."""
     before = _run.get()
     _run.set((run_id, trace_id))
     try:
@@ -50,7 +51,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             "run_id": run_id,
-            "trace_id": trace_id,
+            "trace_id": trace_id() if callable(trace_id) else trace_id,
             "error": self.formatException(record.exc_info) if record.exc_info else "",
         }
         return json.dumps({name: value for name, value in said.items() if value or name == "message"})

@@ -81,6 +81,16 @@ async def test_lines_name_the_run_of_their_task_and_of_tasks_it_starts(lines):
     }  # fmt: skip
 
 
+def test_a_trace_is_named_as_soon_as_it_is_known(lines):
+    logger, read = lines
+    known = [""]
+    with log_run("run-1", lambda: known[0]):
+        logger.info("before")
+        known[0] = TRACE
+        logger.info("after")
+    assert [line.get("trace_id") for line in read()] == [None, TRACE]
+
+
 async def test_runs_inside_of_runs_end_where_they_began(lines):
     logger, read = lines
     with log_run("outer"):
