@@ -101,7 +101,7 @@ def ask(rlm: RLM, question: str, text: str, truth: list[str]) -> str:
         right = re.findall(r"\d+", said.replace(",", "")) == [str(len(truth))]
     else:
         right = sorted(re.findall(r"A\d+", said)) == truth
-    shown = result.stop_reason if result.answer is None else " ".join(said.split()).replace("|", "/")[:40]
+    shown = " ".join(said.split()).replace("|", "/")[:40] if result.answered else result.stop_reason
     return f"{shown} | {'yes' if right else 'no'} | {used.tokens:,} | {used.calls} | {seconds:.0f}"
 
 
