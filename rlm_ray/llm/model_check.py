@@ -69,9 +69,11 @@ def check_name_and_key(
     if is_offline(model):
         return
     known = known_model(model)
-    has_key = bool(params.get("api_key"))
+    has_key = bool(params.get("api_key")) or other_keys
     if known is not None and (has_key or environ.get(f"{known['litellm_provider'].upper()}_API_KEY")):
         return
+    if not _models():
+        return  # litellm's map has moved, or what is found by its name is another: the first call says what is wrong
     provider, slash, name = model.partition("/")
     if slash and name and (provider in _WITHOUT_KEY or (has_key and provider in _providers())):
         return
@@ -86,7 +88,7 @@ def check_name_and_key(
         if isinstance(mapped, ConfigError):
             raise ConfigError("model", f"{mapped.why}{_similar(model)}") from error
         return
-    missing = [] if has_key or other_keys else missing_keys(model)
+    missing = [] if has_key else missing_keys(model)
     if missing and all(name.endswith("_API_KEY") for name in missing):
         why = f"its key is missing: set {' and '.join(missing)}, or give --api-key (api_key=); any text for a server that checks none"
         raise AuthenticationError(model, why)

@@ -126,6 +126,7 @@ def test_doctor_finds_a_healthy_machine_healthy(here, ray_address):
         "Python",
         "kernel seccomp",
         "kernel Landlock",
+        "privileges",
         "sandbox",
         "Ray",
         "key of offline/extractive",
