@@ -40,6 +40,7 @@ from rlm_ray import RLM, Cluster
 print(RLM(cluster=Cluster(cpus_per_actor=0), model="openai/root", api_base={url!r}, run_dir=False, max_attempts=2, direct_call_below_chars=0).completion("What?", "some text"))
 print(ray.get(ray.remote(num_cpus=0)(helper.double).remote(21)))
 import os
+sys.stdout.flush()
 os._exit(0)
 """
 
