@@ -81,7 +81,10 @@ def pytest_collection_modifyitems(items):
         if ON_THE_LOOP_OF_THE_MODULE & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
     # Ray last: its threads, and those of litellm, use `random`, which Hypothesis forbids while it draws.
-    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
+    # Of these the longest file first: at the end one process would wait for it.
+    items.sort(
+        key=lambda item: (item.get_closest_marker("ray") is not None, "quality" not in item.path.parts)
+    )
 
 
 def pytest_collection_finish():
