@@ -314,12 +314,10 @@ class RLM:
         checked = [validate_query(each) for each in queries]
         sources = [read_context(context) for context in contexts]
         wanted = parse_schema(schema)
-        if run_id:
-            folder, _, settings = await asyncio.to_thread(find_run_of, "map", run_id, settings)
-            run_id = folder.run_id
+        going_on, settings = await _run_to_go_on("map", run_id, settings)
         note = CommandNote(settings, "map", {"contexts": len(contexts)}, from_memory=True)
         first = checked[0] if checked else "nothing"
-        async with open_batch_run(settings, first, run_id=run_id or None, observers=[note]) as job:
+        async with open_batch_run(settings, first, run_id=going_on, observers=[note]) as job:
             run_row = partial(_run_row, job, settings, wanted)
             results = list(await asyncio.gather(*map(run_row, count(), checked, sources)))
         usage = sum((result.usage for result in results), RunUsage())
@@ -379,11 +377,9 @@ class RLM:
         run_id = str(how.pop("run_id", ""))
         # in a thread: it may import litellm
         plan = await asyncio.to_thread(build_plan, settings, question, context, **how)
-        if run_id:
-            folder, _, settings = await asyncio.to_thread(find_run_of, "map-reduce", run_id, settings)
-            run_id = folder.run_id
+        going_on, settings = await _run_to_go_on("map-reduce", run_id, settings)
         note = CommandNote(settings, "map-reduce", {"question": question}, from_memory=True)
-        return await execute_plan(settings, plan, context, run_id=run_id or None, observers=[note])
+        return await execute_plan(settings, plan, context, run_id=going_on, observers=[note])
 
     def prewarm(self, actors: int | None = None) -> None:
         """Start Ray and so many session actors now (default: `cluster.min_actors`), not with the first question."""
@@ -487,6 +483,14 @@ def _deprecated_run(run: str) -> str:
     if run:
         warn_deprecated("run=", "run_id=")
     return run
+
+
+async def _run_to_go_on(command: str, run_id: str, settings: Settings) -> tuple[str | None, Settings]:
+    """Return the whole id of the run that is to go on, and the settings that write its record; None where a new one begins."""
+    if not run_id:
+        return None, settings
+    folder, _, settings = await asyncio.to_thread(find_run_of, command, run_id, settings)
+    return folder.run_id, settings
 
 
 async def _run_row(  # noqa: PLR0913, PLR0917 - a row, and what all rows share

@@ -227,15 +227,9 @@ def _arguments(
 ) -> dict[str, Any]:
     """Return what is noted of a batch: what `rlm-ray batch` would be given for it. `source` is None for a table."""
     files = source if isinstance(source, Files) else None
-    named = (
-        files.paths
-        if files
-        else ()
-        if source is None
-        else (source,)
-        if isinstance(source, str | Path)
-        else source
-    )
+    if files is not None:
+        source = files.paths
+    named = (source,) if isinstance(source, str | Path) else source or ()
     return {
         "question": query,
         "source": [str(path) for path in named],

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import ray
 
@@ -34,6 +33,7 @@ from rlm_ray.cluster.ray_init import (
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
 from rlm_ray.util.filesystem import write_private
+from rlm_ray.util.process_stat import read_process_stat
 
 END_S, POLL_S = 30.0, 0.05
 READY = "ready"
@@ -109,17 +109,8 @@ def _said_by(process: subprocess.Popen[bytes], given: bytes) -> str:
 
 def _is_alive(pid: int, started: str) -> bool:
     """Tell whether the process of this number that was started then still runs."""
-    with contextlib.suppress(OSError):
-        return _started(pid) == started
-    return False
-
-
-def _started(pid: int) -> str:
-    """Return when a process was started, in the kernel's ticks. Raises `OSError` where none of this number runs."""
-    state, *fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")", 1)[1].split()
-    if state in "ZX":
-        raise ProcessLookupError(pid)
-    return str(fields[18])
+    stat = read_process_stat(pid)
+    return stat is not None and not stat.has_ended and stat.started == started
 
 
 async def _keep(cluster: Cluster, models: Sequence[str]) -> None:
@@ -131,7 +122,9 @@ async def _keep(cluster: Cluster, models: Sequence[str]) -> None:
     await engine.grow_to(cluster.min_actors)
     note = ray_folder() / NOTE_FILE
     address = ray.get_runtime_context().gcs_address
-    write_private(note, f"{address} {os.getpid()} {_started(os.getpid())}\n".encode())
+    stat = read_process_stat(os.getpid())
+    assert stat is not None  # it is this process
+    write_private(note, f"{address} {os.getpid()} {stat.started}\n".encode())
     _say(READY)
     _close_output()
     try:

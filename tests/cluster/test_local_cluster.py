@@ -13,6 +13,7 @@ import pytest
 from rlm_ray.cluster import local_cluster
 from rlm_ray.cluster.local_cluster import end_keeper, find_keeper
 from rlm_ray.cluster.ray_init import LOCAL, NOTE_FILE, resolve_address
+from rlm_ray.util.process_stat import read_process_stat
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def note_of(pid, started=None):
-    return f"127.0.0.1:1 {pid} {started or local_cluster._started(pid)}"
+    return f"127.0.0.1:1 {pid} {started or read_process_stat(pid).started}"
 
 
 def test_a_keeper_that_runs_is_found_by_its_note(folder):

@@ -24,11 +24,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 from rlm_ray.errors import JournalError, RLMError
 from rlm_ray.util.filesystem import describe_storage_error
+from rlm_ray.util.process_stat import read_process_stat
 
 
 class Store(Protocol):
@@ -168,8 +168,5 @@ def _own_birth(pid: int) -> str:
 
 
 def _born(pid: int) -> str:
-    try:
-        # The name of a program may hold blanks and brackets: the fields are counted after its last bracket.
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+    stat = read_process_stat(pid)
+    return "" if stat is None else stat.started
