@@ -344,7 +344,7 @@ def driver_killed(server: ServerProcess, run_dir: str, dice: random.Random, righ
     sent_by_all = last_words(server)
     unknown = sent_by_all - answers_in(folder)
     started = time.perf_counter()
-    resume = [sys.executable, "-m", "rlm_ray.cli", "resume", "last", "--set", f"run_dir={run_dir}"]
+    resume = [sys.executable, "-m", "rlm_ray", "resume", "last", "--set", f"run_dir={run_dir}"]
     resume += ["--api-key", "none", "--trust-record", "--json"]
     done = subprocess.run(resume, env=environment, capture_output=True, text=True, check=False, timeout=300)
     paid = server.stats()["calls"]

@@ -19,12 +19,12 @@ from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ConfigError, InputError, LimitReached, RLMError
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.runs.batch_run import BatchRun, open_batch_run
-from rlm_ray.runs.command_record import CommandNote, find_run_of
 from rlm_ray.runs.context_loader import contexts_of, files_of, read_context
 from rlm_ray.runs.conversation import Conversation
 from rlm_ray.runs.options import RLMOptions
 from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run, parse_schema, validate_query, value_or_raise
+from rlm_ray.runs.run_history import CommandNote, find_run_of
 from rlm_ray.runs.stream import Event, iterate_blocking, stream_records
 from rlm_ray.util.run_sync import run_sync
 

@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 
 from rlm_ray.batch.results import output_column_name
-from rlm_ray.core.printable import replace_surrogates
+from rlm_ray.core.display import replace_surrogates
 from rlm_ray.errors import InputError
 
 RowDict = Mapping[str, Any]

@@ -31,9 +31,9 @@ from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.batch_run import open_batch_run
-from rlm_ray.runs.command_record import CommandNote, find_run_of
 from rlm_ray.runs.options import check_names
 from rlm_ray.runs.run import new_run_id
+from rlm_ray.runs.run_history import CommandNote, find_run_of
 from rlm_ray.structured.schema import AnswerSchema
 from rlm_ray.util.filesystem import AtomicFolder, local_path
 

@@ -20,7 +20,7 @@ from rlm_ray.batch.raw_rows import MAX_ROW_BYTES, RawRow, Source, not_utf8, too_
 from rlm_ray.batch.template import QueryTemplate, meant
 from rlm_ray.config import Cluster
 from rlm_ray.core.context import Context, Document, make_context
-from rlm_ray.core.printable import replace_surrogates
+from rlm_ray.core.display import replace_surrogates
 from rlm_ray.documents.files import Files
 from rlm_ray.documents.folder import describe_passed_over
 from rlm_ray.errors import InputError

@@ -82,21 +82,21 @@ COMMANDS = {
     "up": Command("up:up", "Start Ray on this machine and keep it, with session actors", (0, 1, 2, 5)),
     "down": Command("up:down", "End the Ray that `rlm-ray up` keeps, and what runs on it.", (0, 1, 2, 5)),
     "shutdown": Command(
-        "cleanup:shutdown", "End the admission, journals, caches and run registries that", (0, 1, 2, 5)
+        "up:shutdown", "End the admission, journals, caches and run registries that", (0, 1, 2, 5)
     ),
     "runs": Command(
         "runs:runs",
         "List the runs on record, newest first; `delete` deletes",
         (0, 1, 2, 5),
         members=(
-            ("prune", Command("cleanup:prune_runs", "Delete the folders of old runs", (0, 1, 2, 5))),
-            ("delete", Command("cleanup:delete_runs", "Delete runs for good", (0, 1, 2, 5, 130))),
+            ("prune", Command("runs:prune_runs", "Delete the folders of old runs", (0, 1, 2, 5))),
+            ("delete", Command("runs:delete_runs", "Delete runs for good", (0, 1, 2, 5, 130))),
         ),
     ),
     "cache": Command(
         "",
         "The response cache.",
-        members=(("prune", Command("cleanup:prune_cache", "Drop the old replies", (0, 2))),),
+        members=(("prune", Command("runs:prune_cache", "Drop the old replies", (0, 2))),),
     ),
 }
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from rlm_ray.cli import before_run, console, options, run_display
+from rlm_ray.cli.before_run import estimate_run
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context, make_context
 from rlm_ray.documents.converter import DocumentReader
@@ -22,7 +23,6 @@ from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import Progress, RunLog
 from rlm_ray.rlm import RLM
 from rlm_ray.runs.context_loader import read_context
-from rlm_ray.runs.estimate import estimate_run
 from rlm_ray.runs.run import Result, Run, parse_schema
 from rlm_ray.util.filesystem import local_path
 

@@ -25,8 +25,8 @@ from rlm_ray.progress import RunLog
 from rlm_ray.progress.formatting import format_count as short
 from rlm_ray.progress.formatting import format_usd
 from rlm_ray.runs.batch_run import open_batch_run
-from rlm_ray.runs.command_record import CommandNote
 from rlm_ray.runs.run import new_run_id
+from rlm_ray.runs.run_history import CommandNote
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

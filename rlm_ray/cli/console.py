@@ -24,7 +24,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from rlm_ray.core.printable import printable
+from rlm_ray.core.display import printable
 from rlm_ray.errors import AuthenticationError, ConfigError, InputError, LimitReached, RLMError
 
 OK, FAILED, USAGE, SOME_FAILED, LIMIT, CONFIGURATION, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130

@@ -22,9 +22,9 @@ from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import Progress, RunLog
-from rlm_ray.runs.command_record import CommandNote
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import new_run_id
+from rlm_ray.runs.run_history import CommandNote
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.run_attempt import Observer

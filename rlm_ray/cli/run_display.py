@@ -19,10 +19,9 @@ from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.errors import ClusterError, InputError, JournalError, ModelUnavailableError, QuotaError
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.progress import Progress
-from rlm_ray.runs.command_record import load_command
-from rlm_ray.runs.context_store import noted_paths
+from rlm_ray.runs.context_loader import noted_paths
 from rlm_ray.runs.run import Result, Run
-from rlm_ray.runs.run_history import load_run_history
+from rlm_ray.runs.run_history import load_command, load_run_history
 
 _CITATIONS, _QUOTE_CHARS = 10, 200
 

@@ -1,6 +1,9 @@
-"""`rlm-ray up` and `rlm-ray down`: a Ray of one's own that stays, so that questions begin at once."""
+"""`rlm-ray up` and `rlm-ray down`: a Ray of one's own that stays, so that questions begin at once; `shutdown` ends what stays on any cluster."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Annotated
 
 import typer
 
@@ -32,4 +35,35 @@ def down() -> None:
         from rlm_ray.cluster.local_cluster import end_keeper
 
         console.print_status("ended" if end_keeper() else "no cluster is up")
+    raise typer.Exit(console.OK)
+
+
+Force = Annotated[
+    bool, typer.Option("--force", help="Also while runs are under way; they fail or lose records.")
+]
+AllVersions = Annotated[
+    bool,
+    typer.Option(
+        "--all-versions", help="Also those of other versions of rlm_ray, whose runs cannot be asked for."
+    ),
+]
+
+
+def shutdown(
+    *, force: Force = False, all_versions: AllVersions = False, sets: options.SetOption = None
+) -> None:
+    """End the admission, journals, caches and run registries that rlm_ray keeps on a running cluster.
+
+    Refused while runs are under way. The next run starts them again.
+    """
+    with console.handle_errors():
+        from rlm_ray.cluster.detached_actor import end_detached_actors
+
+        address = options.settings_of(options.given_of(sets)).cluster.address
+        ended = asyncio.run(end_detached_actors(address, force=force, all_versions=all_versions))
+        for name in ended:
+            console.write(name)
+        console.print_status(
+            f"ended {len(ended)} detached actors" if ended else "there are no detached actors to end"
+        )
     raise typer.Exit(console.OK)

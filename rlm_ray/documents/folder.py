@@ -19,7 +19,7 @@ from typing import Any
 
 from pathspec import GitIgnoreSpec
 
-from rlm_ray.core.printable import replace_surrogates
+from rlm_ray.core.display import replace_surrogates
 from rlm_ray.errors import InputError
 from rlm_ray.util.filesystem import filesystem, local_path, map_storage_errors
 

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rlm_ray.config import Settings
 from rlm_ray.core.chunking import Piece, PieceOrigin, origins
 from rlm_ray.core.context import Context, Document
-from rlm_ray.core.display import html_box, show_call
+from rlm_ray.core.display import html_box, printable, show_call
 from rlm_ray.core.document_answers import label_documents
 from rlm_ray.core.map_reduce import cited_parts, join_answers
-from rlm_ray.core.printable import printable
 from rlm_ray.core.reduce import WHOLE_ANSWER, Reduction
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.core.retry_after import MAX_IN_A_ROW

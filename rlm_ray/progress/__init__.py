@@ -6,6 +6,6 @@ lines; `targets.py` shows them on a terminal, in a notebook or in a log. `Progre
 
 from rlm_ray.progress.live import Progress
 from rlm_ray.progress.live_state import LimitUsage, LiveRunState, Row, Snapshot
-from rlm_ray.progress.run_log import RunLog
+from rlm_ray.progress.targets import RunLog
 
 __all__ = ["LimitUsage", "LiveRunState", "Progress", "Row", "RunLog", "Snapshot"]

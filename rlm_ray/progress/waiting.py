@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 from rlm_ray.admission.protocol import RunStatus
-from rlm_ray.core.printable import printable
+from rlm_ray.core.display import printable
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,

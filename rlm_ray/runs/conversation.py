@@ -18,7 +18,7 @@ from rlm_ray.core.context import Context
 from rlm_ray.documents.files import Files
 from rlm_ray.errors import ConfigError
 from rlm_ray.journal.run_store import RunStore, find_run
-from rlm_ray.runs.context_store import saved_fingerprint
+from rlm_ray.runs.context_loader import saved_fingerprint
 from rlm_ray.runs.run import Result, Run, new_run_id, parse_schema, validate_query, value_or_raise
 from rlm_ray.runs.run_history import RunHistory, load_run_history
 from rlm_ray.util.run_sync import run_sync

@@ -14,11 +14,10 @@ from rlm_ray.core.llm import Message
 from rlm_ray.core.tools import missing_tools
 from rlm_ray.errors import ConfigError, InputError, JournalError
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.runs import context_store
-from rlm_ray.runs.command_record import how_to_go_on, load_command
+from rlm_ray.runs import context_loader
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.runs.run import Result, Run, parse_schema
-from rlm_ray.runs.run_history import RunHistory, load_run_history
+from rlm_ray.runs.run_history import RunHistory, how_to_go_on, load_command, load_run_history
 
 if TYPE_CHECKING:
     from rlm_ray.structured.schema import AnswerSchema
@@ -97,12 +96,12 @@ def _wait_for_writer_to_release(folder: RunStore) -> None:
 def _context(folder: RunStore, given: Any, *, trust_record: bool) -> tuple[Context, str]:
     """Return the context to go on with, and the fingerprint of the one before; empty where that is not known."""
     if given is None:
-        if not trust_record and (paths := context_store.noted_paths(folder)):
+        if not trust_record and (paths := context_loader.noted_paths(folder)):
             what = ", ".join(paths[:3]) + (" ..." if len(paths) > 3 else "")
             why = f"read {what}, says its record, which anybody may have written; name the input again, or trust the record"
             raise InputError(folder.run_id, f"{why} (--trust-record, trust_record=True)")
-        return context_store.load_context(folder)
-    return read_context(given), context_store.saved_fingerprint(folder)
+        return context_loader.load_context(folder)
+    return read_context(given), context_loader.saved_fingerprint(folder)
 
 
 def _result(history: RunHistory, run_dir: str) -> Result:

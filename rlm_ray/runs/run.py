@@ -20,9 +20,8 @@ from pydantic_core import to_jsonable_python
 
 from rlm_ray.config import Settings, settings_to_dict
 from rlm_ray.core.context import Context, encoded
-from rlm_ray.core.display import html_box, shorten, show_call
+from rlm_ray.core.display import html_box, printable, shorten, show_call
 from rlm_ray.core.llm import Message
-from rlm_ray.core.printable import printable
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.state_machine import MISFIT
 from rlm_ray.core.usage import RunUsage
@@ -32,7 +31,7 @@ from rlm_ray.events.records import Record
 from rlm_ray.events.tree import RunTree
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.llm.model_check import check_before_start
-from rlm_ray.runs import context_store
+from rlm_ray.runs import context_loader
 from rlm_ray.runs.run_history import RunHistory
 from rlm_ray.util.log_format import log_run
 
@@ -286,7 +285,7 @@ class Run:
             yield stored
             return
         folder = RunStore(self.settings.run_dir, self.run_id)
-        keep = partial(context_store.save_context, folder, self._context, self._files)
+        keep = partial(context_loader.save_context, folder, self._context, self._files)
         keeping = asyncio.create_task(asyncio.to_thread(keep)) if self._lasting else None
         try:
             yield stored
@@ -295,7 +294,7 @@ class Run:
                 if keeping is not None or not stored.answered:
                     await asyncio.shield(keeping or asyncio.create_task(asyncio.to_thread(keep)))
                 if keeping is not None and stored.answered:
-                    await asyncio.to_thread(context_store.delete_context, folder)
+                    await asyncio.to_thread(context_loader.delete_context, folder)
 
     @property
     def _schema(self) -> AnswerSchema | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 
-from rlm_ray.core.printable import replace_surrogates
+from rlm_ray.core.display import replace_surrogates
 
 MAX_FAULTS = 5
 _SHOWN_CHARS = 100

@@ -81,7 +81,7 @@ def rlm_ray(tmp_path):
     """Run a command line as a process of its own, in a folder of its own."""
 
     def run(*arguments, stdin="", timeout=90, **environment):
-        command = [sys.executable, "-m", "rlm_ray.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "rlm_ray", *map(str, arguments)]
         settings = {"cwd": tmp_path, "env": {**os.environ, **environment}, "timeout": timeout}
         given = {"stdin": stdin} if isinstance(stdin, int) else {"input": stdin}
         return subprocess.run(command, capture_output=True, text=True, check=False, **given, **settings)

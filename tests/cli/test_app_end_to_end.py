@@ -146,7 +146,7 @@ def test_doctor_goes_on_after_what_it_finds_wrong(here):
 
 def test_a_pipe_through_a_ray_of_its_own_needs_no_key_and_leaves_no_process(tmp_path):
     text = "The creature learned to speak by listening to the cottagers. Nothing else is said here. " * 50
-    command = [sys.executable, "-m", "rlm_ray.cli", "ask", "How did the creature learn to speak?"]
+    command = [sys.executable, "-m", "rlm_ray", "ask", "How did the creature learn to speak?"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=tmp_path, start_new_session=True,

@@ -10,6 +10,7 @@ import pytest
 
 from rlm_ray import RLM
 from rlm_ray.cli import before_run
+from rlm_ray.cli.before_run import estimate_run
 from rlm_ray.config import Cluster, Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.limits import Limits
@@ -17,7 +18,6 @@ from rlm_ray.core.llm import Price
 from rlm_ray.errors import AuthenticationError, ConfigError, ModelUnavailableError, RLMError
 from rlm_ray.llm.litellm_client import import_litellm, missing_keys
 from rlm_ray.llm.model_check import _WITHOUT_KEY, check_before_start, check_models, known_model, price_of
-from rlm_ray.runs.estimate import estimate_run
 
 HERE = {"RAY_TMPDIR": "/nowhere"}
 """An environment without keys in which no cluster of this machine is found."""

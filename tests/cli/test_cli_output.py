@@ -134,7 +134,7 @@ def test_nothing_of_them_stays_behind(invoke, telling, text, tmp_path):
 def test_lines_of_the_log_are_single_and_without_what_a_terminal_obeys(caplog):
     hostile = "a\nb\x1b[2J"
     seen = RunLog()
-    with caplog.at_level(logging.DEBUG, "rlm_ray.progress.run_log"):
+    with caplog.at_level(logging.DEBUG, "rlm_ray.progress.targets"):
         for record in (
             RunStarted(0.0, "id", hostile, {}, None, "0.1"),
             SessionOpened(0.0, (), hostile, None, "m", "a"),

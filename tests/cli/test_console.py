@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rlm_ray import cli
 from rlm_ray.cli import console
-from rlm_ray.core.printable import printable
+from rlm_ray.core.display import printable
 from rlm_ray.progress.live_state import one_line
 
 HOSTILE = {

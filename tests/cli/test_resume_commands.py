@@ -11,7 +11,7 @@ from test_batch import EchoJob
 from rlm_ray.core.repl_types import SubCallAnswer
 from rlm_ray.errors import LimitReached
 from rlm_ray.journal.run_store import RunStore, list_runs
-from rlm_ray.runs.command_record import COMMAND_FILE
+from rlm_ray.runs.run_history import COMMAND_FILE
 
 
 class Job(EchoJob):

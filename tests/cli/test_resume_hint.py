@@ -12,7 +12,7 @@ from rlm_ray.config import DEFAULT_RUN_DIR, Cluster, Settings, settings_to_dict
 from rlm_ray.core.context import InputSummary, make_context
 from rlm_ray.events.records import RunFinished, RunStarted, to_line, without_content
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.runs import context_store
+from rlm_ray.runs import context_loader
 from rlm_ray.runs.context_loader import files_of, read_context
 from rlm_ray.runs.run import Result
 
@@ -36,7 +36,7 @@ def stopped(invoke, fake_run, tmp_path, monkeypatch):
             writer.append(to_line(hide(record), f"t:{number}"))
         writer.close()
         context = read_context(list(paths)) if paths else make_context("the input")
-        context_store.save_context(folder, context, files_of(list(paths)))
+        context_loader.save_context(folder, context, files_of(list(paths)))
         fake_run.outcome = Result("half", reason, "it had to end", RUN, 3, 1.0, run_dir=run_dir)
         return invoke("ask", "Who?", stdin=b"text").stderr
 

@@ -195,7 +195,7 @@ def test_ctrl_c_in_a_wide_run_prints_what_is_known_and_exits_130(tmp_path):
     script = recursion
     with ModelServer(script, latency_s=0.5) as server:
         command = [
-            sys.executable, "-m", "rlm_ray.cli", "ask",
+            sys.executable, "-m", "rlm_ray", "ask",
             run_query("print('seen', len(context))", "recursive_map('q', [context[i:i+9] for i in range(0, 9000, 9)])"),
             str(tmp_path / "text.txt"), "--model", "openai/root", "--api-base", server.url, "--api-key", "k",
             "--set", "deduplicate_maps=false",

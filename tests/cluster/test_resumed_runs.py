@@ -166,7 +166,7 @@ def test_a_run_whose_driver_was_killed_is_resumed_by_the_command_line(answer, sl
     recorded = sum(isinstance(record, CallEnded) for record in folder.records())
     in_flight = slow.calls - recorded
     environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    resume = [sys.executable, "-m", "rlm_ray.cli", "resume", "last", "--api-key", "k", "--trust-record"]
+    resume = [sys.executable, "-m", "rlm_ray", "resume", "last", "--api-key", "k", "--trust-record"]
     done = subprocess.run(
         resume, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
     )

@@ -96,9 +96,7 @@ def test_the_command_runs_nothing_of_the_working_folder(cluster, server, tmp_pat
     assert (said, trap.ran) == ("fine", ""), errors
 
 
-@pytest.mark.parametrize(
-    "start", [["-m", "rlm_ray"], ["-m", "rlm_ray.cli"], ["-P", "-m", "rlm_ray.cli"]], ids=str
-)
+@pytest.mark.parametrize("start", [["-m", "rlm_ray"], ["-P", "-m", "rlm_ray"]], ids=str)
 def test_nor_as_a_module(cluster, server, tmp_path, start):
     trap = Trap(tmp_path / "downloaded", [name for name in MODULES if "-P" in start or name not in BEFORE_US])
     command = (sys.executable, *start, "ask", "What does it do?", ".", "--api-base", server.url, *OPTIONS)

@@ -14,7 +14,7 @@ from rlm_ray import Files
 from rlm_ray.batch.source import open_corpus
 from rlm_ray.errors import InputError
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.runs import context_store
+from rlm_ray.runs import context_loader
 from rlm_ray.runs.context_loader import read_context
 from rlm_ray.serve.context_loader import ContextLoader
 from rlm_ray.serve.file_store import FileStore
@@ -135,6 +135,6 @@ def test_a_resumed_run_reads_its_files_as_before(samples, tmp_path):
     folder = RunStore(str(tmp_path), "r-1")
     context = read_context(source)
     assert context.ids == ("harbour.docx", "notes.md")
-    context_store.save_context(folder, context, source)
-    again, fingerprint = context_store.load_context(folder)
+    context_loader.save_context(folder, context, source)
+    again, fingerprint = context_loader.load_context(folder)
     assert (again.ids, again.fingerprint()) == (context.ids, fingerprint)

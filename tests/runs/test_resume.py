@@ -14,7 +14,7 @@ from rlm_ray.core.llm import Usage
 from rlm_ray.errors import ConfigError, InputError, JournalError
 from rlm_ray.events.records import CallEnded, CallSent, RunFinished, RunStarted, to_line, without_content
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.runs import context_store
+from rlm_ray.runs import context_loader
 from rlm_ray.runs.context_loader import files_of, read_context
 from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run
@@ -41,7 +41,7 @@ def recorded(run_dir, *records, context="the input", paths=()):
         writer.append(to_line(record, f"t:{number}"))
     writer.close()
     if context is not None:
-        context_store.save_context(
+        context_loader.save_context(
             folder, read_context(list(paths)) if paths else make_context(context), files_of(list(paths))
         )
     return folder

@@ -12,7 +12,7 @@ from rlm_ray.core.context import make_context
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.llm.response_cache import ResponseCache
 from rlm_ray.report.html import write_report
-from rlm_ray.runs.context_store import save_context
+from rlm_ray.runs.context_loader import save_context
 from rlm_ray.util.filesystem import make_private_folder, write_private
 
 

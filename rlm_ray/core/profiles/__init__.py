@@ -1,4 +1,4 @@
-"""Profiles: how to speak to a kind of model; one file each, to be read from top to bottom.
+"""Profiles: how to speak to a kind of model; a file is to be read from top to bottom.
 
 `profile.py` says which a model gets. A run keeps the version of the prompts that it began with (`prompt_version`), so
 that it can be resumed: a text here may be changed only together with `PROMPT_VERSION`, and the old one stays.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rlm_ray.core.profiles import cautious, full, short, small_window, version_1
+from rlm_ray.core.profiles import full, short, version_1
 from rlm_ray.core.profiles.profile import Profile, choose_profile, window_of_params
 
 PROMPT_VERSION = 2
@@ -20,8 +20,8 @@ PROFILES = MappingProxyType(
     {
         "full": full.PROFILE,
         "short": short.PROFILE,
-        "cautious": cautious.PROFILE,
-        "small-window": small_window.PROFILE,
+        "cautious": full.CAUTIOUS,
+        "small-window": full.SMALL_WINDOW,
     }
 )
 DEFAULT = "default"

@@ -1,6 +1,8 @@
-"""`full`: for strong models."""
+"""`full`: for strong models; and, with a word more each, `cautious` for those that call too much and `small-window`."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from rlm_ray.core.profiles.profile import Profile
 
@@ -78,4 +80,19 @@ PROFILE = Profile(
     deep="a longer piece gets a REPL session of its own, which is slower.",
     flat="a sub-call is one plain model call, and a longer piece may not fit its window.",
     leaf_system=LEAF_SYSTEM,
+)
+
+MORE_OF_COST = """
+Sub-calls cost time and money. Count before you call: if a step needs more than about 20 sub-calls, put several pieces \
+into one, or narrow the text down with code first. Never make a sub-call whose answer plain code can compute.
+"""
+
+CAUTIOUS = replace(PROFILE, system=SYSTEM + MORE_OF_COST)
+
+MORE_OF_THE_WINDOW = """
+Your window is small. Print little at a time, keep results in variables, and never print whole pieces of the context.
+"""
+
+SMALL_WINDOW = replace(
+    PROFILE, system=SYSTEM + MORE_OF_THE_WINDOW, observation_chars=2_500, max_piece_chars=20_000
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.printable import printable, replace_surrogates
+from rlm_ray.core.display import printable, replace_surrogates
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from rlm_ray.core.context import make_context
 from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.runs import context_store
+from rlm_ray.runs import context_loader
 from rlm_ray.runs.context_loader import files_of, read_context
 from rlm_ray.runs.run_history import RunHistory
 
@@ -59,10 +59,10 @@ def seen(context):
 @given(SOURCES)
 def test_what_was_kept_is_the_same_context(source):
     folder, context = Blobs(), make_context(source)
-    context_store.save_context(folder, context, None)
-    again, fingerprint = context_store.load_context(folder)
+    context_loader.save_context(folder, context, None)
+    again, fingerprint = context_loader.load_context(folder)
     assert seen(again) == seen(context)
-    assert fingerprint == context_store.saved_fingerprint(folder) == again.fingerprint()
+    assert fingerprint == context_loader.saved_fingerprint(folder) == again.fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -80,23 +80,23 @@ def test_what_was_kept_is_the_same_context(source):
 )
 def test_a_real_folder_keeps_it_until_it_is_forgotten(folder, source):
     context = make_context(source)
-    context_store.save_context(folder, context, None)
-    assert seen(context_store.load_context(folder)[0]) == seen(context)
-    context_store.delete_context(folder)
-    context_store.delete_context(folder)
+    context_loader.save_context(folder, context, None)
+    assert seen(context_loader.load_context(folder)[0]) == seen(context)
+    context_loader.delete_context(folder)
+    context_loader.delete_context(folder)
     with pytest.raises(InputError, match="keeps its context no more; give it again"):
-        context_store.load_context(folder)
-    assert context_store.saved_fingerprint(folder) == context.fingerprint()
+        context_loader.load_context(folder)
+    assert context_loader.saved_fingerprint(folder) == context.fingerprint()
 
 
 def test_a_run_that_was_killed_too_early_keeps_none(folder):
     with pytest.raises(InputError, match="killed before its context was kept"):
-        context_store.load_context(folder)
-    assert context_store.saved_fingerprint(folder) == ""
+        context_loader.load_context(folder)
+    assert context_loader.saved_fingerprint(folder) == ""
 
 
 def key_of(folder, context):
-    return RunHistory(RUN, 1, fingerprint=context_store.saved_fingerprint(folder)).changed_context_key(
+    return RunHistory(RUN, 1, fingerprint=context_loader.saved_fingerprint(folder)).changed_context_key(
         context
     )
 
@@ -104,13 +104,13 @@ def key_of(folder, context):
 def test_files_are_not_copied_but_read_again_and_a_changed_one_is_noticed(folder, tmp_path):
     file = tmp_path / "input.txt"
     file.write_text("before")
-    context_store.save_context(folder, read_context(file), Files(file))
-    assert folder.load(context_store.DATA_FILE) is None
-    again, _ = context_store.load_context(folder)
+    context_loader.save_context(folder, read_context(file), Files(file))
+    assert folder.load(context_loader.DATA_FILE) is None
+    again, _ = context_loader.load_context(folder)
     assert (again.text(), key_of(folder, again)) == ("before", "")
 
     file.write_text("after")
-    again, _ = context_store.load_context(folder)
+    again, _ = context_loader.load_context(folder)
     assert again.text() == "after"
     assert key_of(folder, again) == again.fingerprint() != ""
 
@@ -120,18 +120,18 @@ def test_files_of_a_relative_path_are_found_from_anywhere(folder, tmp_path, monk
     (tmp_path / "docs" / "one.txt").write_text("text")
     monkeypatch.chdir(tmp_path)
     source = [type(tmp_path)("docs")]
-    context_store.save_context(folder, read_context(source), files_of(source))
+    context_loader.save_context(folder, read_context(source), files_of(source))
     monkeypatch.chdir("/")
-    assert context_store.load_context(folder)[0].documents() == [{"id": "one.txt", "text": "text"}]
+    assert context_loader.load_context(folder)[0].documents() == [{"id": "one.txt", "text": "text"}]
 
 
 def test_files_that_are_gone_are_named(folder, tmp_path):
     file = tmp_path / "input.txt"
     file.write_text("text")
-    context_store.save_context(folder, read_context(file), Files(file))
+    context_loader.save_context(folder, read_context(file), Files(file))
     file.unlink()
     with pytest.raises(InputError, match=r"input\.txt: does not exist"):
-        context_store.load_context(folder)
+        context_loader.load_context(folder)
 
 
 def test_over_all_attempts_a_context_has_one_name_and_the_first_one_none(folder):
@@ -140,8 +140,8 @@ def test_over_all_attempts_a_context_has_one_name_and_the_first_one_none(folder)
     names = []
     for context in (first, other, other, first, make_context("a third")):
         names.append(key_of(folder, context))
-        context_store.save_context(folder, context, None)
-        assert seen(context_store.load_context(folder)[0]) == seen(context)
+        context_loader.save_context(folder, context, None)
+        assert seen(context_loader.load_context(folder)[0]) == seen(context)
     assert names == ["", other.fingerprint(), other.fingerprint(), "", make_context("a third").fingerprint()]
 
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rlm_ray.cli.app import app
-from rlm_ray.cli.cleanup import seconds_of
+from rlm_ray.cli.runs import seconds_of
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import to_line
