@@ -40,7 +40,7 @@ from rlm_ray.cluster.services import admission_actor, journal_actor
 from rlm_ray.events.records import CallEnded
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 LATENCY_S = 0.15
 TAKES_EFFECT_S = 0.5

@@ -30,7 +30,7 @@ from typing import Any
 from rlm_ray import RLM, Cluster, Rates
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 CLUSTER = Cluster(min_actors=1, max_actors=1, sessions_per_actor=256)
 CHILDREN = 4

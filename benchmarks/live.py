@@ -18,7 +18,7 @@ import strict
 
 from rlm_ray import RLM, LimitReached, Limits, Price, Rates
 from rlm_ray.testing import Request, ServerProcess
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 RPM, TPM = 6000, 1_000_000
 HIDDEN_RPM = 1200

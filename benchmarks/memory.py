@@ -20,7 +20,7 @@ from typing import Any
 from rlm_ray import RLM, Cluster, Rates
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 MEGABYTES = 100
 TEXT = "The quick brown fox jumps over the lazy dog. "
@@ -103,7 +103,7 @@ async def _until(condition, seconds: float) -> None:  # type: ignore[no-untyped-
 def waiting(request):  # type: ignore[no-untyped-def]
     """A script: the root follows its question; children look once and then wait for ever in their second call."""
     from rlm_ray.testing import Hang
-    from rlm_ray.testing.scripts import recursion
+    from rlm_ray.testing.responses import recursion
 
     if "CHILD" not in str(request.messages[1]["content"])[:60]:
         return recursion(request)

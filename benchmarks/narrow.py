@@ -12,7 +12,7 @@ import time
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 
 def main() -> None:

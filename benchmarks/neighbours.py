@@ -33,8 +33,7 @@ from rlm_ray.serve import ServerConfig
 from rlm_ray.serve.api_keys import hash_key
 from rlm_ray.serve.launcher import LocalServer, deploy
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.responses import Request
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import Request, is_session
 
 MODEL = "rlm/openai/root"
 LATENCY_S = 0.1

@@ -23,7 +23,7 @@ from typing import Any
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 LATENCY_S = 0.2
 CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=512)

@@ -32,7 +32,7 @@ import ray
 from rlm_ray.serve import ServerConfig
 from rlm_ray.serve.launcher import LocalServer, deploy
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 LATENCY_S = 0.2
 CRITICAL_S = 2 * LATENCY_S

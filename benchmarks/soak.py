@@ -40,12 +40,12 @@ import serve as chats
 from rlm_ray import RLM, Cluster
 from rlm_ray.cluster.detached_actor import service_stats
 from rlm_ray.cluster.driver import ClusterDriver
-from rlm_ray.cluster.ray_thread import current_ray_thread
+from rlm_ray.cluster.ray_calls import current_ray_thread
 from rlm_ray.errors import RLMError
 from rlm_ray.serve import ServerConfig
 from rlm_ray.serve.launcher import LocalServer, deploy
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 CPUS = 8
 CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=64)

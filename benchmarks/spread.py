@@ -19,7 +19,7 @@ from typing import Any
 from rlm_ray import RLM
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ServerProcess
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 
 def _program(children: int) -> str:

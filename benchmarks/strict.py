@@ -19,7 +19,7 @@ from typing import Any, Self
 from rlm_ray import RLM, Cluster, Result
 from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.testing import Request, ServerProcess
-from rlm_ray.testing.scripts import is_session, recursion, run_query
+from rlm_ray.testing.responses import is_session, recursion, run_query
 
 CLUSTER = Cluster(address="local", min_actors=4, max_actors=4, cpus_per_actor=0.5)
 QUESTION = "what is it?"

@@ -25,7 +25,7 @@ from typing import Any
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 from rlm_ray.tracing.exporters import flush
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

@@ -9,7 +9,7 @@ import pytest
 
 from rlm_ray import RLM, ConfigError, InputError, Limits, RLMOptions, Settings
 from rlm_ray.config.deprecated_names import RENAMED_SETTINGS
-from rlm_ray.config.litellm_params import KNOWN_PARAMS
+from rlm_ray.config.models import KNOWN_PARAMS
 from rlm_ray.rlm import MAX_QUERY_CHARS, _question_and_context
 
 

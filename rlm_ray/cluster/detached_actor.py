@@ -19,9 +19,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS
+from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, current_ray_thread
 from rlm_ray.cluster.ray_init import LOCAL, connect_ray, resolve_address
-from rlm_ray.cluster.ray_thread import current_ray_thread
 from rlm_ray.errors import ClusterError, RLMError, VersionMismatchError
 from rlm_ray.util.rpc import PROTOCOL, RpcAddress, RpcClient, RpcServer
 from rlm_ray.util.rpc_service import service_of

@@ -25,10 +25,15 @@ from rlm_ray.cluster.detached_actor import NAMESPACE, check_version, node_affini
 from rlm_ray.cluster.environment import provider_environment, script_folders
 from rlm_ray.cluster.messages import LeafCallBatch, SessionSpec
 from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, POOL_NAME, Pool, create_session_actor, session_actor_name
-from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel, first_line
+from rlm_ray.cluster.ray_calls import (
+    ACTOR_DIED_ERRORS,
+    RayThread,
+    await_or_cancel,
+    current_ray_thread,
+    first_line,
+)
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.cluster.ray_metrics import RayMetrics
-from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
 from rlm_ray.cluster.services import admission_actor, admission_stub, journal_stub, local_services
 from rlm_ray.cluster.slots import share
 from rlm_ray.cluster.subcalls.leaf_calls import TOP_UP_S

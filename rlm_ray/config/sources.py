@@ -22,7 +22,7 @@ from rlm_ray.config.deprecated_names import (
     current_value,
     warn_about_settings,
 )
-from rlm_ray.config.litellm_params import KNOWN_PARAMS
+from rlm_ray.config.models import KNOWN_PARAMS
 from rlm_ray.config.settings import FREE_TABLES, SETTINGS, Settings, setting_names
 from rlm_ray.config.trust import destinations
 from rlm_ray.core.secrets import REDACTED, redact

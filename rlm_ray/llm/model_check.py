@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from rlm_ray.config import Settings
 from rlm_ray.core.llm import Price, Usage
 from rlm_ray.errors import AuthenticationError, ConfigError, ModelUnavailableError
-from rlm_ray.llm.offline.provider import is_offline
+from rlm_ray.llm.model_provider import is_offline
 
 _MAP = "model_prices_and_context_window_backup.json"
 _CONNECT_S = 3.0

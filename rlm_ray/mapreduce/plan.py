@@ -262,8 +262,7 @@ class ModelInfo:
 
 def get_model_info(settings: Settings, sample: str) -> ModelInfo:
     """Return what is known of the model that reads the pieces. `sample` is of what it will read. May import litellm."""
-    from rlm_ray.llm.model_provider import ModelProvider
-    from rlm_ray.llm.offline.provider import is_offline
+    from rlm_ray.llm.model_provider import ModelProvider, is_offline
 
     name, _ = settings.model_at(LEAF_DEPTH)
     price, model = settings.prices.get(name), ModelProvider()

@@ -17,7 +17,7 @@ from rlm_ray.cluster.detached_actor import (
     get_or_create_detached_actor,
     service_stub,
 )
-from rlm_ray.cluster.ray_thread import current_ray_thread
+from rlm_ray.cluster.ray_calls import current_ray_thread
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.serve.api_keys import SECRET_BYTES

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from rlm_ray.testing.mock_server import ModelServer
 from rlm_ray.testing.rate_limits import Burst, Faults, Quota, StrictProvider
-from rlm_ray.testing.responses import Script
-from rlm_ray.testing.scripts import SCRIPTS
+from rlm_ray.testing.responses import SCRIPTS, Script
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,8 +20,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from rlm_ray.core.llm import Usage
-from rlm_ray.testing.http1 import MAX_HEAD_BYTES, HttpRequest, ProtocolError, read_request
-from rlm_ray.testing.openai_wire import TimedResponse, failure, json_response, to_timed_response
+from rlm_ray.testing.openai_wire import (
+    MAX_HEAD_BYTES,
+    HttpRequest,
+    ProtocolError,
+    TimedResponse,
+    failure,
+    json_response,
+    read_request,
+    to_timed_response,
+)
 from rlm_ray.testing.responses import Failure, Outcome, Request, Script, in_order
 
 _logger = logging.getLogger(__name__)

@@ -34,15 +34,13 @@ from importlib.metadata import version
 from typing import Any
 
 from rlm_ray.errors import RemoteCallError, RLMError, VersionMismatchError
-from rlm_ray.util.codec import PLAIN, Codec, CodecError
 from rlm_ray.util.frames import MAX_MESSAGE_BYTES, Channel, Kind, Message
+from rlm_ray.util.rpc_service import CALL_TIMEOUT_S, PLAIN, Codec, CodecError
 
 PROTOCOL = 2
 """The version of the protocol of all detached actors, in their names as well: raise it where an older version would misread
 what is sent."""
 HANDSHAKE_TIMEOUT_S = 5.0
-CALL_TIMEOUT_S = 60.0
-"""Longer than anything an actor holds a call for (a long poll: 10 s)."""
 MAX_CALLS = 10_000
 """The most calls under way at once on one connection."""
 

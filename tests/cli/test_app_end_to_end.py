@@ -12,7 +12,7 @@ import pytest
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import is_session, recursion, run_query
+from rlm_ray.testing.responses import is_session, recursion, run_query
 
 pytestmark = pytest.mark.ray
 

@@ -8,7 +8,7 @@ from rlm_ray.cli import doctor
 from rlm_ray.cli.doctor import Check
 from rlm_ray.sandbox.host.kernel_features import KernelFeature, Privileges
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import echo
+from rlm_ray.testing.responses import echo
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from scripts import run_script
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion
+from rlm_ray.testing.responses import recursion
 
 CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=64)
 

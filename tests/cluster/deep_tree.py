@@ -1,6 +1,6 @@
 """The tree that the tests break parts of: a root, six child sessions, eight plain calls below each."""
 
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 TEXT = "some text to read. " * 500
 LEAVES = run_query(

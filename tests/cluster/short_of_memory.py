@@ -16,7 +16,7 @@ from scripts import tell
 from rlm_ray import RLM, Cluster
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 HEADROOM = 2 << 30
 """So much is free for the cluster: its actors take half of that."""

@@ -15,7 +15,7 @@ from scripts import tell
 from rlm_ray import RLM
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 CHILDREN = 40
 

@@ -14,7 +14,7 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.testing import Failure, ModelServer
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 pytestmark = pytest.mark.ray
 

@@ -14,8 +14,7 @@ from waiting import until
 
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.responses import Reply
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import Reply, recursion, run_query
 
 pytestmark = pytest.mark.ray
 

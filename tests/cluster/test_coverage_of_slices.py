@@ -7,7 +7,7 @@ import pytest
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.report.page_data import coverage_of
 from rlm_ray.report.run_data import run_data_from_records
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

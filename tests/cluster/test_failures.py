@@ -17,7 +17,7 @@ from waiting import until
 from rlm_ray import LimitReached, Limits
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import is_session, recursion, run_query
+from rlm_ray.testing.responses import is_session, recursion, run_query
 
 pytestmark = pytest.mark.ray
 

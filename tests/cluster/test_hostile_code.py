@@ -28,7 +28,7 @@ from rlm_ray.cli import console
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.environment import provider_environment
 from rlm_ray.testing import ModelServer, Reply
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 pytestmark = pytest.mark.ray
 

@@ -13,7 +13,7 @@ from gcs_memory import canaries_in_the_gcs
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import Failure, ModelServer
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 from rlm_ray.tracing.exporters import flush
 
 pytestmark = pytest.mark.ray

@@ -15,7 +15,7 @@ import pytest
 from rlm_ray import Limits, Price
 from rlm_ray.llm.litellm_client import import_litellm
 from rlm_ray.testing import Drop, Failure, Hang, ModelServer, Raw, Slow
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 pytestmark = pytest.mark.ray
 

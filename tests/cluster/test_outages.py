@@ -10,8 +10,7 @@ from deep_tree import ANSWER, CALLS, TEXT, TREE
 from rlm_ray import RLM
 from rlm_ray.errors import ModelUnavailableError
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.responses import Failure
-from rlm_ray.testing.scripts import recursion
+from rlm_ray.testing.responses import Failure, recursion
 
 pytestmark = pytest.mark.ray
 

@@ -16,7 +16,7 @@ from rlm_ray import RLM, Cluster
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.pool import POOL_NAME, cpu_holders
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 pytestmark = pytest.mark.ray
 

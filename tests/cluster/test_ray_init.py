@@ -16,8 +16,8 @@ from waiting import wait_until
 from rlm_ray.cluster import ray_init
 from rlm_ray.cluster import ray_thread as connector_module
 from rlm_ray.cluster.detached_actor import RpcResolver
+from rlm_ray.cluster.ray_calls import RayThread, current_ray_thread
 from rlm_ray.cluster.ray_init import LOCAL, resolve_address
-from rlm_ray.cluster.ray_thread import RayThread, current_ray_thread
 from rlm_ray.errors import ClusterError
 from rlm_ray.testing import ModelServer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 pytestmark = pytest.mark.ray
 

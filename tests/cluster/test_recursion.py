@@ -10,7 +10,7 @@ from rlm_ray import LimitReached
 from rlm_ray.cluster.ray_metrics import RayMetrics
 from rlm_ray.errors import AuthenticationError, ConfigError, InputError, ModelUnavailableError
 from rlm_ray.testing import Failure, ModelServer, Reply
-from rlm_ray.testing.scripts import is_session, recursion, run_query
+from rlm_ray.testing.responses import is_session, recursion, run_query
 
 pytestmark = pytest.mark.ray
 

@@ -12,7 +12,7 @@ from rlm_ray.errors import LimitReached, ReplyError, SubCallError
 from rlm_ray.events.records import CallEnded
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import ModelServer, Raw
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 pytestmark = pytest.mark.ray
 

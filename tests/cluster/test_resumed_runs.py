@@ -21,7 +21,7 @@ from rlm_ray.events.records import CallEnded
 from rlm_ray.journal.run_store import RunStore, find_run
 from rlm_ray.runs.resume import RELEASE_TIMEOUT_S
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 pytestmark = pytest.mark.ray
 

@@ -6,7 +6,7 @@ import pytest
 
 from rlm_ray import RLM, InputError, Limits, QuotaError
 from rlm_ray.testing import Failure, ModelServer
-from rlm_ray.testing.scripts import is_session, run_query
+from rlm_ray.testing.responses import is_session, run_query
 
 pytestmark = pytest.mark.ray
 

@@ -7,7 +7,7 @@ import pytest
 from rlm_ray import RLM, Settings
 from rlm_ray.core.context import SAMPLE_CHARS
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 pytestmark = pytest.mark.ray
 

@@ -13,8 +13,7 @@ from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.services import admission_actor
 from rlm_ray.errors import ActorLostError, RLMError
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.responses import Failure, Hang
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import Failure, Hang, recursion, run_query
 
 pytestmark = pytest.mark.ray
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from rlm_ray import RLM
 from rlm_ray.cli.app import app
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 pytestmark = pytest.mark.ray
 

@@ -17,7 +17,7 @@ from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.events.records import SessionOpened
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 pytestmark = pytest.mark.ray
 

@@ -10,7 +10,7 @@ from rlm_ray import Result
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import CallEnded, RunFinished, RunStarted
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 pytestmark = pytest.mark.ray
 

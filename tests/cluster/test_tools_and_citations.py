@@ -14,7 +14,7 @@ from rlm_ray import RLM, ConfigError, InputError, ToolLimits
 from rlm_ray.events.records import ToolEnded
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

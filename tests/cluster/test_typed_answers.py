@@ -9,7 +9,7 @@ from pydantic import BaseModel, field_validator
 
 from rlm_ray import RLM, SchemaError
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 pytestmark = pytest.mark.ray
 

@@ -17,7 +17,7 @@ from rlm_ray.events.records import CallEnded, CallSent, CellEnded, MapOpened, Se
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 from rlm_ray.tracing.exporters import flush
 
 LEAVES = run_query(

@@ -13,7 +13,7 @@ from scripts import tell
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 

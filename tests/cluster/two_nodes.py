@@ -14,7 +14,7 @@ from traced_runs import traced
 from rlm_ray import RLM, Cluster
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion, run_query
+from rlm_ray.testing.responses import recursion, run_query
 
 CHILDREN = 40
 QUERY = run_query(

@@ -19,7 +19,7 @@ from quality.run import QualityRun, RunOptions
 from quality.task import select_tasks
 
 from rlm_ray.testing import Failure, Hang, ModelServer, Reply
-from rlm_ray.testing.scripts import is_session
+from rlm_ray.testing.responses import is_session
 
 BENCHMARKS = os.path.join(os.path.dirname(__file__), "..", "..", "benchmarks")  # noqa: PTH118, PTH120
 TASKS = "needle_single@2k md_port@2k"

@@ -29,9 +29,9 @@ from rlm_ray.events.records import (
     to_line,
 )
 from rlm_ray.serve.http import streaming
+from rlm_ray.serve.http.api import page_routes
 from rlm_ray.serve.http.errors import ApiError, Error, register_error_handlers
 from rlm_ray.serve.http.routers.runs import RunList, RunObject
-from rlm_ray.serve.http.routers.ui import page_routes
 
 KEYS = ("sk-ann", "sk-bob")
 

@@ -7,9 +7,9 @@ from openai.types.responses.response_output_text import AnnotationFileCitation
 
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.events.records import RunFinished
-from rlm_ray.serve.http.annotations import file_citations, url_citations
 from rlm_ray.serve.http.response_objects import ResponseStream, response_of
 from rlm_ray.serve.http.routers.chat import _completion
+from rlm_ray.serve.http.schemas import file_citations, url_citations
 from rlm_ray.serve.run_store import StoredRequest
 
 CITED = (

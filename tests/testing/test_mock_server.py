@@ -11,7 +11,7 @@ import pytest
 from waiting import wait_until
 
 from rlm_ray.testing import Drop, Failure, Hang, ModelServer, Raw, Reply, ServerProcess, Slow
-from rlm_ray.testing.scripts import echo
+from rlm_ray.testing.responses import echo
 
 TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 

@@ -17,9 +17,8 @@ from rlm_ray.core.llm import Usage
 from rlm_ray.errors import RemoteCallError, VersionMismatchError
 from rlm_ray.util import frames
 from rlm_ray.util import rpc as lines
-from rlm_ray.util.codec import PLAIN, Codec
 from rlm_ray.util.rpc import RpcClient, RpcServer
-from rlm_ray.util.rpc_service import service_of
+from rlm_ray.util.rpc_service import PLAIN, Codec, service_of
 
 SERVICE = service_of(AdmissionServer)
 

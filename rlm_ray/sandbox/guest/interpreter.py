@@ -16,13 +16,12 @@ from typing import Any, Protocol
 
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.sandbox.guest import traceback_format
-from rlm_ray.sandbox.guest.absent_text import absent_text_notes
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.clock import Clock
 from rlm_ray.sandbox.guest.context_parts import ContextReferences, DocumentReferences
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
 from rlm_ray.sandbox.guest.model_calls import FinalAnswer, FinalAnswerSignal, HostChannel, ModelCalls
-from rlm_ray.sandbox.guest.output import Output, format_variables, list_variables
+from rlm_ray.sandbox.guest.output import Output, absent_text_notes, format_variables, list_variables
 from rlm_ray.sandbox.guest.tool_calls import Cite, ToolCalls
 from rlm_ray.sandbox.language import policy
 from rlm_ray.sandbox.language.builtins_table import make_builtins

@@ -11,9 +11,8 @@ from pydantic import BaseModel, JsonValue
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.http import streaming
-from rlm_ray.serve.http.annotations import file_citations
 from rlm_ray.serve.http.errors import error_from_run_end
-from rlm_ray.serve.http.schemas import total_usage
+from rlm_ray.serve.http.schemas import file_citations, total_usage
 from rlm_ray.serve.run_store import State, StoredRequest, state_of
 
 Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]

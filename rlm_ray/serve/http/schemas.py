@@ -1,4 +1,8 @@
-"""What requests of several routes share: wishes for a run, and parts of messages."""
+"""What routes share: wishes for a run, parts of messages, and citations of an answer as OpenAI's clients know them.
+
+A response has `file_citation`s: the document is the file. A chat message knows `url_citation`s only: their URL names the
+document and the characters (RFC 5147), and its indexes are those of the quote in the answer, or of the whole answer.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,11 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from urllib.parse import quote
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError
 from rlm_ray.serve.prompt import ContentPart, FileData, FileRef, NamedContext, Text, Uri
@@ -175,3 +181,51 @@ def readable(
 def last_of_user(roles: Sequence[str]) -> int:
     """Return the place of the last message of the user; -1 where there is none."""
     return max((place for place, role in enumerate(roles) if role == "user"), default=-1)
+
+
+CONTEXT = "context"
+"""What a document is called where the context is one text."""
+
+
+def file_citations(citations: Sequence[Citation]) -> list[dict[str, Any]]:
+    """The annotations of a response's text; `index` is the number of the document among those that are cited."""
+    files = list(dict.fromkeys(map(_name, citations)))
+    return [
+        {
+            "type": "file_citation",
+            "file_id": _name(cited),
+            "filename": _name(cited),
+            "index": files.index(_name(cited)),
+            "quote": cited.quote,
+            "start": cited.start,
+            "end": cited.end,
+            "page": cited.page,
+        }
+        for cited in citations
+    ]
+
+
+def url_citations(answer: str, citations: Sequence[Citation]) -> list[dict[str, Any]]:
+    """The annotations of a chat message."""
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                **_range(answer, cited.quote),
+                "title": _name(cited),
+                "url": f"rlm:{quote(_name(cited))}#char={cited.start},{cited.end}",
+                "quote": cited.quote,
+                "page": cited.page,
+            },
+        }
+        for cited in citations
+    ]
+
+
+def _name(cited: Citation) -> str:
+    return cited.document if cited.number is not None else CONTEXT
+
+
+def _range(answer: str, words: str) -> dict[str, int]:
+    at = answer.find(words)
+    return {"start_index": max(at, 0), "end_index": at + len(words) if at >= 0 else len(answer)}

@@ -17,7 +17,7 @@ import yaml
 
 from rlm_ray.serve.api_keys import hash_key
 from rlm_ray.testing import Failure, ModelServer, Raw, Reply
-from rlm_ray.testing.scripts import recursion
+from rlm_ray.testing.responses import recursion
 
 KEYS = {
     "ann": {},

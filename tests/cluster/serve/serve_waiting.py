@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 MODEL = "deep"
 SLOW = run_query(*["recursive_map('q', ['piece'] * 60)"] * 20)

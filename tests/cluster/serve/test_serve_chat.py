@@ -10,7 +10,7 @@ from serve_waiting import MODEL, QUICK, asked
 
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.context_loader import load_context
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

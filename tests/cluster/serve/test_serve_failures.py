@@ -12,7 +12,7 @@ from rlm_ray.admission.open_runs import DRIVERLESS_S
 from rlm_ray.admission.server import SWEEP_INTERVAL_S
 from rlm_ray.cluster.pool import POOL_NAME
 from rlm_ray.cluster.services import admission_actor
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

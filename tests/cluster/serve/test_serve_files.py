@@ -9,7 +9,7 @@ import pytest
 from sample_documents import FACTS
 from serve_waiting import MODEL
 
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

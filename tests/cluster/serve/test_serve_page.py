@@ -10,7 +10,7 @@ from chromium import open_chromium
 from playwright import sync_api as playwright
 from serve_waiting import SLOW
 
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

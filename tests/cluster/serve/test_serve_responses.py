@@ -6,7 +6,7 @@ import openai
 import pytest
 from serve_waiting import MODEL, QUICK, SLOW, eventually
 
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

@@ -9,7 +9,7 @@ from serve_waiting import MODEL, QUICK, SLOW, eventually
 
 from rlm_ray.events.records import RunStarted, from_line
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

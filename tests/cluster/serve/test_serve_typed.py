@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 from serve_waiting import MODEL, asked
 
-from rlm_ray.testing.scripts import run_query
+from rlm_ray.testing.responses import run_query
 
 pytestmark = pytest.mark.ray
 

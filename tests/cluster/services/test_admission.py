@@ -14,7 +14,7 @@ from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.services import admission_actor, admission_stub
 from rlm_ray.errors import ConfigError
 from rlm_ray.testing import Faults, ModelServer, Quota, StrictProvider
-from rlm_ray.testing.scripts import is_session, recursion, run_query
+from rlm_ray.testing.responses import is_session, recursion, run_query
 
 pytestmark = pytest.mark.ray
 

@@ -17,7 +17,7 @@ from rlm_ray.cluster.detached_actor import (
     end_detached_actors,
     service_stats,
 )
-from rlm_ray.cluster.ray_thread import current_ray_thread
+from rlm_ray.cluster.ray_calls import current_ray_thread
 from rlm_ray.errors import ClusterError, VersionMismatchError
 from rlm_ray.testing import ModelServer
 from rlm_ray.testing.responses import Hang

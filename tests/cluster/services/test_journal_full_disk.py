@@ -15,7 +15,7 @@ from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.cluster.services import journal_actor
 from rlm_ray.errors import JournalError
 from rlm_ray.testing import ModelServer
-from rlm_ray.testing.scripts import recursion
+from rlm_ray.testing.responses import recursion
 
 pytestmark = pytest.mark.ray
 

@@ -6,8 +6,8 @@ import pytest
 
 from rlm_ray.core.context import make_context
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
+from rlm_ray.llm.model_provider import answer
 from rlm_ray.llm.offline.programs import failure_program, program
-from rlm_ray.llm.offline.provider import answer
 from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxManager
 
 BOOK = (Path(__file__).parents[3] / "examples" / "frankenstein.txt").read_text(encoding="utf-8")

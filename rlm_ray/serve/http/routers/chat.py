@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, JsonValue
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.http import streaming
-from rlm_ray.serve.http.annotations import url_citations
 from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.errors import error_from_run_end, error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
@@ -26,6 +25,7 @@ from rlm_ray.serve.http.schemas import (
     readable,
     response_schema,
     total_usage,
+    url_citations,
 )
 from rlm_ray.serve.prompt import ContentPart, Message, Text
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.testing.http1 import MAX_HEAD_BYTES, ProtocolError, read_request, response
+from rlm_ray.testing.openai_wire import MAX_HEAD_BYTES, ProtocolError, read_request, response
 
 TWO = (
     b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\nX-Odd:  a b \r\n\r\n{body}\n"

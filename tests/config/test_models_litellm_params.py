@@ -8,7 +8,7 @@ import pytest
 
 from rlm_ray import RLM, ConfigError, Settings
 from rlm_ray.config import load_settings, settings_from
-from rlm_ray.config.litellm_params import COMPLETION_PARAMS, KNOWN_PARAMS, LITELLM_PARAMS, PROVIDER_PARAMS
+from rlm_ray.config.models import COMPLETION_PARAMS, KNOWN_PARAMS, LITELLM_PARAMS, PROVIDER_PARAMS
 from rlm_ray.config.trust import SHAPING_PARAMS
 from rlm_ray.serve.model_registry import _OF_ANY_PROVIDER
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rlm_ray.sandbox.guest.absent_text import absent_text_notes
+from rlm_ray.sandbox.guest.output import absent_text_notes
 
 TABLE = "order,product,quantity\nA1,notebook,5\nA2,lamp,7\n"
 LOG = "2026-03-02 WARN  checkout[1002] req=0199 user=ann\n2026-03-02 INFO  billing[7] req=02 user=bob\n"

@@ -3,7 +3,7 @@
 import re
 
 from rlm_ray.testing import Request
-from rlm_ray.testing.scripts import LEAF_ANSWER, echo, recursion, run_query
+from rlm_ray.testing.responses import LEAF_ANSWER, echo, recursion, run_query
 
 REPL = "You work in a Python REPL."
 

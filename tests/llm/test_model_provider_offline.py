@@ -12,9 +12,9 @@ from rlm_ray.core.prompts import last_call_messages, leaf_messages, session_mess
 from rlm_ray.core.repl_types import CellResult
 from rlm_ray.core.state_machine import Task, Trajectory
 from rlm_ray.errors import InputError
-from rlm_ray.llm.offline.provider import MODEL, NO_MATCH, PREFIX, OfflineProvider, answer
+from rlm_ray.llm.model_provider import MODEL, NO_MATCH, PREFIX, OfflineProvider, answer
 
-BOOK = (Path(__file__).parents[3] / "examples" / "frankenstein.txt").read_text(encoding="utf-8")
+BOOK = (Path(__file__).parents[2] / "examples" / "frankenstein.txt").read_text(encoding="utf-8")
 QUESTION = "How does the creature learn to speak and read?"
 
 _HEADER = re.compile(r"\[score [\d.]+ at (\d+)-(\d+)(?: of document '([^']*)')?: [^\]\n]*\]\n\"")
