@@ -13,8 +13,8 @@ from ray._private import worker
 from ray._private.utils import publish_error_to_driver
 from waiting import wait_until
 
-from rlm_ray.cluster import ray_init
 from rlm_ray.cluster import ray_calls as connector_module
+from rlm_ray.cluster import ray_init
 from rlm_ray.cluster.detached_actor import RpcResolver
 from rlm_ray.cluster.ray_calls import RayThread, current_ray_thread
 from rlm_ray.cluster.ray_init import LOCAL, resolve_address
