@@ -5,8 +5,8 @@
         permit.release(AttemptOutcome.OK, reply.usage, reply.cost_usd, reply.headers)
 
 1. Requests, settlements and cancellations of a few milliseconds are sent together: at once after a pause, else after as
-   long as an exchange took lately (`util/batcher.py`). A settlement that frees nothing anybody here waits for may be
-   20 ms late.
+   long as an exchange took lately, or as the admission asks where it has very many clients (`util/batcher.py`). A
+   settlement that frees nothing anybody here waits for may be 20 ms late.
 2. While requests wait, one exchange is held open at the admission (a long poll), so a decision arrives the moment it is
    made. While permits are held and nothing is to be sent, a heartbeat each second finds out whether the admission is new.
 3. A permit that is left without `release` is settled as lost: charged at its estimate. Cancelling the wait takes the
@@ -123,7 +123,7 @@ class AdmissionClient:
         retry_s: float = RETRY_S,
     ) -> None:
         self._holder, self._admission, self._clock, self._wall = holder, admission, clock, wall
-        self._retry_s = retry_s
+        self._coalesce_s, self._retry_s = coalesce_s, retry_s
         self._batcher: Batcher[_Item, None] = Batcher(self._send, interval_s=coalesce_s)
         self._numbers = itertools.count()
         self._epoch: str | None = None
@@ -291,6 +291,7 @@ class AdmissionClient:
             self._send_again(batch)
             return
         self._epoch = self._synced_epoch = replies.epoch
+        self._batcher.interval_s = max(self._coalesce_s, replies.interval_s)
         for policy in replies.runs:
             self._replicas.setdefault(policy.run_id, RunReplica(policy, self._clock()))
         for settle in batch.settles:

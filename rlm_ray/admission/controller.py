@@ -38,7 +38,7 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.admission.run_budget import BudgetDecision, RunBudget
-from rlm_ray.core.limits import BudgetFit
+from rlm_ray.core.limits import Amount, BudgetFit
 from rlm_ray.core.usage import RunUsage
 
 IDLE_ACCOUNT_S = 3600.0
@@ -59,6 +59,8 @@ class _QueuedRequest:
     entry: QueueEntry
     asked_at: float
     rate_waited_before_s: float
+    wanted: Amount
+    """The most it may cost."""
 
 
 class AdmissionController:
@@ -243,7 +245,7 @@ class AdmissionController:
                 continue
             if ask.request_id in self._waiting:
                 self._dequeue(self._waiting[ask.request_id])
-            self._grant_permit(ask, run, now)
+            self._grant_permit(ask, run, self._account(ask, run, now), max_cost(ask), now)
 
     # How
 
@@ -262,11 +264,14 @@ class AdmissionController:
         self._arrivals += 1
         work = float(FIXED_COST_PER_CALL + ask.input_tokens + ask.output_tokens)
         entry = QueueEntry(ask.run_started_at, -ask.depth, self._arrivals, ask.request_id, run.flow, work)
-        waiting = _QueuedRequest(ask, entry, now, account_queue.account.throttled_s(now))
+        wanted = max_cost(ask)
+        waiting = _QueuedRequest(ask, entry, now, account_queue.account.throttled_s(now), wanted)
         self._waiting[ask.request_id] = waiting
         run.add(ask)
-        decision = _check_budget(account_queue, run, ask, now)
-        if decision.fit is BudgetFit.NEVER:
+        # The first in a queue is looked at by `decisions` anyway; one behind others is refused at once if it has to be.
+        if len(account_queue.queue) and (
+            (decision := _check_budget(account_queue, run, ask, wanted, now)).fit is BudgetFit.NEVER
+        ):
             self._refuse(waiting, decision)
         else:
             account_queue.queue.add(entry)
@@ -277,7 +282,7 @@ class AdmissionController:
         while (entry := account_queue.queue.first()) is not None:
             waiting = self._waiting[entry.request_id]
             ask, run = waiting.ask, self._runs[waiting.ask.run_id]
-            decision = _check_budget(account_queue, run, ask, now)
+            decision = _check_budget(account_queue, run, ask, waiting.wanted, now)
             if decision.fit is BudgetFit.NEVER:
                 self._refuse(waiting, decision)
                 self._unpark(run)
@@ -309,15 +314,23 @@ class AdmissionController:
         self._dequeue(waiting)
         waited_s = now - waiting.asked_at
         rate_waited_s = min(account_queue.account.throttled_s(now) - waiting.rate_waited_before_s, waited_s)
-        permit = self._grant_permit(ask, run, now, (waited_s - rate_waited_s, rate_waited_s))
+        reserved = waiting.wanted if ask is waiting.ask else max_cost(ask)
+        waits_s = waited_s - rate_waited_s, rate_waited_s
+        permit = self._grant_permit(ask, run, account_queue, reserved, now, waits_s)
         self._decisions.append(_granted(permit, None if ask is waiting.ask else ask))
 
-    def _grant_permit(
-        self, ask: PermitRequest, run: RunBudget, now: float, waits_s: tuple[float, float] = (0.0, 0.0)
+    def _grant_permit(  # noqa: PLR0913, PLR0917 - what a permit is about
+        self,
+        ask: PermitRequest,
+        run: RunBudget,
+        account_queue: AccountQueue,
+        reserved: Amount,
+        now: float,
+        waits_s: tuple[float, float] = (0.0, 0.0),
     ) -> PermitRecord:
-        reserved = max_cost(ask)
         run.ledger.reserve(reserved, root=ask.depth == 0 and not ask.is_final_call)
-        taken = self._account(ask, run, now).account.take(ask.input_tokens, ask.output_tokens, now)
+        taken = account_queue.account.take(ask.input_tokens, ask.output_tokens, now)
+        account_queue.used_at = now
         permit = PermitRecord(ask, taken, reserved, now + ask.ttl_s, *waits_s)
         self._permits.add(permit)
         return permit
@@ -375,11 +388,11 @@ class AdmissionController:
 
 
 def _check_budget(
-    account_queue: AccountQueue, run: RunBudget, ask: PermitRequest, now: float
+    account_queue: AccountQueue, run: RunBudget, ask: PermitRequest, wanted: Amount, now: float
 ) -> BudgetDecision:
     if run.opened_at <= account_queue.quota_exhausted_at:
         return BudgetDecision(BudgetFit.NEVER, "quota", account_queue.exhausted_why)
-    return run.check(ask, now)
+    return run.check(ask, now, wanted)
 
 
 def _blocking_reason(account_queue: AccountQueue, run: RunBudget, now: float) -> str:

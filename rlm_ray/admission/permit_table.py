@@ -177,10 +177,10 @@ def smaller(ask: PermitRequest, room: Amount) -> PermitRequest | None:
     return replace(ask, output_tokens=tokens, cost_usd=cost_usd)
 
 
-def actual_cost(ask: PermitRequest, settle: Settle) -> Amount:
-    """Return the amount to charge: what was used where it is known, else the estimate for all that may be billed."""
+def actual_cost(ask: PermitRequest, settle: Settle, estimate: Amount | None = None) -> Amount:
+    """Return the amount to charge: what was used where it is known, else the estimate (`max_cost`) for all that may be billed."""
     answered = settle.outcome is AttemptOutcome.OK
-    estimate = max_cost(ask)
+    estimate = estimate or max_cost(ask)
     if settle.usage is None:
         free = settle.outcome in UNBILLED_OUTCOMES
         known = Amount() if free else estimate

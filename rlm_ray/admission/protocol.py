@@ -230,3 +230,5 @@ class ServerMessage:
     """Runs this holder asked for the first time."""
     budget_shares: tuple[BudgetShare, ...] | None = None
     """Of all open runs that this client ever asked for; None: unchanged."""
+    interval_s: float = 0.0
+    """How long the client collects at least between two messages: the more messages come, the more each should bring."""

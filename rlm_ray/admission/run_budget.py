@@ -34,11 +34,16 @@ class BudgetDecision:
     """The shorter request that fits, where the whole does not."""
 
 
+_FITS = BudgetDecision(BudgetFit.NOW)
+
+
 class RunBudget:
     """Holds the budget and the usage of one run."""
 
     def __init__(self, policy: RunPolicy, now: float) -> None:
         self.policy = policy
+        name = f"run:{policy.run_id}" if policy.tenant is None else f"tenant:{policy.tenant}"
+        self.flow = FlowKey(name, policy.weight, policy.interactive)
         self.opened_at = now - policy.age_s
         self.ledger = Ledger(policy.limits)
         self.usage_counts = UsageAccumulator()
@@ -57,11 +62,6 @@ class RunBudget:
     def deadline(self) -> float:
         time_s = self.policy.limits.time_s
         return math.inf if time_s is None else self.opened_at + time_s
-
-    @property
-    def flow(self) -> FlowKey:
-        name = f"run:{self.policy.run_id}" if self.policy.tenant is None else f"tenant:{self.policy.tenant}"
-        return FlowKey(name, self.policy.weight, self.policy.interactive)
 
     def pause_until(self, moment: float) -> None:
         """Grant nothing before `moment`, if the run has a limit on what it spends."""
@@ -87,8 +87,9 @@ class RunBudget:
             now - self.opened_at,
         )  # fmt: skip
 
-    def check(self, ask: PermitRequest, now: float) -> BudgetDecision:
-        """Decide whether the run can pay for `ask` now, later or never. A final call may be late."""
+    def check(self, ask: PermitRequest, now: float, wanted: Amount | None = None) -> BudgetDecision:
+        """Decide whether the run can pay for `ask` now, later or never; `wanted` is its `max_cost`, where that is known. A
+        final call may be late."""
         limits = self.policy.limits
         if now >= self.deadline and not ask.is_final_call:
             return BudgetDecision(BudgetFit.NEVER, "time_s", f"the time limit of {limits.time_s:g} s is over")
@@ -97,12 +98,10 @@ class RunBudget:
                 BudgetFit.NEVER, "cost_usd",
                 f"a cost limit is set but the price of {ask.model} is not known: give its price or drop the limit",
             )  # fmt: skip
-        fit, reason, fitting = self._fit(ask)
-        return (
-            BudgetDecision(fit, smaller=fitting)
-            if fit is BudgetFit.NOW
-            else BudgetDecision(fit, reason, self._refusal_message(reason, ask))
-        )
+        fit, reason, fitting = self._fit(ask, wanted or max_cost(ask))
+        if fit is not BudgetFit.NOW:
+            return BudgetDecision(fit, reason, self._refusal_message(reason, ask))
+        return _FITS if fitting is None else BudgetDecision(fit, smaller=fitting)
 
     def open_sessions(self, count: int) -> BudgetDecision:
         """Count all of these sessions, or none."""
@@ -129,7 +128,7 @@ class RunBudget:
         while self._parked:
             entry, ask = self._parked[0]
             if ask.request_id in self.waiting:
-                alone, _, fitting = self._fit(ask)
+                alone, _, fitting = self._fit(ask, max_cost(ask))
                 wanted = max_cost(fitting or ask)
                 together, _ = self.ledger.check(wanted + hoped, last_call=ask.is_final_call)
                 if alone is BudgetFit.LATER or (alone is BudgetFit.NOW and together is not BudgetFit.NOW):
@@ -139,10 +138,10 @@ class RunBudget:
             heapq.heappop(self._parked)
         return back
 
-    def _fit(self, ask: PermitRequest) -> tuple[BudgetFit, str, PermitRequest | None]:
+    def _fit(self, ask: PermitRequest, wanted: Amount) -> tuple[BudgetFit, str, PermitRequest | None]:
         """Return whether it fits the budget, with a shorter reply where only that ever will; the limit where it does not."""
         ledger = self.ledger
-        fit, reason = ledger.check(max_cost(ask), last_call=ask.is_final_call)
+        fit, reason = ledger.check(wanted, last_call=ask.is_final_call)
         if fit is not BudgetFit.NEVER:
             return fit, reason, None
         left = ledger.left(last_call=ask.is_final_call)
@@ -154,7 +153,7 @@ class RunBudget:
 
     def settle(self, permit: PermitRecord, settle: Settle) -> None:
         """Settle an attempt."""
-        self.ledger.settle(permit.reserved, actual_cost(permit.ask, settle))
+        self.ledger.settle(permit.reserved, actual_cost(permit.ask, settle, permit.reserved))
         self._count(permit, settle)
 
     def expire(self, permit: PermitRecord) -> None:

@@ -2,13 +2,15 @@
 
 A plain async class; `cluster/services.py` wraps it as the one admission actor. Its callers are
 `AdmissionClient`s: each sends messages, and has at most one of them held here until there is a decision for it. A newer
-message of the same client frees the older one, so nothing piles up and nothing waits for a tick.
+message of the same client frees the older one, so nothing piles up and nothing waits for a tick. Where messages become too
+many, clients are asked to collect for longer (`MessagePacer`): a message costs this process as much as the call in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +34,10 @@ SHARE_INTERVAL_S = 1.0
 SILENT_S = 60.0
 """A client sends a heartbeat each second while it works on a run; one that is silent for so long is gone."""
 SWEEP_INTERVAL_S = 10.0
+MAX_MESSAGES_PER_S = 2_000.0
+"""So many messages of all clients together come unasked: about a seventh of what one process can take."""
+PACE_WINDOW_S = 1.0
+MAX_INTERVAL_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +59,27 @@ class _ClientState:
             self.long_poll.set_result(None)
 
 
+class MessagePacer:
+    """Says how long each client should collect before its next message, from what came in the second before."""
+
+    __slots__ = ("_clients", "_max_per_s", "_messages", "_since", "interval_s")
+
+    def __init__(self, max_per_s: float = MAX_MESSAGES_PER_S) -> None:
+        self.interval_s = 0.0
+        self._max_per_s = max_per_s
+        self._messages, self._clients, self._since = 0, set[str](), -math.inf
+
+    def count(self, client: str, now: float) -> None:
+        """Count a message. Each second says for the next whether clients are asked to collect, until they send half as many."""
+        if now - self._since >= PACE_WINDOW_S:
+            most = self._max_per_s / 2 if self.interval_s else self._max_per_s
+            is_busy = self._messages / (now - self._since) > most
+            self.interval_s = min(len(self._clients) / self._max_per_s, MAX_INTERVAL_S) if is_busy else 0.0
+            self._messages, self._clients, self._since = 0, set(), now
+        self._messages += 1
+        self._clients.add(client)
+
+
 class AdmissionServer:
     """Serves one admission. `epoch` is the name of this start of it."""
 
@@ -71,6 +98,7 @@ class AdmissionServer:
         self._holders: dict[str, _ClientState] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._swept_at = self._clock()
+        self._pacer = MessagePacer()
 
     @rpc_method(is_repeated=False)
     async def exchange(self, batch: ClientMessage) -> ServerMessage:
@@ -79,6 +107,7 @@ class AdmissionServer:
             return ServerMessage(self._epoch)
         holder = self._holders.setdefault(batch.holder, _ClientState())
         holder.heard_at = self._clock()
+        self._pacer.count(batch.holder, holder.heard_at)
         self._sweep()
         self._apply(batch)
         self._deliver()
@@ -206,7 +235,8 @@ class AdmissionServer:
         verdicts, holder.decisions = tuple(holder.decisions), []
         policy = [self._controller.run_policy(run_id, now) for run_id in sorted(new)]
         opened = tuple(run for run in policy if run is not None)
-        return ServerMessage(self._epoch, verdicts, opened, self._budget_shares(holder, now, news=bool(new)))
+        shares = self._budget_shares(holder, now, news=bool(new))
+        return ServerMessage(self._epoch, verdicts, opened, shares, self._pacer.interval_s)
 
     def _budget_shares(
         self, holder: _ClientState, now: float, *, news: bool

@@ -172,6 +172,11 @@ class RpcEndpoint:
         self._server = RpcServer(actor, frozenset(service.methods), secrets.token_bytes(32), service.codec)
         self._opening: asyncio.Task[RpcAddress] | None = None
 
+    @property
+    def calls(self) -> dict[str, int]:
+        """Count the calls that came in, by method."""
+        return dict(self._server.calls)
+
     async def address(self) -> RpcAddress:
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._server.listen(ray.util.get_node_ip_address()))

@@ -74,6 +74,10 @@ class ServiceHost:
                 counts[f"{service} {table}" if table in counts else table] = rows
         return counts
 
+    async def calls(self) -> dict[str, dict[str, int]]:
+        """Count the messages that came to each service since this start, by method."""
+        return {service: endpoint.calls for (service, _), (_, endpoint) in self._servers.items()}
+
     def _server(self, service: str, folder: str = "") -> tuple[Server, RpcEndpoint]:
         if (service, folder) not in self._servers:
             server = _make_server(service, folder)

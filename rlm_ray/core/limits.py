@@ -123,16 +123,19 @@ class BudgetFit(Enum):
 class Ledger:
     """The budget of one run."""
 
-    __slots__ = ("_largest_root", "in_flight", "limit", "reserved", "spent")
+    __slots__ = ("_is_unlimited", "_largest_root", "in_flight", "limit", "reserved", "spent")
 
     def __init__(self, limits: Limits) -> None:
         cost = UNLIMITED if limits.cost_usd is None else int(round(limits.cost_usd * NANO, 3))
         self.limit = Amount(cost, limits.tokens or UNLIMITED, limits.calls or UNLIMITED)
+        self._is_unlimited = self.limit == Amount(UNLIMITED, UNLIMITED, UNLIMITED)
         self.spent = self.reserved = self._largest_root = Amount()
         self.in_flight = 0
 
     def check(self, amount: Amount, *, last_call: bool = False) -> tuple[BudgetFit, str]:
         """Whether `amount` may be reserved, and the name of the limit where it may not."""
+        if self._is_unlimited:
+            return BudgetFit.NOW, ""
         left = self.left(last_call=last_call)
         limit = amount.first_exceeded(left)
         if limit is None:
@@ -142,7 +145,12 @@ class Ledger:
 
     def left(self, *, last_call: bool = False) -> Amount:
         """What may still be reserved."""
-        left = self.limit - self.spent - self.reserved
+        limit, spent, reserved = self.limit, self.spent, self.reserved
+        left = Amount(
+            limit.nano_usd - spent.nano_usd - reserved.nano_usd,
+            limit.tokens - spent.tokens - reserved.tokens,
+            limit.calls - spent.calls - reserved.calls,
+        )
         return left if last_call else left - self._final_call_reserve()
 
     def reserve(self, amount: Amount, *, root: bool = False) -> None:

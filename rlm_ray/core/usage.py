@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from operator import add, attrgetter
 from typing import Any, TypeVar
 
 from rlm_ray.core.display import show_call
@@ -57,6 +58,7 @@ class CallStats:
 
 
 _NAMES = tuple(sum_of.name for sum_of in fields(CallStats))
+_counts = attrgetter(*_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +137,9 @@ class UsageAccumulator:
         self._rows: dict[tuple[str, int], list[float]] = {}
 
     def add(self, model: str, depth: int, tally: CallStats) -> None:
-        row = self._rows.setdefault((model, depth), [0] * len(_NAMES))
-        for place, name in enumerate(_NAMES):
-            row[place] += getattr(tally, name)
+        row = self._rows.get((model, depth))
+        counts = _counts(tally)
+        self._rows[model, depth] = list(counts if row is None else map(add, row, counts))
 
     def merge(self, rows: Iterable[tuple[tuple[str, int], CallStats]]) -> None:
         for (model, depth), tally in rows:

@@ -1,7 +1,7 @@
 """Collects items that come one by one within a few milliseconds, and sends them together.
 
-- A batch goes `linger_s` after its first item, and `interval_s` after the batch before at the earliest: without a linger
-  the first after a pause goes at once. While as many batches or items as allowed are under way, more collects.
+- A batch goes `linger_s` after its first item, and `interval_s` (which may be changed) after the batch before at the earliest:
+  without a linger the first after a pause goes at once. While as many batches or items as allowed are under way, more collects.
 - `add` queues an item, `submit` waits for its response, `flush` until all that was added is sent.
 - A request whose caller is cancelled is dropped; a batch that nobody waits for any more is cancelled.
 """
@@ -73,7 +73,7 @@ class Batcher(Generic[ItemT, ResponseT]):
         """`send` gets up to `max_items` items and returns their responses in order, or None where nobody waits for any;
         `capacity` tells how many items may be under way, `size_of` the bytes of one."""
         self._send, self._max_items, self._max_batches = send, max_items, max_batches
-        self._linger_s, self._interval_s = linger_s, interval_s
+        self._linger_s, self.interval_s = linger_s, interval_s
         self._capacity, self._size_of = capacity, size_of
         self._waiting: deque[_Entry[ItemT, ResponseT]] = deque()
         self._items_under_way = 0
@@ -157,7 +157,7 @@ class Batcher(Generic[ItemT, ResponseT]):
             return
         loop = asyncio.get_running_loop()
         now, linger_s = loop.time(), self._linger_s if linger_s is None else linger_s
-        due = max(self._sent_at + max(self._interval_s, self._rtt_s), now + linger_s)
+        due = max(self._sent_at + max(self.interval_s, self._rtt_s), now + linger_s)
         if self._timer is not None and self._due <= due:
             return
         self._stop_timer()

@@ -26,6 +26,7 @@ import hmac
 import itertools
 import logging
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class RpcServer:
         self._codec = codec
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.calls: Counter[str] = Counter()
+        """Calls that came in, by method."""
 
     async def listen(self, host: str) -> RpcAddress:
         """Listen at `host`, an address of this machine; returns the address for clients."""
@@ -161,6 +164,7 @@ class RpcServer:
             raise CodecError("is not a method with its arguments")
         if call[0] not in self._methods:
             raise CodecError(f"{call[0]} may not be called")
+        self.calls[call[0]] += 1
         return call
 
 

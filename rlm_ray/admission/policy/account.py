@@ -89,7 +89,7 @@ class Account:
             self._stop_throttle_timer(now)
             return math.inf
         wait = self.not_before - now
-        if wait <= 0:
+        if wait <= 0 and any(bucket.limit < math.inf for bucket in self.buckets):
             amounts = self._amounts(input_tokens, output_tokens)
             wait = max(
                 bucket.wait_s(amount, now) for bucket, amount in zip(self.buckets, amounts, strict=True)
@@ -208,7 +208,8 @@ class AccountQueue:
 
     def declare_rates(self, run_id: str, rates: Rates) -> None:
         """Register a run and the rates it declares. Where runs declare different rates, the smallest holds."""
-        if self._declared.get(run_id) != rates:
+        declared = self._declared.get(run_id)
+        if declared is not rates and declared != rates:
             self._declared[run_id] = rates
             self.account.declare(_smallest(self._declared.values()))
 

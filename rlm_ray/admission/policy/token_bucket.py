@@ -127,7 +127,8 @@ class TokenBucket:
     def take(self, amount: float, now: float) -> int:
         """Count `amount` as sent now; returns the slot of time for `reconcile`."""
         self._drop_old_slots(now)
-        self._refill(now)
+        if self.limit < math.inf:
+            self._refill(now)
         if self._started_at is None:
             self._started_at = self._resumed_at = self._rate_since = now
         slot = int(now / BIN_S)
@@ -139,7 +140,8 @@ class TokenBucket:
 
     def reconcile(self, slot: int, difference: float, now: float) -> None:
         """Correct an amount taken before by true minus estimate: below 0 a refund, above a debt."""
-        self._refill(now)
+        if self.limit < math.inf:
+            self._refill(now)
         self._bucket -= difference
         if slot in self._slots:
             self._slots[slot] += difference
