@@ -1,4 +1,4 @@
-"""Profiles: how to speak to a kind of model; a file is to be read from top to bottom.
+"""Profiles: how to speak to a kind of model; a file holds all words of one version.
 
 `profile.py` says which a model gets. A run keeps the version of the prompts that it began with (`prompt_version`), so
 that it can be resumed: a text here may be changed only together with `PROMPT_VERSION`, and the old one stays.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rlm_ray.core.profiles import full, short, version_1
+from rlm_ray.core.profiles import version_1, version_2
 from rlm_ray.core.profiles.profile import Profile, choose_profile, window_of_params
 
 PROMPT_VERSION = 2
@@ -18,10 +18,10 @@ PROMPT_VERSION = 2
 
 PROFILES = MappingProxyType(
     {
-        "full": full.PROFILE,
-        "short": short.PROFILE,
-        "cautious": full.CAUTIOUS,
-        "small-window": full.SMALL_WINDOW,
+        "full": version_2.FULL,
+        "short": version_2.SHORT,
+        "cautious": version_2.CAUTIOUS,
+        "small-window": version_2.SMALL_WINDOW,
     }
 )
 DEFAULT = "default"
