@@ -31,7 +31,6 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from rlm_ray.admission.degraded_mode import DegradedLimiter, RunReplica
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders, parse_rate_limit_headers
 from rlm_ray.admission.protocol import (
     FAILED,
     AttemptOutcome,
@@ -47,6 +46,7 @@ from rlm_ray.admission.protocol import (
 from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Amount, Limits
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.retry_after import RateLimitHeaders, parse_rate_limit_headers
 from rlm_ray.errors import ClusterError, LimitReached, QuotaError, RemoteCallError
 from rlm_ray.util.batcher import Batcher
 

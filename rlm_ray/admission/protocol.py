@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.retry_after import RateLimitHeaders
 from rlm_ray.core.usage import CallStats, RunUsage
 
 

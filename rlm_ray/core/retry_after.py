@@ -1,4 +1,5 @@
-"""How long a provider that refused a request asks to wait, and whether a refusal is about every call: the one place for both.
+"""How long a provider that refused a request asks to wait, what its headers say of its limits, and whether a refusal is about every
+call: the one place for these.
 
 From the surest to the least sure:
 
@@ -9,6 +10,9 @@ From the surest to the least sure:
 
 The answer is a finite number of seconds, above 0 and at most a day, or None. What cannot be meant (nan, infinity, below
 0, a past moment) is as good as absent: whoever asks has a back-off of its own, and 0 would be a busy loop.
+
+Of limits it understands OpenAI's `x-ratelimit-*` (resets like `6m0s`, `120ms`) and Anthropic's `anthropic-ratelimit-*` (resets as
+timestamps). A header that cannot be read is as good as absent.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -178,3 +183,32 @@ class Refusals:
         """Count one more. True where every further call is to be expected to meet it, too."""
         self._in_a_row += 1
         return not self.has_answered or self._in_a_row >= MAX_IN_A_ROW
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitHeaders:
+    """All per minute, None where the provider did not say."""
+
+    limits: Mapping[str, float]
+    """By resource: `requests`, `tokens`, `input_tokens`, `output_tokens`."""
+    exhausted_resource: str | None = None
+    """The resource of which nothing remains, the slowest to come back first."""
+    retry_after_s: float | None = None
+    """How long to wait; from now."""
+
+
+def parse_rate_limit_headers(headers: Mapping[str, str], wall_s: float) -> RateLimitHeaders | None:
+    """Read `headers`; `wall_s` is the time of day as a POSIX timestamp. None where they say nothing."""
+    said = plain_names(headers)
+    limits: dict[str, float] = {}
+    resets: dict[str, float] = {}
+    for resource in RESOURCES:
+        limit = number(about(said, resource, "limit"))
+        if limit is not None and limit > 0:
+            limits[resource] = limit
+        if number(about(said, resource, "remaining")) == 0:
+            resets[resource] = moment_s(about(said, resource, "reset"), wall_s) or 0.0
+    retry_after_s = asked_s(said, wall_s)
+    if not limits and not resets and retry_after_s is None:
+        return None
+    return RateLimitHeaders(limits, max(resets, key=resets.__getitem__, default=None), retry_after_s)

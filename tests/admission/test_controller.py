@@ -4,7 +4,6 @@ import pytest
 
 from rlm_ray.admission.controller import RECOVERY_GRACE_S, AdmissionController
 from rlm_ray.admission.policy.account import account_key
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.admission.protocol import (
     AttemptOutcome,
     Granted,
@@ -17,6 +16,7 @@ from rlm_ray.admission.protocol import (
 )
 from rlm_ray.core.limits import Amount, Limits, Rates, to_nano_usd
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.retry_after import RateLimitHeaders
 from rlm_ray.core.usage import CallStats
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rlm_ray.admission.controller import AdmissionController
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.admission.protocol import AttemptOutcome, Granted, PermitRequest, RunPolicy, Settle
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.retry_after import RateLimitHeaders
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.admission.controller import RECOVERY_GRACE_S, AdmissionController
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.admission.protocol import (
     AttemptOutcome,
     Granted,
@@ -22,6 +21,7 @@ from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.cluster.detached_actor import service_stub
 from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.retry_after import RateLimitHeaders
 from rlm_ray.util.rpc import RpcServer
 from rlm_ray.util.rpc_service import service_of
 

@@ -6,7 +6,6 @@ import pytest
 
 from rlm_ray.admission.degraded_mode import RunReplica
 from rlm_ray.admission.open_runs import DRIVERLESS_S, MAX_CLOSED, OpenRuns
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders, parse_rate_limit_headers
 from rlm_ray.admission.protocol import (
     BudgetShare,
     ClientMessage,
@@ -15,6 +14,7 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.core.limits import Amount
+from rlm_ray.core.retry_after import RateLimitHeaders, parse_rate_limit_headers
 
 RUN = RunPolicy("r")
 

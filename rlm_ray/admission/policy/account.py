@@ -24,11 +24,10 @@ from typing import assert_never
 
 from rlm_ray.admission.policy.concurrency_limit import MAX_LIMIT, START_LIMIT, ConcurrencyLimit
 from rlm_ray.admission.policy.fair_queue import Queue
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.admission.policy.token_bucket import EstimateCalibrator, TokenBucket
 from rlm_ray.admission.protocol import AttemptOutcome, Settle
 from rlm_ray.core.limits import Rates
-from rlm_ray.core.retry_after import RESOURCES
+from rlm_ray.core.retry_after import RESOURCES, RateLimitHeaders
 
 NEAR_LIMIT = 0.9
 MIN_REQUESTS_TO_INFER = 10

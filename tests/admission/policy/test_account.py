@@ -5,8 +5,8 @@ import math
 import pytest
 
 from rlm_ray.admission.policy.account import Account, account_key
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.core.limits import Rates
+from rlm_ray.core.retry_after import RateLimitHeaders
 
 
 def in_use(count=50, **rates):

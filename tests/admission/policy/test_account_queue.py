@@ -8,10 +8,10 @@ import pytest
 
 from rlm_ray.admission.policy.account import AccountQueue
 from rlm_ray.admission.policy.fair_queue import FlowKey, QueueEntry
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.admission.protocol import AttemptOutcome, Settle
 from rlm_ray.core.limits import Rates
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.retry_after import RateLimitHeaders
 
 
 def test_smallest_of_the_declared_rates_holds_until_its_run_is_over():

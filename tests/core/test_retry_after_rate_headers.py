@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders, parse_rate_limit_headers
+from rlm_ray.core.retry_after import RateLimitHeaders, parse_rate_limit_headers
 
 NOON = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 
