@@ -13,6 +13,9 @@ import hypothesis
 import pytest
 
 hypothesis.settings.register_profile("rlm_ray", deadline=None)  # a loaded machine is no defect
+hypothesis.settings.register_profile(
+    "without_shrinking", deadline=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)  # for tests/mutants.py: any example will do
 hypothesis.settings.load_profile("rlm_ray")
 
 _HOME = tempfile.mkdtemp(prefix="rlm_ray-tests-")

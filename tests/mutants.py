@@ -1,8 +1,7 @@
 """Change one operator, constant, condition or statement of the package at a time and see whether the fast tests of its folder notice.
 
 `make mutants SAMPLE=200` draws as many changes of each package by a seed, `PACKAGES="core events"` takes some packages. A change is noticed
-where a test fails or takes many times as long. One process imports the libraries and forks for each change: the fork imports the package
-from a copy in which one file is changed, so that processes which tests start run the changed code, too.
+where a test fails or takes many times as long.
 """
 
 from __future__ import annotations
@@ -11,25 +10,35 @@ import argparse
 import ast
 import contextlib
 import copy
-import functools
-import importlib
+import dataclasses
+import gc
+import inspect
+import itertools
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 JOURNAL = ("replay", "cell_replay", "call_recorder", "recorder", "server")
+LLM = (
+    "litellm_errors", "litellm_reply", "litellm_request", "openai_reply", "provider_error", "provider_rules", "request_template",
+    "retry_policy", "server_limits",
+)  # fmt: skip
+WHOLE = ("core", "admission", "events", "batch", "mapreduce", "tracing", "structured", "config")
 PACKAGES = {
-    **{name: [name] for name in ("core", "admission", "events", "batch", "mapreduce", "tracing")},
+    **{name: [name] for name in WHOLE},
+    "llm": [*(f"llm/{name}.py" for name in LLM), "llm/offline"],
     "journal": [f"journal/{name}.py" for name in JOURNAL],
     "sandbox": ["sandbox/wire", "sandbox/language", "sandbox/guest"],
 }
@@ -74,167 +83,244 @@ def is_skipped(node):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """One change of a file."""
+
+    path: Path
+    line: int
+    word: str
+    functions: tuple
+    """First lines of the functions around it, from the outermost; none where it is at module level."""
+    tree: ast.Module
+    parent: ast.AST
+    field: str
+    at: int
+    node: ast.AST
+    change: ast.AST | dict
+
+    @contextlib.contextmanager
+    def made(self):
+        """Change the tree for a while."""
+        old, new = getattr(self.parent, self.field), self.change
+        if isinstance(new, dict):
+            new = copy.copy(self.node)
+            vars(new).update(self.change)
+        setattr(
+            self.parent,
+            self.field,
+            [*old[: self.at], new, *old[self.at + 1 :]] if isinstance(old, list) else new,
+        )
+        yield ast.fix_missing_locations(self.tree)
+        setattr(self.parent, self.field, old)
+
+    def source(self):
+        with self.made() as tree:
+            return ast.unparse(tree)
+
+    def code(self):
+        """Return the code of the outermost function around the change."""
+        with self.made() as tree:
+            found = [compile(tree, str(self.path), "exec")]
+        for code in found:
+            if (
+                code.co_firstlineno == self.functions[0]
+                and code.co_flags & inspect.CO_NEWLOCALS
+                and code.co_name[0] != "<"
+            ):
+                return code
+            found += [each for each in code.co_consts if isinstance(each, types.CodeType)]
+        raise LookupError(self)
+
+
 def mutants(path):
-    """Return the changes of a file: line, first line of the function around it (0 at import), a word, and what makes the source."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = []
+    """Return the changes of a file."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), []
 
-    def render(parent, field, at, node, change):
-        old, new = getattr(parent, field), change
-        if isinstance(change, dict):
-            new = copy.copy(node)
-            vars(new).update(change)
-        setattr(parent, field, [*old[:at], new, *old[at + 1 :]] if isinstance(old, list) else new)
-        source = ast.unparse(tree)
-        setattr(parent, field, old)
-        return source
-
-    def visit(parent, function):
+    def visit(parent, functions):
         for field, value in ast.iter_fields(parent):
             for at, node in enumerate(value if isinstance(value, list) else [value]):
-                if (
-                    field in ("annotation", "returns", "decorator_list")
-                    or not isinstance(node, ast.AST)
-                    or is_skipped(node)
-                ):
+                skipped = field in ("annotation", "returns", "decorator_list")
+                if skipped or not isinstance(node, ast.AST) or is_skipped(node):
                     continue
                 for word, change in variants(node):
                     found.append(
-                        (
-                            node.lineno,
-                            function,
-                            word,
-                            functools.partial(render, parent, field, at, node, change),
-                        )
+                        Mutant(path, node.lineno, word, functions, tree, parent, field, at, node, change)
                     )
                 is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-                visit(
-                    node,
-                    min(node.lineno, *(each.lineno for each in node.decorator_list), node.lineno)
-                    if is_function
-                    else function,
-                )
+                first = min(each.lineno for each in [*node.decorator_list, node]) if is_function else 0
+                visit(node, (*functions, first) if is_function else functions)
 
-    visit(tree, 0)
+    visit(tree, ())
     return found
 
 
-class Reach:
-    """Note which functions of the package each test calls, and how long it takes."""
+def place_of(code):
+    return f"{code.co_filename}:{code.co_firstlineno}"
 
-    def __init__(self, folder):
-        self.folder, self.tests, self.seconds, self.failed = str(folder), {}, {}, set()
+
+class Package:
+    """Judges the changes of one package, as a plugin of the pytest session that has collected the tests of its folder.
+
+    Tests run in forks of that session. Where no import calls the changed function, its code is replaced in the fork; else the fork imports
+    everything of the copy anew. The file is changed, too, for processes that tests start.
+    """
+
+    def __init__(self, name, copied, sample, seed):
+        self.name, self.copied, self.sample, self.seed = name, copied, sample, seed
+        self.out, self.called_by_imports, self.failed = os.dup(1), set(), set()
+
+    def judge(self):
+        """Collect the tests, and print what they do not notice; returns an exit code."""
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        log = os.open(self.copied / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        status = self.call_pytest([f"tests/{self.name}"], self)
+        if status:
+            self.print((self.copied / "log").read_text())
+        return status
+
+    def call_pytest(self, tests, *plugins):
+        options = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        options += ["--basetemp", str(self.copied / "tmp"), "--hypothesis-profile", "without_shrinking"]
+        return pytest.main([*options, "-x", "-m", "not ray and not slow", *tests], plugins)
+
+    def print(self, text):
+        os.write(self.out, f"{text}\n".encode())
+
+    def pytest_collection(self):
+        sys.setprofile(self.note_calls(self.called_by_imports))
 
     def pytest_runtest_logreport(self, report):
-        if report.failed:  # as a test of speed does beside this
+        if report.failed:
             self.failed.add(report.nodeid)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item):
-        codes, start = set(), time.perf_counter()
+    def note_calls(self, places):
+        folder = str(self.copied / "rlm_ray")
 
         def note(frame, event, _argument):
-            if event == "call":
-                codes.add(frame.f_code)
+            if event == "call" and frame.f_code.co_filename.startswith(folder):
+                places.add(place_of(frame.f_code))
 
-        threading.setprofile(note)
-        sys.setprofile(note)
-        try:
-            return (yield)
-        finally:
+        return note
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session):
+        """Judge the changes in place of running the tests once."""
+        sys.setprofile(None)
+        if session.testsfailed:
+            return None
+        self.items = {item.nodeid: item for item in session.items}
+        report = self.copied / "reach.json"
+        self.fork(3600, lambda: self.measure(report))
+        reach, seconds = json.loads(report.read_text())
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a change must not be read from the bytecode of another
+        for run in (self.run, self.run_anew):
+            assert self.fork(600, lambda run=run: run(list(seconds))), "tests fail without a change"
+        functions = {}
+        for each in gc.get_objects():
+            if isinstance(each, types.FunctionType):
+                functions.setdefault(place_of(each.__code__), []).append(each)
+        every = [mutant for path in self.paths() for mutant in mutants(path)]
+        chosen = random.Random(self.seed).sample(every, min(self.sample, len(every)))
+        noticed = 0
+        for mutant in sorted(chosen, key=lambda mutant: (mutant.path, mutant.line)):
+            places = [f"{mutant.path}:{line}" for line in mutant.functions]
+            tests = reach.get(places[-1]) if places else None
+            tests = sorted(
+                tests or seconds, key=lambda test: (f"/test_{mutant.path.stem}" not in test, seconds[test])
+            )
+            if self.name == "sandbox":  # its tests start processes, and what those reach is not seen
+                tests += [each for each in seconds if each not in tests]
+            loaded = functions.get(places[0], []) if places else []
+            if self.called_by_imports & set(places):
+                loaded = []
+            noticed += self.notices(mutant, loaded, tests, sum(seconds[test] for test in tests))
+        self.print(
+            f"{self.name}: {noticed} of {len(chosen)} noticed ({noticed / len(chosen):.0%}), drawn from {len(every)}"
+        )
+        return True
+
+    def paths(self):
+        for each in PACKAGES.get(self.name, [self.name]):
+            path = self.copied / "rlm_ray" / each
+            yield from sorted(path.rglob("*.py")) or [path]
+
+    def measure(self, report):
+        """Write down which tests call each function, and the seconds of each test that passes."""
+        reach, seconds = {}, {}
+        for item in self.items.values():
+            places, start = set(), time.perf_counter()
+            threading.setprofile(self.note_calls(places))
+            sys.setprofile(self.note_calls(places))
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
             sys.setprofile(None)
             threading.setprofile(None)
-            self.seconds[item.nodeid] = time.perf_counter() - start
-            for code in codes:
-                if code.co_filename.startswith(self.folder):
-                    self.tests.setdefault(f"{code.co_filename}:{code.co_firstlineno}", []).append(item.nodeid)
+            if item.nodeid not in self.failed:  # as a test of speed does beside this
+                seconds[item.nodeid] = time.perf_counter() - start
+                for place in places:
+                    reach.setdefault(place, []).append(item.nodeid)
+        report.write_text(json.dumps([reach, seconds]))
+        return 0
 
+    def notices(self, mutant, loaded, tests, seconds):
+        """Return whether tests fail with a change, or take many times as long; print it if not."""
+        original = mutant.path.read_bytes()
+        mutant.path.write_text(mutant.source(), encoding="utf-8")
 
-def run(copied, tests, timeout_s, report=None):
-    """Run tests in a fork; return whether they passed in time."""
-    if not (child := os.fork()):
-        try:
-            os.setpgid(0, 0)
-            os._exit(run_here(copied, tests, report))
-        finally:
-            os._exit(1)
-    end, done, code = time.monotonic() + timeout_s, 0, 1
-    while time.monotonic() < end and not done:
-        time.sleep(0.01)
-        done, code = os.waitpid(child, os.WNOHANG)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    if not done:
-        os.waitpid(child, 0)
-    return bool(done) and code == 0
+        def run():
+            resource.setrlimit(resource.RLIMIT_CPU, (int(5 + 5 * seconds), resource.RLIM_INFINITY))
+            if not loaded:
+                return self.run_anew(tests)
+            for function in loaded:
+                function.__code__ = mutant.code()
+            return self.run(tests)
 
+        survives = self.fork(15 + 10 * seconds, run)
+        mutant.path.write_bytes(original)
+        if survives:
+            line = original.decode().splitlines()[mutant.line - 1].strip()[:100]
+            self.print(f"  {mutant.path.relative_to(self.copied)}:{mutant.line}: {mutant.word}: {line}")
+        return not survives
 
-def run_here(copied, tests, report):
-    """Run tests with their output in a file; write down what they reach and which libraries they need, if that is wanted."""
-    log = os.open(copied / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    options = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    options += ["--basetemp", str(copied / "tmp"), "-m", "not ray and not slow", *tests]
-    if report is None:
-        return pytest.main(["-x", *options])
-    reach = Reach(copied / "rlm_ray")
-    pytest.main(options, [reach])
-    seconds = {test: took for test, took in reach.seconds.items() if test not in reach.failed}
-    tests = {
-        function: [each for each in reached if each in seconds] for function, reached in reach.tests.items()
-    }
-    libraries = [
-        name for name, each in sys.modules.items() if "site-packages" in (getattr(each, "__file__", "") or "")
-    ]
-    report.write_text(json.dumps([tests, seconds, libraries]))
-    return 0 if seconds else 1
+    def run(self, tests):
+        """Run tests that are collected until one fails; returns an exit code."""
+        for test, after in itertools.pairwise([*tests, None]):
+            item, following = self.items[test], self.items.get(after)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.failed:
+                with contextlib.suppress(BaseException):
+                    item.ihook.pytest_runtest_teardown(item=item, nextitem=None)
+                return 1
+        return 0
 
+    def run_anew(self, tests):
+        """Import the package and its tests anew, and run tests; returns an exit code."""
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", "") or "").startswith(str(self.copied)):
+                del sys.modules[name]
+        return self.call_pytest(tests)
 
-def judge(package, copied, sample, seed):
-    """Print what the tests of a package do not notice, and return how many changes they noticed, of how many."""
-    folder, report = f"tests/{package}", copied / "reach.json"
-    assert run(copied, [folder], 3600, report), (copied / "log").read_text()
-    reach, seconds, libraries = json.loads(report.read_text())
-    sys.dont_write_bytecode = True
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a change must not be read from the bytecode of another
-    for name in libraries:
-        if not name.startswith(
-            ("ray", "grpc", "rlm_ray", "_", "hypothesis")
-        ):  # whose plugin wants to be first
-            with contextlib.suppress(ImportError):  # as of what another library brings along
-                importlib.import_module(name)
-    assert run(copied, list(seconds)[:50], 600), (copied / "log").read_text()  # a change is all that may fail
-    paths = [
-        p
-        for each in PACKAGES.get(package, [package])
-        for p in sorted((copied / "rlm_ray" / each).rglob("*.py")) or [copied / "rlm_ray" / each]
-    ]
-    every = [(path, *mutant) for path in paths for mutant in mutants(path)]
-    chosen = sorted(
-        random.Random(seed).sample(every, min(sample, len(every))), key=lambda each: (str(each[0]), each[1])
-    )
-    noticed = 0
-    for path, line, function, word, render in chosen:
-        tests = reach.get(f"{path}:{function}") if function else None
-        tests = sorted(tests or seconds, key=lambda each: (f"/test_{path.stem}" not in each, seconds[each]))
-        if package == "sandbox":  # its tests start processes, and what those reach is not seen
-            tests += [each for each in seconds if each not in tests]
-        original = path.read_bytes()
-        path.write_text(render(), encoding="utf-8")
-        survived = run(copied, tests, 20 + 10 * sum(seconds[each] for each in tests))
-        path.write_bytes(original)
-        noticed += not survived
-        if survived:
-            print(
-                f"  {path.relative_to(copied)}:{line}: {word}: {original.decode().splitlines()[line - 1].strip()[:100]}",
-                flush=True,
-            )
-    print(
-        f"{package}: {noticed} of {len(chosen)} noticed ({noticed / len(chosen):.0%}), drawn from {len(every)}",
-        flush=True,
-    )
-    return noticed, len(chosen)
+    def fork(self, timeout_s, run):
+        """Run a function in a fork; return whether it returned 0 in time."""
+        if not (child := os.fork()):
+            try:
+                os.setpgid(0, 0)
+                os._exit(run())
+            finally:
+                os._exit(1)
+        end, done, code = time.monotonic() + timeout_s, 0, 1
+        while time.monotonic() < end and not done:
+            time.sleep(0.005)
+            done, code = os.waitpid(child, os.WNOHANG)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        if not done:
+            os.waitpid(child, 0)
+        return bool(done) and code == 0
 
 
 def main():
@@ -255,8 +341,10 @@ def main():
             str(copied),
             *(each for each in sys.path if each not in ("", str(ROOT), str(ROOT / "tests"))),
         ]
-        for package in options.packages:
-            judge(package, copied, options.sample, options.seed)
+        for name in options.packages:
+            if not (child := os.fork()):
+                os._exit(Package(name, copied, options.sample, options.seed).judge())
+            os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

@@ -164,13 +164,13 @@ def saver(tmp_path):
 
 async def test_a_full_part_is_written_at_once(saver, monkeypatch):
     keeper, output, _ = saver()
-    written, loop = asyncio.Event(), asyncio.get_running_loop()
-    monkeypatch.setattr(output, "write", lambda rows: loop.call_soon_threadsafe(written.set))
+    written, loop = asyncio.get_running_loop().create_future(), asyncio.get_running_loop()
+    monkeypatch.setattr(output, "write", lambda rows: loop.call_soon_threadsafe(written.set_result, rows))
     saving = asyncio.create_task(keeper.keep_saving())
     for row in range(PART_ROWS):
         keeper.put(RowResult(row, str(row), "a"))
     async with asyncio.timeout(10):
-        await written.wait()
+        assert [row["row"] for row in await written] == list(range(PART_ROWS))
     saving.cancel()
     await asyncio.wait([saving])
 

@@ -40,7 +40,7 @@ def test_a_key_that_no_header_can_hold_is_a_wrong_setting(key):
 
 @pytest.mark.parametrize("key", ["sk-1", "", "Bearer x", "a=b/c+d"])
 def test_other_keys_are_sent(key):
-    Settings(params={"api_key": key})
+    assert Settings(params={"api_key": key}).params["api_key"] == key
 
 
 @pytest.mark.parametrize(

@@ -200,9 +200,11 @@ async def test_what_nobody_waits_for_and_cannot_be_sent_is_logged(caplog):
     assert "a batch of 1 could not be sent" in caplog.text
 
 
-async def test_flush_of_nothing_returns_at_once():
-    async with Batcher(Post()) as batches:
+async def test_flush_of_nothing_sends_nothing():
+    post = Post()
+    async with Batcher(post) as batches:
         await batches.flush()
+    assert post.sent == []
 
 
 def sent(script):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import struct
 from typing import Any
@@ -105,12 +106,9 @@ def test_what_is_not_a_frame_is_refused(data: bytes) -> None:
 def test_garbage_never_raises_anything_else(data: bytes) -> None:
     decoder = Decoder(max_bytes=1 << 16)
     decoder.feed(data)
-    try:
+    with contextlib.suppress(FrameError):
         frame = decoder.next()
-        if frame is not None:
-            messages.decode_message(frame, TEXT)
-    except FrameError:
-        pass
+        assert frame is None or dataclasses.is_dataclass(messages.decode_message(frame, TEXT))
 
 
 def test_calls_come_back_as_they_were_made() -> None:

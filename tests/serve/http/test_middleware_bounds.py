@@ -61,8 +61,8 @@ def test_values_are_counted_in_whatever_pieces_a_body_comes(value, piece, is_asc
 
 
 @given(st.binary(max_size=100), st.integers(1, 7))
-def test_what_is_no_json_is_left_to_its_reader(data, piece):
-    counted(data, piece)
+def test_what_is_no_json_is_counted_in_any_pieces_and_left_to_its_reader(data, piece):
+    assert counted(data, piece).values == counted(data).values
 
 
 @pytest.mark.parametrize(
