@@ -166,8 +166,8 @@ class Package:
     everything of the copy anew. The file is changed, too, for processes that tests start.
     """
 
-    def __init__(self, name, copied, sample, seed):
-        self.name, self.copied, self.sample, self.seed = name, copied, sample, seed
+    def __init__(self, name, copied, options):
+        self.name, self.copied, self.options = name, copied, options
         self.out, self.called_by_imports, self.failed = os.dup(1), set(), set()
 
     def judge(self):
@@ -225,7 +225,7 @@ class Package:
             if isinstance(each, types.FunctionType):
                 functions.setdefault(place_of(each.__code__), []).append(each)
         every = [mutant for path in self.paths() for mutant in mutants(path)]
-        chosen = random.Random(self.seed).sample(every, min(self.sample, len(every)))
+        chosen = random.Random(self.options.seed).sample(every, min(self.options.sample, len(every)))
         noticed = 0
         for mutant in sorted(chosen, key=lambda mutant: (mutant.path, mutant.line)):
             places = [f"{mutant.path}:{line}" for line in mutant.functions]
@@ -247,7 +247,9 @@ class Package:
     def paths(self):
         for each in PACKAGES.get(self.name, [self.name]):
             path = self.copied / "rlm_ray" / each
-            yield from sorted(path.rglob("*.py")) or [path]
+            for found in sorted(path.rglob("*.py")) or [path]:
+                if not self.options.files or found.stem in self.options.files:
+                    yield found
 
     def measure(self, report):
         """Write down which tests call each function, and the seconds of each test that passes."""
@@ -272,7 +274,7 @@ class Package:
         mutant.path.write_text(mutant.source(), encoding="utf-8")
 
         def run():
-            resource.setrlimit(resource.RLIMIT_CPU, (int(5 + 5 * seconds), resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_CPU, (int(3 + 4 * seconds), resource.RLIM_INFINITY))
             if not loaded:
                 return self.run_anew(tests)
             for function in loaded:
@@ -328,6 +330,7 @@ def main():
     parser.add_argument("packages", nargs="*", default=list(PACKAGES))
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--files", nargs="*", help="the names of some modules, without .py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rlm_ray-mutants-") as folder:
         copied = Path(folder) / "copy"
@@ -343,7 +346,7 @@ def main():
         ]
         for name in options.packages:
             if not (child := os.fork()):
-                os._exit(Package(name, copied, options.sample, options.seed).judge())
+                os._exit(Package(name, copied, options).judge())
             os.waitpid(child, 0)
 
 
