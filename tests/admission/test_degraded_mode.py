@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from virtual_time import in_virtual_time
 
 from rlm_ray.admission.degraded_mode import DegradedLimiter, RunReplica
 from rlm_ray.admission.protocol import AttemptOutcome, BudgetShare, PermitRequest, RunPolicy, Settle
@@ -14,8 +17,9 @@ ASK = PermitRequest("run", "account", "m", 100, 50, cost_usd=3e-7)
 
 async def granted(limiter, account="account"):
     count = 0
-    while await limiter.try_acquire(account):
+    while (goes := await limiter.try_acquire(account)) is True:
         count += 1
+    assert goes is False
     return count
 
 
@@ -40,6 +44,27 @@ async def test_grants_of_long_ago_and_of_other_accounts_do_not_count():
         1,
         5,
     )
+
+
+def test_unknown_account_gets_one_request_each_ten_seconds():
+    async def work():
+        limiter = DegradedLimiter()
+        limiter.start(0.0)
+        counts = []
+        for wait_s in (0.0, 9.9, 0.2):
+            await asyncio.sleep(wait_s)
+            counts.append(await granted(limiter))
+        assert counts == [1, 0, 1]
+
+    in_virtual_time(work())
+
+
+async def test_grant_of_ten_seconds_ago_counts_and_an_older_one_does_not():
+    limiter = DegradedLimiter()
+    for moment in (*[9.9] * 30, *[10.0] * 60, 20.0):
+        limiter.record_grant("account", moment)
+    limiter.start(20.0)
+    assert await granted(limiter) == 3
 
 
 def test_run_goes_on_within_its_share_and_tells_what_it_spent():
