@@ -71,7 +71,7 @@ SAMPLE ?= 100
 SEED ?= 1
 
 mutants: $(TESTABLE)
-	$(BIN)/python tests/mutants.py $(PACKAGES) --sample $(SAMPLE) --seed $(SEED)
+	$(BIN)/python tests/mutants.py $(PACKAGES) --sample $(SAMPLE) --seed $(SEED) $(if $(FILES),--files $(FILES))
 
 check: lint test-fast
 

@@ -47,7 +47,8 @@ def read_csv(stream: Stream, max_row_bytes: int, delimiter: str = ",") -> Iterat
     head = pending.peek(2)
     if head and (named := _SEP.fullmatch(head[0].text.strip())):
         delimiter = named[1]
-        pending.take()
+        while pending.take() is not head[0]:
+            pass
     else:
         delimiter = _delimiter(head, delimiter)
     table = _Table(pending, delimiter, max_row_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.admission.degraded_mode import RunReplica
-from rlm_ray.admission.open_runs import DRIVERLESS_S, MAX_CLOSED, OpenRuns
+from rlm_ray.admission.open_runs import MAX_CLOSED, OpenRuns
 from rlm_ray.admission.protocol import (
     BudgetShare,
     ClientMessage,
@@ -22,14 +22,14 @@ RUN = RunPolicy("r")
 def test_run_without_a_driver_is_abandoned_after_its_time():
     runs = OpenRuns()
     assert runs.open(RUN, 10.0) is not None
-    assert (runs.abandoned(10.0 + DRIVERLESS_S - 0.1), runs.abandoned(10.0 + DRIVERLESS_S)) == ([], ["r"])
+    assert (runs.abandoned(69.9), runs.abandoned(70.0)) == ([], ["r"])
     runs.hold("r")
     runs.hold("r")
     assert runs.abandoned(1e9) == []
     runs.leave("r", 100.0)
     assert runs.abandoned(1e9) == []
     runs.leave("r", 200.0)
-    assert (runs.abandoned(200.0 + DRIVERLESS_S - 0.1), runs.abandoned(200.0 + DRIVERLESS_S)) == ([], ["r"])
+    assert (runs.abandoned(259.9), runs.abandoned(260.0)) == ([], ["r"])
     assert runs.stats() == {"runs": 1, "drivers": 0, "driverless": 1}
 
 

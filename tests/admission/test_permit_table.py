@@ -26,7 +26,7 @@ def test_permit_is_held_until_it_is_settled():
     permits.add(record("p", account="x"))
     permits.add(record("q", account="y", client="d"))
     assert "p" in permits
-    assert permits["p"].expires_at == 10.0
+    assert (permits["p"].expires_at, permits["p"].queue_wait_s, permits["p"].rate_wait_s) == (10.0, 0.0, 0.0)
     assert permits.accounts() == {"x", "y"}
     assert (permits.of_client("c"), permits.of_client("d"), permits.of_client("e")) == (["p"], ["q"], [])
     assert not permits.is_settled("p")

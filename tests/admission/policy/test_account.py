@@ -224,3 +224,87 @@ def test_time_that_requests_waited_for_the_rate_is_added_up():
     account.concurrency.in_flight = 20
     assert account.wait_s(1, 1, 1.5) == math.inf
     assert account.throttled_s(9.0) == pytest.approx(1.2)
+
+
+def test_wait_that_was_asked_for_ends_in_the_pace_of_the_account():
+    account = in_use(9, rpm=60)
+    refuse(account, 10.0, wait_s=20.0)
+    assert account.wait_s(1, 1, 29.5) == pytest.approx(0.5)
+    assert account.wait_s(1, 1, 30.0) == pytest.approx(1.0)
+    free = in_use(9)
+    refuse(free, 10.0, wait_s=20.0)
+    assert [free.wait_s(1, 1, now) for now in (29.5, 30.0)] == [0.5, 0.0]
+
+
+def test_first_pause_of_an_account_that_served_nothing_is_one_second():
+    account = Account(Rates())
+    account.concurrency._cut_level, account.concurrency._cut_at = 1000.0, 10.0
+    refuse(account, 10.5)
+    assert account.not_before == pytest.approx(11.5)
+
+
+@pytest.mark.parametrize(("granted_at", "pause_s"), [(10.4, 2.0), (10.5, 2.0), (10.6, 1.0)])
+def test_success_of_what_was_sent_after_the_pause_began_ends_the_row(granted_at, pause_s):
+    account = in_use(60)
+    account.concurrency._cut_level, account.concurrency._cut_at = 1000.0, 10.0
+    refuse(account, 10.5)
+    account.on_success(account.take(1, 1, granted_at), None, 11.0)
+    refuse(account, 12.0)
+    assert account.not_before == pytest.approx(12.0 + pause_s)
+
+
+@pytest.mark.parametrize(("now", "until"), [(11.2, 11.53), (11.5, 11.5), (12.0, 12.0)])
+def test_refusal_of_what_was_sent_before_a_pause_waits_for_its_end(now, until):
+    account = in_use(60)
+    account.concurrency._cut_level, account.concurrency._cut_at = 1000.0, 10.0
+    refuse(account, 10.5)
+    refuse(account, now, granted_at=10.5, jitter=1.0)
+    assert account.not_before == pytest.approx(until)
+
+
+def test_one_pause_does_not_say_that_minutes_are_counted():
+    account = in_use(60, rpm=600)
+    account.concurrency._cut_level, account.concurrency._cut_at = 1000.0, 10.0
+    refuse(account, 10.5)
+    assert account.buckets[0].limit == pytest.approx(0.7 * 600)
+
+
+def test_quota_of_which_nine_tenths_are_used_is_nearly_empty():
+    account = in_use(9, rpm=10)
+    refuse(account, 10.0)
+    assert (account.not_before, account.concurrency.limit) == (11.0, 20)
+    account = in_use(8, rpm=10)
+    refuse(account, 10.0)
+    assert (account.not_before, account.concurrency.limit) == (-math.inf, 1)
+
+
+def test_rate_that_was_found_is_tried_higher_while_requests_succeed():
+    account = in_use(300)
+    refuse(account, 3.0, wait_s=57.0, resource="requests")
+    found, now = account.buckets[0].limit, 60.0
+    while now < 130.0:
+        wait = account.wait_s(0, 0, now)
+        now += wait
+        if not wait:
+            account.on_success(account.take(0, 0, now), None, now)
+    assert account.buckets[0].limit == pytest.approx(1.02 * found)
+
+
+def test_error_begins_the_round_of_requests_in_flight_anew():
+    account = Account(Rates())
+    taken = [account.take(1, 1, 0.0) for _ in range(20)]
+    for each in taken[:19]:
+        account.on_success(each, None, 1.0)
+    account.on_error()
+    account.on_success(account.take(1, 1, 2.0), None, 3.0)
+    assert account.concurrency.limit == 20
+    taken = [account.take(1, 1, 4.0) for _ in range(20)]
+    for each in taken:
+        account.on_success(each, None, 5.0)
+    assert account.concurrency.limit == 40
+
+
+def test_request_that_need_not_wait_counts_no_wait():
+    account = Account(Rates(rpm=600))
+    assert account.wait_s(1, 1, 0.0) == 0
+    assert account.throttled_s(5.0) == 0
