@@ -8,7 +8,6 @@ import pytest
 from virtual_time import in_virtual_time
 
 from rlm_ray.admission.client import AdmissionClient, Permit
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.admission.protocol import (
     AttemptOutcome,
     BudgetShare,
@@ -19,6 +18,7 @@ from rlm_ray.admission.protocol import (
 )
 from rlm_ray.core.limits import Amount
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.retry_after import RateLimitHeaders
 
 ASK = PermitRequest("run", "account", "m", 10, 10)
 

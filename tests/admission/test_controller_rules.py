@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.admission.controller import AdmissionController
-from rlm_ray.admission.policy.rate_headers import RateLimitHeaders
 from rlm_ray.admission.protocol import (
     AttemptOutcome,
     Granted,
@@ -18,6 +17,7 @@ from rlm_ray.admission.protocol import (
 )
 from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.llm import Usage
+from rlm_ray.core.retry_after import RateLimitHeaders
 from rlm_ray.core.usage import RunUsage
 
 
