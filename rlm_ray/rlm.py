@@ -104,7 +104,7 @@ class RLM:
         schema: Any = None,
         **changes: Unpack[RLMOptions],
     ) -> Any:
-        """The answer: a text, or with a `schema` what that makes of it (`Result.value`).
+        """Return the answer: a text, or with a `schema` what that makes of it (`Result.value`).
 
         Without a `query`, the context says what is to be done. `schema` is a pydantic model class or another type that pydantic knows, a
         JSON Schema as a dict, or the path of a file with one. `changes` are keywords of `RLM`, for this one question.
@@ -145,7 +145,7 @@ class RLM:
         progress: bool = False,
         **changes: Unpack[RLMOptions],
     ) -> Result:
-        """The answer and how it came about; a limit is a `stop_reason`, not an exception.
+        """Return the answer and how it came about; a limit is a `stop_reason`, not an exception.
 
         `query`, `schema` and `changes` are those of `completion`. `progress` shows the tree while it grows: a live view on a
         terminal or in a notebook, lines elsewhere.
@@ -287,7 +287,7 @@ class RLM:
         run_id: str = "",
         **changes: Unpack[RLMOptions],
     ) -> list[Result]:
-        """The same question about each context (or one for each), side by side under one budget; see `amap`."""
+        """Ask the same question about each context (or one for each), side by side under one budget; see `amap`."""
         return run_sync(self.amap(query, contexts, schema=schema, run_id=run_id, **changes))
 
     async def amap(
@@ -299,7 +299,7 @@ class RLM:
         run_id: str = "",
         **changes: Unpack[RLMOptions],
     ) -> list[Result]:
-        """One run whose rows are sessions. Results in order; a row that failed says so in its own result.
+        """Ask in one run whose rows are sessions. Results in order; a row that failed says so in its own result.
 
         `run_id` goes on with a map that was killed or stopped, over the same contexts. Raises `InputError` where `contexts` is one
         context and no list of them.
@@ -470,7 +470,7 @@ def _checked_base(settings: object) -> Settings | None:
 
 
 def _with_packed_tools(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same keywords, with functions as values that can be sent."""
+    """Return the same keywords, with functions as values that can be sent."""
     if not options.get("tools"):
         return {name: value for name, value in options.items() if name != "tools"}
     from rlm_ray.cluster.ray_calls import pack_functions
@@ -496,7 +496,7 @@ async def _run_to_go_on(command: str, run_id: str, settings: Settings) -> tuple[
 async def _run_row(  # noqa: PLR0913, PLR0917 - a row, and what all rows share
     job: BatchRun, settings: Settings, schema: AnswerSchema | None, row: int, query: str, context: Context
 ) -> Result:
-    """How one row of a job ended."""
+    """Return how one row of a batch run ended."""
     started = time.monotonic()
     cited: tuple[Citation, ...] = ()
     try:

@@ -304,7 +304,7 @@ def _text(file: File, max_row_bytes: int, reader: DocumentReader) -> Iterator[Ra
 
 
 def _text_row(reader: DocumentReader, data: bytes, path: str, ident: str) -> RawRow:
-    """A whole file as one row. Nobody looks at each row, so a text whose encoding would be a guess is not read."""
+    """Return a whole file as one row. Nobody looks at each row, so a text whose encoding would be a guess is not read."""
     try:
         read = reader.read(data, path)
     except InputError as error:

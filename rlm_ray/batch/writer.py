@@ -41,7 +41,7 @@ class BatchOutput:
         self.out, self._form = out, form
         self._file = PurePosixPath(out).suffix in (".jsonl", ".parquet")
         self.folder = AtomicFolder(out + PARTS if self._file else out)
-        self._check()
+        self._check_format()
         self._next = (
             max((int(found[1]) for found in map(_PART.match, self._parts()) if found), default=-1) + 1
         )
@@ -139,8 +139,8 @@ class BatchOutput:
     def _parts(self) -> list[str]:
         return [name for name in self.folder.names() if _PART.match(name)]
 
-    def _check(self) -> None:
-        """Refuse a folder that holds something else."""
+    def _check_format(self) -> None:
+        """Raise `InputError` where the folder holds parts of another format."""
         for name in self.folder.names():
             found = _PART.match(name)
             if found and found[2] != self._form.suffix:

@@ -1,4 +1,4 @@
-"""`rlm-ray`: the terminal's face. Answers go to stdout, everything else to stderr."""
+"""`rlm-ray`: the command line. Answers go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 

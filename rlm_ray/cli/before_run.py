@@ -146,7 +146,7 @@ class RunEstimate:
 
     @property
     def risk_usd(self) -> float | None:
-        """The most that can be lost: what it would take, or its limit."""
+        """Return the most that can be lost: what it would take, or its limit."""
         known = [usd for usd in (self.most_usd, self.limit_usd) if usd is not None]
         return min(known, default=None)
 
@@ -184,7 +184,7 @@ def estimate_run(settings: Settings, question: str, context: Context) -> RunEsti
 
 
 def _turns(count: int, question_tokens: int) -> Usage:
-    """So many turns, each of which reads all that were before."""
+    """Return the usage of so many turns, each of which reads all that were before."""
     read = sum(_PROMPT_TOKENS + question_tokens + turn * _TURN_TOKENS for turn in range(count))
     return Usage(read, count * _TURN_TOKENS // 2)
 

@@ -89,7 +89,7 @@ def _missing_layer_message(layer: KernelFeature, settings: Settings) -> str:
 
 
 def _privileges(own: Privileges, environment: Mapping[str, str]) -> Check:
-    """In a pod, more than the sandbox needs is a mistake of the manifest; elsewhere it is said only."""
+    """Check what this process may beyond the sandbox: in a pod more is a mistake of the manifest; elsewhere it is said only."""
     user = "root" if own.uid == 0 else f"user {own.uid}"
     held = ", ".join(
         ("no capabilities" if own.capabilities == 0 else f"{own.capabilities} capabilities",)
@@ -156,7 +156,7 @@ def _key(model: str, settings: Settings) -> Check:
 
 
 def _window(model: str, settings: Settings) -> Check:
-    """What the model's window holds, by the settings, the server, or litellm."""
+    """Return what the model's window holds, by the settings, the server, or litellm."""
     what, told = f"window of {model}", settings.told_window_tokens
     if told is not None:
         return Check(what, ok=True, message=f"{told:,} tokens, as the settings say")

@@ -56,7 +56,7 @@ def models(
 
 
 def _of_server(base: str, settings: Settings) -> Iterator[dict[str, Any]]:
-    """What an OpenAI-compatible server lists, by the names to give as --model."""
+    """Yield what an OpenAI-compatible server lists, by the names to give as --model."""
     check_address("models", settings.params, settings, os.environ)
     key = settings.params.get("api_key")
     listed = list_models(base, key if isinstance(key, str) else "")

@@ -31,6 +31,7 @@ class ModelChoice:
 
 
 def parse_choice(name: str, choice: Any) -> ModelChoice:
+    """Make a `ModelChoice` of the name of a model, or of a table with `model` and its parameters. Raises `ConfigError`."""
     if isinstance(choice, str):
         choice = {"model": choice}
     if isinstance(choice, Mapping):  # as it was given, or as it is on record

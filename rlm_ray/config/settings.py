@@ -200,22 +200,22 @@ class Settings:
             raise ConfigError("citations", why)
 
     def model_at(self, depth: int) -> tuple[str, dict[str, Any]]:
-        """The model of a session at this depth and the litellm parameters it is called with."""
+        """Return the model of a session at this depth and the litellm parameters it is called with."""
         return self.model_named(self.model if depth == 0 else self.recursive_model or self.model)
 
     def model_named(self, name: str) -> tuple[str, dict[str, Any]]:
-        """The model of this name in `models`, else the litellm model of this name, and the parameters it is called with."""
+        """Return the model of this name in `models`, else the litellm model of this name, and the parameters it is called with."""
         choice = self.models.get(name, ModelChoice(name))
         return choice.model, {"timeout": self.call_timeout_s, **(choice.params or self.params)}
 
     def all_models(self) -> list[str]:
-        """Every model that a run may call."""
+        """Return every model that a run may call."""
         names = [self.model, self.recursive_model or self.model, *self.models, *self.fallbacks]
         return list(dict.fromkeys(self.model_named(name)[0] for name in names))
 
     @property
     def told_window_tokens(self) -> int | None:
-        """What the settings say that a window holds; None where they do not."""
+        """Return what the settings say that a window holds; None where they do not."""
         return self.window_tokens or window_of_params(self.params)
 
     def answers_directly(self, info: ContextInfo) -> bool:
@@ -240,7 +240,7 @@ class Settings:
 
     @property
     def tool_names(self) -> tuple[str, ...]:
-        """Of the functions; those of MCP servers are known when these run."""
+        """Return the names of the functions; those of MCP servers are known when these run."""
         return tuple(tool.name for tool in self.tools)
 
 

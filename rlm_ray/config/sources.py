@@ -201,6 +201,7 @@ def _values_from_files(path: Path, named: str) -> list[SettingValue]:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    """Return what a file of settings holds; nothing where there is none. Raises `ConfigError`."""
     if not path.exists():
         return {}
     try:

@@ -22,7 +22,7 @@ _WORD = re.compile(r"\w+")
 
 
 def rank(query: str, texts: Iterable[str], top: int) -> list[tuple[int, float]]:
-    """The best texts by number, each with its score; equal ones in their order. None that has no word of the query."""
+    """Return the best texts by number, each with its score; equal ones in their order. None that has no word of the query."""
     words = sorted(set(_WORD.findall(query.lower())))
     found: list[tuple[int, int, list[int]]] = []
     chars = number = 0
@@ -49,7 +49,7 @@ def _scores(found: list[tuple[int, int, list[int]]], texts: int, mean: float) ->
 
 
 def _occurrences(text: str, word: str) -> int:
-    """As a whole word, up to so many."""
+    """Count a word in a text, as a whole word, up to so many."""
     count, at = 0, text.find(word)
     while at >= 0 and count < _MOST_COUNTED:
         stop = at + len(word)

@@ -155,7 +155,7 @@ def _heading(context: Context, number: int) -> str:
 
 
 def _name_bytes(context: Context, first: int, last: int) -> int:
-    """What stands above and between documents where several are read as one text."""
+    """Return the bytes of what stands above and between documents where several are read as one text."""
     return sum(len(_heading(context, number).encode()) + _BETWEEN for number in range(first, last))
 
 
@@ -190,7 +190,7 @@ class _SpanCharacters:
         return min(self.overlap, len(text))
 
     def has_room(self, name: str, start: int, stop: int) -> bool:
-        """For a name above these positions, which fit into one window."""
+        """Tell whether there is room for a name above these positions, which fit into one window."""
         return not name or len(name) + len(self.window(start, stop)) <= self.size
 
 
@@ -214,7 +214,7 @@ class _Bytes:
         return len(_decode(memoryview(data)[max(0, len(data) - self.overlap) :]))
 
     def has_room(self, name: str, start: int, stop: int) -> bool:
-        """For a name above these positions, which fit into one window."""
+        """Tell whether there is room for a name above these positions, which fit into one window."""
         return not name or len(name.encode()) + stop - start <= self.size
 
 
@@ -234,15 +234,15 @@ class ChunkMeasure(Protocol):
     """How a text is read and measured."""
 
     def window(self, start: int, stop: int) -> str:
-        """As much of positions `start` to `stop` as fits into one window; at least a character."""
+        """Return as much of positions `start` to `stop` as fits into one window; at least a character."""
         ...
 
     def width(self, text: str) -> int:
-        """How many positions a text takes."""
+        """Return how many positions a text takes."""
         ...
 
     def tail(self, text: str) -> int:
-        """How many characters at the end of a window the next one has, too."""
+        """Return how many characters at the end of a window the next one has, too."""
         ...
 
 
@@ -285,7 +285,7 @@ class _Characters:
 
 
 def _last_boundary(text: str, least: int) -> int:
-    """The last place in the text, after `least`, where something ends; its end where there is none."""
+    """Return the last place in the text, after `least`, where something ends; its end where there is none."""
     for pattern in _ENDS:
         last = 0
         for found in pattern.finditer(text, least):

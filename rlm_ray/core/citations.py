@@ -48,7 +48,7 @@ class Refused:
 
 
 def to_json(citation: Citation) -> str:
-    """What the code that cited gets."""
+    """Return a citation as the code that cited gets it."""
     page = {} if citation.page is None else {"page": citation.page}
     document = {} if citation.number is None else {"document": citation.document}
     plain = {"quote": citation.quote, **document, "start": citation.start, "end": citation.end, **page}

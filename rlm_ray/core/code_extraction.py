@@ -26,11 +26,11 @@ class Syntax:
         self._left = MAX_PARSED_CHARS
 
     def is_python(self, code: str) -> bool:
-        """It parses; False also for what is more than may be parsed."""
+        """Tell whether code parses; False also for what is more than may be parsed."""
         return self.tree(code) is not None
 
     def tree(self, code: str, mode: Literal["exec", "eval"] = "exec") -> Any:
-        """Its tree; None where it has none, or is more than may be parsed."""
+        """Return the syntax tree of code; None where it has none, or where the message has used up what may be parsed."""
         self._left -= len(code)
         if self._left < 0:
             return None
@@ -82,7 +82,7 @@ _CALLS = frozenset(
 
 
 def code_in_tags(text: str, syntax: Syntax) -> tuple[str, ...]:
-    """The code between `<code>` and its like, or behind `<|python_tag|>`."""
+    """Return the code between `<code>` and its like, or behind `<|python_tag|>`."""
     position = text.find(_PYTHON_TAG)
     if position >= 0:
         rest = text[position + len(_PYTHON_TAG) :]
@@ -98,7 +98,7 @@ def code_in_tags(text: str, syntax: Syntax) -> tuple[str, ...]:
 
 
 def code_in_tool_call(text: str) -> tuple[str, ...]:
-    """The code of tool calls written as JSON: the whole message, or between `<tool_call>` tags."""
+    """Return the code of tool calls written as JSON: the whole message, or between `<tool_call>` tags."""
     whole = text.strip()
     if not whole.startswith(("{", "[", "<")) and "<" not in whole:
         return ()
@@ -111,7 +111,7 @@ MAX_BARE_CHARS = 20_000
 
 
 def is_bare_code(text: str, syntax: Syntax) -> bool:
-    """The whole message is Python and does something: prose that happens to parse does not."""
+    """Tell whether the whole message is Python and does something: prose that happens to parse does not."""
     if not re.search(r"[(=:]|\bimport ", text[:MAX_BARE_CHARS]) or len(text) > MAX_BARE_CHARS:
         return False
     tree = syntax.tree(text.strip())
@@ -158,7 +158,7 @@ def _holds_code(code: str, syntax: Syntax) -> bool:
 
 
 def _between(text: str, opening: re.Pattern[str]) -> Iterator[str]:
-    """What stands between tags; behind the last one that is not closed, all there is."""
+    """Yield what stands between tags; behind the last one that is not closed, all there is."""
     position = 0
     while match := opening.search(text, position):
         close = f"</{match['tag']}>"

@@ -66,7 +66,7 @@ class ContextInfo:
 
     @property
     def fits_in_prompt(self) -> bool:
-        """The prompt's sample is the whole context: there is nothing left to look for."""
+        """Tell whether the prompt's sample is the whole context: there is nothing left to look for."""
         return self.documents <= 1 and len(self.sample) >= self.chars
 
 
@@ -96,7 +96,7 @@ class Context:
         return memoryview(self.data).nbytes
 
     def text(self) -> str:
-        """The whole context as one text; documents are joined by blank lines. Copies."""
+        """Return the whole context as one text; documents are joined by blank lines. Copies."""
         if self.offsets is None:
             return _decode(self.data)
         return "\n\n".join(
@@ -105,7 +105,7 @@ class Context:
         )
 
     def documents(self) -> list[Document]:
-        """The documents as the REPL shows them. Copies."""
+        """Return the documents as the REPL shows them. Copies."""
         view = memoryview(self.data)
         bounds = self.offsets if self.offsets is not None else array("q", (0, len(view)))
         texts = [_decode(view[a:b]) for a, b in pairwise(bounds)]
@@ -156,7 +156,7 @@ class Context:
         return Context(data, info, offsets, ids, self._key_of(start, stop, "d"), self.root_offset_of(first))
 
     def root_offset_of(self, start: int) -> int | None:
-        """Where this byte stands in the root's context."""
+        """Return where this byte stands in the root's context."""
         return None if self.root_offset is None else self.root_offset + start
 
     def _key_of(self, start: int, stop: int, kind: str) -> str:
@@ -164,12 +164,12 @@ class Context:
 
 
 def document_header(name: str) -> str:
-    """What stands above a document that has an id, where it is read as a text."""
+    """Return what stands above a document that has an id, where it is read as a text."""
     return f"[{name}]\n"
 
 
 def make_context(source: Any, *, key: str = "") -> Context:
-    """Bytes (UTF-8), a text, or a list of texts or `{"id", "text"}` documents, as a `Context`.
+    """Make a `Context` of bytes (UTF-8), a text, or a list of texts or `{"id", "text"}` documents.
 
     Raises `InputError` for anything else, and for bytes that are not UTF-8 with the offset.
     """
@@ -190,7 +190,7 @@ def make_context(source: Any, *, key: str = "") -> Context:
 
 
 def encoded(text: str, what: str) -> bytes:
-    """The text in UTF-8. Raises `InputError` where it holds what no provider can be sent."""
+    """Return the text in UTF-8. Raises `InputError` where it holds what no provider can be sent."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -279,7 +279,7 @@ class InputSummary:
 
 
 def summarize(context: Context) -> InputSummary:
-    """What a node reads that gets the whole of a context."""
+    """Return what a node reads that gets the whole of a context."""
     info, origin = context.info, context.root_offset
     stop = None if origin is None else origin + context.nbytes
     head = info.sample[:INPUT_SAMPLE_CHARS]
@@ -287,7 +287,7 @@ def summarize(context: Context) -> InputSummary:
 
 
 def summarize_part(part: ContextPart, context: Context | None) -> InputSummary:
-    """What a sub-call reads: a piece of its session's context, or a text of its own.
+    """Return what a sub-call reads: a piece of its session's context, or a text of its own.
 
     Of a piece, `chars` are bytes where the context has characters of several bytes; counting would mean decoding.
     """

@@ -97,7 +97,7 @@ def answers_by_id(answer: str, ids: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _candidates(answer: str) -> Iterator[list[Any]]:
-    """The last written first, because models think before they answer; then all together."""
+    """Yield the JSON values of an answer, the last written first, because models think before they answer; then all together."""
     values = values_in(answer)
     yield from ([value] for value in reversed(values))
     if len(values) > 1:
@@ -130,7 +130,7 @@ def _records(value: Any, known: Mapping[str, str], depth: int = 0) -> Iterator[t
 
 
 def _record(value: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, list[Any]] | None:
-    """Its document, and the answer: under `answer`, beside the id, or the element itself."""
+    """Return the document of an element, and its answer: under `answer`, beside the id, or the element itself."""
     for key in _ID_KEYS:
         named = value.get(key)
         if isinstance(named, str | int) and (name := known.get(_normal(named))) is not None:
@@ -141,7 +141,7 @@ def _record(value: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, li
 
 
 def _normal(name: object) -> str:
-    """An id as models copy it: with or without its brackets, in any spacing."""
+    """Return an id without what models change when they copy it: brackets and spacing."""
     text = " ".join(str(name).split())
     return text[1:-1] if text.startswith("[") and text.endswith("]") else text
 

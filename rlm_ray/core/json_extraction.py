@@ -17,7 +17,7 @@ _STARTS = 1_000
 
 
 def find_json_objects(answer: str) -> Iterator[dict[str, Any]]:
-    """The answer itself, then what its fences hold, then what stands in its prose; the last written first,
+    """Yield the answer itself, then what its fences hold, then what stands in its prose; the last written first,
     because models think before they answer."""
     for text in (answer, *reversed(_FENCE.findall(answer))):
         if isinstance(value := _parsed(text), dict):
@@ -26,7 +26,7 @@ def find_json_objects(answer: str) -> Iterator[dict[str, Any]]:
 
 
 def find_json_values(answer: str) -> Iterator[Any]:
-    """Like `find_json_objects`, for values of any type; at the end what the answer is as a Python literal, as `True` or
+    """Yield as `find_json_objects` does, but values of any type; at the end what the answer is as a Python literal, as `True` or
     `{'a': 1}`."""
     for text in (answer, *reversed(_FENCE.findall(answer))):
         try:
@@ -42,7 +42,7 @@ def find_json_values(answer: str) -> Iterator[Any]:
 
 
 def values_in(answer: str) -> list[Any]:
-    """Every JSON object and array of an answer, as written: alone, in fences, or between sentences."""
+    """Return every JSON object and array of an answer, as written: alone, in fences, or between sentences."""
     for text in (answer, "\n".join(_FENCE.findall(answer))):
         if isinstance(value := _parsed(text), dict | list):
             return [value]
@@ -50,7 +50,7 @@ def values_in(answer: str) -> list[Any]:
 
 
 def explain_no_json(answer: str, wanted: str = "object") -> str:
-    """One sentence about an answer without an object, or an array."""
+    """Say in one sentence that an answer has no object, or no array."""
     if not answer.strip():
         return "the answer is empty"
     start = answer.find("[" if wanted == "array" else "{")
@@ -75,7 +75,7 @@ def _parsed(text: str) -> Any:
 
 
 def _whole(text: str) -> Any:
-    """The value that a text is. Raises `ValueError` for any other text."""
+    """Return the value that a text is. Raises `ValueError` for any other text."""
     value, stop = _DECODER.raw_decode(text := text.strip())
     if stop != len(text) or not _is_unicode(value):
         raise ValueError(text[:80])
@@ -99,7 +99,7 @@ def _values_in_prose(text: str, opening: re.Pattern[str] = _OPENING) -> Iterator
 
 
 def _is_unicode(value: Any) -> bool:
-    """False for half a surrogate pair, which no file can hold."""
+    """Tell whether a text is whole: half a surrogate pair can be held by no file."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):

@@ -98,13 +98,13 @@ class Amount:
         return Amount(self.nano_usd - other.nano_usd, self.tokens - other.tokens, self.calls - other.calls)
 
     def elementwise_max(self, other: Amount) -> Amount:
-        """The larger of both, each for itself."""
+        """Return the larger of both, field by field."""
         return Amount(
             max(self.nano_usd, other.nano_usd), max(self.tokens, other.tokens), max(self.calls, other.calls)
         )
 
     def first_exceeded(self, room: Amount) -> str | None:
-        """The name of the limit that does not leave enough room for this."""
+        """Return the name of the limit that does not leave enough room for this."""
         if self.nano_usd > room.nano_usd:
             return "cost_usd"
         if self.tokens > room.tokens:
@@ -133,7 +133,7 @@ class Ledger:
         self.in_flight = 0
 
     def check(self, amount: Amount, *, last_call: bool = False) -> tuple[BudgetFit, str]:
-        """Whether `amount` may be reserved, and the name of the limit where it may not."""
+        """Tell whether `amount` may be reserved, and name the limit where it may not."""
         if self._is_unlimited:
             return BudgetFit.NOW, ""
         left = self.left(last_call=last_call)
@@ -144,7 +144,7 @@ class Ledger:
         return (BudgetFit.LATER, limit) if best is None else (BudgetFit.NEVER, best)
 
     def left(self, *, last_call: bool = False) -> Amount:
-        """What may still be reserved."""
+        """Return what may still be reserved."""
         limit, spent, reserved = self.limit, self.spent, self.reserved
         left = Amount(
             limit.nano_usd - spent.nano_usd - reserved.nano_usd,
@@ -165,7 +165,7 @@ class Ledger:
         self.in_flight -= 1
 
     def amend(self, charged: Amount, true: Amount) -> None:
-        """The truth about something that was charged at its estimate."""
+        """Replace what was charged at its estimate by the truth about it."""
         self.spent += true - charged
 
     def _final_call_reserve(self) -> Amount:

@@ -42,17 +42,17 @@ _CITED = re.compile(r"\[(\d+)(?:\s*[-–]\s*(\d+))?\]")  # noqa: RUF001 - models
 
 
 def map_prompt(query: str) -> str:
-    """The question as it is asked of one part, where a model will put the answers together."""
+    """Return the question as it is asked of one part, where a model will put the answers together."""
     return query + _OF_A_PART
 
 
 def field_prompt(query: str, fields: Sequence[str]) -> str:
-    """The question whose answers code will put together, field by field."""
+    """Return the question whose answers code will put together, field by field."""
     return query + _FIELDS.format(fields=", ".join(fields)) if fields else query
 
 
 def reduce_prompt(query: str, own: str = "", *, cite: bool = True) -> str:
-    """What is asked about the answers; `own` words in place of ours."""
+    """Return what is asked about the answers; `own` words in place of ours."""
     return f"{own or _TOGETHER + (_CITE if cite else '')}\n\nThe question was: {query}"
 
 
@@ -61,7 +61,7 @@ def is_empty_answer(answer: str) -> bool:
 
 
 def cited_parts(answer: str, parts: int) -> list[int]:
-    """The parts an answer names, by number from 1; all of them where it names none."""
+    """Return the parts an answer names, by number from 1; all of them where it names none."""
     named: set[int] = set()
     for first, last in _CITED.findall(answer):
         start, stop = int(first), int(last or first)

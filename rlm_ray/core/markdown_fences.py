@@ -63,12 +63,12 @@ class _Mark:
 
 
 def is_code_tag(tag: str) -> bool:
-    """The language of the REPL, by one of its many names."""
+    """Tell whether a tag names the language of the REPL, by one of its many names."""
     return _CODE.fullmatch(tag) is not None
 
 
 def split_message(text: str, is_python: Callable[[str], bool]) -> tuple[list[Block], str]:
-    """The blocks of a message in order, and the prose without them. `is_python` may refuse to judge what is large."""
+    """Return the blocks of a message in order, and the prose without them. `is_python` may refuse to judge what is large."""
     marks = list(islice(_fence_marks(text), MAX_MARKS))
     blocks: list[Block] = []
     prose: list[str] = []
@@ -87,7 +87,7 @@ def split_message(text: str, is_python: Callable[[str], bool]) -> tuple[list[Blo
 
 
 def _fence_marks(text: str) -> Iterator[_Mark]:
-    """Every fence, and every run of ticks that ends a line or stands before its last words."""
+    """Yield every fence, and every run of ticks that ends a line or stands before its last words."""
     line = line_end = -1
     for match in _TICKS.finditer(text):
         start, end = match.span()
@@ -108,7 +108,7 @@ def _fence_marks(text: str) -> Iterator[_Mark]:
 def _end(
     text: str, marks: Sequence[_Mark], at: int, is_python: Callable[[str], bool]
 ) -> tuple[_Mark | None, int]:
-    """The mark that ends the block opened by `marks[at]`, and the place to go on at; None: the end of the message."""
+    """Return the mark that ends the block opened by `marks[at]`, and the place to go on at; None: the end of the message."""
     opening = marks[at]
     ends: list[int] = []
     openings = 0
@@ -133,7 +133,7 @@ def _end(
 
 
 def _begins_anew(text: str, opening: _Mark, mark: _Mark) -> bool:
-    """A new block of code begins although the one before was not closed."""
+    """Tell whether a new block of code begins although the one before was not closed."""
     both = is_code_tag(opening.tag) and is_code_tag(mark.tag)
     return both and not _in_string(text[opening.end : mark.line])
 

@@ -139,12 +139,12 @@ _LAST_CALL_UNSEEN = (
 
 
 def session_messages(trajectory: Trajectory, status: str) -> tuple[Message, ...]:
-    """The conversation that asks for the next message of a session."""
+    """Return the conversation that asks for the next message of a session."""
     return (*_history(trajectory), Message("user", _ask(trajectory, status)))
 
 
 def last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
-    """The conversation that asks for the best answer from what is known."""
+    """Return the conversation that asks for the best answer from what is known."""
     return (
         *_history(trajectory),
         Message(
@@ -166,14 +166,14 @@ def _last_call_schema(trajectory: Trajectory) -> str:
 
 
 def short_last_call_messages(trajectory: Trajectory, why: str) -> tuple[Message, ...]:
-    """The same with only the last turn as history, for a conversation that no longer fits the model's window."""
+    """Return the same as `last_call_messages` with only the last turn as history, for a conversation that no longer fits the model's window."""
     task = replace(trajectory.task, query=trajectory.query, schema=trajectory.schema)
     recent = Trajectory(task, trajectory.turns[-1:])
     return last_call_messages(recent, why)
 
 
 def leaf_messages(query: str, context: str, prompt_version: int = PROMPT_VERSION) -> tuple[Message, ...]:
-    """A plain call about a piece of text small enough to read at once."""
+    """Return the messages of a plain call about a piece of text small enough to read at once."""
     if not context:
         return (Message("user", query),)
     return (
@@ -183,7 +183,7 @@ def leaf_messages(query: str, context: str, prompt_version: int = PROMPT_VERSION
 
 
 def status_line(task: Task, turn: int, budget: str) -> str:
-    """Where the session stands, shown with each request: `turn` counts from 1."""
+    """Say where the session stands, shown with each request: `turn` counts from 1."""
     left = f" Left for the whole run: {budget}." if budget else ""
     ending = _ending(task.max_iterations, task.max_iterations - turn)
     return f"Turn {turn} of {task.max_iterations}.{left}{ending}{_profile(task).before_reply}"
@@ -200,7 +200,7 @@ def _ending(turns: int, left: int) -> str:
 
 
 def format_budget(limits: Limits, spent: Amount) -> str:
-    """What is left of a run's limits; empty where nothing is limited."""
+    """Say what is left of a run's limits; empty where nothing is limited."""
     left = []
     if limits.cost_usd is not None:
         left.append(f"${max(0.0, limits.cost_usd - spent.nano_usd / NANO):.2f}")
@@ -212,7 +212,7 @@ def format_budget(limits: Limits, spent: Amount) -> str:
 
 
 def cut_note(count: int) -> tuple[str, ...]:
-    """A remark about sub-calls whose answers were cut off."""
+    """Return a remark about sub-calls whose answers were cut off."""
     if not count:
         return ()
     answers = "The answer of a sub-call was" if count == 1 else f"The answers of {count:,} sub-calls were"
@@ -220,7 +220,7 @@ def cut_note(count: int) -> tuple[str, ...]:
 
 
 def truncate_middle(text: str, limit: int, true_chars: int | None = None) -> str:
-    """The text, or its head and tail with how much is left out between. At most `limit` characters of it."""
+    """Return the text, or its head and tail with how much is left out between. At most `limit` characters of it."""
     if len(text) <= limit:
         return text
     head, tail = limit * 2 // 3, limit // 3
@@ -229,14 +229,14 @@ def truncate_middle(text: str, limit: int, true_chars: int | None = None) -> str
 
 
 def compaction_messages(trajectory: Trajectory) -> tuple[Message, ...]:
-    """The conversation that asks for a summary of itself."""
+    """Return the conversation that asks for a summary of itself."""
     name = trajectory.with_compaction("").compactions[-1].name
     said = f"{_next_user_message(trajectory)}{_COMPACT.format(name=name)}"
     return (*_history(trajectory), Message("user", said))
 
 
 def history_items(trajectory: Trajectory) -> list[dict[str, object]]:
-    """The turns before the last compaction, as the REPL's variable holds them."""
+    """Return the turns before the last compaction, as the REPL's variable holds them."""
     count = trajectory.summary.after_turn if trajectory.summary else 0
     most = max(MIN_HISTORY_CHARS, MAX_HISTORY_CHARS // max(1, count))
     return [
@@ -367,7 +367,7 @@ def _cite_block(task: Task) -> str:
 
 
 def _model_choice(task: Task) -> str:
-    """The models that code may choose, where there are some."""
+    """Say which models code may choose, where there are some."""
     return _MODELS.format(names=", ".join(map(repr, task.models))) if task.models else ""
 
 
@@ -414,7 +414,7 @@ def _question(task: Task) -> str:
 
 
 def _schema(schema: str) -> str:
-    """What the answer has to look like; empty for text."""
+    """Say what the answer has to look like; empty for text."""
     return _SCHEMA.format(schema=schema) if schema else ""
 
 
@@ -440,7 +440,7 @@ def _observe(trajectory: Trajectory) -> str:
 
 
 def answered_before_output(trajectory: Trajectory) -> bool:
-    """The last answer was written beside code that printed, and not computed by it; told once for each question."""
+    """Tell whether the last answer was written beside code that printed, and not computed by it; told once for each question."""
     *before, turn = trajectory.turns_of_this_question
     if (
         not _profile(trajectory.task).waits_for_output

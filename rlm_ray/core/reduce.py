@@ -68,11 +68,11 @@ class Reduction:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields it needs by name."""
+        """Return the fields it needs by name."""
         return tuple(field for field, _ in self.operations if field != WHOLE_ANSWER)
 
     def map_piece(self, piece: int, answer: Any) -> PartialResult:
-        """What one piece says. Raises `InputError` where a way does not fit its value."""
+        """Return what one piece says. Raises `InputError` where a way does not fit its value."""
         state: dict[_Key, Entry] = {}
         for field, way, value in self._values(answer):
             for at, (key, amount, item) in enumerate(_items(way, field, value)):
@@ -83,7 +83,7 @@ class Reduction:
         return state
 
     def merge(self, states: Iterable[PartialResult]) -> PartialResult:
-        """What all of them say together."""
+        """Return what all of them say together."""
         gathered: dict[_Key, list[Entry]] = {}
         for state in states:
             for key, entry in state.items():
@@ -91,7 +91,7 @@ class Reduction:
         return {key: _sum(entries) for key, entries in gathered.items()}
 
     def value(self, state: PartialResult) -> Any:
-        """The answer: of the one whole, or by field."""
+        """Return the answer: of the one whole, or by field."""
         found: dict[str, Any] = {
             field: _finalize(way, []) for field, way in self.operations if field != WHOLE_ANSWER
         }
@@ -145,7 +145,7 @@ def parse_reduction(spec: str | Mapping[str, str]) -> Reduction:
 
 
 def key_of(value: Any) -> str:
-    """A value as a key of JSON: texts as they are."""
+    """Return a value as a key of JSON: texts as they are."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
@@ -188,7 +188,7 @@ def _exact(field: str, number: Any) -> _Number:
 
 
 def _combine_same_piece(known: Entry, entry: Entry) -> Entry:
-    """The same piece says it once more."""
+    """Combine two entries of the same piece, which says something once more."""
     return Entry(known.value, known.amount + entry.amount, known.pieces)
 
 
@@ -211,7 +211,7 @@ def _by_field(state: PartialResult) -> dict[str, list[tuple[str, Entry]]]:
 
 
 def _order(key: _Key, entry: Entry) -> tuple[tuple[int, int], int, str]:
-    """As collected; else by the first piece that says it."""
+    """Return the key by which entries are put in order: as collected; else by the first piece that says it."""
     return key[2], entry.pieces[0], key[1]
 
 
@@ -252,7 +252,7 @@ def reduce_groups(lengths: Sequence[int], size: int) -> list[range]:
 
 
 def plan_levels(answers: int, length: float, size: int) -> list[list[int]]:
-    """The groups of each level, by how many answers they have, where all answers are about so long."""
+    """Return the groups of each level, by how many answers they have, where all answers are about so long."""
     fan_in = max(MIN_GROUP, int(size // (min(length, size // MIN_GROUP) + LABEL_CHARS)))
     levels = []
     while answers > 1:

@@ -37,7 +37,7 @@ def remark(trajectory: Trajectory) -> str:
 
 
 def found_nothing(result: CellResult) -> bool:
-    """The code went well and printed nothing but zeros, empty lists and their like."""
+    """Tell whether the code went well and printed nothing but zeros, empty lists and their like."""
     return not (result.error or result.kill_reason) and bool(_NOTHING.fullmatch(result.output))
 
 
@@ -97,7 +97,7 @@ _CAUSES: tuple[Callable[[Trajectory], str], ...] = (_same_code, _same_result, _p
 
 
 def _earlier_turns(trajectory: Trajectory) -> list[tuple[int, Turn]]:
-    """The turns before the last one, of the same question, with their numbers; the newest first."""
+    """Return the turns before the last one, of the same question, with their numbers; the newest first."""
     begin = trajectory.turns_of_earlier_questions
     asked = [(number - begin, turn) for number, turn in enumerate(trajectory.turns[:-1], 1) if number > begin]
     return asked[: -_TURNS_COMPARED - 1 : -1]

@@ -119,7 +119,7 @@ class Citation:
 
     @property
     def place(self) -> str:
-        """Where it stands, in words."""
+        """Say where it stands, in words."""
         named = [self.document] if self.number is not None else []
         page = [f"page {self.page}"] if self.page is not None else []
         return ", ".join([*named, *page, f"characters {self.start:,}-{self.end:,}"])
@@ -151,6 +151,6 @@ class CellResult:
 
     @property
     def error_line(self) -> str:
-        """The line of the error that says what went wrong, without the advice that may follow it; empty without one."""
+        """Return the line of the error that says what went wrong, without the advice that may follow it; empty without one."""
         lines = [line for line in (self.error or "").splitlines() if not line.startswith("Hint: ")]
         return lines[-1] if lines else ""

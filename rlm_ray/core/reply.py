@@ -129,7 +129,7 @@ class Judgement:
 
 
 def without_thinking(reply: ModelReply, *, takes_code: bool) -> ModelReply:
-    """The reply with its thinking beside its text, as it is judged and recorded.
+    """Return the reply with its thinking beside its text, as it is judged and recorded.
 
     `takes_code`: who asked runs code, so that of a tool call becomes a block of its text. A server that takes a whole
     answer for reasoning hands on no text; where the model ended by itself, that is the answer then.
@@ -193,7 +193,7 @@ def answered(reply: ModelReply) -> SubCallAnswer:
 
 
 def marked(text: str) -> str:
-    """A text that was cut off, with a mark that says so."""
+    """Return a text that was cut off, with a mark that says so."""
     return f"{text}\n{CUT_MARK}"
 
 

@@ -58,7 +58,7 @@ _SENTENCE = re.compile(
 
 
 def retry_after_s(headers: Mapping[str, str], body: str, wall_s: float) -> float | None:
-    """Seconds to wait after a refusal with these headers and this body; None where it does not say.
+    """Return the seconds to wait after a refusal with these headers and this body; None where it does not say.
 
     `wall_s` is the time of day as a POSIX timestamp.
     """
@@ -70,7 +70,7 @@ def retry_after_s(headers: Mapping[str, str], body: str, wall_s: float) -> float
 
 
 def asked_s(said: Mapping[str, str], wall_s: float) -> float | None:
-    """What `retry-after-ms` or `retry-after` says."""
+    """Return what `retry-after-ms` or `retry-after` says."""
     milliseconds = number(said.get("retry-after-ms"))
     if milliseconds is not None:
         return _bounded(milliseconds / 1000)
@@ -78,7 +78,7 @@ def asked_s(said: Mapping[str, str], wall_s: float) -> float | None:
 
 
 def moment_s(text: str | None, wall_s: float) -> float | None:
-    """Seconds from now: a number, a span like `1m30s`, an RFC 3339 timestamp, an HTTP date or a Unix time."""
+    """Return the seconds from now: a number, a span like `1m30s`, an RFC 3339 timestamp, an HTTP date or a Unix time."""
     if not text:
         return None
     seconds = number(text)
@@ -96,13 +96,13 @@ def plain_names(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def about(said: Mapping[str, str], resource: str, fact: str) -> str | None:
-    """The `limit`, `remaining` or `reset` of a resource."""
+    """Return the `limit`, `remaining` or `reset` of a resource."""
     dashed = resource.replace("_", "-")
     return said.get(f"x-ratelimit-{fact}-{dashed}") or said.get(f"anthropic-ratelimit-{dashed}-{fact}")
 
 
 def number(text: str | None) -> float | None:
-    """A finite number, 0 or more."""
+    """Read a finite number, 0 or more; None for any other text."""
     try:
         value = float(text or "")
     except ValueError:
@@ -111,7 +111,7 @@ def number(text: str | None) -> float | None:
 
 
 def _reset_s(said: Mapping[str, str], wall_s: float) -> float | None:
-    """When what is used up comes back; the soonest reset where it is not said what is used up."""
+    """Return when what is used up comes back; the soonest reset where it is not said what is used up."""
     resets = {name: moment_s(about(said, name, "reset"), wall_s) for name in RESOURCES}
     used_up = [resets[name] for name in RESOURCES if number(about(said, name, "remaining")) == 0]
     known = _given_waits(used_up)

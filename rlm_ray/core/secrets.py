@@ -50,12 +50,12 @@ _SCHEME = re.compile(r"^(bearer|basic|token) +", re.IGNORECASE)
 
 @lru_cache(maxsize=_MAX_NAMES)
 def is_secret(name: str) -> bool:
-    """Whether what goes under this name is a key or the like."""
+    """Tell whether what goes under this name is a key or the like."""
     return bool(_NAME.search(name)) and not _NOT_SECRET.match(name)
 
 
 def redact(value: Any, name: str = "") -> Any:
-    """The same plain value with `***` in place of every secret, however deep."""
+    """Return the same plain value with `***` in place of every secret, however deep."""
     if _holds_fields(name):
         return _hidden(value)
     if (
@@ -75,7 +75,7 @@ def redact(value: Any, name: str = "") -> Any:
 
 
 def secret_values(value: Any, name: str = "") -> set[str]:
-    """Every secret text in a plain value: under a secret's name, in headers and queries, in URLs."""
+    """Return every secret text in a plain value: under a secret's name, in headers and queries, in URLs."""
     if _holds_fields(name):
         return _field_values(value)
     if isinstance(value, Mapping):
@@ -89,7 +89,7 @@ def secret_values(value: Any, name: str = "") -> set[str]:
 
 @lru_cache(maxsize=_MAX_NAMES)
 def _holds_fields(name: str) -> bool:
-    """A table of headers or of query parameters, or one field of it by its dotted name."""
+    """Tell whether a name is that of a table of headers or of query parameters, or of one field of it by its dotted name."""
     return any(_FIELDS.search(part) for part in name.split(".")) if name else False
 
 
@@ -113,7 +113,7 @@ def _field_values(value: Any, name: str = "") -> set[str]:
 
 
 def _values_in_text(text: str) -> set[str]:
-    """Of headers or a query written as JSON, or as `name=value` or `name: value` side by side."""
+    """Return the secrets in headers or a query written as JSON, or as `name=value` or `name: value` side by side."""
     try:
         table = json.loads(text)
     except ValueError:
@@ -128,7 +128,7 @@ def _forms(value: str) -> set[str]:
 
 
 def _is_confidential_url(text: str) -> bool:
-    """It holds a user, a password or a query, any of which may be a key."""
+    """Tell whether a URL holds a user, a password or a query, any of which may be a key."""
     parts = _url(text)
     return parts is not None and ("@" in parts.netloc or bool(parts.query))
 
@@ -186,7 +186,7 @@ _QUOTES = "\u2018\u2019\u201c\u201d\u00ab\u00bb\"'`"
 
 
 def header_fault(value: str) -> str:
-    """What is wrong with a key or another header's value, and what to do; empty where nothing is."""
+    """Return what is wrong with a key or another header's value, and what to do; empty where nothing is."""
     if any(char in value for char in "\r\n"):
         return "holds a line break, which no HTTP header can; take it out"
     if value != value.strip():

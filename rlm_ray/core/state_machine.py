@@ -82,17 +82,17 @@ def next_step(trajectory: Trajectory) -> Step:
 
 
 def has_runnable_code(turn: Turn) -> bool:
-    """The message has code, and the provider did not cut it off in the middle."""
+    """Tell whether the message has code, and the provider did not cut it off in the middle."""
     return bool(turn.parsed.blocks) and not was_truncated(turn)
 
 
 def was_truncated(turn: Turn) -> bool:
-    """The message's code was cut off at the token limit."""
+    """Tell whether the message's code was cut off at the token limit."""
     return turn.parsed.truncated and turn.judged.kind == "truncated"
 
 
 def final_answer(turn: Turn) -> str | None:
-    """The answer the turn gave, from its code or in plain words; one that was refused, or cut off, is none."""
+    """Return the answer the turn gave, from its code or in plain words; one that was refused, or cut off, is none."""
     if turn.refusal:
         return None
     if turn.result is not None:
@@ -101,17 +101,17 @@ def final_answer(turn: Turn) -> str | None:
 
 
 def answered_without_reading_context(trajectory: Trajectory) -> bool:
-    """The very first message answers although the model has not looked at the context."""
+    """Tell whether the very first message answers although the model has not looked at the context."""
     return len(trajectory.turns) == 1 and not trajectory.context_was_read
 
 
 def lacks_citations(trajectory: Trajectory) -> bool:
-    """The answer has to rest on citations, and nothing was cited for this question."""
+    """Tell whether the answer has to rest on citations, and nothing was cited for this question."""
     return trajectory.task.citations == "required" and not trajectory.citations
 
 
 def repeats_itself(trajectory: Trajectory) -> bool:
-    """The code of the last turn did the same before in this conversation, as often as its profile bears."""
+    """Tell whether the code of the last turn did the same before in this conversation, as often as its profile bears."""
     most = get_profile(trajectory.task.profile, trajectory.task.prompt_version).max_repeats
     turns = trajectory.turns_of_this_question[-trajectory.turns_in_conversation or len(trajectory.turns) :]
     if not most or not turns or turns[-1].refusal:
@@ -201,7 +201,7 @@ class Turn:
 
     @property
     def judged(self) -> Judgement:
-        """What the message is worth."""
+        """Return what the message is worth."""
         return judge(self.reply, takes_code=True)
 
     @property
@@ -209,7 +209,7 @@ class Turn:
         return tuple(block.strip() for block in self.parsed.blocks)
 
     def did_the_same(self, other: Turn) -> bool:
-        """The other turn ran the same code, and it gave the same output or failed with the same error."""
+        """Tell whether the other turn ran the same code, and it gave the same output or failed with the same error."""
         if self.result is None or other.result is None or self.code != other.code:
             return False
         if self.result.error or other.result.error:
@@ -253,17 +253,17 @@ class Trajectory:
 
     @property
     def compaction(self) -> Compaction | None:
-        """The last one."""
+        """Return the last compaction."""
         return self.compactions[-1] if self.compactions else None
 
     @property
     def summary(self) -> Compaction | None:
-        """The last compaction for want of room: its turns are in the REPL's variable."""
+        """Return the last compaction for want of room: its turns are in the REPL's variable."""
         return next((item for item in reversed(self.compactions) if not item.repeated), None)
 
     @property
     def turns_in_conversation(self) -> int:
-        """How many turns the model still reads word by word."""
+        """Return how many turns the model still reads word by word."""
         return len(self.turns) - (self.compaction.after_turn if self.compaction else 0)
 
     @property
@@ -272,17 +272,17 @@ class Trajectory:
 
     @property
     def query(self) -> str:
-        """The question that is to be answered now."""
+        """Return the question that is to be answered now."""
         return self.follow_ups[-1].query if self.follow_ups else self.task.query
 
     @property
     def schema(self) -> str:
-        """The schema of the answer to that question."""
+        """Return the schema of the answer to that question."""
         return self.follow_ups[-1].schema if self.follow_ups else self.task.schema
 
     @property
     def turns_of_earlier_questions(self) -> int:
-        """How many turns went to earlier questions."""
+        """Return how many turns went to earlier questions."""
         return self.follow_ups[-1].after_turn if self.follow_ups else 0
 
     @property
@@ -291,13 +291,13 @@ class Trajectory:
 
     @property
     def citations(self) -> tuple[Citation, ...]:
-        """What the code cited for the question that is to be answered now, each place once."""
+        """Return what the code cited for the question that is to be answered now, each place once."""
         results = (turn.result for turn in self.turns_of_this_question if turn.result is not None)
         return tuple(dict.fromkeys(cited for result in results for cited in result.citations))
 
     @property
     def context_was_read(self) -> bool:
-        """The model has looked at the context, or seen all of it in the prompt."""
+        """Tell whether the model has looked at the context, or seen all of it in the prompt."""
         seen = any(turn.result is not None and turn.result.context_was_read for turn in self.turns)
         return seen or self.task.info.fits_in_prompt
 
@@ -309,13 +309,13 @@ class Trajectory:
         return frozenset(variable.name for variable in result.variables) if result else frozenset()
 
     def truncated_to(self, turns: int) -> Trajectory:
-        """As it was when the next message after so many turns was asked for."""
+        """Return the trajectory as it was when the next message after so many turns was asked for."""
         asked = tuple(item for item in self.follow_ups if item.after_turn <= turns)
         compacted = tuple(item for item in self.compactions if item.after_turn <= turns)
         return Trajectory(self.task, self.turns[:turns], asked, compacted)
 
     def with_compaction(self, summary: str, *, repeated: bool = False) -> Trajectory:
-        """The conversation begins anew with this summary of all turns so far."""
+        """Return the trajectory whose conversation begins anew with this summary of all turns so far."""
         name = "history" if "history" not in self.variables else "full_history"
         compaction = Compaction(len(self.turns), summary, name, repeated)
         return replace(self, compactions=(*self.compactions, compaction))
@@ -324,11 +324,11 @@ class Trajectory:
         return replace(self, follow_ups=(*self.follow_ups, FollowUp(query, len(self.turns), schema)))
 
     def with_refusal(self, why: str) -> Trajectory:
-        """The answer of the last turn was not taken."""
+        """Return the trajectory in which the answer of the last turn was not taken."""
         return replace(self, turns=(*self.turns[:-1], replace(self.turns[-1], refusal=why)))
 
     def with_reply(self, reply: ModelReply, status: str) -> Trajectory:
-        """The next message; nothing of one that was withheld or refused is taken."""
+        """Return the trajectory with the next message; nothing of one that was withheld or refused is taken."""
         is_said = judge(reply, takes_code=True).kind not in {"filtered", "refused"}
         parsed = parse(reply.text, self.variables) if is_said else Parsed()
         if parsed.is_word and self._is_meant(str(parsed.unresolved)):
@@ -336,7 +336,7 @@ class Trajectory:
         return replace(self, turns=(*self.turns, Turn(status, reply, parsed)))
 
     def _is_meant(self, word: str) -> bool:
-        """A word that is no variable is the answer where code has printed it, or where the model insists on it."""
+        """Tell whether a word that is no variable is meant as the answer: code has printed it, or the model insists on it."""
         insists = self.last is not None and self.last.parsed.unresolved == word
         results = (turn.result for turn in self.turns_of_this_question)
         return insists or any(result is not None and word in result.output for result in results)

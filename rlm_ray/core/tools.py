@@ -109,7 +109,7 @@ def check_tools(tools: object) -> None:
 
 
 def tool_block(tools: Sequence[ToolSpec]) -> str:
-    """What the system prompt says of the tools; empty where there are none."""
+    """Say in the system prompt what tools there are; empty where there are none."""
     if not tools:
         return ""
     lines = "\n".join(_line(tool) for tool in tools)
@@ -130,7 +130,7 @@ def _line(tool: ToolSpec) -> str:
 
 
 def signature_of_schema(schema: Mapping[str, Any]) -> str:
-    """The parameters of a JSON Schema as a model reads those of a function; the required ones first."""
+    """Return the parameters of a JSON Schema as a model reads those of a function; the required ones first."""
     properties: Mapping[str, Any] = schema.get("properties") or {}
     required = set(schema.get("required") or ())
     ordered = parameter_order(schema)
@@ -176,7 +176,7 @@ def _hint(schema: Any) -> str:
 
 
 def missing_tools(recorded: Iterable[str], given: Iterable[str]) -> str:
-    """Which tools of a record are not given now, as a sentence; empty where all are."""
+    """Say which tools of a record are not given now, in a sentence; empty where all are."""
     gone = sorted(set(recorded) - set(given))
     if not gone:
         return ""

@@ -80,7 +80,7 @@ class DocumentConverter:
         return ConvertedDocument(text, str(facts.get("kind", "")), notes)
 
     def rows(self, data: bytes, format_name: str, name: str) -> Iterator[str]:
-        """The rows of a workbook, a line of JSON each. Raises `InputError` before the first."""
+        """Yield the rows of a workbook, a line of JSON each. Raises `InputError` before the first."""
         _, text = self._ask(data, {"format": format_name, "rows": True}, name)
         return iter(text.split("\n") if text else ())
 
@@ -186,7 +186,7 @@ def _spawn(control: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def _search_path() -> list[str]:
-    """Where the worker finds this package and the parsers, and nothing else on purpose."""
+    """Return where the worker finds this package and the parsers, and nothing else on purpose."""
     found = [str(Path(__file__).resolve().parents[2])]
     found += [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]  # noqa: PTH119
     for name in _PARSERS:

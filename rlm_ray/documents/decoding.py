@@ -115,7 +115,7 @@ def _guess(data: bytes) -> str:
 
 
 def _declared(data: bytes) -> list[str]:
-    """What the text itself says, as source code, XML and HTML do."""
+    """Return what the text itself says, as source code, XML and HTML do."""
     said = _DECLARED.search(data[:1024])
     if said is None:
         return []
@@ -150,7 +150,7 @@ def _detected(data: bytes) -> list[str]:
 
 
 def _sample(data: bytes) -> bytes:
-    """The beginning of a text, and what lies around its first byte beyond ASCII, at the ends of lines."""
+    """Return the beginning of a text, and what lies around its first byte beyond ASCII, at the ends of lines."""
     if len(data) <= _SAMPLE_BYTES:
         return data
     first = re.search(rb"[\x80-\xff]", data)

@@ -62,7 +62,7 @@ class Files:
         return f"Files({', '.join(shown)})"
 
     def options(self) -> dict[str, Any]:
-        """How they are read, without what has its default; plain values, for JSON."""
+        """Return how the files are read, without what has its default; plain values, for JSON."""
         all_of = {
             "include": self.include,
             "exclude": self.exclude,
@@ -72,7 +72,7 @@ class Files:
         return {name: value for name, value in all_of.items() if value}
 
     def absolute(self) -> list[str]:
-        """The paths from the root, and URLs as they are."""
+        """Return the paths from the root, and URLs as they are."""
         local = [path if isinstance(path, Path) else local_path(path) for path in self.paths]
         return [
             str(path) if found is None else str(Path(found).absolute())
@@ -148,13 +148,13 @@ class ReadingReport:
         self.notes += [(name, note) for note in read.notes]
 
     def line(self) -> str:
-        """All of it in one line."""
+        """Say all of it in one line."""
         return "; ".join(
             [self._read_line(), *_grouped(self.notes), *self.unread_lines(), *self.passed_over_lines()]
         )
 
     def doubtful(self) -> list[str]:
-        """What strict reading does not allow, each a sentence."""
+        """Return what strict reading does not allow, each a sentence."""
         links = [f"{self.passed_over[LINKS]} {LINKS}"] if self.passed_over[LINKS] else []
         return [*_grouped(self.notes), *_grouped(self.unread), *links]
 
@@ -163,7 +163,7 @@ class ReadingReport:
         return [f"not read: {', '.join(found)}"] if (found := _grouped(self.unread)) else []
 
     def passed_over_lines(self) -> list[str]:
-        """How many were passed over, by reason."""
+        """Say how many files were passed over, by reason."""
         return [line] if (line := describe_passed_over(self.passed_over)) else []
 
     def _read_line(self) -> str:
@@ -183,7 +183,7 @@ class FileContext:
 
 
 def _read_all(reader: DocumentReader, files: Sequence[SourceFile]) -> list[DocumentText | InputError | None]:
-    """Each file as its text, or why it is none; None for a binary one that was only found in a folder."""
+    """Return each file as its text, or why it is none; None for a binary one that was only found in a folder."""
 
     def read(file: SourceFile) -> DocumentText | InputError | None:
         try:

@@ -51,7 +51,7 @@ class IgnoreFile:
     """The way from where it lies to the folder that is read, for one above."""
 
     def says(self, path: str) -> bool | None:
-        """Whether it ignores a path below the folder that is read; None where it says nothing of it."""
+        """Tell whether the file ignores a path below the folder that is read; None where it says nothing of it."""
         below = f"{self.above}/{path}" if self.above else path.removeprefix(f"{self.folder}/")
         return self.spec.check_file(below).include
 
@@ -127,7 +127,7 @@ def _relative_folder(folder: Path, root: Path) -> str:
 
 
 def read_ignore_file(file: Path, folder: str = "", above: str = "") -> list[IgnoreFile]:
-    """One that is there and can be read; none else."""
+    """Return the ignore file of a folder in a list; an empty one where there is none that can be read."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -88,7 +88,7 @@ class Format:
 
     @property
     def remedy(self) -> str:
-        """What its owner can do about a file that cannot be read."""
+        """Return what its owner can do about a file that cannot be read."""
         return _REMEDIES.get(self.label, "save or export it as UTF-8 text")
 
 

@@ -135,7 +135,7 @@ def _read_in_child(
 
 
 def _parts_of(output: bytes, status: int, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """What a child wrote, which may be anything; or why it wrote nothing."""
+    """Return what a child wrote, which may be anything; or why it wrote nothing."""
     try:
         facts_size, text_size = ANSWER.unpack_from(output)
         facts = json.loads(output[ANSWER.size : ANSWER.size + facts_size])
@@ -163,7 +163,7 @@ def _too_large(options: dict[str, Any]) -> str:
 
 
 def _output_of(control: socket.socket, read_end: int, options: dict[str, Any]) -> tuple[bytes, str]:
-    """All that a child writes, and why it is not waited for any longer."""
+    """Return all that a child writes, and why it is not waited for any longer."""
     deadline = time.monotonic() + options["timeout_s"]
     poll = select.poll()
     poll.register(read_end, select.POLLIN)
@@ -239,7 +239,7 @@ def _read(options: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _format(name: str, data: bytes) -> str:
-    """The format of which a parser reads it. Raises `DocumentError` for what none reads."""
+    """Return the format of which a parser reads it. Raises `DocumentError` for what none reads."""
     if name == "zip":
         return archive.format_of(data)
     if name == "ole":

@@ -134,7 +134,7 @@ def check_price(model: str) -> None:
 
 
 def price_of(model: str, settings: Settings) -> Price | None:
-    """The price of a model by the settings or by litellm's map; None where neither knows one for any length."""
+    """Return the price of a model by the settings or by litellm's map; None where neither knows one for any length."""
     if model in settings.prices:
         return settings.prices[model]
     if is_offline(model):
@@ -147,7 +147,7 @@ def price_of(model: str, settings: Settings) -> Price | None:
 
 
 def known_model(model: str) -> Mapping[str, Any] | None:
-    """What litellm's map says of a model; None where it is not in it."""
+    """Return what litellm's map says of a model; None where it is not in it."""
     models = _models()
     provider, slash, name = model.partition("/")
     for key in (model, name if slash else ""):
@@ -159,7 +159,7 @@ def known_model(model: str) -> Mapping[str, Any] | None:
 
 
 def chat_models() -> dict[str, Mapping[str, Any]]:
-    """What litellm's map says of the models that answer questions, by names that litellm takes."""
+    """Return what litellm's map says of the models that answer questions, by names that litellm takes."""
     found = {}
     for name, facts in _models().items():
         if isinstance(facts, dict) and facts.get("mode") in _ANSWERING and facts.get("litellm_provider"):

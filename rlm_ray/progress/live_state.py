@@ -327,7 +327,7 @@ class LiveSession:
         return max(self.sub_calls - self.answered - self.failed, 0)
 
     def open(self, record: SessionOpened) -> None:
-        """Begin, or begin anew. What it did may be known before: that was written elsewhere."""
+        """Note that the session begins, or begins anew. Other processes may have told what it did before this is told."""
         if self.opened_at is not None:
             self.turn = self.sub_calls = self.answered = self.failed = 0
             self.activity = STARTING

@@ -36,7 +36,7 @@ from rlm_ray.progress.formatting import format_usd
 from rlm_ray.progress.live_state import ROWS, Snapshot, one_line
 from rlm_ray.progress.render import ASCII, Glyphs, lines
 
-FIRST_S, NEWS_S, QUIET_S = 10.0, 3.0, 15.0
+FIRST_LINE_S, CHANGE_INTERVAL_S, QUIET_INTERVAL_S = 10.0, 3.0, 15.0
 """A log gets its first line after so long; then at most so often when there is something to tell, and when only the
 figures have grown."""
 NOTEBOOK_WIDTH = 100
@@ -125,9 +125,9 @@ class LogDisplay:
         self._view = Snapshot()
         self._now = 0.0
         self._last_line = ""
-        self._said_at = -math.inf
+        self._last_line_at = -math.inf
         self._first_at: float | None = None
-        self._news: object = None
+        self._last_change: object = None
 
     def start(self) -> None:
         pass
@@ -135,18 +135,18 @@ class LogDisplay:
     def show(self, view: Snapshot, now: float) -> None:
         self._view, self._now = view, now
         if self._first_at is None:
-            self._first_at = now + FIRST_S
-        since, news = now - self._said_at, _change_key(view)
-        due = since >= QUIET_S or (since >= NEWS_S and news != self._news)
-        if due and now >= self._first_at:
-            self._news, self._said_at = news, now
-            self._say()
+            self._first_at = now + FIRST_LINE_S
+        since_s, change = now - self._last_line_at, _change_key(view)
+        is_due = since_s >= QUIET_INTERVAL_S or (since_s >= CHANGE_INTERVAL_S and change != self._last_change)
+        if is_due and now >= self._first_at:
+            self._last_change, self._last_line_at = change, now
+            self._print_line()
 
     def stop(self) -> None:
         if self._last_line:
-            self._say()
+            self._print_line()
 
-    def _say(self) -> None:
+    def _print_line(self) -> None:
         line = formatting.line(self._view)
         if line != self._last_line:
             self._last_line = line

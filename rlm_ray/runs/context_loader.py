@@ -24,7 +24,7 @@ _MAX_PATH_CHARS = 300
 
 
 def read_context(source: Any) -> Context:
-    """The context of anything the interface allows. Raises `InputError` with what to do."""
+    """Make a context of anything the interface allows. Raises `InputError` with what to do."""
     if isinstance(source, FileContext):
         _check_text(source)
         return source.context
@@ -132,7 +132,7 @@ def _warn_of_path(text: str) -> None:
 
 
 def files_of(source: Any) -> Files | None:
-    """The files and folders a source names; None where it is the input itself."""
+    """Return the files and folders a source names; None where it is the input itself."""
     match source:
         case Files():
             return source
@@ -153,7 +153,7 @@ METADATA_FILE, DATA_FILE = "context.json", "context.bin"
 def save_context(folder: RunStore, context: Context, files: Files | None) -> None:
     """Save the context: a copy, or only where its files are and how they were read."""
     facts = {
-        # Of the first attempt: what later ones do with another context goes by another name (`Earlier.context_key`).
+        # Of the first attempt: what later ones do with another context goes by another name (`RunHistory.changed_context_key`).
         "fingerprint": saved_fingerprint(folder) or context.fingerprint(),
         "paths": files.absolute() if files is not None else [],
         "reading": files.options() if files is not None else {},

@@ -68,7 +68,7 @@ class Conversation:
         return self._history.run_id
 
     def ask(self, query: str, *, schema: Any = None) -> Any:
-        """The answer; see `RLM.completion`. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
+        """Return the answer; see `RLM.completion`. Raises `LimitReached` (with `.partial`) when a limit stopped the run."""
         return run_sync(self.aask(query, schema=schema))
 
     async def aask(self, query: str, *, schema: Any = None) -> Any:
@@ -76,7 +76,7 @@ class Conversation:
         return value_or_raise(await self.arun(query, schema=schema), schema)
 
     def run(self, query: str, *, schema: Any = None) -> Result:
-        """The answer and how it came about; `usage` is that of the whole conversation."""
+        """Return the answer and how it came about; `usage` is that of the whole conversation."""
         return run_sync(self.arun(query, schema=schema))
 
     async def arun(self, query: str, *, schema: Any = None) -> Result:

@@ -127,7 +127,7 @@ class Result:
         }
 
     def with_value(self, schema: AnswerSchema | None) -> Result:
-        """The same with its `value` by this schema; not answered where the answer does not match it."""
+        """Return the same result with its `value` by this schema; not answered where the answer does not match it."""
         if schema is None or self.answer is None or self.stop_reason == MISFIT:
             return self
         checked = schema.check(self.answer)
@@ -298,7 +298,7 @@ class Run:
 
     @property
     def _schema(self) -> AnswerSchema | None:
-        """Of the answer to the last question."""
+        """Return the schema of the answer to the last question."""
         at = len(self._follow_ups)
         return self._schemas[at] if at < len(self._schemas) else None
 

@@ -38,5 +38,5 @@ class Sandbox:
 
 
 def _grace_s(limit_s: float) -> float:
-    """What an interruption may take: enough on a busy machine, little beside the limit itself."""
+    """Return what an interruption may take: enough on a busy machine, little beside the limit itself."""
     return min(5.0, max(1.0, limit_s / 10))

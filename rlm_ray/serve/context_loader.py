@@ -115,7 +115,7 @@ class ContextLoader:
         return reader.read(self._bytes(key, piece.source, until), name, suffix_of=suffix_of or "file")
 
     def _name(self, key: str, piece: NamedContext) -> str:
-        """What its document is called: an uploaded file by the name it came with."""
+        """Return what its document is called: an uploaded file by the name it came with."""
         if not isinstance(piece.source, FileRef):
             return piece.name
         stored = self.files.find(key, piece.source.file_id, 0.0)  # whether it has expired was asked before
@@ -134,7 +134,7 @@ class ContextLoader:
 
 
 def _note(report: ReadingReport, piece: NamedContext, name: str, read: DocumentText) -> None:
-    """What was read of files goes on record."""
+    """Put on record what was read of files."""
     if not isinstance(piece.source, Text):
         report.add(name, read)
 

@@ -162,6 +162,7 @@ def _long_message_prompt(text: Text) -> str:
 
 
 def _query(question: str, others: Sequence[tuple[str, str]]) -> str:
+    """Return the question below the instructions and the turns that came before it."""
     rules = [text for role, text in others if role in _RULES]
     turns = [(role, text) for role, text in others if role not in _RULES]
     parts = [f"Instructions:\n{text}" for text in rules]

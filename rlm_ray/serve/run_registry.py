@@ -222,7 +222,7 @@ class RunRegistry:
         self._seen[replica] = -REPLICA_TIMEOUT_S
 
     def state(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
+        """Return all that the registry knows as plain values, for JSON."""
         return {
             "tickets": [asdict(lease) for lease in self.leases.values()],
             "spent": {name: asdict(spent) for name, spent in self.spent.items()},

@@ -59,7 +59,7 @@ def messages_of(request: StoredRequest) -> tuple[Message, ...]:
 
 
 def schemas_of(request: StoredRequest) -> tuple[AnswerSchema, ...]:
-    """What the answer looks like; empty for text."""
+    """Return what the answer looks like; empty for text."""
     return (AnswerSchema.parse(request.schema, trusted=False),) if request.schema else ()
 
 

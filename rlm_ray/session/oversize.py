@@ -116,7 +116,7 @@ class AnswersOfPieces:
         return len(self.answers) <= 1
 
     def questions(self) -> Iterator[tuple[str, list[Document]]]:
-        """What is asked about each group of answers of this level that has more than one."""
+        """Yield what is asked about each group of answers of this level that has more than one."""
         most = self.size // MIN_GROUP
         for group in self._groups():
             if len(group) > 1:

@@ -38,7 +38,7 @@ class TypedAnswer:
 
     @property
     def why(self) -> str:
-        """One sentence on why it cannot be used; empty where it can."""
+        """Say in one sentence why the answer cannot be used; empty where it can."""
         return "" if self.parsed.fits else self.cut or self.parsed.misfit
 
 

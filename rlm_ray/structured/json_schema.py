@@ -23,7 +23,7 @@ _DEEPEST = 8
 
 
 def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema its own reference leads to; pydantic writes one for a model that holds itself."""
+    """Return the schema its own reference leads to; pydantic writes one for a model that holds itself."""
     part: Mapping[str, Any] = table
     for _ in range(_MOST_HOPS):
         if "$ref" not in part:
@@ -33,7 +33,7 @@ def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def resolve_ref(table: Mapping[str, Any], reference: str) -> Any:
-    """What a reference names. Raises `KeyError` where the schema does not hold it."""
+    """Return what a reference names. Raises `KeyError` where the schema does not hold it."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         raise KeyError(reference)
     found: Any = table
@@ -45,7 +45,7 @@ def resolve_ref(table: Mapping[str, Any], reference: str) -> Any:
 
 
 def iter_keywords(part: Any) -> Iterator[tuple[str, Any]]:
-    """Every keyword of a schema and of the schemas in it, with its value."""
+    """Yield every keyword of a schema and of the schemas in it, with its value."""
     stack = [part]
     while stack:
         part = stack.pop()
@@ -62,12 +62,12 @@ def iter_keywords(part: Any) -> Iterator[tuple[str, Any]]:
 
 
 def iter_refs(part: Any) -> Iterator[Any]:
-    """Every reference in a schema."""
+    """Return every reference in a schema."""
     return (inner for keyword, inner in iter_keywords(part) if keyword in _REFERENCES)
 
 
 def strip_annotations(part: Any) -> Any:
-    """The schema without what only people read."""
+    """Return the schema without what only people read."""
     if isinstance(part, list):
         return [strip_annotations(item) for item in part]
     if not isinstance(part, Mapping):
@@ -84,7 +84,7 @@ def _bare(keyword: str, inner: Any) -> Any:
 
 
 def estimate_answer_chars(table: Mapping[str, Any]) -> int:
-    """The characters of an answer: enumerated values as long as they are on average, free texts 40, lists 3 items."""
+    """Return the characters of an answer: enumerated values as long as they are on average, free texts 40, lists 3 items."""
     return round(_chars(table, resolve_root(table), 0))
 
 

@@ -78,12 +78,12 @@ class ParsedAnswer:
 
     @property
     def misfit(self) -> str:
-        """One sentence about an answer that cannot be used."""
+        """Say in one sentence that an answer cannot be used."""
         return f"the answer does not match the schema: {self.why}"
 
     @property
     def text(self) -> str:
-        """The value as JSON, as the answer has it."""
+        """Return the value as JSON, as the answer has it."""
         return json.dumps(self.written, ensure_ascii=False)
 
 
@@ -134,16 +134,16 @@ class AnswerSchema:
 
     @property
     def source(self) -> str:
-        """The whole schema as text, from which `parse` makes the same one, but for its type."""
+        """Return the whole schema as text, from which `parse` makes the same one, but for its type."""
         return json.dumps(self.table, ensure_ascii=False)
 
     @property
     def wants_objects(self) -> bool:
-        """Every answer is an object."""
+        """Tell whether every answer is an object."""
         return _kinds(self.table) == {"object"}
 
     def ask(self, query: str) -> str:
-        """The question, and exactly what is wanted."""
+        """Return the question, with exactly what is wanted of its answer."""
         return f"{query}\n\n{self.instruction()}"
 
     def instruction(self) -> str:
@@ -151,7 +151,7 @@ class AnswerSchema:
         return f"{self._only_json()} It must match this JSON Schema:\n{self.compact()}"
 
     def check(self, answer: str) -> ParsedAnswer:
-        """The value the answer holds, also inside a fence or prose, if it is as it shall be."""
+        """Return the value the answer holds, also inside a fence or prose, if it is as it shall be."""
         why = ""
         kinds = _kinds(self.table)
         for value in find_json_objects(answer) if kinds == {"object"} else find_json_values(answer):
@@ -169,7 +169,7 @@ class AnswerSchema:
         return ParsedAnswer(None, why or explain_no_json(answer, "array" if "array" in kinds else "object"))
 
     def check_value(self, value: Any) -> ParsedAnswer:
-        """The value itself, if it is as it shall be."""
+        """Return the value itself, if it is as it shall be."""
         if self.type_ is not None:
             return _by_type(self.type_, value)
         if not isinstance(value, dict) and self.wants_objects:
@@ -186,7 +186,7 @@ class AnswerSchema:
         return AnswerSchema({**table, "properties": fields})
 
     def described(self) -> str:
-        """One answer, in words."""
+        """Say in words what one answer is."""
         return f"<a JSON object that matches this JSON Schema: {self.compact()}>"
 
     def repair(self, answer: str, why: str) -> str:
@@ -198,7 +198,7 @@ class AnswerSchema:
         )
 
     def refusal(self, why: str) -> str:
-        """What is said to the model in the conversation that holds its answer."""
+        """Say to the model, in the conversation that holds its answer, what is wrong with it."""
         return f"That answer does not match the JSON Schema: {why}.\nPut right what is wrong. {self._only_json()}"
 
     def arrow(self) -> pa.Schema:
@@ -214,7 +214,7 @@ class AnswerSchema:
         return {column.name: to_arrow_value(column.type, value.get(column.name)) for column in self.arrow()}
 
     def compact(self) -> str:
-        """The schema as a model reads it."""
+        """Return the schema as a model reads it."""
         return json.dumps(strip_annotations(self.table), ensure_ascii=False, separators=(",", ":"))
 
     def _one_value(self) -> str:
@@ -225,7 +225,7 @@ class AnswerSchema:
 
 
 def _kinds(root: Mapping[str, Any]) -> set[str]:
-    """The types of JSON that a schema may allow; `any` where it says nothing about that, or too much."""
+    """Return the types of JSON that a schema may allow; `any` where it says nothing about that, or too much."""
     kinds: set[str] = set()
     stack: list[Any] = [root]
     seen = 0
@@ -312,7 +312,7 @@ def _parse_json(text: str, name: str) -> dict[str, Any]:
 
 
 def _checked_table(table: dict[str, Any], name: str, *, trusted: bool = True) -> dict[str, Any]:
-    """A schema that can be used without surprises later. Raises `InputError` for any other."""
+    """Return a schema that can be used without surprises later. Raises `InputError` for any other."""
     try:
         size = len(json.dumps(table))
     except (TypeError, ValueError, RecursionError) as error:
@@ -362,7 +362,7 @@ def _check_patterns(table: dict[str, Any], name: str, *, trusted: bool) -> None:
 
 
 def _depth(part: Any) -> int:
-    """How deep lists and objects are nested."""
+    """Return how deep lists and objects are nested."""
     level, depth = [part], 0
     while level and depth <= MAX_FOREIGN_DEPTH:
         level = [

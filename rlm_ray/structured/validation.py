@@ -66,7 +66,7 @@ class TooManySteps(Exception):  # noqa: N818 - becomes a sentence
 
 
 def find_faults(table: Mapping[str, Any], value: Any) -> str:
-    """What is wrong with a value, the first few faults; empty where it fits."""
+    """Say what is wrong with a value, the first few faults; empty where it fits."""
     token = _left.set([MAX_STEPS])
     try:
         validator = _bounded(validator_for(table))(table, format_checker=_FORMATS, registry=Registry())
@@ -83,18 +83,18 @@ def find_faults(table: Mapping[str, Any], value: Any) -> str:
 
 
 def join_faults(faults: Iterable[str]) -> str:
-    """The first few of them as one sentence."""
+    """Join the first few faults to one sentence."""
     return "; ".join(fault[:_WHY_CHARS] for fault, _ in zip(faults, range(_ERRORS), strict=False))
 
 
 def place(path: Iterable[Any]) -> str:
-    """Where in an answer something stands."""
+    """Say where in an answer something stands."""
     steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return f"`{steps.lstrip('.')}`" if steps else "the answer"
 
 
 def shown(value: Any) -> str:
-    """A value as it is quoted in a sentence."""
+    """Quote a value as it stands in a sentence."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
@@ -108,7 +108,7 @@ def is_linear(pattern: str) -> bool:
 
 
 def _fault(error: ValidationError) -> str:
-    """One fault; of alternatives, what the nearest one wants."""
+    """Say one fault; of alternatives, what the nearest one wants."""
     if error.validator in {"anyOf", "oneOf"} and error.context:
         error = _nearest(error)
     where = place(error.absolute_path)
@@ -122,7 +122,7 @@ def _fault(error: ValidationError) -> str:
 
 
 def _nearest(error: ValidationError) -> ValidationError:
-    """The deepest fault of an alternative of the right kind; the alternatives together where none is."""
+    """Return the deepest fault of an alternative of the right kind; the alternatives together where none is."""
     deeper = [each for each in error.context if each.relative_path]
     if deeper:
         chosen = max(deeper, key=lambda each: (len(each.absolute_path), relevance(each)))
@@ -154,7 +154,7 @@ def _wanted(error: ValidationError) -> str:  # noqa: PLR0911 - one for each kind
 
 @cache
 def _bounded(base: Any) -> Any:
-    """The same validator, with a bound on its steps and linear patterns."""
+    """Return the same validator, with a bound on its steps and linear patterns."""
     own: dict[str, Any] = {"pattern": _check_pattern, "uniqueItems": _check_unique}
     checks = {name: _counted(own.get(name, check)) for name, check in base.VALIDATORS.items()}
     return extend(base, checks)
@@ -177,7 +177,7 @@ def _check_pattern(validator: Any, pattern: str, instance: Any, _: Any) -> Itera
 
 
 def _check_unique(validator: Any, wanted: Any, instance: Any, _: Any) -> Iterator[ValidationError]:
-    """In linear time; 1 and 1.0 are the same, 1 and true are not."""
+    """Yield what is there twice, in linear time; 1 and 1.0 are the same, 1 and true are not."""
     if wanted and validator.is_type(instance, "array"):
         seen = {json.dumps(_plain(item), sort_keys=True) for item in instance}
         if len(seen) < len(instance):

@@ -82,7 +82,7 @@ class Toolbox:
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """The functions, then the tools of MCP servers."""
+        """Return the functions, then the tools of MCP servers."""
         return (*self._specs, *(self._from_servers or ()))
 
     @property

@@ -203,7 +203,7 @@ def _check_types(schema: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _value(reply: Mapping[str, Any]) -> Any:
-    """What the cell gets: structured content where there is some, else the texts."""
+    """Return what the cell gets: structured content where there is some, else the texts."""
     texts = [part["text"] for part in reply.get("content") or () if part.get("type") == "text"]
     if reply.get("isError"):
         raise McpToolError("\n".join(texts) or "the server gives no reason")

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from rlm_ray.progress import Row, Snapshot
 from rlm_ray.progress.targets import (
-    FIRST_S,
-    NEWS_S,
-    QUIET_S,
+    CHANGE_INTERVAL_S,
+    FIRST_LINE_S,
+    QUIET_INTERVAL_S,
     LogDisplay,
     NotebookDisplay,
     TerminalDisplay,
@@ -37,7 +37,7 @@ class Log:
 def test_a_short_run_leaves_no_line_in_a_log():
     log = Log()
     log.face.show(view(), 0.0)
-    log.face.show(view(turn=2), FIRST_S - 0.1)
+    log.face.show(view(turn=2), FIRST_LINE_S - 0.1)
     log.face.stop()
     assert log.said == []
 
@@ -45,20 +45,20 @@ def test_a_short_run_leaves_no_line_in_a_log():
 def test_news_are_told_soon_and_growing_figures_later():
     log = Log()
     log.face.show(view(), 0.0)
-    log.face.show(view(), FIRST_S)
-    log.face.show(view(turn=2), FIRST_S + NEWS_S)
-    log.face.show(view(turn=2, calls=7), FIRST_S + 2 * NEWS_S)
+    log.face.show(view(), FIRST_LINE_S)
+    log.face.show(view(turn=2), FIRST_LINE_S + CHANGE_INTERVAL_S)
+    log.face.show(view(turn=2, calls=7), FIRST_LINE_S + 2 * CHANGE_INTERVAL_S)
     assert log.said == ["turn 1 · 0 calls · 0 tokens", "turn 2 · 0 calls · 0 tokens"]
-    log.face.show(view(turn=2, calls=8), FIRST_S + NEWS_S + QUIET_S)
+    log.face.show(view(turn=2, calls=8), FIRST_LINE_S + CHANGE_INTERVAL_S + QUIET_INTERVAL_S)
     assert log.said[2:] == ["turn 2 · 8 calls · 0 tokens"]
 
 
 def test_nothing_is_told_twice_and_the_end_is_told_where_a_line_was():
     log = Log()
     log.face.show(view(), 0.0)
-    log.face.show(view(), QUIET_S)
-    log.face.show(view(), 2 * QUIET_S)
-    log.face.show(view(ended="answered"), 2 * QUIET_S + 1)
+    log.face.show(view(), QUIET_INTERVAL_S)
+    log.face.show(view(), 2 * QUIET_INTERVAL_S)
+    log.face.show(view(ended="answered"), 2 * QUIET_INTERVAL_S + 1)
     assert log.said == ["turn 1 · 0 calls · 0 tokens"]
     log.face.stop()
     assert log.said[1:] == ["turn 1 · 0 calls · 0 tokens · answered"]
@@ -67,7 +67,7 @@ def test_nothing_is_told_twice_and_the_end_is_told_where_a_line_was():
 def test_lines_of_a_log_begin_with_the_time_of_day_and_are_never_folded():
     log = Log()
     log.face.show(view(), 0.0)
-    log.face.show(view(calls=123_456), QUIET_S)
+    log.face.show(view(calls=123_456), QUIET_INTERVAL_S)
     (line,) = log.file.getvalue().splitlines()
     assert len(line.split(" ")[0]) == len("12:03:05")
     assert line.endswith("turn 1 · 123k calls · 0 tokens")

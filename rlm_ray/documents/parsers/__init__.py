@@ -25,5 +25,5 @@ class ParsedDocument:
 
 
 def join_cells(cells: list[str]) -> str:
-    """One row of a table as a line."""
+    """Return one row of a table as a line."""
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

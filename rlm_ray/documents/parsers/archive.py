@@ -55,7 +55,7 @@ def format_of(data: bytes) -> str:
 
 
 def check_old_office(data: bytes) -> None:
-    """Raise `DocumentError` for an old Office file that is no workbook, or has a password: such a file may also hold a new one."""
+    """Raise `DocumentError` for an old Office file that is no workbook, or has a password (a new file with one is kept in an old one)."""
     if _ENCRYPTED in data:
         raise DocumentError("is protected by a password; save a copy without one")
     for name, sentence in _OTHERS:

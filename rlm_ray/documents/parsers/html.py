@@ -69,7 +69,7 @@ def parse_html(data: bytes) -> ParsedDocument:
 
 
 def text_of(html: str) -> str:
-    """The text that a reader of the page sees."""
+    """Return the text that a reader of the page sees."""
     reader = _Reader()
     reader.feed(html)
     reader.close()

@@ -82,7 +82,7 @@ def _word_cell(cell: Any) -> str:
 
 
 def _word_text(element: Any) -> str:
-    """All text below an element: also links, insertions and text boxes; not what was deleted."""
+    """Return all text below an element: also links, insertions and text boxes; not what was deleted."""
     found = []
     for node in element.iter(f"{_W}t", f"{_W}tab", f"{_W}br", f"{_W}cr", f"{_W}lastRenderedPageBreak"):
         if node.tag == f"{_W}t":
@@ -159,7 +159,7 @@ def parse_sheets(data: bytes) -> ParsedDocument:
 
 
 def parse_sheet_rows(data: bytes) -> Iterator[str]:
-    """Each row of each sheet as a line of JSON: an object by the names in the first row of its sheet.
+    """Yield each row of each sheet as a line of JSON: an object by the names in the first row of its sheet.
 
     The column `sheet` is added where there are several.
     """
@@ -208,7 +208,7 @@ def _columns(header: list[Any]) -> list[str]:
 
 
 def _plain(cell: Any) -> Any:
-    """A value that JSON knows; an empty cell is null."""
+    """Return a value that JSON knows; an empty cell is null."""
     if cell == "":
         return None
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:

@@ -80,7 +80,7 @@ def _blocks(element: Any) -> list[str]:
 
 
 def _text(node: Any) -> str:
-    """The text of a paragraph, whose blanks, tabs and line breaks are elements."""
+    """Return the text of a paragraph, whose blanks, tabs and line breaks are elements."""
     parts = [node.text or ""]
     for child in node:
         blank = {f"{_TEXT}s": " ", f"{_TEXT}tab": "\t", f"{_TEXT}line-break": "\n"}.get(child.tag, "")

@@ -32,7 +32,7 @@ def parse_pdf(data: bytes) -> ParsedDocument:
 
 
 def _page(document: object, number: int) -> str | None:
-    """The text of a page; None where it cannot be read."""
+    """Return the text of a page; None where it cannot be read."""
     import pypdfium2
 
     try:

@@ -44,7 +44,7 @@ class CellTimer:
         signal.signal(signal.SIGPROF, self._on_processor_time)
 
     def start(self) -> None:
-        """A cell begins."""
+        """Begin a cell."""
         self._timeout = None
         # SIGVTALRM is left to the kernel, which ends the process: a loop inside one C call is stopped as well.
         signal.setitimer(signal.ITIMER_VIRTUAL, self._cpu_s + self._cpu_grace_s)
@@ -52,7 +52,7 @@ class CellTimer:
         signal.setitimer(signal.ITIMER_REAL, self._wall_s, _TICK_S)
 
     def stop(self) -> None:
-        """The cell has ended."""
+        """End the cell: nothing is interrupted any more."""
         for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL):
             signal.setitimer(timer, 0)
 
@@ -72,7 +72,7 @@ class CellTimer:
 
     @contextmanager
     def stopped_clock(self) -> Iterator[None]:
-        """The wall clock stands still: the cell waits for others."""
+        """Stop the wall clock meanwhile: the cell waits for others."""
         left_s, _ = signal.setitimer(signal.ITIMER_REAL, 0)
         try:
             yield

@@ -25,12 +25,12 @@ class Clock:
         self._reads = 0
 
     def start(self, now: float) -> None:
-        """A cell begins at this Unix time."""
+        """Begin a cell at this Unix time."""
         self._now = now
         self._reads = 0
 
     def process_time(self) -> float:
-        """Seconds since the cell began."""
+        """Return the seconds since the cell began."""
         self._reads += 1
         return (self._reads - 1) * _TICK_S
 
@@ -42,7 +42,7 @@ class Clock:
 
 
 def time_names(clock: Clock) -> dict[str, Any]:
-    """What `time` has instead of the real clock."""
+    """Return what `time` has instead of the real clock."""
 
     def now_unless_given(native: Callable[[float], Any]) -> Callable[..., Any]:
         return lambda seconds=None, /: native(clock.time() if seconds is None else seconds)
@@ -79,7 +79,7 @@ _originals: dict[type, type] = {}
 
 
 def datetime_names(clock: Clock) -> dict[str, Any]:
-    """What `datetime` has instead of the classes that look at the real clock."""
+    """Return what `datetime` has instead of the classes that look at the real clock."""
 
     class Date(dt.date, metaclass=_SubstituteMeta):
         @classmethod
@@ -112,7 +112,7 @@ def datetime_names(clock: Clock) -> dict[str, Any]:
 
 
 def _disguise(stand_in: Any, original: Any) -> type:
-    """As if it were the original, in what it is called and what it holds."""
+    """Make a class look like the original, in what it is called and what it holds."""
     stand_in.__name__ = stand_in.__qualname__ = original.__name__
     stand_in.__module__ = original.__module__
     for name in ("min", "max"):

@@ -46,7 +46,7 @@ class TextReferences:
         """A position in characters and the same in bytes."""
 
     def original(self) -> Content:
-        """The context as it was given."""
+        """Return the context as it was given."""
         return self.content
 
     def texts(self) -> tuple[str, ...]:
@@ -116,14 +116,14 @@ class DocumentReferences:
         return ByteRange(start, stop) if stop - start >= _DOCUMENT_BYTES else self._texts[number]
 
     def original(self) -> Content:
-        """The context as it was given, whatever code has done to the list since."""
+        """Return the context as it was given, whatever code has done to the list since."""
         return list(self._documents)
 
     def texts(self) -> tuple[str, ...]:
         return self._texts
 
     def number_of(self, document: object) -> int | None:
-        """The number of a document given by its id, its number, a hit, or itself; None where there is none."""
+        """Return the number of a document given by its id, its number, a hit, or itself; None where there is none."""
         if type(document) is SearchHit:
             return document.number
         if isinstance(document, int) and not isinstance(document, bool):
@@ -138,7 +138,7 @@ class DocumentReferences:
         return DocumentSearch(self._documents, self._texts)
 
     def restore(self) -> None:
-        """The list has the documents it had, as the objects they were."""
+        """Give the list back the documents it had, as the objects they were."""
         self.content[:] = self._documents
 
     def was_modified(self) -> bool:
@@ -175,7 +175,7 @@ class DocumentReferences:
         return self._numbers.get(id(text)) if type(text) is str else None
 
     def _is_unchanged(self, value: object, number: int) -> bool:
-        """The document itself, not one that was changed since."""
+        """Tell whether it is the document itself, not one that was changed since."""
         if type(value) is dict:
             return value.get("text") is self._texts[number] and value.get("id") == self._ids[number]
         return value is self._texts[number] and self._ids[number] is None
@@ -193,7 +193,7 @@ def parts_of(content: Content) -> ContextReferences:
 
 
 def by_value(value: object) -> ContextPart:
-    """A value that is not a piece of the context: documents stay documents, all else is a text."""
+    """Return a value that is not a piece of the context as it travels: documents stay documents, all else is a text."""
     if isinstance(value, (list, tuple)) and value:
         if all(type(item) is str for item in value):
             return list(value)

@@ -62,7 +62,7 @@ class MapReduce:
         size: int = DEFAULT_LEAF_CHARS,
         on_error: str = "raise",
     ) -> Any:
-        """The answer of a model (reduce="model"), or what `collect`, `count`, `union`, `sum` make of all answers."""
+        """Return the answer of a model (reduce="model"), or what `collect`, `count`, `union`, `sum` make of all answers."""
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
         if reduce != "model":
@@ -99,7 +99,7 @@ class MapReduce:
 
 
 def _text_of(item: Any) -> str | None:
-    """Of a text or a document."""
+    """Return the text of a text or a document."""
     text = item.get("text") if type(item) is dict else item
     return text if isinstance(text, str) else None
 

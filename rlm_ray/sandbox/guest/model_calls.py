@@ -160,14 +160,14 @@ class ModelCalls:
 
 
 def _value(outcome: SubCallOutcome, *, typed: bool) -> Any:
-    """The answer, as parsed JSON where a schema was given."""
+    """Return the answer, as parsed JSON where a schema was given."""
     if not isinstance(outcome, SubCallAnswer):
         return CallError(outcome.kind, outcome.why)
     return json.loads(outcome.text) if typed else outcome.text
 
 
 def _model_name(model: Any) -> str:
-    """The name of a model; empty for none. Whether there is such a one is for the host to say."""
+    """Return the name of a model; empty for none. Whether there is such a one is for the host to say."""
     if model is None:
         return ""
     if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME_CHARS:
@@ -176,7 +176,7 @@ def _model_name(model: Any) -> str:
 
 
 def _schema_text(schema: Any) -> str:
-    """A schema as JSON; empty for none. What it says is checked by the host."""
+    """Return a schema as JSON; empty for none. What it says is checked by the host."""
     if schema is None:
         return ""
     if not isinstance(schema, dict) or not schema:
@@ -236,7 +236,7 @@ class FinalAnswer:
         self.given = False
 
     def begin(self) -> None:
-        """A cell begins; the answer of an earlier one was not the last word."""
+        """Begin a cell; the answer of an earlier one was not the last word."""
         self.given = False
 
     def names(self) -> dict[str, Any]:
@@ -280,7 +280,7 @@ class FinalAnswer:
 
 
 def _as_json(value: object) -> Any:
-    """What stands inside of an answer and is no JSON: a set as a list, a date and the like as a text."""
+    """Return what stands inside of an answer and is no JSON: a set as a list, a date and the like as a text."""
     return list(value) if isinstance(value, (set, frozenset)) else str(value)
 
 

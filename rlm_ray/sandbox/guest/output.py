@@ -92,7 +92,7 @@ _KINDS = {
 
 
 def list_variables(names: Mapping[str, object]) -> tuple[Variable, ...]:
-    """The newest names of the model's own, most recent last; functions, imports and all."""
+    """Return the newest names of the model's own, most recent last; functions, imports and all."""
     own = [(name, value) for name, value in names.items() if not name.startswith("__")]
     return tuple(Variable(name, _kind(value), _size(value)) for name, value in own[-MAX_VARIABLES:])
 
@@ -113,7 +113,7 @@ def _kind(value: object) -> str:
 
 
 def _size(value: object) -> int | None:
-    """Only for types whose `len()` is not code of the model's."""
+    """Return how many items a value holds; only for types whose `len()` is not code of the model's."""
     return len(value) if type(value) in _SIZED else None  # type: ignore[arg-type]
 
 
@@ -158,15 +158,15 @@ def absent_text_notes(
         return ()
     notes: list[str] = []
     asked = [word for word in dict.fromkeys(_WORD.findall(query)) if len(word) >= _ASKED_CHARS]
-    for literal in dict.fromkeys(literal for block in blocks for literal in _searched(block)):
+    for literal in dict.fromkeys(literal for block in blocks for literal in _searched_texts(block)):
         note = _note(literal, asked, texts)
         if note and len(notes) < _MAX_NOTES:
             notes.append(note)
     return tuple(notes)
 
 
-def _searched(block: str) -> Iterator[str]:
-    """The literals of code that a text is searched for: of `in`, `==`, and of methods that search."""
+def _searched_texts(block: str) -> Iterator[str]:
+    """Yield the texts that code looks for: sides of `in` and `==`, and first arguments of methods that search."""
     try:
         tree = ast.parse(block)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -222,7 +222,7 @@ def _first_line(words: str, texts: Sequence[str]) -> bool:
 
 
 def _lines(words: str, texts: Sequence[str]) -> Iterator[str]:
-    """The lines that hold these words, a bounded number of them."""
+    """Yield the lines that hold these words, a bounded number of them."""
     left, given = _MAX_TEXT_CHARS, 0
     for text in texts:
         at = text.find(words, 0, left)

@@ -62,7 +62,7 @@ class DocumentSearch:
         return {"search": self.search, "bm25": self.bm25}
 
     def search(self, pattern: Any, top: int = 20, flags: int = 0) -> SearchHits:
-        """The first match in each document that has one, in the order of the documents; with how many there are, and the lines of the next."""
+        """Return the first match in each document that has one, in the order of the documents; with how many there are, and the lines of the next."""
         compiled = re.compile(pattern, flags) if isinstance(pattern, str) else pattern
         hits: list[SearchHit] = []
         total = 0
@@ -76,7 +76,7 @@ class DocumentSearch:
         return SearchHits(hits, total)
 
     def bm25(self, query: str, top: int = 10) -> SearchHits:
-        """The documents, or stretches of long ones, that speak most of the query's words; the best first."""
+        """Return the documents, or stretches of long ones, that speak most of the query's words; the best first."""
         units = list(self._rankable_units())
         texts = (self._texts[number][slice(*(stretch or (None,)))] for number, stretch in units)
         best = rank(query, texts, top)
@@ -105,7 +105,7 @@ class DocumentSearch:
 
 
 def _more_matches(compiled: re.Pattern[str], text: str, first: re.Match[str]) -> dict[str, Any]:
-    """How many matches there are in a document that has several, and the lines of the first few after the first."""
+    """Return how many matches there are in a document that has several, and the lines of the first few after the first."""
     after = first.end() + (first.end() == first.start())
     later = list(islice(compiled.finditer(text, after), _MAX_COUNTED))
     lines = dict.fromkeys(_line(text, match.start()) for match in later[:_MORE_LINES])
@@ -116,7 +116,7 @@ def _more_matches(compiled: re.Pattern[str], text: str, first: re.Match[str]) ->
 
 
 def _line(text: str, at: int) -> str:
-    """The line around a place, the next that is not empty; of a long one what is near."""
+    """Return the line around a place, or the next that is not empty; of a long one what is near."""
     if text[at : at + 1].isspace() and not text[text.rfind("\n", 0, at) + 1 : at].strip():
         found = _NOT_SPACE.search(text, at)
         at = found.start() if found is not None else at

@@ -95,7 +95,7 @@ class Cite:
         return json.loads(outcome.text)
 
     def _words(self, quote: Any) -> tuple[str, int | None]:
-        """The words to look for, and the document they are said to stand in."""
+        """Return the words to look for, and the document they are said to stand in."""
         if type(quote) is SearchHit:
             return str(quote.get("line", "")), quote.number
         if isinstance(quote, str):

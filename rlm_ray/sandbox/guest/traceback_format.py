@@ -27,7 +27,7 @@ _INTERRUPTED = (
 def format_error(
     error: BaseException, sources: Mapping[str, list[str]], memory_mb: int, names: Iterable[str] = ()
 ) -> str:
-    """The traceback's last lines in the model's code, then `Type: message` and what to do. Never raises."""
+    """Return the traceback's last lines in the model's code, then `Type: message` and what to do. Never raises."""
     lines = [
         *_frames(error, sources),
         *_syntax(error, sources),
@@ -94,7 +94,7 @@ def _place(filename: str, function: str, line: int, sources: Mapping[str, list[s
 
 
 def _syntax(error: BaseException, sources: Mapping[str, list[str]]) -> list[str]:
-    """The line a SyntaxError is about, with a caret under the place."""
+    """Return the line a SyntaxError is about, with a caret under the place."""
     if not isinstance(error, SyntaxError):
         return []
     line = error.lineno or 0
@@ -206,7 +206,7 @@ _HINTS: dict[type, Callable[[Any, Iterable[str]], str]] = {
 
 
 def _close(name: str, names: Iterable[str]) -> str:
-    """The names that are like this one."""
+    """Return the names that are like this one."""
     known = [each for each in names if not each.startswith("_")]
     by_lower = {each.lower(): each for each in known}
     found = difflib.get_close_matches(name.lower(), by_lower, 3, cutoff=0.6)
@@ -218,7 +218,7 @@ def _text(value: object) -> str:
 
 
 def public_names(*tables: Iterable[str]) -> list[str]:
-    """The names of these tables that a model may mean; Python's own errors are not among them."""
+    """Return the names of these tables that a model may mean; Python's own errors are not among them."""
     found = (name for table in tables for name in table)
     return [name for name in dict.fromkeys(found) if not _is_error(name)]
 

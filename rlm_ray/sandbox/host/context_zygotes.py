@@ -46,7 +46,7 @@ class ContextZygotes:
         return [branch.context.key for branch in self._branches.values() if branch.context.key]
 
     def acquire(self, context: Context) -> ContextZygote | None:
-        """The branch to fork from, or None where the root will do. To be given back."""
+        """Return the branch to fork from, or None where the root will do. To be given back."""
         if context.nbytes < SMALL_BYTES:
             return None
         name = context.key or object()
@@ -66,7 +66,7 @@ class ContextZygotes:
             self._drop(other)
 
     async def get_client(self, branch: ContextZygote | None) -> ZygoteClient:
-        """A living zygote that has the context; loads it if there is none."""
+        """Return a living zygote that has the context; load the context if there is none."""
         if branch is None:
             return await self._root()
         async with branch.loading:

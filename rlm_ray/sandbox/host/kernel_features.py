@@ -33,7 +33,7 @@ class Privileges:
 
     @property
     def needless(self) -> bool:
-        """Whether this process may more than an ordinary user."""
+        """Tell whether this process may more than an ordinary user."""
         return self.uid == 0 or self.capabilities > 0
 
 

@@ -89,7 +89,7 @@ class ReplProcess:
         self._branches = branches
         self._branch: ContextZygote | None = branches.acquire(opening.context)
         self._on_close = closed
-        self._nursery: ZygoteClient | None = None
+        self._zygote_client: ZygoteClient | None = None
         self._child: ReplChild | None = None
         self._bounds = messages.bounds_of(opening.settings.output_chars, opening.argument_bytes)
         self._decoder = Decoder(bounds=self._bounds)
@@ -123,7 +123,7 @@ class ReplProcess:
         query: str | None = None,
         history: ReplHistory | None = None,
     ) -> CellResult:
-        """All blocks of one message, in order, up to the first error or FINAL.
+        """Run all blocks of one message, in order, up to the first error or FINAL.
 
         `now` is the Unix time that they see, None: it is the real one; `query` the question, None: the one at the opening;
         `history` the turns that were left out of the conversation.
@@ -143,10 +143,10 @@ class ReplProcess:
             name = history.name if history is not None and is_new else ""
             code = encode("run", texts, now=time.time() if now is None else now, history=name)
             self._sent_history = history
-            child, nursery = self._require_child()
-            nursery.busy(child)
+            child, zygote_client = self._require_child()
+            zygote_client.mark_busy(child)
             done = await self._run_cell(child, code, serve, running)
-            nursery.idle(child)
+            zygote_client.mark_idle(child)
         except ReplDied as lost:
             await self._kill_and_reap()
             return self._killed(running, blocks, notes, lost)
@@ -235,7 +235,7 @@ class ReplProcess:
     async def _serve(
         self, child: ReplChild, request: ReplRequest, serve: SubcallHandler
     ) -> Sequence[SubCallOutcome]:
-        """The session's answers, unless the child dies first."""
+        """Return the session's answers, unless the child dies first."""
         task = asyncio.ensure_future(serve(request))
         try:
             await asyncio.wait((task, child.exited), return_when=asyncio.FIRST_COMPLETED)
@@ -292,13 +292,13 @@ class ReplProcess:
     async def _fork(self) -> None:
         if self._closed:
             raise SandboxError("this REPL is closed")
-        nursery = await self._branches.get_client(self._branch)
-        child = nursery.fork_repl(
+        zygote_client = await self._branches.get_client(self._branch)
+        child = zygote_client.fork_repl(
             memory=(self._settings.memory_mb << 20) + 4 * self._context.nbytes,
             landlock=self._opening.landlock,
             filtered=self._opening.filtered,
         )
-        self._nursery, self._child, self._decoder = nursery, child, Decoder(bounds=self._bounds)
+        self._zygote_client, self._child, self._decoder = zygote_client, child, Decoder(bounds=self._bounds)
         self._sent_history = None
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
@@ -314,8 +314,8 @@ class ReplProcess:
 
     def _require_child(self) -> tuple[ReplChild, ZygoteClient]:
         assert self._child is not None
-        assert self._nursery is not None
-        return self._child, self._nursery
+        assert self._zygote_client is not None
+        return self._child, self._zygote_client
 
     async def _write(self, child: ReplChild, data: bytes) -> None:
         try:
@@ -352,16 +352,16 @@ class ReplProcess:
         )
 
     def _kill(self) -> None:
-        if self._child is not None and self._nursery is not None:
-            self._nursery.kill(self._child)
+        if self._child is not None and self._zygote_client is not None:
+            self._zygote_client.kill(self._child)
 
     async def _kill_and_reap(self) -> None:
         """Kills, then waits until reaped; cancelled meanwhile, the kill is under way all the same."""
-        child, nursery = self._child, self._nursery
+        child, zygote_client = self._child, self._zygote_client
         self._child = None
-        if child is None or nursery is None:
+        if child is None or zygote_client is None:
             return
-        nursery.kill(child)
+        zygote_client.kill(child)
         child.channel.close()
         await asyncio.wait((child.exited,), timeout=_EXIT_TIMEOUT_S)
 
@@ -398,7 +398,7 @@ class ReplSpec:
     """The most that the arguments of one call may take."""
 
     def start_frame(self, *, with_context: bool) -> bytes:
-        """The first frame; without the context where the child has it from its zygote."""
+        """Return the first frame; without the context where the child has it from its zygote."""
         context, settings = self.context, self.settings
         documents = context.offsets is not None
         texts = [self.query]

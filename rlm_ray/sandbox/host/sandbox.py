@@ -80,7 +80,7 @@ class SandboxManager:
         tools: tuple[str, ...] = (),
         argument_bytes: int = 0,
     ) -> ReplProcess:
-        """A REPL over this context, ready to run. `filtered=False` is for tests of the jail alone."""
+        """Open a REPL over this context, ready to run. `filtered=False` is for tests of the jail alone."""
         if self._closed:
             raise SandboxError("the sandbox is closed")
         opening = ReplSpec(
@@ -115,7 +115,7 @@ class SandboxManager:
         await self.aclose()
 
     async def _zygote_client(self) -> ZygoteClient:
-        """The zygote, started again if it died: its sessions lose their variables, nothing else."""
+        """Return the zygote, started again if it died: its sessions lose their variables, nothing else."""
         async with self._starting:
             if self._closed:
                 raise SandboxError("the sandbox is closed")
@@ -219,7 +219,7 @@ def _spawn(control: socket.socket, errors: int) -> subprocess.Popen[bytes]:
 
 
 def _search_path() -> Sequence[str]:
-    """Where the zygote finds this package and RestrictedPython, and nothing else on purpose."""
+    """Return where the zygote finds this package and RestrictedPython, and nothing else on purpose."""
     found = importlib.util.find_spec("RestrictedPython")
     if found is None or found.origin is None:
         raise SandboxError("RestrictedPython is not installed: pip install RestrictedPython")

@@ -25,7 +25,7 @@ _AGAIN = "All variables are lost: define again what you need"
 
 
 def from_wait_status(status: int, settings: Sandbox) -> str:
-    """For a child that ended by itself or by the kernel's hand."""
+    """Say how a child ended by itself or by the kernel's hand."""
     if status == UNKNOWN_STATUS:
         return _sentence("its supervising process died")
     code = os.waitstatus_to_exitcode(status)
@@ -45,7 +45,7 @@ def from_wait_status(status: int, settings: Sandbox) -> str:
 
 
 def was_external_kill(status: int) -> bool:
-    """Its zygote died, or somebody sent SIGKILL: an operator, or the kernel for want of memory."""
+    """Tell whether its zygote died, or somebody sent SIGKILL: an operator, or the kernel for want of memory."""
     return status == UNKNOWN_STATUS or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
 
 
@@ -106,11 +106,11 @@ class ZygoteClient:
 
     @property
     def children(self) -> int:
-        """How many children have not been reaped yet."""
+        """Return how many children have not been reaped yet."""
         return len(self._children)
 
     def fork_repl(self, **order: Any) -> ReplChild:
-        """A child; what is written to its channel waits until it is there to read."""
+        """Fork a child; what is written to its channel waits until it is there to read."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._count += 1
@@ -124,7 +124,7 @@ class ZygoteClient:
         return child
 
     def fork_context_zygote(self, memory_file: int) -> ZygoteClient:
-        """A zygote of its own for the context in this file, forked from this one."""
+        """Fork a zygote of its own for the context in this file."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._count += 1
         self._enqueue({"op": "branch", "id": self._count}, theirs, descriptors=(os.dup(memory_file),))
@@ -134,13 +134,13 @@ class ZygoteClient:
         if child.id in self._children:
             self._enqueue({"op": "kill", "id": child.id})
 
-    def idle(self, child: ReplChild) -> None:
-        """Its cell has ended: it has no reason to use the processor until it is `busy` again."""
+    def mark_idle(self, child: ReplChild) -> None:
+        """Say that the child's cell has ended: it has no reason to use the processor until `mark_busy`."""
         if child.id in self._children:
             child.idle_timer = self._loop.call_later(IDLE_NOTICE_S, self._send_idle, child)
 
-    def busy(self, child: ReplChild) -> None:
-        """Its next cell begins."""
+    def mark_busy(self, child: ReplChild) -> None:
+        """Say that the child's next cell begins."""
         if child.idle_timer is not None:
             child.idle_timer.cancel()
             child.idle_timer = None
@@ -154,7 +154,7 @@ class ZygoteClient:
             self._enqueue({"op": "idle", "id": child.id})
 
     def close(self) -> None:
-        """The zygote sees the end of its socket, kills and reaps its children, and exits."""
+        """Close the socket: the zygote sees its end, kills and reaps its children, and exits."""
         if self.is_alive:
             self._close()
 

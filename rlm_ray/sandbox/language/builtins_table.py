@@ -78,7 +78,7 @@ _NAMES = (
 
 
 def make_builtins(modules: Modules, print_: Callable[..., None]) -> dict[str, Any]:
-    """A fresh `__builtins__` for one session."""
+    """Make a fresh `__builtins__` for one session."""
     return {
         **{name: _stub(name, instead) for name, instead in _UNAVAILABLE.items()},
         **{name: getattr(builtins, name) for name in _NAMES.split()},

@@ -77,7 +77,7 @@ def _copied(value: Any, part: Callable[[Any], Any], begun: Callable[[Any], None]
 
 
 def _empty(value: Any, part: Callable[[Any], Any]) -> Any:  # noqa: PLR0911, C901 - one line for each kind
-    """A new object of this kind without its items, or the value itself where it is not copied."""
+    """Return a new object of this kind without its items, or the value itself where it is not copied."""
     kind: Any = type(value)
     match value:
         case type() | types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():

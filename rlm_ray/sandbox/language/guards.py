@@ -26,12 +26,12 @@ _WRITABLE = (types.SimpleNamespace, decimal.Context, textwrap.TextWrapper, DictR
 
 
 def is_own(kind: type) -> bool:
-    """A class that the cell's code made."""
+    """Tell whether it is a class that the cell's code made."""
     return kind.__module__ == "__main__"
 
 
 def guard_write(value: Any) -> Any:
-    """The object itself, if code may set its attributes: instances, classes and functions of its own."""
+    """Return the object itself, if code may set its attributes: instances, classes and functions of its own."""
     if is_own(type(value)):
         return value
     if isinstance(value, (type, types.FunctionType)):
@@ -43,7 +43,7 @@ def guard_write(value: Any) -> Any:
 
 
 def guard_getattr(value: Any, name: str) -> Any:  # noqa: PLR0911 - one line for each name
-    """The attributes in `name_rules.RUNTIME_CHECKED`."""
+    """Return the attributes in `name_rules.RUNTIME_CHECKED`."""
     match name:
         case "format" | "format_map" if _is_text(value):
             return _safe_format(value, name)
@@ -91,7 +91,7 @@ def safe_delattr(value: Any, name: str) -> None:
 
 
 def safe_vars(*values: Any) -> dict[str, Any]:
-    """The attributes of an object of the cell's own, as a copy."""
+    """Return the attributes of an object of the cell's own, as a copy."""
     if not values:
         raise NameError("vars() without an object is not available here: SHOW_VARS() lists your variables")
     value = values[0]
@@ -162,7 +162,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _bound_to(value: Any) -> Any:
-    """The object behind `super()`, or the value itself."""
+    """Return the object behind `super()`, or the value itself."""
     return value.__self__ if isinstance(value, super) else value  # type: ignore[attr-defined]
 
 
@@ -216,7 +216,7 @@ class Formatter:
         return _formatter.get_value(key, args, kwargs)
 
     def check_unused_args(self, *_: Any) -> None:
-        """For those who care."""
+        """Check nothing: `string.Formatter` calls it for those who care."""
 
     def format_field(self, value: Any, spec: str) -> Any:
         return _formatter.format_field(value, spec)

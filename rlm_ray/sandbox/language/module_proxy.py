@@ -37,7 +37,7 @@ class ModuleProxy:
 
 
 def module(name: str, names: Mapping[str, Any]) -> ModuleProxy:
-    """A stand-in with these names."""
+    """Make a stand-in with these names."""
     held = {each: staticmethod(value) for each, value in names.items()}
     kind = type(name, (ModuleProxy,), {"__slots__": (), "__name__": name, **held})
     found: ModuleProxy = kind()
@@ -45,7 +45,7 @@ def module(name: str, names: Mapping[str, Any]) -> ModuleProxy:
 
 
 def names_of(proxy: ModuleProxy) -> dict[str, Any]:
-    """What a stand-in offers."""
+    """Return what a stand-in offers."""
     return {
         name: value.__func__ for name, value in vars(type(proxy)).items() if isinstance(value, staticmethod)
     }

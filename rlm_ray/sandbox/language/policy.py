@@ -259,7 +259,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
     visit_Await = visit_AsyncFor = visit_AsyncWith = visit_AsyncFunctionDef
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
-        """A handler that may catch the cell's time-out raises it again."""
+        """Have a handler that may catch the cell's time-out raise it again."""
         self.check_name(node, node.name)
         node = self.node_contents_visit(node)
         if not _is_narrow(node.type):
@@ -275,7 +275,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
 
 
 def _display_last(tree: ast.Module) -> None:
-    """A last line that is an expression shows its value; a lone string is a remark."""
+    """Show the value of a last line that is an expression; a lone string is a remark."""
     match tree.body:
         case [*_, ast.Expr(ast.Constant(str()))]:
             return
@@ -286,7 +286,7 @@ def _display_last(tree: ast.Module) -> None:
 
 
 def _is_narrow(caught: ast.expr | None) -> bool:
-    """It catches errors of Python's own only, by their names."""
+    """Tell whether a handler catches errors of Python's own only, by their names."""
     names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
     return all(isinstance(name, ast.Name) and name.id in _ERRORS for name in names)
 

@@ -50,14 +50,14 @@ class FrameBounds:
 
 
 def encode(kind: str, texts: Sequence[str] = (), **fields: Any) -> bytes:
-    """A frame as bytes. Lone surrogates become `?`."""
+    """Encode a frame. Lone surrogates become `?`."""
     blobs = [str.encode(text, "utf-8", "replace") for text in texts]
     head = json.dumps({"kind": kind, "sizes": [len(blob) for blob in blobs], **fields}).encode()
     return b"".join((_PREFIX.pack(len(head), sum(map(len, blobs))), head, *blobs))
 
 
 def is_within_limits(data: bytes) -> bool:
-    """A frame this long is taken from a child."""
+    """Tell whether a frame this long is taken from a child."""
     return _PREFIX.unpack_from(data)[0] <= MAX_HEAD_BYTES and len(data) <= MAX_FRAME_BYTES
 
 
@@ -80,7 +80,7 @@ class Decoder:
         self._buffer += data
 
     def whole_bytes(self) -> int | None:
-        """The length of the next whole frame, or None until more bytes have come. Raises `FrameError` for one that is
+        """Return the length of the next whole frame, or None until more bytes have come. Raises `FrameError` for one that is
         out of bounds, as soon as its beginning tells that."""
         if len(self._buffer) < _PREFIX.size:
             return None
@@ -95,7 +95,7 @@ class Decoder:
         return whole if len(self._buffer) >= whole else None
 
     def next(self) -> Frame | None:
-        """The next whole frame, or None until more bytes have come. Raises `FrameError`."""
+        """Return the next whole frame, or None until more bytes have come. Raises `FrameError`."""
         whole = self.whole_bytes()
         if whole is None:
             return None

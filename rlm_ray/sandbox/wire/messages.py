@@ -97,7 +97,7 @@ Message: TypeAlias = "Ready | StartFailed | OutputSoFar | Final | ReplRequest | 
 
 
 def bounds_of(output_chars: int, argument_bytes: int = 0) -> dict[str, FrameBounds]:
-    """What a child may send, by kind. Only sub-calls are large: their texts go to a model that somebody pays for."""
+    """Return what a child may send, by kind. Only sub-calls are large: their texts go to a model that somebody pays for."""
     output = (output_chars + OUTPUT_MARGIN_CHARS) * _UTF8
     told = (MAX_ERROR_CHARS + MAX_NOTES * MAX_NOTE_CHARS) * _UTF8
     names = MAX_VARIABLES * (MAX_NAME_CHARS + MAX_KIND_CHARS + _ESCAPED) * _ESCAPED
@@ -114,7 +114,7 @@ def bounds_of(output_chars: int, argument_bytes: int = 0) -> dict[str, FrameBoun
 
 
 def decode_message(frame: Frame, context: Context) -> Message:
-    """A child's frame as a message, or `FrameError`."""
+    """Decode a child's frame. Raises `FrameError` where it is no message."""
     message, rest = _read(frame, context)
     if next(rest, None) is not None:
         raise FrameError("a frame with more texts than it says")
@@ -122,7 +122,7 @@ def decode_message(frame: Frame, context: Context) -> Message:
 
 
 def _read(frame: Frame, context: Context) -> tuple[Message, Iterator[str]]:  # noqa: PLR0911 - one for each kind
-    """With the texts that belong to nothing."""
+    """Read a message, with the texts that belong to nothing."""
     fields, texts = frame.fields, list(frame.texts)
     nothing, rest = iter(()), iter(texts)
     match frame.kind:
@@ -206,7 +206,7 @@ def write_request(request: ReplRequest) -> bytes:
 
 
 def write_calls(calls: SubCallRequest) -> bytes:
-    """Each query that differs and each text once; pieces of the context as numbers."""
+    """Write each query that differs and each text once; pieces of the context as numbers."""
     texts: list[str] = []
     queries = list(dict.fromkeys(calls.queries))
     number = {query: index for index, query in enumerate(queries)}

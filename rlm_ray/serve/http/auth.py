@@ -31,7 +31,7 @@ class BearerAuth(HTTPBearer):
         return self.authenticate(request)
 
     def authenticate(self, request: Request) -> ApiKey:
-        """Return the key of who asks. Raises `ApiError` for strangers."""
+        """Return the key of who asks. Raises `ApiError` where the key is missing or unknown."""
         if not self._keys:
             return self._require_local(request)
         key = self._keys.authenticate(request.headers.get("authorization", ""))

@@ -138,7 +138,7 @@ def total_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def response_schema(form: dict[str, JsonValue] | None) -> str:
-    """The JSON Schema that `response_format`, or `text.format`, asks for, as text; empty where that is plain text.
+    """Return the JSON Schema that `response_format`, or `text.format`, asks for, as text; empty where that is plain text.
 
     Answers are checked against it, `strict` or not. Raises `InputError` where it cannot be used.
     """
@@ -188,7 +188,7 @@ CONTEXT = "context"
 
 
 def file_citations(citations: Sequence[Citation]) -> list[dict[str, Any]]:
-    """The annotations of a response's text; `index` is the number of the document among those that are cited."""
+    """Return the annotations of a response's text; `index` is the number of the document among those that are cited."""
     files = list(dict.fromkeys(map(_name, citations)))
     return [
         {
@@ -206,7 +206,7 @@ def file_citations(citations: Sequence[Citation]) -> list[dict[str, Any]]:
 
 
 def url_citations(answer: str, citations: Sequence[Citation]) -> list[dict[str, Any]]:
-    """The annotations of a chat message."""
+    """Return the annotations of a chat message."""
     return [
         {
             "type": "url_citation",
