@@ -43,12 +43,12 @@ UV_VARIABLE = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 
 def provider_environment() -> dict[str, str]:
     """Return what a session actor needs of this process's environment: for litellm, and for files it reads."""
-    return _chosen(_PROVIDERS, _NETWORK, _STORAGES)
+    return {name: value for name, value in os.environ.items() if _is_for_actors(name)}
 
 
 def storage_environment() -> dict[str, str]:
     """Return what the journal of a run needs of it."""
-    return _chosen(_NETWORK, _STORAGES)
+    return {name: value for name, value in os.environ.items() if _is_for_storage(name)}
 
 
 def take_storage_environment(environment: dict[str, str]) -> None:
@@ -61,14 +61,14 @@ def take_storage_environment(environment: dict[str, str]) -> None:
     fsspec.config.set_conf_env(fsspec.config.conf)  # it reads its own variables once, at import
 
 
-def _chosen(*patterns: re.Pattern[str]) -> dict[str, str]:
-    return {name: os.environ[name] for name in os.environ if _matches(name, patterns)}
+@lru_cache(maxsize=2_000)  # each run asks for all variables
+def _is_for_actors(name: str) -> bool:
+    return _PROVIDERS.match(name) is not None or _is_for_storage(name)
 
 
 @lru_cache(maxsize=2_000)
-def _matches(name: str, patterns: tuple[re.Pattern[str], ...]) -> bool:
-    """Tell whether one of the patterns fits; remembered, for each run asks for all of them."""
-    return any(pattern.match(name) for pattern in patterns)
+def _is_for_storage(name: str) -> bool:
+    return _NETWORK.match(name) is not None or _STORAGES.match(name) is not None
 
 
 class _OwnFoldersOnly(JobConfig):  # type: ignore[misc]  # Ray's classes are Any here

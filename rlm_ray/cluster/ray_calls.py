@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import ray
 import ray.cloudpickle
+import uvloop
 
 from rlm_ray.core.tools import Tool
 from rlm_ray.errors import ClusterError
@@ -93,7 +94,9 @@ class RayThread:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
+        self._loop = (
+            uvloop.new_event_loop()
+        )  # as the actors have; a call costs less than with the standard one
         self._job: tuple[str, str] | None = None
         self._kept: dict[str, Any] = {}
         threading.Thread(target=self._loop.run_forever, name="rlm_ray", daemon=True).start()

@@ -82,11 +82,11 @@ class WaitObserver(Protocol):
 
 def wait_teller(observers: Sequence[Observer]) -> Callable[[str], None]:
     """Return what tells the observers that care what is waited for."""
-    wait_observers = [observer for observer in observers if isinstance(observer, WaitObserver)]
 
     def tell(what: str) -> None:
-        for observer in wait_observers:
-            _tell(observer.waits_for, what)
+        for observer in observers:
+            if isinstance(observer, WaitObserver):
+                _tell(observer.waits_for, what)
 
     return tell
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +212,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def settings_to_dict(settings: Settings) -> dict[str, Any]:
     """Return plain values, `***` in place of secrets."""
-    table: dict[str, Any] = redact(asdict(replace(settings, tools=())))
-    return table | {"tools": list(settings.tool_names)}
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    table: dict[str, Any] = redact(_plain(values | {"tools": settings.tool_names}))
+    return table
+
+
+def _plain(value: Any) -> Any:
+    """Return the same with tables in place of dataclasses; what `asdict` does, without a copy of everything in them."""
+    if is_dataclass(value):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def settings_from_dict(table: Mapping[str, Any]) -> Settings:

@@ -7,7 +7,7 @@ sums by our estimate, and counted apart (`estimated`); so is what nobody knows (
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from operator import add, attrgetter
 from typing import Any, TypeVar
 
@@ -55,6 +55,10 @@ class CallStats:
     @property
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return each sum by its name."""
+        return dict(zip(_NAMES, _counts(self), strict=True))
 
 
 _NAMES = tuple(sum_of.name for sum_of in fields(CallStats))
@@ -116,9 +120,9 @@ class RunUsage:
         return {
             "sessions": self.sessions,
             "cache_hits": self.cache_hits,
-            "total": asdict(self.total),
-            "by_model": {model: asdict(tally) for model, tally in self.by_model.items()},
-            "by_depth": {str(depth): asdict(tally) for depth, tally in self.by_depth.items()},
+            "total": self.total.as_dict(),
+            "by_model": {model: tally.as_dict() for model, tally in self.by_model.items()},
+            "by_depth": {str(depth): tally.as_dict() for depth, tally in self.by_depth.items()},
         }
 
     def _group_by(self, key: Callable[[tuple[str, int]], _Key]) -> dict[_Key, CallStats]:

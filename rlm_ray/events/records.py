@@ -323,7 +323,7 @@ def to_line(record: Record, ident: str = "") -> bytes:
             plain[name] = value
     if ident:
         plain["id"] = ident
-    return json.dumps(plain, ensure_ascii=False, default=_to_json).encode("utf-8", "replace") + b"\n"
+    return _ENCODER.encode(plain).encode("utf-8", "replace") + b"\n"
 
 
 def from_line(line: bytes | str) -> Record:
@@ -347,6 +347,7 @@ def _to_json(value: Any) -> Any:
     return repr(value)
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=_to_json)
 _PLAIN_FIELDS = {
     cls: tuple(item.name for item in fields(cls))
     for cls in (InputSummary, FailedAttempt, Usage, Variable, Citation)

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from itertools import count
 
 from rlm_ray.config import Settings
@@ -156,7 +157,7 @@ class JournalClient:
             self._evict()
 
     def _create(self, ref: JournalRef, settings: Settings) -> JournalRecorder:
-        secrets = secret_values(settings.params) | secret_values(dict(os.environ))
+        secrets = secret_values(settings.params) | _secrets_of_environment(frozenset(os.environ.items()))
         return JournalRecorder(
             ref,
             self._journal,
@@ -171,3 +172,9 @@ class JournalClient:
         unused = [ref for ref, recorder in self._recorders.items() if not self._users[ref] and recorder.idle]
         for ref in unused[:-MAX_IDLE_RECORDERS]:
             del self._users[ref], self._recorders[ref]
+
+
+@lru_cache(maxsize=4)
+def _secrets_of_environment(variables: frozenset[tuple[str, str]]) -> set[str]:
+    """Return the secrets among these variables; remembered, for each run asks for those of the same environment."""
+    return secret_values(dict(variables))

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.prctl.restype = ctypes.c_int
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 PR_SET_PDEATHSIG = 1
 PR_SET_SECCOMP = 22
@@ -46,10 +47,9 @@ def syscall(number: int, *arguments: object) -> int:
     return result
 
 
-def prctl(option: int, first: object = 0, second: object = 0) -> None:
+def prctl(option: int, first: int = 0, second: int = 0) -> None:
     """`prctl`, or `OSError`."""
-    wide = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in (first, second, 0, 0)]
-    if _libc.prctl(option, *wide) < 0:
+    if _libc.prctl(option, first, second, 0, 0) < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 
@@ -74,8 +74,13 @@ def drop_capabilities() -> None:
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     number = _CAPSET.get(MACHINE)
     if number is not None:
-        header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-        syscall(number, header, (ctypes.c_uint32 * 6)())
+        syscall(number, _CAPABILITY_HEADER, _NO_CAPABILITIES)
+
+
+# Made here and not in the child: each kind of array is a class, and a child copies all memory that it writes to.
+_CAPABILITY_HEADER = (ctypes.c_uint32 * 2)(0x20080522, 0)
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
+_LandlockAttributes = ctypes.c_uint64 * 3
 
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -160,11 +165,10 @@ def seccomp_program(machine: str = MACHINE) -> bytes:
     )
 
 
-def _install_filter(instructions: bytes) -> None:
+def _install_filter(instructions: ctypes.Array[ctypes.c_char]) -> None:
     """From here on, only the allowed calls. Needs no_new_privs."""
-    buffer = ctypes.create_string_buffer(instructions, len(instructions))
-    wanted = _Program(len(instructions) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    prctl(PR_SET_SECCOMP, 2, ctypes.byref(wanted))
+    wanted = _Program(len(instructions) // 8, ctypes.addressof(instructions))
+    prctl(PR_SET_SECCOMP, 2, ctypes.addressof(wanted))
 
 
 def _allow(number: int) -> bytes:
@@ -210,7 +214,8 @@ class JailLimits:
     landlock: bool = True
 
 
-_filter = seccomp_program() if seccomp_supported() else b""
+_instructions = seccomp_program() if seccomp_supported() else b""
+_filter = ctypes.create_string_buffer(_instructions, len(_instructions))
 
 
 def enter_jail(limits: JailLimits, channel: int) -> None:
@@ -247,8 +252,11 @@ def _limit(what: int, value: int) -> None:
 
 
 def _mapped_bytes() -> int:
-    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - pathlib is not worth its memory here
-        return int(statm.read().split()[0]) * resource.getpagesize()
+    statm = os.open("/proc/self/statm", os.O_RDONLY)  # no file object: it is not worth its memory here
+    try:
+        return int(os.read(statm, 100).split()[0]) * resource.getpagesize()
+    finally:
+        os.close(statm)
 
 
 def landlock_version() -> int:
@@ -263,7 +271,7 @@ def _deny_files_and_network() -> None:
     tcp = 0b11 if abi >= 4 else 0
     scopes = 0b11 if abi >= 6 else 0
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    attributes = (ctypes.c_uint64 * 3)(files, tcp, scopes)
+    attributes = _LandlockAttributes(files, tcp, scopes)
     ruleset = syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint(0))
     try:
         syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))

@@ -81,15 +81,17 @@ def make_model_registry(
 
 def apply_request_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
     """Apply a request's own options, within what the model's settings allow. Raises `ConfigError`."""
-    options = current_table(options)
-    changes = {name: options[name] for name in CLIENT_SETTABLE if options.get(name) is not None}
+    options = current_table({name: value for name, value in options.items() if value is not None})
+    if not options:
+        return settings
+    changes = {name: options[name] for name in CLIENT_SETTABLE if name in options}
     if settings.citations == "required":
         changes.pop("citations", None)
     for name in CLIENT_LOWERABLE:
-        if options.get(name) is not None:
+        if name in options:
             changes[name] = min(options[name], getattr(settings, name))
     wanted = merge_settings(settings, values_from_table(changes))
-    return replace(wanted, limits=min_limits(settings.limits, Limits(**(options.get("limits") or {}))))
+    return replace(wanted, limits=min_limits(settings.limits, Limits(**options.get("limits", {}))))
 
 
 def min_limits(first: Limits, second: Limits) -> Limits:

@@ -15,6 +15,7 @@ from typing import NoReturn
 from rlm_ray.core.context import Document
 from rlm_ray.core.repl_types import CitationRequest, ReplRequest, SubCallOutcome
 from rlm_ray.sandbox import jail
+from rlm_ray.sandbox.guest.cell_language import CellLanguage
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
@@ -76,7 +77,7 @@ class ReplChannel:
 
 
 def run_child(
-    descriptor: int, limits: jail.JailLimits, parts: ContextReferences | None, *, filtered: bool
+    descriptor: int, limits: jail.JailLimits, parts: ContextReferences | None, language: CellLanguage
 ) -> NoReturn:
     """Everything this process does from the fork to its end."""
     try:
@@ -86,14 +87,14 @@ def run_child(
         os._exit(messages.EXIT_BROKEN)
     try:
         gc.enable()
-        _serve(ReplChannel(jail.CHANNEL_FD), parts, filtered=filtered)
+        _serve(ReplChannel(jail.CHANNEL_FD), parts, language)
     except MemoryError:
         os._exit(messages.EXIT_MEMORY)
     except BrokenPipeError:
         os._exit(0)
 
 
-def _serve(channel: ReplChannel, parts: ContextReferences | None, *, filtered: bool) -> NoReturn:
+def _serve(channel: ReplChannel, parts: ContextReferences | None, language: CellLanguage) -> NoReturn:
     frame = channel.receive()
     facts = frame.fields
     timer = CellTimer(facts["timeout_s"], facts["cpu_s"], facts["cpu_grace_s"])
@@ -105,13 +106,13 @@ def _serve(channel: ReplChannel, parts: ContextReferences | None, *, filtered: b
             frame.texts[0],
             facts["seed"],
             facts["memory_mb"],
-            filtered,
             tuple(facts["tools"]),
             facts["argument_bytes"],
         ),
         channel,
         Output(facts["output_chars"], channel.printed),
         timer,
+        language,
     )
     channel.send(encode("ready"))
     while True:

@@ -8,33 +8,26 @@ twice and only what is printed is shown.
 
 from __future__ import annotations
 
-import builtins
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.sandbox.guest import traceback_format
+from rlm_ray.sandbox.guest.cell_language import CellLanguage
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
-from rlm_ray.sandbox.guest.clock import Clock
 from rlm_ray.sandbox.guest.context_parts import ContextReferences, DocumentReferences
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
 from rlm_ray.sandbox.guest.model_calls import FinalAnswer, FinalAnswerSignal, HostChannel, ModelCalls
 from rlm_ray.sandbox.guest.output import Output, absent_text_notes, format_variables, list_variables
 from rlm_ray.sandbox.guest.tool_calls import Cite, ToolCalls
 from rlm_ray.sandbox.language import policy
-from rlm_ray.sandbox.language.builtins_table import make_builtins
-from rlm_ray.sandbox.language.modules import Modules
 from rlm_ray.sandbox.wire.messages import CellDone
 
 _SOURCES_KEPT = 200
 _DISPLAYED_CHARS, _DISPLAYED_ITEMS = 10_000, 200
 """Of a value that is displayed and not printed: one that is all of a large context must not be copied for it."""
-
-
-class _Writer(Protocol):
-    def write(self, text: str, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +37,6 @@ class InterpreterConfig:
     query: str = ""
     seed: int = 0
     memory_mb: int = 256
-    filtered: bool = True
-    """False leaves the language unfiltered, to test what the kernel holds alone."""
     tools: tuple[str, ...] = ()
     """Names of the tools that the session has."""
     argument_bytes: int = 0
@@ -55,14 +46,17 @@ class InterpreterConfig:
 class Interpreter:
     """The interpreter of one session."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a session brings along
         self,
         parts: ContextReferences,
         terms: InterpreterConfig,
         channel: HostChannel,
         output: Output,
         timer: CellTimer,
+        language: CellLanguage,
     ) -> None:
+        language.open(terms.seed, output)
+        self._language = language
         self._timer = timer
         self._output = output
         self._terms = terms
@@ -77,11 +71,11 @@ class Interpreter:
             **ToolCalls(channel, terms.tools, terms.argument_bytes).names(),
             **self._ending.names(),
         }
-        self._clock = Clock()
-        self._builtins = {
+        # Added to and not copied: a copy writes to whatever is in it, and so to each page where that lies.
+        self._builtins = language.builtins
+        self._builtins |= {
             policy.CHECK_TIME: timer.check,
             policy.DISPLAY: self._display,
-            **self._make_builtins(Modules(terms.seed, self._clock, self._print)),
             **_helper_builtins(calls, parts),
             **Cite(channel, parts).names(),
             **self._reserved,
@@ -92,18 +86,13 @@ class Interpreter:
         self._looked = False
         self._changed = False
 
-    def _make_builtins(self, modules: Modules) -> dict[str, Any]:
-        if self._terms.filtered:
-            return make_builtins(modules, self._print)
-        return {**vars(builtins), "print": self._print}
-
     def set_history(self, name: str, items: list[Any]) -> None:
         """Give the turns that were left out of the conversation this name; a variable of the code's goes before it."""
         self._builtins[name] = items
 
     def run(self, blocks: Sequence[str], now: float, query: str) -> CellDone:
         """The blocks of one message, in order, up to the first error or FINAL; for them it is `now`."""
-        self._clock.start(now)
+        self._language.clock.start(now)
         self._ending.begin()
         self._reserved["query"] = self._builtins["query"] = query
         self._cells += 1
@@ -150,7 +139,7 @@ class Interpreter:
         return None
 
     def _compile(self, block: str, name: str) -> Any:
-        if not self._terms.filtered:
+        if not self._language.filtered:
             return compile(block, name, "exec", dont_inherit=True)
         cell = policy.compile_cell(block, name)
         self._looked = self._looked or cell.reads_context
@@ -208,37 +197,19 @@ class Interpreter:
     def _show_vars(self) -> dict[str, str]:
         """Prints the list, and returns it as names and kinds."""
         shown = self._variables()
-        self._print(format_variables(shown))
+        self._language.print(format_variables(shown))
         return {variable.name: variable.kind for variable in shown}
-
-    def _print(
-        self,
-        *values: Any,
-        sep: str | None = " ",
-        end: str | None = "\n",
-        file: _Writer | None = None,
-        flush: bool = False,  # noqa: ARG002 - as print has it; everything is flushed in time
-    ) -> None:
-        write = self._output.write if file is None else file.write
-        sep, end = _text(sep, " "), _text(end, "\n")
-        for number, value in enumerate(values):
-            if number:
-                write(sep)
-            write(str.__str__(str(value)))
-        write(end)
-        if file is None:
-            self._output.publish()
 
     def _display(self, value: object) -> None:
         """Show the value of a block's last line, as Jupyter does."""
         if value is None:
             return
         if type(value) is str and len(value) > _DISPLAYED_CHARS:
-            self._print(f"{value[:_DISPLAYED_CHARS]!r} … a str of {len(value):,} characters")
+            self._language.print(f"{value[:_DISPLAYED_CHARS]!r} … a str of {len(value):,} characters")
         elif type(value) is list and len(value) > _DISPLAYED_ITEMS:
-            self._print(f"{value[:_DISPLAYED_ITEMS]!r} … a list of {len(value):,} items")
+            self._language.print(f"{value[:_DISPLAYED_ITEMS]!r} … a list of {len(value):,} items")
         else:
-            self._print(repr(value))
+            self._language.print(repr(value))
 
 
 def _helper_builtins(calls: ModelCalls, parts: ContextReferences) -> dict[str, Any]:
@@ -247,11 +218,3 @@ def _helper_builtins(calls: ModelCalls, parts: ContextReferences) -> dict[str, A
     if isinstance(parts, DocumentReferences):
         helpers |= {"documents": parts.content, **parts.finder().names()}
     return helpers
-
-
-def _text(value: str | None, default: str) -> str:
-    if value is None:
-        return default
-    if not isinstance(value, str):
-        raise TypeError(f"sep and end must be None or a string, not {type(value).__name__}")
-    return str.__str__(value)

@@ -37,6 +37,7 @@ from typing import Any, NoReturn
 from rlm_ray.core.context import Document
 from rlm_ray.sandbox import jail
 from rlm_ray.sandbox.guest import child
+from rlm_ray.sandbox.guest.cell_language import CellLanguage
 from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
 from rlm_ray.sandbox.language import copies, guards
 
@@ -54,8 +55,10 @@ _LOOK_MS = 1_000
 class Zygote:
     """Serves one control socket until it ends."""
 
-    def __init__(self, control: socket.socket, parts: ContextReferences | None = None) -> None:
-        self._control = control
+    def __init__(
+        self, control: socket.socket, language: CellLanguage, parts: ContextReferences | None = None
+    ) -> None:
+        self._control, self._language = control, language
         self._parts = parts
         self._children: dict[int, int] = {}
         """Process id → the host's number."""
@@ -132,7 +135,8 @@ class Zygote:
 
     def _run_repl(self, order: dict[str, Any], channel: int) -> NoReturn:
         limits = jail.JailLimits(order["memory"], order["landlock"])
-        child.run_child(channel, limits, self._parts, filtered=order["filtered"])
+        language = self._language if order["filtered"] else CellLanguage(filtered=False)
+        child.run_child(channel, limits, self._parts, language)
 
     def _run_context_zygote(self, control: int, memory_file: int) -> NoReturn:
         os.dup2(control, 3, inheritable=False)
@@ -141,7 +145,7 @@ class Zygote:
         parts = parts_of(_read_memory_file(4))
         os.close(4)
         gc.freeze()
-        Zygote(socket.socket(fileno=3), parts).serve()
+        Zygote(socket.socket(fileno=3), self._language, parts).serve()
 
     def _kill(self, number: int) -> None:
         for pid in self._pids(number):
@@ -237,12 +241,13 @@ def main(control: int) -> NoReturn:
     # Here and not in each child: what is written before the fork is memory that all of them share.
     copies.install()
     guards.install()
+    language = CellLanguage()
     gc.disable()
     gc.freeze()
     os.dup2(0, 2)  # from here on nobody reads what is written there
     channel = socket.socket(fileno=control)
     channel.send(b'{"started": true}')
-    Zygote(channel).serve()
+    Zygote(channel, language).serve()
 
 
 def _raise_descriptor_limit() -> None:

@@ -201,15 +201,19 @@ _TOO_COMMON = frozenset(
 
 
 class Modules:
-    """One session's modules: the shared ones, with chance and time of its own, which are the same when the cell is run again."""
+    """One process's modules: the shared ones, with chance and time of its own, which are the same when the cell is run again."""
 
-    def __init__(self, seed: int, clock: Clock, print_: Callable[..., None]) -> None:
+    def __init__(self, clock: Clock, print_: Callable[..., None]) -> None:
         self._modules = dict(_SHARED_PROXIES)
-        random.seed(seed)  # what `statistics` draws from
-        self._add("random", _random(seed))
+        self._chance = _Chance()
+        self._add("random", self._chance.names())
         self._add("time", time_names(clock))
         self._add("datetime", datetime_names(clock))
         self._add("pprint", {"pprint": _pprinter(print_), "pp": _pprinter(print_)})
+
+    def seed(self, seed: int) -> None:
+        """Have chance begin anew, at this number."""
+        self._chance.seed(seed)
 
     def _add(self, name: str, names: dict[str, Any]) -> None:
         self._modules[name] = module(name, names_of(self._modules[name]) | names)
@@ -236,17 +240,30 @@ class Modules:
         return self._modules[name if names else name.partition(".")[0]]
 
 
-def _random(seed: int) -> dict[str, Any]:
-    seeds = random.Random(seed + (1 << 64))  # noqa: S311 - reproducible, not secret
+class _Chance:
+    """What `random` has that is by chance, from one number on."""
 
-    class Random(random.Random):
-        def seed(self, a: Any = None, version: int = 2) -> None:
-            super().seed(seeds.getrandbits(64) if a is None else a, version)
+    def __init__(self) -> None:
+        self._seeds = seeds = random.Random()  # noqa: S311 - reproducible, not secret
 
-    Random.__module__, Random.__qualname__ = "random", "Random"
-    generator = Random(seed)
-    names = {name: getattr(generator, name) for name in _RANDOM.split() if hasattr(generator, name)}
-    return {"Random": Random, **names}
+        class Random(random.Random):
+            def seed(self, a: Any = None, version: int = 2) -> None:
+                super().seed(seeds.getrandbits(64) if a is None else a, version)
+
+        Random.__module__, Random.__qualname__ = "random", "Random"
+        self._class, self._generator = Random, Random(0)
+
+    def names(self) -> dict[str, Any]:
+        """Return the functions of the module, and its class."""
+        generator = self._generator
+        names = {name: getattr(generator, name) for name in _RANDOM.split() if hasattr(generator, name)}
+        return {"Random": self._class, **names}
+
+    def seed(self, seed: int) -> None:
+        """Begin anew at this number; generators that are made without one begin at numbers that follow from it."""
+        random.seed(seed)  # what `statistics` draws from
+        self._seeds.seed(seed + (1 << 64))
+        self._generator.seed(seed)
 
 
 def _pprinter(print_: Callable[..., None]) -> Callable[..., None]:

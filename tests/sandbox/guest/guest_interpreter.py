@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlm_ray.core.repl_types import SubCallAnswer
+from rlm_ray.sandbox.guest.cell_language import CellLanguage
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.context_parts import parts_of
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
@@ -27,7 +28,14 @@ class Host:
 class Guest:
     """Runs cells: `guest("print(1)")` is what they did, `guest.prints(...)` what they printed."""
 
-    def __init__(self, context="the quick brown fox " * 50, answer=None, max_output_chars=10_000, **config):
+    def __init__(
+        self,
+        context="the quick brown fox " * 50,
+        answer=None,
+        max_output_chars=10_000,
+        filtered=True,
+        **config,
+    ):
         self.host = Host(answer)
         output = Output(max_output_chars, lambda _text, _chars: None)
         self.interpreter = Interpreter(
@@ -36,6 +44,7 @@ class Guest:
             self.host,
             output,
             CellTimer(60.0, 60.0, 1.0),
+            CellLanguage(filtered=filtered),
         )
 
     def __call__(self, *blocks, now=1_800_000_000.0, query="what jumps?"):

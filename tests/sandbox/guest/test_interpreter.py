@@ -17,6 +17,7 @@ from rlm_ray.core.repl_types import (
 )
 from rlm_ray.core.tools import check_name
 from rlm_ray.errors import ConfigError
+from rlm_ray.sandbox.guest.cell_language import CellLanguage
 from rlm_ray.sandbox.guest.cell_timer import CellTimer
 from rlm_ray.sandbox.guest.context_parts import DocumentReferences, TextReferences
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
@@ -310,7 +311,9 @@ TIMER = CellTimer(1.0, 1.0, 1.0)
 
 def test_every_name_of_ours_is_refused_to_a_tool() -> None:
     for parts in (DocumentReferences([{"id": "a", "text": "b"}]), TextReferences("text")):
-        repl = Interpreter(parts, InterpreterConfig(), None, Output(1_000, lambda *_: None), TIMER)  # type: ignore[arg-type]
+        repl = Interpreter(
+            parts, InterpreterConfig(), None, Output(1_000, lambda *_: None), TIMER, CellLanguage()
+        )  # type: ignore[arg-type]
         for name in repl._builtins:
             with pytest.raises(ConfigError):
                 check_name(name)
