@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.session.session import SessionResult
 from rlm_ray.testing import ServerProcess
+from rlm_ray.testing.responses import Reply, Request
 
 WORDS = "the quick brown fox jumps over the lazy dog "
 QUESTION = "What is this about?"
@@ -58,6 +60,11 @@ def synthetic(path: Path, rows: int, chars: int) -> None:
     with path.open("w") as file:
         for number in range(rows):
             file.write(json.dumps({"id": f"row-{number}", "text": f"{number} {text}"}) + "\n")
+
+
+def uneven(request: Request) -> Reply:
+    """The model of `--uneven`: its answers take 2 s on the mean, a few of them five times as long."""
+    return Reply(request.last, latency_s=random.expovariate(0.5))
 
 
 class Nobody:
@@ -173,7 +180,7 @@ async def measure(path: str, rows: int, settings: Settings, census: Census, opti
 
 
 def with_rlm_ray(path: str, rows: int, options: argparse.Namespace) -> None:
-    script = "echo" if options.depth == 0 else "recursion"
+    script = "batch:uneven" if options.uneven else "echo" if options.depth == 0 else "recursion"
     with ServerProcess(["--script", script, "--latency-s", str(options.latency_s)]) as server:
         with tempfile.TemporaryDirectory() as runs:
             settings = settings_of(options, server.url, runs)
@@ -228,6 +235,9 @@ def main() -> None:
         "--depth", type=int, default=0, help="0: a call for each row; 1: a session with a REPL"
     )
     parser.add_argument("--latency-s", type=float, default=0.05)
+    parser.add_argument(
+        "--uneven", action="store_true", help="answers after 2 s on the mean, exponentially distributed"
+    )
     parser.add_argument("--actors", type=int, default=2)
     parser.add_argument("--beside", type=int, default=5_000, help="rows for Ray Data's HTTP stage; 0: none")
     parser.add_argument("--format", default="jsonl", choices=["jsonl", "parquet"])

@@ -4,7 +4,7 @@ The node at the root of the tree is the batch itself. A row is a session of dept
 that is kept while there are rows left; or, where it is answered directly, one plain call, and many of those are sent in
 one message. A row whose actor dies is run again from the record.
 
-`RowUsage` computes what each row has used, from the records as they come. `SharedContexts` stores the context of many
+`RowUsage` computes what each session has used, from the records as they come; a plain call's usage comes with its answer. `SharedContexts` stores the context of many
 calls once, and again where the object store loses it. Everything here runs on the Ray thread of the connection.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -41,7 +41,7 @@ ATTEMPTS = 3
 """How often a row is started when its actors die."""
 LEAVES_PER_MESSAGE = 64
 """The most plain calls in one message to an actor."""
-DIRECT_ROWS_PER_ACTOR = 512
+DIRECT_ROWS_PER_ACTOR = 1024
 """So many rows that are one plain call each are worth having under way for each actor: they hold nothing but their text,
 and how many requests are under way at once is for the admission to say."""
 CLUSTER_SIZE_TTL_S = 1.0
@@ -49,6 +49,8 @@ CLUSTER_SIZE_TTL_S = 1.0
 
 Row: TypeAlias = "tuple[int, str, Context]"
 """Its number, the question and the text."""
+RowConsumer: TypeAlias = "Callable[[list[tuple[int, SessionResult | RLMError]]], None]"
+"""Takes places of rows in a message, and their answers."""
 RowCall: TypeAlias = "tuple[int, int, str, ContextPart, Context]"
 """A plain call: its row, its number there, the question, and what part of which context."""
 
@@ -75,8 +77,6 @@ class BatchDriver:
         self._usage = usage
         self._tell = tell
         self._rows = 0
-        self._calls = 0
-        """Plain calls under way."""
         self._end = SessionResult(None, "answered")
         self._actors, self._checked_at = 0, -CLUSTER_SIZE_TTL_S
         self._free_slots: asyncio.Queue[Slot | RLMError] = asyncio.Queue()
@@ -170,16 +170,27 @@ class BatchDriver:
                 completion = await self._run_with_retries(path, query, context, key, wanted)
                 return replace(completion, usage=await self._usage.usage_of(row))
 
-    async def answer_direct(self, rows: Sequence[Row]) -> list[SessionResult | RLMError]:
-        """Answer rows that are one plain call each, in run_spec, in one message to an actor; or from the record."""
-        answers: list[SessionResult | RLMError | None] = [self._from_record(*row) for row in rows]
-        missing = [at for at, answer in enumerate(answers) if answer is None]
-        if missing:
-            for at, answer in zip(
-                missing, await self._call_direct([rows[at] for at in missing]), strict=True
-            ):
-                answers[at] = answer
-        return [answer for answer in answers if answer is not None]
+    async def answer_direct(self, rows: Sequence[Row], deliver: RowConsumer) -> None:
+        """Answer rows that are one plain call each, in one message to an actor, or from the record.
+
+        `deliver` gets their places and answers as they come.
+        """
+        known = {at: answer for at, row in enumerate(rows) if (answer := self._from_record(*row)) is not None}
+        if known:
+            deliver(list(known.items()))
+        places = {number: at for at, (number, *_) in enumerate(rows) if at not in known}
+        if not places:
+            return
+        leaves = tuple(LeafCall(number, rows[at][1], _by_value(rows[at][2])) for number, at in places.items())
+        batch = LeafCallBatch(
+            self._run_attempt.run_context, (), leaves, None, replays=self._run_attempt.run_context.replays
+        )
+
+        def pass_on(results: list[tuple[int, SubCallOutcome, RunUsage]]) -> None:
+            deliver([(places[number], _row_result(outcome, usage)) for number, outcome, usage in results])
+
+        async with self._in_time():
+            await self._engine.run_leaf_calls(batch, pass_on, self._tell)
 
     def _from_record(self, row: int, query: str, context: Context) -> SessionResult | None:
         replay = self._run_attempt.recorder.replay
@@ -193,23 +204,6 @@ class BatchDriver:
         return SessionResult(
             outcome.text, CUT if outcome.cut else "answered", outcome.cut, usage=usage_from_records([call])
         )
-
-    async def _call_direct(self, rows: Sequence[Row]) -> list[SessionResult | RLMError]:
-        leaves = tuple(LeafCall(number, query, _by_value(context)) for number, query, context in rows)
-        batch = LeafCallBatch(
-            self._run_attempt.run_context, (), leaves, None, replays=self._run_attempt.run_context.replays
-        )
-        with self._usage.track(leaf.ordinal for leaf in leaves):
-            async with self._in_time():
-                outcomes = await self._send(batch)
-            numbers = [leaf.ordinal for leaf in leaves]
-            return [await self._row_result(*each) for each in zip(numbers, outcomes, strict=True)]
-
-    async def _row_result(self, row: int, outcome: SubCallOutcome) -> SessionResult | RLMError:
-        if isinstance(outcome, Failed):
-            return _to_exception(outcome)
-        usage = await self._usage.usage_of(row)
-        return SessionResult(outcome.text, CUT if outcome.cut else "answered", outcome.cut, usage=usage)
 
     async def plain_many(self, calls: Sequence[RowCall]) -> list[SubCallOutcome]:
         """Make plain calls concurrently over all actors, in run_spec: row, number, question, and what part of which context."""
@@ -302,8 +296,16 @@ class BatchDriver:
                 context_ref,
                 replays=self._run_attempt.run_context.replays,
             )
+            answered: dict[int, SubCallOutcome] = {}
+
+            def keep(
+                results: list[tuple[int, SubCallOutcome, RunUsage]],
+                answered: dict[int, SubCallOutcome] = answered,
+            ) -> None:
+                answered.update((number, outcome) for number, outcome, _ in results)
+
             try:
-                answered = await self._send(batch)
+                await self._engine.run_leaf_calls(batch, keep, self._tell)
             except ContextLostError as error:
                 if not left:
                     raise
@@ -311,15 +313,8 @@ class BatchDriver:
                 context_ref = await shared_contexts.get(context, lost=context_ref)
             else:
                 break
-        for index, outcome in zip(indexes, answered, strict=True):
-            outcomes[index] = outcome
-
-    async def _send(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
-        beside, self._calls = self._calls, self._calls + len(batch.leaves)
-        try:
-            return await self._engine.run_leaf_calls(batch, beside, self._tell)
-        finally:
-            self._calls -= len(batch.leaves)
+        for index in indexes:
+            outcomes[index] = answered[calls[index][1]]
 
     def _begin(self) -> None:
         """Record the batch itself as the node at the root."""
@@ -353,6 +348,12 @@ class BatchDriver:
         entry: SessionEnded = session_finished(spec, done, "")
         self._run_attempt.recorder.append(entry)
         self._run_attempt.ended(done)
+
+
+def _row_result(outcome: SubCallOutcome, usage: RunUsage) -> SessionResult | RLMError:
+    if isinstance(outcome, Failed):
+        return _to_exception(outcome)
+    return SessionResult(outcome.text, CUT if outcome.cut else "answered", outcome.cut, usage=usage)
 
 
 def _to_exception(failed: Failed) -> RLMError:
@@ -405,7 +406,7 @@ class RowUsage:
                 self._rows.pop(row, None)
 
     def add(self, record: Record) -> None:
-        """Add a record. A row ends with its session, or with the one plain call that it is."""
+        """Add a record. A row ends with its session."""
         if not isinstance(record, CallEnded | SessionEnded) or not record.path:
             return
         row = self._rows.get(record.path[0])
@@ -414,10 +415,10 @@ class RowUsage:
         depth = len(record.path) - 1
         if isinstance(record, SessionEnded):
             row.sessions += not depth
+            if not depth:
+                row.ended.set()
         elif not record.cache_hit:
             row.usage.add(record.model, depth, stats_from_call(record))
-        if not depth and (isinstance(record, SessionEnded) or record.role == "leaf"):
-            row.ended.set()
 
     async def usage_of(self, row: int) -> RunUsage:
         """Return the usage of a tracked row that has ended; waits until its last record has come."""

@@ -31,6 +31,7 @@ from rlm_ray.cluster.ray_calls import (
     await_or_cancel,
     current_ray_thread,
     first_line,
+    stream_or_cancel,
 )
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.cluster.ray_metrics import RayMetrics
@@ -53,6 +54,8 @@ T = TypeVar("T")
 
 WaitTeller: TypeAlias = Callable[[str], None]
 """Is told what is waited for, and why; empty where it is there."""
+LeafConsumer: TypeAlias = Callable[[list[tuple[int, SubCallOutcome, RunUsage]]], None]
+"""Takes ordinals of plain calls, their outcomes and what they used."""
 
 PoolKind: TypeAlias = Literal["own", "kept", "shared"]
 """`own`: one for this driver alone. `kept`: the same, but others may use it; `rlm-ray up` has it. `shared`: one that is kept,
@@ -65,6 +68,8 @@ NOTICE_S = 8.0
 """An actor starts in half of that where there is room for it."""
 NOTICE_EVERY_S = 60.0
 KEPT_POOL, KEPT_POOL_S = "rlm_ray.kept_pool", 5.0
+WORKERS_TTL_S = 0.25
+"""How long the actors that the pool names are used for further plain calls."""
 LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
 
@@ -109,6 +114,9 @@ class ClusterDriver:
         self.admission = thread.get_or_create("admission", admission_stub)
         self._calls: Counter[str] = Counter()
         """Plain calls under way from here, by actor."""
+        self._workers: dict[str, Any] = {}
+        """The actors as the pool last named them; when, and for how many calls it was asked."""
+        self._workers_asked, self._workers_asked_at = 0, -math.inf
 
     @classmethod
     async def connect(
@@ -196,33 +204,33 @@ class ClusterDriver:
 
     @_on_ray_thread
     async def run_leaf_calls(
-        self, batch: LeafCallBatch, beside: int = 0, tell: WaitTeller = _tell_nobody
-    ) -> list[SubCallOutcome]:
-        """Make plain calls in one of the actors, side by side; outcomes in order.
-
-        `beside`: how many others are under way, so that the pool grows with all of them.
-        """
+        self, batch: LeafCallBatch, deliver: LeafConsumer, tell: WaitTeller = _tell_nobody
+    ) -> None:
+        """Make plain calls in one of the actors, side by side; `deliver` gets their results as they come, each once."""
+        left = {leaf.ordinal: leaf for leaf in batch.leaves}
         for _ in range(LEAF_ATTEMPTS):
-            actors = await self._pool.workers.remote(len(batch.leaves) + beside)
+            actors = await self._leaf_actors(len(left))
             if not actors:
                 await self.grow_to(1, tell)
                 continue
-            actors = await self._with_room(actors, len(batch.leaves) + beside)
             name = min(actors, key=self._calls.__getitem__)
-            self._calls[name] += len(batch.leaves)
+            self._calls[name] += len(left)
             try:
-                outcomes: list[SubCallOutcome] = await await_or_cancel(
-                    actors[name].run_leaf_calls.remote(batch)
-                )
+                async for results in stream_or_cancel(actors[name].stream_leaf_calls.remote(batch)):
+                    for ordinal, *_ in results:
+                        del left[ordinal]
+                    self._calls[name] -= len(results)
+                    deliver(results)
             except ACTOR_DIED_ERRORS:
+                self._workers_asked = 0
                 await self._pool.on_actor_died.remote(name)
-                batch = replace(batch, replays=True)
+                batch = replace(batch, leaves=tuple(left.values()), replays=True)
             except ray.exceptions.RayTaskError as error:
                 raise _unwrap_task_error(error) from error
-            else:
-                return outcomes
             finally:
-                self._calls[name] -= len(batch.leaves)
+                self._calls[name] -= len(left)
+            if not left:
+                return
         raise ActorLostError("the actors of plain calls died again and again; they may need more memory")
 
     @_on_ray_thread
@@ -250,15 +258,25 @@ class ClusterDriver:
         counts = await asyncio.gather(*asked, return_exceptions=True)
         return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
 
-    async def _with_room(self, actors: dict[str, Any], calls: int) -> dict[str, Any]:
-        """Return the actors, once one of them has less than its share of the calls, or no other is starting."""
-        while coming := (await self._pool.outlook.remote()).coming:
-            most = share(calls, LEAVES_PER_ACTOR, len(actors) + coming)
-            if min(self._calls[name] for name in actors) < most:
-                break
-            await asyncio.sleep(TOP_UP_S)
-            actors = await self._pool.workers.remote(0) or actors
-        return actors
+    async def _leaf_actors(self, more: int) -> dict[str, Any]:
+        """Return the actors for so many more plain calls, once one of them has less than its share, or no other is starting.
+
+        The pool grows with all calls that are under way. It is asked a few times a second, and whenever there are more than
+        it has heard of.
+        """
+        calls = self._calls.total() + more
+        is_fresh = time.monotonic() - self._workers_asked_at <= WORKERS_TTL_S
+        if not (is_fresh and self._workers and calls <= self._workers_asked):
+            self._workers_asked, self._workers_asked_at = calls, time.monotonic()
+            self._workers = await self._pool.workers.remote(calls)
+            while self._workers and (coming := (await self._pool.outlook.remote()).coming):
+                self._workers_asked = 0  # so that the next one asks, too
+                most = share(calls, LEAVES_PER_ACTOR, len(self._workers) + coming)
+                if min(self._calls[name] for name in self._workers) < most:
+                    break
+                await asyncio.sleep(TOP_UP_S)
+                self._workers = await self._pool.workers.remote(0) or self._workers
+        return self._workers
 
     @asynccontextmanager
     async def _noticing(self, tell: WaitTeller = _tell_nobody) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
@@ -42,6 +42,16 @@ async def await_or_cancel(ref: Any, undo: Callable[[Any], None] = _nothing) -> A
         return await await_or_undo(ref, undo)
     except asyncio.CancelledError:
         ray.cancel(ref)
+        raise
+
+
+async def stream_or_cancel(stream: Any) -> AsyncIterator[Any]:
+    """Yield what a remote generator yields. If the caller is cancelled, so is the generator."""
+    try:
+        async for ref in stream:
+            yield await ref
+    except asyncio.CancelledError:
+        ray.cancel(stream)
         raise
 
 

@@ -10,11 +10,11 @@ import asyncio
 import os
 import time
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -26,9 +26,15 @@ from rlm_ray.cluster.ray_metrics import RayMetrics
 from rlm_ray.cluster.services import admission_stub, journal_stub, response_cache
 from rlm_ray.cluster.subcalls.child_sessions import ChildSessions
 from rlm_ray.cluster.subcalls.dispatcher import ParentSession, SubcallDispatcher
-from rlm_ray.cluster.subcalls.leaf_calls import LeafCalls, run_leaf_call
+from rlm_ray.cluster.subcalls.leaf_calls import (
+    LeafCalls,
+    in_portions,
+    run_counted_leaf_call,
+    run_leaf_call,
+)
 from rlm_ray.core.context import Context
-from rlm_ray.core.repl_types import SubCallOutcome
+from rlm_ray.core.repl_types import Failed, SubCallOutcome
+from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
 from rlm_ray.journal.recorder import JournalClient, NullRecorder
 from rlm_ray.llm.gateway import Gateway
@@ -43,6 +49,8 @@ from rlm_ray.util.deadline import Deadline, in_time
 from rlm_ray.util.log_format import log_run, use_log_format
 
 SLOT_RETURN_LINGER_S = 0.005
+
+T = TypeVar("T")
 
 
 class SessionActor:
@@ -104,23 +112,51 @@ class SessionActor:
 
     async def run_leaf_calls(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
         """Make plain calls side by side; outcomes in order."""
+        async with self._leaf_calls(batch, run_leaf_call) as tasks:
+            outcomes = await asyncio.gather(*tasks)
+        await self._gateway.flush(batch.run.run_id)
+        return outcomes
+
+    async def stream_leaf_calls(
+        self, batch: LeafCallBatch
+    ) -> AsyncIterator[list[tuple[int, SubCallOutcome, RunUsage]]]:
+        """Make plain calls side by side; yields ordinals, outcomes and usage as they come, a few at a time.
+
+        Failures that end the run come last: whoever hears of one may cancel the others.
+        """
+        left, last = len(batch.leaves), []
+        async with self._leaf_calls(batch, run_counted_leaf_call) as tasks:
+            async for portion in in_portions(tasks):
+                fatal = [each for each in portion if isinstance(each[1], Failed) and each[1].fatal_error]
+                last += fatal
+                left -= len(portion)
+                if not left:
+                    await self._gateway.flush(batch.run.run_id)
+                yield [each for each in portion if each not in fatal] + ([] if left else last)
+
+    @asynccontextmanager
+    async def _leaf_calls(
+        self, batch: LeafCallBatch, call: Callable[..., Coroutine[Any, Any, T]]
+    ) -> AsyncIterator[list[asyncio.Task[T]]]:
+        """Begin a batch of plain calls; what is not over at the end of the block is cancelled."""
+        tasks: list[asyncio.Task[T]] = []
         self._batches += 1
         try:
             with _logs_of(batch.run):
-                return await self._leaves(batch)
+                await self._provider.prepare(batch.run.settings.all_models())
+                context = await get_context(batch.context) if batch.context is not None else None
+                async with self._recorder(batch.run, replays=batch.replays) as recorder:
+                    try:
+                        for leaf in batch.leaves:
+                            work = call(self._gateway, recorder, batch, leaf, context)
+                            tasks.append(asyncio.create_task(work))
+                        yield tasks
+                    finally:
+                        for task in tasks:
+                            task.cancel()
+                        await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             self._batches -= 1
-
-    async def _leaves(self, batch: LeafCallBatch) -> list[SubCallOutcome]:
-        await self._provider.prepare(batch.run.settings.all_models())
-        context = await get_context(batch.context) if batch.context is not None else None
-        async with self._recorder(batch.run, replays=batch.replays) as recorder, asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(run_leaf_call(self._gateway, recorder, batch, leaf, context))
-                for leaf in batch.leaves
-            ]
-        await self._gateway.flush(batch.run.run_id)
-        return [task.result() for task in tasks]
 
     async def open_sessions(self, run: RunContext, count: int) -> None:
         """Count child sessions before they start. Raises `LimitReached` where the run may not have so many."""

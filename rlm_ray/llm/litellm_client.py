@@ -41,6 +41,9 @@ from rlm_ray.llm.litellm_request import call_arguments, check_prompt_was_read, c
 if TYPE_CHECKING:
     from rlm_ray.llm.openai_transport import OpenAITransport
 
+MAX_CONNECTIONS = "10000"
+"""Of one process, as many as the admission ever lets out: how many requests are under way is its to say, and one that has its
+permit does not wait again."""
 _TIERED = ("_above_", "tiered", "off_peak")
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})
 """The openai client's types of fields that are left out."""
@@ -111,7 +114,9 @@ class LitellmProvider:
 @cache
 def import_litellm() -> Any:
     """Import litellm, quiet, and offline for prices. Takes 2-3 s the first time."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import, and so are these
+    for limit in ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST"):
+        os.environ.setdefault(limit, MAX_CONNECTIONS)
     # Else it reads the first `.env` above its own folder, as far up as the project that keeps the environment.
     os.environ["LITELLM_MODE"] = "PRODUCTION"
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)

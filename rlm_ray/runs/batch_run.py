@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rlm_ray.config import Settings, settings_to_dict
@@ -17,7 +18,7 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.llm.model_check import check_before_start
 from rlm_ray.runs.run import maybe_start_tracing, new_run_id
 from rlm_ray.runs.run_history import RunHistory, load_run_history
-from rlm_ray.util.batcher import Batcher
+from rlm_ray.util.batcher import Respond, StreamingBatcher
 from rlm_ray.util.log_format import log_run
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 LINGER_S = 0.005
 ROWS_PER_MESSAGE = 32
-"""The most rows in one message. It comes back when the slowest of them is answered."""
+"""The most rows in one message."""
 
-DirectRowBatcher: TypeAlias = "Batcher[tuple[int, str, Context], SessionResult]"
+DirectRowBatcher: TypeAlias = "StreamingBatcher[tuple[int, str, Context], SessionResult]"
 """Rows that are one plain call each."""
 
 
@@ -129,10 +130,20 @@ async def open_batch_run(
 
         stack.push_async_exit(end)
 
-        def answer(rows: Sequence[tuple[int, str, Context]]) -> Awaitable[list[SessionResult | RLMError]]:
-            return engine.run_on_ray_thread(driver.answer_direct(rows))
+        loop = asyncio.get_running_loop()
 
-        direct: DirectRowBatcher = Batcher(
+        async def answer(rows: Sequence[tuple[int, str, Context]], respond: Respond[SessionResult]) -> None:
+            def respond_to_all(answers: list[tuple[int, SessionResult | RLMError]]) -> None:
+                # Answers first: whoever hears of a failure may end the others.
+                for place, answer in sorted(answers, key=lambda each: isinstance(each[1], Exception)):
+                    respond(place, answer)
+
+            def deliver(answers: list[tuple[int, SessionResult | RLMError]]) -> None:
+                loop.call_soon_threadsafe(partial(respond_to_all, answers))
+
+            await engine.run_on_ray_thread(driver.answer_direct(rows, deliver))
+
+        direct: DirectRowBatcher = StreamingBatcher(
             answer,
             linger_s=LINGER_S,
             max_items=ROWS_PER_MESSAGE,

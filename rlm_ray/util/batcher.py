@@ -4,6 +4,7 @@
   without a linger the first after a pause goes at once. While as many batches or items as allowed are under way, more collects.
 - `add` queues an item, `submit` waits for its response, `flush` until all that was added is sent.
 - A request whose caller is cancelled is dropped; a batch that nobody waits for any more is cancelled.
+- The items of a `StreamingBatcher` are answered one by one, long before the slowest of their batch.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ _log = logging.getLogger(__name__)
 class _Entry(Generic[ItemT, ResponseT]):
     """One item, and who waits for it."""
 
-    __slots__ = ("flushes", "item", "response")
+    __slots__ = ("flushes", "has_ended", "item", "response")
 
     def __init__(self, item: ItemT, response: asyncio.Future[ResponseT] | None) -> None:
         self.item, self.response = item, response
         self.flushes: list[asyncio.Future[None]] = []
+        self.has_ended = False
 
     def end(self, outcome: ResponseT | Exception | None) -> None:
         """Deliver the response, or the error; None: it was sent, or is given up."""
+        self.has_ended = True
         for flush in self.flushes:
             if not flush.done():
                 flush.set_result(None)
@@ -211,7 +214,7 @@ class Batcher(Generic[ItemT, ResponseT]):
     ) -> None:
         """Deliver the end of a batch; it may have been cancelled before it began."""
         self._tasks.discard(task)
-        self._items_under_way -= len(batch)
+        self._items_under_way -= sum(not entry.has_ended for entry in batch)
         pairs = zip(batch, [None] * len(batch) if task.cancelled() else task.result(), strict=True)
         # Answers first: whoever hears of a failure may end the others.
         for entry, outcome in sorted(pairs, key=lambda pair: isinstance(pair[1], Exception)):
@@ -227,6 +230,51 @@ class Batcher(Generic[ItemT, ResponseT]):
     def _cancel_if_abandoned(
         self, batch: _Batch[ItemT, ResponseT], task: asyncio.Task[object], _: asyncio.Future[ResponseT]
     ) -> None:
-        if all(entry.response is not None and entry.response.cancelled() for entry in batch):
+        rest = [entry.response for entry in batch if not entry.has_ended]
+        if rest and all(response is not None and response.cancelled() for response in rest):
             self._abandoned.add(task)
             task.cancel()
+
+
+Respond: TypeAlias = Callable[[int, ResponseT | Exception], None]
+"""Answers the item at this place of a batch."""
+
+
+class StreamingBatcher(Batcher[ItemT, ResponseT]):
+    """Answers each item of a batch as soon as its response is there; what has no response in the end is given up.
+
+    `capacity` counts items that are not answered yet. The other bounds are those of a `Batcher`.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[ItemT], Respond[ResponseT]], Awaitable[None]],
+        *,
+        linger_s: float = 0.0,
+        max_items: int = sys.maxsize,
+        capacity: Callable[[], int] = lambda: sys.maxsize,
+        size_of: Callable[[ItemT], int] = lambda _: 0,
+    ) -> None:
+        """`send` gets up to `max_items` items, and what answers them on the running event loop."""
+        super().__init__(
+            self._send_nothing, linger_s=linger_s, max_items=max_items, capacity=capacity, size_of=size_of
+        )
+        self._stream = send
+
+    async def _send_nothing(self, items: Sequence[ItemT]) -> None:
+        raise NotImplementedError
+
+    async def _send_batch(self, batch: _Batch[ItemT, ResponseT]) -> Sequence[ResponseT | Exception | None]:
+        try:
+            await self._stream([entry.item for entry in batch], partial(self._respond, batch))
+        except Exception as error:  # noqa: BLE001 - whoever still waits hears of it
+            return [error] * len(batch)
+        return [None] * len(batch)
+
+    def _respond(self, batch: _Batch[ItemT, ResponseT], place: int, response: ResponseT | Exception) -> None:
+        entry = batch[place]
+        if not entry.has_ended:
+            self._items_under_way -= 1
+            entry.end(response)
+            if self._waiting:
+                self._schedule(None)

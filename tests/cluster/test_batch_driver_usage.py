@@ -1,10 +1,18 @@
-"""What a row of a job has used, added up from its records."""
+"""What a row of a job has used, and how the outcomes of plain calls come back."""
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+from virtual_time import in_virtual_time
+
 from rlm_ray.cluster.batch_driver import RowUsage
+from rlm_ray.cluster.subcalls.leaf_calls import UsageRecorder, in_portions
 from rlm_ray.core.llm import Usage
-from rlm_ray.events.records import CallEnded, SessionEnded
+from rlm_ray.events.records import CallEnded, SessionEnded, to_line
+from rlm_ray.journal.recorder import NullRecorder
+from rlm_ray.journal.replay import ReplayIndex
 
 
 def call(*path, role="turn", **more):
@@ -20,13 +28,70 @@ async def test_a_session_row_ends_with_its_session_and_counts_all_below_it():
     assert (found.total.calls, found.sessions, set(found.rows)) == (2, 1, {("m", 0), ("m", 1)})
 
 
-async def test_a_row_that_is_one_call_ends_with_it_also_where_it_was_remembered():
-    usage = RowUsage()
-    with usage.track([1, 2]):
-        usage.add(call(1, role="leaf"))
-        usage.add(call(2, role="leaf", cache_hit=True))
-        found = [await usage.usage_of(row) for row in (1, 2)]
-    assert [(each.total.calls, each.sessions) for each in found] == [(1, 0), (0, 0)]
+@pytest.mark.parametrize(
+    ("on_record", "recorded", "calls"),
+    [
+        ([], [call(1, role="leaf")], 1),
+        ([], [call(1, role="leaf", cache_hit=True)], 0),
+        ([], [], 0),
+        ([], [CallEnded(2.0, (1,), 2, "leaf", "m", "key", 1.0), call(1, role="leaf")], 2),
+        ([call(1, role="leaf")], [], 1),
+        ([call(2, role="leaf")], [], 0),
+        ([call(1, role="leaf")], [call(1, role="leaf")], 1),
+    ],
+    ids=["made", "remembered", "not made", "put right", "on record", "another's", "made again"],
+)
+def test_a_plain_call_s_usage_is_that_of_its_records(on_record, recorded, calls):
+    recorder = NullRecorder()
+    recorder.replay = ReplayIndex()
+    recorder.replay.ingest(b"".join(map(to_line, on_record)))
+    counting = UsageRecorder(recorder)
+    for record in recorded:
+        counting.append(record)
+    found = counting.usage((1,))
+    assert (found.total.calls, set(found.rows)) == (calls, {("m", 0)} if calls else set())
+
+
+async def finish(at_s, result):
+    await asyncio.sleep(at_s)
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+@pytest.mark.parametrize(
+    ("ends_s", "portions"),
+    [
+        ([0.01] * 8, [(0.01, 8)]),
+        ([0.1 + 0.005 * n for n in range(8)], [(0.135, 8)]),
+        ([1, 1.5, 3, 4], [(1.5, 2), (3.05, 1), (4, 1)]),
+        ([0.1, 5, 5, 5, 5, 5, 5, 5], [(1.1, 1), (5, 7)]),
+        ([0.1, 0.5, 0.9, 1.3, 90], [(0.9, 3), (1.35, 1), (90, 1)]),
+        ([3], [(3, 1)]),
+        ([], []),
+    ],
+    ids=["at once", "soon after", "half", "no later", "one hangs", "one", "none"],
+)
+def test_results_come_a_few_at_a_time_and_none_waits_for_the_slowest(ends_s, portions):
+    came = []
+
+    async def take():
+        tasks = [asyncio.ensure_future(finish(at_s, at_s)) for at_s in ends_s]
+        loop = asyncio.get_running_loop()
+        came.extend([(loop.time(), portion) async for portion in in_portions(tasks)])
+
+    in_virtual_time(take())
+    assert [(round(at, 3), len(portion)) for at, portion in came] == portions
+    assert sorted(result for _, portion in came for result in portion) == sorted(ends_s)
+
+
+def test_an_error_of_one_is_raised_where_its_result_would_come():
+    async def take():
+        tasks = [asyncio.ensure_future(finish(n, ValueError("odd") if n == 3 else n)) for n in range(1, 4)]
+        return [portion async for portion in in_portions(tasks)]
+
+    with pytest.raises(ValueError, match="odd"):
+        in_virtual_time(take())
 
 
 def test_nothing_is_kept_of_rows_that_nobody_watches():

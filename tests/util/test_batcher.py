@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from virtual_time import in_virtual_time
 
-from rlm_ray.util.batcher import MAX_RTT_S, Batcher
+from rlm_ray.util.batcher import MAX_RTT_S, Batcher, StreamingBatcher
 
 LINGER_S, INTERVAL_S = 0.005, 0.003
 
@@ -131,6 +131,93 @@ async def test_the_end_cancels_what_is_under_way_and_what_waits():
     assert post.cancelled == 1
     await asyncio.wait(waiting)
     assert all(each.cancelled() for each in waiting)
+
+
+class Stream(Post):
+    """Answers the items of a batch one by one, when told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.responds = []
+
+    async def __call__(self, batch, respond):
+        self.responds.append(respond)
+        await super().__call__(batch)
+
+
+def streamed(stream, *, room=100):
+    return StreamingBatcher(
+        stream, linger_s=LINGER_S, max_items=4, capacity=lambda: room, size_of=lambda _: 1
+    )
+
+
+async def begun(batcher, stream, items):
+    waiting = [asyncio.ensure_future(batcher.submit(item)) for item in items]
+    await stream.under_way.get()
+    return waiting
+
+
+async def test_an_item_of_a_stream_is_answered_before_the_slowest_of_its_batch_and_makes_room():
+    stream = Stream()
+    stream.let_go.clear()
+    async with streamed(stream, room=4) as asks:
+        waiting = await begun(asks, stream, range(5))
+        respond = stream.responds[0]
+        respond(2, "two")
+        assert await waiting[2] == "two"
+        assert await stream.under_way.get() == 1
+        assert stream.sent == [[0, 1, 2, 3], [4]]
+        respond(2, "twice")
+        respond(0, ValueError("odd"))
+        with pytest.raises(ValueError, match="odd"):
+            await waiting[0]
+        respond(1, "one")
+        respond(3, "three")
+        stream.responds[1](0, "four")
+        stream.let_go.set()
+        assert [await waiting[place] for place in (1, 3, 4)] == ["one", "three", "four"]
+    assert asks._items_under_way == 0
+    assert stream.cancelled == 0
+
+
+async def test_a_stream_that_breaks_fails_those_who_still_wait():
+    stream = Stream()
+    stream.let_go.clear()
+    async with streamed(stream) as asks:
+        waiting = await begun(asks, stream, [13, 1])
+        stream.responds[0](1, "one")
+        stream.let_go.set()
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert (str(told[0]), told[1]) == ("lost", "one")
+
+
+async def test_a_stream_that_ends_without_a_response_gives_the_item_up():
+    stream = Stream()
+    async with streamed(stream) as asks:
+        told = await asyncio.gather(asks.submit(0), return_exceptions=True)
+    assert isinstance(told[0], asyncio.CancelledError)
+    assert asks._items_under_way == 0
+
+
+@pytest.mark.parametrize(("given_up", "cancelled"), [([1], 1), ([], 0)], ids=["the rest", "nobody"])
+async def test_a_stream_is_cancelled_when_nobody_waits_for_the_rest_of_it(given_up, cancelled):
+    stream = Stream()
+    stream.let_go.clear()
+    async with streamed(stream, room=2) as asks:
+        waiting = await begun(asks, stream, range(2))
+        stream.responds[0](0, "zero")
+        assert await waiting[0] == "zero"
+        for place in given_up:
+            waiting[place].cancel()
+        await asyncio.sleep(0)
+        if not given_up:
+            stream.responds[0](1, "one")
+        await asyncio.wait(waiting)
+        stream.let_go.set()
+        asks.add(4)
+        await asks.flush()
+    assert stream.cancelled == cancelled
+    assert (asks._items_under_way, asks._abandoned) == (0, set())
 
 
 async def test_what_is_added_is_sent_in_order_one_batch_at_a_time_and_flush_waits_for_all_before_it():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rlm_ray.cluster.messages import LeafCall, LeafCallBatch
 from rlm_ray.cluster.ray_calls import ACTOR_DIED_ERRORS, await_or_cancel
@@ -23,7 +25,10 @@ from rlm_ray.core.llm import Message, ModelReply
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.reply import answered
 from rlm_ray.core.slices import SliceLocator
+from rlm_ray.core.usage import RunUsage, UsageAccumulator
 from rlm_ray.errors import RLMError, SchemaError
+from rlm_ray.events.records import CallEnded, NodePath, Record
+from rlm_ray.events.usage import stats_from_call
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.gateway import Gateway
@@ -39,6 +44,12 @@ BATCH = 64
 """The most plain calls in one message to a peer."""
 TOP_UP_S = 0.1
 """How often a map that holds calls back checks whether starting actors are ready."""
+GATHER_S = 0.05
+"""Outcomes of so long travel back together."""
+HOLD_S = 1.0
+"""The longest an outcome waits for others of its batch."""
+
+T = TypeVar("T")
 
 
 class LeafCalls:
@@ -168,6 +179,64 @@ async def run_leaf_call(
     except RLMError as error:
         return failure_of(error)
     return Failed(SchemaError.__name__, typed.why) if typed.why else SubCallAnswer(typed.parsed.text)
+
+
+async def run_counted_leaf_call(
+    gateway: Gateway, recorder: NullRecorder, batch: LeafCallBatch, leaf: LeafCall, context: Context | None
+) -> tuple[int, SubCallOutcome, RunUsage]:
+    """Make one plain call; returns its ordinal, the outcome and what it used."""
+    counting = UsageRecorder(recorder)
+    outcome = await run_leaf_call(gateway, counting, batch, leaf, context)
+    return leaf.ordinal, outcome, counting.usage((*batch.path, leaf.ordinal))
+
+
+class UsageRecorder(NullRecorder):
+    """Passes the records of one plain call on, and computes what it used."""
+
+    def __init__(self, recorder: NullRecorder) -> None:
+        self._recorder = recorder
+        self._calls: list[CallEnded] = []
+        self.replay = recorder.replay
+
+    def append(self, record: Record) -> None:
+        self._recorder.append(record)
+        if isinstance(record, CallEnded):
+            self._calls.append(record)
+
+    def raise_if_failed(self) -> None:
+        self._recorder.raise_if_failed()
+
+    async def flush(self) -> None:
+        await self._recorder.flush()
+
+    def usage(self, path: NodePath) -> RunUsage:
+        """Return the usage of the call; where nothing was recorded now, of what is on record."""
+        node = self.replay.tree.nodes.get(path)
+        calls = self._calls or (list(node.calls.values()) if node is not None else [])
+        sums = UsageAccumulator()
+        for call in calls:
+            if not call.cache_hit:
+                sums.add(call.model, len(path) - 1, stats_from_call(call))
+        return RunUsage(sums.rows())
+
+
+async def in_portions(tasks: Sequence[asyncio.Task[T]]) -> AsyncIterator[list[T]]:
+    """Yield the results of tasks as they come: half of those that are left at a time, or what there is after `HOLD_S`, so
+    that few messages carry them and yet none waits for the slowest. Raises the error of a task."""
+    ended: asyncio.Queue[asyncio.Task[T]] = asyncio.Queue()
+    for task in tasks:
+        task.add_done_callback(ended.put_nowait)
+    loop, left = asyncio.get_running_loop(), len(tasks)
+    while left:
+        portion = [await ended.get()]
+        began = loop.time()
+        for wait_s, enough in ((GATHER_S, left), (HOLD_S, -(-left // 2))):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(began + wait_s):
+                    while len(portion) < enough:
+                        portion.append(await ended.get())
+        left -= len(portion)
+        yield [task.result() for task in portion]
 
 
 def _given(leaf: LeafCall, context: Context | None) -> InputSummary:
