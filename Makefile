@@ -27,7 +27,7 @@ help:
 	@echo "make check      format, lint, types, floors, fast tests"
 	@echo "make lint       the same without tests"
 	@echo "make lint-js    lint the pages' JavaScript where node and npm are; npm fetches eslint at the first time"
-	@echo "make bench      the benchmarks"
+	@echo "make bench      the table of benchmarks with the peers in the same run: QUICK=1 ONLY='recursion serve'"
 	@echo "make quality MODEL=openai/x BASE=http://127.0.0.1:8000/v1   right answers of a model, by several methods"
 	@echo "make docs       the documentation as a site in site/; a warning or a broken link is an error"
 	@echo "make dist       wheel and source distribution in dist/"
@@ -88,7 +88,7 @@ lint-js:
 	echo "No node and npm here, or npm cannot fetch eslint: the pages' JavaScript is not linted."
 
 bench: $(TESTABLE)
-	$(BIN)/python benchmarks/recursion.py
+	$(BIN)/python benchmarks/table.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 quality: $(READY)
 	PYTHONPATH=benchmarks $(BIN)/python -m quality --model "$(MODEL)" --base "$(BASE)" $(if $(TASKS),--tasks "$(TASKS)") \
@@ -127,6 +127,7 @@ lock:
 	$(VENV)/lock/bin/uv $(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
 	$(VENV)/lock/bin/uv $(COMPILE_TOOLS) --group docs -o requirements-docs.lock
 	$(VENV)/lock/bin/uv $(COMPILE_TOOLS) --group release -o requirements-release.lock
+	$(VENV)/lock/bin/uv $(subst -c requirements-dev.lock,,$(COMPILE_TOOLS)) --group bench -o requirements-bench.lock
 
 # In a container as deploy/compose.yaml runs it: nothing to write to but /tmp and the home, no capability.
 IMAGE ?= registry.example.org/rlm-ray:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from census import CORES, Census
+from figures import ROW_CPU, ROWS, Figure, read_figures, write_figures
 
 from rlm_ray.batch.formats import format_of
 from rlm_ray.batch.job import BatchJob, BatchSummary
@@ -105,6 +106,8 @@ class Samples:
         self._done, self._census = done, census
         self._over = threading.Event()
         self._said = 0
+        self.rows_per_s = self.cpu_ms = 0.0
+        """In the end: CPU of a row, that of the model's server excepted."""
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -157,11 +160,22 @@ class Samples:
         spent = {role: now[role] - self._cpu_s[role] for role in sorted(now)}
         each = " · ".join(f"{role} {1e3 * seconds / rows:.2f}" for role, seconds in spent.items())
         total = sum(spent.values())
+        self.rows_per_s, self.cpu_ms = rows / wall, 1e3 * (total - spent.get("server", 0.0)) / rows
         print(
             f"CPU of a row, ms: {each}; {1e3 * total / rows:.2f} in all, "
             f"{100 * total / wall / CORES:.0f}% of {CORES} cores; {rows / wall:.1f} rows/s",
             flush=True,
         )
+
+
+def figures_of(by: str, samples: Samples, failed: int) -> list[Figure]:
+    """Make the figures of one method."""
+    if failed:
+        return [Figure("time", ROWS, by, None, "s", failed=f"{failed} rows failed")]
+    return [
+        Figure("time", ROWS, by, 1000 / samples.rows_per_s, "s"),
+        Figure("cpu", ROW_CPU, by, samples.cpu_ms, "ms", reach=2.0),
+    ]
 
 
 async def measure(path: str, rows: int, settings: Settings, census: Census, options: Any) -> BatchSummary:
@@ -173,8 +187,10 @@ async def measure(path: str, rows: int, settings: Settings, census: Census, opti
 
         @contextmanager
         def watch(batch: BatchRunner) -> Iterator[None]:
-            with Samples(rows, lambda: batch.stats.done, census).watch():
+            samples = Samples(rows, lambda: batch.stats.done, census)
+            with samples.watch():
                 yield
+            write_figures(options.json, figures_of("ours", samples, batch.stats.failed))
 
         return await task.run(new_run_id(), watch=watch)
 
@@ -210,8 +226,10 @@ def with_ray_data(path: str, rows: int, options: argparse.Namespace) -> None:
         )
         processor = build_processor(config, preprocess=_payload, postprocess=_answer)
         asked = processor(ray.data.read_json(path, lines=True).limit(rows))
-        with Samples(rows, lambda: int(server.stats()["calls"]), Census(server.pid)).watch():
+        samples = Samples(rows, lambda: int(server.stats()["calls"]), Census(server.pid))
+        with samples.watch():
             answers = asked.take_all()
+        write_figures(options.json, figures_of("ray_data", samples, rows - len(answers)))
         print(json.dumps({"rows": len(answers), "calls_at_the_server": server.stats()["calls"]}))
 
 
@@ -245,6 +263,7 @@ def main() -> None:
         "--offline", action="store_true", help="the offline model instead of the scripted server"
     )
     parser.add_argument("--nobody", action="store_true")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--ray-data", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ray_data:
@@ -270,7 +289,14 @@ def beside(path: str, options: argparse.Namespace) -> None:
     print(f"\nRay Data's HTTP stage, {options.actors} workers, the first {rows:,} rows:", flush=True)
     command = [sys.executable, __file__, "--ray-data", "--jsonl", path, "--rows", str(rows)]
     command += ["--latency-s", str(options.latency_s), "--actors", str(options.actors)]
+    theirs = options.json and options.json.with_suffix(".beside.json")
+    if theirs:
+        command += ["--json", str(theirs)]
     subprocess.run(command, check=True)
+    if theirs:
+        both = [options.json, theirs]
+        write_figures(options.json, [f for path in both for f in read_figures(json.loads(path.read_text()))])
+        theirs.unlink()
 
 
 def settings_of(options: argparse.Namespace, url: str, runs: str) -> Settings:

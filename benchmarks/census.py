@@ -79,6 +79,6 @@ def _megabytes(pid: int) -> float:
 
 def _cpu_s(pid: int) -> float:
     try:
-        return sum(map(int, _stat(pid)[11:13])) / TICKS
+        return sum(map(int, _stat(pid)[11:15])) / TICKS  # with the children that it has waited for
     except OSError:
         return 0.0

@@ -1,7 +1,8 @@
-"""How much time the engine adds to the critical path of a recursion tree.
+"""How much time the engine adds to the critical path of a recursion tree, and what CPU it takes.
 
 The model is a server on loopback in a process of its own that answers after 200 ms, so a tree of two root turns and
-one level of plain calls cannot take less than 0.6 s. Each line is the median of several warm runs.
+one level of plain calls cannot take less than 0.6 s. Each line is the median of several warm runs, and every answer is
+checked. CPU is that of this process and of all that it started, the model's server excepted.
 
     python benchmarks/recursion.py [--runs 5] [--only NAME ...] [--json FILE]
 """
@@ -11,15 +12,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from census import Census
+from figures import (
+    CHILD_CPU,
+    CHILDREN_32,
+    CHILDREN_256,
+    LARGE,
+    LEAF_CPU,
+    LEAVES,
+    ROOT_CPU,
+    ROOTS,
+    Figure,
+    median_figure,
+    write_figures,
+)
 
 from rlm_ray import RLM, Cluster
 from rlm_ray.testing import ServerProcess
@@ -27,7 +41,9 @@ from rlm_ray.testing.responses import run_query
 
 LATENCY_S = 0.2
 CLUSTER = Cluster(min_actors=2, max_actors=2, sessions_per_actor=512)
+TEXT = "The quick brown fox jumps over the lazy dog. "
 PIECES = "[context[i:i+{size}] for i in range(0, {size} * {count}, {size})]"
+ENGINE_TURNS = 21
 
 
 @dataclass(frozen=True)
@@ -37,128 +53,141 @@ class Case:
     reach_s: float
     work: Callable[[RLM], Awaitable[None]]
     settings: dict[str, Any]
+    unit: str = ""
+    """What its CPU is divided by; empty where that says nothing."""
+    units: int = 1
 
 
-async def _ask(rlm: RLM, program: str, context: str) -> None:
-    result = await rlm.arun(run_query(program), context)
-    assert result.answer == "session done", result
+async def _ask(rlm: RLM, programs: tuple[str, str], context: str, answer: str) -> None:
+    result = await rlm.arun(run_query(*programs), context)
+    assert result.answer == answer, result
 
 
-def _fan_out(count: int, size: int = 500) -> Callable[[RLM], Awaitable[None]]:
-    pieces = PIECES.format(size=size, count=count)
-    program = f"a = recursive_map('what is it?', {pieces}); assert len(a) == {count}; print(a[0])"
-    context = "The quick brown fox jumps over the lazy dog. " * (count * size // 45 + 1)
-    return lambda rlm: _ask(rlm, program, context)
+def _fan_out(count: int, item: str) -> Callable[[RLM], Awaitable[None]]:
+    """A map over so many pieces; the second turn counts the answers that are right."""
+    pieces = PIECES.format(size=500, count=count)
+    programs = (
+        f"a = recursive_map('what is it?', {pieces}); print(a[0])",
+        f"FINAL(str(sum({item!r} in x for x in a)) + ' right')",
+    )
+    context = TEXT * (count * 500 // len(TEXT) + 1)
+    return lambda rlm: _ask(rlm, programs, context, f"{count} right")
 
 
 def _roots(count: int) -> Callable[[RLM], Awaitable[None]]:
     async def work(rlm: RLM) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(count):
-                group.create_task(_ask(rlm, "print(len(context))", f"a short text, number {number} " * 200))
+                text = f"a short text, number {number} " * 200
+                programs = ("print(len(context))", "FINAL(str(len(context)))")
+                group.create_task(_ask(rlm, programs, text, str(len(text))))
 
     return work
 
 
 def _large(text: str) -> Callable[[RLM], Awaitable[None]]:
-    return lambda rlm: _ask(rlm, "print(len(context), context.count('fox'))", text)
+    programs = ("n = context.count('fox'); print(len(context), n)", "FINAL(str(n))")
+    return lambda rlm: _ask(rlm, programs, text, str(text.count("fox")))
 
 
 def cases() -> list[Case]:
-    large = "The quick brown fox jumps over the lazy dog. " * (100_000_000 // 45)
+    large = TEXT * (100_000_000 // len(TEXT))
     sessions: dict[str, Any] = {"max_depth": 2, "max_leaf_chars": 0}
+    leaves, child = _fan_out(500, "leaf answer"), "session done"
     return [
-        Case("1 root, recursive_map over 500 leaves", 0.6, 2.1, _fan_out(500), {}),
-        Case("1 root, 32 child sessions of 2 turns", 0.8, 1.3, _fan_out(32), sessions),
-        Case("1 root, 256 child sessions of 2 turns", 0.8, 3.5, _fan_out(256), sessions),
-        Case("64 root sessions of 2 turns at once", 0.4, 1.1, _roots(64), {}),
-        Case("1 session over a 100 MB context, 2 turns", 0.4, 0.9, _large(large), {}),
+        Case(LEAVES, 0.6, 1.0, leaves, {}, LEAF_CPU, 500),
+        Case(CHILDREN_32, 0.8, 1.0, _fan_out(32, child), sessions),
+        Case(CHILDREN_256, 0.8, 1.8, _fan_out(256, child), sessions, CHILD_CPU, 256),
+        Case(ROOTS, 0.4, 0.7, _roots(64), {}, ROOT_CPU, 64),
+        Case(LARGE, 0.4, 0.6, _large(large), {}),
     ]
 
 
-async def _median(case: Case, url: str, runs: int) -> list[float]:
+async def _measure(case: Case, server: ServerProcess, runs: int) -> list[Figure]:
     rlm = RLM(
         deduplicate_maps=False,
         direct_call_below_chars=0,
         model="openai/benchmark",
-        api_base=url,
+        api_base=server.url,
         api_key="none",
         cluster=CLUSTER,
         **case.settings,
     )
-    times = []
-    for _ in range(runs + 1):
-        started = time.perf_counter()
+    census, times, cpu_ms = Census(server.pid), [], []
+    for run in range(runs + 1):
+        before_s, started = _ours_s(census), time.perf_counter()
         await case.work(rlm)
-        times.append(time.perf_counter() - started)
-    return times[1:]  # the first one warms caches and connections
+        took_s = time.perf_counter() - started
+        if run:  # the first one warms caches and connections
+            times.append(took_s)
+            cpu_ms.append(1000 * (_ours_s(census) - before_s) / case.units)
+    seconds = median_figure(
+        "time", case.name, "ours", times, "s", critical_path=case.critical_path_s, reach=case.reach_s
+    )
+    if not case.unit:
+        return [seconds]
+    return [seconds, median_figure("cpu", case.unit, "ours", cpu_ms, "ms")]
 
 
-async def _engine_time(runs: int) -> float:
-    """Milliseconds of our own per turn, with a model that answers at once."""
-    turns = 20
-    programs = ["print(len(context))"] * turns
+def _ours_s(census: Census) -> float:
+    return sum(seconds for role, seconds in census.look()[1].items() if role != "server")
+
+
+async def _engine_time(runs: int) -> list[Figure]:
+    """Milliseconds of our own per turn, with a model that answers at once: what passes, and what CPU it takes."""
+    programs = ["print(len(context))"] * (ENGINE_TURNS - 1)
     with ServerProcess(["--script", "recursion", "--latency-s", "0"]) as server:
         rlm = RLM(
             model="openai/benchmark", api_base=server.url, api_key="none", cluster=CLUSTER, max_iterations=99
         )
-        times = []
+        census, times, cpu = Census(server.pid), [], []
         for _ in range(runs + 1):
-            started = time.perf_counter()
+            before_s, started = _ours_s(census), time.perf_counter()
             await rlm.arun(run_query(*programs), "a text " * 1000)
-            times.append(time.perf_counter() - started)
-    return statistics.median(times[1:]) / (turns + 1) * 1000
+            times.append(1000 * (time.perf_counter() - started) / ENGINE_TURNS)
+            cpu.append(1000 * (_ours_s(census) - before_s) / ENGINE_TURNS)
+    return [
+        median_figure("other", "engine time a turn, model of 0 ms", "ours", times[1:], "ms", reach=5.0),
+        median_figure("cpu", "turn of a session", "ours", cpu[1:], "ms", reach=5.0),
+    ]
 
 
-def _memory_per_child(children: int) -> tuple[float, int]:
+def _memory_per_child(children: int) -> Figure:
     """MB of private memory of each child session over one 100 MB context, all alive at once."""
     command = [sys.executable, str(Path(__file__).with_name("memory.py")), "--children", str(children)]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     figures = json.loads(out.splitlines()[-1])
-    return figures["mb_per_child"], figures["alive"]
+    work = f"memory of a child session over a 100 MB context, {figures['alive']} at once"
+    return Figure("other", work, "ours", figures["mb_per_child"], "MB", reach=8.0)
 
 
-def _cold_ask() -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "small.txt"
-        path.write_text("The fox is red. The dog is lazy. The sky is blue.\n" * 40)
-        command = [
-            str(Path(sys.executable).with_name("rlm-ray")),
-            "ask",
-            "What colour is the fox?",
-            str(path),
-        ]
-        started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - started
-
-
-async def _table(runs: int, only: list[str]) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+async def _table(runs: int, only: list[str]) -> list[Figure]:
+    figures: list[Figure] = []
     print(f"{'work':45} {'critical':>8} {'reach':>6} {'median':>7}  runs")
     with ServerProcess(["--script", "recursion", "--latency-s", str(LATENCY_S)]) as server:
         await RLM(cluster=CLUSTER).aprewarm()
         for case in cases():
             if only and not any(word in case.name for word in only):
                 continue
-            times = await _median(case, server.url, runs)
-            median = statistics.median(times)
-            rows.append({"work": case.name, "reach_s": case.reach_s, "median_s": round(median, 3)})
-            each = " ".join(f"{t:.2f}" for t in times)
+            measured = await _measure(case, server, runs)
+            figures += measured
+            each = " ".join(f"{t:.2f}" for t in measured[0].runs)
+            cpu = f"; {measured[1].value:.1f} ms of CPU a {case.unit}" if case.unit else ""
             print(
-                f"{case.name:45} {case.critical_path_s:7.1f}s {case.reach_s:5.1f}s {median:6.2f}s  {each}",
+                f"{case.name:45} {case.critical_path_s:7.1f}s {case.reach_s:5.1f}s {measured[0].value:6.2f}s"
+                f"  {each}{cpu}",
                 flush=True,
             )
-    return rows
+    return figures
 
 
-async def _main(options: argparse.Namespace) -> list[dict[str, object]]:
-    rows = await _table(options.runs, options.only)
+async def _main(options: argparse.Namespace) -> list[Figure]:
+    figures = await _table(options.runs, options.only)
     if not options.only:
-        per_turn = await _engine_time(options.runs)
-        print(f"engine time per turn, model of 0 ms: {per_turn:.1f} ms")
-        rows.append({"work": "engine ms per turn", "median_s": per_turn / 1000})
-    return rows
+        engine = await _engine_time(options.runs)
+        print(f"a turn with a model of 0 ms: {engine[0].value:.1f} ms, {engine[1].value:.1f} ms of CPU")
+        figures += engine
+    return figures
 
 
 def main() -> None:
@@ -170,19 +199,15 @@ def main() -> None:
     parser.add_argument("--children", type=int, default=100, help="child sessions in the memory figure")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = asyncio.run(_main(options))
+    figures = asyncio.run(_main(options))
     if not options.only:
         import ray
 
-        ray.shutdown()  # the figures below start Ray for themselves
-        each, alive = _memory_per_child(options.children)
-        print(f"memory per child session over a 100 MB context, {alive} at once: {each:.1f} MB")
-        cold = [_cold_ask() for _ in range(3)]
-        print(f"cold `rlm-ray ask`, offline model, small file: {statistics.median(cold):.1f} s")
-        rows.append({"work": "memory MB per child", "value": each})
-        rows.append({"work": "cold ask", "median_s": statistics.median(cold)})
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        ray.shutdown()  # the figure below starts Ray for itself
+        memory = _memory_per_child(options.children)
+        print(f"{memory.work}: {memory.value:.1f} MB")
+        figures.append(memory)
+    write_figures(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 import ray
+from census import Census
+from figures import Figure, median_figure, write_figures
 
 from rlm_ray.serve import ServerConfig
 from rlm_ray.serve.launcher import LocalServer, deploy
@@ -120,7 +123,8 @@ def kill_the_replica() -> None:
             ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
 
 
-def told(name: str, chats: list[Chat], seconds: float) -> None:
+def told(name: str, chats: list[Chat], seconds: float, cpu_s: float) -> tuple[float, float, float]:
+    """Print a round; returns p50 of the first byte, p99 above the critical path, milliseconds of CPU a chat."""
     overheads = [chat.seconds - CRITICAL_S for chat in chats if chat.answer]
     firsts = [chat.first_s for chat in chats if chat.answer]
     wrong = sum(bool(chat.answer) and not chat.right for chat in chats)
@@ -129,9 +133,32 @@ def told(name: str, chats: list[Chat], seconds: float) -> None:
         f"{sum(not chat.answer for chat in chats)} without an answer, "
         f"{sum(chat.tries - 1 for chat in chats)} asked again; {seconds:.1f} s in all\n"
         f"    above the critical path: p50 {_share(overheads, 50):.2f} s, p99 {_share(overheads, 99):.2f} s; "
-        f"first byte: p50 {_share(firsts, 50) * 1e3:.0f} ms, p99 {_share(firsts, 99) * 1e3:.0f} ms",
+        f"first byte: p50 {_share(firsts, 50) * 1e3:.0f} ms, p99 {_share(firsts, 99) * 1e3:.0f} ms; "
+        f"{1e3 * cpu_s / len(chats):.0f} ms of CPU a chat",
         flush=True,
     )
+    return _share(firsts, 50), _share(overheads, 99), 1e3 * cpu_s / len(chats)
+
+
+def figures_of(count: int, rounds: list[tuple[float, float, float]]) -> list[Figure]:
+    """Make the figures of so many chats at once."""
+    firsts, overheads, cpus = zip(*rounds, strict=True)
+    at_once = f"{count} streamed chats at once"
+    reach_s = 1.0 if count <= 50 else None
+    return [
+        median_figure("other", f"{at_once}: first byte, p50", "ours", firsts, "s"),
+        median_figure(
+            "other", f"{at_once}: above the critical path, p99", "ours", overheads, "s", reach=reach_s
+        ),
+        median_figure(
+            "cpu", f"streamed chat with two calls, {count} at once", "ours", cpus, "ms", reach=40.0
+        ),
+    ]
+
+
+def _cpu_s(census: Census) -> float:
+    """Of all but the model's server and this process, which asks."""
+    return sum(s for role, s in census.look()[1].items() if role not in {"server", "driver"})
 
 
 def _share(values: list[float], percent: int) -> float:
@@ -158,10 +185,11 @@ def upload(url: str, megabytes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--chats", type=int, default=200)
+    parser.add_argument("--chats", type=int, nargs="+", default=[200])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kill-after", type=float)
     parser.add_argument("--upload-mb", type=int)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with (
         ServerProcess(["--script", "recursion", "--latency-s", str(LATENCY_S)]) as server,
@@ -180,10 +208,16 @@ def main() -> None:
             if options.upload_mb:
                 upload(site.url, options.upload_mb)
                 return
-            for number in range(1 if options.kill_after else options.rounds):
-                started = time.perf_counter()
-                chats = asyncio.run(load(site.url, options.chats, options.kill_after))
-                told(f"round {number + 1}", chats, time.perf_counter() - started)
+            census, figures = Census(server.pid), []
+            for count in options.chats:
+                rounds = []
+                for number in range(1 if options.kill_after else options.rounds):
+                    before_s, started = _cpu_s(census), time.perf_counter()
+                    chats = asyncio.run(load(site.url, count, options.kill_after))
+                    seconds, cpu_s = time.perf_counter() - started, _cpu_s(census) - before_s
+                    rounds.append(told(f"{count} chats, round {number + 1}", chats, seconds, cpu_s))
+                figures += figures_of(count, rounds)
+            write_figures(options.json, figures)
 
 
 if __name__ == "__main__":

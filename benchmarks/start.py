@@ -1,6 +1,6 @@
 """How long the first answer takes, beside the least that Ray itself takes, in pairs; and the second answer of a process.
 
-    python benchmarks/start.py [--pairs 5] [--up]
+    python benchmarks/start.py [--pairs 5] [--up] [--json FILE]
 
 `ask` is `rlm-ray ask` with the offline model, `served` the same with a model behind HTTP on loopback; `bare` is a program of
 `ray.init`, one actor and one call. Each is a process of its own, one after the other, and with all it started it has ended
@@ -23,11 +23,20 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from figures import Figure, median_figure, write_figures
+
 PR_SET_CHILD_SUBREAPER = 36
 TICKS = os.sysconf("SC_CLK_TCK")
 RLM_RAY = str(Path(sys.executable).with_name("rlm-ray"))
 BOOK = str(Path(__file__).parents[1] / "examples" / "frankenstein.txt")
 QUESTION = "Who is Walton writing to?"
+WORK: dict[str, tuple[str, float | None]] = {
+    "bare": ("bare `ray.init`, one actor, one call", None),
+    "ask": ("`rlm-ray ask`, offline model", 1.5),
+    "served": ("`rlm-ray ask`, model behind HTTP", 2.0),
+    "twice": ("the second question of a process, offline model", None),
+}
+"""What each is called, and how many times the bare one it is to take at most."""
 BARE = """
 import ray
 ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -56,6 +65,7 @@ def main() -> None:
     parser.add_argument("--up", action="store_true")
     parser.add_argument("--only", nargs="*", help="of bare, ask, served, twice")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.measure:
         print(json.dumps(measure(json.loads(given.measure))))
@@ -82,7 +92,7 @@ def main() -> None:
         finally:
             if given.up:
                 subprocess.run([RLM_RAY, "down"], check=True)
-    report(measured)
+    write_figures(given.json, report(measured, up=given.up))
 
 
 def measured_alone(command: list[str]) -> dict[str, Any]:
@@ -129,26 +139,42 @@ def _cpu_of(pid: int) -> tuple[str, float]:
     return name, sum(map(int, stat.rsplit(")", 1)[1].split()[11:15])) / TICKS
 
 
-def report(measured: list[dict[str, dict[str, Any]]]) -> None:
-    """Print the medians; ratios are the medians of those of the pairs."""
+def report(measured: list[dict[str, dict[str, Any]]], *, up: bool) -> list[Figure]:
+    """Print the medians, and return them; ratios are the medians of those of the pairs."""
+    figures = []
     print(f"{'':8}{'wall s':>8}{'CPU s':>8}{'wall/bare':>11}{'CPU/bare':>10}   CPU by process")
     for name in measured[0]:
         rows = [each[name] for each in measured]
         walls, cpus = [row["wall_s"] for row in rows], [sum(row["cpu"].values()) for row in rows]
         bare = [each["bare"] for each in measured] if "bare" in measured[0] else rows
-        wall_ratio = statistics.median(w / b["wall_s"] for w, b in zip(walls, bare, strict=True))
-        cpu_ratio = statistics.median(c / sum(b["cpu"].values()) for c, b in zip(cpus, bare, strict=True))
+        wall_ratios = [w / b["wall_s"] for w, b in zip(walls, bare, strict=True)]
+        cpu_ratios = [c / sum(b["cpu"].values()) for c, b in zip(cpus, bare, strict=True)]
         names = dict.fromkeys(process for row in rows for process in row["cpu"])
         shares = {p: statistics.median(row["cpu"].get(p, 0.0) for row in rows) for p in names}
         said = ", ".join(
             f"{p} {s:.1f}" for p, s in sorted(shares.items(), key=lambda item: -item[1]) if s >= 0.1
         )
         print(
-            f"{name:8}{statistics.median(walls):8.2f}{statistics.median(cpus):8.2f}{wall_ratio:11.2f}{cpu_ratio:10.2f}   {said}"
+            f"{name:8}{statistics.median(walls):8.2f}{statistics.median(cpus):8.2f}{statistics.median(wall_ratios):11.2f}{statistics.median(cpu_ratios):10.2f}   {said}"
         )
+        work, reach = WORK[name]
+        work = f"{work}, after `rlm-ray up`" if up and name != "bare" else work
         if name == "twice":
+            seconds = [float(row["printed"].split()[1]) for row in rows]
+            figures.append(median_figure("start", work, "wall s", seconds, "s"))
             print(f"{'':8}answers after {[row['printed'].split() for row in rows]} s")
+            continue
+        figures += [
+            median_figure("start", work, "wall s", walls, "s"),
+            median_figure("start", work, "CPU s", cpus, "s"),
+        ]
+        if "bare" in measured[0]:
+            figures += [
+                median_figure("start", work, "times the bare one", wall_ratios, "", reach=reach),
+                median_figure("start", work, "CPU, times", cpu_ratios, ""),
+            ]
     print(json.dumps(measured))
+    return figures
 
 
 if __name__ == "__main__":

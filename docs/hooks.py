@@ -30,6 +30,8 @@ PAGES_FROM_ELSEWHERE = {
     "CODE_OF_CONDUCT.md": "conduct.md",
 }
 """Files of the repository by the names of their pages."""
+PLOTS = ROOT / "benchmarks"
+"""Whose SVGs its page shows."""
 INSTEAD = {
     "README.md": "index.md",
     "examples": "examples.md",
@@ -48,6 +50,8 @@ def on_files(files: Any, config: Any) -> Any:
 
     for name, text in generated_pages().items():
         files.append(File.generated(config, name, content=text))
+    for plot in PLOTS.glob("*.svg"):
+        files.append(File.generated(config, plot.name, abs_src_path=str(plot)))
     return files
 
 

@@ -111,9 +111,19 @@ def test_locks_of_tools_agree_with_the_one_of_tests():
         assert {name: pins[name] for name in pins.keys() & development.keys()}.items() <= development.items()
 
 
+def test_peers_of_the_benchmarks_are_locked_with_hashes_and_installed_nowhere_else():
+    pins, lock = pins_of("requirements-bench.lock"), (ROOT / "requirements-bench.lock").read_text()
+    assert names_of(PROJECT["dependency-groups"]["bench"]) <= pins.keys()
+    assert all(
+        "--hash=sha256:" in pin for pin in re.split(r"^(?=[a-z0-9][\w.-]*==)", lock, flags=re.MULTILINE)[1:]
+    )
+    assert "rlms" not in pins_of("requirements-dev.lock").keys() | pins_of("requirements.lock").keys()
+
+
 def test_every_dependency_has_its_reason_in_the_documents():
     told = (ROOT / "docs/dependencies.md").read_text().lower()
     tools = names_of(PROJECT["dependency-groups"]["docs"] + PROJECT["dependency-groups"]["release"])
+    tools |= names_of(PROJECT["dependency-groups"]["bench"])
     assert {name for name in DECLARED | EXTRAS | tools if name not in told} == set()
 
 

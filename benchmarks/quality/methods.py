@@ -14,18 +14,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import requests
+from peers_environment import peers_python
 
 from quality.endpoint import CellUsage, ModelAddress, error_message
 from quality.task import Task
 
 METHOD_KINDS = ("direct", "ours", "official", "mapreduce")
-OFFICIAL_VERSION = "0.1.3"
 _WORKERS = Path(__file__).parent / "workers"
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "RAY_TMPDIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 """All that a worker's environment has of ours: no key is among it."""
@@ -105,7 +105,7 @@ def ask(method: Method, task: Task, cells: CellAddress, folder: Path, time_s: fl
     try:
         if method.kind == "direct":
             return _ask_directly(task, cells, folder.name, time_s)
-        python = method.python or (official_python() if method.kind == "official" else sys.executable)
+        python = method.python or (peers_python() if method.kind == "official" else sys.executable)
         return _ask_worker(method, python, task, cells, folder, time_s)
     except (OSError, subprocess.SubprocessError) as error:
         return Reply("failed", why=_one_line(f"{type(error).__name__}: {error}"))
@@ -234,26 +234,6 @@ def _wait(process: subprocess.Popen[bytes], asked: Mapping[str, Any], started: P
                 return False
         else:
             return True
-
-
-def official_python() -> str:
-    """Return the interpreter of an environment that has the official library, made when it is first asked for."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "rlm_ray-quality" / f"rlms-{OFFICIAL_VERSION}"
-    python, ready = folder / "bin" / "python", folder / ".ready"
-    if not ready.exists():
-        _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _run([*pip, f"rlms=={OFFICIAL_VERSION}"])
-        ready.touch()
-    return str(python)
-
-
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise OSError(f"{' '.join(command[-3:])}: {said[-1] if said else f'exit {done.returncode}'}")
 
 
 def _last_line(log: Path) -> str:
