@@ -73,6 +73,22 @@ def test_reply_that_costs_nothing_is_bounded_by_tokens_alone(cost):
     assert smaller(replace(ASK, **cost), Amount(100, 120, 1)).output_tokens == 20
 
 
+@pytest.mark.parametrize(("nano_usd", "tokens"), [(301, 50), (300, 49), (61, 10), (60, None)])
+def test_input_whose_part_of_the_price_is_not_known_is_taken_to_cost_nothing(nano_usd, tokens):
+    fitting = smaller(replace(ASK, input_cost_usd=None), Amount(nano_usd, 10**9, 1))
+    assert (fitting and fitting.output_tokens) == tokens
+    assert fitting is None or fitting.cost_usd == pytest.approx(3e-7 * tokens / 50)
+
+
+def test_reply_of_a_billionth_of_a_dollar_is_paid_for():
+    ask = replace(ASK, cost_usd=1.01e-7)
+    assert [smaller(ask, Amount(nano_usd, 10**9, 1)) is None for nano_usd in (100, 101, 102)] == [
+        True,
+        True,
+        False,
+    ]
+
+
 def test_input_that_costs_more_than_is_left_does_not_fit_though_the_reply_is_free():
     assert smaller(replace(ASK, cost_usd=1e-7, input_cost_usd=1e-7), Amount(99, 120, 1)) is None
 

@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from rlm_ray.admission.permit_table import max_cost
+from rlm_ray.admission.policy.fair_queue import FlowKey, QueueEntry
 from rlm_ray.admission.protocol import PermitRequest, RunPolicy, RunSnapshot
 from rlm_ray.admission.run_budget import RunBudget
 from rlm_ray.core.limits import Amount, BudgetFit, Limits
@@ -103,3 +105,142 @@ def test_flow_of_a_run_is_its_tenant_or_its_own():
     assert budget().flow.name == "run:run"
     tenant = RunBudget(RunPolicy("run", tenant="t", weight=2.0, interactive=False), 0.0).flow
     assert (tenant.name, tenant.weight, tenant.interactive) == ("tenant:t", 2.0, False)
+
+
+def asked(name, tokens, cost_usd=None, **more):
+    return PermitRequest("run", "account", "m", *tokens, cost_usd, request_id=name, client_id="c", **more)
+
+
+def parked(run, *asks):
+    """Park requests in this order."""
+    for number, ask in enumerate(asks):
+        run.add(ask)
+        run.park(QueueEntry(0.0, 0, number, ask.request_id, FlowKey("f")), ask)
+
+
+def unparked(run):
+    return [ask.request_id for _, ask in run.unpark()]
+
+
+@pytest.mark.parametrize(
+    ("limits", "ask", "why"),
+    [
+        (
+            {"tokens": 1000},
+            asked("a", (100, 800)),
+            (
+                "the token limit of 1000 is reached: 300 used, 650 left (besides what is kept for the last answer) for a call that may "
+                "take 900 with max_tokens=800; raise limits.tokens, or lower max_tokens"
+            ),
+        ),
+        (
+            {"tokens": 1000},
+            asked("a", (100, 800), is_final_call=True),
+            (
+                "the token limit of 1000 is reached: 300 used, 700 left for a call that may take 900 with max_tokens=800; "
+                "raise limits.tokens, or lower max_tokens"
+            ),
+        ),
+        (
+            {"tokens": 250},
+            asked("a", (1, 1)),
+            (
+                "the token limit of 250 is reached: 300 used, 0 left (besides what is kept for the last answer) for a call that may "
+                "take 2 with max_tokens=1; raise limits.tokens, or lower max_tokens"
+            ),
+        ),
+        (
+            {"cost_usd": 2.0},
+            asked("a", (1, 7), 1.75),
+            (
+                "the cost limit of $2 is reached: $0.5 spent, $1.4 left (besides what is kept for the last answer) for a call that may cost "
+                "$1.75 with max_tokens=7; raise limits.cost_usd, or lower max_tokens"
+            ),
+        ),
+        (
+            {"calls": 4},
+            asked("a", (1, 1)),
+            "the limit of 4 calls is reached: 3 answered (besides what is kept for the last answer)",
+        ),
+    ],
+)
+def test_refusal_says_what_was_spent_what_is_left_and_what_to_do(limits, ask, why):
+    run = budget(**limits)
+    run.ledger.amend(Amount(), Amount(5 * 10**8, 300, 3))
+    decision = run.check(ask, 100.0)
+    assert (decision.fit, decision.reason, decision.why) == (
+        BudgetFit.NEVER,
+        next(iter(limits)),
+        why,
+    )
+
+
+def test_refusals_of_time_and_sessions_say_the_limit():
+    assert budget(time_s=2.5).check(ASK, 200.0).why == "the time limit of 2.5 s is over"
+    run = budget(sessions=3)
+    run.open_sessions(1)
+    assert run.open_sessions(2).why == "the limit of 3 sessions is reached: 2 opened, 2 more wanted"
+
+
+def test_parked_requests_come_back_as_far_as_they_fit_together():
+    run = budget(tokens=1000)
+    held = asked("held", (900, 0))
+    run.ledger.reserve(max_cost(held))
+    parked(run, asked("a", (300, 0)), asked("b", (300, 0)), asked("c", (500, 0)), asked("d", (10, 0)))
+    assert unparked(run) == []
+    run.ledger.settle(max_cost(held), Amount(0, 100, 1))
+    assert unparked(run) == ["a", "b"]
+    for _ in "ab":
+        run.ledger.reserve(Amount(0, 300, 1))
+    assert unparked(run) == []
+    run.ledger.settle(Amount(0, 300, 1), Amount())
+    assert unparked(run) == ["c", "d"]
+
+
+def test_parked_request_that_never_fits_comes_back_and_takes_no_room_of_others():
+    run = budget(tokens=1000)
+    run.ledger.amend(Amount(), Amount(tokens=400))
+    parked(run, asked("never", (600, 0)), asked("a", (300, 0)), asked("b", (250, 0)), asked("c", (1, 0)))
+    assert unparked(run) == ["never", "a", "b"]
+
+
+def test_parked_request_that_was_cancelled_is_dropped():
+    run = budget(tokens=1000)
+    parked(run, asked("a", (300, 0)), asked("b", (300, 0)))
+    del run.waiting["a"]
+    assert unparked(run) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("used", "in_flight", "fit", "granted"),
+    [
+        (0, 0, BudgetFit.NOW, 850), (800, 0, BudgetFit.NOW, 50), (841, 0, BudgetFit.NEVER, None), (840, 0, BudgetFit.NOW, 10),
+        (0, 840, BudgetFit.NOW, 10), (0, 841, BudgetFit.LATER, None), (841, 5, BudgetFit.NEVER, None), (100, 745, BudgetFit.LATER, None),
+    ],
+)  # fmt: skip
+def test_reply_is_shortened_to_what_is_left_or_waits_where_that_may_become_enough(
+    used, in_flight, fit, granted
+):
+    run = budget(tokens=1000)
+    run.ledger.amend(Amount(), Amount(tokens=used))
+    if in_flight:
+        run.ledger.reserve(Amount(tokens=in_flight))
+    decision = run.check(asked("a", (100, 5000), min_output_tokens=10), 100.0)
+    assert (decision.fit, decision.smaller and decision.smaller.output_tokens) == (fit, granted)
+    assert decision.reason == ("" if fit is BudgetFit.NOW else "tokens")
+
+
+def test_reply_that_fits_whole_is_not_shortened():
+    assert budget(tokens=1000).check(asked("a", (100, 850), min_output_tokens=10), 100.0).smaller is None
+
+
+def test_status_tells_those_that_wait_for_budget_apart():
+    run = budget(tokens=1000)
+    parked(run, asked("a", (300, 0)), asked("b", (300, 0)))
+    for name in ("c", "d", "e"):
+        run.add(asked(name, (1, 0)))
+    del run.waiting["b"]
+    status = run.status({"account": "rate"}, 107.5)
+    assert (status.waiting, status.age_s, status.in_flight) == ({"budget": 1, "rate": 3}, 7.5, 0)
+    assert run.status({"account": "budget"}, 100.0).waiting == {"budget": 4}
+    assert budget().status({}, 100.0).waiting == {}

@@ -200,3 +200,80 @@ def test_server_error_begins_the_round_anew():
     limit.failed()
     serve(limit, 1, 5.0)
     assert limit.limit == 20
+
+
+def test_first_look_above_the_refused_level_comes_after_fifty_answers():
+    limit = cut_at(3)  # then two at a time
+    assert (limit.size, looks_after(limit, 100.0)) == (pytest.approx(2.4), 50)
+
+
+def test_refusals_of_what_was_sent_before_the_last_step_change_nothing():
+    limit = cut_at(100)
+    assert refuse(limit, 79, 1.0, 2.0)
+    size = limit.size
+    for granted_at in (1.5, 2.0):
+        assert refuse(limit, 60, granted_at, 2.5) is True
+        assert limit.size == size
+    assert refuse(limit, 77, 2.1, 2.5)
+    assert limit.size < size
+
+
+def test_refusal_begins_the_round_anew():
+    limit = ConcurrencyLimit(start=20)
+    serve(limit, 19, 0.0)
+    assert refuse(limit, 19, 1.0, 1.0)
+    limit.in_flight = 0
+    size = limit.size
+    serve(limit, 1, 2.0)
+    assert limit.size == size == 16
+    limit = cut_at(100)
+    serve(limit, 79, 2.0)
+    for turn in range(6):
+        refuse(limit, 79, 3.0 + turn, 3.5 + turn)
+    assert limit.limit == 100
+    limit.in_flight = 0
+    serve(limit, 99, 20.0)
+    assert limit.limit == 100
+    serve(limit, 1, 20.0)
+    assert limit.limit == 105
+
+
+def test_answers_before_a_refusal_do_not_count_for_the_next_look():
+    limit = cut_at(3)
+    for _ in range(49):
+        serve(limit, 1, 10.0)
+    assert limit.limit == 2
+    assert refuse(limit, 1, 20.0, 20.1)
+    limit.in_flight = 0
+    assert looks_after(limit, 100.0) >= 50
+
+
+@pytest.mark.parametrize(
+    ("size", "in_flight", "then"), [(100.0, 79, 78.4), (10.0, 9, 7.0), (3.0, 2, 1.4), (2.0, 1, 1.0)]
+)
+def test_step_down_is_two_percent_or_one_and_at_least_one_request_stays(size, in_flight, then):
+    limit = ConcurrencyLimit(start=size)
+    assert refuse(limit, int(size) - 1, 0.0, 0.0)
+    cut = limit.size
+    assert cut == max(0.8 * size, 1.0)
+    assert refuse(limit, in_flight, 1.0, 2.0)
+    assert limit.size == pytest.approx(then)
+
+
+def test_doubling_adds_one_where_that_is_more():
+    limit = ConcurrencyLimit(start=1)
+    sizes = []
+    for _ in range(4):
+        serve(limit, limit.limit, 0.0)
+        sizes.append(limit.limit)
+    assert sizes == [2, 4, 8, 16]
+    limit = cut_at(4)
+    for now in (100.0, 101.0, 102.0):
+        while limit.limit < 4:
+            serve(limit, limit.limit, now)
+    serve(limit, 4, 103.0)
+    assert limit.size == pytest.approx(5.06, abs=0.1)
+
+
+def test_unexplained_refusal_says_so():
+    assert refuse(cut_at(100), 5, 1.0, 2.0) is False
