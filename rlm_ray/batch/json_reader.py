@@ -27,6 +27,7 @@ from rlm_ray.batch.raw_rows import (
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
+_BEGINS_OBJECT = re.compile(r"\n[ \t,]*\{")
 _FOREIGN = re.compile("[\udc80-\udcff]")
 """What stands for bytes that are not UTF-8."""
 _HEAD_BYTES = 65_536
@@ -72,7 +73,7 @@ def _is_over_lines(head: bytes) -> bool:
         json.JSONDecoder().raw_decode(found[0].decode("utf-8", "replace").lstrip())
     except json.JSONDecodeError as error:
         at_its_end = error.pos >= len(found[0].decode("utf-8", "replace").strip())
-        return at_its_end and (found[0].strip() == b"[" or found[1].lstrip()[:1] != b"{")
+        return at_its_end and (found[0].lstrip()[:1] == b"[" or found[1].lstrip()[:1] != b"{")
     except (ValueError, RecursionError):
         return False
     return False
@@ -114,7 +115,7 @@ class _Values:
     def __init__(self, stream: Stream, max_row_bytes: int) -> None:
         self._stream, self._max_row_bytes = stream, max_row_bytes
         self._text, self._at, self._undecoded, self._line = "", 0, b"", 1
-        self._is_over = False
+        self._is_over = self._has_passed_values = False
         self._dropped = 0
         """Characters of the text that are no longer held."""
 
@@ -149,7 +150,8 @@ class _Values:
                 return RawRow(why=f"line {self._line} {_why(error)}")
             except (ValueError, RecursionError) as error:
                 return RawRow(why=f"line {self._line} {_why(error)}")
-            if stop == len(self._text) and not isinstance(value, dict | list | str) and self._read(size):
+            may_go_on = stop >= len(self._text) - 2 and not isinstance(value, dict | list | str)  # as 1.5e+
+            if may_go_on and self._read(size):
                 continue
             foreign = _FOREIGN.search(self._text, self._at, stop)
             line = self._line
@@ -179,14 +181,16 @@ class _Values:
             return False
         next_value = re.compile(rf"\n[ \t,]{{{indent}}}(?=[{{\]])")
         while (found := next_value.search(self._text, self._at)) is None:
-            self._to(max(self._text.rfind("\n"), self._at))
+            end = max(self._text.rfind("\n"), self._at)
+            self._has_passed_values |= _BEGINS_OBJECT.search(self._text, self._at, end) is not None
+            self._to(end)
             if not self._read(CHUNK):
                 return False
         self._to(found.end())
         return True
 
     def _refuse_the_rest(self, line: int) -> Iterator[RawRow]:
-        if _SPACE.sub("", self._text[self._at :]).strip("],}"):
+        if self._has_passed_values or _SPACE.sub("", self._text[self._at :]).strip("],}"):
             yield RawRow(
                 why=f"cannot be read, nor can what follows in this file: the JSON is broken in line {line}"
             )

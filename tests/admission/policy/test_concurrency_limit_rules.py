@@ -277,3 +277,15 @@ def test_doubling_adds_one_where_that_is_more():
 
 def test_unexplained_refusal_says_so():
     assert refuse(cut_at(100), 5, 1.0, 2.0) is False
+
+
+def test_after_a_cut_a_small_limit_grows_by_one_and_a_look_above_a_large_level_by_two_percent():
+    limit = cut_at(15)
+    serve(limit, 12, 1.0)
+    assert limit.size == pytest.approx(13.0)
+    limit = cut_at(200, size=200)
+    while limit.limit < 199:
+        serve(limit, limit.limit, 100.0)
+    assert limit.size == 199.0
+    serve(limit, 199, 101.0)
+    assert limit.size == pytest.approx(1.02 * 199)
