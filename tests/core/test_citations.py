@@ -160,3 +160,118 @@ def test_page_is_that_of_the_last_marker_before_the_words(monkeypatch, quote, pa
     cited = found(quote, [{"id": "paper.pdf", "text": MARKED}])
     assert cited.page == page
     assert page_of(MARKED, cited.start) == page
+
+
+@pytest.mark.parametrize(
+    ("context", "number", "why"),
+    [
+        ("text", 0, "there is no document 0"),
+        (["one", "two"], 2, "there is no document 2"),
+        (["one", "two"], -1, "there is no document -1"),
+        ([], 0, "there is no document 0"),
+    ],
+)
+def test_document_that_is_not_there_is_refused(context, number, why):
+    assert found("one", context, number) == Refused(why)
+
+
+def test_first_and_last_documents_can_be_cited_by_number():
+    for number, quote in enumerate(("one", "two", "three")):
+        cited = found(quote, ["one", "two", "three"], number)
+        assert (cited.document, cited.number, cited.start, cited.end) == (str(number), number, 0, len(quote))
+    assert (
+        found("two", ["one", "two"], 0).why
+        == "'two' does not stand in document 0; it stands in 1, characters 0-3"
+    )
+
+
+def test_quote_may_have_five_thousand_characters():
+    assert isinstance(found("x" * 5_000, "x" * 6_000), Citation)
+    assert found("x" * 5_001, "x" * 6_000).why == (
+        "a quote of 5,001 characters, more than 5,000; cite the few sentences that matter, each by itself"
+    )
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "🙂"])
+def test_hundred_characters_before_and_after_are_given_of_the_same_document(letter):
+    text = letter * 150 + " the words " + letter * 150
+    cited = found("the words", text)
+    assert (cited.before, cited.after) == (letter * 99 + " ", " " + letter * 99)
+    cited = found("the words", ["x", "bb the words aa", "y"])
+    assert (cited.before, cited.after, cited.number) == ("bb ", " aa", 1)
+
+
+def test_long_words_are_shown_with_their_beginning_and_end():
+    words = " ".join(f"w{number:03}" for number in range(100))
+    assert found(words[:300], "text").why.startswith(f"'{words[:300].strip()}' does not")
+    longer = f"{words[:302]}"
+    assert found(longer, "text").why.startswith(f"'{longer[:200]} … {longer[-80:]}' does not")
+
+
+def test_first_place_of_the_words_is_cited():
+    text = "one two. One two! one two? one\ntwo"
+    assert (found("one two", text).start, found("One two", text).start, found("one\ntwo", text).start) == (
+        0,
+        9,
+        27,
+    )
+
+
+def test_check_of_words_lasts_ten_seconds_and_as_long_again_for_the_nearest():
+    def until(*moments):
+        ticks = iter(moments)
+        last = moments[-1]
+        return check(CitationRequest("not there"), make_context("x " * 100), lambda: next(ticks, last)).why
+
+    assert "was not found within 10 s; cite longer words" in until(0.0, 10.1)
+    assert "nor do words like it" in until(0.0, 10.0, 10.0, 10.0)
+
+
+PAGES_IN_IDS = [
+    ("a.pdf#page=7", 7), ("a.pdf?page=12", 12), ("a page 3", 3), ("a_page-4.txt", 4), ("a#Page=0001234", 1234), ("a.pdf", None), ("homepage=7", None),
+    ("a#page=12345678", None), ("a#page=7b", None), ("x&page=5&y=1", 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "page"), PAGES_IN_IDS)
+def test_id_of_a_document_may_say_its_page(name, page):
+    assert found("words", [{"id": name, "text": "some words"}]).page == page
+
+
+@pytest.mark.parametrize(
+    ("text", "page"),
+    [
+        ("words", None), ("a\fwords", 2), ("words\fb", 1), ("\f\fwords", 3), ("[page 1]\n\fwords", 1), ("[page 0]\nwords", None), ("[slide 3]\nwords", 3),
+        ("x [page 2]\nwords", None), ("[page 2] \nwords", None), ("[page 12]\n[page 13]\nwords\n[page 14]", 13),
+    ],
+)  # fmt: skip
+def test_page_is_told_by_markers_or_form_feeds(text, page):
+    assert found("words", [{"id": "a", "text": text}]).page == page
+
+
+@pytest.mark.parametrize(
+    ("quote", "true"),
+    [
+        ("the quick brown cat jumps over", "the quick brown fox jumps over"),
+        ("The quick brown fox jumps, over", "the quick brown fox jumps over"),
+        ("quick red fox jumps over the", "quick brown fox jumps over the"),
+        ("(brown fox jumps over a lazy dog", "brown fox jumps over the lazy dog"),
+        ("jumps over the lazy cat.", "jumps over the lazy dog."),
+        ("jumps over the lazy cat", "jumps over the lazy dog"),
+    ],
+)
+def test_nearest_words_begin_and_end_as_the_quote_does(quote, true):
+    text = "Once, it is told, the quick brown fox jumps over the lazy dog. Then nothing."
+    refused = found(quote, text)
+    assert refused.why == (
+        f"{quote!r} does not stand in the context; the nearest words that do are {true!r} (characters "
+        f"{text.index(true):,}-{text.index(true) + len(true):,})"
+    )
+
+
+def test_nearest_words_share_four_tenths_of_the_quote():
+    words = [f"word{number}" for number in range(10)]
+    for shared, is_near in ((5, True), (4, False)):
+        others = [f"other{number}" for number in range(10 - shared)]
+        why = found(" ".join(words), " ".join([*words[:shared], *others])).why
+        assert ("the nearest words" in why) is is_near
