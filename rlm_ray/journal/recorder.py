@@ -4,7 +4,7 @@
 `append` only queues a record; `flush` returns once all that was appended is in the run's folder. What a model answered
 is used after that only, so nothing that was used can be lost.
 
-Records of a few milliseconds are sent together; the first after a pause goes at once.
+Records of a few milliseconds are sent together, with the first for which somebody waits: a turn is two messages.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from rlm_ray.journal.server import JournalRef, JournalServer
 from rlm_ray.util.batcher import Batcher
 
 COALESCE_S = 0.004
+"""The shortest time between two messages."""
+LINGER_S = 0.01
+"""How long a record waits for others where nobody waits for it: after a cell, until the next call has its permit."""
 MAX_IDLE_RECORDERS = 8
 """How many recorders of finished runs are kept: what they have read of their journals may be needed again."""
 
@@ -73,7 +76,9 @@ class JournalRecorder(NullRecorder):
         self._go_on = go_on
         self._observe = observe
         self._count = 0
-        self._batcher: Batcher[bytes, None] = Batcher(self._send, interval_s=COALESCE_S, max_batches=1)
+        self._batcher: Batcher[bytes, None] = Batcher(
+            self._send, linger_s=LINGER_S, interval_s=COALESCE_S, max_batches=1
+        )
         self._failed: JournalError | None = None
         self._recalling = asyncio.Lock()
 

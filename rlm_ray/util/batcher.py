@@ -132,10 +132,11 @@ class Batcher(Generic[ItemT, ResponseT]):
         self._schedule(linger_s)
 
     async def flush(self) -> None:
-        """Return once all that was added so far is sent, where one batch is under way at a time."""
+        """Send all that was added so far without a linger; return once it is sent, where one batch is under way at a time."""
         if self._waiting:
             sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting[-1].flushes.append(sent)
+            self._schedule(0.0)
             await sent
         elif self._tasks:
             await asyncio.wait(self._tasks)

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def no_waiting_for_company(monkeypatch):
     """Records go out one by one: hundreds of lives would wait milliseconds each time."""
-    monkeypatch.setattr("rlm_ray.journal.recorder.COALESCE_S", 0.0)
+    for name in ("COALESCE_S", "LINGER_S"):
+        monkeypatch.setattr(f"rlm_ray.journal.recorder.{name}", 0.0)
 
 
 async def lived(*args, **options):
