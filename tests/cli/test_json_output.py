@@ -48,7 +48,7 @@ def test_the_schema_is_one_and_lets_no_field_go_undocumented():
     ],
     ids=["answered", "stopped", "typed and cited"],
 )
-def test_ask(invoke, fake_run, as_documented, result):
+def test_ask_prints_documented_json(invoke, fake_run, as_documented, result):
     fake_run.outcome = result
     assert (
         as_documented("ask", invoke("ask", "what?", "--json", stdin=b"text").stdout)["answer"]
@@ -74,7 +74,7 @@ def test_map_reduce_dry_run(invoke, as_documented, option):
     assert as_documented("map-reduce-dry-run", done.stdout)["pieces"] == 1
 
 
-def test_runs(invoke, tmp_path, as_documented):
+def test_runs_prints_documented_json(invoke, tmp_path, as_documented):
     for name in ("20260101-101010-aaaa", "20260102-101010-aaaa", "20260103-101010-aaaa"):
         (tmp_path / name).mkdir()
         lines = [to_line(record) for record in example_run(3, run_id=name)]
@@ -85,9 +85,9 @@ def test_runs(invoke, tmp_path, as_documented):
     assert [run["state"] for run in found] == ["unfinished", "answered"]
 
 
-def test_config(invoke, as_documented):
+def test_config_prints_documented_json(invoke, as_documented):
     assert as_documented("config", invoke("config", "--json", "--price", "a/b=1,2").stdout)
 
 
-def test_models(invoke, as_documented):
+def test_models_prints_documented_json(invoke, as_documented):
     assert as_documented("models", invoke("models", "--json").stdout)

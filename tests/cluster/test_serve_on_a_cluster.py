@@ -27,7 +27,7 @@ def test_providers_are_asked_with_the_keys_of_whoever_called_the_command(found, 
     assert found[what] == OF_THE_COMMAND
 
 
-def test_so_does_a_replica_that_takes_the_place_of_a_dead_one(found):
+def test_replica_in_place_of_a_killed_one_asks_with_the_same_keys(found):
     assert found["is_another_replica"]
     assert found["after_a_replica_was_killed"] == OF_THE_COMMAND
 

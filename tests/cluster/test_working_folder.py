@@ -97,7 +97,7 @@ def test_the_command_runs_nothing_of_the_working_folder(cluster, server, tmp_pat
 
 
 @pytest.mark.parametrize("start", [["-m", "rlm_ray"], ["-P", "-m", "rlm_ray"]], ids=str)
-def test_nor_as_a_module(cluster, server, tmp_path, start):
+def test_python_dash_m_runs_nothing_of_the_working_folder(cluster, server, tmp_path, start):
     trap = Trap(tmp_path / "downloaded", [name for name in MODULES if "-P" in start or name not in BEFORE_US])
     command = (sys.executable, *start, "ask", "What does it do?", ".", "--api-base", server.url, *OPTIONS)
     said, errors = run(trap, *command, RAY_ADDRESS=running_cluster())

@@ -127,7 +127,7 @@ def test_both_names_at_once_are_refused(old, new):
         settings_from({old: 5, new: 6})
 
 
-def test_go_on_is_continue():
+def test_go_on_is_the_old_name_of_continue():
     with pytest.warns(DeprecationWarning, match="use on_journal_error='continue'"):
         assert settings_from({"on_journal_error": "go_on"}).on_journal_error == "continue"
     with pytest.warns(DeprecationWarning, match="continue"):

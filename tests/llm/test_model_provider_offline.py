@@ -73,7 +73,7 @@ def test_a_leaf_quotes_with_offsets():
     ("context", "expected"),
     [("The cat sat on the mat.", NO_MATCH), ("   ", "There is no context to quote from.")],
 )
-def test_a_leaf_is_honest(context, expected):
+def test_offline_leaf_says_when_nothing_is_found_or_given(context, expected):
     """Nothing found and nothing given are said."""
     text = leaf("Where is the whale?", context)
     assert text.startswith(PREFIX)
@@ -163,7 +163,7 @@ def test_an_empty_context_is_reported(context):
 @pytest.mark.parametrize(
     "context", ["whale" * 40_000, "🐳 " * 30_000 + "a whale", '[score 1 at 0-5: x]\n"whale"']
 )
-def test_odd_contexts(context):
+def test_offline_model_quotes_odd_contexts_exactly_or_not_at_all(context):
     """Giant lines, emoji and text that looks like an extract are quoted exactly or not at all."""
     text, turns = run("Where is the whale?", context)
     assert turns == 1

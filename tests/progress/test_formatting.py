@@ -14,7 +14,7 @@ ROOT = Row((), "Who?", "running", "waits for sub-calls", 3, 500, 40, 2, 65.0)
         (1_234_567, "1.2M"), (987e6, "987M"), (3.21e9, "3.2G"),
     ],
 )  # fmt: skip
-def test_numbers(value, said):
+def test_counts_are_short_for_people(value, said):
     assert formatting.format_count(value) == said
 
 
@@ -22,7 +22,7 @@ def test_numbers(value, said):
     ("seconds", "said"),
     [(0, "0s"), (59.9, "59s"), (60, "1:00"), (83, "1:23"), (3_600, "1:00:00"), (7_384, "2:03:04")],
 )
-def test_durations(seconds, said):
+def test_durations_are_seconds_or_a_clock(seconds, said):
     assert formatting.format_duration(seconds) == said
 
 
@@ -30,7 +30,7 @@ def test_durations(seconds, said):
     ("usd", "said"),
     [(0, "$0.00"), (0.0042, "$0.0042"), (0.31, "$0.31"), (12.3, "$12.30"), (1_234.5, "$1,234.50")],
 )
-def test_money(usd, said):
+def test_costs_have_as_many_digits_as_say_something(usd, said):
     assert formatting.format_usd(usd) == said
 
 
@@ -42,7 +42,7 @@ def test_money(usd, said):
         (Snapshot(retries=5, refused=3), "5 retries (3 x 429)"),
     ],
 )
-def test_retries(view, said):
+def test_retries_are_told_with_their_reason(view, said):
     assert formatting.retries(view) == said
 
 
@@ -57,7 +57,7 @@ def test_retries(view, said):
         ),
     ],
 )
-def test_more(view, said):
+def test_rows_without_room_are_counted(view, said):
     assert formatting.format_hidden_rows(view) == said
 
 

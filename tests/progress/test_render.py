@@ -48,7 +48,7 @@ def test_a_narrow_screen_shows_what_tells_most():
     ]
 
 
-def test_what_runs_turns():
+def test_sign_of_a_running_session_turns():
     frames = {drawn(VIEW, 80, Glyphs(), now)[0][0] for now in (0.0, 0.25, 0.5)}
     assert len(frames) == 3
 

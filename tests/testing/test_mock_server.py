@@ -73,7 +73,7 @@ def test_says_all_that_a_provider_may_say(serve):
     assert client.complete()[::2] == (502, b"<html>")
 
 
-def test_streams(serve):
+def test_stream_carries_the_text_in_events_and_its_usage_if_asked_for(serve):
     """A stream carries the same text in events, and its usage if asked for."""
     text = "a longer answer that needs more than one event"
     _, client = serve([text])
@@ -88,7 +88,7 @@ def test_streams(serve):
 
 
 @pytest.mark.parametrize("outcome", [Drop(), Hang(0.05), Drop("half of an answer is lost" * 20)])
-def test_connections_break(serve, outcome):
+def test_dropped_and_hung_answers_break_the_connection(serve, outcome):
     """Dropped and hung answers end in a broken connection, and count as such."""
     server, client = serve([outcome])
     with pytest.raises((http.client.HTTPException, ConnectionError)):
@@ -96,7 +96,7 @@ def test_connections_break(serve, outcome):
     assert server.stats().answers == {"hung" if isinstance(outcome, Hang) else "dropped": 1}
 
 
-def test_dribbles(serve):
+def test_slow_answer_arrives_whole_in_its_time(serve):
     """A slow answer arrives whole, in its time."""
     _, client = serve([Slow("slowly", 0.2)])
     began = time.monotonic()
@@ -126,7 +126,7 @@ def test_a_script_that_raises_is_shown_to_the_client(serve, caplog):
     assert server.in_flight == 0
 
 
-def test_other_paths(serve):
+def test_server_answers_for_models_and_counters_and_nothing_else(serve):
     """Models and counters can be asked for; anything else is not there."""
     server, client = serve(["a"], models=["small", "large"])
     models = json.loads(client.ask("GET", "/v1/models")[2])
@@ -181,7 +181,7 @@ def test_latency_is_shared_and_not_queued(serve):
     assert server.requests == ()
 
 
-def test_large_bodies(serve):
+def test_request_of_tens_of_megabytes_arrives_whole(serve):
     """A context of tens of megabytes arrives whole."""
     _, client = serve(lambda request: str(len(request.last)))
     _, _, data = client.complete("x" * 20_000_000)

@@ -51,7 +51,7 @@ async def test_text_and_usage(complete):
     assert response.usage.prompt_tokens_details.cached_tokens == 2
 
 
-async def test_odd_answers(complete):
+async def test_no_content_tool_call_and_cut_answer_arrive_as_they_are(complete):
     """No content, a tool call and a cut answer arrive as they are."""
     assert (await complete(Reply(None))).choices[0].message.content is None
     called = (await complete(Reply(None, "tool_calls", [TOOL_CALL]))).choices[0]
@@ -84,7 +84,7 @@ async def test_hanging_servers(complete, litellm):
         await complete(Hang(30), timeout=0.3)
 
 
-async def test_streams(litellm):
+async def test_stream_carries_the_text_of_the_answer(litellm):
     """A stream carries the text."""
     with ModelServer(["a text in several events, one after another"]) as server:
         stream = await litellm.acompletion(

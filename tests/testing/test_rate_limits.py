@@ -66,7 +66,7 @@ def test_headers_say_what_remains():
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0ms"), (0.0165, "17ms"), (1, "1s"), (1.5, "1.5s"), (30, "30s"), (360, "6m0s")]
 )
-def test_durations(seconds, text):
+def test_durations_are_written_as_openai_does(seconds, text):
     """Times are written in OpenAI's way."""
     assert duration(seconds) == text
 

@@ -8,7 +8,7 @@ from rlm_ray.testing.responses import LEAF_ANSWER, echo, recursion, run_query
 REPL = "You work in a Python REPL."
 
 
-def test_echo_says_it_back(ask):
+def test_echo_answers_with_the_last_message(ask):
     """Echo is the last message."""
     assert echo(ask("what?")) == "what?"
 
@@ -35,7 +35,7 @@ def test_a_session_without_a_program_looks_and_ends(ask):
     assert "FINAL(" in recursion(ask("Question: how?", REPL, replies=["..."]))
 
 
-def test_programs_nest(ask):
+def test_program_may_hold_the_question_of_its_child(ask):
     """A program can hold the question of its children."""
     child = run_query("FINAL('ü')")
     code = recursion(ask(run_query(f"recursive_llm({child!r}, context)"), REPL))

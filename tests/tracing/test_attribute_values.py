@@ -52,7 +52,7 @@ def test_end_of_a_map_has_its_counts_where_they_are_known():
     ("length", "is_cut"), [(MAX_ATTRIBUTE_BYTES, False), (MAX_ATTRIBUTE_BYTES + 1, True)]
 )
 @pytest.mark.parametrize("letter", ["x", "ä"])
-def test_bound_counts_bytes(letter, length, is_cut):
+def test_attribute_is_cut_above_its_limit_in_bytes(letter, length, is_cut):
     text = letter * (length // len(letter.encode())) + "x" * (length % len(letter.encode()))
     assert len(text.encode()) == length
     assert (truncate_utf8(text) != text) is is_cut

@@ -58,7 +58,7 @@ def test_the_cache_and_what_its_database_makes_beside_it(umask, tmp_path):
     cache.close() if hasattr(cache, "close") else cache._database.close()
 
 
-def test_a_report(umask, tmp_path):
+def test_report_is_private_to_its_user(umask, tmp_path):
     (tmp_path / "old.html").touch()
     for name in ("report.html", "old.html"):
         write_report([], tmp_path / name)

@@ -45,7 +45,7 @@ async def call(client):
         permit.release(AttemptOutcome.OK, Usage(7, 3))
 
 
-async def test_calls_go_through_it():
+async def test_calls_of_an_admission_client_go_over_tcp():
     async with served() as (shell, _, address):
         transport = stub(lambda: asyncio.sleep(0, address))
         client = AdmissionClient("client", transport)

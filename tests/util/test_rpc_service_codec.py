@@ -50,7 +50,7 @@ def test_any_text_arrives_lone_surrogates_too(text):
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64, -(2**63) - 1, 10**400, math.inf, -math.inf])
-def test_any_number_arrives(number):
+def test_numbers_are_encoded_without_loss(number):
     assert PLAIN.decode(PLAIN.encode(number)) == number
 
 

@@ -43,7 +43,7 @@ def test_removed_ones_are_skipped():
     assert len(queue) == 0
 
 
-def test_lanes_share_by_weight():
+def test_flows_share_by_weight():
     queue = Queue()
     for turn in range(300):
         queue.add(QueueEntry(0, 0, turn, f"heavy{turn}", FlowKey("heavy", weight=3)))

@@ -39,7 +39,7 @@ async def run(host, code, context, failing=()):
 
 
 @pytest.mark.parametrize("documents", [False, True])
-async def test_the_first_program(host, documents):
+async def test_first_program_answers_from_a_text_and_from_documents(host, documents):
     """It ends with an answer, from a text and from documents."""
     context = (
         [{"id": f"part {n}", "text": t} for n, t in enumerate(BOOK.split("\n\n\n"))] if documents else BOOK
@@ -64,7 +64,7 @@ async def test_all_pieces_failed(host):
 
 
 @pytest.mark.parametrize("code", [failure_program("Error:\nsomething 'odd'")])
-async def test_the_other_programs(host, code):
+async def test_other_programs_answer_without_a_subcall(host, code):
     """They end without a sub-call."""
     result = await run(host, code, BOOK)
     assert (result.error, result.kill_reason) == (None, None)

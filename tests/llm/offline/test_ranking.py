@@ -65,7 +65,7 @@ def test_words_that_may_stand_for_others():
         ("", ()),
     ],
 )
-def test_terms(question, terms):
+def test_terms_are_the_words_that_matter_in_order(question, terms):
     """The words that matter, once each, in order; all words if none of them says anything."""
     assert terms_of(question) == terms
 
