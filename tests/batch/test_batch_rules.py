@@ -1,0 +1,219 @@
+"""Rules of a batch at their edges: sizes of files, texts and parts, columns that are needed, how much is read."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rlm_ray.batch.formats import Jsonl, Parquet
+from rlm_ray.batch.parquet_reader import _check_size, is_text, needed_columns, read_parquet
+from rlm_ray.batch.raw_rows import RawRow, RefusedError
+from rlm_ray.batch.results import RowResult
+from rlm_ray.batch.source import IterableSource, open_corpus
+from rlm_ray.batch.writer import PART_BYTES, PART_ROWS, BatchOutput, PartWriter
+from rlm_ray.errors import InputError
+
+
+def metadata(*groups):
+    """Return metadata of a file whose row groups have columns of (name, bytes packed, bytes unpacked)."""
+
+    def column(name, packed, unpacked):
+        return SimpleNamespace(
+            path_in_schema=name, total_compressed_size=packed, total_uncompressed_size=unpacked
+        )
+
+    found = [
+        SimpleNamespace(num_columns=len(group), column=lambda at, group=group: column(*group[at]))
+        for group in groups
+    ]
+    return SimpleNamespace(num_row_groups=len(found), row_group=found.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("packed", "unpacked", "max_row_bytes", "fits"),
+    [(1, 200, 1, True), (1, 201, 1, False), (1, 6_400, 100, True), (1, 6_401, 100, False), (0, 64, 1, True), (0, 65, 1, False)],
+)  # fmt: skip
+def test_file_may_unpack_to_64_of_the_largest_rows_or_to_200_times_its_size(
+    packed, unpacked, max_row_bytes, fits
+):
+    file = metadata([("a", packed, unpacked)])
+    if fits:
+        assert _check_size(file, {"a"}, max_row_bytes) == unpacked
+    else:
+        with pytest.raises(RefusedError, match="raise --max-row-bytes if you trust the file"):
+            _check_size(file, {"a"}, max_row_bytes)
+
+
+def test_size_of_a_file_is_that_of_the_columns_that_are_read():
+    file = metadata(
+        [("a", 1, 10), ("b.list.element", 2, 20), ("c.d", 3, 40)], [("a", 1, 80), ("e", 5, 10**12)]
+    )
+    assert [_check_size(file, names, 10**6) for names in ({"a"}, {"a", "b"}, {"c.d"}, {"d"}, set())] == [
+        90,
+        110,
+        40,
+        0,
+        0,
+    ]
+
+
+def test_refusal_of_a_file_says_its_sizes():
+    with pytest.raises(RefusedError) as refused:
+        _check_size(metadata([("a", 1_250_000, 3_400_000_000)]), {"a"}, 32_000_000)
+    assert refused.value.why == (
+        "unpacks from 1.25 MB to 3.4 GB by its metadata, above 2.0 GB; raise --max-row-bytes if you trust the file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "named", "further", "needed"),
+    [
+        (["id", "text", "x"], (None, None), (), {"id", "text"}),
+        (["ID", "TEXT", "x"], (None, None), (), {"ID", "TEXT"}),
+        (["id", "body", "n"], (None, None), (), {"id", "body"}),
+        (["id", "body", "title", "n"], (None, None), (), {"id"}),
+        (["id", "body", "title", "n"], ("title", "n"), ("body",), {"id", "body", "title", "n"}),
+        (["text", "body"], ("body", None), ("x",), {"text", "body", "x"}),
+        (["n"], (None, ""), (), set()),
+    ],
+)  # fmt: skip
+def test_columns_that_rows_need(names, named, further, needed):
+    schema = pa.schema([(name, pa.int64() if name in ("n", "x") else pa.string()) for name in names])
+    assert set(needed_columns(schema, named, further)) == needed
+
+
+@pytest.mark.parametrize(
+    ("kind", "holds_text"),
+    [
+        (pa.string(), True), (pa.large_string(), True), (pa.binary(), True), (pa.large_binary(), True), (pa.int64(), False),
+        (pa.dictionary(pa.int32(), pa.string()), True), (pa.dictionary(pa.int32(), pa.int64()), False), (pa.list_(pa.string()), False),
+    ],
+)  # fmt: skip
+def test_types_of_texts(kind, holds_text):
+    assert is_text(kind) is holds_text
+
+
+def test_share_of_a_parquet_file_that_was_read_is_told(tmp_path):
+    pq.write_table(pa.table({"text": ["x"] * 2_500, "n": range(2_500)}), tmp_path / "t.parquet")
+    told = []
+    rows = list(read_parquet(str(tmp_path / "t.parquet"), 10**6, None, told.append))
+    assert (len(rows), rows[0].values) == (2_500, {"text": "x", "n": 0})
+    assert told == [1024 / 2500, 2048 / 2500, 1.0]
+    assert list(read_parquet(str(tmp_path / "t.parquet"), 10**6, lambda _: ())) == [RawRow()] * 2_500
+    named = list(read_parquet(str(tmp_path / "t.parquet"), 10**6, lambda _: ("n",)))
+    assert named[-1].values == {"n": 2_499}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("x" * 50, ""), ("x" * 51, "is 0.0 MB, above"), ("ü" * 25, ""), ("ü" * 26, "is 0.0 MB, above")],
+)
+def test_text_of_a_row_may_have_as_many_bytes_as_a_row(text, why):
+    (row,) = open_corpus([{"text": text}], max_row_bytes=50)
+    assert (row.error[: len(why)], bool(row.error)) == (why, bool(why))
+
+
+def test_share_of_a_list_that_was_read_is_known_and_of_an_iterator_it_is_not():
+    source = IterableSource(["a", "b", "c", "d"])
+    assert source.fraction_read() == 0.0
+    rows = source.read()
+    shares = [(next(rows), source.fraction_read())[1] for _ in range(4)]
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+    assert list(source.read()) == list(IterableSource(["a", "b", "c", "d"]).read())
+    assert IterableSource([]).fraction_read() == 0.0
+    assert IterableSource(iter("ab")).fraction_read() is None
+
+
+def test_head_that_is_looked_at_is_bounded_by_its_texts():
+    read = []
+
+    def rows():
+        for number in range(10):
+            read.append(number)
+            yield {"text": "x" * 2_000_000, "n": 10**9}
+
+    open_corpus(rows())
+    assert read == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "text", "ident"),
+    [
+        (["text", "id"], "text", "id"), (["TEXT", "Id"], "TEXT", "Id"), (["Text", "TEXT", "x"], None, None), (["body"], "body", None),
+        (["id", "ID", "body"], None, "id"),
+    ],
+)  # fmt: skip
+def test_columns_of_text_and_id_are_found_in_other_letters_where_only_one_is_alike(columns, text, ident):
+    corpus = open_corpus([dict.fromkeys(columns, "x")])
+    assert (corpus.text_column, corpus.ident_column) == (text, ident)
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ({"text": b"ab"}, ""), ({"text": b"\xff"}, "is not UTF-8 (byte 0xff at offset 0)"), ({"text": 5}, "the column 'text' is no text but int"),
+        ({"text": None}, "the column 'text' is missing"), ({"x": "a"}, "the column 'text' is missing"),
+    ],
+)  # fmt: skip
+def test_text_of_a_row_is_a_text(row, error):
+    (found,) = (
+        open_corpus([row], text="text") if "text" in row else list(open_corpus([{"text": "a"}, row]))[1:]
+    )
+    assert found.error == error
+
+
+def test_parts_are_numbered_on_from_those_that_are_there(tmp_path):
+    output = BatchOutput(str(tmp_path / "out"), Jsonl())
+    for row in range(2):
+        output.write([RowResult(row, "a").as_dict()])
+    output = BatchOutput(str(tmp_path / "out"), Jsonl())
+    output.write([RowResult(2, "a").as_dict()])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "part-000000.jsonl", "part-000001.jsonl", "part-000002.jsonl",
+    ]  # fmt: skip
+    (tmp_path / "out" / "mine.txt").write_text("x")
+    output.clear()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    output.write([RowResult(7, "a").as_dict()])
+    assert (tmp_path / "out" / "part-000000.jsonl").exists()
+
+
+def test_parts_of_another_format_and_files_of_somebody_else_are_refused(tmp_path):
+    BatchOutput(str(tmp_path / "out"), Jsonl()).write([RowResult(0, "a").as_dict()])
+    with pytest.raises(InputError, match="holds jsonl parts; use that format, or another --out"):
+        BatchOutput(str(tmp_path / "out"), Parquet())
+    with pytest.raises(InputError, match="no job's output"):
+        BatchOutput(str(tmp_path / "out"), Jsonl()).check_empty()
+    BatchOutput(str(tmp_path / "new"), Jsonl()).check_empty()
+    (tmp_path / "x.jsonl").write_text("dear")
+    with pytest.raises(InputError, match="overwrite it with --restart"):
+        BatchOutput(str(tmp_path / "x.jsonl"), Jsonl()).check_empty()
+
+
+async def test_part_is_due_when_its_rows_or_their_texts_are_many(tmp_path):
+    for rows, chars, is_due, has_room in [
+        (PART_ROWS - 1, 0, False, True), (PART_ROWS, 0, True, True), (1, PART_BYTES - 301, False, True), (1, PART_BYTES - 300, True, True),
+        (4 * PART_ROWS - 1, 0, True, True), (4 * PART_ROWS, 0, True, False), (1, 4 * PART_BYTES, True, False),
+    ]:  # fmt: skip
+        keeper = PartWriter(BatchOutput(str(tmp_path / "out"), Jsonl()), lambda: 0.0)
+        for row in range(rows):
+            keeper.put(RowResult(row, "a", "x" * chars))
+        waiting = asyncio.ensure_future(keeper.wait_for_capacity())
+        await asyncio.sleep(0)
+        assert (keeper._due.is_set(), waiting.done()) == (is_due, has_room)
+        waiting.cancel()
+
+
+async def test_saving_nothing_writes_no_part(tmp_path):
+    keeper = PartWriter(BatchOutput(str(tmp_path / "out"), Jsonl()), lambda: 0.0)
+    await keeper.save()
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert not keeper._late()
+    keeper.put(RowResult(0, "a"))
+    await keeper.save()
+    await keeper.save()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["part-000000.jsonl"]
