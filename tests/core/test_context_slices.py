@@ -270,3 +270,8 @@ def test_call_of_a_tool_is_named_by_tool_and_arguments():
     }
     assert len(keys) == 4
     assert ToolRequest("a", "b").key == ToolRequest("a", "b").key
+
+
+@pytest.mark.parametrize("part", ["a text", ["a", "b"], [{"id": "i", "text": "t"}]])
+def test_part_that_is_no_range_is_a_context_of_its_own(part):
+    assert make_context("whole").slice(part) == make_context(part)

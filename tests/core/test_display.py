@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rlm_ray import RLM, Limits, Price, Result, RunTree, RunUsage, Settings
 from rlm_ray.core.context import make_context
-from rlm_ray.core.display import HTML_CHARS, html_box, one_line, shorten
+from rlm_ray.core.display import HTML_CHARS, html_box, one_line, shorten, show_call
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.usage import CallStats
 from rlm_ray.events.records import (
@@ -201,3 +201,30 @@ def test_tree_of_a_hostile_run_is_escaped_in_a_notebook():
     )
     assert "<img" not in tree._repr_html_()
     assert "\x1b" not in repr(tree)
+
+
+@pytest.mark.parametrize(
+    ("text", "max_chars", "shown"),
+    [
+        ("ab", 2, "'ab'"), ("abc", 2, "'a…'"), ("a   ", 2, "'a'"), ("a    ", 2, "'a…'"), ("a\n b", 3, "'a b'"), ("a\n b", 2, "'a…'"), ("", 2, "''"),
+    ],
+)  # fmt: skip
+def test_head_of_a_text_is_shown_on_one_line(text, max_chars, shown):
+    assert one_line(text, max_chars) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x" * 200, f"'{'x' * 200}'"), ("x" * 201, f"'{'x' * 200}'… (201 characters)"), (["x" * 396], f"['{'x' * 396}']"),
+        (["x" * 397], f"['{'x' * 397}'… (401 characters)"),
+    ],
+)  # fmt: skip
+def test_long_values_are_shown_by_their_head_and_length(value, shown):
+    assert shorten(value) == shown
+
+
+def test_facts_that_say_nothing_are_not_shown():
+    facts = {"a": None, "b": "", "c": (), "d": [], "e": 0, "f": False, "g": "x"}
+    assert show_call("Name", facts) == "Name(e=0, f=False, g='x')"
+    assert show_call("Name", {}) == "Name()"

@@ -138,3 +138,34 @@ def test_truth_that_comes_late_replaces_the_charge():
 def test_noise_of_a_float_costs_nothing(cost, nano):
     assert to_nano_usd(cost) == nano
     assert Ledger(Limits(cost_usd=cost)).limit.nano_usd <= nano
+
+
+@pytest.mark.parametrize("what", ["nano_usd", "tokens", "calls"])
+def test_what_is_left_is_the_limit_without_what_is_spent_and_reserved(what):
+    ledger = Ledger(Limits(cost_usd=1e-6, tokens=1000, calls=1000))
+    ledger.amend(Amount(), Amount(300, 300, 300))
+    ledger.reserve(Amount(200, 200, 200))
+    assert getattr(ledger.left(last_call=True), what) == 500
+    assert getattr(ledger.left(), what) == 500 - (1 if what == "calls" else 50)
+    wanted = Amount(**{what: 501})
+    assert ledger.check(wanted, last_call=True) == (BudgetFit.LATER, {"nano_usd": "cost_usd"}.get(what, what))
+    assert ledger.check(Amount(**{what: 500}), last_call=True) == (BudgetFit.NOW, "")
+    assert ledger.check(Amount(**{what: 701}), last_call=True)[0] is BudgetFit.NEVER
+
+
+@pytest.mark.parametrize(("calls", "left"), [(1, 1), (2, 1), (3, 2)])
+def test_one_call_of_several_is_kept_for_the_last_answer(calls, left):
+    assert Ledger(Limits(calls=calls)).left().calls == left
+
+
+@pytest.mark.parametrize(
+    ("largest", "kept"), [(0, 50), (33, 50), (34, 51), (100, 150), (166, 249), (167, 250), (400, 250)]
+)
+def test_half_as_much_again_as_the_largest_call_of_the_root_is_kept_up_to_a_quarter(largest, kept):
+    ledger = Ledger(Limits(tokens=1000))
+    for tokens in (largest, 0):
+        ledger.reserve(Amount(tokens=tokens), root=True)
+        ledger.settle(Amount(tokens=tokens), Amount())
+    ledger.reserve(Amount(tokens=600))
+    ledger.settle(Amount(tokens=600), Amount())
+    assert ledger.left().tokens == 1000 - kept

@@ -85,3 +85,26 @@ def test_surrogates_are_estimated_too():
 )  # fmt: skip
 def test_hundred_characters_of_a_kind_are_so_many_tokens_of_a_family(letter, tokens):
     assert tuple(text_tokens(letter * 100, model) for model in ("gpt-4", "claude", "x")) == tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "digit", "scripts"),
+    [
+        ("openai/gpt-4o-mini", 1.0, 0.42, 0.75),
+        ("gpt-4.1", 1.0, 0.42, 0.75),
+        ("openrouter/o3", 1.0, 0.42, 0.75),
+        ("gpt-4-turbo", 1.0, 0.42, 1.0),
+        ("azure/GPT-3.5", 1.0, 0.42, 1.0),
+        ("anthropic/claude-opus", 1.3, 0.6, 1.2),
+        ("hosted_vllm/Qwen/Qwen3-8B", 1.1, 1.0, 0.9),
+        ("gemini/gemini-pro", 1.1, 1.0, 0.9),
+        ("meta/llama-3-8b", 1.0, 0.42, 1.0),
+        ("llama2", 1.2, 1.0, 2.0),
+        ("mistral/mixtral", 1.2, 1.0, 2.0),
+        ("somebody/else", 1.05, 0.6, 1.2),
+        ("", 1.05, 0.6, 1.2),
+    ],
+)
+def test_tokenizer_is_that_of_the_family_of_a_model(model, words, digit, scripts):
+    found = tokenizer_of(model)
+    assert (found.words, found.digit, found.scripts) == (words, digit, scripts)

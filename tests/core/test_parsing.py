@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm_ray.core.code_extraction import Syntax
+from rlm_ray.core.final_value import MAX_CHARS, Value, read_value
 from rlm_ray.core.parsing import Parsed, parse
 
 F = "```"
@@ -267,3 +269,29 @@ def test_no_message_breaks_the_parser(message):
 def test_any_answer_given_as_a_string_literal_comes_back_whole(answer):
     parsed = parse(f"FINAL({answer!r})")
     assert parsed.answer == answer or parsed.unresolved is not None
+
+
+@pytest.mark.parametrize(
+    ("inside", "text"),
+    [
+        ("{}", "{}"), ('"{}"', "{}"), ("'{}'", "{}"), ('"""{}"""', "{}"), ("'''{}'''", "{}"), ('"{}" and "more"', '"{}" and "more"'),
+        ('"{}", "more"', '"{}", "more"'), ('"{}', '"{}'), ('{}"', '{}"'), ('"a" {} b"', '"a" {} b"'), ("'''{}'", "'''{}'"),
+    ],
+)  # fmt: skip
+def test_long_answer_loses_the_quotation_marks_around_it_where_it_is_one_text(inside, text):
+    long = "it is so, " * (MAX_CHARS // 10) + "it is"
+    assert read_value(inside.replace("{}", long), frozenset(), Syntax()) == Value(
+        "text", text.replace("{}", long)
+    )
+
+
+def test_code_is_parsed_until_forty_thousand_characters_of_a_message_are_used_up():
+    syntax = Syntax()
+    code = "x = 1\n" * 3_000
+    assert len(code) == 18_000
+    assert [syntax.is_python(code) for _ in range(3)] == [True, True, False]
+    assert not syntax.is_python("x" * 4_001)
+    syntax = Syntax()
+    assert syntax.is_python("x" * 40_000)
+    assert not syntax.is_python("x")
+    assert not Syntax().is_python("x" * 40_001)
