@@ -133,3 +133,14 @@ def test_smaller_of_two_limits_holds_and_the_later_name(one, other, both):
 def test_bound_is_of_use_where_it_is_smaller_than_asked_and_not_tiny(tokens, asked, named):
     found = named_limit(f"max_tokens must be at most {tokens}", asked)
     assert (None if found is None else found.tokens) == named
+
+
+@pytest.mark.parametrize(
+    ("status", "is_read"),
+    [(400, True), (402, True), (403, True), (413, True), (422, True), (None, True), (401, False), (404, False), (423, False), (500, False)],
+)  # fmt: skip
+def test_limit_is_read_from_refusals_of_the_request_only(status, is_read):
+    found = limit_named_by(
+        ModelError("m", "max_tokens must be at most 100", status), ModelRequest("m", (), max_tokens=500)
+    )
+    assert (found is not None and found.tokens == 100) is is_read

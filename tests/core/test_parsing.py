@@ -132,6 +132,8 @@ FINAL = [
     ("FINAL(one\ntwo (three)\nfour)", "one\ntwo (three)\nfour"),
     ("FINAL(a smiley :) and on)", "a smiley :) and on"),
     ("FINAL(never closed", "never closed"),
+    ("FINAL(Paris) it is", "Paris"),
+    ("FINAL(Paris (France)) it is\nand on", "Paris (France)"),
     ('FINAL("a" and "b")', None),
     ('FINAL ("spaced")', "spaced"),
     ('**FINAL("bold")**', "bold"),
