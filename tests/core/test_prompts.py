@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -209,3 +210,41 @@ def test_tools_are_told_with_signature_and_docstring():
     system = prompts.session_messages(Trajectory(Task("q", INFO, tools=(spec,))), "")[0].content
     assert "- `weather(city: str) -> dict`: Says the weather." in system
     assert len(system) < len(prompts.session_messages(Trajectory(Task("q", INFO)), "")[0].content) + 2_000
+
+
+def system_prompt(sample="x", kind="text", chars=500, documents=1, **task):
+    info = ContextInfo(kind, chars, documents, with_ids=False, sample=sample)
+    return prompts.session_messages(Trajectory(Task("q", info, profile="short", **task)), "")[0].content
+
+
+@pytest.mark.parametrize(
+    ("sample", "delimiter"),
+    [
+        ("id,name\n1,a", ""), ("id;name\n1;2", ", delimiter=';'"), ("id\tname\n1\t2", ", delimiter='\\t'"), ("id,name", ""),
+        ('"id" , "na me"\n1,2', ""), ("id,name\n1,2\nx", ""), ("id,name\n1", None), ("1,2\n3,4", None), ("id,,x\n1,2,3", None), ("id,2x\n1,2", None),
+        ("Dear all, hello\nnext", None), ("id", None), ("", None), ("a,b;c;d\n1;2;3,4", ", delimiter=';'"),
+    ],
+)  # fmt: skip
+def test_example_reads_a_table_where_the_context_begins_with_names_of_columns(sample, delimiter):
+    found = system_prompt(sample)
+    assert ("csv.DictReader(context.splitlines()" in found) is (delimiter is not None)
+    assert delimiter is None or f"csv.DictReader(context.splitlines(){delimiter}))" in found
+    assert "csv.DictReader" not in system_prompt(sample, "documents")
+
+
+@pytest.mark.parametrize(("chars", "helpers"), [(9_999, []), (10_000, ["recursive_llm"]), (79_999, ["recursive_llm"]), (80_000, ["recursive_llm", "map_reduce"])])  # fmt: skip
+def test_helpers_are_named_where_the_context_is_long_enough(chars, helpers):
+    found = system_prompt(chars=chars)
+    assert [name for name in ("recursive_llm", "map_reduce") if name in found] == helpers
+
+
+def test_documents_are_explained_where_there_are_eight():
+    seven, eight = (system_prompt(kind="documents", documents=count) for count in (7, 8))
+    assert len(eight) > len(seven)
+
+
+@pytest.mark.parametrize(
+    ("max_leaf_chars", "size"), [(100_000, "20_000"), (20_000, "20_000"), (5_000, "5_000")]
+)
+def test_size_of_a_piece_is_what_a_subcall_reads(max_leaf_chars, size):
+    assert f"`map_reduce(question, size={size})`" in system_prompt(chars=10**7, max_leaf_chars=max_leaf_chars)

@@ -132,3 +132,42 @@ def test_taking_thinking_off_twice_changes_nothing():
     once = without_thinking(ModelReply("<think>a</think>4"), takes_code=True)
     assert (once.text, once.reasoning) == ("4", "a")
     assert without_thinking(once, takes_code=True) == once
+
+
+@pytest.mark.parametrize(
+    ("reply", "text", "reasoning"),
+    [
+        (ModelReply("", "stop", reasoning="answer"), "answer", ""),
+        (ModelReply(" ", "stop", reasoning="<think>x</think>answer"), "answer", "<think>x</think>answer"),
+        (ModelReply("", "length", reasoning="answer"), "", "answer"),
+        (ModelReply("said", "stop", reasoning="thought"), "said", "thought"),
+        (ModelReply("<think>a</think>said", "stop", reasoning="thought"), "said", "thought\n\na"),
+        (ModelReply("<think>a</think>", "stop", reasoning="thought"), "", "thought\n\na"),
+    ],
+)
+def test_answer_that_a_server_took_for_reasoning_is_the_text(reply, text, reasoning):
+    found = without_thinking(reply, takes_code=False)
+    assert (found.text, found.reasoning) == (text, reasoning)
+
+
+@pytest.mark.parametrize(
+    ("reply", "why", "may_pass"),
+    [
+        (ModelReply("", "stop", ALL_REASONING), "all 16,384 output tokens went into reasoning; raise max_tokens or lower", False),
+        (ModelReply("", "length", Usage(10, 0), reasoning="hm"), "all output tokens went into reasoning; raise", False),
+        (ModelReply("", "length", Usage(10, 0, 0, 7), reasoning="hm"), "all 7 output tokens went into reasoning", False),
+        (ModelReply("", "length", Usage(10, 9)), "the token limit of 9 tokens was reached before any text came", False),
+        (ModelReply("", "length", Usage(10, 0)), "the token limit was reached before any text came", False),
+        (ModelReply("", "stop", Usage(10, 9)), "the model sent an empty reply", True),
+    ],
+)  # fmt: skip
+def test_empty_reply_says_what_to_do(reply, why, may_pass):
+    found = judge(reply)
+    assert found.why.startswith(why)
+    assert (found.kind, found.may_pass) == ("empty", may_pass)
+
+
+def test_reply_that_only_thought_says_so():
+    found = judge(ModelReply("", "stop", Usage(10, 9), reasoning="hm"))
+    assert (found.kind, found.may_pass) == ("empty", True)
+    assert found.why.startswith("the reply held thinking and no answer")

@@ -79,3 +79,16 @@ def test_whatever_is_sent_the_wait_is_finite_and_above_zero(header, body):
         {"retry-after": header, "x-ratelimit-reset": body[:20]}, f"try again in {body}", NOON
     )
     assert seconds is None or (math.isfinite(seconds) and 0 < seconds <= MAX_WAIT_S)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"anthropic-ratelimit-tokens-reset": "2027-01-15T08:00:09"}, 9.0),  # without a zone it is UTC
+        ({"anthropic-ratelimit-tokens-reset": "2027-01-15T09:00:09+01:00"}, 9.0),
+        ({"anthropic-ratelimit-tokens-reset": "2027-01-15T08:00:09-00:30"}, 1809.0),
+        ({"retry-after": "Fri, 15 Jan 2027 09:00:30 +0100"}, 30.0),
+    ],
+)
+def test_moment_is_read_in_its_zone(headers, seconds):
+    assert retry_after_s(headers, "", NOON) == seconds

@@ -169,3 +169,27 @@ def test_a_reply_full_of_tags_takes_no_time(text):
     began = time.process_time()
     split_thinking(text)
     assert time.process_time() - began < 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "thought"),
+    [
+        ("a</think>", "", "a"),
+        ("<reasoning>a and so on", "<reasoning>a and so on", ""),
+        ('x = """\n<think>\nb\n</think>\n"""', 'x = """\n<think>\nb\n</think>\n"""', ""),
+        ('x = """a"""\n<think>\nb\n</think>\nanswer', 'x = """a"""\n\nanswer', "b"),
+        ('"""a"""\n"""\n<think>\nb\n</think>\n"""', '"""a"""\n"""\n<think>\nb\n</think>\n"""', ""),
+        ('<think>a """ b</think>\nSure.\n<think>\nc\n</think>\nanswer', "Sure.\n\nanswer", 'a """ b\n\nc'),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary<|message|>c<|end|><|start|>assistant<|channel|>final<|message|>answer<|return|>", "answer", "a\n\nc"),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary<|message|>c<|end|>", "c", "a"),
+        ("Sure. <think>\nb\n</think> x", "x", "Sure. \nb"),
+        ("<think>a\n\nSo <think> b\n</think>\nanswer", "answer", "a\n\nSo  b"),
+        ("Hi\n   <think>\nb\n</think>\nanswer", "Hi\n   \nanswer", "b"),
+        ("Hi\n    <think>\nb\n</think>\nanswer", "answer", "Hi\n    \nb"),
+        ("<b>\nx\n</b>\n<think>\nb\n</think>\nanswer", "<b>\nx\n</b>\n\nanswer", "b"),
+        ("<b>\n<think>\nb\n</think>\n</b>", "<b>\n<think>\nb\n</think>\n</b>", ""),
+        ("<br>\n<think>\nb\n</think>\nanswer", "<br>\n\nanswer", "b"),
+    ],
+)  # fmt: skip
+def test_thinking_and_what_is_said_are_both_kept(text, said, thought):
+    assert split_thinking(text) == (said, thought)

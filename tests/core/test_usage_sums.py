@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,3 +62,23 @@ def test_usage_as_plain_values():
 def test_nothing_is_all_zeros():
     assert plain(CallStats()) == [0] * len(fields(CallStats))
     assert (RunUsage().sessions, RunUsage().cache_hits, dict(RunUsage().rows)) == (0, 0, {})
+
+
+def test_counts_have_the_names_of_other_libraries():
+    assert RunUsage().stats(3) == {"llm_calls": 0, "iterations": 3, "depth": 0}
+    usage = RunUsage({("m", 0): CallStats(calls=2), ("m", 2): CallStats(calls=5)})
+    assert usage.stats(4) == {"llm_calls": 7, "iterations": 4, "depth": 2}
+
+
+@pytest.mark.parametrize(
+    ("stats", "cost"),
+    [
+        (CallStats(cost_usd=0.12345678), 0.123457),
+        (CallStats(), 0.0),
+        (CallStats(unpriced=1), None),
+        (CallStats(cost_usd=0.5, unpriced=1), 0.5),
+    ],
+)
+def test_cost_is_told_where_a_price_is_known(stats, cost):
+    facts = RunUsage({("m", 0): stats}).facts()
+    assert facts == {"calls": 0, "tokens": 0, "cost_usd": cost}
