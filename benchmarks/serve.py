@@ -31,6 +31,9 @@ import openai
 import ray
 from census import Census
 from figures import Figure, median_figure, write_figures
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
 from rlm_ray.serve import ServerConfig
 from rlm_ray.serve.launcher import LocalServer, deploy
@@ -61,6 +64,30 @@ class Chat:
         return self.answer == f"answer {self.number}: 2"
 
 
+class BareApplication:
+    """Streams two constant lines: what Ray Serve takes for a streamed chat without any work."""
+
+    async def __call__(self, request: Request) -> StreamingResponse:
+        await request.json()
+        return StreamingResponse(self._lines(), media_type="text/event-stream")
+
+    async def _lines(self) -> AsyncIterator[str]:
+        for _ in range(2):
+            yield "data: {}\n\n"
+
+
+async def bare_load(url: str, requests: int) -> list[float]:
+    """Ask the bare application all at once; seconds until the first byte of each."""
+
+    async def ask() -> float:
+        started = time.perf_counter()
+        async for _ in _streamed(f"{url}/bare", {"text": "text " * 1_000}):
+            return time.perf_counter() - started
+        raise RuntimeError("the bare application said nothing")
+
+    return await asyncio.gather(*(ask() for _ in range(requests)))
+
+
 async def play(chat: Chat, url: str) -> None:
     """Ask until the whole answer is there; a broken stream or a refusal is asked again, as clients do."""
     while not chat.answer and chat.tries < TRIES:
@@ -78,7 +105,9 @@ async def _ask(chat: Chat, url: str) -> None:
     messages = [{"role": "user", "content": text} for text in texts]
     started = time.perf_counter()
     first, answer, whole = 0.0, "", False
-    async for chunk in _streamed(url, {"model": MODEL, "stream": True, "messages": messages}):
+    async for chunk in _streamed(
+        f"{url}/v1/chat/completions", {"model": MODEL, "stream": True, "messages": messages}
+    ):
         first = first or time.perf_counter() - started
         for choice in chunk.get("choices", ()):
             answer += choice["delta"].get("content") or ""
@@ -89,11 +118,12 @@ async def _ask(chat: Chat, url: str) -> None:
 
 async def _streamed(url: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """The chunks of a chat. Nothing where it is refused for the moment."""
-    host, port = urlsplit(url).netloc.split(":")
+    where = urlsplit(url)
+    host, port = where.netloc.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         data = json.dumps(body).encode()
-        head = f"POST /v1/chat/completions HTTP/1.0\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+        head = f"POST {where.path} HTTP/1.0\r\nhost: {host}\r\ncontent-type: application/json\r\n"
         writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
         status = int((await reader.readline() or b"- 503").split()[1])
         if status != 200 and status not in ASK_AGAIN:
@@ -140,13 +170,17 @@ def told(name: str, chats: list[Chat], seconds: float, cpu_s: float) -> tuple[fl
     return _share(firsts, 50), _share(overheads, 99), 1e3 * cpu_s / len(chats)
 
 
-def figures_of(count: int, rounds: list[tuple[float, float, float]]) -> list[Figure]:
-    """Make the figures of so many chats at once."""
+def figures_of(count: int, rounds: list[tuple[float, float, float]], bare: list[float]) -> list[Figure]:
+    """Make the figures of so many chats at once; `bare` is the first byte of the bare application, round by round."""
     firsts, overheads, cpus = zip(*rounds, strict=True)
     at_once = f"{count} streamed chats at once"
     reach_s = 1.0 if count <= 50 else None
+    reach_first_s = 1.3 * statistics.median(bare)
     return [
-        median_figure("other", f"{at_once}: first byte, p50", "ours", firsts, "s"),
+        median_figure(
+            "other", f"a bare Ray Serve application, {at_once}: first byte, p50", "ours", bare, "s"
+        ),
+        median_figure("other", f"{at_once}: first byte, p50", "ours", firsts, "s", reach=reach_first_s),
         median_figure(
             "other", f"{at_once}: above the critical path, p99", "ours", overheads, "s", reach=reach_s
         ),
@@ -204,19 +238,29 @@ def main() -> None:
             port = free.getsockname()[1]
         site = LocalServer(ServerConfig(run_dir=folder, settings=settings), port=port)
         with deploy(site):
+            serve.run(
+                serve.deployment(
+                    BareApplication, max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0}
+                ).bind(),
+                name="bare",
+                route_prefix="/bare",
+            )
             asyncio.run(load(site.url, 20, None))
+            asyncio.run(bare_load(site.url, 20))
             if options.upload_mb:
                 upload(site.url, options.upload_mb)
                 return
             census, figures = Census(server.pid), []
             for count in options.chats:
-                rounds = []
+                rounds, bare = [], []
                 for number in range(1 if options.kill_after else options.rounds):
+                    bare.append(statistics.median(asyncio.run(bare_load(site.url, count))))
+                    print(f"{count} at a bare application: first byte: p50 {bare[-1] * 1e3:.0f} ms")
                     before_s, started = _cpu_s(census), time.perf_counter()
                     chats = asyncio.run(load(site.url, count, options.kill_after))
                     seconds, cpu_s = time.perf_counter() - started, _cpu_s(census) - before_s
                     rounds.append(told(f"{count} chats, round {number + 1}", chats, seconds, cpu_s))
-                figures += figures_of(count, rounds)
+                figures += figures_of(count, rounds, bare)
             write_figures(options.json, figures)
 
 

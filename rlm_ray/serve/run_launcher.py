@@ -170,11 +170,15 @@ class StartThrottle:
             if not self._asking:
                 self._idle.set()
 
-    async def acquire(self, begun: asyncio.Event) -> None:
-        """Wait for a place, and keep it until the run has `begun`."""
+    async def yield_to_requests(self) -> None:
+        """Wait until no request waits for its first byte."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MAX_YIELD_S):
                 await self._idle.wait()
+
+    async def acquire(self, begun: asyncio.Event) -> None:
+        """Wait for a place behind the requests, and keep it until the run has `begun`."""
+        await self.yield_to_requests()
         await self._places.acquire()
         leaving = asyncio.create_task(self._leave(begun))
         self._leaving.add(leaving)

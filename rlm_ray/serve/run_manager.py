@@ -205,6 +205,7 @@ class RunManager:
             raise
 
     async def _first(self, request: StoredRequest, submitted: SubmittedRun) -> Run:
+        await self._starts.yield_to_requests()
         run = await self._launcher.start(
             request, submitted.load, submitted.traceparent, lasting=submitted.lasting
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -40,7 +40,12 @@ from rlm_ray.serve.run_store import Kind, State, StoredRequest, state_of
 from rlm_ray.structured.schema import AnswerSchema
 
 HEADER_CHARS = 256
+MAX_INLINE_BYTES = 64_000
+"""What comes with a body of this size takes a millisecond at most; on the way to a thread it would wait longer for its turn."""
 CANCEL_TRIES, CANCEL_S = 50, 0.1
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class RunService:
         with it.
         """
         self._check_model(parsed.model, key)
-        prompt = await asyncio.to_thread(split_messages, parsed.messages, parsed.options.context_parts())
+        prompt = await in_turn(request, split_messages, parsed.messages, parsed.options.context_parts())
         messages = self._direct_messages(parsed)
         if messages:
             prompt = PromptAndContext(prompt.query)
@@ -103,10 +108,10 @@ class RunService:
             SubmittedRun(
                 stored,
                 key,
-                partial(self._load, key.name, prompt),
+                partial(self._load, request, key.name, prompt),
                 request.headers.get("traceparent", ""),
                 idempotency,
-                await asyncio.to_thread(parsed.digest) if idempotency else "",
+                await in_turn(request, parsed.digest) if idempotency else "",
             )
         )
 
@@ -193,12 +198,18 @@ class RunService:
             raise ApiError(404, "file_not_found", "there is no file of this id", param="file_id")
         return stored
 
-    async def _load(self, key: str, prompt: PromptAndContext) -> Context:
+    async def _load(self, request: Request, key: str, prompt: PromptAndContext) -> Context:
         """Read a context. What lies elsewhere, and documents, are read beside those of other keys; a text waits for nobody."""
-        load = partial(self.loader.load, key, prompt.context)
         if all(_is_plain(piece.source) for piece in prompt.context):
-            return await asyncio.to_thread(load)
-        return await self.loads.run(key, load)
+            return await in_turn(request, self.loader.load, key, prompt.context)
+        return await self.loads.run(key, partial(self.loader.load, key, prompt.context))
+
+
+async def in_turn(request: Request, work: Callable[..., T], *args: Any) -> T:
+    """Return what work on a request's body makes; it is done in a thread where the body is large, so that others go on."""
+    if len(await request.body()) <= MAX_INLINE_BYTES:
+        return work(*args)
+    return await asyncio.to_thread(work, *args)
 
 
 def _is_plain(source: Source) -> bool:

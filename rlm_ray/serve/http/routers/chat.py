@@ -1,6 +1,5 @@
 """`/v1/chat/completions`: a run as a chat completion, whole or in chunks."""
 
-import asyncio
 import time
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from rlm_ray.serve.http import streaming
 from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.errors import error_from_run_end, error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
-from rlm_ray.serve.http.run_service import ParsedRequest, RunService
+from rlm_ray.serve.http.run_service import ParsedRequest, RunService, in_turn
 from rlm_ray.serve.http.schemas import (
     MAX_MESSAGES,
     Checked,
@@ -125,7 +124,7 @@ def chat_routes(service: RunService, auth: BearerAuth) -> APIRouter:
         request: Request, response: Response, body: ChatRequest, key: Annotated[ApiKey, Depends(auth)]
     ) -> Any:
         """Answer the last message of the user; long messages and files are the context."""
-        run_id = await service.start(request, key, await asyncio.to_thread(body.parse))
+        run_id = await service.start(request, key, await in_turn(request, body.parse))
         if body.stream:
             return streaming.sse_response(
                 streaming.stream_run(service, run_id, ChatStream(run_id, body)), run_id

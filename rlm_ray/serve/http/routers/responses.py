@@ -1,6 +1,5 @@
 """`/v1/responses`: a run as a response, also in the background: asked for later, or cancelled."""
 
-import asyncio
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -13,7 +12,7 @@ from rlm_ray.serve.http.auth import BearerAuth
 from rlm_ray.serve.http.errors import error_responses
 from rlm_ray.serve.http.middleware import RUN_HEADER
 from rlm_ray.serve.http.response_objects import ResponseObject, ResponseStream, response_of
-from rlm_ray.serve.http.run_service import ParsedRequest, RunService
+from rlm_ray.serve.http.run_service import ParsedRequest, RunService, in_turn
 from rlm_ray.serve.http.schemas import (
     MAX_MESSAGES,
     Checked,
@@ -126,7 +125,7 @@ def response_routes(service: RunService, auth: BearerAuth) -> APIRouter:
         request: Request, response: Response, body: ResponseRequest, key: Annotated[ApiKey, Depends(auth)]
     ) -> Any:
         """Answer, or with `background` say at once where the answer will be."""
-        run_id = await service.start(request, key, await asyncio.to_thread(body.parse))
+        run_id = await service.start(request, key, await in_turn(request, body.parse))
         stored = await service.get_request(run_id, key)
         if body.stream:
             events = streaming.stream_run(service, run_id, ResponseStream(stored))
