@@ -15,8 +15,8 @@ from rich.text import Text
 from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.batch.results import BatchStats
 from rlm_ray.events.records import Record
-from rlm_ray.progress.formatting import format_count, format_duration, format_usd
 from rlm_ray.progress.live import RefreshThread
+from rlm_ray.progress.render import format_count, format_duration, format_usd
 from rlm_ray.progress.waiting import WaitTracker
 
 DRAW_S = 0.25

@@ -22,8 +22,8 @@ from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError, RLMError
 from rlm_ray.llm.model_check import check_models
 from rlm_ray.progress import RunLog
-from rlm_ray.progress.formatting import format_count as short
-from rlm_ray.progress.formatting import format_usd
+from rlm_ray.progress.render import format_count as short
+from rlm_ray.progress.render import format_usd
 from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.runs.run_history import CommandNote

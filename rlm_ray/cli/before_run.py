@@ -29,7 +29,7 @@ from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import BYTES_PER_TOKEN, Usage
 from rlm_ray.errors import ConfigError, InputError
 from rlm_ray.llm.model_check import price_of
-from rlm_ray.progress.formatting import format_count, format_usd
+from rlm_ray.progress.render import format_count, format_usd
 from rlm_ray.runs.run import validate_query
 from rlm_ray.util.filesystem import local_path
 

@@ -1,6 +1,6 @@
 """The live view of a run: a tree and a few figures, while it goes on.
 
-`LiveRunState` adds records up and returns a `Snapshot`, both pure; `render.py` and `formatting.py` turn a snapshot into
+`LiveRunState` adds records up and returns a `Snapshot`, both pure; `render.py` turns a snapshot into
 lines; `targets.py` shows them on a terminal, in a notebook or in a log. `Progress` is all of it. `RunLog` logs records instead.
 """
 

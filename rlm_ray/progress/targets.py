@@ -31,10 +31,8 @@ from rlm_ray.events.records import (
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.progress import formatting
-from rlm_ray.progress.formatting import format_usd
 from rlm_ray.progress.live_state import ROWS, Snapshot, one_line
-from rlm_ray.progress.render import ASCII, Glyphs, lines
+from rlm_ray.progress.render import ASCII, Glyphs, format_line, format_usd, lines
 
 FIRST_LINE_S, CHANGE_INTERVAL_S, QUIET_INTERVAL_S = 10.0, 3.0, 15.0
 """A log gets its first line after so long; then at most so often when there is something to tell, and when only the
@@ -147,7 +145,7 @@ class LogDisplay:
             self._print_line()
 
     def _print_line(self) -> None:
-        line = formatting.line(self._view)
+        line = format_line(self._view)
         if line != self._last_line:
             self._last_line = line
             clock = time.strftime("%H:%M:%S", time.localtime(self._now))
@@ -176,7 +174,7 @@ class NotebookDisplay:
         self._handle = self._display({"text/plain": ""}, raw=True, display_id=True)
 
     def show(self, view: Snapshot, now: float) -> None:
-        self._handle.update({"text/plain": formatting.line(view), "text/html": html(view, now)}, raw=True)
+        self._handle.update({"text/plain": format_line(view), "text/html": html(view, now)}, raw=True)
 
     def stop(self) -> None:
         pass

@@ -22,7 +22,7 @@ from rlm_ray.events.records import (
     SessionEnded,
     SessionOpened,
 )
-from rlm_ray.progress.formatting import format_duration
+from rlm_ray.progress.render import format_duration
 
 LOADING = "Ray: its libraries are being loaded"
 FIRST_CALL = "the session: it opens the context and prepares its first call"

@@ -16,7 +16,7 @@ from rlm_ray.core.context import Document
 from rlm_ray.core.repl_types import CitationRequest, ReplRequest, SubCallOutcome
 from rlm_ray.sandbox import jail
 from rlm_ray.sandbox.guest.cell_language import CellLanguage
-from rlm_ray.sandbox.guest.cell_timer import CellTimer
+from rlm_ray.sandbox.guest.clock import CellTimer
 from rlm_ray.sandbox.guest.context_parts import Content, ContextReferences, parts_of
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
 from rlm_ray.sandbox.guest.output import Output

@@ -16,7 +16,7 @@ from typing import Any
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.sandbox.guest import traceback_format
 from rlm_ray.sandbox.guest.cell_language import CellLanguage
-from rlm_ray.sandbox.guest.cell_timer import CellTimer
+from rlm_ray.sandbox.guest.clock import CellTimer
 from rlm_ray.sandbox.guest.context_parts import ContextReferences, DocumentReferences
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
 from rlm_ray.sandbox.guest.model_calls import FinalAnswer, FinalAnswerSignal, HostChannel, ModelCalls

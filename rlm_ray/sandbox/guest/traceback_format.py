@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from rlm_ray.sandbox.guest.cell_timer import CellTimeout
+from rlm_ray.sandbox.guest.clock import CellTimeout
 from rlm_ray.sandbox.guest.search import SearchHit, SearchHits
 from rlm_ray.sandbox.language.builtins_table import module_unavailable
 from rlm_ray.sandbox.language.module_proxy import ModuleProxy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlm_ray.core.repl_types import SubCallAnswer
 from rlm_ray.sandbox.guest.cell_language import CellLanguage
-from rlm_ray.sandbox.guest.cell_timer import CellTimer
+from rlm_ray.sandbox.guest.clock import CellTimer
 from rlm_ray.sandbox.guest.context_parts import parts_of
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
 from rlm_ray.sandbox.guest.output import Output

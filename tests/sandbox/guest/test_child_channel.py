@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from rlm_ray.core.repl_types import CitationRequest, Failed, SubCallAnswer, SubCallRequest, ToolRequest
-from rlm_ray.sandbox.guest.cell_timer import CellTimeout
 from rlm_ray.sandbox.guest.child import ReplChannel
+from rlm_ray.sandbox.guest.clock import CellTimeout
 from rlm_ray.sandbox.wire.frames import Decoder, Frame
 from rlm_ray.sandbox.wire.messages import write_outcomes
 

@@ -18,7 +18,7 @@ from rlm_ray.core.repl_types import (
 from rlm_ray.core.tools import check_name
 from rlm_ray.errors import ConfigError
 from rlm_ray.sandbox.guest.cell_language import CellLanguage
-from rlm_ray.sandbox.guest.cell_timer import CellTimer
+from rlm_ray.sandbox.guest.clock import CellTimer
 from rlm_ray.sandbox.guest.context_parts import DocumentReferences, TextReferences
 from rlm_ray.sandbox.guest.interpreter import Interpreter, InterpreterConfig
 from rlm_ray.sandbox.guest.output import Output

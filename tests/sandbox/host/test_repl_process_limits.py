@@ -405,7 +405,7 @@ import signal
 def burn(*_):
     while True: pass
 signal.signal(signal.SIGALRM, burn)
-from rlm_ray.sandbox.guest.cell_timer import CellTimer
+from rlm_ray.sandbox.guest.clock import CellTimer
 stop = CellTimer.stop
 def stop_and_burn_later(self):
     stop(self)
