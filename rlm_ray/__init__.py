@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rlm_ray.batch.job import BatchSummary
     from rlm_ray.batch.python_api import BatchOptions
     from rlm_ray.config import Cluster, Settings, Tracing
+    from rlm_ray.core.answer_preview import AnswerDelta, AnswerRestarted
     from rlm_ray.core.limits import Limits, Rates
     from rlm_ray.core.llm import Price
     from rlm_ray.core.pages import page_of
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "rlm_ray.config": ("Cluster", "Settings", "Tracing"),
+    "rlm_ray.core.answer_preview": ("AnswerDelta", "AnswerRestarted"),
     "rlm_ray.core.limits": ("Limits", "Rates"),
     "rlm_ray.core.llm": ("Price",),
     "rlm_ray.core.repl_types": ("Citation",),
@@ -80,6 +82,8 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "RLM",
     "ActorLostError",
+    "AnswerDelta",
+    "AnswerRestarted",
     "AuthenticationError",
     "BatchOptions",
     "BatchSummary",

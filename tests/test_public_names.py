@@ -19,6 +19,7 @@ PLANNED = {
     "RLM", "Run", "Result", "Conversation", "Settings", "Limits", "Rates", "Price", "Sandbox", "Cluster", "Tracing",
     "MapReduceResult", "Files", "FileContext", "page_of", "Citation", "ToolLimits", "RLMOptions",
     "BatchOptions", "BatchSummary", "CallStats", "MapReduceOptions", "RunTree", "RunUsage",
+    "AnswerDelta", "AnswerRestarted",
 }  # fmt: skip
 ERRORS = {
     name

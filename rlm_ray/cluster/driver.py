@@ -20,6 +20,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 import ray
 
+from rlm_ray.cluster.answer_feed import AnswerFeed
 from rlm_ray.cluster.context_ref import ContextRef, put_context
 from rlm_ray.cluster.detached_actor import NAMESPACE, check_version, node_affinity
 from rlm_ray.cluster.environment import provider_environment, script_folders
@@ -102,7 +103,7 @@ class Slot:
 class ClusterDriver:
     """Runs root sessions in the pool of the cluster this process is connected to.
 
-    `admission`, `journal` and `journal_client` are for the thread of the connection.
+    `admission`, `answers`, `journal` and `journal_client` are for the thread of the connection.
     """
 
     def __init__(self, handle: PoolHandle, thread: RayThread) -> None:
@@ -112,6 +113,7 @@ class ClusterDriver:
         self.journal = thread.get_or_create("journal", journal_stub)
         self.journal_client = thread.get_or_create("journal client", self._make_journal_client)
         self.admission = thread.get_or_create("admission", admission_stub)
+        self.answers = thread.get_or_create("answers", AnswerFeed)
         self._calls: Counter[str] = Counter()
         """Plain calls under way from here, by actor."""
         self._workers: dict[str, Any] = {}

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -23,6 +23,7 @@ from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.cluster.detached_actor import RETRY_S, current_node_id
 from rlm_ray.cluster.driver import ClusterDriver
 from rlm_ray.config import Settings
+from rlm_ray.core.answer_preview import AnswerNews
 from rlm_ray.core.context import Context, summarize
 from rlm_ray.core.limits import Amount, to_nano_usd
 from rlm_ray.core.llm import Message
@@ -78,6 +79,26 @@ class WaitObserver(Protocol):
     def waits_for(self, what: str) -> None:
         """Take what is waited for, and why, in a few words; empty where it is there."""
         ...
+
+
+@runtime_checkable
+class AnswerObserver(Protocol):
+    """Also hears the answer while a model writes it."""
+
+    def hear_answer(self, news: AnswerNews) -> None:
+        """Take what the answer goes on with, or that it begins anew; it is an answer only when the run has ended with it."""
+        ...
+
+
+def answer_teller(observers: Sequence[Observer]) -> Callable[[AnswerNews], None] | None:
+    """Return what tells the observers that read along how the answer goes on; None where nobody does."""
+    readers = [observer for observer in observers if isinstance(observer, AnswerObserver)]
+
+    def tell(news: AnswerNews) -> None:
+        for reader in readers:
+            _tell(reader.hear_answer, news)
+
+    return tell if readers else None
 
 
 def wait_teller(observers: Sequence[Observer]) -> Callable[[str], None]:
@@ -147,6 +168,8 @@ async def open_run_attempt(
     """Begin an attempt of the run; whatever ends the block ends it. Call `ended` before, where it went well."""
     ref, offset = await _open_journal(engine, run_spec, watched=bool(observers))
     run_context = _run_context(run_spec, ref, root_path_length)
+    if answer_teller(observers) is not None:
+        run_context = replace(run_context, listener=engine.answers.listener)
     async with (
         engine.journal_client.recorder(ref, run_spec.settings) as recorder,
         _RecordFeed(engine, ref, offset, observers, run_spec.run_id),

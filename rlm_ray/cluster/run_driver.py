@@ -6,13 +6,22 @@ Everything here runs on the Ray thread of the connection.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rlm_ray.cluster.driver import ClusterDriver, Slot
 from rlm_ray.cluster.messages import SessionSpec, ShippedSchema
-from rlm_ray.cluster.run_attempt import Observer, RunAttempt, RunSpec, open_run_attempt, wait_teller
+from rlm_ray.cluster.run_attempt import (
+    Observer,
+    RunAttempt,
+    RunSpec,
+    answer_teller,
+    open_run_attempt,
+    wait_teller,
+)
 from rlm_ray.cluster.session_records import run_recorded
+from rlm_ray.core.answer_preview import AnswerRestarted
 from rlm_ray.core.context import summarize
 from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError
 from rlm_ray.session.session import SessionResult
@@ -109,11 +118,23 @@ class RunDriver:
             schemas=tuple(map(ShippedSchema.of, run_spec.schemas)),
         )
         given = summarize(run_spec.context)
-        work = self._engine.run(slot, spec)
-        result = await run_recorded(work, run_attempt.recorder, spec, given, actor=slot.name)
+        with self._reading_answer(slot):
+            work = self._engine.run(slot, spec)
+            result = await run_recorded(work, run_attempt.recorder, spec, given, actor=slot.name)
         if isinstance(result, RLMError):
             raise result
         return result
+
+    @contextmanager
+    def _reading_answer(self, slot: Slot) -> Iterator[None]:
+        """Tell those who read along what the root writes; nothing of an earlier attempt."""
+        tell = answer_teller(self._observers)
+        if tell is None:
+            yield
+            return
+        tell(AnswerRestarted())
+        with self._engine.answers.listening(slot.name, slot.handle, self._run_spec.run_id, tell):
+            yield
 
 
 def _exhausted(error: ActorLostError | ContextLostError) -> ActorLostError | ContextLostError:

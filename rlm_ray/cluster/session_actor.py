@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import ray
 
 from rlm_ray.admission.client import AdmissionClient
+from rlm_ray.cluster.answer_feed import AnswerOutbox, NewsOfRuns
 from rlm_ray.cluster.context_ref import get_context
 from rlm_ray.cluster.environment import forget_driver_folders, take_storage_environment
 from rlm_ray.cluster.messages import LeafCallBatch, SessionSpec
@@ -32,6 +33,7 @@ from rlm_ray.cluster.subcalls.leaf_calls import (
     run_counted_leaf_call,
     run_leaf_call,
 )
+from rlm_ray.core.answer_preview import AnswerPreview
 from rlm_ray.core.context import Context
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
 from rlm_ray.core.usage import RunUsage
@@ -68,6 +70,9 @@ class SessionActor:
         self._gateway = Gateway(self._provider, self._client, open_cache=response_cache)
         self._sandboxes: dict[Sandbox, asyncio.Task[SandboxManager]] = {}
         self._roots: dict[str, Session] = {}
+        self._answers = AnswerOutbox()
+        self._thinkers: set[str] = set()
+        """Models whose replies begin with thinking that no tag opens."""
         self._running: dict[asyncio.Task[Any], str] = {}
         """Running sessions, and the actors of their parents."""
         self._leases: set[str] = set()
@@ -175,6 +180,10 @@ class SessionActor:
             session.stop(reason, why)
         return session is not None
 
+    async def read_answers(self, listener: str) -> NewsOfRuns:
+        """Return what models have written of the answers that this driver reads along; waits for a second at most."""
+        return await self._answers.take(listener)
+
     async def cancel_orphans(self, parent: str) -> None:
         """Cancel the sessions whose parent was in a dead actor: nobody waits for them."""
         for task, of in list(self._running.items()):
@@ -231,6 +240,7 @@ class SessionActor:
             follow_ups=spec.follow_ups,
             messages=spec.messages,
             model=spec.model,
+            preview=self._preview(spec),
             schemas=[None if schema is None else schema.load() for schema in spec.schemas],
             spawn=SubcallDispatcher(parent, LeafCalls(parent), ChildSessions(parent)),
         )
@@ -254,11 +264,18 @@ class SessionActor:
         finally:
             if self._roots.get(run.run_id) is session:  # a later attempt of the run may have begun here
                 del self._roots[run.run_id]
+            self._answers.drop(run.listener, run.run_id)
             await self._gateway.flush(run.run_id)
         usage = await self._admission.usage(run.run_id)
         if run.settings.cache:
             usage = replace(usage, cache_hits=await response_cache(run.settings.cache).pop_hits(run.run_id))
         return replace(completion, usage=usage)
+
+    def _preview(self, spec: SessionSpec) -> AnswerPreview | None:
+        """Return what tells the answer of a root while it is written; None where nobody reads along."""
+        if spec.path or not spec.run.listener:
+            return None
+        return AnswerPreview(partial(self._answers.add, spec.run.listener, spec.run.run_id), self._thinkers)
 
     def _set_environment(self, environment: dict[str, str]) -> None:
         for gone in self._environment.keys() - environment.keys():

@@ -15,7 +15,7 @@ import builtins
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rlm_ray.core.code_extraction import Syntax
 
@@ -54,6 +54,13 @@ _STRICT = re.compile(
     re.IGNORECASE,
 )
 """Also where it stands in quotation marks."""
+_SLOT_WORD = re.compile(
+    rf"{_SLOT}|(answer|result|response|output|solution|conclusion)s?|variable|var|name|placeholder|todo|tbd|xxx+|"
+    r"some(thing|value|answer)?|foo|bar|x",
+    re.IGNORECASE,
+)
+_LONGEST_TAG = 83
+"""Of a placeholder such as `<your answer>`."""
 _PLAIN_WORDS = frozenset(
     ["yes", "no", "none", "null", "unknown", "true", "false", "positive", "negative", "neutral"]
 )
@@ -94,7 +101,7 @@ def read_value(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
         return Value("text", _unquoted(inside))
     if _is_placeholder(inside, variables):
         return Value("placeholder", inside)
-    tree = syntax.tree(inside, "eval")
+    tree = syntax.tree(inside, "eval") or _string_over_lines(inside, syntax)
     if tree is None:
         return _argument(inside, variables, syntax)
     literal = _literal(tree.body)
@@ -103,10 +110,37 @@ def read_value(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
     )
 
 
+def _string_over_lines(inside: str, syntax: Syntax) -> Any:
+    """Return the tree of a string that goes over lines, which Python allows in three quotation marks only; None for anything else."""
+    mark = inside[:1]
+    if (
+        mark not in {'"', "'"}
+        or not inside.endswith(mark)
+        or "\n" not in inside
+        or inside[1:-1].endswith("\\")
+    ):
+        return None
+    tree = syntax.tree(f"{mark * 3}{inside[1:-1]}{mark * 3}", "eval") if _ends_there(inside, mark) else None
+    return tree if tree is not None and isinstance(tree.body, ast.Constant) else None
+
+
+def _ends_there(inside: str, mark: str) -> bool:
+    """Tell whether the first quotation mark that ends the string is the last character."""
+    return mark not in re.sub(r"\\.", "", inside[1:-1], flags=re.DOTALL)
+
+
 def _text_value(value: object, inside: str) -> Value:
     if not isinstance(value, str):
         return Value("text", inside)
     return Value("placeholder", inside) if _STRICT.fullmatch(value.strip()[:200]) else Value("text", value)
+
+
+def may_be_placeholder(beginning: str) -> bool:
+    """Tell whether a text that begins so may turn out to be a placeholder; of its last word there may be more."""
+    if beginning.startswith("<") and "\n" not in beginning:
+        return len(beginning) <= _LONGEST_TAG
+    whole_words = re.findall(r"[^\W_]+(?=[\W_])", beginning[:200])
+    return len(beginning) < 200 and all(map(_SLOT_WORD.fullmatch, whole_words))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 OUTPUT_BOUNDS = ("max_completion_tokens", "max_tokens")
 """The names under which providers take the most a reply may hold."""
@@ -62,6 +62,16 @@ class Message:
     content: str
 
 
+class ReplyListener(Protocol):
+    """Hears a reply while it is written. What it hears may come to nothing: a reply is one only when it is whole."""
+
+    def restart(self) -> None:
+        """Forget what was heard: an attempt begins."""
+
+    def feed(self, text: str) -> None:
+        """Take what the text goes on with."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One chat completion."""
@@ -76,6 +86,8 @@ class ModelRequest:
     """A longer request that begins with the same messages follows, so a provider's prefix cache is worth its price."""
     transport: str = "auto"
     """Who carries it: `auto`, or `litellm`."""
+    listener: ReplyListener | None = field(default=None, compare=False, repr=False)
+    """Hears the text of the reply while it comes, where the transport can stream it; None: nobody reads along."""
 
     @property
     def chars(self) -> int:

@@ -20,11 +20,12 @@ from rlm_ray.core.code_extraction import Syntax, code_in_tags, code_in_tool_call
 from rlm_ray.core.final_value import Value, read_value
 from rlm_ray.core.markdown_fences import Block, split_message
 
-_FINAL_LINE = re.compile(
+FINAL_LINE = re.compile(
     r"^[ \t]*[*_`]{0,3}(?:(?:my |the )?final answer(?: is)?[:*_ \t]{0,4}[*_`]{0,3})?"
     r"(?P<name>(?-i:FINAL|FINAL_VAR))(?P<open>[ \t]?\(|:(?=[ \t]*[^\s*]))",
     re.MULTILINE | re.IGNORECASE,
 )
+"""How a line begins that ends a session."""
 _CLOSING = "*_`.!;\"' \t"
 """What may stand behind the closing parenthesis."""
 _MAX_FINALS = 5
@@ -98,7 +99,7 @@ def _final_in_prose(prose: str, variables: frozenset[str], syntax: Syntax) -> Pa
     unresolved = Parsed()
     position = len(prose) if "FINAL" not in prose else 0
     for _ in range(_MAX_FINALS):
-        match = _FINAL_LINE.search(prose, position)
+        match = FINAL_LINE.search(prose, position)
         if match is None:
             break
         position = match.end()

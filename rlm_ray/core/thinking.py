@@ -23,7 +23,7 @@ from functools import cached_property
 
 _STRONG = "think|thinking|seed:think|antml:thinking"
 _WEAK = "thought|thoughts|reasoning|reflection|scratchpad|analysis"
-_TAG = re.compile(
+TAG = re.compile(
     rf"<(?P<close>/?)(?P<name>{_STRONG}|{_WEAK})[ ]?>"
     r"|(?P<kimi>◁(?P<close_kimi>/?)think▷)"
     r"|(?P<mistral>\[(?P<close_mistral>/?)THINK\])"
@@ -32,6 +32,8 @@ _TAG = re.compile(
     r"|(?P<gemma><\|channel>thought\b|(?P<close_gemma><channel\|>))",
     re.IGNORECASE,
 )
+"""A tag around thinking, or one that looks like it."""
+MAX_TAG_CHARS = 24
 _WEAK_NAMES = frozenset(_WEAK.split("|"))
 _FAMILIES = ("kimi", "mistral", "cohere", "sky", "gemma")
 _WRAPPING = re.compile(
@@ -190,7 +192,7 @@ class _Text:
 
 def _tagged(whole: str) -> tuple[str, list[str]] | None:
     """One pass over the tags. None where no thinking is found."""
-    if _TAG.search(whole) is None:
+    if TAG.search(whole) is None:
         return None
     regions = _regions(_Text(whole))
     if not regions:
@@ -198,7 +200,7 @@ def _tagged(whole: str) -> tuple[str, list[str]] | None:
     kept, thoughts, at = [], [], 0
     for start, stop in regions:
         kept.append(whole[at:start])
-        thoughts.append(_TAG.sub("", whole[start:stop]))
+        thoughts.append(TAG.sub("", whole[start:stop]))
         at = stop
     kept.append(whole[at:])
     said = "".join(kept).strip()
@@ -290,7 +292,7 @@ def _last_close(reply: _Text, mark: _Mark) -> _Mark | None:
 
 
 def _tag_marks(text: str) -> Iterator[_Mark]:
-    for match in _TAG.finditer(text):
+    for match in TAG.finditer(text):
         family = next((name for name in _FAMILIES if match[name]), "")
         closes = match[f"close_{family}"] if family else match["close"]
         yield _Mark(match.start(), match.end(), family or match["name"].lower(), opens=not closes)

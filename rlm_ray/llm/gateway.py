@@ -280,6 +280,8 @@ class Gateway:
                 request = request.with_output_bound(permit.ask.output_tokens)
             try:
                 call.log.raise_if_failed()  # nothing is paid for that could not be kept
+                if request.listener is not None:
+                    request.listener.restart()
                 call.log.on_sent(permit.queue_wait_s, permit.rate_wait_s, permit.ask.cost_usd, request)
                 reply = await self._complete_in_time(replace(request, transport=call.run.settings.transport))
             except RLMError as error:

@@ -5,6 +5,7 @@ Rules:
 - A redirect is not followed here, and a cookie is not kept.
 - A connection that the server had closed while it waited in the pool is replaced once: it breaks at once, without a byte
   of an answer.
+- An answer that comes as server-sent events is read as it comes (`event_stream.py`), and is then one that came whole.
 - An answer of more than `MAX_ANSWER_BYTES`, also after it is unpacked, is not read to its end.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -22,11 +24,17 @@ from typing import Any
 
 import aiohttp
 
+from rlm_ray.llm.event_stream import CONTENT_TYPE, EventStream
+
 MAX_ANSWER_BYTES = 64 << 20
 STALE_S = 2.0
 """A server that had closed a connection says so at once; one that takes longer may have worked, and be paid for it."""
+END_S = 0.1
+"""So long is waited for the end of a stream that has said all, so that its connection can be used again."""
+_OK = 200
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _UNPACKED = frozenset({"gzip", "deflate"})
+_OF_STREAM = frozenset({"content-encoding", "content-length", "content-type", "transfer-encoding"})
 
 
 class TooLongAnswerError(Exception):
@@ -60,6 +68,12 @@ class HttpTarget:
         ssl = getattr(self.transport, "_ssl_verify", None)
         return arguments if ssl is None else {**arguments, "ssl": ssl}
 
+    @cached_property
+    def arguments_of_stream(self) -> dict[str, Any]:
+        """The same for a request whose answer comes as events: packed ones are held back on their way."""
+        headers = [(name, value) for name, value in self.headers if name.lower() != "accept-encoding"]
+        return {**self.arguments, "headers": (*headers, ("accept-encoding", "identity"))}
+
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
@@ -85,21 +99,33 @@ class HttpClient:
     def __init__(self) -> None:
         self._sessions: dict[int, _LoopSession] = {}
 
-    async def post(self, target: HttpTarget, body: bytes) -> HttpAnswer:
-        """Send a body. Raises what aiohttp raises, and `TooLongAnswerError`."""
+    async def post(self, target: HttpTarget, body: bytes, events: EventStream | None = None) -> HttpAnswer:
+        """Send a body; with `events` they read an answer that comes as such.
+
+        Raises what aiohttp raises, `TooLongAnswerError`, and `BrokenStreamError`.
+        """
         reuse, began = SimpleNamespace(reused=False), time.monotonic()
         try:
-            return await self._post(target, body, reuse)
+            return await self._post(target, body, reuse, events)
         except aiohttp.ClientConnectionError as error:
             if not (reuse.reused and _is_stale(error)) or time.monotonic() - began > STALE_S:
                 raise
-        return await self._post(target, body, SimpleNamespace(reused=False))
+        return await self._post(target, body, SimpleNamespace(reused=False), events)
 
-    async def _post(self, target: HttpTarget, body: bytes, reuse: SimpleNamespace) -> HttpAnswer:
+    async def _post(
+        self, target: HttpTarget, body: bytes, reuse: SimpleNamespace, events: EventStream | None
+    ) -> HttpAnswer:
         session = await self._session(target)
-        async with session.request(
-            "POST", data=body, trace_request_ctx=reuse, **target.arguments
-        ) as response:
+        arguments = target.arguments if events is None else target.arguments_of_stream
+        async with session.request("POST", data=body, trace_request_ctx=reuse, **arguments) as response:
+            if events is not None and response.status == _OK and response.content_type == CONTENT_TYPE:
+                reuse.reused = False  # it has begun to answer: nothing is sent again
+                await _read_events(response, events)
+                headers = response.headers.copy()
+                for name in _OF_STREAM:
+                    headers.popall(name, None)
+                headers["content-type"] = "application/json"
+                return HttpAnswer(_OK, headers, events.completion())
             return HttpAnswer(response.status, response.headers, await _read(response.content))
 
     async def _session(self, target: HttpTarget) -> aiohttp.ClientSession:
@@ -187,6 +213,40 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
         if nbytes > MAX_ANSWER_BYTES:
             raise TooLongAnswerError
     return b"".join(blocks)
+
+
+async def _read_events(response: aiohttp.ClientResponse, events: EventStream) -> None:
+    """Read the events of an answer to its end, or till they say that nothing follows."""
+    unpacker = _unpacker_of(response.headers.get("content-encoding", "").strip().lower())
+    nbytes = 0
+    while not events.is_done:
+        block = await response.content.readany()
+        if not block:
+            return
+        if unpacker is not None:
+            try:
+                block = unpacker.decompress(block, MAX_ANSWER_BYTES)
+            except zlib.error as error:
+                raise aiohttp.ClientPayloadError(f"a packed stream is broken: {error}") from error
+        nbytes += len(block)
+        if nbytes > MAX_ANSWER_BYTES or (unpacker is not None and unpacker.unconsumed_tail):
+            raise TooLongAnswerError
+        events.feed(block)
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(END_S):
+            while await response.content.readany():
+                pass
+
+
+def _unpacker_of(encoding: str) -> Any:
+    """Return what unpacks a body; None for one that is not packed. Raises `ClientPayloadError` for a way that is not read here."""
+    if encoding in ("", "identity"):
+        return None
+    if encoding in _UNPACKED:
+        return zlib.decompressobj(_GZIP_OR_ZLIB)
+    raise aiohttp.ClientPayloadError(
+        f"a stream of events was packed as {encoding!r}, which was not asked for"
+    )
 
 
 def _unpack(body: bytes) -> bytes | None:

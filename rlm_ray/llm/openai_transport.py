@@ -8,6 +8,9 @@ A call by litellm costs more than a millisecond of CPU, one of a template about 
 keys, headers, names of parameters are what it sent before (`request_template.py`), and an error, a broken connection or an
 odd body is handed to litellm as if it had made the request itself, without a second request.
 
+Where somebody reads along (`ModelRequest.listener`) the reply comes as server-sent events, from the first call on, and is then read as
+one that came whole. A server that refuses to stream, or to count the tokens of a stream, says so once for each kind of request.
+
 For that `httpx.AsyncClient.send`, through which litellm sends everything, looks whether the running task has such a call.
 """
 
@@ -22,8 +25,11 @@ from functools import cache, wraps
 from importlib import import_module
 from typing import Any
 
-from rlm_ray.core.llm import ModelReply, ModelRequest
+import aiohttp
+
+from rlm_ray.core.llm import ModelReply, ModelRequest, ReplyListener
 from rlm_ray.errors import ModelError
+from rlm_ray.llm.event_stream import BrokenStreamError, EventStream
 from rlm_ray.llm.http_client import (
     MAX_ANSWER_BYTES,
     HttpAnswer,
@@ -42,6 +48,9 @@ from rlm_ray.llm.request_template import (
 )
 
 MAX_KINDS = 1_000
+STREAM_FIELDS = (b'"stream":true,"stream_options":{"include_usage":true}', b'"stream":true', b"")
+"""What asks for a stream: with the usage at its end, without, and not at all; the next where a server refuses one."""
+_REFUSALS = frozenset({400, 404, 405, 406, 415, 422, 501})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _Send = Callable[[], Awaitable[Any]]
 
@@ -57,6 +66,8 @@ class KindOfRequest:
     seen: RequestTemplate | None = None
     template: RequestTemplate | None = None
     """Set when two requests were the same but for their messages."""
+    stream: int = 0
+    """How a stream is asked for: a place in `STREAM_FIELDS`."""
 
     def note(self, sent: RequestTemplate | None) -> None:
         """Take note of what litellm sent."""
@@ -168,12 +179,28 @@ class CarriedCall:
 
     async def _post(self, template: RequestTemplate, body: bytes) -> HttpAnswer | Exception:
         try:
+            if self._request.listener is not None and b'"stream' not in template.fields:
+                return await self._stream(template, body, self._request.listener)
             return await http_client().post(template.target, body)
         except TooLongAnswerError:
             self._note_too_long()
             raise
+        except BrokenStreamError:
+            return aiohttp.ClientPayloadError("the stream of the reply ended before it was whole")
         except Exception as error:  # noqa: BLE001 - litellm says what it means
             return error
+
+    async def _stream(self, template: RequestTemplate, body: bytes, listener: ReplyListener) -> HttpAnswer:
+        """Return the answer, whose text the listener hears while it comes, in a way the server can."""
+        while fields := STREAM_FIELDS[self._kind.stream]:
+            events = EventStream(listener.feed)
+            answer = await http_client().post(template.target, body[:-1] + b"," + fields + b"}", events)
+            said = (answer.content() or b"").lower() if answer.status in _REFUSALS else b""
+            if b"stream" not in said:
+                return answer
+            of_usage = b"stream_options" in said or b"include_usage" in said
+            self._kind.stream = 1 if of_usage and not self._kind.stream else 2
+        return await http_client().post(template.target, body)
 
     def _note_too_long(self) -> None:
         why = f"the provider sent more than {MAX_ANSWER_BYTES >> 20} MB, which is no reply of a model; check api_base"

@@ -34,6 +34,8 @@ class RunContext:
     """Of its spans, for log lines; empty where nothing is traced."""
     context_key: str = ""
     """Set where the context is not that of the earlier attempt; answers about it are not used again then."""
+    listener: str = ""
+    """Names the driver that passes the answer on while a model writes it; empty: nobody reads along."""
 
     def depth(self, path: tuple[int, ...]) -> int:
         """Return the depth of the recursion: 0 for a session that a user asked for."""

@@ -1,6 +1,7 @@
-"""Streams a run: its records as they are written, and its result at the end.
+"""Streams a run: its records as they are written, its answer while a model writes it, and its result at the end.
 
-`RecordBroadcast` passes records from the engine's thread to an event loop, for any number of those who follow.
+`RecordBroadcast` passes records from the engine's thread to an event loop, for any number of those who follow; `AnswerBroadcast` the
+answer as well. What is streamed of an answer is what it is, when the result comes (`core/answer_preview.py`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
+from rlm_ray.core.answer_preview import AnswerDelta, AnswerNews, AnswerRestarted, ShownAnswer
 from rlm_ray.events.records import Record, RunFinished, SessionOpened
 from rlm_ray.runs.run import Result, Run
 
-Event: TypeAlias = "Record | Result"
+Event: TypeAlias = "Record | AnswerNews | Result"
 T = TypeVar("T")
 
 
@@ -22,9 +24,9 @@ class RecordBroadcast:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._inbox: deque[Record] = deque()
+        self._inbox: deque[Record | AnswerNews] = deque()
         self._is_called = False
-        self._records: list[Record] = []
+        self._records: list[Record | AnswerNews] = []
         self._grown = asyncio.Event()
         self.started = asyncio.Event()
         """A session is on its way, or the run is over."""
@@ -33,6 +35,9 @@ class RecordBroadcast:
 
     def add(self, record: Record) -> None:
         """Add a record, from any thread."""
+        self._add(record)
+
+    def _add(self, record: Record | AnswerNews) -> None:
         self._inbox.append(record)
         if not self._is_called:  # a call to another thread costs more than all else here
             self._is_called = True
@@ -46,7 +51,7 @@ class RecordBroadcast:
         self.started.set()
         self._notify()
 
-    async def follow(self) -> AsyncGenerator[Sequence[Record]]:
+    async def follow(self) -> AsyncGenerator[Sequence[Record | AnswerNews]]:
         """Yield records from the first to the end: whenever there are new ones, all of them."""
         place = 0
         while True:
@@ -78,17 +83,36 @@ class RecordBroadcast:
         self._grown = asyncio.Event()
 
 
+class AnswerBroadcast(RecordBroadcast):
+    """The same with the answer while it is written."""
+
+    def hear_answer(self, news: AnswerNews) -> None:
+        """Add news of the answer, from any thread."""
+        self._add(news)
+
+
 async def stream_records(start: Callable[[RecordBroadcast], Awaitable[Run]]) -> AsyncGenerator[Event]:
-    """Yield each record of the run that `start` begins, then its result. Leaving early cancels the run."""
-    records = RecordBroadcast()
+    """Yield each record of the run that `start` begins and its answer in pieces, then its result. Leaving early cancels the run."""
+    records, shown = AnswerBroadcast(), ShownAnswer()
     run = await start(records)
     ended = asyncio.create_task(run.result())
     ended.add_done_callback(lambda _: records.close())
     try:
         async for batch in records.follow():
             for record in batch:
-                yield record
-        yield await ended
+                if not isinstance(record, AnswerDelta | AnswerRestarted):
+                    yield record
+                elif (news := shown.take(record)) is not None:
+                    yield news
+        try:
+            result = await ended
+        except Exception:
+            for news in shown.complete(None):
+                yield news
+            raise
+        for news in shown.complete(result.answer):
+            yield news
+        yield result
     finally:
         ended.cancel()
         await asyncio.wait([ended])

@@ -19,12 +19,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
+from rlm_ray.core.answer_preview import AnswerNews
 from rlm_ray.core.context import Context
 from rlm_ray.errors import ClusterError, RLMError
 from rlm_ray.events.records import Record, RunFinished, from_line
 from rlm_ray.journal.run_store import RunStore, list_runs
 from rlm_ray.runs.run import Result, Run
-from rlm_ray.runs.stream import RecordBroadcast
+from rlm_ray.runs.stream import AnswerBroadcast, RecordBroadcast
 from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.registry_actor import RunRegistryActor
 from rlm_ray.serve.run_launcher import (
@@ -130,15 +131,18 @@ class RunManager:
                     request = replace(submitted.request, cost_usd=cost_usd)
                     if submitted.lasting:  # another replica may have to go on with it
                         await self._save_request(request)
+                    feed = AnswerBroadcast() if submitted.streams_answer else RecordBroadcast()
                     self._register(
-                        request.run_id, request.background, self._first(request, submitted), request
+                        request.run_id, request.background, self._first(request, submitted), request, feed
                     )
                     return request.run_id
                 case other:
                     assert_never(other)
 
-    def follow(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
-        """Yield its records as they come, from the first to `RunFinished`, which always comes."""
+    def follow(self, run_id: str) -> AsyncGenerator[Sequence[Record | AnswerNews]]:
+        """Yield its records as they come, from the first to `RunFinished`, which always comes; and its answer while it is written,
+        where that was asked for.
+        """
         local = self._local_runs.get(run_id)
         return local.feed.follow() if local is not None else self._follow_journal(run_id)
 
@@ -220,8 +224,9 @@ class RunManager:
         background: bool,
         begun: Coroutine[Any, Any, Run | Result],
         request: StoredRequest | None = None,
+        feed: RecordBroadcast | None = None,
     ) -> None:
-        local = self._local_runs[run_id] = _LocalRun(RecordBroadcast(), background, request)
+        local = self._local_runs[run_id] = _LocalRun(feed or RecordBroadcast(), background, request)
         # in a context of its own: Ray cancels what was submitted in that of a request when its client goes away
         local.task = asyncio.create_task(
             self._execute(run_id, local.feed, begun), name=run_id, context=contextvars.Context()
@@ -315,7 +320,7 @@ class RunManager:
             if local.is_orphaned and local.task is not None:
                 local.task.cancel()
 
-    async def _follow_journal(self, run_id: str) -> AsyncGenerator[Sequence[Record]]:
+    async def _follow_journal(self, run_id: str) -> AsyncGenerator[Sequence[Record | AnswerNews]]:
         folder = self.folder(run_id)
         offset = 0
         while True:
@@ -347,6 +352,8 @@ class SubmittedRun:
     idempotency: str = ""
     digest: str = ""
     """Of the request, where it has an idempotency key."""
+    streams_answer: bool = False
+    """Its client reads the answer while it is written."""
 
     @property
     def lasting(self) -> bool:

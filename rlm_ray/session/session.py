@@ -22,6 +22,7 @@ from typing import Any, Protocol, Self, assert_never
 
 from rlm_ray.config import Settings
 from rlm_ray.core import citations, prompts
+from rlm_ray.core.answer_preview import AnswerPreview, Form
 from rlm_ray.core.context import ByteRange, Context, ContextPart, DocumentRange
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest, request_tokens, text_tokens
 from rlm_ray.core.parsing import parse
@@ -51,13 +52,14 @@ from rlm_ray.core.state_machine import (
     Trajectory,
     answered_without_reading_context,
     final_answer,
+    lacks_citations,
     next_step,
     repeats_itself,
 )
 from rlm_ray.core.tools import ToolSpec
 from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ContextWindowError, InputError, LimitReached, ReplyError, RLMError
-from rlm_ray.events.records import SUMMARY_CALLS, NodePath
+from rlm_ray.events.records import SUMMARY_CALLS, NodePath, Role
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.cell_replay import CellExecution, CellReplay
 from rlm_ray.journal.recorder import NullRecorder
@@ -163,6 +165,8 @@ class Session:
     """What the answer to each question looks like, the first and the further ones; answers are JSON texts then."""
     model: str = ""
     """The model that its parent chose for it, by its name in `models`; empty: the one of its depth."""
+    preview: AnswerPreview | None = None
+    """Tells the answer while a model writes it; None: nobody reads along."""
 
     _slots: list[SubCallOutcome | None] = field(default_factory=list, init=False)
     _work: asyncio.Task[SessionResult] | None = field(default=None, init=False)
@@ -438,7 +442,21 @@ class Session:
         model, params = self._model()
         grows = place.role in {"turn", "summary", "last"}
         request = ModelRequest(model, messages, self.settings.max_tokens, params, grows)
+        if self.preview is not None and self.preview.expect(self._answer_form(place.role), model):
+            request = replace(request, listener=self.preview)
         return await self.gateway.complete(request, self.run_context, place, self.recorder)
+
+    def _answer_form(self, role: Role) -> Form | None:
+        """Return where in the next reply its answer would stand; None where that reply can be none as it stands."""
+        trajectory = self._trajectory
+        if self.schemas and any(self.schemas):
+            return None
+        if role == "direct":
+            return "text"
+        is_first_look = not trajectory.turns and not trajectory.context_was_read
+        is_last_question = len(trajectory.follow_ups) == len(self.follow_ups)
+        may_answer = not is_first_look and is_last_question and not lacks_citations(trajectory)
+        return "final" if role == "turn" and may_answer else None
 
     def _model(self) -> tuple[str, dict[str, Any]]:
         """Return the model of this session and what it is called with."""

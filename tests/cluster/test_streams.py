@@ -6,10 +6,10 @@ from contextlib import aclosing
 
 import pytest
 
-from rlm_ray import Result
+from rlm_ray import AnswerDelta, AnswerRestarted, Result
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import CallEnded, RunFinished, RunStarted
-from rlm_ray.testing import ModelServer
+from rlm_ray.testing import Drop, ModelServer, Slow
 from rlm_ray.testing.responses import recursion, run_query
 
 pytestmark = pytest.mark.ray
@@ -18,13 +18,36 @@ QUERY = run_query("r = recursive_map('q', [context[:9]] * 3)", "FINAL(str(len(r)
 
 
 def test_every_record_comes_once_and_the_result_last(ask, server):
-    *records, result = ask(server).stream(QUERY, "some text")
+    *events, result = ask(server).stream(QUERY, "some text")
+    records = [event for event in events if not isinstance(event, AnswerDelta)]
+    assert events[len(records) :] == [AnswerDelta("3")]
     assert isinstance(result, Result)
     assert result.answer == "3"
     assert isinstance(records[0], RunStarted)
     assert isinstance(records[-1], RunFinished)
     assert [type(record) for record in records].count(CallEnded) == server.calls == 5
     assert len({record.id for record in records}) == len(records)
+
+
+async def test_an_answer_comes_while_it_is_written_and_is_the_one_on_record(ask):
+    lines = [f"Line {number} of the answer." for number in range(40)]
+    answer = "\n".join(lines)
+    replies = [Drop("Another answer " * 20), Slow(answer, 0.4, pieces=40)]
+    with ModelServer(replies) as server:
+        rlm = ask(server, max_depth=0, max_attempts=2)
+        events = [event async for event in rlm.astream("Tell me.", "")]
+    result, shown = events[-1], ""
+    assert isinstance(result, Result)
+    for event in events:
+        match event:
+            case AnswerRestarted():
+                shown = ""
+            case AnswerDelta(text):
+                shown += text
+    assert shown == result.answer == answer
+    ended = next(place for place, event in enumerate(events) if isinstance(event, CallEnded))
+    assert any(isinstance(event, AnswerDelta) for event in events[:ended])
+    assert result.usage.total.output_tokens == len(answer) // 4
 
 
 async def test_records_come_while_the_run_goes_on(ask):

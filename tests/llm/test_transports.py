@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from rlm_ray.core.llm import Message, ModelRequest
+from rlm_ray.core.llm import Message, ModelReply, ModelRequest
 from rlm_ray.errors import RLMError
 from rlm_ray.llm import http_client
 from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
@@ -208,6 +208,50 @@ ODD = {
 CASES = USUAL | ODD
 
 
+EVENTS = "text/event-stream"
+
+
+def as_stream(outcome: Any, size: int = 5) -> Any:
+    """Return the same completion as events: its text in pieces, and its usage at the end."""
+    whole = json.loads(outcome.body) if isinstance(outcome, Raw) and outcome.status == 200 else None
+    if not isinstance(whole, dict) or not isinstance(whole.get("choices"), list):
+        return outcome
+    (choice,) = whole.pop("choices")
+    said, usage = dict(choice.pop("message")), whole.pop("usage", ...)
+    content, finish = said.pop("content", None), choice.pop("finish_reason")
+    pieces = (
+        [content[at : at + size] for at in range(0, len(content), size)] if isinstance(content, str) else []
+    )
+    deltas = [
+        {**said, "content": content if not pieces else ""},
+        *({"content": piece} for piece in pieces),
+        {},
+    ]
+    chunks = [{**whole, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks[-1]["choices"][0] |= {**choice, "finish_reason": finish}
+    if usage is not ...:
+        chunks.append({**whole, "choices": [], "usage": usage})
+    return events(*chunks)
+
+
+def events(*chunks: Any, done: bytes = b"data: [DONE]\n\n", end: bytes = b"\n\n") -> Raw:
+    lines = (chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode() for chunk in chunks)
+    return Raw(b"".join(b"data: " + line + end for line in lines) + done, content_type=EVENTS)
+
+
+class Listener:
+    """Hears replies."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def restart(self) -> None:
+        self.text = ""
+
+    def feed(self, text: str) -> None:
+        self.text += text
+
+
 class Bench:
     """A server that answers what it is told, and a provider that has learned how litellm asks it."""
 
@@ -292,6 +336,139 @@ async def test_a_reply_is_the_same_by_either_transport(bench: Bench, name: str):
     assert here == by_litellm
     assert (calls_of_litellm == 0) == (name in USUAL)
     assert requests_here == requests + (name in TWO_REQUESTS)
+
+
+NOT_STREAMED = frozenset(
+    {
+        "gzip",
+        "deflate",
+        "in small pieces",
+        "a long text",
+        "a charset",
+        "rate-limit headers",
+        "headers of the same name",
+    }
+)
+"""These are about the bytes of a body."""
+STREAMED = [name for name in USUAL if name not in NOT_STREAMED] + [
+    "content as parts", "thinking parts", "a tool call", "a tool call that stops", "a function call", "finish reason eos",
+    "an unknown finish reason", "finish reason error", "counts as texts", "counts as fractions", "usage as a list",
+    "odd details", "cache counts of Anthropic", "reasoning tokens beside", "an error of MiniMax", "no error of MiniMax",
+    "an unknown field", "a hostile field", "a hostile model", "an unknown field in the message", "another role", "400", "401",
+    "429", "429 without quota", "500", "503 loading", "413", "a packed error",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STREAMED)
+async def test_a_streamed_reply_is_the_one_that_comes_whole(bench: Bench, name: str):
+    listener = Listener()
+    request = bench.request()
+    await bench.learn(request)
+    whole, *_ = await bench.ask(replace(request, transport="litellm"), CASES[name])
+    streamed, requests, _ = await bench.ask(replace(request, listener=listener), as_stream(CASES[name]))
+    assert streamed == whole
+    assert requests == 1
+    assert bench.server.requests[0].body["stream_options"] == {"include_usage": True}
+    if isinstance(streamed, ModelReply):
+        assert listener.text == streamed.text
+
+
+HI = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in ("h", "i")]
+STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+BUSY = {"error": {"code": 429, "message": "busy; please retry in 2s"}}
+NO_STREAMS = Failure(400, "streaming is not supported for this model", "invalid_request_error")
+NO_OPTIONS = Failure(422, "Extra inputs are not permitted: stream_options", "invalid_request_error")
+
+BROKEN_STREAMS = {
+    "an error at once": (events(BUSY), "rate_limited", ""),
+    "an error in the middle": (events(*HI, BUSY), "rate_limited", "hi"),
+    "an error of a server": (
+        events(*HI, b'{"object":"error","message":"boom","code":503}'),
+        "server_error",
+        "hi",
+    ),
+    "no end": (events(*HI, done=b""), "connection", "hi"),
+    "no events": (events(done=b""), "connection", ""),
+    "half of the body": (Drop("a text of some length"), "connection", None),
+    "no stream that was packed": (
+        replace(events(*HI), headers={"content-encoding": "gzip"}),
+        "connection",
+        "",
+    ),
+    "packed in an unknown way": (replace(events(*HI), headers={"content-encoding": "br"}), "connection", ""),
+    "a chunk that is no JSON": (events(*HI, b"{oops"), "server_error", "hi"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_STREAMS)
+async def test_a_stream_that_breaks_is_an_error_that_may_pass(bench: Bench, name: str):
+    outcome, kind, heard = BROKEN_STREAMS[name]
+    listener = Listener()
+    request = bench.request()
+    await bench.learn(request)
+    error, *_ = await bench.ask(replace(request, listener=listener), outcome)
+    assert (error["type"], error["kind"]) == ("TransientModelError", kind)
+    assert heard is None or listener.text == heard
+
+
+async def test_a_first_call_is_streamed_too(bench: Bench):
+    listener = Listener()
+    request = replace(bench.request(seed=91), listener=listener)
+    reply, requests, by_litellm = await bench.ask(request, as_stream(completion("hello")))
+    assert (reply.text, reply.usage.tokens, listener.text) == ("hello", 15, "hello")
+    assert (requests, by_litellm) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("refusals", "counted"), [([NO_OPTIONS], 0), ([NO_STREAMS], 15), ([NO_OPTIONS, NO_STREAMS], 15)]
+)
+async def test_a_server_that_refuses_to_stream_is_asked_as_it_can(bench: Bench, refusals, counted):
+    listener = Listener()
+    request = bench.request(seed=100 + len(refusals) * 10 + counted)
+    await bench.learn(request)
+    rest = completion() if NO_STREAMS in refusals else events(*HI, STOP)
+    reply, requests, _ = await bench.ask(replace(request, listener=listener), *refusals, rest)
+    assert (reply.text, reply.usage.tokens, requests) == ("hi", counted, len(refusals) + 1)
+    reply, requests, _ = await bench.ask(replace(request, listener=listener), rest)
+    assert (reply.text, requests) == ("hi", 1)
+
+
+async def test_a_server_that_does_not_stream_is_read_as_ever(bench: Bench):
+    listener = Listener()
+    request = bench.request()
+    await bench.learn(request)
+    reply, *_ = await bench.ask(replace(request, listener=listener), completion("whole"))
+    assert (reply.text, listener.text) == ("whole", "")
+
+
+async def test_a_packed_stream_is_read(bench: Bench):
+    listener = Listener()
+    request = bench.request()
+    await bench.learn(request)
+    stream = as_stream(completion("packed"))
+    outcome = replace(stream, body=gzip.compress(stream.body), headers={"content-encoding": "gzip"})
+    reply, *_ = await bench.ask(replace(request, listener=listener), outcome)
+    assert reply.text == listener.text == "packed"
+    assert bench.server.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_stream_that_is_too_long_is_an_error(bench: Bench, monkeypatch):
+    request = bench.request(seed=92)
+    await bench.learn(request)
+    monkeypatch.setattr(http_client, "MAX_ANSWER_BYTES", 1_000)
+    error, *_ = await bench.ask(replace(request, listener=Listener()), events(b'"' + b"x" * 2_000))
+    assert error["type"] == "ModelError"
+    assert "no reply of a model" in error["text"]
+
+
+async def test_a_connection_of_the_pool_is_replaced_for_a_stream_too(bench: Bench):
+    listener = Listener()
+    request = bench.request()
+    await bench.learn(request)
+    reply, requests, _ = await bench.ask(
+        replace(request, listener=listener), Drop(), as_stream(completion("again"))
+    )
+    assert (reply.text, listener.text, requests) == ("again", "again", 2)
 
 
 SENT = [

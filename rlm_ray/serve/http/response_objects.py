@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue
 
+from rlm_ray.core.answer_preview import AnswerNews
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.http import streaming
@@ -155,6 +156,9 @@ class ResponseStream:
     def progress(self, text: str) -> str:
         self._summary += text
         return self._of_reasoning("text.delta", delta=text)
+
+    def answer(self, news: Sequence[AnswerNews]) -> str:  # noqa: ARG002 - it comes whole, at the end
+        return ""
 
     def ending(self, end: RunFinished) -> str:
         state = state_of(end, is_open=False)

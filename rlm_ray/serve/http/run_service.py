@@ -62,6 +62,8 @@ class ParsedRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     schema: str = ""
     """The JSON Schema of the answer; empty for text."""
+    reads_along: bool = False
+    """Its client takes the text of the answer as it comes."""
 
     def digest(self) -> str:
         """Return a hash that the same request has again."""
@@ -112,6 +114,8 @@ class RunService:
                 request.headers.get("traceparent", ""),
                 idempotency,
                 await in_turn(request, parsed.digest) if idempotency else "",
+                # of a plain call only: what a session has shown it may take back, which no chat can
+                streams_answer=parsed.reads_along and bool(messages),
             )
         )
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from rlm_ray.core.answer_preview import AnswerDelta, AnswerNews, AnswerRestarted
 from rlm_ray.events.records import (
     CellEnded,
     MapEnded,
@@ -124,6 +125,9 @@ class StreamFormat(Protocol):
     def progress(self, text: str) -> str:
         """Return the events for lines about the steps of the run."""
 
+    def answer(self, news: Sequence[AnswerNews]) -> str:
+        """Return the events for what the model has written of the answer meanwhile."""
+
     def ending(self, end: RunFinished) -> str:
         """Return all events left: the answer, or why there is none."""
 
@@ -141,8 +145,15 @@ async def stream_run(service: RunService, run_id: str, form: StreamFormat) -> As
                 if records is None:
                     yield KEEP_ALIVE
                     continue
-                if text := "".join(map(format_progress, records)):
+                known = [
+                    record for record in records if not isinstance(record, AnswerDelta | AnswerRestarted)
+                ]
+                if text := "".join(map(format_progress, known)):
                     yield form.progress(text)
+                if written := form.answer(
+                    [news for news in records if isinstance(news, AnswerDelta | AnswerRestarted)]
+                ):
+                    yield written
                 last = records[-1]
     assert isinstance(last, RunFinished)
     # in one piece: all is known, and each part alone would pass through three processes

@@ -7,9 +7,11 @@ import json
 
 import pytest
 
+from rlm_ray.core.answer_preview import AnswerDelta, AnswerRestarted
 from rlm_ray.core.context import InputSummary
-from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, SessionOpened
+from rlm_ray.events.records import CellEnded, MapEnded, MapOpened, RunFinished, SessionOpened
 from rlm_ray.serve.http import streaming
+from rlm_ray.serve.http.routers.chat import ChatRequest, ChatStream
 from rlm_ray.serve.http.streaming import chunk_text, format_progress
 
 
@@ -62,6 +64,44 @@ def test_an_event_is_one_line_whatever_it_holds():
 @pytest.mark.parametrize("answer", ["", "x", "long " * 1000])
 def test_the_pieces_of_an_answer_are_the_answer(answer):
     assert "".join(chunk_text(answer)) == answer
+
+
+def chat_stream() -> ChatStream:
+    messages = [{"role": "user", "content": "hi"}]
+    return ChatStream("1", ChatRequest.model_validate({"model": "m", "messages": messages, "stream": True}))
+
+
+def content_of(events: str) -> str:
+    chunks = [json.loads(line[6:]) for line in events.splitlines() if line.startswith("data: {")]
+    return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+
+
+DELTAS = {
+    "none": [],
+    "a part": [AnswerDelta("The "), AnswerDelta("answer")],
+    "all": [AnswerDelta("The answer is 4.")],
+    "begun anew with the same": [AnswerDelta("The ans"), AnswerRestarted(), AnswerDelta("The answer is")],
+    "begun anew and not as far": [AnswerDelta("The answer is"), AnswerRestarted(), AnswerDelta("The")],
+}
+
+
+@pytest.mark.parametrize("name", DELTAS)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_chat_has_its_answer_once_however_much_came_before_its_end(name: str, together: bool):
+    stream, deltas = chat_stream(), DELTAS[name]
+    batches = [deltas] if together else [[delta] for delta in deltas]
+    before = "".join(content_of(stream.answer(batch)) for batch in batches)
+    assert bool(before) == bool(deltas)
+    ending = stream.ending(RunFinished(1.0, "answered", answer="The answer is 4."))
+    assert before + content_of(ending) == "The answer is 4."
+    assert ending.endswith(streaming.DONE)
+
+
+def test_a_chat_that_was_sent_another_answer_ends_with_an_error():
+    stream = chat_stream()
+    stream.answer([AnswerDelta("The answer is 5")])
+    ending = stream.ending(RunFinished(1.0, "answered", answer="The answer is 4."))
+    assert json.loads(ending.removeprefix("data: "))["error"]["code"] == "answer_restarted"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
+from rlm_ray.core.answer_preview import AnswerDelta, AnswerRestarted
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import RunFinished, to_line
 from rlm_ray.serve.api_keys import ApiKey, make_ticket
@@ -136,7 +137,11 @@ async def _events(service: RunService, run_id: str) -> AsyncGenerator[str]:
             if records is None:
                 yield streaming.KEEP_ALIVE
                 continue
-            lines = [to_line(record).decode().rstrip("\n") for record in records]
+            lines = [
+                to_line(record).decode().rstrip("\n")
+                for record in records
+                if not isinstance(record, AnswerDelta | AnswerRestarted)
+            ]
             yield "".join(streaming.event(line, ident=next(numbers)) for line in lines)
 
 

@@ -1,0 +1,167 @@
+"""Server-sent events as providers send them, put together into a completion."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rlm_ray.llm.event_stream import BrokenStreamError, EventStream
+
+
+def chunk(delta: Any = None, finish: str | None = None, **beside: Any) -> dict[str, Any]:
+    return {"id": "x", "choices": [{"index": 0, "delta": delta or {}, "finish_reason": finish}], **beside}
+
+
+def lines(*chunks: Any, end: str = "\n\n") -> bytes:
+    texts = (
+        each if isinstance(each, str) else f"data: {json.dumps(each, ensure_ascii=False)}" for each in chunks
+    )
+    return "".join(text + end for text in texts).encode()
+
+
+HE, LLO, STOP, DONE = (
+    chunk({"content": "hé"}),
+    chunk({"content": "llo 🙂"}),
+    chunk(finish="stop"),
+    "data: [DONE]",
+)
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+WHOLE = "héllo 🙂"
+STREAMS = {
+    "as OpenAI": lines(chunk({"role": "assistant", "content": ""}), HE, LLO, STOP, DONE),
+    "CRLF": lines(HE, LLO, STOP, DONE, end="\r\n\r\n"),
+    "CR": lines(HE, LLO, STOP, DONE, end="\r\r"),
+    "no blank lines": lines(HE, LLO, STOP, DONE, end="\n"),
+    "no space": lines(HE, LLO, STOP).replace(b"data: ", b"data:"),
+    "a byte order mark": b"\xef\xbb\xbf" + lines(HE, LLO, STOP, DONE),
+    "comments": lines(": OPENROUTER PROCESSING", HE, ":", ": ping", LLO, STOP, DONE),
+    "pings": lines("event: ping\ndata: {}", HE, 'event: ping\ndata: {"type": "ping"}', LLO, STOP),
+    "ids and names": lines(*(f"id: {n}\nevent: message\nretry: 5\ndata: {json.dumps(each)}" for n, each in enumerate((HE, LLO, STOP)))),
+    "JSON over lines": lines(*("data: " + json.dumps(each, indent=1).replace("\n", "\ndata: ") for each in (HE, LLO, STOP))),
+    "no DONE": lines(HE, LLO, STOP),
+    "no end of the last line": lines(HE, LLO, STOP, DONE).rstrip(),
+    "DONE alone": lines(HE, LLO, DONE),
+    "text behind DONE": lines(HE, LLO, DONE, chunk({"content": "more"}), "data: oops"),
+    "empty deltas": lines(chunk({"content": ""}), HE, chunk(), chunk({"content": None}), LLO, chunk({"content": ""}, "stop")),
+    "null deltas": lines(HE, {"choices": [{"index": 0, "delta": None}]}, {"choices": [{"index": 0}]}, LLO, STOP),
+    "no choices": lines({"choices": [], "prompt_filter_results": [{}]}, HE, {"id": "x", "choices": None}, LLO, STOP),
+    "no index": lines({"choices": [{"delta": {"content": "hé"}}]}, LLO, STOP),
+    "the reason with the last text": lines(HE, chunk({"content": "llo 🙂"}, "stop")),
+    "the whole message at the end": lines(HE, LLO, {"choices": [{"index": 0, "message": {"content": WHOLE}, "finish_reason": "stop"}]}),
+    "only a message": lines({"choices": [{"index": 0, "message": {"content": WHOLE}, "finish_reason": "stop"}]}),
+    "another choice": lines(HE, {"choices": [{"index": 1, "delta": {"content": "other"}}]}, LLO, STOP),
+    "padding": lines({**HE, "obfuscation": "abc"}, {**LLO, "p": "xy"}, STOP),
+    "half surrogate pairs": lines(HE, *(f'data: {{"choices":[{{"delta":{{"content":"{each}"}}}}]}}' for each in ("llo \\ud83d", "\\ude42")), STOP),
+    "content as parts": lines(chunk({"content": [{"type": "text", "text": "hé"}]}), chunk({"content": [{"type": "text", "text": "llo 🙂"}]}), STOP),
+    "log probabilities": lines({"choices": [{"delta": {"content": WHOLE}, "logprobs": {"content": [{}]}, "finish_reason": "stop"}]}),
+}  # fmt: skip
+
+
+def read(data: bytes, size: int) -> tuple[dict[str, Any], str]:
+    heard: list[str] = []
+    stream = EventStream(heard.append)
+    for at in range(0, len(data), size):
+        stream.feed(data[at : at + size])
+    return json.loads(stream.completion()), "".join(heard)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000_000])
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_text_is_heard_and_read_whole_however_it_is_sent(name: str, size: int):
+    body, heard = read(STREAMS[name], size)
+    content = body["choices"][0]["message"]["content"]
+    text = content if isinstance(content, str) else "".join(part["text"] for part in content)
+    assert text == heard == WHOLE
+    assert "logprobs" not in body["choices"][0]
+
+
+COUNTED = {
+    "at the end": lines(HE, STOP, {"choices": [], "usage": USAGE}, DONE),
+    "with the last chunk": lines(HE, {**STOP, "usage": USAGE}, DONE),
+    "in each chunk": lines(
+        {**HE, "usage": {"prompt_tokens": 3, "completion_tokens": 1}}, {**STOP, "usage": USAGE}
+    ),
+    "null before": lines(
+        {**HE, "usage": None}, {**STOP, "usage": None}, {"choices": [], "usage": USAGE}, DONE
+    ),
+    "of Groq": lines(HE, {**STOP, "x_groq": {"id": "r", "usage": USAGE}}, DONE),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_last_usage_counts(name: str):
+    assert read(COUNTED[name], 11)[0]["usage"] == USAGE
+
+
+def test_what_a_provider_says_beside_the_text_is_put_together():
+    call = {"index": 0, "id": "1", "type": "function", "function": {"name": "python", "arguments": '{"co'}}
+    body, heard = read(
+        lines(
+            chunk({"reasoning_content": "h", "reasoning": "h"}, model="m", provider="Azure", created=5),
+            chunk({"reasoning_content": "m", "reasoning": "m"}, model="n"),
+            chunk({"reasoning_details": [{"text": "a"}]}), chunk({"reasoning_details": [{"text": "b"}]}),
+            chunk({"refusal": "I can"}), chunk({"refusal": "not"}),
+            chunk({"tool_calls": [call]}), chunk({"tool_calls": [{"index": 0, "function": {"arguments": 'de": 1}'}}]}),
+            {"choices": [{"delta": {}, "content_filter_results": {"hate": {"filtered": True}}}]},
+            {"choices": [{"delta": {}, "finish_reason": "stop", "native_finish_reason": "STOP", "content_filter_results": {"hate": {"filtered": False}}}]},
+        ),
+        5,
+    )  # fmt: skip
+    choice = body["choices"][0]
+    said = choice["message"]
+    assert (body["model"], body["provider"], body["created"], heard) == ("m", "Azure", 5, "")
+    assert (said["reasoning_content"], said["reasoning"], said["refusal"], said["content"]) == (
+        "hm",
+        "hm",
+        "I cannot",
+        None,
+    )
+    assert said["reasoning_details"] == [{"text": "a"}, {"text": "b"}]
+    assert said["tool_calls"][0]["function"] == {"name": "python", "arguments": '{"code": 1}'}
+    assert choice["content_filter_results"] == {"hate": {"filtered": True}}
+    assert (choice["finish_reason"], choice["native_finish_reason"]) == ("stop", "STOP")
+
+
+def test_thinking_in_parts_is_one_part():
+    thinking = [
+        chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]})
+        for text in "ab"
+    ]
+    body, heard = read(lines(*thinking, HE, STOP), 9)
+    assert heard == "hé"
+    assert body["choices"][0]["message"]["content"] == [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"type": "text", "text": "hé"},
+    ]
+
+
+ERRORS = {
+    "OpenAI's": ({"error": {"code": 429, "message": "busy"}}, {"code": 429, "message": "busy"}),
+    "by its event": ('event: error\ndata: {"message": "busy"}', {"message": "busy"}),
+    "an older llama.cpp's": ('error: {"code": 503, "message": "busy"}', {"code": 503, "message": "busy"}),
+    "a text": ({"error": "busy"}, "busy"),
+    "an object": ({"object": "error", "message": "busy"}, {"object": "error", "message": "busy"}),
+    "a message": ({"message": "busy", "code": 503}, {"message": "busy", "code": 503}),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_in_a_stream_stands_beside_what_came(name: str):
+    sent, error = ERRORS[name]
+    body, heard = read(lines(HE, sent, LLO, STOP), 13)
+    assert (body["error"], heard, len(body["choices"])) == (error, "hé", 1)
+
+
+@pytest.mark.parametrize("data", [b"", lines(HE, LLO), lines(": ping"), lines({"choices": []})])
+def test_a_stream_that_ends_too_soon_has_broken_off(data: bytes):
+    with pytest.raises(BrokenStreamError):
+        read(data, 10)
+
+
+@pytest.mark.parametrize("data", ["{oops", "5", "[]", "null", "<html>", "{"])
+def test_what_is_no_chunk_is_left_as_it_stands(data: str):
+    stream = EventStream(lambda _: None)
+    stream.feed(lines(HE, f"data: {data}", LLO, STOP, DONE))
+    assert stream.completion() == data.encode()
