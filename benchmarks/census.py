@@ -38,6 +38,15 @@ class Census:
                 seconds[role] += _cpu_s(pid)
         return megabytes, seconds
 
+    def private_mb(self) -> dict[str, float]:
+        """Megabytes of their own, by role: without files and shared memory that they have mapped."""
+        parents, roles = self._processes()
+        roles |= {self._driver: "driver", self._server: "server"}
+        megabytes: dict[str, float] = defaultdict(float)
+        for pid in parents:
+            megabytes[self._role(pid, parents, roles)] += _private_mb(pid)
+        return megabytes
+
     def _processes(self) -> tuple[dict[int, int], dict[int, str]]:
         parents: dict[int, int] = {}
         roles: dict[int, str] = {}
@@ -75,6 +84,14 @@ def _megabytes(pid: int) -> float:
         return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * PAGE / 1e6
     except OSError:
         return 0.0
+
+
+def _private_mb(pid: int) -> float:
+    try:
+        _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text("ascii").split())
+    except OSError:
+        return 0.0
+    return (resident - shared) * PAGE / 1e6
 
 
 def _cpu_s(pid: int) -> float:

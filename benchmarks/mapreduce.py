@@ -13,6 +13,10 @@ cores, or that of the actors over so many of them, whichever takes longer; and b
 takes alone, with 100 calls at once.
 
     python benchmarks/mapreduce.py DOCUMENTS [--actors 1 2] [--latency-s 0.02 1.0] [--json FILE]
+    python benchmarks/mapreduce.py --generate-mb 1000 --actors 2 --latency-s 0 --leaf-chars 300000 --rounds 1 --only pack
+
+Memory is the most that was seen, ten times a second, of this process and of the session actors: their own, without what they
+share, such as the corpus in Ray's object store.
 """
 
 from __future__ import annotations
@@ -20,14 +24,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import re
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from census import CORES, Census
 
@@ -73,25 +80,66 @@ def _truth(context: Context) -> Counter[str]:
     return found
 
 
-def _settings(url: str, actors: int) -> Settings:
+def generate(path: Path, mb: int) -> None:
+    """Write documents of 30 to 300 kB, each with a status."""
+    draw = random.Random(1)
+    lines = [f"line {number} of a text that nobody has written" for number in range(1_000)]
+    paragraphs = ["\n".join(draw.choices(lines, k=20)) for _ in range(500)]
+    number, nbytes = 0, 0
+    with path.open("w") as file:
+        while nbytes < mb * 1_000_000:
+            body = "\n\n".join(draw.choices(paragraphs, k=draw.randint(30, 300)))
+            text = f"PEP: {number}\nStatus: {draw.choice(['Active', 'Draft', 'Final'])}\n\n{body}"
+            nbytes += file.write(json.dumps({"id": f"pep-{number}", "text": text}) + "\n")
+            number += 1
+
+
+class PeakMemory:
+    """Looks ten times a second how much memory each role has."""
+
+    def __init__(self, census: Census) -> None:
+        self._census, self._over = census, threading.Event()
+        self.mb: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self._looking = threading.Thread(target=self._look, daemon=True)
+        self._looking.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._looking.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):
+            for role, mb in self._census.private_mb().items():
+                self.mb[role] = max(self.mb.get(role, 0.0), round(mb))
+
+
+def _settings(url: str, actors: int, leaf_chars: int) -> Settings:
     cluster = Cluster(min_actors=actors, max_actors=actors)
     rates = Rates(in_flight=IN_FLIGHT)
-    options = {"api_base": url, "api_key": "none", "prices": {MODEL: PRICE}, "rates": rates}
+    options: dict[str, Any] = {"api_base": url, "api_key": "none", "prices": {MODEL: PRICE}, "rates": rates}
+    if leaf_chars:
+        options["max_leaf_chars"] = leaf_chars
     return settings_from({"model": MODEL, "cluster": cluster, "run_dir": False, **options})
 
 
-async def _measure(documents: str, server: ServerProcess, actors: int, *, pack: bool) -> dict[str, Any]:
-    context, _ = read_documents([documents])
+async def _measure(
+    options: argparse.Namespace, server: ServerProcess, actors: int, *, pack: bool
+) -> dict[str, Any]:
+    context, _ = read_documents([options.documents])
     truth = _truth(context)
-    settings = _settings(server.url, actors)
+    settings = _settings(server.url, actors, options.leaf_chars)
     schema = _schema(sorted(truth), pack=pack)
     plan = build_plan(settings, QUESTION, context, reduce="count:status", schema=schema, pack=pack)
     times, census = [], Census(server.pid)
-    for _ in range(3):
-        before, started = census.look()[1], time.perf_counter()
-        found = await execute_plan(settings, plan, context)
-        times.append(time.perf_counter() - started)
-        cpu_s = {role: seconds - before.get(role, 0.0) for role, seconds in census.look()[1].items()}
+    with PeakMemory(census) as peak:
+        for _ in range(options.rounds):
+            before, started = census.look()[1], time.perf_counter()
+            found = await execute_plan(settings, plan, context)
+            times.append(time.perf_counter() - started)
+            cpu_s = {role: seconds - before.get(role, 0.0) for role, seconds in census.look()[1].items()}
     assert found.value == {"status": dict(truth)}, (found.value, truth)
     used = found.usage.total
     return {
@@ -101,7 +149,9 @@ async def _measure(documents: str, server: ServerProcess, actors: int, *, pack: 
         "planned": {"tokens": plan.total.input_tokens + plan.total.output_tokens, "usd": plan.total.cost_usd},
         "used": {"tokens": used.tokens, "usd": used.cost_usd},
         "counts": found.value["status"],
-        "seconds": min(times[1:]),  # the first one starts Ray and warms connections
+        "bytes": context.nbytes,
+        "peak_mb": peak.mb,
+        "seconds": min(times[1:] or times),  # the first one starts Ray and warms connections
         "cpu_s": cpu_s,
         "table": plan.lines(used),
     }
@@ -110,7 +160,8 @@ async def _measure(documents: str, server: ServerProcess, actors: int, *, pack: 
 def _child(options: argparse.Namespace, actors: int, pack: str, latency_s: float) -> dict[str, Any]:
     """A process of its own has a pool of its own size."""
     command = [sys.executable, __file__, options.documents, "--one", str(actors), pack]
-    command += ["--latency-s", str(latency_s)]
+    command += ["--latency-s", str(latency_s), "--rounds", str(options.rounds)]
+    command += ["--leaf-chars", str(options.leaf_chars)]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     figures: dict[str, Any] = json.loads(out.splitlines()[-1])
     return figures
@@ -120,7 +171,7 @@ def _one(options: argparse.Namespace) -> None:
     actors, pack = options.one
     script = ["--script", "mapreduce:headers", "--latency-s", str(options.latency_s[0])]
     with ServerProcess(script) as server:
-        figures = asyncio.run(_measure(options.documents, server, int(actors), pack=pack == "pack"))
+        figures = asyncio.run(_measure(options, server, int(actors), pack=pack == "pack"))
     print(json.dumps(figures))
 
 
@@ -134,7 +185,10 @@ def _line(row: dict[str, Any], first: dict[str, Any], latency_s: float) -> str:
         f"{row['actors']} actor(s): {row['seconds']:.2f} s (the latency alone: {least_s:.2f}), "
         f"{row['calls'] / row['seconds']:.0f} calls/s, "
         f"speed-up {first['seconds'] / row['seconds']:.2f} (the CPU allows {_allowed(row['actors'], first):.2f}); "
-        f"CPU of a call, ms: {each}; cost {off:+.1%} against the plan"
+        f"CPU of a call, ms: {each}; cost {off:+.1%} against the plan; {row['bytes'] / 1e6:,.0f} MB read, at most "
+        + ", ".join(
+            f"{row['peak_mb'].get(role, 0):,.0f} MB {role}" for role in ("driver", "actors", "services")
+        )
     )
 
 
@@ -149,7 +203,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("documents", help="a JSONL file with `id` and `text`")
+    parser.add_argument("documents", nargs="?", default="", help="a JSONL file with `id` and `text`")
+    parser.add_argument("--generate-mb", type=int, default=0, help="documents made for the occasion")
+    parser.add_argument("--leaf-chars", type=int, default=0, help="of a piece; 0: as the settings say")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["pack", "alone"], help="how documents travel; both without it")
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--latency-s", type=float, nargs="+", default=[0.02, 1.0])
     parser.add_argument("--json", type=Path)
@@ -158,8 +216,18 @@ def main() -> None:
     if options.one:
         _one(options)
         return
+    with tempfile.TemporaryDirectory() as folder:
+        if options.generate_mb:
+            options.documents = str(Path(folder) / "documents.jsonl")
+            generate(Path(options.documents), options.generate_mb)
+        elif not options.documents:
+            parser.error("give a file of documents, or --generate-mb")
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
     rows = []
-    for pack, latency_s in product(("pack", "alone"), options.latency_s):
+    for pack, latency_s in product([options.only] if options.only else ["pack", "alone"], options.latency_s):
         print(
             f"\ndocuments {'share pieces' if pack == 'pack' else 'each alone'}, answers after {latency_s:g} s"
         )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -287,6 +288,7 @@ KINDS: Mapping[str, type[Any]] = MappingProxyType(
 )
 _NAMES = {cls: kind for kind, cls in KINDS.items()}
 _FIELDS = {cls: tuple((item.name, item.default) for item in fields(cls)) for cls in KINDS.values()}
+_VALUES_OF = {cls: attrgetter(*(item.name for item in fields(cls))) for cls in KINDS.values()}
 _CONTENT = (
     "query", "answer", "text", "code", "output", "final", "why", "error", "status", "reasoning", "refused", "arguments",
     "result",
@@ -316,10 +318,10 @@ def without_content(record: Record) -> Record:
 
 def to_line(record: Record, ident: str = "") -> bytes:
     """Encode a record as one line of JSON with its newline; fields that have their default are left out. `ident` becomes its `id`."""
-    plain: dict[str, Any] = {"kind": _NAMES[type(record)]}
-    for name, default in _FIELDS[type(record)]:
-        value = getattr(record, name)
-        if value != default:
+    kind = type(record)
+    plain: dict[str, Any] = {"kind": _NAMES[kind]}
+    for (name, default), value in zip(_FIELDS[kind], _VALUES_OF[kind](record), strict=True):
+        if value is not default and value != default:
             plain[name] = value
     if ident:
         plain["id"] = ident

@@ -48,10 +48,9 @@ class CallRecorder:
     ) -> None:
         self.place = place
         self._recorder, self._clock = recorder, clock
-        self._begun = CallEnded(
-            0.0, place.path, place.call, place.role, model, key, clock(),
-            status=place.status, query=place.query, input=place.input, refused=place.refused, fallback_from=fallback_from,
-        )  # fmt: skip
+        self._model, self._key = model, key
+        self._fields: dict[str, Any] = {"started": clock(), "fallback_from": fallback_from}
+        """What is known before the end."""
         self._tries: list[FailedAttempt] = []
         self._waits = [0.0, 0.0]
         self._paid: list[ModelReply] = []
@@ -64,7 +63,7 @@ class CallRecorder:
 
     def replayed_reply(self) -> ModelReply | None:
         """Return the recorded reply of this very call, from an earlier attempt of the run; None where there is none."""
-        call = self._recorder.replay.call(self.place.path, self.place.call, self._begun.key)
+        call = self._recorder.replay.call(self.place.path, self.place.call, self._key)
         return None if call is None else to_reply(call)
 
     def raise_if_failed(self) -> None:
@@ -82,24 +81,21 @@ class CallRecorder:
         if request is not None:
             temperature = request.params.get("temperature")
             is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-            self._begun = replace(
-                self._begun,
-                max_tokens=request.output_bound,
-                temperature=temperature if is_number else None,
-            )
+            self._fields["max_tokens"] = request.output_bound
+            self._fields["temperature"] = temperature if is_number else None
         self._waits[0] += queue_wait_s
         self._waits[1] += rate_wait_s
         if not self._sent:
             self._sent = True
-            place, begun = self.place, self._begun
+            place = self.place
             self._recorder.append(
                 CallSent(
                     self._clock(),
                     place.path,
                     place.call,
                     place.role,
-                    begun.model,
-                    begun.key,
+                    self._model,
+                    self._key,
                     max_cost_usd=max_cost_usd or None,
                 )
             )
@@ -115,12 +111,7 @@ class CallRecorder:
     async def on_reply(self, reply: ModelReply, *, cache_hit: bool) -> ModelReply:
         """Record the reply and return it once it is safe: it may be used then."""
         at = self._clock()
-        self._recorder.append(
-            replace(
-                self._end(at),
-                **self._reply_fields(reply), cache_hit=cache_hit,
-            )
-        )  # fmt: skip
+        self._recorder.append(self._end(at, **self._reply_fields(reply), cache_hit=cache_hit))
         await self._recorder.flush()
         return replace(reply, at=at)
 
@@ -128,8 +119,8 @@ class CallRecorder:
         """Record that the call failed for good."""
         kind = type(error).__name__ if isinstance(error, Exception) else CANCELLED
         why = error.why if isinstance(error, ModelError) else str(error)
-        end = replace(self._end(self._clock()), error_kind=kind, why=why)
-        self._recorder.append(replace(end, **self._reply_fields(self._paid.pop())) if self._paid else end)
+        paid = self._reply_fields(self._paid.pop()) if self._paid else {}
+        self._recorder.append(self._end(self._clock(), error_kind=kind, why=why, **paid))
 
     def _reply_fields(self, reply: ModelReply) -> dict[str, Any]:
         """Return the fields of the last reply, with the cost of all replies of the call."""
@@ -142,9 +133,11 @@ class CallRecorder:
             "reasoning": reply.reasoning, "response_model": reply.model, "response_id": reply.id,
         }  # fmt: skip
 
-    def _end(self, at: float) -> CallEnded:
-        return replace(
-            self._begun,
-            at=at, provider=self.provider, queue_wait_s=self._waits[0], rate_wait_s=self._waits[1],
-            tries=tuple(self._tries), repaid=self._sent and self.possibly_double_billed,
+    def _end(self, at: float, **fields: Any) -> CallEnded:
+        place = self.place
+        return CallEnded(
+            at, place.path, place.call, place.role, self._model, self._key,
+            status=place.status, query=place.query, input=place.input, refused=place.refused,
+            provider=self.provider, queue_wait_s=self._waits[0], rate_wait_s=self._waits[1], tries=tuple(self._tries),
+            repaid=self._sent and self.possibly_double_billed, **self._fields, **fields,
         )  # fmt: skip

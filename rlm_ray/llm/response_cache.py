@@ -51,6 +51,7 @@ LEASE_MARGIN_S = 60.0
 RETRY_S = 0.2
 T = TypeVar("T")
 _SHAPELESS = frozenset({"api_key", "timeout"})
+_SHAPE = json.JSONEncoder(sort_keys=True, default=repr)
 
 _log = logging.getLogger(__name__)
 
@@ -133,8 +134,9 @@ class ResponseCacheClient:
 def request_key(request: ModelRequest) -> str:
     """Hash all of a request that shapes its answer."""
     params = {name: value for name, value in request.params.items() if name not in _SHAPELESS}
-    shape = [request.model, [asdict(message) for message in request.messages], request.max_tokens, params]
-    return hashlib.sha256(json.dumps(shape, sort_keys=True, default=repr).encode()).hexdigest()
+    messages = [{"role": message.role, "content": message.content} for message in request.messages]
+    shape = [request.model, messages, request.max_tokens, params]
+    return hashlib.sha256(_SHAPE.encode(shape).encode()).hexdigest()
 
 
 @dataclass(slots=True)

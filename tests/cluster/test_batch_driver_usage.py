@@ -8,7 +8,7 @@ import pytest
 from virtual_time import in_virtual_time
 
 from rlm_ray.cluster.batch_driver import RowUsage
-from rlm_ray.cluster.subcalls.leaf_calls import UsageRecorder, in_portions
+from rlm_ray.cluster.subcalls.leaf_calls import TextRoom, UsageRecorder, in_portions
 from rlm_ray.core.llm import Usage
 from rlm_ray.events.records import CallEnded, SessionEnded, to_line
 from rlm_ray.journal.recorder import NullRecorder
@@ -50,6 +50,56 @@ def test_a_plain_call_s_usage_is_that_of_its_records(on_record, recorded, calls)
         counting.append(record)
     found = counting.usage((1,))
     assert (found.total.calls, set(found.rows)) == (calls, {("m", 0)} if calls else set())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "begins_s"),
+    [
+        ([40, 60, 10, 95], [0, 0, 1, 2]),
+        ([10] * 10, [0] * 10),
+        ([150, 10, 10], [0, 1, 1]),
+        ([10, 150, 10], [0, 1, 2]),
+        ([60, 60, 60], [0, 1, 2]),
+        ([100, 0, 0], [0, 0, 0]),
+        ([99, 1, 1], [0, 0, 1]),
+    ],
+    ids=["in order", "all fit", "too large", "too large later", "one by one", "no text", "one more"],
+)
+def test_no_more_text_is_held_than_there_is_room_for_and_each_has_its_turn(sizes, begins_s):
+    room, began = TextRoom(100), {}
+
+    async def call(place, nbytes):
+        async with room.hold(nbytes):
+            began[place] = asyncio.get_running_loop().time()
+            await asyncio.sleep(1)
+
+    async def all_calls():
+        await asyncio.gather(*(call(*each) for each in enumerate(sizes)))
+
+    in_virtual_time(all_calls())
+    assert [began[place] for place in range(len(sizes))] == begins_s
+    assert (room._held, len(room._waiting)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "cancelled_s", [0.5, 1.0, 1.5], ids=["while it waits", "in its turn", "in the middle"]
+)
+def test_a_call_that_is_cancelled_gives_its_room_to_the_next(cancelled_s):
+    room, ended = TextRoom(100), []
+
+    async def call(nbytes):
+        async with room.hold(nbytes):
+            await asyncio.sleep(1)
+        ended.append(nbytes)
+
+    async def cancel_the_second():
+        calls = [asyncio.ensure_future(call(nbytes)) for nbytes in (100, 99, 98)]
+        asyncio.get_running_loop().call_later(cancelled_s, calls[1].cancel)
+        await asyncio.wait(calls)
+
+    in_virtual_time(cancel_the_second())
+    assert ended == [100, 98]
+    assert (room._held, len(room._waiting)) == (0, 0)
 
 
 async def finish(at_s, result):

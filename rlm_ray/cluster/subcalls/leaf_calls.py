@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeVar
 
 from rlm_ray.cluster.messages import LeafCall, LeafCallBatch
@@ -46,6 +47,8 @@ TOP_UP_S = 0.1
 """How often a map that holds calls back checks whether starting actors are ready."""
 GATHER_S = 0.05
 """Outcomes of so long travel back together."""
+MAX_TEXT_BYTES = 64_000_000
+"""Of its contexts, in the plain calls of one process; a call holds its text a few times over: as text, as message, as body."""
 HOLD_S = 1.0
 """The longest an outcome waits for others of its batch."""
 
@@ -157,6 +160,13 @@ async def run_leaf_call(
     gateway: Gateway, recorder: NullRecorder, batch: LeafCallBatch, leaf: LeafCall, context: Context | None
 ) -> SubCallOutcome:
     """Make one plain call."""
+    async with text_room().hold(_text_bytes(leaf, context)):
+        return await _run_leaf_call(gateway, recorder, batch, leaf, context)
+
+
+async def _run_leaf_call(
+    gateway: Gateway, recorder: NullRecorder, batch: LeafCallBatch, leaf: LeafCall, context: Context | None
+) -> SubCallOutcome:
     path = (*batch.path, leaf.ordinal)
     schema = AnswerSchema.parse(leaf.schema, trusted=False) if leaf.schema else None
     query = leaf.query if schema is None else schema.ask(leaf.query)
@@ -179,6 +189,51 @@ async def run_leaf_call(
     except RLMError as error:
         return failure_of(error)
     return Failed(SchemaError.__name__, typed.why) if typed.why else SubCallAnswer(typed.parsed.text)
+
+
+class TextRoom:
+    """Bounds the bytes of text that plain calls hold at once, first come, first served. One that is larger than all of the
+    room goes alone."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._held = max_bytes, 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, nbytes: int) -> AsyncIterator[None]:
+        """Wait for room for so many bytes, and hold it inside of the block."""
+        if nbytes and (self._waiting or not self._fits(nbytes)):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((nbytes, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._give_back(nbytes)
+                raise
+        else:
+            self._held += nbytes
+        try:
+            yield
+        finally:
+            self._give_back(nbytes)
+
+    def _fits(self, nbytes: int) -> bool:
+        return not self._held or self._held + nbytes <= self._max_bytes
+
+    def _give_back(self, nbytes: int) -> None:
+        self._held -= nbytes
+        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
+            wanted, turn = self._waiting.popleft()
+            if not turn.done():
+                self._held += wanted
+                turn.set_result(None)
+
+
+@cache
+def text_room() -> TextRoom:
+    """Return the room of this process."""
+    return TextRoom(MAX_TEXT_BYTES)
 
 
 async def run_counted_leaf_call(
@@ -237,6 +292,17 @@ async def in_portions(tasks: Sequence[asyncio.Task[T]]) -> AsyncIterator[list[T]
                         portion.append(await ended.get())
         left -= len(portion)
         yield [task.result() for task in portion]
+
+
+def _text_bytes(leaf: LeafCall, context: Context | None) -> int:
+    """Return the bytes of the text that the call makes of its context; 0 where it came with its message."""
+    match leaf.part:
+        case ByteRange(start, stop):
+            return stop - start
+        case DocumentRange(start, stop) if context is not None and context.offsets is not None:
+            return context.offsets[stop] - context.offsets[start]
+        case _:
+            return 0
 
 
 def _given(leaf: LeafCall, context: Context | None) -> InputSummary:
