@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rlm_ray.batch.dataset import is_dataset
+from rlm_ray.batch.files import File
 from rlm_ray.batch.formats import Jsonl, Parquet
 from rlm_ray.batch.parquet_reader import _check_size, is_text, needed_columns, read_parquet
 from rlm_ray.batch.raw_rows import RawRow, RefusedError
@@ -217,3 +220,62 @@ async def test_saving_nothing_writes_no_part(tmp_path):
     await keeper.save()
     await keeper.save()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["part-000000.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "compression"),
+    [
+        ("a.jsonl", "jsonl", ""), ("a.JSON.GZ", "jsonl", ".GZ"), ("a.ndjson.zst", "jsonl", ".zst"), ("d/a.csv.bz2", "csv", ".bz2"), ("a.tsv.xz", "tsv", ".xz"),
+        ("a.tab", "tsv", ""), ("a.parquet", "parquet", ""), ("a.xlsx", "workbook", ""), ("a.txt.gz", "text", ".gz"), ("a.gz", "text", ".gz"), ("csv", "text", ""),
+    ],
+)  # fmt: skip
+def test_kind_of_a_file_is_that_of_its_suffix(path, kind, compression):
+    file = File(None, path, path, 1, discovered=False)
+    assert (file.kind, file.compression) == (kind, compression)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "why"),
+    [(50, ""), (51, "is 0.0 MB, above the 0.0 MB of max_row_bytes"), (500, "is 0.0 MB, above")],
+)
+def test_text_file_may_have_as_many_bytes_as_a_row(tmp_path, nbytes, why):
+    (tmp_path / "a.txt").write_bytes(b"x" * nbytes)
+    (row,) = open_corpus(tmp_path / "a.txt", max_row_bytes=50)
+    assert (row.error.startswith(why), bool(row.error)) == (True, bool(why))
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"x" * nbytes))
+    (row,) = open_corpus(tmp_path / "b.txt.gz", max_row_bytes=50)
+    assert bool(row.error) is bool(why)
+    if why:
+        assert row.error == "unpacks to more than the 0.0 MB of max_row_bytes"
+
+
+def test_rows_of_files_are_named_after_their_place_below_what_was_named(tmp_path):
+    for name in ("x/1.jsonl", "x/y/2.jsonl", "x/.hidden.jsonl", "x/.d/3.jsonl", "x/note.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"text": "a"}\n{"text": "b"}\n')
+    rows = [row.id for row in open_corpus(str(tmp_path / "x" / "**" / "*.jsonl"))]
+    assert rows == ["1.jsonl:1", "1.jsonl:2", "y/2.jsonl:1", "y/2.jsonl:2"]
+    corpus = open_corpus([tmp_path / "x" / "1.jsonl", tmp_path / "x" / "note.txt"])
+    assert [row.id for row in corpus] == ["1.jsonl:1", "1.jsonl:2", "note.txt"]
+    assert corpus.name == f"{tmp_path}/x/1.jsonl {tmp_path}/x/note.txt"
+    assert corpus.share() == 1.0
+
+
+def test_file_that_breaks_is_told_behind_its_last_row_and_the_next_is_read(tmp_path):
+    good = gzip.compress(b'{"text": "a"}\n' * 3)
+    (tmp_path / "a.jsonl.gz").write_bytes(good + b"\x1f\x8b broken")
+    (tmp_path / "b.jsonl").write_text('{"text": "b"}\n')
+    rows = list(open_corpus([tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl"]))
+    assert rows[-1].text == "b"
+    assert rows[-2].id == f"a.jsonl.gz:{len(rows) - 1}"
+    assert rows[-2].error.startswith(f"cannot be read, nor can what follows in {tmp_path}/a.jsonl.gz: ")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "found"),
+    [("ray.data.dataset", "Dataset", True), ("ray.data", "Other", False), ("pandas", "Dataset", False)],
+)
+def test_dataset_of_ray_is_known_without_importing_ray(module, name, found):
+    kind = type(name, (), {"__module__": module})
+    assert is_dataset(kind()) is found
+    assert is_dataset(type("Child", (kind,), {})()) is found
