@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from batch_fakes import FakeJob, task_of
+from rich.console import Console
 
 from rlm_ray.batch.dataset import is_dataset
 from rlm_ray.batch.files import File
 from rlm_ray.batch.formats import Jsonl, Parquet
+from rlm_ray.batch.job import check_compatible, estimate_batch
 from rlm_ray.batch.parquet_reader import _check_size, is_text, needed_columns, read_parquet
+from rlm_ray.batch.progress import BatchProgress
 from rlm_ray.batch.raw_rows import RawRow, RefusedError
-from rlm_ray.batch.results import RowResult
+from rlm_ray.batch.results import BatchStats, RowResult
 from rlm_ray.batch.source import IterableSource, open_corpus
+from rlm_ray.batch.template import Template
 from rlm_ray.batch.writer import PART_BYTES, PART_ROWS, BatchOutput, PartWriter
-from rlm_ray.errors import InputError
+from rlm_ray.errors import InputError, ModelError
 
 
 def metadata(*groups):
@@ -279,3 +285,58 @@ def test_dataset_of_ray_is_known_without_importing_ray(module, name, found):
     kind = type(name, (), {"__module__": module})
     assert is_dataset(kind()) is found
     assert is_dataset(type("Child", (kind,), {})()) is found
+
+
+@pytest.mark.parametrize(
+    ("limit", "facts"),
+    [
+        (None, (4, 1, 13, 9, 900)), (3, (3, 1, 13, 8, 600)), (2, (2, 1, 10, 7, 300)), (1, (1, 0, 10, 7, 300)), (0, (0, 0, 0, 0, 0)),
+    ],
+)  # fmt: skip
+def test_estimate_counts_rows_characters_and_tokens_up_to_the_limit(limit, facts):
+    corpus = open_corpus(
+        [{"text": "ü" * 10}, {"text": " "}, {"text": "abc"}, {"text": "", "q": "x"}], text="text"
+    )
+    found = estimate_batch(corpus, Template.parse("Q{q}"), limit, lambda usage: usage.tokens / 2)
+    rows, bad, chars, input_tokens, output_tokens = facts
+    assert (found.rows, found.bad_rows, found.chars) == (rows, bad, chars)
+    assert (found.input_tokens, found.output_tokens) == (input_tokens, output_tokens)
+    assert found.cost_usd == (input_tokens + output_tokens) / 2
+    assert found.as_dict()["bad_rows"] == bad
+
+
+async def test_summary_counts_rows_of_this_attempt_and_of_those_before(tmp_path):
+    def reply(row, query, context):
+        if row in (1, 4):
+            raise ModelError("m", "odd")
+        return "x"
+
+    source = [{"text": f"t{number}"} for number in range(6)]
+    first = await task_of(source, tmp_path / "out", FakeJob(reply), limit=3).run("run")
+    assert (first.rows, first.answered, first.failed, first.earlier) == (3, 2, 1, 0)
+    assert (first.calls, first.input_tokens, first.output_tokens, first.cost_usd) == (3, 100, 10, 0.01)
+    second = await task_of(source, tmp_path / "out", FakeJob(reply)).run("other")
+    assert (second.rows, second.answered, second.failed, second.earlier) == (6, 4, 2, 3)
+    assert (second.run_id, second.stop_reason, second.why, second.calls) == ("run", "done", "", 3)
+    assert second.out == str(tmp_path / "out")
+    assert second.as_dict()["earlier"] == 3
+
+
+def test_log_gets_its_first_line_after_two_seconds_and_then_each_five():
+    now, console = [0.0], Console(file=io.StringIO(), width=200, color_system=None)
+    progress = BatchProgress(console, clock=lambda: now[0])
+    progress.stats = BatchStats()
+    counts = []
+    for moment in (1.9, 2.0, 6.9, 7.0, 11.9, 12.0):
+        now[0] = moment
+        progress.stats.answered += 1
+        progress.draw()
+        counts.append(len(console.file.getvalue().splitlines()))
+    assert counts == [0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(("length", "shown"), [(78, False), (79, True)])
+def test_long_settings_that_differ_are_shown_by_their_beginning(length, shown):
+    with pytest.raises(InputError) as refused:
+        check_compatible({"query": "x" * length}, {"query": "y"}, "out")
+    assert (f"query was '{'x' * 78}…, now 'y'" in str(refused.value)) is shown
