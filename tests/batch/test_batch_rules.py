@@ -13,11 +13,12 @@ import pytest
 from batch_fakes import FakeJob, task_of
 from rich.console import Console
 
+from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.batch.dataset import is_dataset
 from rlm_ray.batch.files import File
 from rlm_ray.batch.formats import Jsonl, Parquet
 from rlm_ray.batch.job import check_compatible, estimate_batch
-from rlm_ray.batch.parquet_reader import _check_size, is_text, needed_columns, read_parquet
+from rlm_ray.batch.parquet_reader import _check_size, from_arrow, is_text, needed_columns, read_parquet
 from rlm_ray.batch.progress import BatchProgress
 from rlm_ray.batch.raw_rows import RawRow, RefusedError
 from rlm_ray.batch.results import BatchStats, RowResult
@@ -25,6 +26,9 @@ from rlm_ray.batch.source import IterableSource, open_corpus
 from rlm_ray.batch.template import Template
 from rlm_ray.batch.writer import PART_BYTES, PART_ROWS, BatchOutput, PartWriter
 from rlm_ray.errors import InputError, ModelError
+
+FAR = 569_000_000_000 * 1_000_000
+"""Microseconds to the year 20000."""
 
 
 def metadata(*groups):
@@ -340,3 +344,41 @@ def test_long_settings_that_differ_are_shown_by_their_beginning(length, shown):
     with pytest.raises(InputError) as refused:
         check_compatible({"query": "x" * length}, {"query": "y"}, "out")
     assert (f"query was '{'x' * 78}…, now 'y'" in str(refused.value)) is shown
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        (pa.array([0, FAR, None], pa.int64()).cast(pa.timestamp("us")), "20000-11-22 03:33:20.000000"),
+        (pa.array([0, FAR, None], pa.int64()).view(pa.timestamp("us", tz="UTC")), "20000-11-22 03:33:20.000000Z"),
+        (pa.array([0, FAR, None], pa.int64()).view(pa.timestamp("us", tz="Europe/Berlin")), "20000-11-22 03:33:20.000000Z"),
+        (pa.array([1, 2**60, None], pa.int64()).cast(pa.duration("s")), str(2**60)),
+        (pa.array([[1], [2**60], None], pa.list_(pa.int64())).cast(pa.list_(pa.duration("s"))), None),
+        (pa.array([b"a", b"b", b"c"]).dictionary_encode(), b"b"),
+    ],
+)  # fmt: skip
+def test_value_that_python_cannot_hold_is_shown_as_text_or_costs_its_row(column, shown):
+    first, odd, last = from_arrow(pa.table({"n": [1, 2, 3], "x": column}))
+    assert (first.values["n"], last.values["n"], first.why, last.why) == (1, 3, "", "")
+    if shown is None:
+        assert odd.why.startswith("the column 'x' cannot be read: ")
+    else:
+        assert odd.values == {"n": 2, "x": shown}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 90])
+def test_rows_of_long_texts_come_in_their_order_however_few_at_a_time(rows):
+    texts = [f"{number} " + "x" * 100_000 for number in range(7)]
+    table = pa.table(
+        {"text": pa.array([texts[number % 7] for number in range(rows)], pa.string()).dictionary_encode()}
+    )
+    found = [raw.values["text"] for raw in from_arrow(table)]
+    assert found == [texts[number % 7] for number in range(rows)]
+
+
+def test_what_the_admission_says_is_shown_beside_the_rows():
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    progress = BatchProgress(console, clock=iter([0.0, 0.0, 3.0]).__next__)
+    progress.status(RunStatus(waiting={"rate": 3}, wait_s={"rate": 5.0}))
+    progress.draw()
+    assert "3 calls wait for the rate limit of the account" in console.file.getvalue()
