@@ -35,7 +35,7 @@ class Census:
             role = self._role(pid, parents, roles)
             if role:
                 megabytes[role] += _megabytes(pid)
-                seconds[role] += _cpu_s(pid)
+                seconds[role] += cpu_s(pid)
         return megabytes, seconds
 
     def private_mb(self) -> dict[str, float]:
@@ -94,7 +94,7 @@ def _private_mb(pid: int) -> float:
     return (resident - shared) * PAGE / 1e6
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     try:
         return sum(map(int, _stat(pid)[11:15])) / TICKS  # with the children that it has waited for
     except OSError:

@@ -90,6 +90,7 @@ class AdmissionServer:
         *,
         clock: Callable[[], float] = time.monotonic,
         hold_s: float = LONG_POLL_S,
+        max_messages_per_s: float = MAX_MESSAGES_PER_S,
     ) -> None:
         self._controller = admission
         self._epoch = epoch
@@ -98,7 +99,7 @@ class AdmissionServer:
         self._holders: dict[str, _ClientState] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._swept_at = self._clock()
-        self._pacer = MessagePacer()
+        self._pacer = MessagePacer(max_messages_per_s)
 
     @rpc_method(is_repeated=False)
     async def exchange(self, batch: ClientMessage) -> ServerMessage:

@@ -49,8 +49,7 @@ class CountingServer(AdmissionServer):
 
     def __init__(self, most):
         loop = asyncio.get_running_loop()
-        super().__init__(AdmissionController(), "epoch", clock=loop.time)
-        self._pacer = MessagePacer(most)
+        super().__init__(AdmissionController(), "epoch", clock=loop.time, max_messages_per_s=most)
         self.messages = 0
 
     async def exchange(self, batch):

@@ -68,6 +68,7 @@ class Account:
         self._blocked_since: float | None = None
         self._input, self._output = EstimateCalibrator(), EstimateCalibrator()
         self._pause_s, self._paused_at = 0.0, -math.inf
+        self._declared_in_flight: int | None = None
         self.declare(rates)
 
     def declare(self, rates: Rates) -> None:
@@ -76,11 +77,11 @@ class Account:
             self.buckets, (rates.rpm, rates.tpm, rates.input_tpm, rates.output_tpm), strict=True
         ):
             bucket.declare(limit)
-        most = MAX_LIMIT if rates.in_flight is None else rates.in_flight
-        if most != self.concurrency.max_limit:
-            self.concurrency.max_limit = most
+        if rates.in_flight != self._declared_in_flight:
+            self._declared_in_flight = rates.in_flight
+            self.concurrency.max_limit = MAX_LIMIT if rates.in_flight is None else rates.in_flight
             if rates.in_flight is not None:
-                self.concurrency.size = float(most)  # a user's word needs no slow start
+                self.concurrency.size = float(rates.in_flight)  # a user's word needs no slow start
 
     def wait_s(self, input_tokens: int, output_tokens: int, now: float) -> float:
         """Return the seconds until this request may go; 0: now; infinity: when another one is answered."""

@@ -44,6 +44,7 @@ def test_key_of_an_account_tells_accounts_apart():
         ({"rpm": 6_000_000}, 10_000),
         ({"in_flight": 3}, 3),
         ({"in_flight": 500}, 500),
+        ({"in_flight": 10_000}, 10_000),
     ],
 )
 def test_requests_in_flight_begin_with_a_second_of_the_rate_or_the_word_of_the_user(rates, limit):
