@@ -45,7 +45,7 @@ from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Cluster, Settings
 from rlm_ray.core.context import Context, ContextPart
 from rlm_ray.core.repl_types import SubCallAnswer, SubCallOutcome
-from rlm_ray.core.usage import RunUsage
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
 from rlm_ray.session.session import SessionResult

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rlm_ray.core.pages import page_of
     from rlm_ray.core.repl_types import Citation
     from rlm_ray.core.tools import ToolLimits
-    from rlm_ray.core.usage import CallStats, RunUsage
     from rlm_ray.documents.files import FileContext, Files
     from rlm_ray.errors import (
         ActorLostError,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         VersionMismatchError,
     )
     from rlm_ray.events.tree import RunTree
+    from rlm_ray.events.usage import CallStats, RunUsage
     from rlm_ray.mapreduce.execute import MapReduceResult
     from rlm_ray.mapreduce.spec import MapReduceOptions
     from rlm_ray.rlm import RLM
@@ -67,7 +67,7 @@ _MODULES = {
     ),
     "rlm_ray.batch.job": ("BatchSummary",),
     "rlm_ray.batch.python_api": ("BatchOptions",),
-    "rlm_ray.core.usage": ("CallStats", "RunUsage"),
+    "rlm_ray.events.usage": ("CallStats", "RunUsage"),
     "rlm_ray.events.tree": ("RunTree",),
     "rlm_ray.mapreduce.execute": ("MapReduceResult",),
     "rlm_ray.mapreduce.spec": ("MapReduceOptions",),

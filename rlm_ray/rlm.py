@@ -15,8 +15,8 @@ from rlm_ray.config.deprecated_names import warn_deprecated
 from rlm_ray.core.context import Context
 from rlm_ray.core.display import show_changes
 from rlm_ray.core.repl_types import Citation
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ConfigError, InputError, LimitReached, RLMError
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.run_store import find_run
 from rlm_ray.runs.batch_run import BatchRun, open_batch_run
 from rlm_ray.runs.context_loader import contexts_of, files_of, read_context
@@ -224,10 +224,8 @@ class RLM:
         **changes: Unpack[RLMOptions],
     ) -> Result:
         """Go on with a run that was killed or stopped, from its record; see `aresume`."""
-        run_id, values = (
-            run_id or _deprecated_run(run),
-            values_from_keywords(_with_packed_tools(cast("dict[str, Any]", changes))),
-        )
+        run_id = run_id or _deprecated_run(run)
+        values = values_from_keywords(_with_packed_tools(cast("dict[str, Any]", changes)))
         return run_sync(cls._resume(run_id, context, values, schema, trust_record=trust_record))
 
     @classmethod
@@ -248,10 +246,8 @@ class RLM:
         files are read, unless you `trust_record`: a record may have been written by anybody. Without `context` it is the recorded one. A run that has its answer gives it.
         The JSON Schema of a typed run is on record; give its pydantic model again as `schema` to get an instance of it.
         """
-        run_id, values = (
-            run_id or _deprecated_run(run),
-            values_from_keywords(_with_packed_tools(cast("dict[str, Any]", changes))),
-        )
+        run_id = run_id or _deprecated_run(run)
+        values = values_from_keywords(_with_packed_tools(cast("dict[str, Any]", changes)))
         return await cls._resume(run_id, context, values, schema, trust_record=trust_record)
 
     @staticmethod

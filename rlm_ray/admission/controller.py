@@ -39,7 +39,7 @@ from rlm_ray.admission.protocol import (
 )
 from rlm_ray.admission.run_budget import BudgetDecision, RunBudget
 from rlm_ray.core.limits import Amount, BudgetFit
-from rlm_ray.core.usage import RunUsage
+from rlm_ray.events.usage import RunUsage
 
 IDLE_ACCOUNT_S = 3600.0
 """What was learned about an account is dropped when no run has used it for so long."""

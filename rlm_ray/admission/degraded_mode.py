@@ -18,7 +18,7 @@ from aiolimiter import AsyncLimiter
 from rlm_ray.admission.permit_table import actual_cost, call_stats, max_cost
 from rlm_ray.admission.protocol import BudgetShare, PermitRequest, RunPolicy, RunSnapshot, Settle
 from rlm_ray.core.limits import Amount, Limits
-from rlm_ray.core.usage import UsageAccumulator
+from rlm_ray.events.usage import UsageAccumulator
 
 RECENT_S = 10.0
 MIN_PER_S = 0.1

@@ -15,7 +15,7 @@ from typing import TypeVar
 from rlm_ray.admission.policy.account import RateReservation
 from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest, Settle
 from rlm_ray.core.limits import Amount, to_nano_usd
-from rlm_ray.core.usage import CallStats
+from rlm_ray.events.usage import CallStats
 
 MAX_REMEMBERED = 20_000
 _Value = TypeVar("_Value")

@@ -13,7 +13,7 @@ from enum import Enum
 from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.retry_after import RateLimitHeaders
-from rlm_ray.core.usage import CallStats, RunUsage
+from rlm_ray.events.usage import CallStats, RunUsage
 
 
 class AttemptOutcome(Enum):

@@ -20,7 +20,7 @@ from rlm_ray.admission.protocol import (
     Settle,
 )
 from rlm_ray.core.limits import NANO, Amount, BudgetFit, Ledger
-from rlm_ray.core.usage import RunUsage, UsageAccumulator
+from rlm_ray.events.usage import RunUsage, UsageAccumulator
 
 
 @dataclass(frozen=True, slots=True)

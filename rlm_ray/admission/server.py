@@ -26,7 +26,7 @@ from rlm_ray.admission.protocol import (
     RunStatus,
     ServerMessage,
 )
-from rlm_ray.core.usage import RunUsage
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.util.rpc_service import rpc_method
 
 LONG_POLL_S = 10.0

@@ -12,7 +12,6 @@ from rlm_ray.batch.template import QueryTemplate
 from rlm_ray.core.context import Context, ContextPart, make_context
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.retry_after import Refusals
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import (
     ActorLostError,
     AuthenticationError,
@@ -26,6 +25,7 @@ from rlm_ray.errors import (
     RLMError,
     SubCallError,
 )
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.session.session import CUT, SessionResult
 from rlm_ray.structured.conform import Misfit, conform
 from rlm_ray.structured.schema import AnswerSchema

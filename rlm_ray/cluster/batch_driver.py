@@ -27,10 +27,9 @@ from rlm_ray.cluster.session_records import run_recorded, session_finished, sess
 from rlm_ray.core.context import Context, ContextPart, make_context, summarize
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
 from rlm_ray.core.reply import answered
-from rlm_ray.core.usage import RunUsage, UsageAccumulator
 from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError, SubCallError
 from rlm_ray.events.records import CallEnded, Record, SessionEnded, SessionOpened
-from rlm_ray.events.usage import stats_from_call, usage_from_records
+from rlm_ray.events.usage import RunUsage, UsageAccumulator, stats_from_call, usage_from_records
 from rlm_ray.journal.replay import to_reply
 from rlm_ray.llm.response_cache import request_key
 from rlm_ray.session.session import CUT, SessionResult

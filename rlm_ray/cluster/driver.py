@@ -42,8 +42,8 @@ from rlm_ray.cluster.subcalls.leaf_calls import TOP_UP_S
 from rlm_ray.config import Cluster
 from rlm_ray.core.context import Context
 from rlm_ray.core.repl_types import SubCallOutcome
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ActorLostError, ClusterError, RLMError
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.recorder import JournalClient
 from rlm_ray.session.session import SessionResult
 from rlm_ray.util.rpc import PROTOCOL

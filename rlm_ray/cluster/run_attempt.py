@@ -27,10 +27,9 @@ from rlm_ray.core.answer_preview import AnswerNews
 from rlm_ray.core.context import Context, summarize
 from rlm_ray.core.limits import Amount, to_nano_usd
 from rlm_ray.core.llm import Message
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import JournalError
 from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
-from rlm_ray.events.usage import CANCELLED
+from rlm_ray.events.usage import CANCELLED, RunUsage
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.server import JournalRef
 from rlm_ray.llm.run_context import RunContext

@@ -36,8 +36,8 @@ from rlm_ray.cluster.subcalls.leaf_calls import (
 from rlm_ray.core.answer_preview import AnswerPreview
 from rlm_ray.core.context import Context
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import LimitReached, RLMError, SandboxError
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.recorder import JournalClient, NullRecorder
 from rlm_ray.llm.gateway import Gateway
 from rlm_ray.llm.model_provider import ModelProvider

@@ -22,8 +22,8 @@ from rlm_ray.core.map_reduce import cited_parts, join_answers
 from rlm_ray.core.reduce import WHOLE_ANSWER, Reduction
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.core.retry_after import MAX_IN_A_ROW
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, SubCallError
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.mapreduce.documents import ask_documents, numbers_of
 from rlm_ray.mapreduce.piece_calls import CallBackend, PieceAnswer, PieceCaller, drive
 from rlm_ray.mapreduce.plan import Plan, get_model_info, plan

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from rlm_ray.core.context import Context, ContextPart
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
 from rlm_ray.core.reply import marked
-from rlm_ray.core.usage import RunUsage
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.structured.conform import REPAIRS, Misfit, TypedAnswer, conform
 from rlm_ray.structured.schema import AnswerSchema
 

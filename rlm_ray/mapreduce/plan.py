@@ -17,8 +17,8 @@ from rlm_ray.core.document_answers import MAX_DOCUMENTS_PER_CALL, label_document
 from rlm_ray.core.llm import BYTES_PER_TOKEN, Usage
 from rlm_ray.core.prompts import DEFAULT_LEAF_CHARS, leaf_messages
 from rlm_ray.core.reduce import LABEL_CHARS, plan_levels
-from rlm_ray.core.usage import CallStats
 from rlm_ray.errors import InputError
+from rlm_ray.events.usage import CallStats
 from rlm_ray.mapreduce.spec import MapReduceSpec
 from rlm_ray.structured.json_schema import estimate_answer_chars
 

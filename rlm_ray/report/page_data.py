@@ -22,10 +22,9 @@ from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from rlm_ray.core.usage import RunUsage, UsageAccumulator
 from rlm_ray.events.records import CallEnded, CallSent, CellEnded, NodePath
 from rlm_ray.events.tree import Node
-from rlm_ray.events.usage import stats_from_call
+from rlm_ray.events.usage import RunUsage, UsageAccumulator, stats_from_call
 from rlm_ray.report.run_data import (
     RunData,
     answer_of,

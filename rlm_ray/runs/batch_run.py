@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rlm_ray.config import Settings, settings_to_dict
 from rlm_ray.core.context import Context, ContextPart, make_context
 from rlm_ray.core.repl_types import SubCallOutcome
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import RLMError
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.llm.model_check import check_before_start
 from rlm_ray.runs.run import maybe_start_tracing, new_run_id

@@ -24,11 +24,11 @@ from rlm_ray.core.display import html_box, printable, shorten, show_call
 from rlm_ray.core.llm import Message
 from rlm_ray.core.repl_types import Citation
 from rlm_ray.core.state_machine import MISFIT
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError, JournalError, LimitReached, SchemaError
 from rlm_ray.events.records import Record
 from rlm_ray.events.tree import RunTree
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.llm.model_check import check_before_start
 from rlm_ray.runs import context_loader

@@ -17,10 +17,9 @@ from rlm_ray.config import ANSWER_SETTINGS, Settings
 from rlm_ray.config.deprecated_names import current_table
 from rlm_ray.core.context import Context
 from rlm_ray.core.secrets import REDACTED
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, JournalError
 from rlm_ray.events.records import Record, RunFinished, RunStarted
-from rlm_ray.events.usage import usage_from_records
+from rlm_ray.events.usage import RunUsage, usage_from_records
 from rlm_ray.journal.run_store import RunStore, find_run
 
 

@@ -20,10 +20,9 @@ from functools import partial
 
 from rlm_ray.config import Settings
 from rlm_ray.core.context import Context
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ClusterError, JournalError
 from rlm_ray.events.records import Record, RunFinished
-from rlm_ray.events.usage import max_unknown_cost_usd, usage_from_records
+from rlm_ray.events.usage import RunUsage, max_unknown_cost_usd, usage_from_records
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.runs.resume import prepare_resume
 from rlm_ray.runs.run import Result, Run

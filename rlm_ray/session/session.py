@@ -57,9 +57,9 @@ from rlm_ray.core.state_machine import (
     repeats_itself,
 )
 from rlm_ray.core.tools import ToolSpec
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import ContextWindowError, InputError, LimitReached, ReplyError, RLMError
 from rlm_ray.events.records import SUMMARY_CALLS, NodePath, Role
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.cell_replay import CellExecution, CellReplay
 from rlm_ray.journal.recorder import NullRecorder

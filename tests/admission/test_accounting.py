@@ -12,7 +12,7 @@ from rlm_ray.admission.permit_table import actual_cost, call_stats, max_cost, sm
 from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest, Settle
 from rlm_ray.core.limits import Amount
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.usage import CallStats
+from rlm_ray.events.usage import CallStats
 
 ASK = PermitRequest("run", "account", "m", 100, 50, cost_usd=3e-7, input_cost_usd=1e-7, min_output_tokens=10)
 BILLED = [AttemptOutcome.TIMEOUT, AttemptOutcome.CANCELLED, AttemptOutcome.UNKNOWN]

@@ -17,7 +17,7 @@ from rlm_ray.admission.protocol import (
 from rlm_ray.core.limits import Amount, Limits, Rates, to_nano_usd
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.retry_after import RateLimitHeaders
-from rlm_ray.core.usage import CallStats
+from rlm_ray.events.usage import CallStats
 
 
 def opened(*, rates=None, **limits):

@@ -18,7 +18,7 @@ from rlm_ray.admission.protocol import (
 from rlm_ray.core.limits import Amount, Limits, Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.retry_after import RateLimitHeaders
-from rlm_ray.core.usage import RunUsage
+from rlm_ray.events.usage import RunUsage
 
 
 def opened(*, rates=None, now=0.0, **limits):

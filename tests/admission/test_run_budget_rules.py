@@ -11,7 +11,7 @@ from rlm_ray.admission.policy.fair_queue import FlowKey, QueueEntry
 from rlm_ray.admission.protocol import PermitRequest, RunPolicy, RunSnapshot
 from rlm_ray.admission.run_budget import RunBudget
 from rlm_ray.core.limits import Amount, BudgetFit, Limits
-from rlm_ray.core.usage import CallStats
+from rlm_ray.events.usage import CallStats
 
 ASK = PermitRequest("run", "account", "m", 100, 50, request_id="p", client_id="c")
 

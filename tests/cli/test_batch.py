@@ -13,8 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from rlm_ray.cli import batch
-from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import AuthenticationError, LimitReached, ModelError
+from rlm_ray.events.usage import CallStats, RunUsage
 from rlm_ray.session.session import SessionResult
 
 app = typer.Typer()

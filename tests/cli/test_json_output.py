@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from rlm_ray.core.repl_types import Citation
-from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.events.records import to_line
+from rlm_ray.events.usage import CallStats, RunUsage
 from rlm_ray.journal.storage.local import JOURNAL
 from rlm_ray.runs.run import Result
 from rlm_ray.testing.sample_run import example_run

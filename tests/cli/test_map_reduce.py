@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from rlm_ray.cli import console
 from rlm_ray.cli.map_reduce import map_reduce
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
-from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import LimitReached
+from rlm_ray.events.usage import CallStats, RunUsage
 
 app = typer.Typer()
 app.command()(map_reduce)

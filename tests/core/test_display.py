@@ -11,7 +11,6 @@ from rlm_ray import RLM, Limits, Price, Result, RunTree, RunUsage, Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.display import HTML_CHARS, html_box, one_line, shorten, show_call
 from rlm_ray.core.repl_types import Citation
-from rlm_ray.core.usage import CallStats
 from rlm_ray.events.records import (
     CallEnded,
     RunFinished,
@@ -19,6 +18,7 @@ from rlm_ray.events.records import (
     SessionEnded,
     SessionOpened,
 )
+from rlm_ray.events.usage import CallStats
 from rlm_ray.runs.conversation import Conversation
 from rlm_ray.runs.run import Run
 

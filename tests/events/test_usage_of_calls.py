@@ -6,9 +6,8 @@ import pytest
 
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.usage import CallStats
 from rlm_ray.events.records import CallEnded, CallSent, FailedAttempt, SessionOpened
-from rlm_ray.events.usage import stats_from_call, usage_from_records
+from rlm_ray.events.usage import CallStats, stats_from_call, usage_from_records
 
 USAGE = Usage(100, 20, 30, 5)
 TOKENS = {"input_tokens": 100, "output_tokens": 20, "cached_tokens": 30, "reasoning_tokens": 5}

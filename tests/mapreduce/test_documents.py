@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rlm_ray.batch.source import read_documents
 from rlm_ray.core.context import make_context
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError, LimitReached, SubCallError
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.mapreduce.documents import numbers_of
 from rlm_ray.mapreduce.execute import map_reduce
 from rlm_ray.mapreduce.piece_calls import NUMBERS

@@ -13,8 +13,8 @@ from rlm_ray.batch.source import read_documents
 from rlm_ray.core.context import make_context
 from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
-from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import AuthenticationError, InputError, LimitReached, SubCallError
+from rlm_ray.events.usage import CallStats, RunUsage
 from rlm_ray.mapreduce.execute import map_reduce
 from rlm_ray.mapreduce.plan import ModelInfo, plan
 from rlm_ray.mapreduce.spec import parse_spec

@@ -9,7 +9,7 @@ from rlm_ray.core.context import make_context
 from rlm_ray.core.llm import Price
 from rlm_ray.core.prompts import leaf_messages
 from rlm_ray.core.reduce import LABEL_CHARS
-from rlm_ray.core.usage import CallStats
+from rlm_ray.events.usage import CallStats
 from rlm_ray.mapreduce.plan import (
     _ID_CHARS,
     ANSWER_CHARS,

@@ -11,7 +11,6 @@ from rlm_ray.admission.protocol import RunStatus
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.limits import Amount, Limits
 from rlm_ray.core.llm import Usage
-from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
@@ -24,6 +23,7 @@ from rlm_ray.events.records import (
     SessionEnded,
     SessionOpened,
 )
+from rlm_ray.events.usage import CallStats, RunUsage
 from rlm_ray.progress import LimitUsage, LiveRunState
 
 

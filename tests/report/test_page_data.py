@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.core.repl_types import Citation
-from rlm_ray.core.usage import CallStats
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
@@ -26,6 +25,7 @@ from rlm_ray.events.records import (
     ToolEnded,
     without_content,
 )
+from rlm_ray.events.usage import CallStats
 from rlm_ray.report.page_data import (
     StringTable,
     build_page_data,

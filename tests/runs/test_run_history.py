@@ -16,7 +16,6 @@ from rlm_ray.core.context import InputSummary, make_context
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest, Usage
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import AuthenticationError, JournalError, TransientModelError
 from rlm_ray.events.records import (
     CallEnded,
@@ -28,7 +27,7 @@ from rlm_ray.events.records import (
     to_line,
     without_content,
 )
-from rlm_ray.events.usage import usage_from_records
+from rlm_ray.events.usage import CallStats, RunUsage, usage_from_records
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.recorder import JournalRecorder
 from rlm_ray.journal.run_store import RunStore

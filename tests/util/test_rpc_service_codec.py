@@ -21,8 +21,8 @@ from rlm_ray.admission.protocol import (
 )
 from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.core.limits import Amount, Limits, Rates
-from rlm_ray.core.usage import CallStats, RunUsage
 from rlm_ray.errors import JournalError
+from rlm_ray.events.usage import CallStats, RunUsage
 from rlm_ray.util.rpc_service import PLAIN, Codec, CodecError, service_of
 
 CODEC = service_of(AdmissionServer).codec

@@ -26,10 +26,9 @@ from rlm_ray.core.llm import Message, ModelReply
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallOutcome
 from rlm_ray.core.reply import answered
 from rlm_ray.core.slices import SliceLocator
-from rlm_ray.core.usage import RunUsage, UsageAccumulator
 from rlm_ray.errors import RLMError, SchemaError
 from rlm_ray.events.records import CallEnded, NodePath, Record
-from rlm_ray.events.usage import stats_from_call
+from rlm_ray.events.usage import RunUsage, UsageAccumulator, stats_from_call
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.gateway import Gateway

@@ -15,8 +15,8 @@ from urllib.parse import quote
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from rlm_ray.core.repl_types import Citation
-from rlm_ray.core.usage import RunUsage
 from rlm_ray.errors import InputError
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.serve.prompt import ContentPart, FileData, FileRef, NamedContext, Text, Uri
 from rlm_ray.structured.schema import AnswerSchema
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.usage import CallStats, RunUsage, UsageAccumulator
+from rlm_ray.events.usage import CallStats, RunUsage, UsageAccumulator
 
 STATS = st.lists(st.integers(0, 100), min_size=len(fields(CallStats)), max_size=len(fields(CallStats))).map(
     lambda numbers: CallStats(*numbers)
