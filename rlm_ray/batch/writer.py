@@ -211,14 +211,16 @@ class PartWriter:
         self._due.clear()
         self._room.set()
         if rows:
-            await _to_the_end(asyncio.to_thread(self._output.write, [row.as_dict() for row in rows]))
+            await _finish_even_if_cancelled(
+                asyncio.to_thread(self._output.write, [row.as_dict() for row in rows])
+            )
 
     def _late(self) -> bool:
         now = self._clock()
         return bool(self._rows) and now - self._first_at >= max(WAIT_S, WAIT_SHARE * (now - self._began))
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+async def _finish_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:
     """Finish the work, also where this is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     try:

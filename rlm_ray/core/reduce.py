@@ -91,7 +91,7 @@ class Reduction:
         return {key: _sum(entries) for key, entries in gathered.items()}
 
     def value(self, state: PartialResult) -> Any:
-        """Return the answer: of the one whole, or by field."""
+        """Return what the partial results come to: one value where the reduction is of whole answers, else one by field."""
         found: dict[str, Any] = {
             field: _finalize(way, []) for field, way in self.operations if field != WHOLE_ANSWER
         }

@@ -198,7 +198,7 @@ class Channel:
 
 
 def keep_alive(writer: asyncio.StreamWriter) -> None:
-    """Have the kernel find out that the peer's machine is gone."""
+    """Turn TCP keep-alive on: the kernel finds out that the peer's machine is gone. Nothing for sockets of this machine."""
     connection = writer.get_extra_info("socket")
     if connection is None or connection.family == socket.AF_UNIX:
         return
