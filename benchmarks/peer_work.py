@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -174,6 +176,21 @@ def run_one(peer: str, case: str, url: str, out: Path) -> None:
     os._exit(0)  # threads that hang do not keep it
 
 
+def _run(command: list[str], limit_s: float) -> str:
+    """Run it with all that it forks; returns why it failed, or nothing."""
+    direct = os.environ | {"NO_PROXY": "127.0.0.1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=direct, start_new_session=True)
+    try:
+        code = process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return f"not done in {limit_s:.0f} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return f"ended with {code}" if code else ""
+
+
 def measure(peer: str, case: str, runs: int, limit_s: float) -> list[figures.Figure]:
     """Run it several times, each in a process of its own; a run that fails is the last."""
     from peers_environment import peers_python
@@ -190,11 +207,9 @@ def measure(peer: str, case: str, runs: int, limit_s: float) -> list[figures.Fig
         for _ in range(runs):
             out.unlink(missing_ok=True)
             command = [peers_python(), __file__, peer, "--one", case, server.url, str(out)]
-            try:
-                done = subprocess.run(command, check=False, timeout=limit_s, stdout=subprocess.DEVNULL)
-                failed = "" if out.exists() else f"ended with {done.returncode}"
-            except subprocess.TimeoutExpired:
-                failed = f"not done in {limit_s:.0f} s"
+            failed = _run(command, limit_s)
+            if not failed and not out.exists():
+                failed = "ended without a result"
             run = json.loads(out.read_text()) if out.exists() else {}
             if run and run["right"] < work.items:
                 failed = f"{run['right']} of {work.items} right after {run['seconds']:.1f} s"

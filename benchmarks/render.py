@@ -16,6 +16,8 @@ METHODS = {
     "threads": "64 threads",
     "ray_data": "Ray Data",
 }
+QUIET_CORES = 0.2
+"""So much of a core may be busy with other work on a machine that is called quiet."""
 _STARTS = ("wall s", "times the bare one", "CPU s", "CPU, times")
 
 
@@ -33,7 +35,7 @@ def render(results: Mapping[str, Any]) -> str:
         _start_table(by_table["start"]),
         "And:",
         _table(
-            ["", "ours", "reach"],
+            ["", "measured", "reach"],
             [[f.work, f"{_number(f.value)} {f.unit}", _number(f.reach)] for f in by_table["other"]],
         ),
         *_failures(results),
@@ -80,7 +82,7 @@ def _about(results: Mapping[str, Any]) -> str:
     lines = [
         f"Measured {_span(sorted(dates))} at commit {', '.join(sorted(commits))} in {minutes:.0f} minutes.",
         f"On {what}; {versions}.",
-        others if busy >= 0.2 else "Nothing else was running.",
+        others if busy >= QUIET_CORES else "Nothing else was running.",
     ]
     if any(part["quick"] for part in parts):
         lines.append("Quick: fewer rounds than usual.")
