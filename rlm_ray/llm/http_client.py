@@ -1,7 +1,8 @@
 """The HTTP of model calls: one POST over pooled connections, its whole answer as bytes.
 
 Rules:
-- Connections, certificates and proxies are litellm's: sessions come from the factory of litellm's own transport.
+- Connections, certificates and proxies are litellm's: sessions come from the factory of litellm's own transport; where litellm is
+  not imported, from `PlainTransport`.
 - A redirect is not followed here, and a cookie is not kept.
 - A connection that the server had closed while it waited in the pool is replaced once: it breaks at once, without a byte
   of an answer.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import ssl
 import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -31,6 +33,7 @@ STALE_S = 2.0
 """A server that had closed a connection says so at once; one that takes longer may have worked, and be paid for it."""
 END_S = 0.1
 """So long is waited for the end of a stream that has said all, so that its connection can be used again."""
+MAX_CONNECTIONS, KEEPALIVE_S, DNS_CACHE_S = 0, 120.0, 300
 _OK = 200
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _UNPACKED = frozenset({"gzip", "deflate"})
@@ -39,6 +42,28 @@ _OF_STREAM = frozenset({"content-encoding", "content-length", "content-type", "t
 
 class TooLongAnswerError(Exception):
     """The answer is longer than any reply of a model."""
+
+
+class PlainTransport:
+    """Makes sessions without litellm; has the names of litellm's transport that are used here."""
+
+    def __init__(self, certificates: ssl.SSLContext | None) -> None:
+        self._ssl_verify = certificates
+
+    @staticmethod
+    def _client_factory() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=DNS_CACHE_S
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    @staticmethod
+    def _mark_connector_closed(session: aiohttp.ClientSession) -> None:
+        """Close a session whose event loop may be gone, as aiohttp does at the end of a connector."""
+        close = getattr(session.connector, "_close", None)
+        if callable(close):
+            with contextlib.suppress(RuntimeError, AttributeError, OSError):
+                close()
 
 
 @dataclass(frozen=True)
@@ -51,7 +76,7 @@ class HttpTarget:
     """To connect, for each read, and for a free connection."""
     proxy: str | None = None
     transport: Any = field(default=None, compare=False, repr=False)
-    """litellm's own transport, which knows how to make a session, and its certificates."""
+    """litellm's own transport, which knows how to make a session, and its certificates; or one with its names."""
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
@@ -97,7 +122,7 @@ class HttpClient:
     """Sends requests. One for a process: it has a session for each event loop, which is closed when the loop ends."""
 
     def __init__(self) -> None:
-        self._sessions: dict[int, _LoopSession] = {}
+        self._sessions: dict[tuple[int, type], _LoopSession] = {}
 
     async def post(self, target: HttpTarget, body: bytes, events: EventStream | None = None) -> HttpAnswer:
         """Send a body; with `events` they read an answer that comes as such.
@@ -131,11 +156,12 @@ class HttpClient:
     async def _session(self, target: HttpTarget) -> aiohttp.ClientSession:
         """Return the session of the running event loop."""
         loop = asyncio.get_running_loop()
-        found = self._sessions.get(id(loop))
+        place = id(loop), type(target.transport)
+        found = self._sessions.get(place)
         if found is None or found.loop is not loop or found.session.closed:
             for key in [key for key, each in self._sessions.items() if each.session.closed]:
                 del self._sessions[key]
-            found = self._sessions[id(loop)] = _LoopSession(loop, target.transport)
+            found = self._sessions[place] = _LoopSession(loop, target.transport)
             await found.close_with_loop()
         return found.session
 

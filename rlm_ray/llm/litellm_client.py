@@ -21,9 +21,11 @@ kind. Should a later litellm or client not have these names any more, calls are 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -37,6 +39,7 @@ from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.llm import litellm_errors
 from rlm_ray.llm.litellm_reply import read_bodies_first, read_reply
 from rlm_ray.llm.litellm_request import call_arguments, check_prompt_was_read, check_request
+from rlm_ray.llm.own_server import is_own_model
 
 if TYPE_CHECKING:
     from rlm_ray.llm.openai_transport import OpenAITransport
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = "10000"
 """Of one process, as many as the admission ever lets out: how many requests are under way is its to say, and one that has its
 permit does not wait again."""
+_importing = threading.Lock()
 _TIERED = ("_above_", "tiered", "off_peak")
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})
 """The openai client's types of fields that are left out."""
@@ -79,41 +83,57 @@ class LitellmProvider:
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """Make one attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
-        litellm, provider = import_litellm(), _provider_of(request.model)
+        if not is_own_model(request.model):
+            await load_litellm()
+        provider = _provider_of(request.model)
         check_request(request, provider, os.environ)
         call = None
         try:
-            arguments = call_arguments(request, provider, litellm.model_cost)
+            known = import_litellm().model_cost if provider.startswith("ollama") else {}
+            arguments = call_arguments(request, provider, known)
             if request.transport == "auto" and provider in OPENAI_COMPATIBLE:
                 call = self._transport.call(request, arguments)
-            reply = await call.reply() if call is not None else None
+            reply = await call.reply() if call is not None and call.is_known else None
             if reply is None:
+                litellm = await load_litellm()
                 unlogged = _no_logging_kwargs()(request.model, arguments["messages"])
                 with call.by_litellm() if call is not None else nullcontext():
                     reply = read_reply(await litellm.acompletion(**unlogged | arguments))
         except Exception as error:  # an error inside a 200 is mapped like an HTTP error with its code
             if call is not None and call.failure is not None:
                 raise call.failure from error
-            raise litellm_errors.map_error(litellm, error, request.model, request.params) from error
+            raise litellm_errors.map_error(
+                await load_litellm(), error, request.model, request.params
+            ) from error
         check_prompt_was_read(request, provider, reply.usage)
         return reply
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
         """Return the cost by litellm's map; None where it knows no price."""
-        return cost_usd(import_litellm(), model, usage)
+        return None if is_own_model(model) else cost_usd(import_litellm(), model, usage)
 
     def output_limit(self, model: str) -> OutputLimit:
         """Return how long replies may be by litellm's map; empty where it does not know the model."""
-        return output_limit(import_litellm(), model)
+        return OutputLimit() if is_own_model(model) else output_limit(import_litellm(), model)
 
     def provider_name(self, model: str) -> str:
         """Return litellm's name of the provider, or what stands before the slash."""
         return _provider_of(model)
 
 
-@cache
 def import_litellm() -> Any:
     """Import litellm, quiet, and offline for prices. Takes 2-3 s the first time."""
+    with _importing:
+        return _litellm()
+
+
+async def load_litellm() -> Any:
+    """Import litellm beside the event loop, where it is not imported yet."""
+    return _litellm() if _litellm.cache_info().currsize else await asyncio.to_thread(import_litellm)
+
+
+@cache
+def _litellm() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # read once, at import, and so are these
     for limit in ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST"):
         os.environ.setdefault(limit, MAX_CONNECTIONS)
@@ -163,6 +183,8 @@ def missing_keys(model: str) -> list[str]:
 
 @cache
 def _provider_of(model: str) -> str:
+    if is_own_model(model):
+        return model.partition("/")[0]
     try:
         return str(import_litellm().get_llm_provider(model)[1])
     except Exception:  # noqa: BLE001 - an unknown name fails with a better message when it is called

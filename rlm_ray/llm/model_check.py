@@ -167,6 +167,11 @@ def chat_models() -> dict[str, Mapping[str, Any]]:
     return dict(sorted(found.items()))
 
 
+def has_map() -> bool:
+    """Tell whether litellm's map was found."""
+    return bool(_models())
+
+
 @cache
 def _models() -> Mapping[str, Any]:
     """litellm's map of models, read without importing litellm; empty where it has moved."""

@@ -1,7 +1,7 @@
 """Every model by its name: `offline/...` answers in this process, all others through litellm.
 
-litellm takes seconds of CPU to import, so it is imported only where a run names a model that needs it: `prepare` does that
-beforehand, in a thread. Without it the first call does, and holds up the event loop.
+litellm takes seconds of CPU to import, so it is imported only where a run names a model that needs it (`own_server.py` has some that do
+not): `prepare` does that beforehand, in a thread. Without it the first call does.
 
 `offline/extractive` needs no network and no key. It quotes; it does not reason, and knows English endings only. Asked as a session
 (the system message speaks of a REPL) it writes an RLM program; asked plainly it extracts the passages that speak to the question,
@@ -41,14 +41,14 @@ class ModelProvider:
     def __init__(self) -> None:
         self._offline = OfflineProvider()
         self._litellm: LitellmProvider | None = None
-        self._importing: asyncio.Task[LitellmProvider] | None = None
+        self._prepared: set[str] = set()
 
     async def prepare(self, models: Iterable[str]) -> None:
         """Import what these models need; nothing the second time."""
-        if self._litellm is None and not all(map(is_offline, models)):
-            if self._importing is None:
-                self._importing = asyncio.create_task(asyncio.to_thread(_imported))
-            self._litellm = await asyncio.shield(self._importing)  # others may wait for it, too
+        new = {model for model in models if not is_offline(model)} - self._prepared
+        if new:
+            await asyncio.to_thread(_import_for, new)
+            self._prepared |= new
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """Make one attempt. Raises `ModelError` and its kinds, or `ConfigError` for a name nobody knows."""
@@ -70,15 +70,18 @@ class ModelProvider:
         if is_offline(model):
             return self._offline
         if self._litellm is None:
-            self._litellm = _imported()
+            from rlm_ray.llm.litellm_client import LitellmProvider
+
+            self._litellm = LitellmProvider()
         return self._litellm
 
 
-def _imported() -> LitellmProvider:
-    from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
+def _import_for(models: Iterable[str]) -> None:
+    from rlm_ray.llm.litellm_client import import_litellm
+    from rlm_ray.llm.own_server import is_own_model
 
-    import_litellm()
-    return LitellmProvider()
+    if not all(map(is_own_model, models)):
+        import_litellm()
 
 
 PROVIDER = "offline"

@@ -1,6 +1,7 @@
 """Carries the calls of OpenAI-compatible providers over connections of our own, with litellm as the judge of all that is odd.
 
-    kind of request → seen twice the same: template → POST → usual reply: read here
+    kind of request → a server of one's own: template (`own_server.py`), and as below
+                    → seen twice the same: template → POST → usual reply: read here
                     → not yet                        → litellm makes the call, its HTTP is done here and looked at
                                                      → anything but a usual reply: litellm reads the same bytes
 
@@ -38,6 +39,7 @@ from rlm_ray.llm.http_client import (
     session_factory,
 )
 from rlm_ray.llm.openai_reply import read_usual_reply
+from rlm_ray.llm.own_server import own_template
 from rlm_ray.llm.request_template import (
     CHAT_PATH,
     Kind,
@@ -91,7 +93,7 @@ class OpenAITransport:
 
     def call(self, request: ModelRequest, arguments: Mapping[str, Any]) -> CarriedCall | None:
         """Return the call to carry; None for one that is litellm's alone."""
-        key = kind_of_request(request) if intercept_httpx() else None
+        key = kind_of_request(request)
         if key is None:
             return None
         self._forget_if_environment_changed()
@@ -99,7 +101,9 @@ class OpenAITransport:
         if kind is None:
             if len(self._kinds) >= MAX_KINDS:
                 self._kinds.clear()
-            kind = self._kinds[key] = KindOfRequest(may_have_template(request.params))
+            kind = self._kinds[key] = KindOfRequest(
+                may_have_template(request.params), template=own_template(request, os.environ)
+            )
         return CarriedCall(kind, request, arguments) if kind.is_possible else None
 
     def _forget_if_environment_changed(self) -> None:
@@ -121,6 +125,11 @@ class CarriedCall:
         self.failure: ModelError | None = None
         """What is wrong with the answer that litellm was never shown."""
 
+    @property
+    def is_known(self) -> bool:
+        """Tell whether it needs no litellm, unless its answer is unusual."""
+        return self._kind.template is not None
+
     async def reply(self) -> ModelReply | None:
         """Make the call by its template; None where litellm has to make it, or to read what came of it."""
         template = self._kind.template
@@ -139,6 +148,9 @@ class CarriedCall:
     @contextmanager
     def by_litellm(self) -> Iterator[None]:
         """Have litellm make the call within this block: its HTTP is done here."""
+        if not intercept_httpx():
+            yield
+            return
         token = _carried.set(self)
         try:
             yield

@@ -413,7 +413,7 @@ async def test_a_stream_that_breaks_is_an_error_that_may_pass(bench: Bench, name
 
 async def test_a_first_call_is_streamed_too(bench: Bench):
     listener = Listener()
-    request = replace(bench.request(seed=91), listener=listener)
+    request = replace(bench.request("openai/gpt-any", seed=91), listener=listener)
     reply, requests, by_litellm = await bench.ask(request, as_stream(completion("hello")))
     assert (reply.text, reply.usage.tokens, listener.text) == ("hello", 15, "hello")
     assert (requests, by_litellm) == (1, 1)
@@ -472,11 +472,11 @@ async def test_a_connection_of_the_pool_is_replaced_for_a_stream_too(bench: Benc
 
 
 SENT = [
-    ("openai/any", {}),
-    ("openai/any", {"temperature": 0, "top_p": 0.5, "seed": 7, "stop": ["a", "b"], "user": "u"}),
-    ("openai/any", {"extra_body": {"min_p": 0.1, "chat_template_kwargs": {"enable_thinking": False}}}),
-    ("openai/any", {"extra_headers": {"x-tenant": "t"}, "timeout": 7}),
-    ("openai/any", {"top_k": 3, "repetition_penalty": 1.1}),
+    ("openai/gpt-any", {}),
+    ("openai/gpt-any", {"temperature": 0, "top_p": 0.5, "seed": 7, "stop": ["a", "b"], "user": "u"}),
+    ("openai/gpt-any", {"extra_body": {"min_p": 0.1, "chat_template_kwargs": {"enable_thinking": False}}}),
+    ("openai/gpt-any", {"extra_headers": {"x-tenant": "t"}, "timeout": 7}),
+    ("openai/gpt-any", {"top_k": 3, "repetition_penalty": 1.1}),
     ("openai/gpt-5-mini", {"reasoning_effort": "low", "verbosity": "low"}),
     ("openai/gpt-5-mini", {"temperature": 0.3}),
     ("openai/o3-mini", {"temperature": 0.3, "reasoning_effort": "high"}),
@@ -487,7 +487,7 @@ SENT = [
     ("mistral/mistral-small-latest", {"temperature": 0}),
     ("together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo", {"top_p": 0.5}),
     ("openrouter/openai/gpt-4o-mini", {"temperature": 0, "provider": {"order": ["Azure"]}}),
-    ("lm_studio/any", {"temperature": 0}),
+    ("lm_studio/gpt-any", {"temperature": 0}),
     ("azure/any", {"api_version": "2024-10-21", "temperature": 0}),
 ]
 """Models and parameters; litellm renames, drops and adds."""
