@@ -159,19 +159,20 @@ def test_a_conversation_without_context_is_one_plain_call_with_its_roles(site, m
     ]
 
 
-def test_a_plain_call_streams_and_is_on_record_like_any_run(site):
+def test_a_plain_call_streams_from_its_model_and_is_on_record_like_any_run(site, models):
     stream = site.client().chat.completions.create(
         model=MODEL,
-        messages=asked("Who?"),
+        messages=asked("Who streams?"),
         stream=True,
         stream_options={"include_usage": True},
         extra_body=DIRECT,
     )
     *middle, usage = stream
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in middle)
     assert usage.usage.total_tokens > 0
-    run_id = usage.id.removeprefix("chatcmpl-")
-    assert RunStore(site.run_dir, run_id).last_end().stop_reason == "answered"
+    end = RunStore(site.run_dir, usage.id.removeprefix("chatcmpl-")).last_end()
+    assert end.stop_reason == "answered"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in middle) == end.answer
+    assert [sent.stream for sent in models.requests if "Who streams?" in sent.last] == [True]
 
 
 def test_a_plain_call_with_a_budget_is_admitted_and_settled_like_any_run(site):
