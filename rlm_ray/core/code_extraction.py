@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Literal
 
+from rlm_ray.core.repl_types import ENDINGS, FUNCTIONS
+
 MAX_PARSED_CHARS = 40_000
 """So much code of one message is parsed in all; about 20 ms."""
 PARSE_ATTEMPTS = 10
@@ -61,24 +63,7 @@ _OTHER_TOOLS = re.compile(r".*(bash|shell|sql|search|browser|terminal|final|answ
 _DEEPEST = 4
 _MAX_CALLS = 64
 
-_CALLS = frozenset(
-    [
-        "print",
-        "FINAL",
-        "FINAL_VAR",
-        "SUBMIT",
-        "SHOW_VARS",
-        "recursive_llm",
-        "recursive_map",
-        "map_reduce",
-        "llm_query",
-        "llm_query_batched",
-        "rlm_query",
-        "rlm_query_batched",
-        "search",
-        "bm25",
-    ]
-)
+_CALLS = FUNCTIONS | ENDINGS | {"print"}
 
 
 def code_in_tags(text: str, syntax: Syntax) -> tuple[str, ...]:

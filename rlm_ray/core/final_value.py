@@ -18,29 +18,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rlm_ray.core.code_extraction import Syntax
+from rlm_ray.core.repl_types import FUNCTIONS, VARIABLES
 
 MAX_CHARS = 20_000
 """Anything longer is text."""
 
-_REPL_NAMES = frozenset(
-    [
-        "context",
-        "query",
-        "documents",
-        "history",
-        "search",
-        "bm25",
-        "recursive_llm",
-        "recursive_map",
-        "map_reduce",
-        "llm_query",
-        "llm_query_batched",
-        "rlm_query",
-        "rlm_query_batched",
-    ]
-)
-"""What stands in the REPL before any code has run."""
-_KNOWN = _REPL_NAMES | frozenset(dir(builtins))
+_KNOWN = VARIABLES | FUNCTIONS | frozenset(dir(builtins))
 _SLOT = r"(your|my|the|insert|put|write|final|actual|complete|computed|best|correct|here|goes|value|text|string|of)"
 _PLACEHOLDER = re.compile(
     rf"\W*|<[^<>\n]{{0,80}}>|({_SLOT}[\s_-]+)*(answer|result|response|output|solution|conclusion)s?"

@@ -8,6 +8,15 @@ from typing import Literal, TypeAlias
 
 from rlm_ray.core.context import ContextPart
 
+VARIABLES = frozenset({"context", "query", "documents", "history"})
+"""What stands in the REPL before any code has run, besides functions."""
+FUNCTIONS = frozenset(
+    "recursive_llm recursive_map llm_query llm_query_batched rlm_query rlm_query_batched map_reduce search bm25 cite".split()  # noqa: SIM905 - names read better than a list of quoted names
+)
+"""Functions of the REPL that ask a model or look through the context."""
+ENDINGS = frozenset({"FINAL", "FINAL_VAR", "SUBMIT", "SHOW_VARS"})
+"""Functions of the REPL that end a session, or show what it holds."""
+
 SubCallKind: TypeAlias = Literal["recursive", "llm", "rlm"]
 """`recursive`: child or plain call as the session decides; `llm`: always a plain call; `rlm`: always a child."""
 

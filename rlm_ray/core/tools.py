@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from rlm_ray.core.repl_types import ENDINGS, FUNCTIONS, VARIABLES
 from rlm_ray.core.setting_rules import FLAG, Number, check_fields
 from rlm_ray.errors import ConfigError
 
@@ -25,9 +26,12 @@ MAX_DOC_CHARS = 1_500
 MAX_WHY_CHARS = 2_000
 """What a cell reads of a failure."""
 
-REPL_NAMES = frozenset(
-    ["context", "query", "documents", "recursive_llm", "recursive_map", "llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "map_reduce", "Counter", "defaultdict", "search", "bm25", "cite", "history", "FINAL", "FINAL_VAR", "SUBMIT", "SHOW_VARS", "answer", "CallError", "SubCallError", "ToolError", "CitationError"]
-)  # fmt: skip
+REPL_NAMES = (
+    VARIABLES
+    | FUNCTIONS
+    | ENDINGS
+    | {"answer", "Counter", "defaultdict", "CallError", "SubCallError", "ToolError", "CitationError"}
+)
 """Names that a cell has already, beside Python's own."""
 
 

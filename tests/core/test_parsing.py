@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rlm_ray.core.code_extraction import Syntax
 from rlm_ray.core.final_value import MAX_CHARS, Value, read_value
 from rlm_ray.core.parsing import Parsed, parse
+from rlm_ray.core.repl_types import ENDINGS, FUNCTIONS
 
 F = "```"
 LINES = "x = 'ri' + 'ght'\nprint(len(context))\nFINAL(x)"
@@ -297,3 +298,12 @@ def test_code_is_parsed_until_forty_thousand_characters_of_a_message_are_used_up
     assert syntax.is_python("x" * 40_000)
     assert not syntax.is_python("x")
     assert not Syntax().is_python("x" * 40_001)
+
+
+@pytest.mark.parametrize("name", sorted((FUNCTIONS | ENDINGS) - {"FINAL", "FINAL_VAR"}))
+def test_a_message_that_is_one_call_of_a_function_of_the_repl_is_code(name):
+    assert parse(f'{name}("these words")').blocks == (f'{name}("these words")\n',)
+
+
+def test_a_message_that_is_one_call_of_another_function_is_prose():
+    assert parse('consider("these words")').blocks == ()
