@@ -2,6 +2,7 @@
 
     python benchmarks/batch.py --rows 100000                       # synthetic rows, scripted server, one call each
     python benchmarks/batch.py --jsonl rows.jsonl.gz --depth 1     # documents, a session each
+    python benchmarks/batch.py --rows 8000 --uneven                # answers after 2 s on the mean, some after 10 s
     python benchmarks/batch.py --rows 100000 --nobody              # no model and no Ray: what the driver itself takes
 
 The rows are a JSONL file, asked as `rlm-ray batch` asks them; the model is a server on loopback in a process of its own.
@@ -101,7 +102,8 @@ def job(settings: Settings, run_id: str, query: str) -> AbstractAsyncContextMana
 class Samples:
     """Rows, speed and memory at every tenth of the rows, and in the end the CPU of a row."""
 
-    def __init__(self, rows: int, done: Callable[[], int], census: Census) -> None:
+    def __init__(self, by: str, rows: int, done: Callable[[], int], census: Census) -> None:
+        self._by = by
         self._step = max(rows // 10, 1)
         self._done, self._census = done, census
         self._over = threading.Event()
@@ -162,7 +164,7 @@ class Samples:
         total = sum(spent.values())
         self.rows_per_s, self.cpu_ms = rows / wall, 1e3 * (total - spent.get("server", 0.0)) / rows
         print(
-            f"CPU of a row, ms: {each}; {1e3 * total / rows:.2f} in all, "
+            f"{self._by}, CPU of a row, ms: {each}; {1e3 * total / rows:.2f} in all, "
             f"{100 * total / wall / CORES:.0f}% of {CORES} cores; {rows / wall:.1f} rows/s",
             flush=True,
         )
@@ -187,7 +189,7 @@ async def measure(path: str, rows: int, settings: Settings, census: Census, opti
 
         @contextmanager
         def watch(batch: BatchRunner) -> Iterator[None]:
-            samples = Samples(rows, lambda: batch.stats.done, census)
+            samples = Samples("ours", rows, lambda: batch.stats.done, census)
             with samples.watch():
                 yield
             write_figures(options.json, figures_of("ours", samples, batch.stats.failed))
@@ -226,7 +228,7 @@ def with_ray_data(path: str, rows: int, options: argparse.Namespace) -> None:
         )
         processor = build_processor(config, preprocess=_payload, postprocess=_answer)
         asked = processor(ray.data.read_json(path, lines=True).limit(rows))
-        samples = Samples(rows, lambda: int(server.stats()["calls"]), Census(server.pid))
+        samples = Samples("Ray Data", rows, lambda: int(server.stats()["calls"]), Census(server.pid))
         with samples.watch():
             answers = asked.take_all()
         write_figures(options.json, figures_of("ray_data", samples, rows - len(answers)))

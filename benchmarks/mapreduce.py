@@ -41,7 +41,7 @@ from census import CORES, Census
 from rlm_ray import Cluster, Rates
 from rlm_ray.batch.source import read_documents
 from rlm_ray.config import Settings, settings_from
-from rlm_ray.core.context import Context
+from rlm_ray.core.context import Context, DocumentRange
 from rlm_ray.core.llm import Price
 from rlm_ray.mapreduce.execute import build_plan, execute_plan
 from rlm_ray.testing import ServerProcess
@@ -73,9 +73,8 @@ def _schema(statuses: list[str], *, pack: bool) -> dict[str, Any]:
 def _truth(context: Context) -> Counter[str]:
     """By the headers, without any engine."""
     found: Counter[str] = Counter()
-    for document in context.documents():
-        assert isinstance(document, dict)
-        header = document["text"].partition("\n\n")[0]
+    for number in range(context.info.documents):
+        header = context.slice(DocumentRange(number, number + 1)).text().partition("\n\n")[0]
         found.update(_STATUS.findall(header)[:1])
     return found
 

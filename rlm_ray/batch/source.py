@@ -19,7 +19,7 @@ from rlm_ray.batch.parquet_reader import needed_columns
 from rlm_ray.batch.raw_rows import MAX_ROW_BYTES, RawRow, Source, not_utf8, too_large
 from rlm_ray.batch.template import QueryTemplate, meant
 from rlm_ray.config import Cluster
-from rlm_ray.core.context import Context, Document, make_context
+from rlm_ray.core.context import Context, Document, join_documents
 from rlm_ray.core.display import replace_surrogates
 from rlm_ray.documents.files import Files
 from rlm_ray.documents.folder import describe_passed_over
@@ -181,16 +181,19 @@ def read_documents(
     if line := corpus.passed_over_line:
         tell(line)
     _check_text_column(corpus)
-    documents: list[Document] = []
     unread = []
-    for row in corpus:
-        if row.error:
-            unread.append(f"{row.id}: {row.error}")
-        else:
-            documents.append({"id": row.id, "text": row.text})
-    if not documents:
+
+    def documents() -> Iterator[Document]:
+        for row in corpus:
+            if row.error:
+                unread.append(f"{row.id}: {row.error}")
+            else:
+                yield {"id": row.id, "text": row.text}
+
+    context = join_documents(documents())
+    if not context.info.documents:
         raise InputError(corpus.name, f"holds no text{'; ' + unread[0] if unread else ''}")
-    return make_context(documents), unread
+    return context, unread
 
 
 def _check_text_column(corpus: RowSource) -> None:

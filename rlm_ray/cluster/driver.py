@@ -24,7 +24,7 @@ from rlm_ray.cluster.answer_feed import AnswerFeed
 from rlm_ray.cluster.context_ref import ContextRef, put_context
 from rlm_ray.cluster.detached_actor import NAMESPACE, check_version, node_affinity
 from rlm_ray.cluster.environment import provider_environment, script_folders
-from rlm_ray.cluster.messages import LeafCallBatch, SessionSpec
+from rlm_ray.cluster.messages import LeafCall, LeafCallBatch, SessionSpec
 from rlm_ray.cluster.pool import LEAVES_PER_ACTOR, POOL_NAME, Pool, create_session_actor, session_actor_name
 from rlm_ray.cluster.ray_calls import (
     ACTOR_DIED_ERRORS,
@@ -116,6 +116,8 @@ class ClusterDriver:
         self.answers = thread.get_or_create("answers", AnswerFeed)
         self._calls: Counter[str] = Counter()
         """Plain calls under way from here, by actor."""
+        self._leaves = 0
+        """Those, and those that have no actor yet."""
         self._workers: dict[str, Any] = {}
         """The actors as the pool last named them; when, and for how many calls it was asked."""
         self._workers_asked, self._workers_asked_at = 0, -math.inf
@@ -210,8 +212,18 @@ class ClusterDriver:
     ) -> None:
         """Make plain calls in one of the actors, side by side; `deliver` gets their results as they come, each once."""
         left = {leaf.ordinal: leaf for leaf in batch.leaves}
+        self._leaves += len(left)
+        try:
+            await self._run_leaf_calls(batch, left, deliver, tell)
+        finally:
+            self._leaves -= len(left)
+
+    async def _run_leaf_calls(
+        self, batch: LeafCallBatch, left: dict[int, LeafCall], deliver: LeafConsumer, tell: WaitTeller
+    ) -> None:
+        """Take those whose results have come out of `left`."""
         for _ in range(LEAF_ATTEMPTS):
-            actors = await self._leaf_actors(len(left))
+            actors = await self._leaf_actors()
             if not actors:
                 await self.grow_to(1, tell)
                 continue
@@ -221,6 +233,7 @@ class ClusterDriver:
                 async for results in stream_or_cancel(actors[name].stream_leaf_calls.remote(batch)):
                     for ordinal, *_ in results:
                         del left[ordinal]
+                    self._leaves -= len(results)
                     self._calls[name] -= len(results)
                     deliver(results)
             except ACTOR_DIED_ERRORS:
@@ -260,13 +273,13 @@ class ClusterDriver:
         counts = await asyncio.gather(*asked, return_exceptions=True)
         return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
 
-    async def _leaf_actors(self, more: int) -> dict[str, Any]:
-        """Return the actors for so many more plain calls, once one of them has less than its share, or no other is starting.
+    async def _leaf_actors(self) -> dict[str, Any]:
+        """Return the actors for more plain calls, once one of them has less than its share, or no other is starting.
 
-        The pool grows with all calls that are under way. It is asked a few times a second, and whenever there are more than
+        The pool grows with all calls that are to be made. It is asked a few times a second, and whenever there are more than
         it has heard of.
         """
-        calls = self._calls.total() + more
+        calls = self._leaves
         is_fresh = time.monotonic() - self._workers_asked_at <= WORKERS_TTL_S
         if not (is_fresh and self._workers and calls <= self._workers_asked):
             self._workers_asked, self._workers_asked_at = calls, time.monotonic()

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -181,7 +182,7 @@ def make_context(source: Any, *, key: str = "") -> Context:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_bytes(source, key)
     if isinstance(source, Sequence):
-        return _from_documents(source, key)
+        return join_documents(source, key=key)
     raise InputError(
         "context",
         f"a context is a str, UTF-8 bytes, or a list of texts or of {{'id', 'text'}} documents, "
@@ -213,23 +214,24 @@ def _from_bytes(source: bytes | bytearray | memoryview, key: str) -> Context:
     return Context(source, ContextInfo("text", len(text), 1, False, text[:SAMPLE_CHARS]), key=key)
 
 
-def _from_documents(source: Sequence[Any], key: str) -> Context:
+def join_documents(source: Iterable[Any], *, key: str = "") -> Context:
+    """Make a `Context` of texts or documents as `make_context` does, which may come one by one: each is dropped once its bytes
+    are taken, so that a corpus is in memory once."""
     ids: list[str] = []
-    texts: list[str] = []
+    offsets, data = array("q", [0]), BytesIO()
+    chars, sample = 0, ""
     for number, item in enumerate(source):
         name, text = _document(item, number)
-        texts.append(text)
+        data.write(encoded(text, f"document {number}"))
+        offsets.append(data.tell())
+        chars, sample = chars + len(text), sample if number else text[:SAMPLE_CHARS]
         if name is not None:
             ids.append(name)
-    if ids and len(ids) != len(texts):
+    count = len(offsets) - 1
+    if ids and len(ids) != count:
         raise InputError("context", "either all documents or none must have an id")
-    pieces = [encoded(text, f"document {number}") for number, text in enumerate(texts)]
-    offsets = array("q", [0])
-    for piece in pieces:
-        offsets.append(offsets[-1] + len(piece))
-    sample = texts[0][:SAMPLE_CHARS] if texts else ""
-    info = ContextInfo("documents", sum(map(len, texts)), len(texts), bool(ids), sample)
-    return Context(b"".join(pieces), info, offsets, tuple(ids) if ids else None, key)
+    info = ContextInfo("documents", chars, count, bool(ids), sample)
+    return Context(data.getvalue(), info, offsets, tuple(ids) if ids else None, key)
 
 
 def _document(item: Any, number: int) -> tuple[str | None, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import ByteRange, DocumentRange, make_context
+from rlm_ray.core.context import ByteRange, DocumentRange, join_documents, make_context
 from rlm_ray.errors import InputError
 
 TEXTS = st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), max_size=6)
@@ -95,3 +97,40 @@ def test_what_is_no_context_is_refused_with_the_reason(source, said):
 @pytest.mark.parametrize("text", ["", "a", "ä text"])
 def test_text_is_one_document_of_its_own(text):
     assert make_context(text).documents() == [text]
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        ["one", "", "drei ☃"],
+        [{"id": "a", "text": "x" * 5_000}, {"id": "b", "text": "ÿ"}],
+        [{"id": 7, "text": "a number as a name"}],
+        [],
+    ],
+    ids=["texts", "documents", "number", "none"],
+)
+def test_documents_that_come_one_by_one_make_the_same_context(documents):
+    assert join_documents(iter(documents)) == make_context(documents)
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [
+        (["a", {"id": "b", "text": "b"}], "either all documents or none must have an id"),
+        (["a", "\ud800"], "document 1: holds half of a surrogate pair"),
+        (["a", 1], "document 1 is neither"),
+    ],
+    ids=["half named", "surrogate", "number"],
+)
+def test_documents_that_come_one_by_one_are_checked(documents, said):
+    with pytest.raises(InputError, match=said):
+        join_documents(iter(documents))
+
+
+def test_a_corpus_that_comes_one_by_one_is_in_memory_once():
+    tracemalloc.start()
+    context = join_documents(str(number) * 1_000_000 for number in range(10))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert context.nbytes == 10_000_000
+    assert peak < 1.5 * context.nbytes
