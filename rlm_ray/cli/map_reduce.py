@@ -177,7 +177,7 @@ def carry_out(settings: Settings, asked: MapReduceCommand, run_id: str, *, yes: 
     check_models(settings, os.environ)
     before_run.check_run_dir(settings)
     _show(plan.lines())
-    if not (yes or _confirmed()):
+    if not (yes or plan.total.cost_usd == 0 or _confirmed()):
         return console.INTERRUPTED
     try:
         found = asyncio.run(_run(settings, asked, plan, context, run_id))
@@ -211,7 +211,7 @@ def _planned(settings: Settings, question: str, context: Context, **spec: object
 
 
 def _confirmed() -> bool:
-    """Ask people at a terminal whether to begin; scripts are not asked."""
+    """Ask people at a terminal whether to begin what may cost something; scripts are not asked."""
     if sys.stdin is None or not sys.stdin.isatty():
         return True
     return console.confirm("Begin?", default=True)

@@ -178,3 +178,17 @@ def test_bad_rows_are_passed_over_when_asked(run, jobs, tmp_path):
     done = run("Which?", "bad.jsonl", *COUNT, "--on-error", "skip")
     assert done.exit_code == console.OK
     assert "passed over" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [((), 1), (("--yes",), 0), (("--set", "model=offline/extractive"), 0)],
+    ids=["unknown price", "yes", "free"],
+)
+def test_people_are_asked_before_what_may_cost_something(run, jobs, monkeypatch, more, asked):
+    questions = []
+    monkeypatch.setattr("rlm_ray.cli.map_reduce._confirmed", lambda: bool(questions.append(1)))
+    done = run("Which status?", "rows.jsonl", *COUNT, *more)
+    assert len(questions) == asked
+    assert done.exit_code == (console.INTERRUPTED if asked else console.OK)
+    assert len(jobs) == (not asked)
