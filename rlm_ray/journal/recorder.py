@@ -71,7 +71,7 @@ class JournalRecorder(NullRecorder):
     ) -> None:
         self.replay = ReplayIndex(content=content)
         self._ref, self._journal, self._writer = ref, journal, writer
-        self._scrub = Scrubber(secrets)
+        self._scrub = _scrubber(frozenset(secrets))
         self._content = content
         self._go_on = go_on
         self._observe = observe
@@ -177,6 +177,10 @@ class JournalClient:
         unused = [ref for ref, recorder in self._recorders.items() if not self._users[ref] and recorder.idle]
         for ref in unused[:-MAX_IDLE_RECORDERS]:
             del self._users[ref], self._recorders[ref]
+
+
+_scrubber = lru_cache(maxsize=16)(Scrubber)
+"""Remembered, for the runs of a process have the same secrets."""
 
 
 @lru_cache(maxsize=4)
