@@ -21,7 +21,7 @@ from rlm_ray.batch.job import check_compatible, estimate_batch
 from rlm_ray.batch.parquet_reader import _check_size, from_arrow, is_text, needed_columns, read_parquet
 from rlm_ray.batch.progress import BatchProgress
 from rlm_ray.batch.raw_rows import RawRow, RefusedError
-from rlm_ray.batch.results import BatchStats, RowResult
+from rlm_ray.batch.results import BatchStats, CompletedRows, RowResult
 from rlm_ray.batch.source import IterableSource, open_corpus
 from rlm_ray.batch.template import Template
 from rlm_ray.batch.writer import PART_BYTES, PART_ROWS, BatchOutput, PartWriter
@@ -382,3 +382,25 @@ def test_what_the_admission_says_is_shown_beside_the_rows():
     progress.status(RunStatus(waiting={"rate": 3}, wait_s={"rate": 5.0}))
     progress.draw()
     assert "3 calls wait for the rate limit of the account" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("cost_usd", "calls", "unpriced"), [(None, 1, 1), (None, 0, 0), (0.0, 1, 0), (0.5, 2, 0)]
+)
+def test_row_whose_calls_have_no_price_is_counted(cost_usd, calls, unpriced):
+    stats = BatchStats()
+    stats.add(RowResult(0, "a", calls=calls, cost_usd=cost_usd))
+    assert (stats.unpriced, stats.cost_usd, stats.answered) == (unpriced, cost_usd or 0.0, 1)
+
+
+@pytest.mark.parametrize("key", ["", "0000000000000001", "00000000000000ff"])
+def test_row_that_is_not_done_has_no_key_to_differ_from(key):
+    rows = CompletedRows()
+    rows.add(9, "00000000000000fe")
+    assert [rows.key_mismatch(row, key) for row in (0, 8, 9, 10, 10**6)] == [
+        False,
+        False,
+        bool(key),
+        False,
+        False,
+    ]

@@ -7,17 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
-from rlm_ray import RLM, Limits, Price, Result, RunTree, RunUsage, Settings
+from rlm_ray import RLM, Limits, Price, Result, RunUsage, Settings
 from rlm_ray.core.context import make_context
 from rlm_ray.core.display import HTML_CHARS, html_box, one_line, shorten, show_call
 from rlm_ray.core.repl_types import Citation
-from rlm_ray.events.records import (
-    CallEnded,
-    RunFinished,
-    RunStarted,
-    SessionEnded,
-    SessionOpened,
-)
 from rlm_ray.events.usage import CallStats
 from rlm_ray.runs.conversation import Conversation
 from rlm_ray.runs.run import Run
@@ -156,51 +149,6 @@ def test_shorten_bounds_every_value():
 
 def test_box_without_text_and_lists_is_one_line():
     assert html_box("a < b", None, {"none": []}) == "<div><p><b>a &lt; b</b></p></div>"
-
-
-def records_of_a_tree(leaves):
-    given = make_context("text")
-    from rlm_ray.core.context import summarize
-
-    yield RunStarted(0.0, "run-1", "q", {}, summarize(given), "1")
-    yield SessionOpened(0.1, (), "Who speaks?\nAnd why?", summarize(given), "openai/root", "actor")
-    for number in range(leaves):
-        failed = {"error_kind": "ModelError", "why": "down"} if number == 1 else {"text": f"answer {number}"}
-        yield CallEnded(0.2, (number,), 1, "leaf", "openai/leaf", "k", 0.1, query="part?", **failed)
-    yield SessionEnded(0.3, (), "answered", answer="Ann " * 100, turns=1)
-    yield RunFinished(0.4, "answered")
-
-
-def test_tree_is_drawn_with_a_line_for_each_node():
-    assert str(RunTree(records_of_a_tree(2))).splitlines() == [
-        "run run-1 · answered · 3 nodes",
-        "root · openai/root · 0 turns, 0 calls · ok · 'Who speaks? And why?' → '" + "Ann " * 14 + "Ann…'",
-        "├ 0 · openai/leaf · 1 call · ok · 'part?' → 'answer 0'",
-        "└ 1 · openai/leaf · 1 call · error · 'part?' → ModelError: down",
-    ]
-
-
-def test_tree_of_many_nodes_is_bounded():
-    drawn = repr(RunTree(records_of_a_tree(1_000))).splitlines()
-    assert len(drawn) == 13
-    assert drawn[-1] == "└ … 990 more (990 ok)"
-    assert RunTree(records_of_a_tree(1_000)).lines(max_lines=5)[-1] == "…"
-    assert len(RunTree(records_of_a_tree(1_000)).lines(max_lines=5)) == 6
-
-
-def test_tree_without_records_and_one_under_way_say_so():
-    assert repr(RunTree()).startswith("run ? · no records · 1 nodes")
-    under_way = RunTree(list(records_of_a_tree(1))[:2])
-    assert "run run-1 · under way" in repr(under_way)
-    assert "running · 'Who speaks? And why?' → no answer yet" in repr(under_way)
-
-
-def test_tree_of_a_hostile_run_is_escaped_in_a_notebook():
-    tree = RunTree(
-        [*records_of_a_tree(0), SessionEnded(0.3, (), "answered", answer="<img src=x>\x1b[0m", turns=1)]
-    )
-    assert "<img" not in tree._repr_html_()
-    assert "\x1b" not in repr(tree)
 
 
 @pytest.mark.parametrize(
