@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from rlm_ray.core.output_limit import OutputLimit
-from rlm_ray.llm.server_limits import ServerLimits, ask_server
+from rlm_ray.llm.server_limits import ServerLimits, ask_server, list_models
 
 BASE = "http://127.0.0.1:1/v1"
 PROPS, MODELS, SHOW = "http://127.0.0.1:1/props", f"{BASE}/models", "http://127.0.0.1:1/api/show"
@@ -122,3 +122,62 @@ def test_a_server_is_asked_over_http_with_its_key():
 
 def test_a_server_that_is_not_there_tells_nothing():
     assert ask_server(BASE, "openai/m") is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "is_one"),
+    [(255, False), (256, True), (100_000_000, True), (100_000_001, False), (4096.0, False)],
+)
+def test_window_has_from_256_to_100_million_tokens(tokens, is_one):
+    found = asked(props={"default_generation_settings": {"n_ctx": tokens}})
+    assert found == (window(tokens, "/props") if is_one else None)
+
+
+@pytest.mark.parametrize(
+    ("base", "model", "asked_for"),
+    [
+        ("http://h/v1/", "openai/m", ["http://h/props", "http://h/v1/models", "http://h/api/show"]),
+        ("http://h", "m", ["http://h/props", "http://h/models", "http://h/api/show"]),
+    ],
+)
+def test_server_is_asked_at_its_root_and_its_address(base, model, asked_for):
+    calls = []
+    assert ask_server(base, model, fetch=lambda *call: calls.append(call)) is None
+    assert [address for _, address, _ in calls] == asked_for
+    assert [(method, body) for method, _, body in calls] == [
+        ("GET", None),
+        ("GET", None),
+        ("POST", {"model": "m"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        (None, None),
+        ({"data": "x"}, None),
+        ({"data": []}, {}),
+        ({"data": [{"id": "a"}, {"id": 5}, None, {"name": "b"}]}, {"a": OutputLimit()}),
+        (
+            {"data": [{"id": "a", "max_model_len": 5000, "max_output_tokens": 600}, {"id": "b", "meta": {"context_length": 7000}}]},
+            {"a": OutputLimit(600, 5000), "b": OutputLimit(None, 7000)},
+        ),
+    ],
+)  # fmt: skip
+def test_models_of_a_server_are_listed_with_their_limits(told, found):
+    asked_for = []
+    assert list_models("http://h/v1/", fetch=lambda *call: (asked_for.append(call), told)[1]) == found
+    assert asked_for == [("GET", "http://h/v1/models", None)]
+
+
+@pytest.mark.parametrize(
+    ("told", "tokens"),
+    [
+        ({"parameters": "num_ctx 100", "model_info": {"a.context_length": 9000}}, None),
+        ({"parameters": "x num_ctx 8192", "model_info": {"a.context_length": 9000}}, 9000),
+        ({"model_info": {"a.context_length": 5, "b.context_length": 9000, "c": 7000}}, 9000),
+    ],
+)
+def test_ollama_tells_the_window_it_was_given_or_trained_with(told, tokens):
+    found = asked(show=told)
+    assert found == (None if tokens is None else window(tokens, "/api/show"))
