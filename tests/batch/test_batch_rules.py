@@ -23,6 +23,7 @@ from rlm_ray.batch.progress import BatchProgress
 from rlm_ray.batch.raw_rows import RawRow, RefusedError
 from rlm_ray.batch.results import BatchStats, CompletedRows, RowResult
 from rlm_ray.batch.source import IterableSource, open_corpus
+from rlm_ray.batch.tables import open_table
 from rlm_ray.batch.template import Template
 from rlm_ray.batch.writer import PART_BYTES, PART_ROWS, BatchOutput, PartWriter
 from rlm_ray.errors import InputError, ModelError
@@ -138,6 +139,8 @@ def test_share_of_a_list_that_was_read_is_known_and_of_an_iterator_it_is_not():
     assert shares == [0.25, 0.5, 0.75, 1.0]
     assert list(source.read()) == list(IterableSource(["a", "b", "c", "d"]).read())
     assert IterableSource([]).fraction_read() == 0.0
+    one = IterableSource(["a"])
+    assert (list(one.read()), one.fraction_read()) == ([RawRow({"text": "a"})], 1.0)
     assert IterableSource(iter("ab")).fraction_read() is None
 
 
@@ -404,3 +407,12 @@ def test_row_that_is_not_done_has_no_key_to_differ_from(key):
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_share_of_a_table_that_was_read_is_known(rows):
+    table = open_table(pa.table({"text": ["x"] * rows}))
+    assert (table.fraction_read(), table.row_count()) == (0.0, rows)
+    shares = [table.fraction_read() for _ in table.read()]
+    assert shares == [(number + 1) / rows for number in range(rows)]
+    assert list(table.read()) == [RawRow({"text": "x"})] * rows
