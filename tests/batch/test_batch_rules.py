@@ -416,3 +416,13 @@ def test_share_of_a_table_that_was_read_is_known(rows):
     shares = [table.fraction_read() for _ in table.read()]
     assert shares == [(number + 1) / rows for number in range(rows)]
     assert list(table.read()) == [RawRow({"text": "x"})] * rows
+
+
+async def test_rows_of_a_young_job_are_written_after_five_seconds_whenever_it_began(tmp_path):
+    now = [1_000.0]
+    keeper = PartWriter(BatchOutput(str(tmp_path / "out"), Jsonl()), lambda: now[0])
+    keeper.put(RowResult(0, "a"))
+    late = []
+    for now[0] in (1_004.9, 1_005.0):
+        late.append(keeper._late())
+    assert late == [False, True]
