@@ -230,28 +230,32 @@ def _error(guess: float, truth: float) -> str:
     return f"{guess / truth - 1:+.0%}" if truth else ""
 
 
-def hundred_nodes(work: WorkCost, costs: Mapping[str, Cost], plan: Plan) -> str:
-    """Return the load of each process that is there once, and the calls in a second at which it is full."""
-    rate = plan.calls_per_s
-    admission, interval_s = admission_messages(plan, work.events["admission"])
-    journal = messages_per_call(plan.calls_per_client, work.events["journal"], JOURNAL_COALESCE_S)
-    each = {role: seconds / work.calls for role, seconds in work.cpu_s.items()}
-    call_s = {
-        "admission": (admission, service_load(1.0, admission, 1.0, costs["admission"])),
-        "journal of a run": (journal, service_load(1.0, journal, work.lines, costs["journal"])),
-        "driver of a run": (0.0, each.get("driver", 0.0)),
-        "pool of a driver": (0.0, each.get("pool", 0.0)),
-        "session actors": (0.0, each.get("actors", 0.0) / plan.clients),
-    }
-    rows = [
-        f"| process | messages a call | load at {rate:,.0f} calls/s | full at calls/s |",
-        "|---|---:|---:|---:|",
-    ]
+def many_nodes(work: WorkCost, costs: Mapping[str, Cost], plans: Mapping[str, Plan]) -> str:
+    """Return the calls in a second at which each process is full that is there once, for each plan; and its messages of a call."""
+    columns = [_full_at(work, costs, plan) for plan in plans.values()]
+    rows = [f"| full at, calls/s (messages a call) | {' | '.join(plans)} |", "|---|" + "---:|" * len(plans)]
     rows += [
-        f"| {name} | {f'{messages:.2f}' if messages else ''} | {rate * seconds:.0%} | {saturation(seconds):,.0f} |"
-        for name, (messages, seconds) in call_s.items()
+        f"| {process} | " + " | ".join(column[process] for column in columns) + " |" for process in columns[0]
     ]
-    return "\n".join([*rows, "", f"Clients collect for {1e3 * max(interval_s, COALESCE_S):.0f} ms."])
+    return "\n".join(rows)
+
+
+def _full_at(work: WorkCost, costs: Mapping[str, Cost], plan: Plan) -> dict[str, str]:
+    admission, _ = admission_messages(plan, work.events["admission"])
+    journal = messages_per_call(plan.calls_per_client, work.events["journal"], JOURNAL_COALESCE_S)
+    services = {
+        "the admission": (admission, service_load(1.0, admission, 1.0, costs["admission"])),
+        "the journal of a run": (journal, service_load(1.0, journal, work.lines, costs["journal"])),
+    }
+    each = {role: seconds / work.calls for role, seconds in work.cpu_s.items()}
+    others = {
+        "the driver of a run": each.get("driver", 0.0),
+        "the pool of a driver": each.get("pool", 0.0),
+        "all session actors": each.get("actors", 0.0) / plan.clients,
+    }
+    return {
+        name: f"{saturation(seconds):,.0f} ({messages:.2f})" for name, (messages, seconds) in services.items()
+    } | {name: f"{saturation(seconds):,.0f}" for name, seconds in others.items()}
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -366,15 +370,22 @@ def main() -> None:
     most = max(point["nodes"] for point in points)
     print(f"\n{most} nodes, predicted from at most {CALIBRATE_UP_TO}:\n\n{compare(points, costs, most)}")
     dense = json.loads(options.dense.read_text())["points"] if options.dense else points
+    plans = {
+        f"{options.nodes * actors:,} clients, messages {how}": Plan(
+            options.nodes * actors, options.concurrent, options.latency_s, most_per_s
+        )
+        for actors in (options.actors, 2)
+        for how, most_per_s in (("as they come", math.inf), ("collected", MAX_MESSAGES_PER_S))
+    }
+    wanted = next(iter(plans.values())).calls_per_s
     for name, work in calibrate(dense, costs).items():
-        for actors in (options.actors, 2):
-            for cap in (math.inf, MAX_MESSAGES_PER_S):
-                plan = Plan(options.nodes * actors, options.concurrent, options.latency_s, cap)
-                how = "as they come" if cap == math.inf else "clients asked to collect"
-                print(f"\n{name}, {options.nodes} nodes of {actors} actors, messages {how}:\n")
-                print(hundred_nodes(work, costs, plan))
-                if options.simulate and name == "rows":
-                    print(simulate(plan, warm_up_s=1.5 * plan.latency_s, seconds=plan.latency_s))
+        print(
+            f"\n{options.nodes} nodes, {name}; {wanted:,.0f} calls/s are wanted:\n\n{many_nodes(work, costs, plans)}"
+        )
+    if options.simulate:
+        for name, plan in plans.items():
+            found = simulate(plan, warm_up_s=1.5 * plan.latency_s, seconds=plan.latency_s)
+            print(f"simulated: {name}: {found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 from rlm_ray.admission.controller import AdmissionController
 from rlm_ray.admission.protocol import (
@@ -21,10 +21,12 @@ from rlm_ray.admission.protocol import (
     BudgetShare,
     ClientMessage,
     Decision,
+    PermitRequest,
     Refused,
     RunPolicy,
     RunStatus,
     ServerMessage,
+    Settle,
 )
 from rlm_ray.events.usage import RunUsage
 from rlm_ray.util.rpc_service import rpc_method
@@ -38,6 +40,8 @@ MAX_MESSAGES_PER_S = 2_000.0
 """So many messages of all clients together come unasked: about a seventh of what one process can take."""
 PACE_WINDOW_S = 1.0
 MAX_INTERVAL_S = 0.5
+
+PartT = TypeVar("PartT", PermitRequest, Settle, str)
 
 _log = logging.getLogger(__name__)
 
@@ -187,15 +191,12 @@ class AdmissionServer:
         if batch.resume is not None:
             self._controller.restore(batch.holder, batch.resume, now)
         for settle in batch.settles:
-            with _logged("settle", settle.permit):
-                self._controller.release(settle, now)
+            _failure_of("settle", settle.permit, self._controller.release, settle, now)
         for request_id in batch.cancelled:
-            with _logged("withdraw", request_id):
-                self._controller.cancel(request_id, now)
+            _failure_of("withdraw", request_id, self._controller.cancel, request_id, now)
         for ask in batch.asks:
-            with _logged("ask", ask.request_id) as failures:
-                self._controller.request(ask, now)
-            for why in failures:
+            why = _failure_of("ask", ask.request_id, self._controller.request, ask, now)
+            if why:
                 self._holders[batch.holder].decisions.append(
                     Refused(ask.request_id, batch.holder, FAILED, why)
                 )
@@ -251,12 +252,13 @@ class AdmissionServer:
         return opened
 
 
-@contextmanager
-def _logged(what: str, request_id: str) -> Iterator[list[str]]:
-    """Log an error of the block, and put its sentence into the list that is yielded."""
-    failures: list[str] = []
+def _failure_of(
+    what: str, request_id: str, take_in: Callable[[PartT, float], None], part: PartT, now: float
+) -> str:
+    """Take in one part of a message; returns what went wrong, logged, and nothing where all is well."""
     try:
-        yield failures
+        take_in(part, now)
     except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets it as an error
         _log.exception("%s of %s failed", what, request_id)
-        failures.append(f"the admission could not judge this call: {type(error).__name__}: {error}")
+        return f"the admission could not judge this call: {type(error).__name__}: {error}"
+    return ""

@@ -13,7 +13,7 @@ from scale_model import (
     calibrate,
     compare,
     events_of,
-    hundred_nodes,
+    many_nodes,
     messages_per_call,
     predict,
     saturation,
@@ -107,6 +107,7 @@ def test_few_nodes_predict_many_where_all_is_as_the_model_thinks():
 
 def test_the_table_of_a_hundred_nodes_names_each_process_and_where_it_is_full():
     work = WorkCost({"driver": 0.0003, "actors": 0.001}, 1.0, 2.0, {"admission": 1.0, "journal": 2.0}, 1.0)
-    table = hundred_nodes(work, COSTS, Plan(1_600, 100_000, 10.0))
-    assert "load at 10,000 calls/s" in table
-    assert "| driver of a run |  | 300% | 3,333 |" in table
+    table = many_nodes(work, COSTS, {"a": Plan(1_600, 100_000, 10.0), "b": Plan(200, 1_000, 10.0)})
+    assert table.startswith("| full at, calls/s (messages a call) | a | b |")
+    assert "| the driver of a run | 3,333 | 3,333 |" in table
+    assert "| all session actors | 1,600,000 | 200,000 |" in table

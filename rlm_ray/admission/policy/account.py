@@ -90,10 +90,8 @@ class Account:
             return math.inf
         wait = self.not_before - now
         if wait <= 0 and any(bucket.limit < math.inf for bucket in self.buckets):
-            amounts = self._amounts(input_tokens, output_tokens)
-            wait = max(
-                bucket.wait_s(amount, now) for bucket, amount in zip(self.buckets, amounts, strict=True)
-            )
+            amounts = zip(self.buckets, self._amounts(input_tokens, output_tokens), strict=True)
+            wait = max(bucket.wait_s(amount, now) for bucket, amount in amounts if bucket.limit < math.inf)
         if wait > 0 and self._blocked_since is None:
             self._blocked_since = now
         elif wait <= 0:
