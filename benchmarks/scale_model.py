@@ -5,7 +5,7 @@
     python benchmarks/scale_model.py scale.json --simulate         # and 1,600 clients, by the code itself (some minutes)
 
 Three processes are there once, whatever the number of nodes: the admission of the cluster, the journal of a run, and the
-driver of a run. Each is one event loop, so it is full at one second of CPU in a second:
+driver of a run (its pool is asked ten times a second by each map, whatever the calls). Each is one event loop, so it is full at one second of CPU in a second:
 
     load = rate * (messages of a call * (CPU of a message + (1 - load) * CPU of a wake-up) + CPU of a call)
 
@@ -44,9 +44,6 @@ from rlm_ray.admission.server import MAX_INTERVAL_S, MAX_MESSAGES_PER_S, Admissi
 from rlm_ray.core.limits import Rates
 from rlm_ray.core.llm import Usage
 from rlm_ray.journal.recorder import COALESCE_S as JOURNAL_COALESCE_S
-
-CALIBRATE_UP_TO = 4
-"""Constants come from runs on so many nodes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +159,13 @@ def predict(
     return Prediction(ideal_s + work.overhead_s, messages, {**work.cpu_s, **services})
 
 
-def calibrate(points: Sequence[Mapping[str, Any]], services: Mapping[str, Cost]) -> dict[str, WorkCost]:
-    """Return the cost of each kind of work, from the runs on few nodes."""
+def calibrate(
+    points: Sequence[Mapping[str, Any]], services: Mapping[str, Cost], max_nodes: int = 4
+) -> dict[str, WorkCost]:
+    """Return the cost of each kind of work, from the runs on so many nodes at most."""
     costs = {}
     for name in dict.fromkeys(point["work"] for point in points):
-        few = [point for point in points if point["work"] == name and point["nodes"] <= CALIBRATE_UP_TO]
+        few = [point for point in points if point["work"] == name and point["nodes"] <= max_nodes]
         items, calls, lines = (sum(point[count] for point in few) for count in ("items", "calls", "lines"))
         roles = sorted({role for point in few for role in point["cpu_s"]} - {"server", "Ray itself"})
         spent = {role: max(sum(point["cpu_s"].get(role, 0.0) for point in few), 0.0) for role in roles}
@@ -197,9 +196,10 @@ def _events(point: Mapping[str, Any], service: str) -> float:
 
 
 def compare(points: Sequence[Mapping[str, Any]], costs: Mapping[str, Cost], nodes: int) -> str:
-    """Return the prediction for the runs on so many nodes beside what was measured, as a Markdown table."""
+    """Return the prediction for the runs on so many nodes beside what was measured, as a Markdown table; at most half as many
+    nodes are what it is predicted from."""
     rows = ["| work | figure | predicted | measured | error |", "|---|---|---:|---:|---:|"]
-    calibrated = calibrate(points, costs)
+    calibrated = calibrate(points, costs, nodes // 2)
     for point in points:
         if point["nodes"] != nodes or point["scaling"] != "weak":
             continue
@@ -250,12 +250,14 @@ def _full_at(work: WorkCost, costs: Mapping[str, Cost], plan: Plan) -> dict[str,
     each = {role: seconds / work.calls for role, seconds in work.cpu_s.items()}
     others = {
         "the driver of a run": each.get("driver", 0.0),
-        "the pool of a driver": each.get("pool", 0.0),
         "all session actors": each.get("actors", 0.0) / plan.clients,
     }
-    return {
+    full = {
         name: f"{saturation(seconds):,.0f} ({messages:.2f})" for name, (messages, seconds) in services.items()
-    } | {name: f"{saturation(seconds):,.0f}" for name, seconds in others.items()}
+    }
+    return full | {
+        name: f"{saturation(seconds):,.0f}" if seconds else "-" for name, seconds in others.items()
+    }
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -367,8 +369,8 @@ def main() -> None:
             f"{n}: {1e6 * c.message:.0f} a message, {1e6 * c.item:.1f} an item" for n, c in costs.items()
         )
     )
-    most = max(point["nodes"] for point in points)
-    print(f"\n{most} nodes, predicted from at most {CALIBRATE_UP_TO}:\n\n{compare(points, costs, most)}")
+    for nodes in (4, 8):
+        print(f"\n{nodes} nodes, predicted from at most {nodes // 2}:\n\n{compare(points, costs, nodes)}")
     dense = json.loads(options.dense.read_text())["points"] if options.dense else points
     plans = {
         f"{options.nodes * actors:,} clients, messages {how}": Plan(
