@@ -32,9 +32,9 @@ from rlm_ray.events.records import CallEnded, Record, SessionEnded, SessionOpene
 from rlm_ray.events.usage import RunUsage, UsageAccumulator, stats_from_call, usage_from_records
 from rlm_ray.journal.replay import to_reply
 from rlm_ray.llm.response_cache import request_key
+from rlm_ray.llm.run_context import LATE_S, in_time
 from rlm_ray.session.session import CUT, SessionResult
 from rlm_ray.structured.schema import AnswerSchema
-from rlm_ray.util.deadline import LATE_S, in_time
 
 ATTEMPTS = 3
 """How often a row is started when its actors die."""

@@ -49,8 +49,7 @@ from rlm_ray.journal.call_recorder import CallRecorder, CallSite
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.response_cache import ResponseCacheClient, request_key
 from rlm_ray.llm.retry_policy import RetryPolicy, outcome_of
-from rlm_ray.llm.run_context import RunContext
-from rlm_ray.util.deadline import LATE_S, in_time
+from rlm_ray.llm.run_context import LATE_S, RunContext, in_time
 
 PERMIT_TTL_MARGIN_S = 60.0
 LONG_REPLY_CHARS = 100_000

@@ -19,7 +19,14 @@ from rlm_ray.config import Settings, settings_from
 from rlm_ray.core.limits import Limits
 from rlm_ray.errors import ConfigError, RLMError
 from rlm_ray.serve.api_keys import KeyStore, read_keys
-from rlm_ray.serve.config import KEYS_VARIABLE, ServerConfig
+from rlm_ray.serve.config import (
+    KEYS_VARIABLE,
+    ModelRegistry,
+    ServerConfig,
+    apply_request_options,
+    make_model_registry,
+    min_limits,
+)
 from rlm_ray.serve.config_actor import ConfigRef, take_config
 from rlm_ray.serve.context_loader import ContextLoader, LoadExecutor
 from rlm_ray.serve.context_uris import allowed_uris
@@ -27,7 +34,6 @@ from rlm_ray.serve.file_store import FileStore
 from rlm_ray.serve.http.api import create_app
 from rlm_ray.serve.http.auth import Origins
 from rlm_ray.serve.http.run_service import RunService
-from rlm_ray.serve.model_registry import ModelRegistry, apply_request_options, make_model_registry, min_limits
 from rlm_ray.serve.registry_actor import run_registry
 from rlm_ray.serve.run_launcher import RunLauncher
 from rlm_ray.serve.run_manager import RunManager

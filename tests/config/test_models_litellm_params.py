@@ -10,7 +10,7 @@ from rlm_ray import RLM, ConfigError, Settings
 from rlm_ray.config import load_settings, settings_from
 from rlm_ray.config.models import COMPLETION_PARAMS, KNOWN_PARAMS, LITELLM_PARAMS, PROVIDER_PARAMS
 from rlm_ray.config.trust import SHAPING_PARAMS
-from rlm_ray.serve.model_registry import _OF_ANY_PROVIDER
+from rlm_ray.serve.config import _OF_ANY_PROVIDER
 
 OURS = {"model", "messages", "model_list", "kwargs"}
 """This package says these itself."""

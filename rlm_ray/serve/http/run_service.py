@@ -18,11 +18,11 @@ from rlm_ray.documents.formats import HEAD_BYTES, detect_format
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.api_keys import ApiKey
+from rlm_ray.serve.config import ModelRegistry
 from rlm_ray.serve.context_loader import ContextLoader, LoadExecutor
 from rlm_ray.serve.file_store import FileStore, StoredFile
 from rlm_ray.serve.http.errors import ApiError, error_from_run_end
 from rlm_ray.serve.http.schemas import RunOptions
-from rlm_ray.serve.model_registry import ModelRegistry
 from rlm_ray.serve.prompt import (
     FileData,
     FileRef,

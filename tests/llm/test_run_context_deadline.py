@@ -18,8 +18,7 @@ from rlm_ray.errors import LimitReached, ModelUnavailableError, TransientModelEr
 from rlm_ray.journal.call_recorder import CallSite
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.gateway import Gateway
-from rlm_ray.llm.run_context import RunContext
-from rlm_ray.util.deadline import LATE_S, Deadline, in_time
+from rlm_ray.llm.run_context import LATE_S, Deadline, RunContext, in_time
 
 REQUEST = ModelRequest("m", (Message("user", "hi"),), params={"timeout": 100.0})
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.errors import ConfigError
-from rlm_ray.serve.config import ServerConfig
-from rlm_ray.serve.model_registry import apply_request_options, make_model_registry
+from rlm_ray.serve.config import ServerConfig, apply_request_options, make_model_registry
 
 
 def test_models_are_aliases_and_allowed_names_with_settings_of_their_own(tmp_path):
