@@ -81,6 +81,8 @@ class AnswerFeed:
             yield
         finally:
             runs.pop(run_id, None)
+            if not runs and actor not in self._polls:
+                self._hearers.pop(actor, None)
 
     async def _poll(self, actor: str, handle: Any) -> None:
         try:
