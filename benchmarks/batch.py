@@ -55,6 +55,7 @@ from rlm_ray.testing.responses import Reply, Request
 
 WORDS = "the quick brown fox jumps over the lazy dog "
 QUESTION = "What is this about?"
+BESIDE_TIMEOUT_S = 240.0
 
 
 def synthetic(path: Path, rows: int, chars: int) -> None:
@@ -294,11 +295,21 @@ def beside(path: str, options: argparse.Namespace) -> None:
     theirs = options.json and options.json.with_suffix(".beside.json")
     if theirs:
         command += ["--json", str(theirs)]
-    subprocess.run(command, check=True)
+    try:
+        code = subprocess.run(command, check=False, timeout=BESIDE_TIMEOUT_S).returncode
+        failed = f"ended with {code}" if code else ""
+    except subprocess.TimeoutExpired:
+        failed = f"not done in {BESIDE_TIMEOUT_S:.0f} s"
+    if failed:
+        print(f"Ray Data's HTTP stage {failed}")
     if theirs:
-        both = [options.json, theirs]
-        write_figures(options.json, [f for path in both for f in read_figures(json.loads(path.read_text()))])
-        theirs.unlink()
+        more = [Figure("time", ROWS, "ray_data", None, "s", failed=failed)] if failed else _read(theirs)
+        write_figures(options.json, _read(options.json) + more)
+        theirs.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> list[Figure]:
+    return read_figures(json.loads(path.read_text()))
 
 
 def settings_of(options: argparse.Namespace, url: str, runs: str) -> Settings:

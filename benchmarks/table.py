@@ -4,8 +4,8 @@
 
 Each part is a benchmark in a process of its own, one after the other; what is done is saved at once, so `--only` does
 a part again and leaves the others as they are. `results.json`, `results.svg` and the section of `README.md` that is
-made of them are in FOLDER, this one if nothing else is said. Ends with 1 if a part of ours failed; a peer that fails or
-does not end is a line of the table.
+made of them are in FOLDER, this one if nothing else is said. A peer that fails or does not end is
+a line of the table; ends with 1 if a part could not be measured at all.
 """
 
 from __future__ import annotations
