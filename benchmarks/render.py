@@ -9,6 +9,7 @@ from figures import Figure, read_figures
 from plot import bar_chart
 
 BEGIN = "<!-- begin: made by `make bench` from results.json; edits are lost -->"
+BEGIN_SCALE = "<!-- begin: made by `make bench` from scale.json; edits are lost -->"
 END = "<!-- end -->"
 METHODS = {
     "ours": "ours",
@@ -62,13 +63,44 @@ def render_plot(results: Mapping[str, Any]) -> str:
     )
 
 
-def with_section(readme: str, section: str) -> str:
+def render_scale(scale: Mapping[str, Any]) -> str:
+    """Return a table of what `scale.py` has measured: a line for each kind of work, a column for each number of nodes."""
+    points = {(p["work"], p["scaling"], p["nodes"]): p for p in scale["points"]}
+    works = list(dict.fromkeys(work for work, _, _ in points))
+    counts = sorted({nodes for _, _, nodes in points})
+    lines = {
+        "{} growing with the nodes: per second (of ideal)": ("weak", _speed),
+        "the same {} for all: seconds (ideal)": ("strong", _seconds),
+        "messages of a call at the admission: {} growing": ("weak", lambda p: _messages(p, "admission")),
+        "messages of a call at the journal: {} growing": ("weak", lambda p: _messages(p, "journal")),
+    }
+    rows = [
+        [name.format(work), *(said(p) if (p := points.get((work, way, n))) else "-" for n in counts)]
+        for name, (way, said) in lines.items()
+        for work in works
+    ]
+    return _table(["", *(f"{count} nodes" if count > 1 else "1 node" for count in counts)], rows)
+
+
+def _speed(point: Mapping[str, Any]) -> str:
+    return f"{point['items'] / point['seconds']:.1f} ({point['ideal_s'] / point['seconds']:.0%})"
+
+
+def _seconds(point: Mapping[str, Any]) -> str:
+    return f"{point['seconds']:.1f} ({point['ideal_s']:.0f})"
+
+
+def _messages(point: Mapping[str, Any], service: str) -> str:
+    return f"{point['messages'].get(service, 0) / max(point['calls'], 1):.1f}"
+
+
+def with_section(readme: str, section: str, begin: str = BEGIN) -> str:
     """Return the README with this section between its marks; raises ValueError where it lacks them."""
-    before, begin, rest = readme.partition(BEGIN)
+    before, found, rest = readme.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the README lacks its marks, {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{section}\n{END}{after}"
+    if not found or not end:
+        raise ValueError(f"the README lacks its marks, {begin} and {END}")
+    return f"{before}{begin}\n{section}\n{END}{after}"
 
 
 def _about(results: Mapping[str, Any]) -> str:

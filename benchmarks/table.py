@@ -4,8 +4,8 @@
 
 Each part is a benchmark in a process of its own, one after the other; what is done is saved at once, so `--only` does
 a part again and leaves the others as they are. `results.json`, `results.svg` and the section of `README.md` that is
-made of them are in FOLDER, this one if nothing else is said. A peer that fails or does not end is
-a line of the table; ends with 1 if a part could not be measured at all.
+made of them are in FOLDER, this one if nothing else is said. What `scale.py` has left in `scale.json` there is made a
+table, too. A peer that fails or does not end is a line of the table; ends with 1 if a part could not be measured at all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from peers_environment import locked_version
-from render import QUIET_CORES, render, render_plot, with_section
+from render import BEGIN_SCALE, QUIET_CORES, render, render_plot, render_scale, with_section
 
 HERE = Path(__file__).parent
 PART_TIMEOUT_S = 900.0
@@ -126,9 +126,12 @@ def run(command: Sequence[str]) -> str:
 def save(results: dict[str, Any], folder: Path) -> None:
     """Write the plot, and the README where the folder has one."""
     (folder / "results.svg").write_text(render_plot(results), "utf-8")
-    readme = folder / "README.md"
+    readme, scale = folder / "README.md", folder / "scale.json"
     if readme.exists():
-        readme.write_text(with_section(readme.read_text("utf-8"), render(results)), "utf-8")
+        text = with_section(readme.read_text("utf-8"), render(results))
+        if scale.exists():
+            text = with_section(text, render_scale(json.loads(scale.read_text("utf-8"))), BEGIN_SCALE)
+        readme.write_text(text, "utf-8")
 
 
 def machine() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import table
 from figures import Figure, median_figure, read_figures, write_figures
-from render import BEGIN, END, render, render_plot, with_section
+from render import BEGIN, BEGIN_SCALE, END, render, render_plot, render_scale, with_section
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 MACHINE = {
@@ -37,6 +37,8 @@ def test_readme_and_plot_are_made_of_the_results():
     results = json.loads((FOLDER / "results.json").read_text())
     readme = (FOLDER / "README.md").read_text()
     assert with_section(readme, render(results)) == readme, "run `python benchmarks/table.py --render`"
+    scale = json.loads((FOLDER / "scale.json").read_text())
+    assert with_section(readme, render_scale(scale), BEGIN_SCALE) == readme
     assert (FOLDER / "results.svg").read_text() == render_plot(results)
 
 
@@ -84,6 +86,26 @@ def test_starts_have_their_ratio_and_reach():
         Figure("start", "ask", "CPU s", 6.0, "s"),
     ]
     assert "| ask | 5.50 | 1.42 | 1.50 | 6.00 | - |" in render(results_of(*figures))
+
+
+def test_scale_has_a_column_for_each_number_of_nodes():
+    point = {
+        "work": "rows",
+        "scaling": "weak",
+        "items": 100,
+        "calls": 200,
+        "ideal_s": 12.0,
+        "messages": {"journal": 50},
+    }
+    scale = {"points": [{**point, "nodes": 1, "seconds": 16.0}, {**point, "nodes": 8, "seconds": 12.5}]}
+    lines = render_scale(scale).splitlines()
+    assert lines[0] == "|  | 1 node | 8 nodes |"
+    assert lines[2] == "| rows growing with the nodes: per second (of ideal) | 6.2 (75%) | 8.0 (96%) |"
+    assert lines[3] == "| the same rows for all: seconds (ideal) | - | - |"
+    assert lines[4:] == [
+        "| messages of a call at the admission: rows growing | 0.0 | 0.0 |",
+        "| messages of a call at the journal: rows growing | 0.2 | 0.2 |",
+    ]
 
 
 def test_only_what_stands_between_the_marks_is_replaced():
