@@ -136,8 +136,8 @@ class BatchJob:
 
     def _begin(self, run_id: str, *, restart: bool) -> None:
         """Make the output this job's. Raises `JournalError` where the job it is taken from is still under way."""
-        before, mine = self._check(run_id, restart=restart)
-        if mine != run_id:
+        before, own_run_id = self._check(run_id, restart=restart)
+        if own_run_id != run_id:
             raise InputError(self.output.out, "another job has just begun here; give another --out")
         if before == run_id and not restart:
             return

@@ -66,8 +66,8 @@ def list_models(
     api_base: str, api_key: str = "", fetch: Fetch | None = None
 ) -> dict[str, OutputLimit] | None:
     """Ask a server for its models and their limits; None where it does not list any."""
-    told = (fetch or _fetcher(api_key))("GET", f"{api_base.rstrip('/')}/models", None)
-    listed = _at(told, "data")
+    answer = (fetch or _fetcher(api_key))("GET", f"{api_base.rstrip('/')}/models", None)
+    listed = _at(answer, "data")
     if not isinstance(listed, list):
         return None
     entries = [entry for entry in listed if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
@@ -77,23 +77,23 @@ def list_models(
     }
 
 
-def of_props(told: Any, _: str = "") -> OutputLimit:
+def of_props(answer: Any, _: str = "") -> OutputLimit:
     """Read `/props` of llama.cpp: the window of one slot."""
-    return OutputLimit(window_tokens=_tokens(_at(_at(told, "default_generation_settings"), "n_ctx")))
+    return OutputLimit(window_tokens=_tokens(_at(_at(answer, "default_generation_settings"), "n_ctx")))
 
 
-def of_models(told: Any, name: str) -> OutputLimit:
+def of_models(answer: Any, name: str) -> OutputLimit:
     """Read `/v1/models`: the entry of this name, or the only one there is."""
-    listed = _at(told, "data")
+    listed = _at(answer, "data")
     entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
     named = [entry for entry in entries if entry.get("id") in (name, name.rpartition("/")[2])]
     entry = (named or (entries if len(entries) == 1 else [{}]))[0]
     return OutputLimit(_first(entry, _REPLY_NAMES), _first(entry, _WINDOW_NAMES))
 
 
-def of_ollama(told: Any, _: str = "") -> OutputLimit:
+def of_ollama(answer: Any, _: str = "") -> OutputLimit:
     """Read `/api/show` of Ollama: the window it was given, else the one the model was trained with."""
-    parameters, info = _at(told, "parameters"), _at(told, "model_info")
+    parameters, info = _at(answer, "parameters"), _at(answer, "model_info")
     given = _NUM_CTX.search(parameters) if isinstance(parameters, str) else None
     if given is not None:
         return OutputLimit(window_tokens=_tokens(int(given[1])))
@@ -137,8 +137,8 @@ def _fetcher(api_key: str) -> Fetch:
                 stream=True,
                 allow_redirects=False,
             ) as reply:
-                told = b"".join(islice(reply.iter_content(_CHUNK_BYTES), MAX_BYTES // _CHUNK_BYTES))
-                return json.loads(told) if reply.ok else None
+                answer = b"".join(islice(reply.iter_content(_CHUNK_BYTES), MAX_BYTES // _CHUNK_BYTES))
+                return json.loads(answer) if reply.ok else None
         except (requests.RequestException, ValueError, RecursionError):
             return None
 

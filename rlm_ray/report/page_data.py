@@ -369,9 +369,13 @@ def waits_of(facts: RunData) -> dict[str, dict[str, float | int | None]]:
 
 def _wait(spans: list[Span]) -> dict[str, float | int | None]:
     found = [(start, stop) for start, stop in spans if stop > start]
-    apart = merged(found)
+    merged_intervals = merged(found)
     total = sum(stop - start for start, stop in found)
-    return {"clock": _number(sum(b - a for a, b in apart)), "sum": _number(total), "count": len(found)}
+    return {
+        "clock": _number(sum(b - a for a, b in merged_intervals)),
+        "sum": _number(total),
+        "count": len(found),
+    }
 
 
 def _slot_waits(facts: RunData) -> Iterator[Span]:

@@ -54,8 +54,11 @@ class Location:
 
     def is_below(self, prefix: Location) -> bool:
         """Tell whether it lies in the folder that `prefix` names."""
-        mine, others = (self.scheme, self.host, self.port), (prefix.scheme, prefix.host, prefix.port)
-        return mine == others and self.path.startswith(prefix.path)
+        own_origin, prefix_origin = (
+            (self.scheme, self.host, self.port),
+            (prefix.scheme, prefix.host, prefix.port),
+        )
+        return own_origin == prefix_origin and self.path.startswith(prefix.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,10 +140,10 @@ class Tracer:
             case SessionOpened():
                 self._open_session(record, attempt)
             case CallSent():
-                before = attempt.pending_calls.get((record.path, record.call))
+                pending = attempt.pending_calls.get((record.path, record.call))
                 attempt.pending_calls[record.path, record.call] = record
-                if before is not None:
-                    self._end_lost_call(attempt, before, record.at, names.LOST)
+                if pending is not None:
+                    self._end_lost_call(attempt, pending, record.at, names.LOST)
             case CallEnded():
                 self._forget_sent(record)
                 self._call(attempt, record)
@@ -170,13 +170,15 @@ class Tracer:
     ) -> None:
         assert self._run is not None
         assert self._shards is not None
-        above, before = self._run, self._shards.primary
+        parent_span, parent_shard = self._run, self._shards.primary
         if parent is not None:
-            around = parent.map_of(record.path[-1]) if record.path[:-1] == parent.path else None
-            above, before = (around or parent).span, parent.shard
-        shard = self._shards.assign(before, record.at)
-        apart = shard is not before
-        context, links = (shard.root.context, [above.span_context]) if apart else (above.context, [])
+            open_map = parent.map_of(record.path[-1]) if record.path[:-1] == parent.path else None
+            parent_span, parent_shard = (open_map or parent).span, parent.shard
+        shard = self._shards.assign(parent_shard, record.at)
+        is_new_shard = shard is not parent_shard
+        context, links = (
+            (shard.root.context, [parent_span.span_context]) if is_new_shard else (parent_span.context, [])
+        )
         attributes = self._describe.session(record, incomplete=incomplete)
         span = self._spans.start(f"{names.AGENT} rlm", record.at, attributes, context, links=links)
         self._attempts.add(Attempt(record.path, record.attempt, span, shard, parent))
@@ -196,15 +198,15 @@ class Tracer:
             attempt.shard.sums.add(record)
             self._chat(record, attempt.span)
             return
-        around = attempt.map_of(record.path[-1])
-        if around is None:
+        open_map = attempt.map_of(record.path[-1])
+        if open_map is None:
             attempt.deferred.append(record)
             return
         attempt.shard.sums.add(record)
-        if around.add(record):
-            self._chat(record, around.span)
-        if around.complete:
-            self._close_map(around, record.at)
+        if open_map.add(record):
+            self._chat(record, open_map.span)
+        if open_map.complete:
+            self._close_map(open_map, record.at)
 
     def _chat(self, record: CallEnded, below: ActiveSpan) -> None:
         name = f"{names.CHAT} {model_name(record.model, record.provider)}"
@@ -220,8 +222,10 @@ class Tracer:
         span.end(record.at, failure=self._describe.failure(record))
 
     def _tool(self, attempt: Attempt, record: ToolEnded) -> None:
-        said = self._describe.tool(record)
-        span = self._spans.start(f"{names.TOOL} {record.name}", record.started, said, attempt.span.context)
+        attributes = self._describe.tool(record)
+        span = self._spans.start(
+            f"{names.TOOL} {record.name}", record.started, attributes, attempt.span.context
+        )
         span.end(record.at, failure=self._describe.failure(record))
 
     def _open_map(self, attempt: Attempt, record: MapOpened) -> None:
@@ -234,18 +238,18 @@ class Tracer:
             self._handle_child(attempt, waiting)
 
     def _end_map(self, attempt: Attempt, record: MapEnded) -> None:
-        around = next((found for found in attempt.maps if found.record.first == record.first), None)
-        if around is None:
+        open_map = next((found for found in attempt.maps if found.record.first == record.first), None)
+        if open_map is None:
             attempt.deferred.append(record)
             return
-        around.end = record
-        if around.complete:
-            self._close_map(around, record.at)
+        open_map.end = record
+        if open_map.complete:
+            self._close_map(open_map, record.at)
 
-    def _close_map(self, around: MapSpan, at: float, failure: Failure | None = None) -> None:
-        if around.span.ended is None:
-            for call in around.close(at, failure):
-                self._chat(call, around.span)
+    def _close_map(self, open_map: MapSpan, at: float, failure: Failure | None = None) -> None:
+        if open_map.span.ended is None:
+            for call in open_map.close(at, failure):
+                self._chat(call, open_map.span)
 
     def _forget_sent(self, record: CallEnded) -> None:
         key = (record.path, record.call)
@@ -258,10 +262,10 @@ class Tracer:
         """End a call that was sent and never ended as an error."""
         common = {name: getattr(sent, name) for name in ("path", "call", "role", "model", "key")}
         record = CallEnded(at=max(at, sent.at), started=sent.at, error_kind=kind, **common)
-        around = attempt.map_of(sent.path[-1]) if sent.role == "leaf" else None
+        open_map = attempt.map_of(sent.path[-1]) if sent.role == "leaf" else None
         attempt.shard.sums.add(record)
-        if around is None or around.add(record, lost=True):
-            self._chat(record, (around or attempt).span)
+        if open_map is None or open_map.add(record, lost=True):
+            self._chat(record, (open_map or attempt).span)
 
     def _attach_orphans(self) -> None:
         """Give sessions whose beginning never came spans from their first record, below what is known."""
@@ -296,8 +300,8 @@ class Tracer:
         sent, attempt.pending_calls = attempt.pending_calls, {}
         for call in sent.values():
             self._end_lost_call(attempt, call, at, kind)
-        for around in attempt.maps:
-            self._close_map(around, at, Failure(kind) if around.end is None else None)
+        for open_map in attempt.maps:
+            self._close_map(open_map, at, Failure(kind) if open_map.end is None else None)
 
 
 def trace(tracer: Tracer, records: Iterable[Record]) -> None:
