@@ -94,3 +94,16 @@ def test_busy_clients_send_fewer_messages_and_every_call_is_counted(rates):
     paced_s = in_virtual_time(work(40.0))
     assert counts[40.0] < 0.75 * counts[10_000.0]
     assert paced_s < 1.5 * straight_s  # a call takes about a second, and clients collect for half of one
+
+
+@pytest.mark.parametrize(
+    ("messages", "seconds", "interval_s"),
+    [(100, 1.0, 0.0), (101, 1.0, 0.01), (200, 2.0, 0.0), (202, 2.0, 0.01)],
+)
+def test_clients_collect_where_more_messages_come_than_may(messages, seconds, interval_s):
+    pacer = MessagePacer(max_per_s=100)
+    pacer.count("c", 10.0)
+    for _ in range(messages - 1):
+        pacer.count("c", 10.0)
+    pacer.count("c", 10.0 + seconds)
+    assert pacer.interval_s == pytest.approx(interval_s)

@@ -307,3 +307,10 @@ def test_a_message_that_is_one_call_of_a_function_of_the_repl_is_code(name):
 
 def test_a_message_that_is_one_call_of_another_function_is_prose():
     assert parse('consider("these words")').blocks == ()
+
+
+@pytest.mark.parametrize("lines", [1, 20, 40, 500])
+@pytest.mark.parametrize("end", ["", "<|eot_id|>", "<|eom_id|>\n"])
+def test_code_behind_a_python_tag_is_whole_at_any_length(lines, end):
+    code = "x = 10000\n" * lines
+    assert parse(f"<|python_tag|>{code}{end}").blocks == (code,)

@@ -178,3 +178,15 @@ def test_class_and_flow_of_a_request_by_default():
     )
     assert (FlowKey("x").weight, QueueEntry(0, 0, 0, "t", LANE).work) == (1.0, 1.0)
     assert QueueEntry(0, 0, 1, "a", LANE) == QueueEntry(0, 0, 1, "b", FlowKey("other"), 5.0)
+
+
+def test_flow_that_waits_is_not_forgotten_among_many_that_are_gone():
+    scheduler = FairScheduler()
+    scheduler.activate("waiting", 1.0)
+    for turn in range(200):
+        scheduler.activate(f"flow{turn}", 1.0)
+        scheduler.charge(f"flow{turn}", 1.0)
+        scheduler.deactivate(f"flow{turn}")
+    assert scheduler.peek() == "waiting"
+    scheduler.charge("waiting", 1.0)
+    assert scheduler.peek() == "waiting"
