@@ -314,3 +314,10 @@ def test_a_message_that_is_one_call_of_another_function_is_prose():
 def test_code_behind_a_python_tag_is_whole_at_any_length(lines, end):
     code = "x = 10000\n" * lines
     assert parse(f"<|python_tag|>{code}{end}").blocks == (code,)
+
+
+@pytest.mark.parametrize("length", [200, 201])
+def test_name_that_nobody_has_bound_is_shown_by_its_beginning(length):
+    name = "n" * length
+    assert parse(f'FINAL_VAR("{name}")').unresolved == "n" * 200
+    assert parse(f'FINAL_VAR("{name}")', frozenset({name})).blocks == (f"FINAL_VAR({name!r})",)

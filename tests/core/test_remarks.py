@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.core import prompts
+from rlm_ray.core import prompts, remarks
 from rlm_ray.core.context import ContextInfo
 from rlm_ray.core.llm import ModelReply
 from rlm_ray.core.repl_types import CellResult
@@ -339,3 +339,28 @@ def test_an_answer_beside_code_is_sent_back_once():
     assert told_now.startswith(f"That answer was not accepted. {prompts.UNSEEN}\n")
     assert "Output:\n3\n" in told_now
     assert not prompts.answered_before_output(turns((code, result), task=trajectory))
+
+
+@pytest.mark.parametrize(
+    ("text", "sample", "is_pasted"),
+    [
+        (SAMPLE[:120], SAMPLE, True), (SAMPLE[:119], SAMPLE, False), (SAMPLE[120:240], SAMPLE, True), (SAMPLE[60:180], SAMPLE, False), (SAMPLE[60:320], SAMPLE, True),
+        ("x" * 120, f"  {'x' * 120}\n", True), ("x" * 119, "x" * 119, False), ("", "", False), ("words", "", False),
+        ("context = 'a b'", "", True), ("context = ['a']", "", True), ("  context = f'a'", "", True), ("context_2 = 'a'", "", False), ("context = read()", "", False),
+    ],
+)  # fmt: skip
+def test_long_stretch_of_the_sample_in_a_message_is_pasted(text, sample, is_pasted):
+    info = ContextInfo("text", 400_000, 1, with_ids=False, sample=sample)
+    trajectory = Trajectory(Task("q", info)).with_reply(ModelReply(f"```python\n{text}\n```"), "")
+    assert remarks.pastes_context(trajectory) is is_pasted
+
+
+@pytest.mark.parametrize(
+    ("result", "is_nothing"),
+    [
+        (CellResult(output="0\n"), True), (CellResult(output="[]\nNone 0.0 {} set()"), True), (CellResult(output=""), False), (CellResult(output="1"), False),
+        (CellResult(output="0", error="E"), False), (CellResult(output="0", kill_reason="timeout"), False), (CellResult(output="0 hits"), False),
+    ],
+)  # fmt: skip
+def test_output_of_zeros_and_empty_lists_is_nothing(result, is_nothing):
+    assert remarks.found_nothing(result) is is_nothing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.core.llm import ModelReply, Usage
-from rlm_ray.core.reply import CUT_MARK, judge, marked, without_thinking
+from rlm_ray.core.reply import CUT_MARK, answered, judge, marked, without_thinking
 
 ALL_REASONING = Usage(10, 16_384, 0, 16_384)
 
@@ -171,3 +171,23 @@ def test_reply_that_only_thought_says_so():
     found = judge(ModelReply("", "stop", Usage(10, 9), reasoning="hm"))
     assert (found.kind, found.may_pass) == ("empty", True)
     assert found.why.startswith("the reply held thinking and no answer")
+
+
+@pytest.mark.parametrize(
+    ("reply", "cut"),
+    [
+        (ModelReply("text", "stop"), ""),
+        (ModelReply("text", "length"), "the text was cut off at the token limit; raise max_tokens"),
+        (
+            ModelReply("text", "length", Usage(5, 1_000)),
+            "the text was cut off at the token limit after 1,000 tokens",
+        ),
+        (ModelReply("", "stop"), ""),
+        (ModelReply("text", "content_filter"), ""),
+    ],
+)
+def test_outcome_of_a_plain_call_says_whether_it_was_cut_off(reply, cut):
+    found = answered(reply)
+    assert found.text == reply.text
+    assert found.cut.startswith(cut)
+    assert bool(found.cut) is bool(cut)
