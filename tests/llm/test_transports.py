@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from rlm_ray.core.llm import Message, ModelReply, ModelRequest
-from rlm_ray.errors import RLMError
+from rlm_ray.errors import RLMError, TransientModelError
 from rlm_ray.llm import http_client
 from rlm_ray.llm.litellm_client import LitellmProvider, import_litellm
 from rlm_ray.testing import Drop, Failure, Hang, ModelServer, Raw, Reply, Slow
@@ -459,6 +459,24 @@ async def test_a_stream_that_is_too_long_is_an_error(bench: Bench, monkeypatch):
     error, *_ = await bench.ask(replace(request, listener=Listener()), events(b'"' + b"x" * 2_000))
     assert error["type"] == "ModelError"
     assert "no reply of a model" in error["text"]
+
+
+async def test_a_stream_that_stalls_is_a_timeout_and_is_not_asked_again(bench: Bench):
+    listener, asked = Listener(), []
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n")
+        writer.write(events(HI[0], done=b"").body)
+        await reader.read()  # until the client goes away
+        writer.close()
+
+    async with await asyncio.start_server(stall, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        request = bench.request(api_base=f"http://127.0.0.1:{port}/v1", timeout=0.1)
+        with pytest.raises(TransientModelError) as raised:
+            await bench.provider.complete(replace(request, listener=listener))
+    assert (raised.value.kind, listener.text, len(asked)) == ("timeout", "h", 1)
 
 
 async def test_a_connection_of_the_pool_is_replaced_for_a_stream_too(bench: Bench):
