@@ -7,7 +7,7 @@
 
 The rows are a JSONL file, asked as `rlm-ray batch` asks them; the model is a server on loopback in a process of its own.
 Memory is the resident set at every tenth of the rows: of this process, of the session actors with the sandboxes below
-them, and of the journal's actor. None may grow with the number of rows. CPU is what each of them took for a row, in
+them, and of the services (journal, admission). None may grow with the number of rows. CPU is what each of them took for a row, in
 milliseconds: on a machine whose cores are all busy their sum is what bounds the rows per second, and the model's server
 is a part of it.
 
@@ -115,7 +115,7 @@ class Samples:
     @contextmanager
     def watch(self) -> Iterator[None]:
         print(
-            f"{'rows':>9} {'seconds':>8} {'rows/s':>8} {'driver MB':>10} {'actors MB':>10} {'journal MB':>11}",
+            f"{'rows':>9} {'seconds':>8} {'rows/s':>8} {'driver MB':>10} {'actors MB':>10} {'services MB':>11}",
             flush=True,
         )
         self._began = self._said_at = time.perf_counter()
@@ -153,7 +153,7 @@ class Samples:
         mb = self._census.look()[0]
         print(
             f"{done:>9,} {now - self._began:>8.1f} {speed:>8.1f} "
-            f"{mb['driver']:>10.0f} {mb['actors']:>10.0f} {mb['journal']:>11.0f}",
+            f"{mb['driver']:>10.0f} {mb['actors']:>10.0f} {mb['journal'] + mb['services']:>11.0f}",
             flush=True,
         )
 
