@@ -108,7 +108,7 @@ class AnswerPreview:
 class _Reader(Protocol):
     @property
     def has_ended_thought(self) -> bool:
-        """A thought has ended that had no beginning."""
+        """Tell whether a thought has ended that had no beginning."""
 
     def feed(self, piece: str) -> str:
         """Return what of the reply can be shown now that this piece has come."""

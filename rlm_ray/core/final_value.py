@@ -154,7 +154,7 @@ def _argument(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
 
 
 def _expression(node: ast.expr, inside: str, variables: frozenset[str]) -> Value:
-    """Code where it can be one, a text that happens to parse, or a name nobody knows."""
+    """Read an expression: code where it can be one, a text that happens to parse, or a name nobody knows."""
     unknown = _unknown_names(node, variables)
     if not unknown:
         return Value("code", inside)
@@ -206,7 +206,7 @@ def _bound_names(nodes: list[ast.AST]) -> Iterator[str]:
 
 
 def _unquoted(inside: str) -> str:
-    """A long text without the quotation marks around it, where it is one string."""
+    """Take the quotation marks off a long text, where it is one string."""
     mark = next((mark for mark in ('"""', "'''", '"', "'") if inside.startswith(mark)), "")
     if not mark or not inside.endswith(mark) or len(inside) < 2 * len(mark):
         return inside

@@ -95,12 +95,12 @@ class ModelRequest:
 
     @property
     def output_bound(self) -> int | None:
-        """The most the reply may hold, by whichever name it was given; None: the provider's own limit."""
+        """Return the most the reply may hold, by whichever name it was given; None: the provider's own limit."""
         named = (self.params.get(name) for name in OUTPUT_BOUNDS)
         return self.max_tokens or next((bound for bound in named if _is_count(bound)), None)
 
     def with_output_bound(self, tokens: int) -> ModelRequest:
-        """The same request with another bound, by the name it has or by `max_tokens`."""
+        """Return the same request with another bound, by the name it has or by `max_tokens`."""
         names = [name for name in OUTPUT_BOUNDS if name in self.params]
         if not names:
             return replace(self, max_tokens=tokens)
@@ -108,7 +108,7 @@ class ModelRequest:
         return replace(self, max_tokens=None, params={**params, names[0]: tokens})
 
     def with_bound_named(self, name: str) -> ModelRequest:
-        """The same request, with the bound of its reply under this name."""
+        """Return the same request, with the bound of its reply under this name."""
         bound = self.output_bound
         if bound is None:
             return self
@@ -253,7 +253,7 @@ def credible_usage(request: ModelRequest, reply: ModelReply) -> Usage:
 
 
 def _most_input(request: ModelRequest) -> int:
-    """What a budget reserves, and is charged where the provider counts nothing: the larger of two estimates."""
+    """Return what a budget reserves, and is charged where the provider counts nothing: the larger of two estimates."""
     chars = sum(len(message.content) for message in request.messages)
     return max(request_tokens(request), _rule_of_thumb(chars))
 
@@ -265,7 +265,7 @@ def _rule_of_thumb(chars: int) -> int:
 
 @lru_cache(maxsize=128)
 def _tokens_of_message(text: str, tokenizer: Tokenizer) -> int:
-    """A session sends its messages again with each turn, and the system prompt is everybody's."""
+    """Count the tokens of a message, once: a session sends its messages again with each turn, and the system prompt is everybody's."""
     return _tokens(text, tokenizer)
 
 
@@ -286,13 +286,13 @@ def _tokens(text: str, tokenizer: Tokenizer) -> int:
 
 
 def _dense(data: bytes) -> int:
-    """How many characters stand in runs that no language has. Only long words are looked into: most are short."""
+    """Count the characters in runs that no language has. Only long words are looked into: most are short."""
     long = [word for word in data.split() if len(word) >= DENSE_CHARS]
     return sum(len(run) for word in long for run in _DENSE.findall(word))
 
 
 def _count_without(data: bytes, kind: bytes) -> int:
-    """How many bytes are of another kind."""
+    """Count the bytes that are of another kind."""
     return len(data.translate(None, kind))
 
 

@@ -87,7 +87,7 @@ def _final_alone(code: str, variables: frozenset[str], syntax: Syntax) -> Parsed
 
 
 def _without_prompts(code: str) -> str:
-    """The code of an interpreter session: what stands behind its prompts, without what it printed."""
+    """Return the code of an interpreter session: what stands behind its prompts, without what it printed."""
     if not code.lstrip().startswith((">>>", "In [")):
         return code
     lines = [line for line in code.split("\n") if _PROMPT.match(line)]
@@ -95,7 +95,7 @@ def _without_prompts(code: str) -> str:
 
 
 def _final_in_prose(prose: str, variables: frozenset[str], syntax: Syntax) -> Parsed:
-    """What the first FINAL line that is an answer says; else the first that is not."""
+    """Return what the first FINAL line that is an answer says; else the first that is not."""
     unresolved = Parsed()
     position = len(prose) if "FINAL" not in prose else 0
     for _ in range(_MAX_FINALS):
@@ -134,7 +134,7 @@ def _final(prose: str, match: re.Match[str], variables: frozenset[str], syntax: 
 
 
 def _inside_parentheses(rest: str) -> str:
-    """What stands before the parenthesis that closes `FINAL(`: the balanced one, or the last at a line's end."""
+    """Return what stands before the parenthesis that closes `FINAL(`: the balanced one, or the last at a line's end."""
     balanced = _balanced_end(rest)
     if balanced is not None and not rest[balanced + 1 :].split("\n", 1)[0].strip(_CLOSING):
         return rest[:balanced]

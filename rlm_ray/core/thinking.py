@@ -73,7 +73,7 @@ _MAY_THINK = re.compile(r"[<\[◁]|\A\s*analysis")
 
 
 def split_thinking(text: str) -> tuple[str, str]:
-    """What the model says, and what it thought; the text as it is where there is no thinking. Takes linear time."""
+    """Return what the model says, and what it thought; the text as it is where there is no thinking. Takes linear time."""
     thoughts: list[str] = []
     for _ in range(_PASSES if _MAY_THINK.search(text) else 0):
         found = _harmony(text) or _tagged(text)
@@ -130,7 +130,7 @@ class _Text:
         return _READS_ON.match(self.text, mark.end) is not None
 
     def ends_thinking(self, mark: _Mark) -> bool:
-        """A closing tag that nothing opened does."""
+        """Tell whether a closing tag ends thinking: one that nothing opened does."""
         if self.is_alone(mark):
             return True
         if mark.is_weak or self.reads_on(mark):
@@ -155,7 +155,7 @@ class _Text:
         return mark.end >= self.last
 
     def is_inside(self, mark: _Mark, since: int) -> bool:
-        """It stands in an element or a long string that began after `since`."""
+        """Tell whether a place stands in an element or a long string that began after `since`."""
         places, depths = self._elements
         first, last = bisect_left(places, since), bisect_left(places, mark.start)
         before = depths[first - 1] if first else 0
@@ -165,7 +165,7 @@ class _Text:
 
     @cached_property
     def _elements(self) -> tuple[list[int], list[int]]:
-        """How many elements are open behind each tag that begins a line."""
+        """Count the elements that are open behind each tag that begins a line."""
         places, depths, depth = [], [], 0
         for match in _ELEMENT.finditer(self.text):
             depth = max(0, depth - 1) if match["close"] else depth + 1
@@ -182,7 +182,7 @@ class _Text:
         return before in _QUOTES and self.text[mark.end : mark.end + 1] == _QUOTES[before]
 
     def _is_hidden(self, mark: _Mark) -> bool:
-        """It is code. A fence that nothing closes does not hide the end of a thought."""
+        """Tell whether a place is code. A fence that nothing closes does not hide the end of a thought."""
         at = bisect_right(self._fences, mark.start, key=lambda fence: fence[0]) - 1
         if at >= 0 and mark.start < self._fences[at][1] and (self._fences[at][2] or mark.opens):
             return True
@@ -191,7 +191,7 @@ class _Text:
 
 
 def _tagged(whole: str) -> tuple[str, list[str]] | None:
-    """One pass over the tags. None where no thinking is found."""
+    """Take thinking out in one pass over the tags. None where no thinking is found."""
     if TAG.search(whole) is None:
         return None
     regions = _regions(_Text(whole))
@@ -208,7 +208,7 @@ def _tagged(whole: str) -> tuple[str, list[str]] | None:
 
 
 def _regions(reply: _Text) -> list[tuple[int, int]]:
-    """Where thinking stands, in order and apart."""
+    """Return where thinking stands, in order and apart."""
     closes, unopened = _paired(reply)
     regions: list[tuple[int, int]] = []
     at = 0
@@ -233,7 +233,7 @@ def _regions(reply: _Text) -> list[tuple[int, int]]:
 
 
 def _paired(reply: _Text) -> tuple[dict[int, _Mark], set[_Mark]]:
-    """The closing tag of each opening one by its place, and closing tags that nothing opened.
+    """Return the closing tag of each opening one by its place, and closing tags that nothing opened.
 
     A pair within a line of other text is quoted, and nothing.
     """
@@ -263,7 +263,7 @@ def _paired(reply: _Text) -> tuple[dict[int, _Mark], set[_Mark]]:
 
 
 def _block_end(reply: _Text, mark: _Mark, close: _Mark | None, at: int) -> int | None:
-    """Where the block ends that this tag opens; None where it opens none."""
+    """Return where the block ends that this tag opens; None where it opens none."""
     text = reply.text
     leads = reply.is_first(mark, at)
     if not leads and (not reply.begins_line(mark) or (mark.is_weak and not reply.is_alone(mark))):
@@ -281,7 +281,7 @@ def _block_end(reply: _Text, mark: _Mark, close: _Mark | None, at: int) -> int |
 
 
 def _last_close(reply: _Text, mark: _Mark) -> _Mark | None:
-    """Of a block whose tags do not pair: the last closing tag; the first one in code where there is no other."""
+    """Return where a block ends whose tags do not pair: the last closing tag; the first one in code where there is no other."""
     last = next((m for m in reversed(reply.shown) if m.name == mark.name and not m.opens), None)
     if last is not None and last.start >= mark.end:
         return last
@@ -299,7 +299,7 @@ def _tag_marks(text: str) -> Iterator[_Mark]:
 
 
 def _fences(text: str) -> Iterator[tuple[int, int, bool]]:
-    """Code: from where to where, and whether its fence is closed. A fence with a tag begins new code in any case."""
+    """Yield where code begins and ends, and whether its fence is closed. A fence with a tag begins new code in any case."""
     opening: re.Match[str] | None = None
     for fence in _FENCE.finditer(text):
         if opening is None:
@@ -316,7 +316,7 @@ def _fences(text: str) -> Iterator[tuple[int, int, bool]]:
 
 
 def _harmony(text: str) -> tuple[str, list[str]] | None:
-    """The final channel; the others are thinking. None where these are no channels."""
+    """Return the final channel, and the others as thinking. None where these are no channels."""
     if (bare := _BARE_CHANNELS.match(text)) is not None:
         return text[bare.end() :].strip(), [bare[0]]
     head = _HEADLESS.match(text) or _CHANNEL.search(text)

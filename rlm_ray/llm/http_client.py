@@ -80,7 +80,7 @@ class HttpTarget:
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `ClientSession.request` that are the same for all requests."""
+        """Return the arguments of `ClientSession.request` that are the same for all requests."""
         connect_s, read_s, pool_s = self.timeouts_s
         arguments: dict[str, Any] = {
             "url": self.url,
@@ -95,7 +95,7 @@ class HttpTarget:
 
     @cached_property
     def arguments_of_stream(self) -> dict[str, Any]:
-        """The same for a request whose answer comes as events: packed ones are held back on their way."""
+        """Return the same for a request whose answer comes as events: packed ones are held back on their way."""
         headers = [(name, value) for name, value in self.headers if name.lower() != "accept-encoding"]
         return {**self.arguments, "headers": (*headers, ("accept-encoding", "identity"))}
 

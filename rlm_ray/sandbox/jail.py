@@ -39,7 +39,7 @@ _CAPSET = {"x86_64": 126, "aarch64": 91}
 
 
 def syscall(number: int, *arguments: object) -> int:
-    """The result, or `OSError`."""
+    """Make a system call and return its result. Raises `OSError`."""
     result = int(_libc.syscall(ctypes.c_long(number), *arguments))
     if result < 0:
         error = ctypes.get_errno()
@@ -131,7 +131,7 @@ class _Program(ctypes.Structure):
 
 
 def seccomp_supported(machine: str = MACHINE) -> bool:
-    """The table below knows this machine's system calls."""
+    """Tell whether the table below knows this machine's system calls."""
     return machine in _ARCHITECTURES
 
 
@@ -145,7 +145,7 @@ def check_seccomp() -> None:
 
 
 def seccomp_program(machine: str = MACHINE) -> bytes:
-    """The filter as BPF instructions."""
+    """Return the filter as BPF instructions."""
     column = 0 if machine == "x86_64" else 1
     plain = [number for numbers in _ALLOWED.values() if (number := numbers[column]) is not None]
     guarded = sorted(numbers[column] for numbers in _UNLESS_EXECUTABLE.values())
@@ -166,7 +166,7 @@ def seccomp_program(machine: str = MACHINE) -> bytes:
 
 
 def _install_filter(instructions: ctypes.Array[ctypes.c_char]) -> None:
-    """From here on, only the allowed calls. Needs no_new_privs."""
+    """Allow only the calls of the filter from here on. Needs no_new_privs."""
     wanted = _Program(len(instructions) // 8, ctypes.addressof(instructions))
     prctl(PR_SET_SECCOMP, 2, ctypes.addressof(wanted))
 

@@ -206,7 +206,7 @@ class Session:
         )
 
     def _citations_wanted(self) -> str:
-        """Only the answer of a root has to cite: it is the one that somebody reads."""
+        """Say whether the answer has to cite: only that of a root has to, which somebody reads."""
         wanted = self.settings.citations
         return "optional" if wanted == "required" and self.depth else wanted
 
@@ -258,7 +258,7 @@ class Session:
 
     @property
     def slots(self) -> Sequence[SubCallOutcome | None]:
-        """The outcomes of the sub-calls that run now, None where there is none yet."""
+        """Return the outcomes of the sub-calls that run now, None where there is none yet."""
         return self._slots
 
     def partial_answer(self) -> str | None:

@@ -91,7 +91,7 @@ class Interpreter:
         self._builtins[name] = items
 
     def run(self, blocks: Sequence[str], now: float, query: str) -> CellDone:
-        """The blocks of one message, in order, up to the first error or FINAL; for them it is `now`."""
+        """Run the blocks of one message, in order, up to the first error or FINAL; for them it is `now`."""
         self._language.clock.start(now)
         self._ending.begin()
         self._reserved["query"] = self._builtins["query"] = query
@@ -112,7 +112,7 @@ class Interpreter:
         return CellDone(output.text(), output.chars, error, self._variables(), notes, self._looked)
 
     def _run(self, block: str, name: str) -> str | None:
-        """None, or the error as the model shall see it."""
+        """Run a block; return its error as the model shall see it, None where there is none."""
         if block.lstrip("\n")[:1] in (" ", "\t"):  # as fenced blocks inside a list are
             block = textwrap.dedent(block)
         self._store_source(name, block)
@@ -152,7 +152,7 @@ class Interpreter:
             del self._sources[next(iter(self._sources))]
 
     def _check_answer_variable(self, error: str | None) -> str | None:
-        """What `answer` says counts also after an error: the cell had set it ready before."""
+        """Take the answer that the variable `answer` holds, also after an error: the cell had set it ready before."""
         failed = self._guarded(  # str() of the answer is code of the model's
             lambda: self._ending.ready(self._namespace.get("answer", self._ending.answer))
         )

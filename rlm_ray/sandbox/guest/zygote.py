@@ -83,7 +83,7 @@ class Zygote:
                 self._shutdown()
 
     def _read_command(self) -> bool:
-        """One message; False at the end of the socket."""
+        """Carry out one message; False at the end of the socket."""
         packet, descriptors, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 2)
         if not packet:
             return False
@@ -202,7 +202,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _ignore(*_: object) -> None:
-    """The wake-up descriptor has already woken the loop."""
+    """Do nothing: the wake-up descriptor has already woken the loop."""
 
 
 def _read_memory_file(descriptor: int) -> Content:
@@ -228,7 +228,7 @@ def _content(data: memoryview, offsets: array.array[int] | None, ids: list[str] 
 
 
 def main(control: int) -> NoReturn:
-    """What the host execs, with the control socket's descriptor."""
+    """Serve as the process that the host execs, with the control socket's descriptor."""
     jail.prctl(jail.PR_SET_CHILD_SUBREAPER, 1)
     _raise_descriptor_limit()
     # Masks and ignored signals outlive an exec: whatever the actor had, a REPL starts clean.

@@ -152,7 +152,7 @@ def _proxies() -> dict[str, ModuleProxy]:
 
 
 def _allowed_names(source: Any, names: str) -> ModuleProxy:
-    """The names this version of Python has."""
+    """Return the names this version of Python has."""
     picked = {name: getattr(source, name) for name in names.split() if hasattr(source, name)}
     return module(source.__name__, picked | _REPLACED.get(source.__name__, {}))
 
@@ -184,12 +184,12 @@ importlib.import_module("_strptime")
 
 
 def module_names() -> frozenset[str]:
-    """Every module that can be imported."""
+    """Return every module that can be imported."""
     return frozenset(_SHARED_PROXIES)
 
 
 def module_of(name: str) -> str:
-    """The module that has this name, where only one has; or nothing."""
+    """Return the module that has this name, where only one has; or nothing."""
     found = [module for module, proxy in _SHARED_PROXIES.items() if name in names_of(proxy)]
     return found[0] if len(found) == 1 and name not in _TOO_COMMON else ""
 
@@ -219,7 +219,7 @@ class Modules:
         self._modules[name] = module(name, names_of(self._modules[name]) | names)
 
     def preloaded(self) -> dict[str, Any]:
-        """What cells have without an import."""
+        """Return what cells have without an import."""
         names = {name: getattr(self._modules[module], name) for name, module in PRELOADED_NAMES.items()}
         return {name: self._modules[name] for name in PRELOADED} | names
 
@@ -231,7 +231,7 @@ class Modules:
         names: tuple[str, ...] | None = (),
         level: int = 0,
     ) -> ModuleProxy:
-        """What `__import__` is in a cell."""
+        """Import a module as `__import__` does in a cell."""
         del globals_, locals_
         if name in C_INTERNAL:
             return module(name, {})

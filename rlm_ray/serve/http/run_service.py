@@ -228,7 +228,7 @@ def _is_plain(source: Source) -> bool:
 
 
 def _with_instruction(messages: tuple[tuple[str, str], ...], schema: str) -> tuple[tuple[str, str], ...]:
-    """The messages of a plain call that say what its answer looks like: in the one message of instructions."""
+    """Add what its answer looks like to the messages of a plain call: in the one message of instructions."""
     if not schema:
         return messages
     wanted = AnswerSchema.parse(schema, trusted=False).instruction()
