@@ -127,3 +127,21 @@ def test_every_setting_has_its_words():
 )
 def test_unknown_name_is_refused_with_those_there_are(name, said):
     assert did_you_mean(name, ["model", "max_depth"]) == said
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"params": {"api_key": "sk\n1"}}, "api_key"),
+        ({"params": {"extra_headers": {"x": "a\nb"}}}, "extra_headers.x"),
+        ({"params": {"default_headers": {"x": {"y": "a\nb"}}}}, "default_headers.x.y"),
+        ({"params": {"headers": {"x": "\ud800"}}}, "headers.x"),
+        ({"models": {"m": {"model": "a", "api_key": "sk\n1"}}}, "models.m.api_key"),
+        ({"models": {"m": {"model": "a", "params": {"extra_headers": {"x": "\x00"}}}}}, "models.m.extra_headers.x"),
+    ],
+)  # fmt: skip
+def test_key_and_headers_that_no_request_can_carry_are_refused_by_their_names(given, name):
+    with pytest.raises(ConfigError) as refused:
+        Settings(**given)
+    assert refused.value.what == name
+    assert Settings(params={"api_key": "sk-1", "extra_headers": {"x": "a b"}, "seed": "a\nb"})
