@@ -4,7 +4,8 @@
 `append` only queues a record; `flush` returns once all that was appended is in the run's folder. What a model answered
 is used after that only, so nothing that was used can be lost.
 
-Records of a few milliseconds are sent together, with the first for which somebody waits: a turn is two messages.
+Records of a few milliseconds are sent together, with the first for which somebody waits or that tells of a request: a turn
+is two messages.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from itertools import count
 from rlm_ray.config import Settings
 from rlm_ray.core.secrets import Scrubber, secret_values
 from rlm_ray.errors import JournalError
-from rlm_ray.events.records import Record, to_line, without_content
+from rlm_ray.events.records import CallSent, Record, to_line, without_content
 from rlm_ray.journal.replay import ReplayIndex
 from rlm_ray.journal.server import JournalRef, JournalServer
 from rlm_ray.util.batcher import Batcher
@@ -92,7 +93,8 @@ class JournalRecorder(NullRecorder):
             return
         self._count += 1
         line = to_line(record if self._content else without_content(record), f"{self._writer}:{self._count}")
-        self._batcher.add(self._scrub(line))
+        # What is known to be under way when a process dies is counted as paid twice: a request is told at once.
+        self._batcher.add(self._scrub(line), linger_s=0.0 if isinstance(record, CallSent) else None)
 
     async def flush(self) -> None:
         if self._failed is None:
