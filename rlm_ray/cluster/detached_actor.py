@@ -143,8 +143,12 @@ async def _end_detached_actors(address: str | None, *, force: bool, all_versions
 
 
 def _runs_of(tables: dict[str, int]) -> int:
-    """Return how many runs an actor has, or `UNKNOWN`: several services of one actor have the same ones."""
-    return max((rows for table, rows in tables.items() if table.split()[-1] == "runs"), default=0)
+    """Return how many runs an actor has that somebody drives, or `UNKNOWN`: several services of one actor have the same ones.
+
+    A run without a driver is none that goes on: its driver is gone, or it ended just before the admission was started again.
+    """
+    driven = tables.get("runs", 0) - tables.get("driverless", 0)
+    return max(driven, *(rows for table, rows in tables.items() if table.endswith(" runs")), UNKNOWN)
 
 
 def _runs_in_words(runs: int) -> str:
