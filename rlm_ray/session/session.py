@@ -807,9 +807,20 @@ class PrefetchedRepl:
         return await asyncio.shield(self._opening)
 
     async def __aexit__(self, *_: object) -> None:
+        # In a task of its own: a second cancel, at the moment when the REPL is there, would leave its process behind.
+        closing = asyncio.create_task(self._close())
+        _closings.add(closing)
+        closing.add_done_callback(_closings.discard)
+        await asyncio.shield(closing)
+
+    async def _close(self) -> None:
         assert self._opening is not None
         try:
-            repl = await self._opening  # an opening cut short would leave its process behind
+            repl = await self._opening
         except RLMError:
             return  # whoever asked for the REPL has seen it
         await repl.aclose()
+
+
+_closings: set[asyncio.Task[None]] = set()
+"""The event loop holds tasks weakly."""
