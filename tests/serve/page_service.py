@@ -66,7 +66,7 @@ class PageService:
         self.runs: list[Run] = []
         self.files: list[str] = []
         self.refusals: dict[str, ApiError] = {}
-        """By path: how the next request is refused."""
+        """By path: how the next POST is refused; the page lists runs whenever it likes."""
         self.held: set[str] = set()
         """Paths that are not answered while they stand here."""
         self.cut: set[str] = set()
@@ -94,7 +94,7 @@ class PageService:
         path = request.url.path
         while path in self.held:  # noqa: ASYNC110 - another thread lets it go
             await asyncio.sleep(0.01)
-        if path in self.refusals:
+        if request.method == "POST" and path in self.refusals:
             raise self.refusals.pop(path)
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         if key not in KEYS:
