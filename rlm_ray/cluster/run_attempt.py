@@ -195,6 +195,7 @@ async def open_run_attempt(
             )
         )
         try:
+            await recorder.flush()  # the first line of the journal, whatever the run's actors write
             yield run_attempt
         except BaseException as error:
             run_attempt.failed(error)

@@ -9,6 +9,7 @@ import pytest
 from rlm_ray import AnswerDelta, AnswerRestarted, Result
 from rlm_ray.errors import InputError
 from rlm_ray.events.records import CallEnded, RunFinished, RunStarted
+from rlm_ray.journal.run_store import find_run
 from rlm_ray.testing import Drop, ModelServer, Slow
 from rlm_ray.testing.responses import recursion, run_query
 
@@ -27,6 +28,12 @@ def test_every_record_comes_once_and_the_result_last(ask, server):
     assert isinstance(records[-1], RunFinished)
     assert [type(record) for record in records].count(CallEnded) == server.calls == 5
     assert len({record.id for record in records}) == len(records)
+
+
+def test_the_start_of_a_run_is_its_first_record_whoever_writes_the_next(ask, server, tmp_path):
+    results = [ask(server, run_dir=str(tmp_path)).run(QUERY, "some text") for _ in range(10)]
+    stores = [find_run(result.run_id, str(tmp_path)) for result in results]
+    assert [type(store.first_record()) for store in stores] == [RunStarted] * 10
 
 
 async def test_an_answer_comes_while_it_is_written_and_is_the_one_on_record(ask):
