@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rlm_ray.admission.open_runs import OpenRuns
-from rlm_ray.admission.permit_table import OrphanRequests, PermitRecord, Permits, max_cost
+from rlm_ray.admission.permit_table import OrphanRequests, PermitRecord, Permits, is_root_call, max_cost
 from rlm_ray.admission.policy.account import AccountQueue
 from rlm_ray.admission.policy.fair_queue import QueueEntry
 from rlm_ray.admission.protocol import (
@@ -328,7 +328,7 @@ class AdmissionController:
         now: float,
         waits_s: tuple[float, float] = (0.0, 0.0),
     ) -> PermitRecord:
-        run.ledger.reserve(reserved, root=ask.depth == 0 and not ask.is_final_call)
+        run.ledger.reserve(reserved, root=is_root_call(ask))
         taken = account_queue.account.take(ask.input_tokens, ask.output_tokens, now)
         account_queue.used_at = now
         permit = PermitRecord(ask, taken, reserved, now + ask.ttl_s, *waits_s)

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from aiolimiter import AsyncLimiter
 
-from rlm_ray.admission.permit_table import actual_cost, call_stats, max_cost
+from rlm_ray.admission.permit_table import actual_cost, call_stats, is_root_call, max_cost
 from rlm_ray.admission.protocol import BudgetShare, PermitRequest, RunPolicy, RunSnapshot, Settle
 from rlm_ray.core.limits import Amount, Limits
 from rlm_ray.events.usage import UsageAccumulator
@@ -68,12 +68,12 @@ def _limiter(granted_per_s: float) -> AsyncLimiter:
 class RunReplica:
     """Holds one run's budget and usage as this client knows them, from its first request until the run is over."""
 
-    __slots__ = ("_charged", "_opened_at", "_policy", "_share", "_usage")
+    __slots__ = ("_charged", "_largest_root_call", "_opened_at", "_policy", "_share", "_usage")
 
     def __init__(self, policy: RunPolicy, now: float) -> None:
         self._policy = policy
         self._opened_at = now - policy.age_s
-        self._charged = Amount()
+        self._charged = self._largest_root_call = Amount()
         self._usage = UsageAccumulator()
         self._share = BudgetShare(policy.run_id, Amount(), Amount())
 
@@ -84,6 +84,8 @@ class RunReplica:
         """Count a settlement that the admission has acknowledged."""
         self._charged += actual_cost(ask, settle)
         self._usage.add(ask.model, ask.depth, call_stats(ask, settle, *waits_s))
+        if is_root_call(ask):
+            self._largest_root_call = self._largest_root_call.elementwise_max(max_cost(ask))
 
     @property
     def limits(self) -> Limits:
@@ -103,4 +105,6 @@ class RunReplica:
 
     def snapshot(self, now: float) -> RunSnapshot:
         policy = replace(self._policy, age_s=now - self._opened_at)
-        return RunSnapshot(policy, self._charged, self._share.spent, self._usage.rows())
+        return RunSnapshot(
+            policy, self._charged, self._share.spent, self._usage.rows(), self._largest_root_call
+        )

@@ -157,6 +157,11 @@ def max_cost(ask: PermitRequest) -> Amount:
     return Amount(to_nano_usd(ask.cost_usd or 0.0), ask.input_tokens + ask.output_tokens, 1)
 
 
+def is_root_call(ask: PermitRequest) -> bool:
+    """Tell whether the last call of the run will hold the reply to it."""
+    return ask.depth == 0 and not ask.is_final_call
+
+
 def smaller(ask: PermitRequest, room: Amount) -> PermitRequest | None:
     """Shorten the reply of `ask` to what `room` leaves; None where that is too short to be of use."""
     if not ask.min_output_tokens or room.calls < 1:

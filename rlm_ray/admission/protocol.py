@@ -180,6 +180,8 @@ class RunSnapshot:
     """By the whole run, by the last message to this client."""
     usage: Mapping[tuple[str, int], CallStats] = field(default_factory=dict)
     """Of this holder's settled calls, by model and depth."""
+    largest_root_call: Amount = field(default_factory=Amount)
+    """The most that a call of the root reserved, of this holder's settled calls: what is kept for the last answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,7 @@ class RunBudget:
             return
         self._restored_from.add(holder)
         self.usage_counts.merge(record.usage.items())
+        self.ledger.keep_for_last_call(record.largest_root_call)
         self._reported += record.charged
         carried = self._restored.elementwise_max(self._reported).elementwise_max(record.known_spent)
         self.ledger.amend(self._restored, carried)

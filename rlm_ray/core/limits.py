@@ -157,7 +157,11 @@ class Ledger:
         self.reserved += amount
         self.in_flight += 1
         if root:
-            self._largest_root = self._largest_root.elementwise_max(amount)
+            self.keep_for_last_call(amount)
+
+    def keep_for_last_call(self, root_call: Amount) -> None:
+        """Keep what the last call needs after a call of the root that cost so much."""
+        self._largest_root = self._largest_root.elementwise_max(root_call)
 
     def settle(self, reserved: Amount, true: Amount) -> None:
         self.reserved -= reserved

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from rlm_ray.admission.degraded_mode import RunReplica
 from rlm_ray.admission.permit_table import max_cost
 from rlm_ray.admission.policy.fair_queue import FlowKey, QueueEntry
-from rlm_ray.admission.protocol import PermitRequest, RunPolicy, RunSnapshot
+from rlm_ray.admission.protocol import AttemptOutcome, PermitRequest, RunPolicy, RunSnapshot, Settle
 from rlm_ray.admission.run_budget import RunBudget
 from rlm_ray.core.limits import Amount, BudgetFit, Limits
 from rlm_ray.events.usage import CallStats
@@ -99,6 +101,27 @@ def test_budget_that_earlier_attempts_spent_is_gone():
     assert run.ledger.spent.tokens == 400
     run.resume("a", RunSnapshot(run.policy, Amount(tokens=100), Amount(tokens=450)))
     assert run.ledger.spent.tokens == 500
+
+
+def test_what_is_kept_for_the_last_call_is_as_much_after_a_restart():
+    root = replace(ASK, input_tokens=90, output_tokens=30)
+    before = budget(tokens=1000)
+    before.ledger.reserve(max_cost(root), root=True)
+    before.ledger.settle(max_cost(root), Amount())
+    replica = RunReplica(before.policy, 0.0)
+    replica.record_settlement(root, Settle("p", AttemptOutcome.REJECTED), (0.0, 0.0))
+    replica.record_settlement(
+        replace(ASK, depth=1, input_tokens=400), Settle("p", AttemptOutcome.REJECTED), (0.0, 0.0)
+    )
+    replica.record_settlement(
+        replace(ASK, is_final_call=True, input_tokens=400), Settle("p", AttemptOutcome.REJECTED), (0.0, 0.0)
+    )
+    after = budget(tokens=1000)
+    assert after.ledger.left().tokens == 950
+    after.resume("a", replica.snapshot(1.0))
+    after.resume("b", RunSnapshot(before.policy))
+    assert after.ledger.left() == before.ledger.left()
+    assert after.ledger.left().tokens == 1000 - 180
 
 
 def test_flow_of_a_run_is_its_tenant_or_its_own():
