@@ -296,9 +296,9 @@ class AdmissionClient:
             self._replicas.setdefault(policy.run_id, RunReplica(policy, self._clock()))
         for settle in batch.settles:
             self._acknowledge(settle)
-        self._update_shares(replies)
         for decision in replies.verdicts:
             self._on_decision(decision)
+        self._update_shares(replies)  # what this message grants is taken off these already
 
     def _update_shares(self, replies: ServerMessage) -> None:
         if replies.budget_shares is None:
@@ -313,9 +313,10 @@ class AdmissionClient:
         match decision:
             case Granted() if ask is not None and future is not None and not future.done():
                 self._degraded_limiter.record_grant(ask.account_key, self._clock())
-                self._deliver_permit(
-                    decision.smaller or ask, future, (decision.queue_wait_s, decision.rate_wait_s)
-                )
+                granted = decision.smaller or ask
+                if granted.run_id in self._replicas:
+                    self._replicas[granted.run_id].spend_share(granted)
+                self._deliver_permit(granted, future, (decision.queue_wait_s, decision.rate_wait_s))
             case Granted() if decision.request_id not in self._permits:
                 self._batcher.add(decision.request_id)
             case Refused() if ask is not None and future is not None and not future.done():

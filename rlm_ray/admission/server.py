@@ -32,9 +32,14 @@ from rlm_ray.events.usage import RunUsage
 from rlm_ray.util.rpc_service import rpc_method
 
 LONG_POLL_S = 10.0
-SHARE_INTERVAL_S = 1.0
+SHARE_INTERVAL_S = 0.1
+"""How old a client's share of a budget may be while it asks: what others are granted meanwhile is not taken off it."""
 SILENT_S = 60.0
 """A client sends a heartbeat each second while it works on a run; one that is silent for so long is gone."""
+DOUBTED_SILENT_S = 3.0
+"""How long a client may be silent that was said to be gone and went on all the same. Its polls are answered each second."""
+DOUBTED_POLL_S = 1.0
+MAX_DOUBTED = 1_000
 SWEEP_INTERVAL_S = 10.0
 MAX_MESSAGES_PER_S = 2_000.0
 """So many messages of all clients together come unasked: about a seventh of what one process can take."""
@@ -101,6 +106,8 @@ class AdmissionServer:
         self._clock = clock
         self._hold_s = hold_s
         self._holders: dict[str, _ClientState] = {}
+        self._doubted: dict[str, None] = {}
+        """Clients that were said to be gone, the last ones."""
         self._timer: asyncio.TimerHandle | None = None
         self._swept_at = self._clock()
         self._pacer = MessagePacer(max_messages_per_s)
@@ -112,13 +119,17 @@ class AdmissionServer:
             return ServerMessage(self._epoch)
         holder = self._holders.setdefault(batch.holder, _ClientState())
         holder.heard_at = self._clock()
+        is_doubted = batch.holder in self._doubted
+        if is_doubted:
+            loop = asyncio.get_running_loop()
+            loop.call_later(DOUBTED_SILENT_S, self._drop_if_silent, batch.holder, holder.heard_at)
         self._pacer.count(batch.holder, holder.heard_at)
         self._sweep()
         self._apply(batch)
         self._deliver()
         holder.wake()
         if batch.long_poll and not holder.decisions:
-            await self._long_poll(holder)
+            await self._long_poll(holder, min(self._hold_s, DOUBTED_POLL_S) if is_doubted else self._hold_s)
         return self._replies(holder, batch)
 
     @rpc_method()
@@ -173,17 +184,29 @@ class AdmissionServer:
             if holder.long_poll is None and now - holder.heard_at >= SILENT_S
         ]
         for name in silent:
-            del self._holders[name]
-            self._controller.drop_client(name, now)
+            self._drop(name)
         self._controller.close_abandoned_runs(now)
         self._controller.forget_idle_accounts(now)
         self._deliver()
 
     @rpc_method()
     async def forget_holder(self, name: str) -> None:
+        """Drop a client that is gone. Its last messages may still come, for Ray says so before the process has ended; or it
+        was taken for dead and goes on. So it is heard again, and dropped again as soon as it is silent."""
+        self._doubted[name] = None
+        if len(self._doubted) > MAX_DOUBTED:
+            del self._doubted[next(iter(self._doubted))]
+        self._drop(name)
+        self._deliver()
+
+    def _drop(self, name: str) -> None:
         self._holders.pop(name, None)
         self._controller.drop_client(name, self._clock())
-        self._deliver()
+
+    def _drop_if_silent(self, name: str, heard_at: float) -> None:
+        if name in self._holders and self._holders[name].heard_at == heard_at:
+            self._drop(name)
+            self._deliver()
 
     def _apply(self, batch: ClientMessage) -> None:
         """Take in each part of a message by itself: an error about one does not lose the others."""
@@ -217,10 +240,10 @@ class AdmissionServer:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(wakeup - now, 0.001), self._deliver)
 
-    async def _long_poll(self, holder: _ClientState) -> None:
+    async def _long_poll(self, holder: _ClientState, hold_s: float) -> None:
         waiter = holder.long_poll = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._hold_s):
+            async with asyncio.timeout(hold_s):
                 await waiter
         except TimeoutError:
             return

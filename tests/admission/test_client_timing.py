@@ -32,6 +32,7 @@ class Admission:
         self.grants = True
         self.takes_s = []
         self.budget = Amount(10**9, 1_000, 100)
+        self.tells_budgets = True
         self.is_told_of = ("run",)
 
     async def exchange(self, message):
@@ -44,7 +45,9 @@ class Admission:
             "epoch",
             tuple(Granted(ask.request_id, ask.client_id, 0.25, 0.5) for ask in granted),
             tuple(RunPolicy(ask.run_id) for ask in message.asks),
-            tuple(BudgetShare(run_id, Amount(), self.budget) for run_id in self.is_told_of),
+            tuple(BudgetShare(run_id, Amount(), self.budget) for run_id in self.is_told_of)
+            if self.tells_budgets
+            else None,
         )
 
     def moments(self, of="asks"):
@@ -189,6 +192,30 @@ def test_without_the_admission_calls_go_at_half_their_rate_within_the_share_of_t
 
     play(script)
     assert moments == pytest.approx([0.0, 0.0, 0.5], abs=0.05)
+
+
+@pytest.mark.parametrize(("granted_since", "alone"), [(0, 3), (1, 2), (2, 1), (3, 0), (9, 0)])
+def test_what_was_granted_since_a_share_was_told_is_taken_off_it(granted_since, alone):
+    permits = []
+
+    async def script(client, admission):
+        admission.budget = Amount(0, 70, 100)  # of tokens: three calls
+        for _ in range(40 - granted_since):
+            await call(client)
+        admission.tells_budgets = False
+        for _ in range(granted_since):
+            await call(client)
+        await client.flush()
+        admission.is_up = False
+        waiting = [asyncio.create_task(client.acquire(ASK)) for _ in range(8)]
+        await asyncio.sleep(10)
+        permits[:] = [task.result() for task in waiting if task.done()]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    play(script)
+    assert len(permits) == alone
 
 
 def test_permit_says_how_long_its_request_waited():

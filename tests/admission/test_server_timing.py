@@ -106,11 +106,11 @@ def test_decision_that_time_alone_brings_comes_in_time():
     assert play(script, rpm=60) == pytest.approx([1.0, 2.0], abs=0.002)
 
 
-def test_client_hears_of_each_run_once_and_of_budgets_at_most_each_second():
+def test_client_hears_of_each_run_once_and_of_budgets_at_most_ten_times_a_second():
     async def script(server):
         await server.open_run(RunPolicy("other"))
         told = []
-        for wait_s, asks in [(0, "a"), (0.5, "b"), (0.49, ""), (0.02, ""), (0.5, ""), (0.51, "")]:
+        for wait_s, asks in [(0, "a"), (0.05, "b"), (0.049, ""), (0.002, ""), (0.05, ""), (0.051, "")]:
             await asyncio.sleep(wait_s)
             replies = await server.exchange(message(*map(ask, asks)))
             told.append((len(replies.runs), replies.budget_shares and len(replies.budget_shares)))
@@ -175,6 +175,46 @@ def test_client_that_is_dropped_gives_back_what_it_held():
         return (await server.stats())["holders"], (await server.usage("run")).total.unknown
 
     assert play(script, in_flight=1) == (1, 1)
+
+
+@pytest.mark.parametrize("long_poll", [False, True])
+def test_last_message_of_a_dead_client_takes_nothing_from_the_others_for_long(long_poll):
+    async def script(server):
+        await server.forget_holder("c")
+        await server.exchange(message(ask("a")))
+        late = asyncio.create_task(server.exchange(message(ask("z"), long_poll=long_poll)))
+        waiting = asyncio.create_task(
+            server.exchange(message(ask("b", client="d"), client="d", long_poll=True))
+        )
+        assert [verdict.request_id for verdict in (await waiting).verdicts] == ["b"]
+        assert not (await late).verdicts
+        stats = await server.stats()
+        return now(), stats["holders"], stats["waiting"]
+
+    assert play(script, in_flight=1) == (3.0, 1, 0)
+
+
+def test_client_that_was_taken_for_dead_goes_on_while_it_speaks():
+    async def script(server):
+        await server.exchange(message(ask("a")))
+        await server.forget_holder("c")
+        await server.exchange(message(ask("b"), settles=(Settle("a", AttemptOutcome.OK, Usage(1, 1)),)))
+        for _ in range(5):
+            await asyncio.sleep(2.9)
+            await server.exchange(message())
+        return (await server.stats())["permits"], (await server.usage("run")).total.unknown
+
+    assert play(script, in_flight=1) == (1, 0)
+
+
+def test_client_that_was_taken_for_dead_polls_each_second():
+    async def script(server):
+        await server.forget_holder("c")
+        await server.exchange(message(ask("a")))
+        await server.exchange(message(ask("b"), long_poll=True))
+        return now()
+
+    assert play(script, in_flight=1) == 1.0
 
 
 def test_run_that_is_closed_refuses_who_waits_at_once():

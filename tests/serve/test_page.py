@@ -359,6 +359,16 @@ def test_everything_is_reached_by_the_tab_key_in_the_order_of_the_page(page, ser
     assert page.evaluate("document.activeElement.textContent") == "An earlier question"
 
 
+def test_a_list_that_is_read_again_keeps_the_focus_where_it_was(page, service):
+    service.add("An earlier question").end("An earlier answer.")
+    page.reload()
+    run = ask(page, service)
+    page.locator("#runs button").focus()
+    run.end("Three of them did.")
+    expect(page.locator("#runs button")).to_have_count(2)
+    assert page.evaluate("document.activeElement.textContent") == "An earlier question"
+
+
 def test_on_paper_is_the_run_without_the_form(page, service):
     ask(page, service).end("Three of them did.")
     page.locator("#answer").wait_for()

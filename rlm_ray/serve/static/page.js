@@ -132,7 +132,9 @@ const many = (count, word) => `${count.toLocaleString("en")} ${word}${count === 
 // What this key asked last; one of them is shown, and watched where it still runs.
 async function loadHistory() {
   const { data } = await client.json("v1/runs?limit=10");
+  const focused = document.activeElement.dataset.run;
   at("runs").replaceChildren(...data.map(entry));
+  if (focused) at("runs").querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus();
   markCurrent();
   show("history", data.length > 0);
 }

@@ -168,7 +168,7 @@ async def test_a_dead_actors_permits_come_back(ask, cluster):
         await until(lambda: server.calls >= 9 and server.in_flight == 8)
         handles = await engine._pool.handles.remote()
         ray.kill(next(handle for name, handle in handles.items() if name != run.actor))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.5)  # what the dead actor had under way is over
         server.reset()
         await until(lambda: server.peak_in_flight == 8, 30.0)
         await run.stop()
