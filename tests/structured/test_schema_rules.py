@@ -102,6 +102,15 @@ def test_check_of_a_schema_that_takes_too_long_is_given_up(steps, why, monkeypat
     assert find_faults({"items": {"type": "integer"}}, [1, 2, 3, 4]) == why
 
 
+def test_check_that_takes_long_for_each_step_is_given_up(monkeypatch):
+    clock = iter([0.0, *[validation.MAX_CPU_S] * 5, validation.MAX_CPU_S + 0.1])
+    monkeypatch.setattr(validation, "thread_time", lambda: next(clock))
+    check = {"items": {"type": "integer"}}
+    assert not find_faults(check, [1, 2, 3, 4])
+    clock = iter([0.0, *[validation.MAX_CPU_S] * 4, validation.MAX_CPU_S + 0.1])
+    assert "too many steps" in find_faults(check, [1, 2, 3, 4])
+
+
 @pytest.mark.parametrize(
     ("path", "said"), [((), "the answer"), (("a",), "`a`"), (("a", 0, "b"), "`a[0].b`"), ((2,), "`[2]`"), ((2, "x"), "`[2].x`")]
 )  # fmt: skip

@@ -134,13 +134,15 @@ async function loadHistory() {
   const { data } = await client.json("v1/runs?limit=10");
   const focused = document.activeElement.dataset.run;
   at("runs").replaceChildren(...data.map(entry));
-  if (focused) at("runs").querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus();
   markCurrent();
+  if (focused) runButtons().find((button) => button.dataset.run === focused)?.focus();
   show("history", data.length > 0);
 }
 
+const runButtons = () => [...at("runs").querySelectorAll("button")];
+
 function markCurrent() {
-  for (const button of at("runs").querySelectorAll("button")) {
+  for (const button of runButtons()) {
     if (button.dataset.run === now?.id) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
   }
