@@ -313,10 +313,9 @@ class AdmissionClient:
         match decision:
             case Granted() if ask is not None and future is not None and not future.done():
                 self._degraded_limiter.record_grant(ask.account_key, self._clock())
-                granted = decision.smaller or ask
-                if granted.run_id in self._replicas:
-                    self._replicas[granted.run_id].spend_share(granted)
-                self._deliver_permit(granted, future, (decision.queue_wait_s, decision.rate_wait_s))
+                self._deliver_permit(
+                    decision.smaller or ask, future, (decision.queue_wait_s, decision.rate_wait_s)
+                )
             case Granted() if decision.request_id not in self._permits:
                 self._batcher.add(decision.request_id)
             case Refused() if ask is not None and future is not None and not future.done():
@@ -327,6 +326,9 @@ class AdmissionClient:
     def _deliver_permit(
         self, ask: PermitRequest, future: asyncio.Future[Permit], waits_s: tuple[float, float] = (0.0, 0.0)
     ) -> None:
+        """Deliver a permit, whoever granted it, and take it off this client's share of the budget."""
+        if ask.run_id in self._replicas:
+            self._replicas[ask.run_id].spend_share(ask)
         permit = self._permits[ask.request_id] = Permit(ask, self._settle, self._wall, waits_s)
         future.set_result(permit)
 
@@ -379,7 +381,6 @@ class AdmissionClient:
                 if replica is None or future.done() or not replica.can_afford(ask):
                     continue
                 if await self._degraded_limiter.try_acquire(ask.account_key):
-                    replica.spend_share(ask)
                     del self._waiting[ask.request_id]
                     self._deliver_permit(ask, future)
             await asyncio.sleep(POLL_S)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from rlm_ray.admission.permit_table import remember
 from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.admission.run_budget import RunBudget
 
@@ -71,9 +72,7 @@ class OpenRuns:
 
     def close(self, run_id: str) -> RunBudget | None:
         """Close a run and return it; None where it was not open."""
-        self._closed[run_id] = None
-        if len(self._closed) > MAX_CLOSED:
-            del self._closed[next(iter(self._closed))]
+        remember(self._closed, run_id, None, MAX_CLOSED)
         self._driverless.pop(run_id, None)
         return self._runs.pop(run_id, None)
 

@@ -66,13 +66,13 @@ class Permits:
         """Take a permit out to settle it; None where it is not held."""
         permit = self._held.pop(request_id, None)
         if permit is not None:
-            _remember(self._settled, request_id, None)
+            remember(self._settled, request_id, None, MAX_REMEMBERED)
         return permit
 
     def expire(self, request_id: str) -> PermitRecord:
         """Take a permit back that its holder did not settle in time."""
         permit = self._held.pop(request_id)
-        _remember(self._expired, request_id, permit)
+        remember(self._expired, request_id, permit, MAX_REMEMBERED)
         return permit
 
     def pop_expired(self, request_id: str) -> PermitRecord | None:
@@ -102,9 +102,10 @@ class Permits:
         return self._expiries[0][0] if self._expiries else math.inf
 
 
-def _remember(memory: dict[str, _Value], request_id: str, value: _Value) -> None:
-    memory[request_id] = value
-    if len(memory) > MAX_REMEMBERED:
+def remember(memory: dict[str, _Value], name: str, value: _Value, most: int) -> None:
+    """Add a value to a table that holds so many at most: of too many, the oldest is forgotten."""
+    memory[name] = value
+    if len(memory) > most:
         del memory[next(iter(memory))]
 
 

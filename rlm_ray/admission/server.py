@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rlm_ray.admission.controller import AdmissionController
+from rlm_ray.admission.permit_table import remember
 from rlm_ray.admission.protocol import (
     FAILED,
     BudgetShare,
@@ -193,9 +194,7 @@ class AdmissionServer:
     async def forget_holder(self, name: str) -> None:
         """Drop a client that is gone. Its last messages may still come, for Ray says so before the process has ended; or it
         was taken for dead and goes on. So it is heard again, and dropped again as soon as it is silent."""
-        self._doubted[name] = None
-        if len(self._doubted) > MAX_DOUBTED:
-            del self._doubted[next(iter(self._doubted))]
+        remember(self._doubted, name, None, MAX_DOUBTED)
         self._drop(name)
         self._deliver()
 

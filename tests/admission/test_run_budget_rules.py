@@ -109,13 +109,12 @@ def test_what_is_kept_for_the_last_call_is_as_much_after_a_restart():
     before.ledger.reserve(max_cost(root), root=True)
     before.ledger.settle(max_cost(root), Amount())
     replica = RunReplica(before.policy, 0.0)
-    replica.record_settlement(root, Settle("p", AttemptOutcome.REJECTED), (0.0, 0.0))
-    replica.record_settlement(
-        replace(ASK, depth=1, input_tokens=400), Settle("p", AttemptOutcome.REJECTED), (0.0, 0.0)
+    child, last = (
+        replace(root, depth=1, input_tokens=400),
+        replace(root, is_final_call=True, input_tokens=400),
     )
-    replica.record_settlement(
-        replace(ASK, is_final_call=True, input_tokens=400), Settle("p", AttemptOutcome.REJECTED), (0.0, 0.0)
-    )
+    for call in (root, child, last):
+        replica.record_settlement(call, Settle("p", AttemptOutcome.REJECTED), (0.0, 0.0))
     after = budget(tokens=1000)
     assert after.ledger.left().tokens == 950
     after.resume("a", replica.snapshot(1.0))

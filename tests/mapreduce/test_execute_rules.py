@@ -63,11 +63,11 @@ def test_a_failed_piece_is_skipped_only_where_it_may_be_and_others_answered():
 
 DOCUMENTS = make_context([{"id": f"d{n}", "text": "x" * 10} for n in range(12)])
 SPEC = parse_spec("Which?", reduce="count")
+PLANNED = plan(SPEC, DOCUMENTS, ModelInfo("m"), 100_000)
 
 
 def test_a_place_is_told_by_its_first_and_its_last_document():
-    pieces = plan(SPEC, DOCUMENTS, ModelInfo("m"), 100_000).pieces
-    assert [describe_location(DOCUMENTS, piece) for piece in pieces] == ["d0:0-10 to d11:0-10"]
+    assert [describe_location(DOCUMENTS, piece) for piece in PLANNED.pieces] == ["d0:0-10 to d11:0-10"]
     one = make_context("some text")
     piece = plan(SPEC, one, ModelInfo("m"), 100_000).pieces[0]
     assert describe_location(one, piece) == "text:0-9"
@@ -84,22 +84,19 @@ def test_a_place_is_told_by_its_first_and_its_last_document():
     ],
 )
 def test_places_of_results_are_told_up_to_a_bound(results, places, lines):
-    units = plan(SPEC, DOCUMENTS, ModelInfo("m"), 100_000).units
     numbers = {"status": {f"r{n}": tuple(range(places)) for n in range(results)}}
-    assert list(Provenance(DOCUMENTS, units, numbers).lines(2, 2)) == lines
+    assert list(Provenance(DOCUMENTS, PLANNED.units, numbers).lines(2, 2)) == lines
 
 
 def test_ten_results_with_five_places_each_are_told_unless_said():
-    units = plan(SPEC, DOCUMENTS, ModelInfo("m"), 100_000).units
     numbers = {"": {f"r{n}": tuple(range(6)) for n in range(11)}}
-    *told, rest = Provenance(DOCUMENTS, units, numbers).lines()
+    *told, rest = Provenance(DOCUMENTS, PLANNED.units, numbers).lines()
     assert (len(told), rest) == (10, "… and 1 more results")
     assert told[0] == "r0 from d0:0-10, d1:0-10, d2:0-10, d3:0-10, d4:0-10 and 1 more"
 
 
 def test_a_long_result_is_told_by_its_first_sixty_characters():
-    units = plan(SPEC, DOCUMENTS, ModelInfo("m"), 100_000).units
-    (line,) = Provenance(DOCUMENTS, units, {"": {"y" * 61: (0,)}}).lines()
+    (line,) = Provenance(DOCUMENTS, PLANNED.units, {"": {"y" * 61: (0,)}}).lines()
     assert line == "y" * 60 + " from d0:0-10"
 
 
