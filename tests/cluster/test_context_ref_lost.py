@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from dataclasses import replace
 
 import pytest
 import ray
+from process_tree import kill_processes
 from waiting import until
 
 from rlm_ray.cluster.driver import ClusterDriver
@@ -74,9 +74,7 @@ async def until_lost(ref):
 
 
 def lose(keepers):
-    for pid, _ in keepers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill_processes(pid for pid, _ in keepers)
 
 
 @pytest.mark.parametrize(

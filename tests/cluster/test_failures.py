@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from process_tree import descendants_of, kill_processes, kill_repls
 from waiting import until
 
 from rlm_ray import LimitReached, Limits
@@ -129,9 +130,7 @@ async def test_code_whose_sandbox_was_killed_runs_again_with_its_variables(ask, 
     with ModelServer(recursion, latency_s=0.4) as server:
         run = await ask(server).astart(query, TEXT)
         await until(lambda: server.calls == 2 + 4)
-        actors = {str(c["pid"]) for c in (await (await ClusterDriver.connect(cluster)).stats()).values()}
-        for pid in _descendants(actors) - _children(actors):  # below an actor: zygotes; below them: REPLs
-            os.kill(int(pid), signal.SIGKILL)
+        assert kill_repls(await (await ClusterDriver.connect(cluster)).stats())
         result = await run.result()
         assert result.answer == "kept4"
         assert server.calls - (3 + 4) == result.usage.repaid_calls <= 4
@@ -147,14 +146,12 @@ async def test_a_sandbox_killed_twice_is_an_observation_and_the_session_goes_on(
         run = await ask(server).astart("q", TEXT)
         await until(lambda: server.calls == 1)
 
-        actors = {str(c["pid"]) for c in (await (await ClusterDriver.connect(cluster)).stats()).values()}
-
-        killed = set()
+        census = await (await ClusterDriver.connect(cluster)).stats()
+        killed: set[int] = set()
 
         def kill_spinning():
-            spinning = [pid for pid in _descendants(actors) if pid not in killed and _cpu_seconds(pid) > 0.3]
-            for pid in spinning:
-                os.kill(int(pid), signal.SIGKILL)
+            below = {pid for actor in census.values() for pid in descendants_of(actor["pid"])}
+            spinning = kill_processes(pid for pid in below - killed if _cpu_seconds(pid) > 0.3)
             killed.update(spinning)  # a killed one stays in the table until it is waited for
             return bool(spinning)
 
@@ -162,24 +159,6 @@ async def test_a_sandbox_killed_twice_is_an_observation_and_the_session_goes_on(
         await until(kill_spinning)
         assert (await run.result()).answer == "went on"
         assert "variables" in server.requests[1].last
-
-
-def _processes():
-    rows = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
-    return [line.split() for line in rows.splitlines()[1:]]
-
-
-def _children(pids):
-    return {pid for pid, parent in _processes() if parent in pids}
-
-
-def _descendants(pids):
-    table = _processes()
-    found, size = set(pids), 0
-    while len(found) > size:
-        size = len(found)
-        found |= {pid for pid, parent in table if parent in found}
-    return found - pids
 
 
 def _cpu_seconds(pid):

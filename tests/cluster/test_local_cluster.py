@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from process_tree import descendants_of, title_of
 
 from rlm_ray.cluster import local_cluster
 from rlm_ray.cluster.local_cluster import end_keeper, find_keeper
@@ -77,14 +78,7 @@ def rlm_ray(*arguments):
 
 def actors_below(pid):
     """The session actors of a keeper, by the titles of the processes below it."""
-    below, found = [pid], []
-    while below:
-        one = below.pop()
-        for task in Path(f"/proc/{one}/task").iterdir():
-            below += [int(child) for child in (task / "children").read_text().split()]
-        if Path(f"/proc/{one}/cmdline").read_bytes().startswith(b"ray::SessionActor"):
-            found.append(one)
-    return found
+    return [below for below in descendants_of(pid) if title_of(below).startswith(b"ray::SessionActor")]
 
 
 @pytest.mark.ray

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 
 import ray
+from process_tree import kill_repls
 
 from rlm_ray import RLM
 from rlm_ray.cluster.driver import ClusterDriver
@@ -41,23 +40,12 @@ async def strike_at(kind, run, cluster, server):
         handles = await engine.run_on_ray_thread(_handles(engine))
         ray.kill(next(handle for name, handle in handles.items() if name != run.actor))
     if kind == "sandbox":
-        census = await engine.stats()
-        for repl in [
-            pid for counts in census.values() for zygote in below(counts["pid"]) for pid in below(zygote)
-        ]:
-            os.kill(repl, signal.SIGKILL)
+        while not kill_repls(await engine.stats()):  # a session may end between the list and the signal
+            await asyncio.sleep(0.01)
 
 
 async def _handles(engine):
     return await engine._pool.handles.remote()
-
-
-def below(pid):
-    """The children of a process."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
-    return found
 
 
 def findings(result, spans):
