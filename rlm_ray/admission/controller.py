@@ -80,7 +80,7 @@ class AdmissionController:
     # Runs
 
     def open_run(self, policy: RunPolicy, now: float) -> None:
-        """Open a run, also one that was closed: this is a new attempt of it. One that is open stays as it is."""
+        """Open a run, also one that an earlier attempt closed. One that is open keeps what it has spent."""
         self._take_in(self._runs.open(policy, now), now)
 
     def hold_run(self, run_id: str) -> None:
@@ -91,9 +91,11 @@ class AdmissionController:
         """Count one driver less. An open run that none holds any more is closed in a while by `close_abandoned_runs`."""
         self._runs.leave(run_id, now)
 
-    def close_run(self, run_id: str) -> RunUsage:
-        """Close a run and return its usage; its waiting requests are refused. Empty where it was not open."""
-        run = self._runs.close(run_id)
+    def close_run(self, run_id: str, attempt: float | None = None) -> RunUsage:
+        """Close a run for an attempt of it, or for whichever has it, and return its usage; its waiting requests are refused.
+        Empty where it was not open.
+        """
+        run = self._runs.close(run_id, attempt)
         for ask in self._orphans.pop_run(run_id):
             self._decisions.append(_refused(ask, _RUN_NOT_OPEN))
         if run is None:

@@ -5,8 +5,9 @@ driver that is gone without a word leaves it (`leave`). Rules:
 
 - A run without a driver for `DRIVERLESS_S` is over, whoever opened it and whether a driver ever held it. A connection
   that only broke is there again within that time.
-- A run that is closed is opened again by `open` only: a new attempt of it. What comes late from its sessions, or from a
-  client that tells a new admission what it knows (`reopen`), changes nothing.
+- A run that is closed is opened again by `open` of a new attempt only. What comes late from the closed attempt, be it the
+  `open` that its end has overtaken, or from a client that tells a new admission what it knows (`reopen`), changes nothing.
+- An attempt closes its own run only: what is late from the attempt before it changes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class OpenRuns:
         """How many drivers hold each run, open or not yet."""
         self._driverless: dict[str, float] = {}
         """Open runs that nobody holds, and since when."""
-        self._closed: dict[str, None] = {}
+        self._closed: dict[str, float | None] = {}
+        """Runs that are over, and the attempt that closed them; None where no attempt did."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -56,8 +58,13 @@ class OpenRuns:
         return run_id in self._closed
 
     def open(self, policy: RunPolicy, now: float) -> RunBudget | None:
-        """Open a run, also one that was closed; None where it is open already."""
-        self._closed.pop(policy.run_id, None)
+        """Open a run, also one that an earlier attempt closed; None where it is open already, or this attempt is over."""
+        run_id = policy.run_id
+        if self._closed.get(run_id) == policy.attempt:
+            return None
+        self._closed.pop(run_id, None)
+        if run_id in self._runs:
+            self._runs[run_id].begin_attempt(policy.attempt)
         return self.reopen(policy, now)
 
     def reopen(self, policy: RunPolicy, now: float) -> RunBudget | None:
@@ -70,9 +77,11 @@ class OpenRuns:
             self._driverless[run_id] = now
         return run
 
-    def close(self, run_id: str) -> RunBudget | None:
-        """Close a run and return it; None where it was not open."""
-        remember(self._closed, run_id, None, MAX_CLOSED)
+    def close(self, run_id: str, attempt: float | None = None) -> RunBudget | None:
+        """Close a run and return it; None where it was not open, or is another attempt's. No attempt: whosever it is."""
+        if attempt is not None and run_id in self._runs and self._runs[run_id].policy.attempt != attempt:
+            return None
+        remember(self._closed, run_id, attempt, MAX_CLOSED)
         self._driverless.pop(run_id, None)
         return self._runs.pop(run_id, None)
 

@@ -133,6 +133,8 @@ class RunPolicy:
     """How long it has been open."""
     spent: Amount = field(default_factory=Amount)
     """Part of the budget that earlier attempts of the run have spent."""
+    attempt: float = 0.0
+    """Names the attempt of the run: when it began, by its driver's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,10 @@ class RunBudget:
         time_s = self.policy.limits.time_s
         return math.inf if time_s is None else self.opened_at + time_s
 
+    def begin_attempt(self, attempt: float) -> None:
+        """Make the run a new attempt's, which found it open."""
+        self.policy = replace(self.policy, attempt=attempt)
+
     def pause_until(self, moment: float) -> None:
         """Grant nothing before `moment`, if the run has a limit on what it spends."""
         limits = self.policy.limits

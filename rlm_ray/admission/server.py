@@ -150,8 +150,9 @@ class AdmissionServer:
             self._controller.leave_run(run_id, self._clock())
 
     @rpc_method()
-    async def close_run(self, run_id: str) -> RunUsage:
-        usage = self._controller.close_run(run_id)
+    async def close_run(self, run_id: str, attempt: float) -> RunUsage:
+        """Close the run of this attempt and return its usage. Its `open_run` may come later: it is not heard."""
+        usage = self._controller.close_run(run_id, attempt)
         self._deliver()
         return usage
 

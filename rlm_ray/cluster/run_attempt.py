@@ -18,7 +18,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from rlm_ray.admission.protocol import RunStatus
+from rlm_ray.admission.protocol import RunPolicy, RunStatus
 from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.cluster.detached_actor import RETRY_S, current_node_id
 from rlm_ray.cluster.driver import ClusterDriver
@@ -173,7 +173,7 @@ async def open_run_attempt(
         engine.journal_client.recorder(ref, run_spec.settings) as recorder,
         _RecordFeed(engine, ref, offset, observers, run_spec.run_id),
         held_at_admission(
-            engine.admission, run_spec.run_id
+            engine.admission, run_context.policy()
         ),  # ends first: the next attempt waits for the journal
     ):
         run_attempt = RunAttempt(run_context, recorder, run_context.started)
@@ -206,16 +206,16 @@ async def open_run_attempt(
 
 
 @asynccontextmanager
-async def held_at_admission(admission: AdmissionServer, run_id: str) -> AsyncIterator[None]:
+async def held_at_admission(admission: AdmissionServer, policy: RunPolicy) -> AsyncIterator[None]:
     """Hold the run at the admission as its driver, and close it there whatever ends the block.
 
     Where the closing does not arrive, the hold ends with this process at the latest, and the admission closes the run.
     """
-    holding = asyncio.create_task(_hold(admission, run_id))
+    holding = asyncio.create_task(_hold(admission, policy.run_id))
     try:
         yield
     finally:
-        closing = asyncio.create_task(_close_at_admission(admission, run_id))
+        closing = asyncio.create_task(_close_at_admission(admission, policy))
         closing.add_done_callback(lambda _: holding.cancel())
         await asyncio.shield(closing)  # a second cancel must not stop it
 
@@ -230,12 +230,12 @@ async def _hold(admission: AdmissionServer, run_id: str) -> None:
         await asyncio.sleep(RETRY_S)
 
 
-async def _close_at_admission(admission: AdmissionServer, run_id: str) -> None:
+async def _close_at_admission(admission: AdmissionServer, policy: RunPolicy) -> None:
     try:
         async with asyncio.timeout(CLOSE_S):
-            await admission.close_run(run_id)
+            await admission.close_run(policy.run_id, policy.attempt)
     except Exception as error:  # noqa: BLE001 - whatever it was, the run has its answer
-        _log.debug("the admission closes run %s by itself: %s", run_id, error)
+        _log.debug("the admission closes run %s by itself: %s", policy.run_id, error)
 
 
 async def _open_journal(

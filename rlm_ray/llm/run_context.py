@@ -116,6 +116,7 @@ class RunContext:
             interactive=not self.root_path_length,
             age_s=time.time() - self.started,
             spent=self.spent,
+            attempt=self.started,
         )
 
     def leaf_request(self, path: tuple[int, ...], query: str, text: str, model: str = "") -> ModelRequest:

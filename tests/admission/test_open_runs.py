@@ -1,5 +1,7 @@
 """Every open run is its drivers': with the last of them gone it is closed, whoever opened it and in whatever order."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +21,24 @@ class Life:
         self.admission = AdmissionController()
         self.now = 0.0
         self.drivers = 0
+        self.attempt = 1.0
 
     def play(self, event):
+        if isinstance(event, (int, float)):
+            self.now += event
+        else:
+            late = event.startswith("late ")  # of the attempt before
+            self.tell(event.removeprefix("late "), replace(POLICY, attempt=self.attempt - late))
+        self.admission.decisions(self.now)
+        self.admission.close_abandoned_runs(self.now)
+
+    def tell(self, event, policy):
         admission = self.admission
         match event:
+            case "again":
+                self.attempt += 1
             case "open":
-                admission.open_run(POLICY, self.now)
+                admission.open_run(policy, self.now)
             case "hold":
                 self.drivers += 1
                 admission.hold_run("run")
@@ -32,17 +46,13 @@ class Life:
                 self.drivers -= 1
                 admission.leave_run("run", self.now)
             case "close":
-                admission.close_run("run")
+                admission.close_run("run", policy.attempt)
             case "sessions":
-                admission.open_sessions(POLICY, 1, self.now)
+                admission.open_sessions(policy, 1, self.now)
             case "restore":
-                admission.restore("client", Resume((RunSnapshot(POLICY),)), self.now)
+                admission.restore("client", Resume((RunSnapshot(policy),)), self.now)
             case "ask":
                 admission.request(PermitRequest("run", "account", "m", 1, 1, request_id="t"), self.now)
-            case int() | float() as seconds:
-                self.now += seconds
-        admission.decisions(self.now)
-        admission.close_abandoned_runs(self.now)
 
     @property
     def is_open(self):
@@ -93,24 +103,46 @@ NEARLY = DRIVERLESS_S - 1
         (["open", "open", NEARLY, 1], False),  # opened twice
         (["open", NEARLY, "open", 1], False),
         (["hold", "open", "open", "close"], False),
-        (["close", "open", NEARLY], True),  # the closing came first
-        (["close", "open", NEARLY, 1], False),
-        (["hold", "open", "close", "leave", "hold", "open", 1e6], True),  # taken up again
-        (["hold", "open", "close", "leave", "hold", "open", "sessions", "close", "leave"], False),
+        (["close", "open"], False),  # the closing came first
+        (["hold", "close", "leave", "open", "sessions"], False),
+        (["hold", "open", "close", "open"], False),  # its root is begun on another actor
+        (["close", "again", "open", NEARLY], True),
+        (["close", "again", "open", NEARLY, 1], False),
+        (["hold", "open", "close", "leave", "again", "hold", "open", 1e6], True),  # taken up again
+        (["hold", "open", "close", "leave", "again", "hold", "open", "sessions", "close", "leave"], False),
+        (["hold", "open", "again", "hold", "open", "late close", "leave", 1e6], True),  # before the first has closed it
+        (["hold", "open", "again", "hold", "open", "late close", "close"], False),
+        (["hold", "open", "close", "again", "hold", "restore", "late close", 1e6], False),
+        (["hold", "restore", "close", "again", "open", 1], True),
+        (["open", DRIVERLESS_S, "open", 1], True),  # closed by nobody: its driver may have been cut off
     ],
 )  # fmt: skip
 def test_run_is_open_as_long_as_it_has_a_driver(events, is_open):
     assert after(*events).is_open == is_open
 
 
+LATE = ["late open", "late close", "late sessions", "late restore"]
 EVENTS = st.sampled_from(
-    ["open", "hold", "leave", "close", "sessions", "restore", "ask", 0.5, NEARLY, DRIVERLESS_S]
+    [
+        "open",
+        "again",
+        "hold",
+        "leave",
+        "close",
+        "sessions",
+        "restore",
+        "ask",
+        *LATE,
+        0.5,
+        NEARLY,
+        DRIVERLESS_S,
+    ]
 )
 
 
 @given(
     events=st.lists(EVENTS, max_size=30),
-    late=st.lists(st.sampled_from(["sessions", "restore", "ask", "close", 0.5])),
+    late=st.lists(st.sampled_from(["sessions", "restore", "ask", "close", *LATE[1:], 0.5])),
 )
 def test_nothing_is_left_of_a_run_whose_drivers_are_gone_whatever_comes_late(events, late):
     life = after(*events)
@@ -126,7 +158,10 @@ def test_nothing_is_left_of_a_run_whose_drivers_are_gone_whatever_comes_late(eve
     assert [left[table] for table in ("runs", "drivers", "driverless", "waiting", "strays")] == [0] * 5
 
 
-@given(events=st.lists(EVENTS.filter(lambda event: event not in {"close", "leave"}), max_size=20))
+ENDINGS = {"close", "leave", "late close"}
+
+
+@given(events=st.lists(EVENTS.filter(lambda event: event not in ENDINGS), max_size=20))
 def test_run_that_is_held_stays_open(events):
     life = after("hold", "open", *events)
     assert life.is_open

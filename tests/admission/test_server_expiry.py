@@ -137,7 +137,7 @@ async def test_an_account_that_no_run_uses_is_forgotten_after_a_while():
         await shell.open_run(RunPolicy(f"run {number}"))
         await shell.exchange(ask("holder", f"t{number}", f"account {number}", f"run {number}"))
         await shell.exchange(ClientMessage("holder", "epoch", cancelled=(f"t{number}",)))
-        await shell.close_run(f"run {number}")
+        await shell.close_run(f"run {number}", 0.0)
     assert (await shell.stats())["accounts"] == 100
     clock.now += IDLE_ACCOUNT_S
     assert (await shell.stats())["accounts"] == 0

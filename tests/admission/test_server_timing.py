@@ -116,7 +116,7 @@ def test_client_hears_of_each_run_once_and_of_budgets_at_most_ten_times_a_second
             told.append((len(replies.runs), replies.budget_shares and len(replies.budget_shares)))
         replies = await server.exchange(message(ask("x", "other"), ask("y", "unknown")))
         told.append((len(replies.runs), len(replies.budget_shares)))
-        await server.close_run("run")
+        await server.close_run("run", 0.0)
         await asyncio.sleep(1)
         assert [share.run_id for share in (await server.exchange(message())).budget_shares] == ["other"]
         return told
@@ -222,7 +222,7 @@ def test_run_that_is_closed_refuses_who_waits_at_once():
         await server.exchange(message(ask("a")))
         waiting = asyncio.create_task(server.exchange(message(ask("b"), long_poll=True)))
         await asyncio.sleep(1)
-        usage = await server.close_run("run")
+        usage = await server.close_run("run", 0.0)
         assert [verdict.reason for verdict in (await waiting).verdicts] == ["closed"]
         assert (usage.sessions, await server.status("run")) == (1, None)
         return now()

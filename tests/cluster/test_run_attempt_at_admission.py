@@ -9,6 +9,8 @@ from rlm_ray.admission.protocol import RunPolicy
 from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.cluster.run_attempt import CLOSE_S, held_at_admission
 
+POLICY = RunPolicy("run", attempt=1.0)
+
 
 class Admission(AdmissionServer):
     """An admission that answers after a moment, or not at all."""
@@ -17,11 +19,11 @@ class Admission(AdmissionServer):
         super().__init__(AdmissionController(), "epoch")
         self.delay_s, self.error = delay_s, error
 
-    async def close_run(self, run_id):
+    async def close_run(self, run_id, attempt):
         await asyncio.sleep(self.delay_s)
         if self.error is not None:
             raise self.error
-        return await super().close_run(run_id)
+        return await super().close_run(run_id, attempt)
 
     async def counts(self):
         stats = await self.stats()
@@ -29,9 +31,9 @@ class Admission(AdmissionServer):
 
 
 async def attempt(admission, begun, ends):
-    async with held_at_admission(admission, "run"):
+    async with held_at_admission(admission, POLICY):
         await asyncio.sleep(0)
-        await admission.open_run(RunPolicy("run"))
+        await admission.open_run(POLICY)
         begun.set()
         await ends.wait()
         raise ValueError("the run fails")
@@ -58,8 +60,18 @@ async def test_run_is_closed_and_left_however_often_the_attempt_is_cancelled(can
 async def test_an_admission_that_cannot_be_told_takes_nothing_from_the_answer(monkeypatch, delay_s, error):
     monkeypatch.setattr("rlm_ray.cluster.run_attempt.CLOSE_S", CLOSE_S / 100)
     admission = Admission(delay_s, error)
-    async with held_at_admission(admission, "run"):
+    async with held_at_admission(admission, POLICY):
         await asyncio.sleep(0)
-        await admission.open_run(RunPolicy("run"))
+        await admission.open_run(POLICY)
     await asyncio.sleep(0)
     assert await admission.counts() == (1, 0, 1)  # it finds out by itself
+
+
+async def test_an_open_that_the_end_of_its_attempt_has_overtaken_opens_nothing():
+    admission = Admission(0.0)
+    async with held_at_admission(admission, POLICY):
+        await asyncio.sleep(0)  # its session is about to open the run when the attempt is cancelled
+    await admission.open_run(POLICY)
+    assert (await admission.counts())[0] == 0
+    await admission.open_run(RunPolicy("run", attempt=2.0))
+    assert (await admission.counts())[0] == 1
