@@ -25,7 +25,7 @@ from rlm_ray.structured.schema import AnswerSchema
 
 def numbers_of(plan: Plan, context: Context) -> int:
     """Return how many numbers of calls the documents of a plan take; see `piece_calls`."""
-    return NUMBERS * (len(plan.pieces) + 2 * _document_count(context))
+    return NUMBERS * (len(plan.pieces) + 2 * context.info.documents)
 
 
 async def ask_documents(asking: PieceCaller, plan: Plan, context: Context) -> list[PieceAnswer | Failed]:
@@ -73,7 +73,7 @@ class _PlannedDocuments:
             case "alone":
                 return Ask(NUMBERS * (pieces + call.place), spec.map_question, call.part, spec.schema)
             case "over parts":
-                number = NUMBERS * (pieces + _document_count(self.context) + call.place)
+                number = NUMBERS * (pieces + self.context.info.documents + call.place)
                 return Ask(number, spec.parts_question, call.part, spec.schema)
 
     def split(self, piece: DocumentPiece, answer: PieceAnswer | Failed) -> Mapping[int, PieceAnswer | Failed]:
@@ -85,7 +85,10 @@ class _PlannedDocuments:
         return DocumentRange(number, number + 1)
 
     def text(self, answer: PieceAnswer | Failed) -> str:
-        return answer.text if isinstance(answer, PieceAnswer) else ""
+        assert isinstance(
+            answer, PieceAnswer
+        )  # a part that failed has failed its document, and nobody reads the others
+        return answer.text
 
     def merge(self, answers: Sequence[PieceAnswer | Failed]) -> PieceAnswer | Failed | None:
         for at, answer in enumerate(answers, 1):
@@ -103,25 +106,24 @@ class _PlannedDocuments:
         return None if merged is None else _match_schema(spec.schema, merged)
 
 
-def _document_count(context: Context) -> int:
-    return len(context.offsets) - 1 if context.offsets is not None else 1
-
-
 def _read_each(schema: AnswerSchema | None, names: Mapping[str, int], text: str) -> dict[int, Any]:
     """Read by the number of the document what is said about it, without those that are missing or do not match."""
-    found: dict[int, Any] = {}
-    for name, readings in answers_by_id(text, list(names)).items():
-        for reading in readings:
-            value = _plain_text(reading) if schema is None else schema.check_value(reading).value
-            if value is not None:
-                found[names[name]] = value
-                break
-    return found
+    said = answers_by_id(text, list(names))
+    if schema is None:  # the first reading is what was asked for, the others are the element around it
+        read = {name: _plain_text(readings[0]) for name, readings in said.items()}
+    else:
+        read = {name: _first_match(schema, readings) for name, readings in said.items()}
+    return {names[name]: value for name, value in read.items() if value is not None}
+
+
+def _first_match(schema: AnswerSchema, readings: Sequence[Any]) -> Any:
+    values = (schema.check_value(reading).value for reading in readings)
+    return next((value for value in values if value is not None), None)
 
 
 def _plain_text(reading: Any) -> str | None:
     """Return an answer without a schema as a text; None where it says nothing."""
-    if reading is None or reading == {}:
+    if reading in (None, {}, [], ""):
         return None
     return reading if isinstance(reading, str) else json.dumps(reading, ensure_ascii=False)
 

@@ -162,7 +162,7 @@ def _limit(
     """Return the limit that ended the asking. Raises any other failure."""
     limit = None
     refused = [each for _, each in failed if isinstance(each.fatal_error, AuthenticationError | ConfigError)]
-    if 0 < len(refused) < MAX_IN_A_ROW and len(failed) < len(answers):
+    if len(refused) < MAX_IN_A_ROW and len(failed) < len(answers):
         failed = [
             (place, replace(each, fatal_error=None) if each in refused else each) for place, each in failed
         ]
@@ -237,9 +237,8 @@ def _sample(context: Context) -> str:
 
 def describe_location(context: Context, piece: Piece) -> str:
     """Describe a piece by its documents, for a message."""
-    places = list(origins(context, piece))
-    first = str(places[0]) if places else f"{piece.start}-{piece.stop}"
-    return first if len(places) < 2 else f"{first} to {places[-1]}"
+    first, *others = map(str, origins(context, piece))
+    return f"{first} to {others[-1]}" if others else first
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Plan:
     model: str
     documents: int
     chars: int
-    is_of_documents: bool = False
+    is_of_documents: bool
 
     @property
     def by_document(self) -> bool:
@@ -169,7 +169,8 @@ def _map_load(spec: MapReduceSpec, context: Context, pieces: Sequence[Piece], re
     read, written = [], []
     for piece, chars in zip(pieces, _chars(context, pieces), strict=True):
         numbers = documents_in(context, piece) if spec.one_answer_a_document else []
-        if len(numbers) > 1 and context.ids is not None:
+        if len(numbers) > 1:
+            assert context.ids is not None  # see `label_documents`
             ids = [context.ids[number] for number in numbers]
             read.append(_prompt_chars(spec.question_of_each(ids)) + chars)
             written.append(sum(len(name) + _ELEMENT_CHARS + answer for name in ids))
@@ -199,7 +200,7 @@ def _load(name: str, inputs: Sequence[float], answer: float, reader: ModelInfo) 
     """
     calls = len(inputs)
     read, written = reader.tokens(sum(inputs)), reader.tokens(calls * answer)
-    each = reader.cost(Usage(read // max(1, calls), written // max(1, calls)))
+    each = reader.cost(Usage(read // calls, written // calls))
     return PlanLevel(name, calls, read, written, None if each is None else each * calls)
 
 
@@ -210,7 +211,7 @@ def _prompt_chars(question: str) -> int:
 
 def _chars(context: Context, pieces: Sequence[Piece]) -> list[float]:
     """Return the characters of each piece, with the ids of its documents."""
-    share = context.info.chars / context.nbytes if context.nbytes else 1.0
+    share = context.info.chars / context.nbytes
     return [(piece.stop - piece.start) * share + _id_chars(context, piece) for piece in pieces]
 
 

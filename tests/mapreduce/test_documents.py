@@ -66,7 +66,7 @@ def truthful(question, text, write=json.dumps):
 
 class Model:
     def __init__(self, answer):
-        self._answer, self.questions, self.numbers = answer, [], []
+        self._answer, self.questions, self.numbers, self.texts = answer, [], [], []
 
     async def llm_calls(self, calls):
         return [self._one(*call) for call in calls]
@@ -75,8 +75,9 @@ class Model:
         text = part if isinstance(part, str) else self._read(part, context)
         self.questions.append(question)
         self.numbers.append(number)
+        self.texts.append(text)
         said = self._answer(question, text)
-        return said if isinstance(said, Failed) else SubCallAnswer(said)
+        return said if isinstance(said, Failed | SubCallAnswer) else SubCallAnswer(said)
 
     def _read(self, part, context):
         return (make_context(part) if isinstance(part, list) else context.slice(part)).text()
@@ -85,10 +86,10 @@ class Model:
         return RunUsage({})
 
 
-async def run(model, source=DOCUMENTS, max_leaf_chars=2_000, **options):
+async def run(model, source=DOCUMENTS, max_leaf_chars=2_000, query="What status has it?", **options):
     context = make_context(source)
     options = {"reduce": "count:status", "schema": STATUS} | options
-    planned = plan(parse_spec("What status has it?", **options), context, ModelInfo("fake"), max_leaf_chars)
+    planned = plan(parse_spec(query, **options), context, ModelInfo("fake"), max_leaf_chars)
     return await map_reduce(model, planned, context)
 
 
@@ -342,3 +343,156 @@ def test_numbers_are_kept_for_each_piece_and_two_more_calls_a_document(documents
     context = make_context(documents)
     planned = plan(parse_spec("Which?", reduce="collect"), context, ModelInfo("fake"), 2_000)
     assert numbers_of(planned, context) == NUMBERS * (len(planned.pieces) + 2 * len(documents))
+
+
+# Kinds of calls
+
+OVER_PARTS = "each from another part of one document"
+MIXED = [DOCUMENTS[0], DOCUMENTS[1], LONG, {"id": "own", "text": "y" * 1_998}]
+"""Two that share a call, one in parts, and one that fits a call only without its name."""
+
+
+def torn(question, text):
+    """Leave out each of several documents, and contradict oneself from part to part."""
+    if ids_asked(question):
+        return "[]"
+    status = "Active" if OVER_PARTS in question else "Draft" if "Paragraph 7." in text else "Final"
+    return json.dumps({"status": status}) if "status" in question else status
+
+
+@pytest.mark.parametrize("options", [{}, {"reduce": "count", "schema": None}])
+async def test_each_kind_of_call_has_its_question_its_text_and_its_number_in_the_plan(options):
+    model = Model(torn)
+    found = await run(model, MIXED, query="What is it?", **options)
+    spec, pieces, documents = found.plan.spec, len(found.plan.pieces), len(MIXED)
+    parts = pieces - 2
+    assert parts > 2
+    assert model.questions == [
+        spec.question_of_each(["d0", "d1"]),
+        *[spec.part_question] * parts,
+        *[spec.map_question] * 3,
+        spec.parts_question,
+    ]
+    first = [NUMBERS * piece for piece in range(pieces)]
+    alone = [NUMBERS * (pieces + document) for document in (0, 1)]
+    assert model.numbers == [*first, *alone, NUMBERS * (pieces + documents + 2)]
+    assert max(model.numbers) < numbers_of(found.plan, make_context(MIXED))
+    assert model.texts[pieces - 1 : pieces + 2] == [
+        MIXED[3]["text"], *(f"[{each['id']}]\n{each['text']}" for each in MIXED[:2]),
+    ]  # fmt: skip
+    assert model.texts[-1].count("Final") == parts - model.texts[-1].count("Draft") > 0
+    assert found.answered == documents
+    counts = found.value["status"] if not options else found.value
+    assert counts == {"Final": 3, "Active": 1}
+
+
+async def test_a_repair_has_the_number_behind_that_of_its_call():
+    model = Model(lambda question, text: "no" if text else '{"status": "Final"}')
+    found = await run(model, MIXED)
+    assert len(set(model.numbers)) == len(model.numbers)
+    asked = {number for number in model.numbers if number % NUMBERS == 0}
+    assert {number for number in model.numbers if number % NUMBERS} <= {number + 1 for number in asked}
+    assert found.value == {"status": {"Final": 4}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("Final", "Final"), ("Größe", "Größe"), (3, "3"), (0, "0"), (False, "false"), ({"Maß": ["ü"]}, '{"Maß": ["ü"]}'),
+        (None, None), ({}, None), ([], None), ("", None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("written", ["beside its id", "by its id"])
+async def test_a_plain_answer_that_says_nothing_is_asked_alone(answer, said, written):
+    def plain(question, text):
+        ids = ids_asked(question)
+        if ids and written == "by its id":
+            return json.dumps(dict.fromkeys(ids, answer))
+        return json.dumps([{"id": name, "answer": answer} for name in ids]) if ids else "alone"
+
+    model = Model(plain)
+    found = await run(model, DOCUMENTS[:3], reduce="collect", schema=None)
+    assert found.value == [said or "alone"] * 3
+    assert len(model.questions) == (1 if said else 4)
+
+
+@pytest.mark.parametrize(
+    ("element", "said"),
+    [({}, "alone"), ({"status": "Final"}, '{"status": "Final"}'), ({"answer": None, "note": "x"}, "alone")],
+)
+async def test_an_element_is_a_plain_answer_by_what_stands_beside_its_id(element, said):
+    def plain(question, text):
+        ids = ids_asked(question)
+        return json.dumps([{"id": name, **element} for name in ids]) if ids else "alone"
+
+    assert (await run(Model(plain), DOCUMENTS[:3], reduce="collect", schema=None)).value == [said] * 3
+
+
+# Answers about parts
+
+
+def of_parts(*said):
+    """Return a model that says these about the parts of a document, one after the other, and the last for the rest."""
+    left = list(said)
+    return Model(lambda *_: left.pop(0) if len(left) > 1 else left[0])
+
+
+@pytest.mark.parametrize(
+    ("reduce", "said", "value"),
+    [
+        ("sum", ["2", "3", "0"], 5),
+        ("count", ["nothing here", "Draft", "Nothing here."], {"Draft": 1}),
+        ("count", ["nothing here"], {"nothing here": 1}),
+        ("collect", [" Draft", "Draft "], ["Draft"]),
+    ],
+)
+async def test_plain_answers_about_parts_are_put_together_by_the_reduction(reduce, said, value):
+    model = of_parts(*said)
+    found = await run(model, [LONG], reduce=reduce, schema=None)
+    assert found.value == value
+    assert len(model.questions) == len(found.plan.pieces)
+
+
+async def test_plain_answers_about_parts_that_contradict_each_other_are_settled_by_one_call():
+    model = of_parts("Draft", "Final", *["nothing here"] * 3, "settled")
+    found = await run(model, [LONG], reduce="collect", schema=None)
+    assert (found.value, len(found.plan.pieces)) == (["settled"], 5)
+    assert model.texts[-1].startswith("[1]\nDraft\n\n[2]\nFinal\n\n[3]\nnothing here")
+
+
+async def test_a_document_with_a_part_that_was_cut_off_is_cut_off_as_its_first_one_says():
+    cut = [SubCallAnswer("7", "cut off at 5 tokens"), SubCallAnswer("7", "cut off at 9 tokens")]
+    found = await run(of_parts("nothing here", *cut, "nothing here"), [LONG], reduce="collect", schema=None)
+    assert found.cut == (f"long:0-{len(LONG['text'])}",)
+    assert found.stop_reason == "max_tokens"
+    assert found.why == "of 2 of 5 answers, cut off at 5 tokens"
+
+
+@pytest.mark.parametrize(
+    ("failed", "reason"),
+    [(Failed("ModelError", "is down"), "answered"), (Failed("L", "spent", LimitReached("calls", "spent")), "calls")],
+)  # fmt: skip
+async def test_a_document_fails_as_the_first_of_its_parts_that_failed(failed, reason):
+    found = await run(of_parts("{}", failed, "{}"), [LONG, DOCUMENTS[0]], on_error="skip", schema=LOOSE)
+    (place, why), *_ = found.failed
+    assert (place, why) == (f"long:0-{len(LONG['text'])}", f"part 2 of 5: {failed.why}")
+    assert (found.stop_reason, found.answered) == (reason, 1)
+
+
+LOOSE = {
+    "type": "object",
+    "properties": {"status": {"type": ["string", "null"]}, "note": {"type": ["string", "null"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("required", "said", "value"),
+    [
+        ([], "{}", {}), (["status"], "{}", {"status": None}), (["status"], '{"status": "a"}', {"status": "a"}),
+        (["status", "note"], '{"status": "a"}', {"status": "a", "note": None}),
+    ],
+)  # fmt: skip
+async def test_what_no_part_tells_is_left_out_or_null_where_it_has_to_be_there(required, said, value):
+    schema = {**LOOSE, "required": required}
+    found = await run(of_parts(said, "{}"), [LONG], reduce="collect", schema=schema)
+    assert found.value == [value]

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import pytest
+import io
+from dataclasses import replace
 
+import pytest
+from rich.console import Console
+
+from rlm_ray.config import Settings
 from rlm_ray.core.context import make_context
-from rlm_ray.core.repl_types import Failed
+from rlm_ray.core.repl_types import Failed, SubCallAnswer
 from rlm_ray.core.retry_after import MAX_IN_A_ROW
 from rlm_ray.errors import AuthenticationError, ConfigError, LimitReached, SubCallError
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.mapreduce.documents import numbers_of
-from rlm_ray.mapreduce.execute import Provenance, _limit, _sample, describe_location
+from rlm_ray.mapreduce.execute import (
+    MapReduceResult,
+    Provenance,
+    _limit,
+    _sample,
+    build_plan,
+    describe_location,
+    map_reduce,
+)
 from rlm_ray.mapreduce.piece_calls import NUMBERS, PieceAnswer
 from rlm_ray.mapreduce.plan import ModelInfo, plan
 from rlm_ray.mapreduce.spec import parse_spec
@@ -124,8 +138,160 @@ def test_only_documents_whose_values_are_put_together_have_an_answer_each(source
     assert planned.unit_name == ("documents" if by_document else "pieces")
 
 
-@pytest.mark.parametrize(("source", "documents"), [(["a", "b", "c"], 3), ("a text", 1)])
-def test_each_document_has_numbers_for_two_more_calls(source, documents):
-    context = make_context(source)
+@pytest.mark.parametrize("documents", [1, 3])
+def test_each_document_has_numbers_for_two_more_calls(documents):
+    context = make_context(["a"] * documents)
     planned = plan(SPEC, context, ModelInfo("m"), 1_000)
     assert numbers_of(planned, context) == NUMBERS * (len(planned.pieces) + 2 * documents)
+
+
+def test_a_plan_is_built_for_the_model_and_the_piece_size_of_the_settings():
+    planned = build_plan(Settings(max_leaf_chars=50), "Why?", make_context("x" * 100), overlap=10)
+    assert (planned.model, planned.size, planned.spec.query) == ("offline/extractive", 50, "Why?")
+    assert [(piece.start, piece.stop) for piece in planned.pieces] == [(0, 50), (40, 90), (80, 100)]
+
+
+# What is shown of a result
+
+RESULT = MapReduceResult(
+    '{"Final": 2}', {"Final": 2}, Provenance(DOCUMENTS, PLANNED.units, {"": {"Final": (0, 3)}}), PLANNED, RunUsage({}), 1_010,
+    failed=(("d1:0-10", "is down"), ("d2:0-10", "is late")), cut=("d3:0-10",), why="a reason", run_id="r",
+)  # fmt: skip
+
+
+def test_a_result_is_plain_values():
+    assert RESULT.as_dict() == {
+        "answer": '{"Final": 2}', "value": {"Final": 2}, "stop_reason": "answered", "why": "a reason", "run_id": "r",
+        "documents": 12, "pieces": 1, "answered": 1_010,
+        "failed": [{"where": "d1:0-10", "why": "is down"}, {"where": "d2:0-10", "why": "is late"}], "cut": ["d3:0-10"],
+        "origin": {"": {"Final": [{"document": "d0", "start": 0, "stop": 10}, {"document": "d3", "start": 0, "stop": 10}]}},
+        "usage": RunUsage({}).as_dict(),
+    }  # fmt: skip
+    assert RESULT.origin.sources("status", "Final") == RESULT.origin.sources("", "Draft") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({}, "answered=1010, failed=2, cut=1"), ({"cut": ()}, "answered=1010, failed=2"), ({"failed": (), "cut": ()}, "answered=1010, failed=0"),
+    ],
+)  # fmt: skip
+def test_a_result_is_shown_by_its_counts(changes, counts):
+    shown = repr(replace(RESULT, **changes))
+    assert shown == (
+        "MapReduceResult(value={'Final': 2}, stop_reason='answered', why='a reason', documents=12, "
+        f"{counts}, calls=0, tokens=0, cost_usd=0.0)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "head"),
+    [
+        ({}, "answered: a reason · 1,010 of 12 documents answered"), ({"why": ""}, "answered · 1,010 of 12 documents answered"),
+        ({"plan": replace(PLANNED, is_of_documents=False)}, "answered: a reason · 1,010 of 12 pieces answered"),
+    ],
+)  # fmt: skip
+def test_a_notebook_shows_a_result_with_where_it_is_from_and_what_failed(changes, head):
+    page = replace(RESULT, **changes)._repr_html_()
+    assert f"<b>{head}</b>" in page
+    assert "<li>Final from d0:0-10, d3:0-10</li>" in page
+    assert "<li>d1:0-10: is down</li><li>d2:0-10: is late</li>" in page
+    many = replace(RESULT, failed=tuple((f"d{n}", "is down") for n in range(60)))._repr_html_()
+    assert ("d49: is down" in many, "d50: is down" in many) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"), [({}, '{"Final": 2}'), ({"answer": None}, "a reason"), ({"answer": "[bold]x"}, "[bold]x")]
+)  # fmt: skip
+def test_a_terminal_shows_a_result_as_a_panel(changes, text):
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(replace(RESULT, **changes))
+    title, answer, _ = console.file.getvalue().splitlines()
+    assert " answered · 1,010 of 12 documents answered " in title
+    assert answer.strip(" │") == text
+
+
+# How it ends
+
+
+class Backend:
+    """Answers pieces by a list, in order, and every other question with one outcome."""
+
+    def __init__(self, pieces, other=None):
+        self.left, self.other, self.questions = list(pieces), other, []
+
+    async def llm_calls(self, calls):
+        self.questions += [question for _, _, question, *_ in calls]
+        return [self.left.pop(0) if self.left else self.other for _ in calls]
+
+    async def usage(self):
+        return RunUsage({})
+
+
+async def ended(backend, documents=3, **options):
+    context = make_context([{"id": f"d{n}", "text": "x" * 10} for n in range(documents)])
+    planned = plan(parse_spec("Which?", pack=False, **options), context, ModelInfo("m"), 1_000)
+    return await map_reduce(backend, planned, context)
+
+
+YES = SubCallAnswer("yes")
+TORN = SubCallAnswer("hal", "cut off at 5 tokens")
+
+
+@pytest.mark.parametrize("options", [{"reduce": "count"}, {}])
+async def test_answers_that_were_cut_off_end_it_at_the_limit_of_tokens(options):
+    found = await ended(Backend([YES, TORN, YES], YES), **options)
+    asked = 3 if options else 4
+    assert (found.stop_reason, found.why) == ("max_tokens", f"of 1 of {asked} answers, cut off at 5 tokens")
+    assert (found.cut, found.answered, found.failed) == (("d1:0-10",), 3, ())
+    whole = await ended(Backend([YES] * 3, YES), **options)
+    assert (whole.stop_reason, whole.why, whole.cut) == ("answered", "", ())
+
+
+async def test_a_limit_that_was_met_is_told_rather_than_answers_that_were_cut_off():
+    found = await ended(Backend([TORN, SPENT, YES]), reduce="collect")
+    assert (found.stop_reason, found.why, found.cut) == ("calls", "spent", ("d0:0-10",))
+    assert (found.answered, found.failed) == (2, (("d1:0-10", "spent"),))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "joined", "reason", "asked"),
+    [([YES, YES, YES], SPENT, "calls", 4), ([YES, LATER, SPENT], YES, "time_s", 3)],
+)
+async def test_a_limit_before_the_model_has_put_answers_together_leaves_none(pieces, joined, reason, asked):
+    backend = Backend(pieces, joined)
+    found = await ended(backend)
+    assert (found.answer, found.value, found.stop_reason) == (None, None, reason)
+    assert found.origin.as_dict() == {}
+    assert (len(backend.questions), found.answered) == (asked, sum(each is YES for each in pieces))
+
+
+@pytest.mark.parametrize(
+    ("failed", "raises", "why"),
+    [(BROKEN, SubCallError, "putting answers together: is down"), (REFUSED, AuthenticationError, "no key")],
+)
+async def test_a_failure_to_put_answers_together_is_raised(failed, raises, why):
+    with pytest.raises(raises, match=why):
+        await ended(Backend([YES] * 3, failed), on_error="skip")
+
+
+NAMED = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "joined", "numbers"),
+    [
+        ({}, "So it is [2].", (1,)), ({}, "So it is.", (0, 1, 2)), ({}, "So it is [3-4].", (2,)), ({}, "So [5].", (0, 1, 2)),
+        ({"schema": NAMED}, '{"n": 2, "of": "[2]"}', (0, 1, 2)),
+    ],
+)  # fmt: skip
+async def test_an_answer_of_the_model_comes_from_the_pieces_it_cites_or_from_all_that_said_anything(
+    options, joined, numbers
+):
+    said = SubCallAnswer('{"n": 1}' if options else "yes")
+    silent = Failed("ModelError", "is down") if options else SubCallAnswer("nothing here")
+    found = await ended(
+        Backend([said, said, said, silent], SubCallAnswer(joined)), 4, on_error="skip", **options
+    )
+    assert found.origin.numbers == {"": {"answer": numbers}}
+    assert found.value == ({"n": 2, "of": "[2]"} if options else joined)
