@@ -176,12 +176,13 @@ def _check_path(source: str) -> None:
 class _Output:
     """Gives a batch its output: the one that is named, else a folder beside the record of its run.
 
-    Where no record is kept it lasts only if an error ended the batch.
+    Where no record is kept it lasts only if the batch ended before its last row.
     """
 
     def __init__(self, settings: Settings, named: str | Path | None, run_id: str) -> None:
         self.address = str(named or "")
         self._run_id = self._passing = ""
+        self._is_kept = False
         if not named and settings.run_dir and settings.record_content:
             self._run_id = run_id
             self.address = f"{RunStore(settings.run_dir, run_id).address}/answers"
@@ -197,11 +198,12 @@ class _Output:
     ) -> None:
         if error is not None and (self._run_id or self._passing) and self._holds_answers():
             self.say_how_to_go_on("what was answered is kept")
-        elif self._passing:
+        if self._passing and not self._is_kept:
             shutil.rmtree(self._passing, ignore_errors=True)
 
     def say_how_to_go_on(self, why: str) -> None:
-        """Say by what keyword the same call goes on; nothing where it is the same."""
+        """Keep the answers, and say by what keyword the same call goes on; nothing where it is the same."""
+        self._is_kept = True
         if keyword := (self._run_id and f"run_id={self._run_id!r}") or (
             self._passing and f"out={self.address!r}"
         ):

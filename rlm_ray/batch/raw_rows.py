@@ -90,17 +90,15 @@ class Utf8Stream:
         encoding = encoding or _unmarked_utf16(head)
         self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass") if encoding else None
         self._head = without_mark(head[len(mark) :])
-        self._is_over = False
 
     def read(self, size: int, /) -> bytes:
         data, self._head = self._head or self._stream.read(size), b""
-        if self._decoder is None or self._is_over:
+        if self._decoder is None:
             return data
         while data:
             if text := self._decoder.decode(data):
                 return text.encode("utf-8", "surrogatepass")
             data = self._stream.read(size)
-        self._is_over = True
         return self._decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
 
 

@@ -11,7 +11,7 @@ from rlm_ray.batch.files import _whole
 from rlm_ray.batch.formats import Jsonl, Parquet, ParquetRowGroups
 from rlm_ray.batch.job import check_compatible
 from rlm_ray.batch.progress import Speed, format_status
-from rlm_ray.batch.raw_rows import OversizedLine, Utf8Stream, lines, too_large
+from rlm_ray.batch.raw_rows import OversizedLine, Utf8Stream, lines, not_utf8, too_large
 from rlm_ray.batch.results import BatchStats, CompletedRows, RowResult, key_of, output_column_name
 from rlm_ray.batch.row_processor import RowProcessor, make_task
 from rlm_ray.batch.source import Row
@@ -154,6 +154,56 @@ def test_text_with_a_mark_or_zeros_in_every_other_byte_becomes_utf8(encoding, si
 )
 def test_bytes_that_are_no_text_pass_as_they_are(data):
     assert Utf8Stream(io.BytesIO(data)).read(100) == data
+
+
+@pytest.mark.parametrize(
+    ("text", "is_recoded"),
+    [
+        ("abcd", True), ("abc", False), ("a" * 14 + "я" * 6, True), ("a" * 13 + "я" * 7, False), ("a" * 18 + "Ā" * 2, True), ("a" * 17 + "Ā" * 3, False),
+        ("я" * 20, False), ("a" * 500 + "я" * 500, True), ("a" * 349 + "я" * 651, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_known_by_its_latin_letters(text, is_recoded, encoding):
+    data = text.encode(encoding)
+    stream = Utf8Stream(io.BytesIO(data))
+    found = b"".join(iter(lambda: stream.read(100), b""))
+    assert found == (text.encode() if is_recoded else data)
+    assert stream.read(100) == b""
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le"])
+def test_text_that_ends_within_a_character_is_an_error_and_not_cut_short(encoding):
+    stream = Utf8Stream(io.BytesIO(WORDS.encode(encoding)[:-1]))
+    with pytest.raises(UnicodeDecodeError, match="truncated data"):
+        list(iter(lambda: stream.read(100), b""))
+
+
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("text", ["", "a", "\ufeffa"])
+def test_a_mark_is_no_part_of_the_text(mark, text):
+    stream = Utf8Stream(io.BytesIO(text.encode(mark)))
+    assert stream.read(100).decode() == text
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 4, 100])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_lines_are_whole_wherever_they_were_cut_when_they_were_read(chunk, end, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.raw_rows.CHUNK", chunk)
+    data = [b"", b"a", b"bcdefgh", b"", b"ij", b"klmnopqrstuv", b"w"]
+    found = list(lines(io.BytesIO(end.join(data)), 8))
+    long = OversizedLine(12 + len(end) - 1)  # a CR counts until the line is known to end there
+    assert found == [b"", b"a", b"bcdefgh", b"", b"ij", long, b"w"]
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_place():
+    for data, why in (
+        (b"ab\xff", "is not UTF-8 (byte 0xff at offset 2)"),
+        (b"\x0a\xc3", "is not UTF-8 (byte 0xc3 at offset 1)"),
+    ):
+        with pytest.raises(UnicodeDecodeError) as error:
+            data.decode()
+        assert not_utf8(error.value) == why
 
 
 def test_row_above_the_limit_says_both_sizes():

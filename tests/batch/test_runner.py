@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 from batch_fakes import FakeJob, rows_of, task_of, used
 
-from rlm_ray.config import Settings
+from rlm_ray.batch.job import job_fingerprint
+from rlm_ray.batch.runner import prefetch
+from rlm_ray.batch.source import open_corpus
+from rlm_ray.batch.template import QueryColumn, Template
+from rlm_ray.config import ANSWER_SETTINGS, Settings
 from rlm_ray.core.limits import Limits
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.errors import (
@@ -450,3 +455,221 @@ async def test_a_restart_goes_over_broken_notes_of_a_job(out):
     with pytest.raises(InputError, match="--restart"):
         await task_of(DOCUMENTS, out, FakeJob()).run("second")
     assert (await task_of(DOCUMENTS, out, FakeJob()).run("third", restart=True)).answered == len(DOCUMENTS)
+
+
+# Rows under way
+
+
+async def within_a_minute(work):
+    """Fail, rather than wait for ever, where rows never begin."""
+    async with asyncio.timeout(60):
+        return await work
+
+
+async def test_a_row_begins_as_soon_as_another_is_over(out, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.runner._LOOK_S", 3_600)
+    summary = await within_a_minute(task_of(DOCUMENTS, out, FakeJob(concurrency=2)).run("run"))
+    assert summary.answered == 20
+
+
+async def test_a_row_begins_when_the_cluster_has_grown(out, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.runner._LOOK_S", 0.001)
+    another = asyncio.Event()
+
+    async def reply(row, query, context):
+        job.concurrency = 2
+        if row:
+            another.set()
+        await another.wait()
+        return "fine"
+
+    job = FakeJob(reply, concurrency=1)
+    await within_a_minute(task_of(DOCUMENTS[:2], out, job).run("run"))
+    assert job.most_under_way == 2
+
+
+async def test_texts_make_room_for_others_when_their_rows_are_over(out, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.runner._MOST_CHARS", 3_000)
+    three = asyncio.Barrier(3)
+
+    async def reply(row, query, context):
+        await three.wait()
+        return "fine"
+
+    documents = [{"text": "x" * 1_000} for _ in range(9)]
+    job = FakeJob(reply, concurrency=50)
+    await within_a_minute(task_of(documents, out, job).run("run"))
+    assert job.most_under_way == 3
+
+
+@pytest.mark.parametrize(("limit", "read"), [(None, 20), (7, 7), (20, 20), (30, 20)])
+async def test_progress_counts_the_rows_that_were_read_and_are_under_way(out, limit, read):
+    batches, under_way = [], []
+
+    def watch(batch):
+        batches.append(batch)
+        return nullcontext()
+
+    def reply(row, query, context):
+        under_way.append(batches[0].stats.under_way)
+        return "fine"
+
+    task = task_of(DOCUMENTS, out, FakeJob(reply, concurrency=1), limit=limit)
+    await task.run("run", watch=watch)
+    stats = batches[0].stats
+    assert (stats.read, stats.read_all, stats.under_way, stats.done) == (read, True, 0, read)
+    assert set(under_way) == {1}
+    assert stats.tokens == read * 110
+
+
+async def test_a_cancelled_batch_ends_its_rows_and_saves_what_is_done(out):
+    started, batches = asyncio.Event(), []
+
+    async def reply(row, query, context):
+        if row >= 3:
+            started.set()
+            await asyncio.Event().wait()
+        return "fine"
+
+    def watch(batch):
+        batches.append(batch)
+        return nullcontext()
+
+    job = FakeJob(reply)
+    running = asyncio.create_task(task_of(DOCUMENTS, out, job).run("run", watch=watch))
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (job.under_way, batches[0].stats.under_way) == (0, 0)
+    assert [row["row"] for row in rows_of(out)] == [0, 1, 2]
+    assert (batches[0].stop_cause.reason, batches[0].stop_cause.why) == ("interrupted", "it was cancelled")
+
+
+async def test_a_batch_is_stopped_by_the_first_cause(out):
+    def reply(row, query, context):
+        batches[0].stop()
+        raise QuotaError("m", "the account is empty", 402)
+
+    batches = []
+
+    def watch(batch):
+        batches.append(batch)
+        return nullcontext()
+
+    summary = await task_of(DOCUMENTS, out, FakeJob(reply)).run("run", watch=watch)
+    assert (summary.stop_reason, summary.why, summary.rows) == ("interrupted", "the batch was interrupted", 0)
+
+
+async def test_reading_ahead_is_left_to_itself_when_nobody_wants_more():
+    enough, read = threading.Event(), []
+
+    def items():
+        for number in range(4):
+            if number == 2:
+                enough.wait(10)
+            read.append(number)
+            yield number
+
+    ahead = prefetch(items(), lambda _: 1, rows=2)
+    assert await anext(ahead) == 0
+    await ahead.aclose()
+    assert read == [0, 1]
+    enough.set()
+
+
+# How a job ends
+
+
+async def test_at_a_limit_rows_that_cannot_be_asked_say_why_and_the_rest_tells_the_first_limit(out):
+    limits = [LimitReached("cost_usd", "first", "half an answer"), LimitReached("calls", "second", None)]
+
+    def reply(row, query, context):
+        if row:
+            raise limits.pop(0)
+        return "paid"
+
+    documents = [{"text": text} for text in ("a", "b", "", "d")]
+    job = FakeJob(reply, concurrency=1)
+    summary = await task_of(documents, out, job, on_limit="stop").run("run")
+    paid, cut, empty, rest = rows_of(out)
+    assert (paid["answer"], paid["error"]) == ("paid", None)
+    assert (cut["answer"], cut["error"], cut["stop_reason"]) == ("half an answer", "first", "cost_usd")
+    assert (empty["error"], empty["stop_reason"]) == ("has no text to ask about: it is empty", "error")
+    assert (rest["answer"], rest["error"], rest["stop_reason"]) == (None, "first", "cost_usd")
+    assert (summary.stop_reason, summary.why, job.ended) == ("cost_usd", "first", ("cost_usd", "first"))
+
+
+@pytest.mark.parametrize(("on_limit", "is_whole"), [("pause", False), ("stop", True)])
+async def test_one_file_is_made_when_all_rows_are_there_and_until_then_there_are_parts(
+    tmp_path, on_limit, is_whole
+):
+    out = tmp_path / "answers.jsonl"
+    summary = await task_of(DOCUMENTS, out, FakeJob(budget_for(8)), on_limit=on_limit).run("run")
+    assert summary.out == (str(out) if is_whole else f"{out}.parts")
+    assert out.exists() is is_whole
+
+
+async def test_a_job_that_is_done_has_answered_and_its_summary_the_usage_of_all_of_it(out):
+    class Unpriced(FakeJob):
+        async def usage(self):
+            usage = used(7)
+            return type(usage)({key: tally + type(tally)(unpriced=1) for key, tally in usage.rows.items()})
+
+    for job, cost_usd in ((FakeJob(), 0.01), (Unpriced(), None)):
+        summary = await task_of(DOCUMENTS, out, job).run("run", restart=True)
+        assert job.ended == ("answered", "")
+        assert summary.cost_usd == cost_usd
+        assert (summary.input_tokens, summary.output_tokens) == (100, 10)
+        assert 0 <= summary.seconds < 60
+
+
+async def test_another_job_that_began_meanwhile_is_left_alone(out):
+    class Late(FakeJob):
+        @asynccontextmanager
+        async def open(self, settings, run_id, query):
+            if not out.exists():
+                await task_of(DOCUMENTS[:3], out, FakeJob()).run("another")
+            async with super().open(settings, run_id, query) as opened:
+                yield opened
+
+    job = Late()
+    with pytest.raises(InputError, match="another job has just begun here; give another --out"):
+        await task_of(DOCUMENTS[:3], out, job).run("run")
+    assert not job.asked
+    assert json.loads((out / "job.json").read_text())["run_id"] == "another"
+
+
+async def test_a_restart_takes_the_output_of_a_job_whose_record_is_gone_and_lets_go_of_one_that_is_there(
+    out, tmp_path
+):
+    settings = Settings(run_dir=str(tmp_path / "runs"))
+    await task_of(DOCUMENTS[:2], out, FakeJob(), settings=settings).run("first")
+    await task_of(DOCUMENTS[:2], out, FakeJob(), settings=settings).run("second", restart=True)
+    assert not (tmp_path / "runs" / "first").exists()
+    RunStore(settings.run_dir, "second").writer("its own").close()
+    await task_of(DOCUMENTS[:2], out, FakeJob(), settings=settings).run("third", restart=True)
+    RunStore(settings.run_dir, "second").writer("whoever is next").close()
+
+
+async def test_a_batch_that_goes_on_leaves_the_notes_of_its_job_as_they_are(out):
+    await task_of(DOCUMENTS, out, FakeJob(), limit=3).run("run")
+    before = (out / "job.json").stat().st_mtime_ns
+    await task_of(DOCUMENTS, out, FakeJob()).run("run")
+    assert (out / "job.json").stat().st_mtime_ns == before
+    await task_of(DOCUMENTS, out, FakeJob()).run("run", restart=True)
+    assert (out / "job.json").stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize(
+    ("question", "asked"), [(Template.parse("What of {title}?"), {"query": "What of {title}?"}), (QueryColumn("title"), {"query_column": "title"})]
+)  # fmt: skip
+def test_a_job_is_known_by_all_that_shapes_its_answers(question, asked):
+    params = {"temperature": 0.5, "api_key": "k", "api_base": "http://x", "timeout": 9}
+    settings = Settings(model="openai/m", params=params)
+    table = job_fingerprint(question, open_corpus(DOCUMENTS), settings, SCHEMA)
+    of_job = {"source": "rows of a program", "text column": "text", "id column": "id", "schema": SCHEMA, "params.temperature": 0.5}  # fmt: skip
+    assert {name: value for name, value in table.items() if name not in ANSWER_SETTINGS} == asked | of_job
+    assert set(table) >= set(ANSWER_SETTINGS) - {"params"}
+    assert table["model"] == "openai/m"
+    assert "params" not in table

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import decimal
 import json
 import logging
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pytest
 from batch_fakes import FakeJob
 
 from rlm_ray import RLM, Files, InputError, LimitReached, Settings
-from rlm_ray.batch.python_api import BatchOptions, run_batch
+from rlm_ray.batch.progress import BatchProgress
+from rlm_ray.batch.python_api import BatchOptions, _answer_columns, _arguments, run_batch
+from rlm_ray.batch.raw_rows import MAX_ROW_BYTES
+from rlm_ray.errors import ModelError
+from rlm_ray.structured.schema import AnswerSchema
 
 polars = pytest.importorskip("polars")
 
@@ -172,6 +178,141 @@ async def test_without_a_record_what_was_answered_before_an_error_is_kept_and_na
     answered = await batch(rows, "Q", job := FakeJob(lambda *_: "second"), out=out)
     assert [row["answer"] for row in answered] == ["first", "first", "second", "second", "second"]
     assert sorted(job.asked) == [2, 3, 4]
+
+
+async def test_without_a_record_what_was_answered_before_a_limit_is_kept_and_named(caplog):
+    rows = [{"text": str(number)} for number in range(5)]
+    limit = LimitReached("cost_usd", "the cost limit of $1 is reached")
+    paused = FakeJob(lambda row, *_: "first" if row < 2 else raise_it(limit), concurrency=1)
+    with caplog.at_level(logging.WARNING):
+        await batch(rows, "Q", paused, Settings(run_dir=""))
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("the cost limit of $1 is reached; the same call with out='")
+    answered = await batch(rows, "Q", job := FakeJob(lambda *_: "second"), out=warning.split("'")[1])
+    assert [row["answer"] for row in answered] == ["first", "first", "second", "second", "second"]
+    assert sorted(job.asked) == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("reply", "options"),
+    [
+        (lambda *_: "all", {}), (lambda *_: raise_it(LookupError("at once")), {}),
+        (lambda row, *_: "x" if row < 2 else raise_it(LimitReached("calls", "spent")), {"on_limit": "stop"}),
+    ],
+)  # fmt: skip
+async def test_without_a_record_nothing_is_left_where_there_is_nothing_to_go_on_with(
+    tmp_path, monkeypatch, caplog, reply, options
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with caplog.at_level(logging.WARNING), contextlib.suppress(LookupError):
+        await batch([{"text": "a"}] * 4, "Q", FakeJob(reply, concurrency=1), Settings(run_dir=""), **options)
+    assert list(tmp_path.iterdir()) == []
+    assert not caplog.records
+
+
+async def test_failed_rows_are_asked_again_only_when_that_is_said(tmp_path):
+    failing = FakeJob(lambda row, *_: "fine" if row else raise_it(ModelError("m", "not today")))
+    assert [row["answer"] for row in await batch(["a", "b"], "Q", failing, out=tmp_path / "o")] == [
+        None,
+        "fine",
+    ]
+    again = FakeJob()
+    assert (await batch(["a", "b"], "Q", again, out=tmp_path / "o"))[0]["error"] == "ModelError: m: not today"
+    assert not again.asked
+    retried = await batch(["a", "b"], "Q", again, out=tmp_path / "o", retry_failed=True)
+    assert ([row["answer"] for row in retried], list(again.asked)) == (["Q|a", "fine"], [0])
+
+
+async def test_progress_is_shown_only_when_that_is_said(capsys):
+    await batch(["a"], "Q")
+    assert capsys.readouterr().err == ""
+    seen = []
+
+    class Watched(BatchProgress):
+        def __exit__(self, *given):
+            seen.append(self.stats)
+            super().__exit__(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlm_ray.batch.progress.BatchProgress", Watched)
+        await batch(["a", "b"], "Q", progress=True)
+    assert [stats.answered for stats in seen] == [2]
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [("x" * 60, f"'{'x' * 60}'"), ("x" * 61, f"'{'x' * 59}…'"), ("This is a text. " * 1_000, "'This is a text. "), ("a\0b", "'a\\x00b'")],
+)  # fmt: skip
+async def test_text_in_the_place_of_a_path_is_refused_by_its_beginning(source, shown, tmp_path):
+    with pytest.raises(InputError) as refused:
+        await batch(source, "Q", out=tmp_path / "out")
+    assert str(refused.value).startswith(f"source: there is no file {shown}")
+    assert str(refused.value).endswith("; check the path, or give texts as a list: [text, ...]")
+    assert len(str(refused.value)) < 200
+
+
+async def test_paths_urls_and_globs_are_files(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    fsspec.filesystem("memory").pipe("/files/in.jsonl", b'{"text": "a"}\n')
+    sources = (str(tmp_path / "in.jsonl"), f"{tmp_path}/*.jsonl", "memory://files/in.jsonl")
+    for number, source in enumerate(sources):
+        assert (await batch(source, "Q", out=tmp_path / str(number))).answered == 1
+    with pytest.raises(InputError, match="matches no file"):
+        await batch(f"{tmp_path}/*.csv", "Q", out=tmp_path / "none")
+
+
+async def test_column_and_size_of_the_rows_are_as_they_are_named():
+    rows = [{"key": f"k{number}", "body": "x" * (10 * number), "other": "y"} for number in (1, 2, 3)]
+    answered = await batch(rows, "Q", text="body", max_row_bytes=20)
+    assert [row["answer"] for row in answered] == [f"Q|{'x' * 10}", f"Q|{'x' * 20}", None]
+    assert answered[2]["error"] == "is 0.0 MB, above the 0.0 MB of max_row_bytes"
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 9])
+async def test_rows_beyond_the_limit_are_blank_and_those_before_it_say_why_they_were_not_asked(limit):
+    rows = [{"text": str(number)} for number in range(3)]
+    spent = FakeJob(
+        lambda row, *_: "x" if not row else raise_it(LimitReached("calls", "spent")), concurrency=1
+    )
+    answered = await batch(rows, "Q", spent, Settings(run_dir=""), limit=limit)
+    blank = (None, None, None)
+    first, undone = ("x", None, "answered"), (None, "not asked: spent", "calls")
+    expected = [first, undone, undone][:limit] + [blank] * (3 - limit)
+    assert [(row["answer"], row["error"], row["stop_reason"]) for row in answered] == expected
+
+
+def test_columns_that_a_table_gets_are_typed_and_have_their_prefix():
+    schema = pa.schema([pa.field("year", pa.int64()), pa.field("error", pa.bool_())])
+    columns = _answer_columns(schema, "my_")
+    assert {name: (field.name, str(field.type)) for name, field in columns.items()} == {
+        "answer": ("my_answer", "string"), "year": ("my_year", "int64"), "answer_error": ("my_answer_error", "bool"), "error": ("my_error", "string"),
+        "stop_reason": ("my_stop_reason", "string"), "calls": ("my_calls", "int64"), "cost_usd": ("my_cost_usd", "double"),
+    }  # fmt: skip
+    assert list(_answer_columns(None, "")) == ADDED
+
+
+def test_a_batch_is_noted_as_the_command_line_would_be_given_it(tmp_path):
+    files = Files(tmp_path, "b.txt", include=["*.md"], exclude=["x/"], encoding="latin-1")
+    schema = AnswerSchema.of({"type": "object", "properties": {"n": {"type": "integer"}}})
+    options = BatchOptions(
+        out=tmp_path / "o", text="t", id="i", query_column="q", limit=3, max_row_bytes=9, on_limit="stop"
+    )
+    assert _arguments(None, files, schema, options) == {
+        "question": None, "source": [str(tmp_path), "b.txt"], "out": str(tmp_path / "o"), "text": "t", "ident": "i", "question_column": "q",
+        "schema": schema.table, "limit": 3, "max_row_bytes": 9, "on_limit": "stop", "include": files.include, "exclude": files.exclude,
+        "encoding": files.encoding,
+    }  # fmt: skip
+    plain = {
+        "question": "Q", "out": None, "text": None, "ident": None, "question_column": None, "schema": None, "limit": None,
+        "max_row_bytes": MAX_ROW_BYTES, "on_limit": "pause",
+    }  # fmt: skip
+    for source, named in (
+        (None, []),
+        ("a.txt", ["a.txt"]),
+        (tmp_path, [str(tmp_path)]),
+        ([tmp_path], [str(tmp_path)]),
+    ):
+        assert _arguments("Q", source, None, BatchOptions()) == plain | {"source": named}
 
 
 async def test_limit_leaves_later_rows_without_an_answer():

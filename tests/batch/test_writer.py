@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.batch.formats import Jsonl, Parquet, format_of
 from rlm_ray.batch.results import CompletedRows, RowResult, key_of
-from rlm_ray.batch.writer import BatchOutput
+from rlm_ray.batch.writer import PART_ROWS, BatchOutput, PartWriter
 from rlm_ray.errors import InputError
 
 FURTHER = pa.schema([pa.field("pages", pa.int64()), pa.field("row", pa.string())])
@@ -191,3 +193,114 @@ def test_other_questions_ids_or_texts_have_other_keys(one, other):
 def test_jsonl_is_one_object_a_line():
     data = Jsonl().packed([outcome(0, values={"tags": ["a\nb"]}), outcome(1)])
     assert [json.loads(line)["row"] for line in data.decode().splitlines()] == [0, 1]
+
+
+def test_parts_without_a_failed_row_stay_as_they_are(tmp_path, form):
+    output = BatchOutput(str(tmp_path / "out"), form)
+    output.write([outcome(0), outcome(1)])
+    output.write([outcome(2), outcome(3, error="bad")])
+    output.write([outcome(4, error="bad"), outcome(5, error="")])
+    before = [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").iterdir())]
+    output.drop_failed_rows()
+    parts = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in parts] == [f"part-00000{number}{form.suffix}" for number in (0, 1)]
+    assert [path.stat().st_mtime_ns == time for path, time in zip(parts, before, strict=False)] == [
+        True,
+        False,
+    ]
+    assert [cells["row"] for cells in output.rows()] == [0, 1, 2]
+
+
+def test_notes_of_a_job_can_be_read_by_people(tmp_path):
+    output = BatchOutput(str(tmp_path / "out"), Jsonl())
+    assert output.read_manifest() is None
+    output.write_manifest({"run_id": "r", "asked": {"query": "Größe?"}})
+    written = (tmp_path / "out" / "job.json").read_text()
+    assert '"query": "Größe?"' in written
+    assert written.endswith("}\n")
+    assert written.count("\n") > 4
+
+
+@pytest.mark.parametrize(("name", "is_file"), [("x.jsonl", True), ("x.parquet", True), ("x.json", False), ("x", False), ("x.jsonl.d", False)])  # fmt: skip
+def test_parts_stand_beside_a_file_and_in_a_folder(tmp_path, name, is_file):
+    output = BatchOutput(str(tmp_path / name), Jsonl())
+    output.write([outcome(0)])
+    assert output.folder.address == str(tmp_path / name) + (".parts" if is_file else "")
+    assert output.finish() == str(tmp_path / name)
+    assert (tmp_path / name).is_file() is is_file
+    assert (tmp_path / f"{name}.new").exists() is False
+
+
+def test_rows_come_by_number_however_their_parts_overlap(tmp_path, form):
+    output = BatchOutput(str(tmp_path / "out"), form)
+    for part in ([0, 9], [1, 2, 8], [3], [4, 5, 6, 7], [10, 12], [11]):
+        output.write([outcome(row) for row in reversed(part)])
+    assert [cells["row"] for cells in output.rows()] == list(range(13))
+    assert list(BatchOutput(str(tmp_path / "none"), form).rows()) == []
+
+
+def test_only_the_columns_that_are_asked_for_are_read(form):
+    data = form.packed([outcome(0, error="bad"), outcome(1)])
+    rows = list(form.unpacked(data, ("row", "error")))
+    assert [(row["row"], row["error"]) for row in rows] == [(0, "bad"), (1, None)]
+    if form.suffix == ".parquet":
+        assert set(rows[0]) == {"row", "error"}
+
+
+class Parts:
+    """An output that keeps the rows of each part and when it was written, and a clock that is a second on at each look."""
+
+    def __init__(self):
+        self.now, self.parts, self.times = 0.0, [], []
+        self._written, self._loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def clock(self):
+        self.now += 1.0
+        return self.now
+
+    def write(self, rows):
+        self.parts.append([cells["row"] for cells in rows])
+        self.times.append(self.now)
+        self._loop.call_soon_threadsafe(self._written.set)
+
+    async def written(self):
+        """Wait for the next part; return how long after this call it was written."""
+        began = self.now
+        await self._written.wait()
+        self._written.clear()
+        return self.times[-1] - began
+
+
+@pytest.fixture
+async def kept(monkeypatch):
+    """A writer that keeps saving, and its output."""
+    monkeypatch.setattr("rlm_ray.batch.writer.LOOK_S", 0.001)
+    output = Parts()
+    writer = PartWriter(output, output.clock)
+    saving = asyncio.create_task(writer.keep_saving())
+    async with asyncio.timeout(60):
+        yield writer, output
+    saving.cancel()
+    await asyncio.wait([saving])
+
+
+async def test_rows_are_saved_when_the_first_of_them_has_waited_five_seconds(kept):
+    writer, output = kept
+    for _ in range(2):
+        writer.put(RowResult(0, "a"))
+        writer.put(RowResult(1, "a"))
+        assert await output.written() == 5.0
+    assert output.parts == [[0, 1], [0, 1]]
+
+
+async def test_a_full_part_is_saved_at_once_and_each_row_once(kept):
+    writer, output = kept
+    for part in range(3):
+        for row in range(PART_ROWS):
+            writer.put(RowResult(part * PART_ROWS + row, "a"))
+        assert await output.written() < 5.0
+        await writer.wait_for_capacity()
+    writer.put(RowResult(3 * PART_ROWS, "a"))
+    assert await output.written() == 5.0
+    assert [len(part) for part in output.parts] == [PART_ROWS] * 3 + [1]
+    assert list(chain(*output.parts)) == list(range(3 * PART_ROWS + 1))
