@@ -13,6 +13,7 @@ from rlm_ray.batch.progress import BatchProgress, Speed, format_status
 from rlm_ray.batch.results import BatchStats, RowResult
 from rlm_ray.batch.runner import prefetch
 from rlm_ray.batch.writer import PART_ROWS, BatchOutput, PartWriter
+from rlm_ray.events.records import RunFinished
 
 HALF = BatchStats(
     previously_completed=100, answered=380, failed=20, under_way=64, input_tokens=1_500_000, output_tokens=0, cost_usd=1.5,
@@ -101,6 +102,48 @@ def test_a_terminal_has_one_line_that_is_gone_in_the_end():
     written = console.file.getvalue()
     assert "500 of about 1,128 rows" in written
     assert written.endswith("\x1b[2K")
+
+
+def test_a_line_of_a_log_is_one_line_of_plain_text_however_long_it_is():
+    console = Console(file=io.StringIO(), width=20)
+    progress = BatchProgress(console, clock=iter([0.0, 2.0]).__next__)
+    progress.waits_for("[bold]Ray[/bold]: " + "it starts on this machine " * 3)
+    progress.draw()
+    (line,) = console.file.getvalue().splitlines()
+    assert line.partition(" ")[2].rstrip() == f"waiting for [bold]Ray[/bold]: {'it starts on this machine ' * 3}".rstrip()  # fmt: skip
+
+
+def test_a_terminal_shows_what_fits_of_its_two_lines():
+    console = Console(
+        file=io.StringIO(), width=30, color_system=None, force_terminal=True, force_interactive=True
+    )
+    with BatchProgress(console) as progress:
+        progress.stats = HALF
+        progress.waits_for("Ray: it starts on this machine")
+        progress.draw()
+    written = console.file.getvalue()
+    assert "500 of about 1,128 rows · 20 …\nwaiting for Ray: it starts on…" in written.replace("\r", "")
+
+
+def test_a_batch_that_is_over_waits_for_nothing():
+    console = console_of()
+    progress = BatchProgress(console, clock=iter([0.0, 2.0, 7.0]).__next__)
+    progress.stats = BatchStats(answered=1, read=1, read_all=True)
+    progress.draw()
+    progress.add(RunFinished(at=2.0, stop_reason="answered"))
+    progress.draw()
+    first, second = [line.partition(" ")[2] for line in console.file.getvalue().splitlines()]
+    assert first.startswith("1 of 1 rows · 2s · waiting for ")
+    assert second.startswith("1 of 1 rows · 7s")
+    assert "waiting" not in second
+
+
+def test_speed_without_time_between_two_looks_is_finite():
+    speed, stats = Speed(), BatchStats()
+    speed.look(stats, 1.0)
+    assert speed.look(stats, 1.0) == (0.0, 0.0)
+    stats.answered = 1
+    assert speed.look(stats, 1.0)[0] == pytest.approx(1e9)
 
 
 def test_a_display_that_cannot_be_written_to_disturbs_nobody():

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from rlm_ray.batch.files import FileSource
 from rlm_ray.batch.source import IterableSource, open_corpus, open_files, read_documents
+from rlm_ray.documents.files import Files
 from rlm_ray.errors import InputError
 
 
@@ -80,3 +85,190 @@ def test_paths_may_be_one_or_several(tmp_path):
     for source, texts in ((paths, ["a", "b"]), (paths[0], ["a"]), (str(paths[1]), ["b"])):
         assert [row.text for row in open_corpus(source)] == texts
     assert [row.text for row in open_files([str(path) for path in paths])] == ["a", "b"]
+
+
+def test_what_of_folders_is_left_out_is_told(tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    told = []
+    read_documents([str(tmp_path / "a.txt")], tell=told.append)
+    assert told == []
+    (tmp_path / ".hidden").write_text("no")
+    context, unread = read_documents([str(tmp_path)], tell=told.append)
+    assert (told, unread, context.text()) == (["passed over: 1 hidden"], [], "[a.txt]\none")
+
+
+def test_rows_that_cannot_be_read_are_named_with_their_place_and_why(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "one"}\nnot json\n{"n": 1}\n')
+    _, unread = read_documents([str(path)])
+    assert [line.partition(": ")[0] for line in unread] == ["rows.jsonl:2", "rows.jsonl:3"]
+    assert unread[1] == "rows.jsonl:3: the column 'text' is missing"
+    path.write_text("not json\n")
+    with pytest.raises(InputError, match=r"holds no text; rows.jsonl:1: is not JSON"):
+        read_documents([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "columns"),
+    [
+        ([{"a": 1, "b": 2}, {"c": 3, "a": 4}], {}, ("a", "b", "c")), (["x"], {}, ("text",)), ([], {"text": "t", "id": "i"}, ()),
+        ([{"b": "x", "a": "y"}], {"text": "a"}, ("b", "a")),
+    ],
+)  # fmt: skip
+def test_columns_are_those_of_the_first_rows_in_their_order(rows, options, columns):
+    corpus = open_corpus(rows, **options)
+    assert (corpus.columns, corpus.passed_over_line) == (columns, "")
+    if not rows:
+        assert (corpus.text_column, corpus.ident_column) == ("t", "i")
+
+
+def test_rows_are_known_by_their_id_or_their_number():
+    rows = [{"id": "a", "text": "x"}, {"text": "x"}, {"id": None, "text": "x"}, {"id": 0, "text": "x"}]
+    assert [(row.number, row.id, row.error) for row in open_corpus(rows)] == [
+        (0, "a", ""), (1, "1", ""), (2, "2", ""), (3, "0", ""),
+    ]  # fmt: skip
+    named = [(row.id, row.error) for row in open_corpus(rows, id="id")]
+    assert named == [
+        ("a", ""),
+        ("1", "has no 'id' to be its id"),
+        ("2", "has no 'id' to be its id"),
+        ("0", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "text", "ident"),
+    [
+        ([{"id": "a", "body": b"x"}], "body", "id"), ([{"id": "a"}], None, "id"), ([{"n": 1}, {"n": "x"}], "n", None), ([{"a": "x"}, {"b": "y"}], None, None),
+        ([{"text": 5, "body": "x"}], "text", None),
+    ],
+)  # fmt: skip
+def test_text_is_the_only_column_that_holds_texts_beside_the_id(rows, text, ident):
+    corpus = open_corpus(rows)
+    assert (corpus.text_column, corpus.ident_column) == (text, ident)
+
+
+def test_an_iterator_of_which_only_the_head_was_read_cannot_be_read_again():
+    corpus = open_corpus(iter(["a", "b"]))
+    rows = iter(corpus)
+    assert next(rows).text == "a"
+    with pytest.raises(
+        InputError, match="corpus: was read already, and an iterator gives its rows only once"
+    ):
+        next(iter(corpus))
+
+
+# How much of files was read
+
+
+def shares_of(*names, max_row_bytes=10_000):
+    """Return what share was read when each row was there, and in the end."""
+    source = FileSource(Files(*names), max_row_bytes)
+    return [source.fraction_read() for _ in source.read()] + [source.fraction_read()]
+
+
+def test_share_of_files_that_are_read_as_a_whole_is_told_once_four_of_them_are_read(tmp_path):
+    for number in range(8):
+        (tmp_path / f"{number}.txt").write_text("x" * 10)
+    assert shares_of(tmp_path) == [None] * 4 + [4 / 8, 5 / 8, 6 / 8, 7 / 8, 1.0]
+
+
+def test_share_of_lines_is_told_once_four_chunks_are_read_and_counts_the_files_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.files.CHUNK", 20)
+    monkeypatch.setattr("rlm_ray.batch.raw_rows.CHUNK", 20)
+    monkeypatch.setattr("rlm_ray.batch.json_reader.CHUNK", 20)
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(f"{json.dumps({'text': 'x' * 7})}\n" * 5)
+    assert (tmp_path / "a.jsonl").stat().st_size == 100
+    shares = shares_of(tmp_path)
+    assert shares[-1] == 1.0
+    known = [share for share in shares if share is not None]
+    assert known == sorted(known)
+    assert 0.4 <= known[0] < 0.6
+    assert all(share >= 0.5 for share in shares[5:])
+    assert None in shares[:4]
+
+
+def test_share_of_parquet_is_that_of_its_rows_among_the_bytes_of_all_files(tmp_path):
+    for name in ("a.parquet", "b.parquet"):
+        pq.write_table(pa.table({"text": ["x"] * 1_100}), tmp_path / name)
+    shares = shares_of(tmp_path)
+    parts = [0.0, 1_024 / 1_100 / 2, 0.5, 0.5 + 1_024 / 1_100 / 2, 1.0]
+    assert [shares[row] for row in (0, 1_024, 1_100, 2_124, 2_200)] == pytest.approx(parts)
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "empty.txt"])
+def test_share_of_nothing_is_not_known_and_none_of_it_is_left(tmp_path, name):
+    (tmp_path / name).write_text("")
+    assert shares_of(tmp_path / name)[-1] == 0.0
+
+
+# Which files are read
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ids"),
+    [
+        ("x/*.jsonl", ["1.jsonl:1"]), ("*/1.jsonl", ["x/1.jsonl:1", "z/1.jsonl:1"]), ("x/**/*.jsonl", ["1.jsonl:1", "y/2.jsonl:1"]), ("x/[0-9].jsonl", ["1.jsonl:1"]),
+        ("x/?.jsonl", ["1.jsonl:1"]), ("x/*", ["1.jsonl:1"]),
+    ],
+)  # fmt: skip
+def test_rows_of_a_glob_are_called_after_what_its_pattern_leaves_open(tmp_path, pattern, ids):
+    for name in ("x/1.jsonl", "x/y/2.jsonl", "z/1.jsonl", "x/.3.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"text": "a"}\n')
+    assert [row.id for row in open_corpus(f"{tmp_path}/{pattern}")] == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("none", "does not exist, or holds no file; check the path"), ("none/*.csv", "matches no file; check the path"), ("empty", "does not exist, or holds no file")],
+)  # fmt: skip
+def test_where_there_is_no_file_it_is_said(tmp_path, name, why):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError) as refused:
+        open_corpus(str(tmp_path / name))
+    assert why in str(refused.value)
+
+
+def test_a_binary_file_is_a_row_that_says_so_only_where_it_is_named(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (tmp_path / "a.txt").write_text("x")
+    assert [row.id for row in open_corpus(tmp_path)] == ["a.txt"]
+    (row,) = open_corpus(tmp_path / "photo.png")
+    assert (row.id, row.text) == ("photo.png", "")
+    assert row.error
+
+
+@pytest.mark.parametrize(
+    ("named", "out", "is_read"),
+    [
+        ("in", "in/answers", True), ("in/a.jsonl", "in/a.jsonl", True), ("in/a.jsonl", "in/b.jsonl", False), ("in/a.jsonl", "in", True),
+        ("answers.jsonl.parts/a.jsonl", "answers.jsonl", True), ("in/*.jsonl", "in/z.jsonl", True), ("in/*.jsonl", "in/z.parquet", False),
+        ("in/a.jsonl", "memory://in/a.jsonl", False),
+    ],
+)  # fmt: skip
+def test_output_that_would_be_read_the_next_time_is_refused(tmp_path, named, out, is_read):
+    for folder in ("in", "answers.jsonl.parts"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jsonl").write_text('{"text": "a"}\n')
+    corpus = open_corpus(str(tmp_path / named))
+    place = out if "://" in out else str(tmp_path / out)
+    if not is_read:
+        corpus.check_output(place)
+        return
+    with pytest.raises(InputError) as refused:
+        corpus.check_output(place)
+    assert str(refused.value).startswith(
+        f"{place}: lies among the files that are read ({tmp_path / named}), so"
+    )
+
+
+def test_files_are_called_by_their_paths_and_urls(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    fsspec.filesystem("memory").pipe("/named/b.txt", b"y")
+    corpus = open_corpus(Files(f"file://{tmp_path}/a.txt", "memory://named/b.txt"))
+    assert corpus.name == f"{tmp_path}/a.txt memory://named/b.txt"
+    assert [(row.id, row.values) for row in corpus] == [
+        ("a.txt", {"path": "a.txt", "text": "x"}), ("b.txt", {"path": "b.txt", "text": "y"}),
+    ]  # fmt: skip

@@ -17,7 +17,8 @@ from batch_fakes import FakeJob
 from rlm_ray import RLM, Files, InputError, LimitReached, Settings
 from rlm_ray.batch.progress import BatchProgress
 from rlm_ray.batch.python_api import BatchOptions, _answer_columns, _arguments, run_batch
-from rlm_ray.batch.raw_rows import MAX_ROW_BYTES
+from rlm_ray.batch.raw_rows import MAX_ROW_BYTES, RawRow
+from rlm_ray.batch.tables import open_table
 from rlm_ray.errors import ModelError
 from rlm_ray.structured.schema import AnswerSchema
 
@@ -409,3 +410,77 @@ async def test_table_without_rows_comes_back_with_the_columns(frame):
 def test_method_refuses_before_anything_starts():
     with pytest.raises(InputError, match="did you mean 'prefix'"):
         RLM().batch("Q", ["a"], prefx="x")
+
+
+@pytest.mark.parametrize(
+    "make", [pd.DataFrame, polars.DataFrame, pa.table, lambda columns: pa.table(columns).to_batches()[0]], ids=["pandas", "polars", "table", "batch"]
+)  # fmt: skip
+@pytest.mark.parametrize("rows", [0, 1, 256, 257, 600])
+def test_rows_of_a_table_are_read_in_their_order_however_many(make, rows):
+    if not rows and make not in (pd.DataFrame, polars.DataFrame, pa.table):
+        return  # there is no batch of no rows
+    table = open_table(make({"text": [str(number) for number in range(rows)], "n": list(range(rows))}))
+    assert table.row_count() == rows
+    for _ in range(2):
+        assert list(table.read()) == [RawRow({"text": str(n), "n": n}) for n in range(rows)]
+    assert table.fraction_read() == (1.0 if rows else 0.0)
+
+
+def test_values_of_a_frame_that_have_no_one_type_are_read_as_they_are():
+    mixed = pd.DataFrame({
+        "text": ["a", "b", "c", "d"], "x": [1, "two", None, float("nan")], "t": pd.to_datetime(["2024-01-02", None, None, None]), "n": [1.5, None, 2.0, 3.0],
+    })  # fmt: skip
+    first, second, *others = [dict(raw.values) for raw in open_table(mixed).read()]
+    assert first == {"text": "a", "x": 1, "t": pd.Timestamp("2024-01-02"), "n": 1.5}
+    assert second == {"text": "b", "x": "two", "t": None, "n": None}
+    assert [row["x"] for row in others] == [None, None]
+
+
+def test_columns_of_a_frame_are_named_by_text():
+    table = open_table(pd.DataFrame([["x", 5]], columns=["text", 7]))
+    assert list(table.read()) == [RawRow({"text": "x", "7": 5})]
+
+
+@pytest.mark.parametrize(("name", "column"), [("note", "note"), (None, "text"), ("", "text")])
+def test_a_series_is_a_column_of_its_name(name, column):
+    assert list(open_table(pd.Series(["x"], name=name)).read()) == [RawRow({column: "x"})]
+
+
+@pytest.mark.parametrize("source", ["a.csv", Files("a.csv")])
+def test_names_of_files_are_no_table(source, tmp_path):
+    assert open_table(source) is None
+    assert open_table(tmp_path) is open_table([tmp_path]) is open_table((tmp_path, tmp_path)) is None
+    assert open_table([]).row_count() == open_table(["a.csv"]).row_count() - 1 == 0
+    assert open_table([tmp_path, "text"]).row_count() == 2
+
+
+def test_what_an_iterator_gave_is_kept_and_a_list_is_as_long_as_it_is():
+    once, often = open_table(iter(["a", {"b": 1}, "c"])), open_table(["a", {"b": 1}])
+    rows = once.read()
+    next(rows)
+    next(rows)
+    assert (once.row_count(), often.row_count()) == (2, 2)
+    answers = pa.table({"answer": ["1", "2"]})
+    assert once.with_answers(answers) == often.with_answers(answers) == [
+        {"text": "a", "answer": "1"}, {"b": 1, "answer": "2"},
+    ]  # fmt: skip
+    assert once.name == often.name == open_table(pa.table({"text": ["a"]})).name
+
+
+async def test_answers_of_a_frame_keep_their_types_where_some_are_missing():
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}, "tags": {"type": "array", "items": {"type": "string"}}},
+        "required": ["n", "ok", "tags"],
+    }  # fmt: skip
+
+    def reply(row, query, context):
+        return json.dumps({"n": 5, "ok": False, "tags": ["a"]}) if row else "no"
+
+    frame = pd.DataFrame({"text": ["a", "b"]}, index=[3, 3])
+    answered = await batch(frame, "Q", FakeJob(reply), schema=schema)
+    assert {name: str(answered[name].dtype) for name in ("n", "ok", "tags")} == {"n": "Int64", "ok": "boolean", "tags": "object"}  # fmt: skip
+    assert answered["tags"].tolist() == [None, ["a"]]
+    assert (answered["n"].tolist()[1], bool(answered["ok"].tolist()[1])) == (5, False)
+    assert answered.index.tolist() == [3, 3]
+    assert list(frame.columns) == ["text"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import json
 
 import pytest
@@ -133,3 +135,75 @@ def test_a_row_may_bring_its_own_question():
     assert json.loads(QueryColumn("q").render({"q": [1]})) == [1]
     with pytest.raises(InputError, match="is missing or empty, and it is the question"):
         QueryColumn("q").render({"q": " "})
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("{a} {b} {a}", ("a", "b")), ("{ a }", ("a",)), ("{{a}}", ()), ("{{{a}}}", ("a",)), ("{", ()), ("{}", ()), ("}", ()), ("{a", ()), ("a}", ()),
+        ('{"k": {"n": 1}, "m": {a}}', ('"n": 1', "a")), ("{a}}} {b}", ("a", "b")), ("{ {a} } {b}}", ("a", "b")),
+    ],
+)  # fmt: skip
+def test_names_are_what_stands_in_single_braces(source, names):
+    template = Template.parse(source)
+    assert (template.names, template.columns) == (names, names)
+
+
+@pytest.mark.parametrize(
+    ("source", "filled"),
+    [
+        ("{{ {a} }}", "{ V }"), ("{{{{a}}}}", "{{a}}"), ('{"k": {"n": {a}}}', '{"k": {"n": V}}'), ("x } y {a}", "x } y V"), ("{ x {a}", "{ x V"),
+        ("{a}}}", "V}"), ("}} {a} {{", "} V {"), ("{b} {a}", " V"), ("{b c} {a}", "{b c} V"), ("{b-c} {a}", " V"), ("{1b} {a}", "{1b} V"),
+    ],
+)  # fmt: skip
+def test_braces_that_hold_no_column_stay_and_doubled_ones_are_single(source, filled):
+    assert Template.parse(source).render({"a": "V"}) == filled
+
+
+@pytest.mark.parametrize(
+    ("source", "columns", "fits"),
+    [
+        ("{a}", ["a"], True), ("{b}", ["a"], False), ("{b}", [], True), ("{e-mail}", ["mail"], False), ("{2024}", ["2025"], False), ("{2024}", ["year"], True),
+        ("{First Nam}", ["First Name"], False), ("{any words}", ["First Name"], True), ('{"title": 1}', ["title"], True), ("{title!r}", ["title"], True),
+        ("{x | y}", ["x"], True),
+    ],
+)  # fmt: skip
+def test_braces_are_a_slip_where_they_hold_a_word_or_nearly_the_name_of_a_column(source, columns, fits):
+    if fits:
+        Template.parse(source).check(columns)
+    else:
+        with pytest.raises(InputError, match="is no column"):
+            Template.parse(source).check(columns)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, ""), ("a", "a"), (0, "0"), (1.5, "1.5"), (False, "false"), ([1, "ä"], '[1, "ä"]'), ({"k": None}, '{"k": null}'), ((1, 2), "[1, 2]"),
+        (dt.date(2024, 1, 2), "2024-01-02"), (decimal.Decimal("1.10"), "1.10"), ([dt.date(2024, 1, 2)], '["2024-01-02"]'),
+    ],
+)  # fmt: skip
+def test_values_are_shown_as_people_write_them(value, shown):
+    assert Template.parse("x{a}").render({"a": value}) == f"x{shown}"
+    if shown:
+        assert QueryColumn("a").render({"a": value}) == shown
+
+
+def test_a_row_without_its_question_says_which_columns_have_no_value():
+    with pytest.raises(InputError, match="query: is empty for this row: a, b has no value"):
+        Template.parse("{a} - {b}?").render({"a": "", "b": None})
+    with pytest.raises(InputError, match="query: is empty for this row: it has no value"):
+        Template.parse("?!").render({})
+    with pytest.raises(InputError, match="the column 'q': is missing or empty, and it is the question"):
+        QueryColumn("q").render({})
+
+
+def test_a_column_of_questions_that_is_not_there_is_refused_with_the_one_meant():
+    with pytest.raises(InputError) as refused:
+        QueryColumn("qestion").check(["text", "question"])
+    assert (
+        str(refused.value)
+        == "query column: 'qestion' is no column (did you mean 'question'?); there are text, question"
+    )
+    QueryColumn("any").check([])
+    assert QueryColumn("q").columns == ("q",)
