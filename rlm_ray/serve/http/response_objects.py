@@ -44,6 +44,7 @@ class OutputMessage(BaseModel):
 
 class InputDetails(BaseModel):
     cached_tokens: int
+    cache_write_tokens: int
 
 
 class OutputDetails(BaseModel):
@@ -130,7 +131,9 @@ def _usage(end: RunFinished) -> ResponseUsage:
     total = total_usage(end.usage)
     return ResponseUsage(
         input_tokens=total["input_tokens"],
-        input_tokens_details=InputDetails(cached_tokens=total["cached_tokens"]),
+        input_tokens_details=InputDetails(
+            cached_tokens=total["cached_tokens"], cache_write_tokens=total["cache_write_tokens"]
+        ),
         output_tokens=total["output_tokens"],
         output_tokens_details=OutputDetails(reasoning_tokens=total["reasoning_tokens"]),
         total_tokens=total["input_tokens"] + total["output_tokens"],
@@ -148,27 +151,41 @@ class ResponseStream:
         self._numbers = itertools.count()
         self._reasoning_id = f"rs_{request.run_id}"
         self._summary = ""
+        self._message_id = f"msg_{request.run_id}"
+        self._sent = streaming.SentAnswer()
+        self._is_message_begun = False
 
     def opening(self) -> str:
-        begun = [self._response(name, None, "running") for name in ("created", "in_progress")]
+        running = response_of(self._request, None, "running")
+        begun = [self._response(name, running) for name in ("created", "in_progress")]
         return "".join([*begun, self._reasoning_added()])
 
     def progress(self, text: str) -> str:
+        if self._is_message_begun:
+            return ""  # the reasoning is over
         self._summary += text
         return self._of_reasoning("text.delta", delta=text)
 
-    def answer(self, news: Sequence[AnswerNews]) -> str:  # noqa: ARG002 - it comes whole, at the end
-        return ""
+    def answer(self, news: Sequence[AnswerNews]) -> str:
+        more = self._sent.take(news)
+        return "".join([*self._begin_message(), self._delta(more)]) if more else ""
 
     def ending(self, end: RunFinished) -> str:
         state = state_of(end, is_open=False)
-        events = list(self._reasoning_done())
-        if state in _ENDS:
-            events += self._message(end.answer or "", end.citations, complete=state == "answered")
-        return "".join([*events, self._response(_ENDS.get(state, "failed"), end, state)])
+        response = response_of(self._request, end, state)
+        if state not in _ENDS:
+            reasoning = () if self._is_message_begun else self._reasoning_done()
+            return "".join([*reasoning, self._response("failed", response)])
+        rest = self._sent.rest(end.answer or "")
+        if rest is None:
+            error = ResponseError(code="answer_restarted", message=self._sent.RESTARTED)
+            failed = response.model_copy(update={"status": "failed", "output": [], "error": error})
+            return self._response("failed", failed)
+        events = [*self._begin_message(), *map(self._delta, rest), *self._end_message(response.output[0])]
+        return "".join([*events, self._response(_ENDS[state], response)])
 
-    def _response(self, name: str, end: RunFinished | None, state: State) -> str:
-        return self._event(name, response=response_of(self._request, end, state).model_dump())
+    def _response(self, name: str, response: ResponseObject) -> str:
+        return self._event(name, response=response.model_dump())
 
     def _reasoning_added(self) -> str:
         item = {"type": "reasoning", "id": self._reasoning_id, "summary": []}
@@ -184,23 +201,32 @@ class ResponseStream:
         yield self._of_reasoning("part.done", part=part)
         yield self._event("output_item.done", output_index=0, item=item)
 
-    def _message(self, answer: str, citations: Sequence[Citation], *, complete: bool) -> Iterator[str]:
-        whole = message_of(self._request.run_id, answer, citations, complete=complete).model_dump()
-        place = {"item_id": whole["id"], "output_index": 1, "content_index": 0}
-        empty = whole["content"][0] | {"text": "", "annotations": []}
-        yield self._event(
-            "output_item.added", output_index=1, item=whole | {"status": "in_progress", "content": []}
-        )
-        yield self._event("content_part.added", part=empty, **place)
-        for piece in streaming.chunk_text(answer):
-            yield self._event("output_text.delta", delta=piece, logprobs=[], **place)
-        for number, annotation in enumerate(whole["content"][0]["annotations"]):
-            yield self._event(
-                "output_text.annotation.added", annotation=annotation, annotation_index=number, **place
+    def _begin_message(self) -> Iterator[str]:
+        """End the reasoning and begin the message, once."""
+        if self._is_message_begun:
+            return
+        self._is_message_begun = True
+        yield from self._reasoning_done()
+        message = OutputMessage(id=self._message_id, status="in_progress", content=[]).model_dump()
+        yield self._event("output_item.added", output_index=1, item=message)
+        yield self._of_message("content_part.added", part=OutputText(text="", annotations=[]).model_dump())
+
+    def _delta(self, text: str) -> str:
+        return self._of_message("output_text.delta", delta=text, logprobs=[])
+
+    def _end_message(self, message: OutputMessage) -> Iterator[str]:
+        whole = message.model_dump()
+        (part,) = whole["content"]
+        for number, annotation in enumerate(part["annotations"]):
+            yield self._of_message(
+                "output_text.annotation.added", annotation=annotation, annotation_index=number
             )
-        yield self._event("output_text.done", text=answer, logprobs=[], **place)
-        yield self._event("content_part.done", part=whole["content"][0], **place)
+        yield self._of_message("output_text.done", text=part["text"], logprobs=[])
+        yield self._of_message("content_part.done", part=part)
         yield self._event("output_item.done", output_index=1, item=whole)
+
+    def _of_message(self, name: str, **fields: Any) -> str:
+        return self._event(name, item_id=self._message_id, output_index=1, content_index=0, **fields)
 
     def _of_reasoning(self, name: str, **fields: Any) -> str:
         place = {"item_id": self._reasoning_id, "output_index": 0, "summary_index": 0}

@@ -132,6 +132,35 @@ class StreamFormat(Protocol):
         """Return all events left: the answer, or why there is none."""
 
 
+class SentAnswer:
+    """What a client has of an answer that is still being written, and which no stream can take back."""
+
+    RESTARTED = "the model's answer broke off and began anew with other words, and a stream cannot take back what it has sent; ask again"
+
+    def __init__(self) -> None:
+        self._sent = self._written = ""
+        """What the client has, and what the model has written."""
+
+    def take(self, news: Sequence[AnswerNews]) -> str:
+        """Return what is to be sent of the news; empty where it is as it was, or begun anew and not yet as far."""
+        for each in news:
+            self._written = self._written + each.text if isinstance(each, AnswerDelta) else ""
+        if not self._written.startswith(self._sent):
+            return ""
+        more = self._written[len(self._sent) :]
+        self._sent = self._written
+        return more
+
+    def rest(self, answer: str) -> list[str] | None:
+        """Return what is left to send of the answer, cut into chunks; None where the client has other words."""
+        if not answer.startswith(self._sent):
+            return None
+        return [
+            answer[start : start + ANSWER_CHARS]
+            for start in range(len(self._sent), len(answer), ANSWER_CHARS)
+        ]
+
+
 async def stream_run(service: RunService, run_id: str, form: StreamFormat) -> AsyncGenerator[str]:
     """Yield the events of a run from its opening to its end; a comment where it has been quiet for a while.
 
@@ -158,8 +187,3 @@ async def stream_run(service: RunService, run_id: str, form: StreamFormat) -> As
     assert isinstance(last, RunFinished)
     # in one piece: all is known, and each part alone would pass through three processes
     yield form.ending(last)
-
-
-def chunk_text(answer: str) -> list[str]:
-    """Cut an answer into parts of `ANSWER_CHARS` for a stream."""
-    return [answer[start : start + ANSWER_CHARS] for start in range(0, len(answer), ANSWER_CHARS)]

@@ -172,7 +172,9 @@ def test_a_plain_call_streams_from_its_model_and_is_on_record_like_any_run(site,
     end = RunStore(site.run_dir, usage.id.removeprefix("chatcmpl-")).last_end()
     assert end.stop_reason == "answered"
     assert "".join(chunk.choices[0].delta.content or "" for chunk in middle) == end.answer
-    assert [sent.stream for sent in models.requests if "Who streams?" in sent.last] == [True]
+    again = site.client().responses.create(model=MODEL, input="Who streams?", stream=True, extra_body=DIRECT)
+    assert "".join(event.delta for event in again if event.type == "response.output_text.delta") == end.answer
+    assert [sent.stream for sent in models.requests if "Who streams?" in sent.last] == [True] * 2
 
 
 def test_a_plain_call_with_a_budget_is_admitted_and_settled_like_any_run(site):

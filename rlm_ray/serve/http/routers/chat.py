@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, JsonValue
 
-from rlm_ray.core.answer_preview import AnswerDelta, AnswerNews
+from rlm_ray.core.answer_preview import AnswerNews
 from rlm_ray.events.records import RunFinished
 from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.http import streaming
@@ -147,9 +147,6 @@ def _completion(run_id: str, model: str, end: RunFinished) -> ChatCompletion:
     )  # fmt: skip
 
 
-_RESTARTED = "the model's answer broke off and began anew with other words, and a stream cannot take back what it has sent; ask again"
-
-
 class ChatStream:
     """Writes the chunks of a completion: the role, what the run does as reasoning, the answer, why it ended, its usage."""
 
@@ -164,8 +161,7 @@ class ChatStream:
         }
         if self._has_usage_chunk:  # as OpenAI's: null everywhere but in the one chunk that has it
             self._head["usage"] = None
-        self._sent = self._written = ""
-        """Of the answer: what the client has, and what the model has written."""
+        self._sent = streaming.SentAnswer()
 
     def opening(self) -> str:
         return self._chunk({"role": "assistant", "content": ""})
@@ -174,23 +170,17 @@ class ChatStream:
         return self._chunk({"reasoning_content": text})
 
     def answer(self, news: Sequence[AnswerNews]) -> str:
-        for each in news:
-            self._written = self._written + each.text if isinstance(each, AnswerDelta) else ""
-        more = self._written.removeprefix(self._sent)
-        if not more or not self._written.startswith(self._sent):
-            return ""  # as it was, or begun anew and not yet as far
-        self._sent = self._written
-        return self._chunk({"content": more})
+        more = self._sent.take(news)
+        return self._chunk({"content": more}) if more else ""
 
     def ending(self, end: RunFinished) -> str:
         if (error := error_from_run_end(end)) is not None:
             return streaming.event(error.body())
-        answer = end.answer or ""
-        if not answer.startswith(self._sent):
-            return streaming.event(ApiError(502, "answer_restarted", _RESTARTED).body())
+        rest = self._sent.rest(end.answer or "")
+        if rest is None:
+            return streaming.event(ApiError(502, "answer_restarted", self._sent.RESTARTED).body())
         usage = _usage(end).model_dump()
-        rest = answer[len(self._sent) :]
-        chunks = [self._chunk({"content": piece}) for piece in streaming.chunk_text(rest)]
+        chunks = [self._chunk({"content": piece}) for piece in rest]
         in_last = {} if self._has_usage_chunk else {"usage": usage}
         annotations = _annotations(end)
         delta = {"annotations": annotations} if annotations else {}

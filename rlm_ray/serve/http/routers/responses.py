@@ -108,7 +108,7 @@ class ResponseRequest(BaseModel):
         params = {} if self.temperature is None else {"temperature": self.temperature}
         return ParsedRequest(
             "response", self, self.model, messages, self.rlm, params, self.background, self.metadata or {},
-            response_schema(self.text.format if self.text else None),
+            response_schema(self.text.format if self.text else None), reads_along=self.stream,
         )  # fmt: skip
 
 
