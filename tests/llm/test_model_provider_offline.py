@@ -13,6 +13,7 @@ from rlm_ray.core.repl_types import CellResult
 from rlm_ray.core.state_machine import Task, Trajectory
 from rlm_ray.errors import InputError
 from rlm_ray.llm.model_provider import MODEL, NO_MATCH, PREFIX, OfflineProvider, answer
+from rlm_ray.llm.offline.ranking import LEAF_PASSAGES, SESSION_PASSAGES
 
 BOOK = (Path(__file__).parents[2] / "examples" / "frankenstein.txt").read_text(encoding="utf-8")
 QUESTION = "How does the creature learn to speak and read?"
@@ -64,7 +65,7 @@ def quotes(text):
 def test_a_leaf_quotes_with_offsets():
     """A leaf's passages stand in its context where it says."""
     found = quotes(leaf(QUESTION, BOOK))
-    assert len(found) > 4
+    assert len(found) == LEAF_PASSAGES == 8
     for start, stop, _, rest in found:
         assert rest.startswith(BOOK[start:stop] + '"')
 
@@ -102,7 +103,7 @@ def test_a_session_answers_from_a_book():
     found = quotes(text)
     assert turns == 1
     assert text.startswith(PREFIX)
-    assert 3 <= len(found) <= 5
+    assert len(found) == SESSION_PASSAGES == 5
     for start, stop, _, rest in found:
         assert rest.startswith(BOOK[start:stop] + '"')
     assert "science of letters" in BOOK[found[0][0] : found[0][1]]

@@ -68,7 +68,7 @@ class _Hit:
     weight: float
 
 
-def rank(question: str, text: str, limit: int = 5) -> Ranking:
+def rank(question: str, text: str, limit: int) -> Ranking:
     """Return the passages that speak best to the question; none if no word of it is in the text."""
     terms = terms_of(question)
     hits = list(_find_terms(terms, text))
@@ -81,10 +81,10 @@ def rank(question: str, text: str, limit: int = 5) -> Ranking:
 
 
 def score(strengths: Mapping[str, float], windows: int, counts: Mapping[str, int]) -> float:
-    """Return BM25 without length: the rarer a term in the whole text, the more it says."""
+    """Return BM25 without length: the rarer a term in the whole text, the more it says. `counts` holds every term."""
     total = 0.0
     for term, strength in strengths.items():
-        count = min(counts.get(term, 0), windows)
+        count = min(counts[term], windows)
         total += math.log(1 + (windows - count + 0.5) / (count + 0.5)) * strength / (strength + SATURATION)
     return total
 
@@ -112,10 +112,8 @@ def split_sentences(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _short_spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    while start < stop and text[start].isspace():
-        start += 1
-    while stop > start and text[stop - 1].isspace():
-        stop -= 1
+    piece = text[start:stop]
+    start, stop = stop - len(piece.lstrip()), start + len(piece.rstrip())
     while stop - start > SENTENCE_CHARS:
         cut = text.rfind(" ", start + 1, start + SENTENCE_CHARS)
         cut = start + SENTENCE_CHARS if cut < 0 else cut
@@ -155,8 +153,8 @@ def _score_windows(
     places = [hit.at for hit in hits]
     for index, (start, end) in enumerate(sentences):
         first = bisect_left(places, start)
-        within_reach = first < len(places) and places[first] < max(end, start + WINDOW_CHARS)
-        if start == end or not within_reach:  # a form feed, or no window from here holds a term
+        is_near = first < len(places) and places[first] < start + WINDOW_CHARS
+        if start == end or not is_near:  # a form feed, or no window from here holds a term
             continue
         stop = _window_stop(sentences, index)
         last = bisect_left(places, stop)
@@ -184,7 +182,8 @@ def _strengths(inside: Sequence[_Hit], around: Sequence[_Hit]) -> dict[str, floa
     echoes: dict[str, float] = {}
     for hit in around:
         echoes[hit.term] = max(echoes.get(hit.term, 0.0), hit.weight * ECHO_WEIGHT)
-    return {term: found.get(term, 0.0) + echoes.get(term, 0.0) for term in {**found, **echoes}}
+    found.update(echoes)
+    return dict(found)
 
 
 def _distinct(passages: Iterator[Passage], text: str, limit: int) -> Iterator[Passage]:

@@ -7,7 +7,8 @@ import pytest
 from rlm_ray.core.context import make_context
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
 from rlm_ray.llm.model_provider import answer
-from rlm_ray.llm.offline.programs import failure_program, program
+from rlm_ray.llm.offline.programs import NO_MATCH, PREFIX, extract, failure_program, program
+from rlm_ray.llm.offline.ranking import Passage, Ranking
 from rlm_ray.sandbox.host.sandbox import Sandbox, SandboxManager
 
 BOOK = (Path(__file__).parents[3] / "examples" / "frankenstein.txt").read_text(encoding="utf-8")
@@ -69,3 +70,24 @@ async def test_other_programs_answer_without_a_subcall(host, code):
     result = await run(host, code, BOOK)
     assert (result.error, result.kill_reason) == (None, None)
     assert result.final_answer.startswith("Extractive answer")
+
+
+def test_answer_of_a_leaf_quotes_each_passage_with_its_place_and_strengths():
+    passages = (Passage(4, 9, 7.308, {"ahab": 1.5, "leg": 1.0}), Passage(0, 3, 0.5, {"leg": 0.3333}))
+    assert extract("leg ahab.", Ranking(passages, 48, {"ahab": 34, "leg": 5})) == (
+        f'{PREFIX}\n\n[score 7.31 at 4-9: ahab 1.5, leg 1]\n"ahab."\n\n[score 0.50 at 0-3: leg 0.33]\n"leg"\n\n'
+        "Counted in 48 windows: ahab 34, leg 5"
+    )
+    nothing = f"{PREFIX}\n\n{NO_MATCH}\n\nCounted in 1 windows: ahab 0"
+    assert extract("leg", Ranking((), 1, {"ahab": 0})) == nothing
+
+
+@pytest.mark.parametrize(
+    ("observation", "why"),
+    [
+        ("Error: odd", "Error: odd"), ("Error: odd\n\nTurn 2 of 20.", "Error: odd"), ("Turn 2 of 20.", "Turn 2 of 20."), ("x" * 600, "x" * 600), ("x" * 601, "x" * 600),
+    ],
+)  # fmt: skip
+def test_last_program_says_what_went_wrong_in_600_characters(observation, why):
+    text = f"{PREFIX}\n\nNo passage could be extracted. What went wrong:\n{why}"
+    assert failure_program(observation) == f"FINAL({text!r})"
