@@ -52,12 +52,13 @@ def read_error(
     status: int | None, body: Any = None, headers: Mapping[str, str] | None = None, message: str = ""
 ) -> ProviderError:
     """Read a failure. `body` is decoded JSON or text; `message` is used where the body holds no sentence."""
+    if isinstance(body, bytes):
+        body = body.decode("utf-8", "replace")
     decoded = decode(body)
     if decoded is None:
         decoded = decode(message)
     lower = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
-    raw = body if isinstance(body, str) and body.strip() else message
-    said = (_message(decoded) if decoded is not None else "") or _text_of(raw) or _text_of(message)
+    said = _message(decoded) or _text_of(body if isinstance(body, str) else "") or _text_of(message)
     codes = frozenset(_codes(decoded)) | _header_codes(lower)
     if status is None or status < _FIRST_ERROR_STATUS:
         status = _status_in(codes) or status
@@ -66,20 +67,16 @@ def read_error(
 
 def decode(text: Any) -> Any:
     """Decode a JSON object or list, also where it stands behind other words; None where there is none."""
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
     if isinstance(text, Mapping | list):
         return text
-    if not isinstance(text, str):
-        return None
-    start = re.search(r"[{\[]", text)
+    start = re.search(r"[{\[]", text) if isinstance(text, str) else None
     if start is None:
         return None
     try:
         found, _ = json.JSONDecoder().raw_decode(text, start.start())
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, Mapping | list) and found else None
+    return found or None
 
 
 def _message(body: Any, depth: int = 0) -> str:
@@ -88,12 +85,12 @@ def _message(body: Any, depth: int = 0) -> str:
         return ""
     if isinstance(body, str):
         inner = decode(body) if body.lstrip()[:1] in {"{", "["} else None
-        return (_message(inner, depth + 1) if inner is not None else "") or body
+        return _message(inner, depth + 1) or body.strip()
     if isinstance(body, Mapping):
         said = next((text for name in _MESSAGE_FIELDS if (text := _message(body.get(name), depth + 1))), "")
         place = body.get("loc")
         return f"{'.'.join(map(str, place))}: {said}" if said and isinstance(place, list) else said
-    if isinstance(body, Sequence) and not isinstance(body, bytes):
+    if isinstance(body, Sequence):
         return "; ".join(filter(None, (_message(item, depth + 1) for item in body[:5])))
     return ""
 
@@ -116,7 +113,7 @@ def _codes(body: Any, depth: int = 0) -> Iterator[str]:
                 yield str(value).strip().lower()
         for name in (*_NESTED, "message"):
             yield from _codes(body.get(name), depth + 1)
-    elif isinstance(body, Sequence) and not isinstance(body, bytes):
+    elif isinstance(body, Sequence):
         for item in body[:20]:
             yield from _codes(item, depth + 1)
 
@@ -132,13 +129,9 @@ def _status_in(codes: frozenset[str]) -> int | None:
     return next((n for n in sorted(numbers) if _FIRST_ERROR_STATUS <= n <= _LAST_ERROR_STATUS), None)
 
 
-def _text_of(text: Any) -> str:
+def _text_of(text: str) -> str:
     """Return plain words: of an HTML page its title."""
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
-    if not isinstance(text, str):
-        return ""
     if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
         title = re.search(r"<title>(.{1,200}?)</title>", text, re.IGNORECASE | re.DOTALL)
-        return title[1] if title else re.sub(r"<[^>]{0,500}>", " ", text[:5_000])
-    return text
+        text = title[1] if title else re.sub(r"<[^>]{0,500}>", " ", text[:5_000])
+    return text.strip()

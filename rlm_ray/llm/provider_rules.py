@@ -178,7 +178,7 @@ RULES: tuple[Rule, ...] = (
     Rule("rate_limited", frozenset({429}), words=r"(retry|try again|wait) (\w+ )?(in|after|for) (about )?\d|please wait"),
     Rule("quota", frozenset({429}), words=_EMPTY),
     Rule("rate_limited", frozenset({429})),
-    Rule("quota", _CLIENT - {429}, codes=r"throttling.*", words=_PER_DAY),
+    Rule("quota", _CLIENT, codes=r"throttling.*", words=_PER_DAY),
     Rule("rate_limited", _CLIENT, codes=r"throttling(exception|error)?|throttling\..*|rate_limit_(error|exceeded)"
          r"|too_?many_?requests(exception)?|resource_exhausted"),
     Rule("rate_limited", _OPEN, words=r"too many (tokens|requests), please wait"),

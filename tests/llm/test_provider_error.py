@@ -19,7 +19,7 @@ from rlm_ray.errors import (
     TransientModelError,
 )
 from rlm_ray.llm.litellm_errors import Called, to_error
-from rlm_ray.llm.provider_error import read_error
+from rlm_ray.llm.provider_error import decode, read_error
 from rlm_ray.llm.provider_rules import kind_of
 
 
@@ -302,6 +302,111 @@ def test_a_body_that_says_how_long_to_wait_is_heard():
 def test_the_key_that_is_missing_is_named():
     error = to_error(read_error(401, ""), Called("m", missing_keys=("A_KEY",)))
     assert "set A_KEY or pass api_key" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "said"),
+    [
+        ({"message": "a"}, "m", "a"), ({"x": 1}, "m", "m"), ({"x": 1}, "", ""), (None, "m", "m"), (None, "", ""), (5, "m", "m"), ("", "m", "m"), (" \n", "m", "m"),
+        ("plain  \n words", "m", "plain words"), (b"plain words \xff", "m", "plain words \ufffd"), (b'{"message": "a"}', "m", "a"), ('{"x": 1}', "m", '{"x": 1}'),
+        (None, 'HTTP 400 - {"error": {"message": "a"}} (end)', "a"), ("{broken", "m", "{broken"), ("[]", "m", "[]"), ({}, "m", "m"), ("", '{"message": "a"}', "a"),
+        ("<HTML><title>\nBad\nGateway </title>", "m", "Bad Gateway"), ("<html><body>Bad<br>Gateway</body>", "m", "Bad Gateway"), (" <!DOCTYPE x><p>a</p>", "m", "a"),
+        ("<?xml version='1.0'?><e>no</e>", "m", "no"), ("<head><title></title></head>odd", "m", "odd"), ("<b>bold</b>", "m", "<b>bold</b>"), ("a <html>", "m", "a <html>"),
+        ("<html></html>", "m", "m"), ("<html>" + "x" * 5_000, "m", "x" * 4_994), (f"<html><title>{'x' * 200}</title>", "", "x" * 200),
+        (f"<html><title>{'x' * 201}</title>", "", "x" * 201), ({"msg": "a", "error": "b"}, "", "a"), ({"error": "b", "title": "c"}, "", "b"), ({"message": " ", "title": "c"}, "", "c"),
+        ({"message": "", "title": "c"}, "", "c"), ({"message": 5, "detail": ["a", {"msg": "b"}, 7, ""]}, "", "a; b"), ({"errors": list("abcdefg")}, "", "a; b; c; d; e"),
+        ({"errors": [{"loc": ["body", 0], "msg": "no"}]}, "", "body.0: no"), ({"loc": ["body", 0]}, "m", "m"), ({"loc": "body", "msg": "no"}, "", "no"), ({"msg": "no"}, "", "no"),
+        ({"message": ' {"error": "a"}'}, "", "a"), ({"message": '["a", "b"]'}, "", "a; b"), ({"message": '{"x": "a"}'}, "", '{"x": "a"}'), ({"message": "{a"}, "", "{a"),
+        ({"message": 'see [1] and {"error": "a"}'}, "", 'see [1] and {"error": "a"}'), ({"Message": "a"}, "", "a"), ({"errorMessage": "a"}, "", "a"),
+    ],
+)  # fmt: skip
+def test_sentence_is_found_in_whatever_a_provider_sends(body, message, said):
+    assert read_error(400, body, None, message).message == said
+
+
+def nested(wrap, inner, times):
+    for _ in range(times):
+        inner = wrap(inner)
+    return inner
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda inner: {"error": inner}, lambda inner: {"detail": inner}, lambda inner: [inner]]
+)
+def test_sentence_is_looked_for_five_levels_deep(wrap):
+    assert read_error(400, nested(wrap, "deep", 5)).message == "deep"
+    assert read_error(400, nested(wrap, "deep", 6), None, "m").message == "m"
+
+
+def test_sentence_in_json_in_a_sentence_is_looked_for_five_levels_deep():
+    def wrap(inner):
+        return json.dumps({"message": inner})
+
+    assert read_error(400, nested(wrap, "deep", 3)).message == "deep"
+    assert read_error(400, nested(wrap, "deep", 4)).message == wrap("deep")
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    [
+        (None, ()), ("words", ()), ({"code": " Bad_Key ", "type": "T", "x": "y"}, ("bad_key", "t")), ({"code": 429, "status": True, "reason": None, "name": 1.5}, ("429",)),
+        ({"error": {"status": "S", "details": [{"reason": "R", "violations": [{"quotaId": "Q"}]}, "x", 5]}}, ("s", "r", "q")), ({"code": "x" * 300}, ("x" * 300,)), ({"code": "x" * 301}, ()),
+        ({"message": {"code": "a"}}, ("a",)), ({"message": ' {"code": "a"}'}, ("a",)), ({"message": '[{"code": "a"}]'}, ()), ({"message": 'x {"code": "a"}'}, ()), ({"message": "{a"}, ()),
+        ({"metadata": {"error_type": "a", "errorCode": "b", "error_code": "c", "__type": "d", "name": "e"}}, tuple("abcde")), ({"x": {"code": "a"}}, ()),
+        ([{"code": str(number)} for number in range(22)], tuple(map(str, range(20)))), ('{"code": "a"}', ("a",)),
+    ],
+)  # fmt: skip
+def test_codes_are_those_of_the_body_and_of_the_errors_in_it(body, codes):
+    assert read_error(400, body).codes == frozenset(codes)
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: {"error": inner}, lambda inner: [inner]])
+def test_codes_are_looked_for_five_levels_deep(wrap):
+    assert read_error(400, nested(wrap, {"code": "deep"}, 5)).codes == {"deep"}
+    assert read_error(400, nested(wrap, {"code": "deep"}, 6)).codes == frozenset()
+
+
+def test_codes_in_json_in_a_sentence_are_looked_for_five_levels_deep():
+    def wrap(inner):
+        return json.dumps({"message": inner})
+
+    assert read_error(400, nested(wrap, '{"code": "deep"}', 2)).codes == {"deep"}
+    assert read_error(400, nested(wrap, '{"code": "deep"}', 3)).codes == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("status", "codes", "expected"),
+    [
+        (None, [], None), (None, [429], 429), (200, [402], 402), (399, ["402"], 402), (400, [402], 400), (500, [402], 500), (200, [399], 200), (200, [400], 400),
+        (200, [599], 599), (200, [600], 200), (200, [500, 429, 503], 429), (200, ["0429"], 200), (200, [4290], 200), (200, ["4x9"], 200), (None, [200], None), (200, [42], 200),
+    ],
+)  # fmt: skip
+def test_status_of_a_body_stands_where_there_is_no_other(status, codes, expected):
+    assert read_error(status, {"errors": [{"code": code} for code in codes]}).status == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (None, None), (5, None), ("", None), ("words", None), ("{}", None), ("[]", None), ({}, {}), ([1], [1]), ("[1]", [1]), ('x: {"a": 1} y', {"a": 1}), ('{"a": 1} {"b": 2}', {"a": 1}),
+        ("{a} [1]", None), ("[" * 100_000, None),
+    ],
+)  # fmt: skip
+def test_json_is_read_where_it_begins_in_a_text(text, found):
+    assert decode(text) == found
+
+
+@pytest.mark.parametrize(
+    ("headers", "codes"),
+    [
+        (None, ()), ({"X-Amzn-ErrorType": " ThrottlingException:http://internal.amazon.com/coral/"}, ("throttlingexception",)), ({"x-amzn-errortype": "A"}, ("a",)),
+        ({"x-amzn-errortype": ""}, ()), ({"x-amzn-errortype": ":x"}, ()), ({"x-other": "A"}, ()),
+    ],
+)  # fmt: skip
+def test_headers_have_lower_case_names_and_the_code_of_aws(headers, codes):
+    error = read_error(400, "", headers)
+    assert error.codes == frozenset(codes)
+    assert error.headers == {name.lower(): value for name, value in (headers or {}).items()}
 
 
 _JSON = st.recursive(
