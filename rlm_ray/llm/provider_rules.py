@@ -87,9 +87,9 @@ def _input_fits(_: ProviderError, said: str) -> bool:
     return found is not None and found[0] < found[1]
 
 
-def _input_is_too_long(_: ProviderError, said: str) -> bool:
-    found = _input_and_limit(said)
-    return found is not None and found[0] >= found[1]
+def _input_is_told(_: ProviderError, said: str) -> bool:
+    """Tell whether the input is set against a limit; where it fits, another row has decided."""
+    return _input_and_limit(said) is not None
 
 
 def _input_and_limit(said: str) -> tuple[int, int] | None:
@@ -163,7 +163,7 @@ RULES: tuple[Rule, ...] = (
     # a window, whatever the status: codes nobody uses for anything else
     Rule("rate_window", words=_PER_MINUTE + "|" + _PER_DAY, test=_requests_more_than_the_limit),
     Rule("output_limit", _OPEN, test=_input_fits),
-    Rule("window", _OPEN, test=_input_is_too_long),
+    Rule("window", _OPEN, test=_input_is_told),
     Rule("window", codes=_WINDOW_CODES),
     Rule("content_filter", _CLIENT, codes=_FILTER_CODES),
     # money
