@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -42,8 +42,6 @@ class _Answer:
 
     status_code: int
     text: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    is_closed: bool = True
 
 
 class CarriedError(Exception):
@@ -235,7 +233,7 @@ def _code_of(arguments: Any) -> str:
     """Return the Python that a tool call holds; empty where it holds none that is easily recognised."""
     try:
         given = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(given, Mapping):
         return ""
@@ -274,20 +272,18 @@ def _cache_writes(said: Any) -> int:
 def count(value: Any) -> int:
     """Return a number of tokens; 0 for what is none."""
     try:
-        number = 0.0 if isinstance(value, bool) else float(value)
+        number = 0 if isinstance(value, bool) else int(float(value))
     except (TypeError, ValueError, OverflowError):
         return 0
-    return int(number) if 0 <= number <= MAX_CREDIBLE_TOKENS else 0
+    return max(number, 0) if number <= MAX_CREDIBLE_TOKENS else 0
 
 
 def _readable(said: Any) -> Any:
     """Return the same usage where litellm can read it; else what can be read of it."""
-    if said is None or (
-        isinstance(said, dict) and all(type(said.get(name)) in {int, type(None)} for name in _COUNTS)
-    ):
-        return said
     if not isinstance(said, dict):
         return None
+    if all(type(said.get(name)) in {int, type(None)} for name in _COUNTS):
+        return said
     counts = {
         name: count(said.get(name)) for name in (*_COUNTS, "input_tokens", "output_tokens") if name in said
     }
