@@ -142,13 +142,12 @@ def read_template(
 
 def _renamed_roles(given: Sequence[Mapping[str, Any]], sent: Any) -> tuple[tuple[str, str], ...] | None:
     """Return the roles that have another name in what was sent; None where anything else is not as it was given."""
-    names: dict[str, Any] = {}
+    names: dict[str, str] = {}
     if not isinstance(sent, list) or len(sent) != len(given):
         return None
     for before, after in zip(given, sent, strict=True):
-        if not isinstance(after, dict) or names.setdefault(before["role"], after.get("role")) != after.get(
-            "role"
-        ):
+        role = after.get("role") if isinstance(after, dict) else None
+        if not isinstance(role, str) or names.setdefault(before["role"], role) != role:
             return None
         if {**after, "role": before["role"]} != before:
             return None
