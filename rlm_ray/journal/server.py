@@ -157,6 +157,7 @@ class JournalServer:
             self._driverless.remove(ref.attempt_id)  # it was its connection only
         journal = self._open_for(ref)
         journal.held += 1
+        self._schedule_close(ref, journal)
         try:
             await journal.closed.wait()
         finally:
@@ -195,17 +196,14 @@ class JournalServer:
         return journal
 
     def _schedule_close(self, ref: JournalRef, journal: _OpenJournal) -> None:
-        """Close a run later that nobody holds: a driver that died without a word must not keep it for ever."""
+        """Close a run later that nobody holds: a driver that died without a word must not keep it for ever. One that is held
+        is not closed."""
         if journal.closing is not None:
             journal.closing.cancel()
             journal.closing = None
         if not journal.held and not journal.closed.is_set():
             wait_s = LATE_WRITE_S if ref.attempt_id in self._finished else ORPHAN_TIMEOUT_S
-            journal.closing = asyncio.get_running_loop().call_later(wait_s, self._close_unheld, ref, journal)
-
-    def _close_unheld(self, ref: JournalRef, journal: _OpenJournal) -> None:
-        if self._journals.get(_name(ref)) is journal and not journal.held:
-            self._drop(ref)
+            journal.closing = asyncio.get_running_loop().call_later(wait_s, self._drop, ref)
 
     def _drop(self, ref: JournalRef) -> None:
         journal = self._journals.pop(_name(ref))

@@ -16,7 +16,6 @@ from rlm_ray.core.context import InputSummary
 from rlm_ray.events.metrics import cell_error_type, model_name, provider_name
 from rlm_ray.events.records import (
     CallEnded,
-    CallSent,
     CellEnded,
     FailedAttempt,
     MapEnded,
@@ -132,10 +131,6 @@ class SpanAttributes:
         return truncate_all(
             found | self._message(names.OUTPUT_MESSAGES, "assistant", record.text, finish_reason=finish)
         )
-
-    def sent(self, record: CallSent) -> Attributes:
-        """Return the attributes of a call that never ended."""
-        return truncate_all(self._request(record.model, "", record.path, record.role, record.call))
 
     def attempt(self, record: FailedAttempt) -> Attributes:
         found: Attributes = {names.ERROR_TYPE: record.kind}

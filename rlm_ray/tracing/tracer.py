@@ -17,8 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, TracerProvider, format_trace_id
 
@@ -116,7 +114,7 @@ class Tracer:
 
     def _handle(self, record: Record) -> None:
         if self._run is None:
-            self._open_run(record.at, record if isinstance(record, RunStarted) else None)
+            self._open_run(record.at, None)
         match record:
             case RunStarted():
                 self._resume(record)
@@ -302,13 +300,6 @@ class Tracer:
             self._end_lost_call(attempt, call, at, kind)
         for open_map in attempt.maps:
             self._close_map(open_map, at, Failure(kind) if open_map.end is None else None)
-
-
-def trace(tracer: Tracer, records: Iterable[Record]) -> None:
-    """Make the spans of all records of a run that is over."""
-    for record in records:
-        tracer.add(record)
-    tracer.finish()
 
 
 def _owner(record: Record) -> NodePath:

@@ -93,6 +93,54 @@ async def test_attempts_that_failed_are_recorded_with_the_call_and_it_is_sent_on
     assert end.tries == (FailedAttempt(12.0, "rate_limited", "slow down"),)
 
 
+@pytest.mark.parametrize(
+    ("costs", "cost"), [((0.5,), 0.5), ((0.5, 0.25, 0.0), 0.75), ((None, 0.25), None), ((0.25, None), None)]
+)
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_replies_that_were_no_answer_are_paid_for_with_the_last_one(costs, cost, is_answered):
+    bench = Bench()
+    log = await bench.log()
+    replies = [
+        replace(REPLY, text=f"reply {n}", cost_usd=usd, reasoning=f"thought {n}")
+        for n, usd in enumerate(costs)
+    ]
+    for reply in replies[:-1] if is_answered else replies:
+        log.wasted(reply)
+    if is_answered:
+        await log.on_reply(replies[-1], cache_hit=False)
+    else:
+        log.on_failure(QuotaError("m", "empty"))
+    (end,) = await bench.records()
+    times, last = len(costs), len(costs) - 1
+    assert (end.usage, end.cost_usd) == (Usage(10 * times, 5 * times, 2 * times, times), cost)
+    assert (end.text, end.reasoning, end.finish_reason) == (f"reply {last}", f"thought {last}", "length")
+    assert end.error_kind == ("" if is_answered else "QuotaError")
+
+
+async def test_a_call_is_recorded_with_the_most_it_may_cost_and_why_it_was_made():
+    bench = Bench()
+    await bench.recorder.load_history()
+    place = replace(PLACE, refused="it is no JSON")
+    log = CallRecorder(bench.recorder, place, "m", "key", fallback_from="first", clock=lambda: 10.0)
+    log.on_sent(0.0, 0.0, 0.75)
+    await log.on_reply(REPLY, cache_hit=False)
+    sent, end = await bench.records()
+    assert sent.max_cost_usd == 0.75
+    assert (end.refused, end.fallback_from, end.tool_call) == ("it is no JSON", "first", True)
+
+
+async def test_it_is_told_before_a_call_that_it_cannot_be_recorded():
+    bench = Bench()
+    log = await bench.log()
+    log.raise_if_failed()
+    bench.journal.error = FULL
+    bench.recorder.append(SENT)
+    with pytest.raises(JournalError):
+        await bench.recorder.flush()
+    with pytest.raises(JournalError, match="disk is full"):
+        log.raise_if_failed()
+
+
 async def test_an_answer_is_used_only_when_it_is_on_record():
     bench = Bench()
     log = await bench.log()

@@ -94,6 +94,22 @@ def test_after_a_pause_a_record_that_somebody_waits_for_goes_at_once():
     in_virtual_time(work())
 
 
+@pytest.mark.parametrize(
+    ("record", "sent_at"),
+    [(CallSent(1, (), 1, "turn", "m", "key"), 0.0), (MapEnded(1.0, (), 0, 1, 0), LINGER_S)],
+)
+def test_a_request_is_told_at_once_and_other_records_wait_for_more(record, sent_at):
+    async def work():
+        journal = MemoryJournal()
+        writer = recorder(journal)
+        writer.append(record)
+        assert not writer.idle
+        await asyncio.sleep(1.0)
+        assert (journal.times, writer.idle) == ([pytest.approx(sent_at)], True)
+
+    in_virtual_time(work())
+
+
 async def test_a_thousand_at_once_are_one_message_in_order():
     journal = MemoryJournal()
     writer = recorder(journal)
@@ -159,6 +175,38 @@ async def test_a_record_that_cannot_be_kept_stops_whoever_waits_now_and_later(ca
     assert caplog.text.count("the disk is full") == 1
 
 
+class FailsOnce(MemoryJournal):
+    """Fails at its first message only."""
+
+    async def append(self, ref, data):
+        self.error = None if self.times else FULL
+        return await super().append(ref, data)
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+async def test_after_a_record_that_could_not_be_kept_no_other_one_is_written(go_on):
+    journal = FailsOnce()
+    journal.gate.clear()
+    writer = recorder(journal, go_on=go_on)
+    writer.append(CallSent(1, (), 1, "turn", "m", "key"))
+    await turns()
+    writer.append(fact(2))
+    waiting = asyncio.create_task(writer.flush())
+    await turns()
+    journal.gate.set()
+    (result,) = await asyncio.gather(waiting, return_exceptions=True)
+    assert result == (None if go_on else FULL)
+    writer.append(fact(3))
+    assert (journal.data, len(journal.times), writer.idle) == (b"", 1, True)
+
+
+async def test_a_journal_that_cannot_be_read_is_an_error_of_whoever_reads():
+    journal = MemoryJournal(to_line(fact(1), "other:1"))
+    journal.error = FULL
+    with pytest.raises(JournalError):
+        await recorder(journal).load_history()
+
+
 async def test_a_run_that_goes_on_without_its_record_goes_on():
     journal = MemoryJournal()
     writer = recorder(journal, go_on=True)
@@ -192,6 +240,12 @@ async def test_secrets_are_scrubbed_and_observers_see_each_record_as_it_was_put(
     await writer.flush()
     assert journal.records[0].code == "print('***')"
     assert seen == [record]
+    journal.error = FULL
+    writer.append(record)
+    with pytest.raises(JournalError):
+        await writer.flush()
+    writer.append(record)
+    assert seen == [record] * 3
 
 
 async def test_content_that_shall_not_be_kept_is_not_sent():
@@ -237,6 +291,7 @@ async def test_without_content_nothing_is_used_again_but_what_was_under_way_is_k
 async def test_one_that_keeps_no_record_wants_nothing():
     silent = NullRecorder()
     silent.append(CALL)
+    silent.raise_if_failed()
     await silent.flush()
-    assert not await silent.load_history()
+    assert await silent.load_history() is False
     assert silent.replay.call((), 1, "key") is None

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import ModelReply, Usage
-from rlm_ray.core.repl_types import CellResult, Failed, SubCallAnswer, Variable
+from rlm_ray.core.repl_types import CellResult, Citation, Failed, SubCallAnswer, Variable
 from rlm_ray.errors import InputError, LimitReached, ModelUnavailableError, QuotaError
 from rlm_ray.events.records import (
+    SUMMARY_CALLS,
     CallEnded,
     CallSent,
     CellEnded,
@@ -94,6 +95,7 @@ def test_a_turn_is_asked_again_under_its_recorded_status_whatever_its_key():
         ([sent(1), ended(2, error_kind="QuotaError"), sent(3)], True),  # the next life's, which died
         ([sent(1, key="old"), ended(2, key="old", text="yes"), sent(3)], True),
         ([sent(1), sent(3), ended(4, text="yes")], False),
+        ([sent(1), ended(1, text="yes")], False),  # within the clock's resolution
     ],
 )
 def test_a_call_that_went_out_and_never_came_back_is_under_way(records, is_under_way):
@@ -112,8 +114,26 @@ def test_a_cell_holds_with_the_reply_it_came_from_and_with_no_later_one():
     life_one = [ended(2, key="old", text="old"), cell(3, output="old")]
     assert replay_of(*life_one).cell((), 1).output == "old"
     assert replay_of(*life_one, ended(5, key="new", text="new")).cell((), 1) is None
+    assert replay_of(*life_one, ended(3, key="new", text="new")).cell((), 1) is not None
     assert replay_of(cell(3)).cell((), 1) is None
+    assert replay_of(ended(2, text="new")).cell((), 1) is None
     assert ReplayIndex().cell((), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "holds"),
+    [
+        ([], False),
+        ([ended(4, number=2, error_kind="QuotaError")], False),
+        ([ended(4, number=2, text="I see")], True),
+        ([ended(3, number=2, text="I see")], True),  # within the clock's resolution
+        ([ended(2.5, number=2, text="of an earlier life")], False),
+    ],
+)
+def test_code_that_was_killed_is_run_again_until_the_model_has_heard_of_it(after, holds):
+    killed = cell(3, killed="it was ended from outside")
+    assert (replay_of(ended(2), killed, *after).cell((), 1) is not None) is holds
+    assert replay_of(ended(2), cell(3), *after).cell((), 1) is not None
 
 
 @pytest.mark.parametrize(
@@ -193,6 +213,37 @@ def test_a_failure_reads_as_it_did_the_first_time(error):
     assert failure == Failed(type(error).__name__, str(error))
 
 
+@pytest.mark.parametrize("kind", ["AnErrorOfALaterVersion", "annotations", "RlmError"])
+def test_a_failure_that_is_no_error_of_a_model_reads_as_it_is_recorded(kind):
+    failed = ended(2, (0,), error_kind=kind, why="no")
+    assert replay_of(map_(1, 1, 0, 1), cell(3), NEXT_TURN, failed).seen_failure((0,)) == Failed(kind, "no")
+
+
+@pytest.mark.parametrize(
+    ("end", "is_cancelled"),
+    [
+        (None, False),
+        (ended(2, (0,), error_kind=CANCELLED), True),
+        (ended(2, (0,), error_kind="QuotaError"), False),
+        (ended(2, (0,), text="fine"), False),
+        (SessionEnded(2, (0,), "cancelled", error_kind=CANCELLED), True),
+        (SessionEnded(2, (0,), "answered", answer="a"), False),
+    ],
+)
+def test_a_sub_call_that_was_cancelled_is_no_failure_and_holds_once_the_model_has_heard(end, is_cancelled):
+    ends = [] if end is None else [end]
+    seen = replay_of(map_(1, 1, 0, 1), cell(3), NEXT_TURN, *ends)
+    assert seen.seen_cancelled((0,)) is is_cancelled
+    assert replay_of(map_(1, 1, 0, 1), cell(3), *ends).seen_cancelled((0,)) is False
+    if is_cancelled:
+        assert seen.seen_failure((0,)) is None
+
+
+def test_the_end_of_a_child_says_more_of_it_than_its_first_call():
+    seen = [map_(1, 1, 0, 1), cell(3), NEXT_TURN, ended(2, (0,), error_kind=CANCELLED)]
+    assert replay_of(*seen, SessionEnded(2, (0,), "answered", answer="a")).seen_cancelled((0,)) is False
+
+
 class Collected(NullRecorder):
     """Keeps what is put."""
 
@@ -242,6 +293,7 @@ def test_a_childs_end_holds_for_the_same_question_if_it_is_final_or_was_seen(end
         (tool(3, key="of other arguments"), None),
         (tool(3, path=(0,)), None),
         (tool(1), None),
+        (tool(2), SubCallAnswer("[1]")),  # within the clock's resolution
     ],
 )
 def test_a_tool_s_outcome_holds_for_the_same_call_of_the_same_cell(tool, outcome):
@@ -252,6 +304,22 @@ def test_a_tool_s_outcome_holds_for_the_same_call_of_the_same_cell(tool, outcome
 def test_a_tool_s_outcome_does_not_hold_for_the_code_of_a_later_reply():
     replay = replay_of(ended(2), tool(3), ended(4))
     assert replay.tool((), 1, 0, "k") is None
+    assert replay_of(tool(3)).tool((), 1, 0, "k") is None
+    assert ReplayIndex().tool((), 1, 0, "k") is None
+
+
+def test_why_an_answer_was_not_taken_is_what_the_next_call_was_told():
+    replay = replay_of(ended(2), ended(4, number=2, refused="it is no JSON"))
+    assert [replay.refusal((), turn) for turn in (0, 1, 2)] == ["", "it is no JSON", ""]
+    assert replay.refusal((1,), 1) == ReplayIndex().refusal((), 1) == ""
+
+
+@pytest.mark.parametrize("rest", [{"text": "so far"}, {"error_kind": "QuotaError"}])
+def test_a_summary_is_that_of_so_many_turns_whether_it_worked_or_not(rest):
+    replay = replay_of(ended(2, number=SUMMARY_CALLS + 3, **rest))
+    assert replay.summary((), 3) is replay.tree.root.calls[SUMMARY_CALLS + 3]
+    assert [replay.summary((), turns) for turns in (2, 4)] == [None, None]
+    assert replay.summary((1,), 3) is ReplayIndex().summary((), 3) is None
 
 
 def test_attempts_are_counted_over_all_attempts():
@@ -281,16 +349,22 @@ def test_what_is_no_record_is_refused():
 
 def test_a_recorded_reply_is_the_reply():
     usage = Usage(10, 5, 3, 2)
-    call = ended(7.5, usage=usage, cost_usd=0.25, finish_reason="length", text="yes", tool_call=True)
-    assert to_reply(call) == ModelReply("yes", "length", usage, 0.25, tool_call=True, at=7.5, recorded=True)
+    call = ended(
+        7.5, usage=usage, cost_usd=0.25, finish_reason="length", text="yes", tool_call=True, reasoning="hm"
+    )
+    assert to_reply(call) == ModelReply(
+        "yes", "length", usage, 0.25, tool_call=True, at=7.5, recorded=True, reasoning="hm"
+    )
     assert to_reply(ended(1)).finish_reason == "stop"
 
 
 def test_a_recorded_result_is_the_result():
-    result = CellResult("out", 3, "error", "final", True, "killed", (Variable("x", "str", 1),), ("note",))
+    result = CellResult(
+        "out", 3, "error", "final", True, "killed", (Variable("x", "str", 1),), ("note",), citations=(Citation("words"),)
+    )  # fmt: skip
     record = CellEnded(
         2, (), 1, 1, output="out", output_chars=3, error="error", killed="killed", final="final", looked=True,
-        variables=result.variables, notes=result.notes,
+        variables=result.variables, notes=result.notes, citations=result.citations,
     )  # fmt: skip
     assert to_cell_result(record) == result
 
@@ -321,6 +395,38 @@ def test_a_cut_answer_of_a_sub_call_is_history_once_the_model_has_seen_it():
     before = [ended(1.0, text="code"), map_(2.0, 1, 0, 1), leaf]
     assert replay_of(*before).call((0,), 1, "k") is None
     assert replay_of(*before, cell(4.0), ended(5.0, number=2, text="next")).call((0,), 1, "k") is not None
+
+
+def test_an_empty_summary_is_history_once_anything_of_its_session_came_after_it():
+    summary = CallEnded(4.0, (), SUMMARY_CALLS + 1, "summary", "m", "k", 3.0)
+    before = [ended(1.0, text="code"), summary]
+    assert replay_of(*before).call((), SUMMARY_CALLS + 1, "k") is None
+    assert replay_of(*before, ended(5.0, number=2, text="x")).call((), SUMMARY_CALLS + 1, "k") is not None
+
+
+@pytest.mark.parametrize(("at", "is_history"), [(1.9, False), (2.0, True), (2.1, True)])
+def test_an_unusable_reply_is_history_of_calls_that_ended_after_it(at, is_history):
+    replay = replay_of(ended(2.0, text=""), ended(at, number=2, text="next"))
+    assert (replay.call((), 1, "k") is not None) is is_history
+    assert replay_of(ended(2.0, number=2, text=""), ended(at, text="before")).call((), 2, "k") is None
+
+
+def test_maps_are_taken_in_the_order_of_their_times():
+    replay = replay_of(map_(2, 1, 5, 2), map_(1, 1, 0, 5), map_(3, 2, 7, 1))
+    assert [replay.sub_calls((), turn) for turn in (1, 2)] == [7, 1]
+
+
+@pytest.mark.parametrize(
+    ("ends", "holds"),
+    [
+        ([], True),  # it was killed before its map ended
+        ([MapEnded(8, (), 0, 2, 0), MapEnded(8.5, (), 2, 0, 3)], False),
+        ([MapEnded(8, (), 0, 2, 0), MapEnded(8.5, (), 5, 0, 3)], True),  # of another turn's map
+    ],
+)
+def test_the_failures_of_a_cell_are_those_of_its_own_maps(ends, holds):
+    maps = [map_(3, 1, 0, 2), map_(4, 1, 2, 3), map_(20, 2, 5, 3)]
+    assert (replay_of(ended(2), *maps, *ends, cell(9)).cell((), 1) is not None) is holds
 
 
 def test_a_reply_that_an_older_version_recorded_comes_without_its_thinking():

@@ -16,6 +16,7 @@ from rlm_ray.events.records import MapEnded, SessionOpened, from_line, to_line
 from rlm_ray.journal import server
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.journal.server import (
+    LATE_WRITE_S,
     MAX_READ_BYTES,
     ORPHAN_TIMEOUT_S,
     TAIL_BUFFER_BYTES,
@@ -219,6 +220,107 @@ def test_a_run_is_kept_open_for_as_long_as_its_driver_holds_it(ref):
         assert folder(ref).current_writer() is None
 
     in_virtual_time(work())
+
+
+async def hold(keeper, ref):
+    """Hold a run as its driver's connection does."""
+    holding = asyncio.create_task(keeper.hold(ref))
+    await turns()
+    return holding
+
+
+async def let_go(holding):
+    holding.cancel()
+    await asyncio.wait([holding])
+
+
+async def test_a_run_that_lost_its_driver_is_closed_at_once_and_goes_on_when_the_driver_is_back(ref):
+    keeper = JournalServer()
+    await keeper.append(ref, LINES[0])
+    await let_go(await hold(keeper, ref))
+    assert folder(ref).current_writer() is None
+    for call in (keeper.append(ref, LINES[1]), keeper.read(ref, 0, 0.0), keeper.open(ref)):
+        with pytest.raises(JournalError, match=r"lost its driver.*rlm-ray resume"):
+            await call
+    holding = await hold(keeper, ref)  # it was its connection only
+    assert await keeper.append(ref, LINES[1]) == len(LINES[0] + LINES[1])
+    await keeper.close(ref)
+    assert await holding is None
+
+
+async def test_a_run_is_held_until_the_last_connection_of_its_driver_ends(ref):
+    keeper = JournalServer()
+    first, second = await hold(keeper, ref), await hold(keeper, ref)
+    await let_go(first)
+    assert await keeper.append(ref, LINES[0]) == len(LINES[0])
+    with pytest.raises(JournalError, match="is running already"):
+        await keeper.open(other(ref))
+    await let_go(second)
+    assert await keeper.open(other(ref)) == len(LINES[0])
+
+
+async def test_stats_count_the_runs_and_what_is_remembered_of_those_that_are_over(ref):
+    keeper = JournalServer()
+    lost, taken = replace(ref, run_id="lost", attempt_id="l"), replace(ref, run_id="taken", attempt_id="t")
+    for each in (taken, replace(taken, attempt_id="new")):
+        await keeper.open(each)
+    await let_go(await hold(keeper, lost))
+    holding = [await hold(keeper, ref), await hold(keeper, ref)]
+    expected = {"runs": 1, "journals": 2, "orphaned": 1, "closed": 0, "taken over": 1}
+    assert await keeper.stats() == expected
+    await keeper.close(ref)
+    await asyncio.gather(*holding)
+    assert await keeper.stats() == expected | {"runs": 0, "journals": 1, "closed": 1}
+
+
+@pytest.mark.parametrize("late", ["append", "read", "open"])
+def test_what_comes_after_the_end_of_a_run_keeps_it_open_for_a_moment_only(ref, late):
+    calls = {"append": (LINES[1],), "read": (len(LINES[0]), 0.0), "open": ()}
+
+    async def work():
+        keeper = JournalServer()
+        await keeper.append(ref, LINES[0])
+        await keeper.close(ref)
+        for _ in range(3):
+            await getattr(keeper, late)(ref, *calls[late])
+            await asyncio.sleep(0.75 * LATE_WRITE_S)
+            assert folder(ref).current_writer() is not None
+        await asyncio.sleep(0.5 * LATE_WRITE_S)
+        assert folder(ref).current_writer() is None
+        assert LATE_WRITE_S < 0.1 * ORPHAN_TIMEOUT_S
+
+    in_virtual_time(work())
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_a_run_that_was_closed_and_opened_again_is_not_closed_by_its_first_timer(ref, is_early):
+    async def work():
+        keeper = JournalServer()
+        await keeper.open(ref)
+        await asyncio.sleep(ORPHAN_TIMEOUT_S - 1)
+        if is_early:
+            await keeper.open(other(ref))
+        else:
+            await keeper.close(ref)
+            holding = await hold(keeper, other(ref))
+        await asyncio.sleep(2)
+        assert folder(ref).current_writer() is not None
+        if not is_early:
+            await asyncio.sleep(2 * ORPHAN_TIMEOUT_S)
+            await keeper.close(other(ref))
+            await holding
+
+    in_virtual_time(work())
+
+
+async def test_no_more_of_a_journal_is_in_memory_than_twice_what_followers_need(ref, monkeypatch):
+    monkeypatch.setattr(server, "TAIL_BUFFER_BYTES", 1_000)
+    keeper, sizes = JournalServer(), set()
+    for number in range(100):
+        await keeper.append(ref, line(number))
+        sizes.add(len(keeper._journals[ref.run_dir, ref.run_id]._tail_buffer))
+    assert 1_000 < max(sizes) <= 2_000
+    assert await all_of(keeper, ref) == folder(ref).read()
 
 
 async def test_closing_gives_the_folder_back_at_once_and_a_later_news_opens_it_again(ref):

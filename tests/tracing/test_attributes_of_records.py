@@ -10,7 +10,6 @@ from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
 from rlm_ray.events.records import (
     CallEnded,
-    CallSent,
     CellEnded,
     FailedAttempt,
     MapOpened,
@@ -101,7 +100,6 @@ CASES = [
      CALLED | INPUT_SAYS | {"rlm.retries": 2, "rlm.tool_call": True, "rlm.fallback_from": "m0", "gen_ai.response.finish_reasons": ("stop",)}),
     (CONTENT.call(call(query="q", status="s", text="t")), CALLED | {"gen_ai.input.messages": said("user", "q"), "gen_ai.output.messages": said("assistant", "t", finish_reason="")}),
     (CONTENT.call(call(status="s")), CALLED | {"gen_ai.input.messages": said("user", "s")}),
-    (PLAIN.sent(CallSent(1.0, (4,), 3, "leaf", "openai/gpt-5", "k")), CALL),
     (PLAIN.attempt(FailedAttempt(1.0, "down", "why")), {"error.type": "down"}),
     (CONTENT.attempt(FailedAttempt(1.0, "down", "why")), {"error.type": "down", "error.message": "why"}),
     (PLAIN.cell(CellEnded(1.0, (), 7, 0.5, 0.5, "code", "out", 9)), CELL), (PLAIN.cell(CellEnded(1.0, (), 7, 0.5, 0.5, "code", "out", 9, killed="")), CELL | {"rlm.cell.killed": True}),

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import pytest
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from run_records import CHAT, RUN, Child, Leaf, Played, expected, in_memory, named
 
 from rlm_ray.testing.otlp_receiver import OtlpReceiver
+from rlm_ray.tracing import exporters
 from rlm_ray.tracing.circuit_breaker import COOLDOWN_S, Breaker, port_is_open
 from rlm_ray.tracing.exporters import (
+    BackgroundFlusher,
     endpoint_of,
     flush,
     meter_provider_from_environment,
@@ -129,6 +132,70 @@ def test_a_user_s_provider_that_does_nothing_turns_tracing_off(monkeypatch):
     assert provider_from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) is None
 
 
+def test_a_user_s_meter_provider_that_does_nothing_turns_metrics_off(monkeypatch):
+    nothing = metrics_api.NoOpMeterProvider()
+    monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", nothing)
+    assert meter_provider_from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "is_off"), [("true", True), (" TRUE ", True), ("false", False), ("", False)]
+)
+def test_the_sdk_is_disabled_by_true_only(value, is_off):
+    environment = {
+        "OTEL_SDK_DISABLED": value,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{dead_port()}",
+    }
+    assert (provider_from_environment(environment) is None) is is_off
+    assert (meter_provider_from_environment(environment) is None) is is_off
+
+
+@pytest.mark.parametrize(
+    ("environment", "endpoint"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9/"}, "http://127.0.0.1:9/v1/metrics"),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:9/m"}, "http://127.0.0.1:9/m"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9/t"}, None),
+        ({"OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, None),
+    ],
+)
+def test_the_standard_variables_say_where_metrics_go(environment, endpoint):
+    assert endpoint_of("METRICS", environment) == endpoint
+    assert (meter_provider_from_environment(environment) is None) is (endpoint is None)
+
+
+def test_metrics_arrive_at_the_collector_the_environment_names():
+    with OtlpReceiver() as collector:
+        provider, is_ours = meter_provider_from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+        provider.get_meter("m").create_counter("count").add(3)
+        assert is_ours
+        assert flush(5.0, provider)
+        assert [(point.name, point.value) for point in collector.points] == [("count", 3)]
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "max_queue_size"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "max_export_batch_size"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "schedule_delay_millis"),
+    ],
+)
+def test_the_sdk_s_own_variables_go_before_our_sizes_of_its_queue(variable, name, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(
+        exporters, "BatchSpanProcessor", lambda _, **sizes: chosen.append(sizes) or SpanProcessor()
+    )
+    url = f"http://127.0.0.1:{dead_port()}"
+    for more in ({}, {variable: "7"}):
+        provider_from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": url, **more})
+    ours, theirs = chosen
+    assert all(value is not None for value in ours.values())
+    assert ours["max_queue_size"] > 2_048  # of the SDK, which loses some of a wide map
+    assert theirs == ours | {name: None}
+
+
 def test_none_of_ours_is_set_for_the_whole_process():
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{dead_port()}"}
     assert provider_from_environment(environment)[1]
@@ -146,6 +213,10 @@ def test_the_service_has_the_name_the_environment_gives(monkeypatch):
     assert resource({}).attributes["service.name"] == "rlm_ray"
     monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
     assert resource({"OTEL_SERVICE_NAME": "mine"}).attributes["service.name"] == "mine"
+    monkeypatch.delenv("OTEL_SERVICE_NAME")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=ours,zone=x")
+    assert resource(os.environ).attributes["service.name"] == "ours"
+    assert resource({"OTEL_RESOURCE_ATTRIBUTES": "zone=x"}).attributes["service.name"] == "rlm_ray"
 
 
 def test_a_collector_nobody_listens_for_costs_no_time_and_one_warning(caplog):
@@ -218,6 +289,23 @@ def test_an_exporter_that_raises_is_a_collector_that_fails(caplog):
     assert "no such thing" in caplog.text
 
 
+@pytest.mark.parametrize("is_good", [True, False])
+def test_what_an_exporter_logs_of_our_batches_is_for_debugging_only(is_good, caplog):
+    loud = logging.getLogger("opentelemetry.exporter.otlp.proto.http.metric_exporter")
+    breaker = Breaker("metrics", "nowhere")
+
+    def send():
+        loud.error("a batch of ours")
+        return "good" if is_good else 1 / 0
+
+    caplog.set_level(logging.DEBUG)
+    assert breaker.call(send, "good", "bad") == ("good" if is_good else "bad")
+    (said,) = [record for record in caplog.records if record.getMessage() == "a batch of ours"]
+    assert (said.name, said.levelno) == ("rlm_ray.tracing.circuit_breaker", logging.DEBUG)
+    loud.error("somebody else's")
+    assert caplog.records[-1].name == loud.name
+
+
 def test_others_exporters_log_as_before(caplog):
     Breaker("spans", "nowhere")
     logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").error("somebody else's")
@@ -238,3 +326,64 @@ def test_a_flush_that_fails_is_over(caplog):
             raise RuntimeError("broken")
 
     assert flush(1.0, Broken(shutdown_on_exit=False))
+
+
+class Held:
+    """A provider whose flush lasts until it is let go."""
+
+    def __init__(self):
+        self.begun, self.go, self.flushes = threading.Event(), threading.Event(), 0
+
+    def force_flush(self):
+        self.flushes += 1
+        self.begun.set()
+        assert self.go.wait(30)
+
+
+def test_what_is_asked_for_during_a_flush_is_sent_by_one_more():
+    provider = Held()
+    flusher = BackgroundFlusher(provider)
+    assert flusher.wait(0.0)  # nothing was asked for
+    flusher.ask()
+    assert provider.begun.wait(30)
+    for _ in range(3):
+        flusher.ask()
+    assert not flusher.wait(time.monotonic())
+    provider.go.set()
+    assert flusher.wait(time.monotonic() + 30)
+    assert provider.flushes == 2
+    flusher.ask()
+    assert flusher.wait(time.monotonic() + 30)
+    assert provider.flushes == 3
+
+
+def test_a_flush_without_providers_waits_for_all_that_were_asked(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(exporters, "_all", {})
+    slow, quick = Held(), Held()
+    quick.go.set()
+    exporters.flush_async(0.0, slow, quick)
+    assert flush(30.0, quick)
+    assert not flush(0.0)
+    assert "did not take everything" in caplog.text
+    slow.go.set()
+    assert flush(30.0)
+
+
+def test_the_end_of_the_process_waits_as_long_as_the_longest_setting_allows(monkeypatch):
+    deadlines = []
+
+    class Waits:
+        def ask(self):
+            pass
+
+        def wait(self, deadline):
+            deadlines.append(deadline - time.monotonic())
+
+    provider = object()
+    monkeypatch.setattr(exporters, "_all", {provider: Waits()})
+    monkeypatch.setattr(exporters, "_last_deadline", 0.0)
+    exporters.flush_async(100.0, provider)
+    exporters.flush_async(1.0, provider)
+    exporters.flush_at_exit()
+    assert deadlines == [pytest.approx(100.0, abs=30.0)]

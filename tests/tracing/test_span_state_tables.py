@@ -5,17 +5,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import get_current_span
 
 from rlm_ray.config import Tracing
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
+from rlm_ray.events.metrics import CALLS_IN_FLIGHT, COST, INSTRUMENTS, OPERATION_DURATION
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
@@ -30,12 +33,18 @@ from rlm_ray.events.records import (
 )
 from rlm_ray.tracing import circuit_breaker
 from rlm_ray.tracing.attributes import Failure
-from rlm_ray.tracing.circuit_breaker import COOLDOWN_S, Breaker, port_is_open
+from rlm_ray.tracing.circuit_breaker import (
+    COOLDOWN_S,
+    Breaker,
+    CircuitBreakerMetricExporter,
+    CircuitBreakerSpanExporter,
+    port_is_open,
+)
 from rlm_ray.tracing.exporters import flush
 from rlm_ray.tracing.reorder_buffer import REORDER_WINDOW_S, ReorderBuffer
 from rlm_ray.tracing.setup import Metrics, RunTelemetry, start_run_telemetry
 from rlm_ray.tracing.span_state import Attempt, Attempts, CallSampler, MapSpan, TopK, TraceShards
-from rlm_ray.tracing.spans import Spans
+from rlm_ray.tracing.spans import Spans, parent_context, parse_traceparent, traceparent_of
 
 
 def leaf(ordinal, seconds=1.0, cost=None, error="", at=10.0):
@@ -278,20 +287,119 @@ def test_endpoint_that_cannot_be_probed_counts_as_open(endpoint):
     assert port_is_open(endpoint) is True
 
 
-def test_record_is_measured_once_by_its_id():
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [("http://h:4318/v1", ("h", 4318)), ("http://h/v1", ("h", 80)), ("https://h/v1", ("h", 443))],
+)
+@pytest.mark.parametrize(
+    ("failure", "is_open"), [(None, True), (ConnectionRefusedError(), False), (TimeoutError(), True)]
+)
+def test_collector_is_probed_at_its_port_or_that_of_its_scheme(
+    endpoint, address, failure, is_open, monkeypatch
+):
+    probed, closed = [], []
+
+    def connect(to, timeout):
+        probed.append(to)
+        assert 0 < timeout < 5
+        if failure is not None:
+            raise failure
+        return SimpleNamespace(close=lambda: closed.append(to))
+
+    monkeypatch.setattr(circuit_breaker.requests.utils, "get_environ_proxies", lambda _: {})
+    monkeypatch.setattr(circuit_breaker.socket, "create_connection", connect)
+    assert port_is_open(endpoint) is is_open
+    assert (probed, closed) == ([address], [address] if failure is None else [])
+
+
+class Inner:
+    """An exporter that notes what it is asked for."""
+
+    _preferred_temporality, _preferred_aggregation = {"a": 1}, {"b": 2}
+
+    def __init__(self, result):
+        self.asked, self.result = [], result
+
+    def export(self, *given, **named):
+        self.asked.append((given, named))
+        return self.result
+
+    shutdown = force_flush = export
+
+
+@pytest.mark.parametrize("result", list(SpanExportResult))
+def test_spans_go_through_their_breaker_to_the_exporter(result, monkeypatch):
+    monkeypatch.setattr(circuit_breaker, "port_is_open", lambda _: True)
+    inner = Inner(result)
+    exporter = CircuitBreakerSpanExporter(inner, "http://x")
+    assert [exporter.export(["span"]) for _ in range(2)] == [result] * 2
+    assert inner.asked == [((["span"],), {})] * (2 if result is SpanExportResult.SUCCESS else 1)
+    inner.asked, inner.result = [], True
+    assert exporter.force_flush(7) is True
+    exporter.shutdown()
+    assert inner.asked == [((7,), {}), ((), {})]
+
+
+@pytest.mark.parametrize("result", list(MetricExportResult))
+def test_metrics_go_through_their_breaker_to_the_exporter(result, monkeypatch):
+    monkeypatch.setattr(circuit_breaker, "port_is_open", lambda _: True)
+    inner = Inner(result)
+    exporter = CircuitBreakerMetricExporter(inner, "http://x")
+    assert (exporter._preferred_temporality, exporter._preferred_aggregation) == ({"a": 1}, {"b": 2})
+    assert [exporter.export("data", 7, more=1) for _ in range(2)] == [result] * 2
+    assert inner.asked == [(("data", 7), {"more": 1})] * (2 if result is MetricExportResult.SUCCESS else 1)
+    inner.asked, inner.result = [], True
+    assert exporter.force_flush(7) is True
+    exporter.shutdown(8, more=1)
+    assert inner.asked == [((7,), {}), ((8,), {"more": 1})]
+
+
+def metered():
+    """A provider of metrics, and the points it holds by the name of their metric."""
     reader = InMemoryMetricReader()
-    provider = MeterProvider([reader], resource=Resource({}), shutdown_on_exit=False)
+
+    def points():
+        return {
+            metric.name: metric.data.data_points
+            for scoped in reader.get_metrics_data().resource_metrics
+            for scope in scoped.scope_metrics
+            for metric in scope.metrics
+        }
+
+    return MeterProvider([reader], resource=Resource({}), shutdown_on_exit=False), points
+
+
+def test_runs_of_one_provider_add_up_by_what_their_calls_have_in_common():
+    provider, points = metered()
+    for model in ("openai/a", "openai/b", "openai/a"):
+        metrics = Metrics(provider)
+        metrics.add(CallSent(10.5, (), 1, "turn", model, "k"))
+        metrics.add(CallSent(10.5, (), 2, "turn", model, "k"))
+        metrics.add(CallEnded(11.0, (), 1, "turn", model, "k", 10.0, cost_usd=0.5))
+    found = points()
+    by_model = {
+        name: {point.attributes["gen_ai.request.model"]: point.value for point in found[name]}
+        for name in (COST, CALLS_IN_FLIGHT)
+    }
+    assert by_model == {COST: {"a": 1.0, "b": 0.5}, CALLS_IN_FLIGHT: {"a": 2.0, "b": 1.0}}
+    (seconds,) = [
+        point for point in found[OPERATION_DURATION] if point.attributes["gen_ai.request.model"] == "b"
+    ]
+    assert (seconds.count, seconds.sum, seconds.explicit_bounds) == (
+        1,
+        1.0,
+        INSTRUMENTS[OPERATION_DURATION].buckets,
+    )
+
+
+def test_record_is_measured_once_by_its_id():
+    provider, points_now = metered()
     metrics = Metrics(provider)
     for identity in ("a", "a", "b", "", ""):
         metrics.add(
             CallEnded(11.0, (), 1, "turn", "m", "k", 10.0, usage=Usage(10, 2), cost_usd=0.5, id=identity)
         )
-    points = {
-        metric.name: metric.data.data_points
-        for scoped in reader.get_metrics_data().resource_metrics
-        for scope in scoped.scope_metrics
-        for metric in scope.metrics
-    }
+    points = points_now()
     costs = [sum(point.value for point in found) for name, found in points.items() if "cost" in name]
     assert costs == [2.0]
     assert {point.count for found in points.values() for point in found if hasattr(point, "count")} == {4}
@@ -349,3 +457,68 @@ def test_nobody_asks_for_telemetry_without_the_variables(monkeypatch):
     telemetry = start_run_telemetry("r", Tracing())
     assert telemetry is not None
     assert telemetry.trace_id == ""
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize("content", ["true", ""])
+def test_spans_of_a_run_go_to_the_provider_of_the_application_which_flushes_itself(content, monkeypatch):
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    flushes = []
+    provider.force_flush = lambda *_: flushes.append(1)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    monkeypatch.setenv("TRACEPARENT", PARENT.replace("b7ad", "ffff"))
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", content)
+    telemetry = start_run_telemetry("r", Tracing(), PARENT)
+    assert telemetry.traceparent == PARENT
+    telemetry.add(RunStarted(1.0, "r", "a question", {}, NODE, "1"))
+    assert telemetry.trace_id == PARENT.split("-")[1]
+    telemetry.close()
+    (run,) = exporter.get_finished_spans()
+    assert f"{run.parent.span_id:016x}" == PARENT.split("-")[2]
+    assert ("a question" in str(run.attributes)) is bool(content)
+    assert run.attributes["gen_ai.conversation.id"] == "r"
+    assert flushes == []
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "environment", "found"),
+    [
+        (f" {PARENT} ", {}, (PARENT, "")),
+        (None, {"TRACEPARENT": f" {PARENT}\n", "TRACESTATE": "a=b"}, (PARENT, "a=b")),
+        (PARENT, {"TRACEPARENT": PARENT.replace("b7ad", "ffff"), "TRACESTATE": "a=b"}, (PARENT, "")),
+        (None, {"TRACESTATE": "a=b"}, ("", "")),
+        (None, None, ("", "")),
+    ],
+)
+def test_parent_of_a_run_has_the_state_that_came_with_it(traceparent, environment, found):
+    context = parent_context(traceparent, environment)
+    state = get_current_span(context).get_span_context().trace_state
+    assert (traceparent_of(context), state.to_header()) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "span"), [(f" {PARENT}\n", "b7ad6b7169203331"), ("", None), ("nonsense", None)]
+)
+def test_traceparent_names_a_span_or_nothing(given, span):
+    found = parse_traceparent(given)
+    assert (found and f"{found.span_id:016x}") == span
+
+
+def test_span_that_has_ended_is_still_the_parent_of_others():
+    spans, exporter = make_spans()
+    above = spans.start("above", 1.0, {}, Context())
+    above.end(2.0)
+    above.set({"late": 1})
+    spans.start("below", 1.5, {"a": 1}, above.context, links=[above.span_context]).end(3.0, {"b": 2})
+    first, second = exporter.get_finished_spans()
+    assert (dict(first.attributes), dict(second.attributes)) == ({}, {"a": 1, "b": 2})
+    assert second.parent.span_id == first.context.span_id == second.links[0].context.span_id
+    assert (second.start_time, second.kind.name) == (1_500_000_000, "INTERNAL")
+    assert (second.instrumentation_scope.name, bool(second.instrumentation_scope.schema_url)) == (
+        "rlm_ray",
+        True,
+    )

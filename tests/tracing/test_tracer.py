@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_records import (
@@ -22,18 +23,22 @@ from run_records import (
     spans_of,
 )
 
+from rlm_ray.config import Tracing
 from rlm_ray.core.context import InputSummary
+from rlm_ray.core.llm import Usage
 from rlm_ray.events.records import (
     CallEnded,
     CallSent,
     CellEnded,
     MapEnded,
     MapOpened,
+    RunFinished,
     RunStarted,
     SessionEnded,
     SessionOpened,
 )
 from rlm_ray.tracing.reorder_buffer import REORDER_WINDOW_S
+from rlm_ray.tracing.spans import parent_context
 from rlm_ray.tracing.tracer import Tracer
 
 TREE = Child(((Leaf(), Leaf(fails=True), Child(((Leaf(),),), dies=True)), ()))
@@ -242,7 +247,172 @@ def test_a_run_taken_up_again_closes_what_its_last_attempt_left_open():
     (run,) = named(spans, RUN)
     assert (old.attributes["error.type"], old.end_time) == ("not_finished", int((at + 2) * 1e9))
     assert new.status.status_code.name == "UNSET"
-    assert [event.name for event in run.events] == ["rlm.resumed"]
+    assert [(event.name, dict(event.attributes)) for event in run.events] == [
+        ("rlm.resumed", {"rlm.life": 2})
+    ]
+    assert (run.end_time, run.attributes["error.type"]) == (int((at + 102) * 1e9), "not_finished")
+
+
+def test_the_end_of_a_run_is_that_of_its_last_attempt():
+    at = BEGIN
+    first = [
+        RunStarted(at, "run-1", "", {}, InputSummary(), "1"),
+        RunFinished(at + 1, "error", error_kind="QuotaError"),
+    ]
+    again = RunStarted(at + 100, "run-1", "", {}, InputSummary(), "1", life=2)
+    ended = {
+        "first": (first, at + 1, "QuotaError"),
+        "broken off": ([*first, again], at + 100, "not_finished"),
+        "second": ([*first, again, RunFinished(at + 101, "answered")], at + 101, None),
+    }
+    for records, end, kind in ended.values():
+        (run,) = named(spans_of(records), RUN)
+        assert (run.end_time, run.attributes.get("error.type")) == (int(end * 1e9), kind)
+
+
+def opened(at, path=(), number=1):
+    return SessionOpened(at, path, "", InputSummary(), MODEL, "a", attempt=number)
+
+
+def sent(at, path=(), number=1, role="turn"):
+    return CallSent(at, path, number, role, MODEL, "k")
+
+
+def ended(at, started, path=(), number=1, role="turn", **facts):
+    return CallEnded(at, path, number, role, MODEL, "k", started, "openai", **facts)
+
+
+def test_a_run_whose_beginning_never_came_begins_with_its_first_record():
+    spans = spans_of([opened(BEGIN + 1), ended(BEGIN + 3, BEGIN + 2)])
+    (run,), (call,) = named(spans, RUN), named(spans, CHAT)
+    assert (run.start_time, run.end_time) == (int((BEGIN + 1) * 1e9), int((BEGIN + 3) * 1e9))
+    assert run.attributes["gen_ai.conversation.id"] == "run-1"
+    assert call.context.trace_id == run.context.trace_id
+
+
+def test_an_orphan_goes_below_the_nearest_session_that_is_known_and_into_no_map_of_it():
+    spans = spans_of(
+        [
+            RunStarted(BEGIN, "run-1", "", {}, InputSummary(), "1"),
+            opened(BEGIN + 1),
+            MapOpened(BEGIN + 1.5, (), 1, 0, 5, 5),
+            ended(BEGIN + 4, BEGIN + 3, (0, 3)),
+            SessionEnded(BEGIN + 5, (0, 3), "answered", attempt=2),
+            SessionEnded(BEGIN + 6, (), "answered"),
+        ]
+    )
+    root, orphan = sorted(named(spans, SESSION), key=lambda span: span.start_time)
+    (call,) = named(spans, CHAT)
+    assert orphan.parent.span_id == root.context.span_id
+    assert call.parent.span_id == orphan.context.span_id
+    assert (orphan.start_time, orphan.end_time) == (int((BEGIN + 3) * 1e9), int((BEGIN + 5) * 1e9))
+    assert (orphan.attributes["rlm.attempt"], orphan.attributes["rlm.incomplete"]) == (2, True)
+
+
+def test_orphans_above_are_made_before_those_below_them():
+    spans = spans_of(
+        [
+            RunStarted(BEGIN, "run-1", "", {}, InputSummary(), "1"),
+            *(ended(BEGIN + 4 + n, BEGIN + 3 + n, path) for n, path in enumerate([(0, 1), (2,), (0,), ()])),
+        ]
+    )
+    by_path = {span.attributes["rlm.path"]: span for span in named(spans, SESSION)}
+    ids = {span.context.span_id: path for path, span in by_path.items()}
+    assert {path: ids.get(span.parent.span_id, "run") for path, span in by_path.items()} == {
+        "": "run", "0": "", "2": "", "0/1": "0",
+    }  # fmt: skip
+    assert {span.attributes["rlm.attempt"] for span in by_path.values()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "started", "at", "is_lost"),
+    [(2.0, 1.5, 3.0, False), (2.0, 2.0, 3.0, False), (3.0, 2.0, 3.0, False), (2.0, 2.5, 3.0, True), (3.5, 2.0, 3.0, True)],
+)  # fmt: skip
+def test_a_request_has_ended_with_the_call_in_whose_time_it_was_sent(sent_at, started, at, is_lost):
+    records = [
+        RunStarted(BEGIN, "run-1", "", {}, InputSummary(), "1"),
+        opened(BEGIN + 1),
+        sent(BEGIN + sent_at),
+        ended(BEGIN + at, BEGIN + started),
+        SessionEnded(BEGIN + 5, (), "answered"),
+    ]
+    calls = named(spans_of(records), CHAT)
+    lost = [span for span in calls if span.attributes.get("error.type") == "not_finished"]
+    assert (len(calls), len(lost)) == (1 + is_lost, is_lost)
+    assert {span.end_time for span in lost} <= {int((BEGIN + 5) * 1e9)}
+
+
+def test_a_map_whose_beginning_never_came_has_what_its_end_says():
+    spans = spans_of(
+        [
+            RunStarted(BEGIN, "run-1", "", {}, InputSummary(), "1"),
+            opened(BEGIN + 1),
+            ended(BEGIN + 3, BEGIN + 2, (4,), role="leaf"),
+            MapEnded(BEGIN + 4, (), 4, 2, 1),
+            SessionEnded(BEGIN + 5, (), "answered"),
+        ]
+    )
+    (around,), (call,), (session,) = named(spans, "recursive_map"), named(spans, CHAT), named(spans, SESSION)
+    said = around.attributes
+    assert (around.start_time, around.end_time) == (int((BEGIN + 4) * 1e9),) * 2
+    assert [said[f"rlm.map.{name}"] for name in ("first", "count", "answered", "failed")] == [4, 3, 2, 1]
+    assert around.status.status_code.name == "UNSET"
+    assert around.parent.span_id == call.parent.span_id == session.context.span_id
+
+
+def test_maps_of_one_session_end_each_with_its_own_end():
+    spans = spans_of(
+        [
+            RunStarted(BEGIN, "run-1", "", {}, InputSummary(), "1"),
+            opened(BEGIN + 1),
+            *(MapOpened(BEGIN + 2 + n, (), 1, n, 1, 1) for n in range(3)),
+            MapEnded(BEGIN + 6, (), 1, 1, 0),
+            MapEnded(BEGIN + 7, (), 0, 0, 1),
+            SessionEnded(BEGIN + 9, (), "answered"),
+        ]
+    )
+    maps = sorted(named(spans, "recursive_map"), key=lambda span: span.start_time)
+    assert [span.end_time for span in maps] == [int((BEGIN + end) * 1e9) for end in (7, 6, 9)]
+    assert [span.attributes.get("rlm.map.failed") for span in maps] == [1, 0, None]
+    assert [span.attributes.get("error.type") for span in maps] == [None, None, "not_finished"]
+
+
+def test_the_sums_of_a_linked_trace_are_those_of_all_calls_in_it():
+    used = {"usage": Usage(10, 2), "cost_usd": 0.5}
+    spans = spans_of(
+        [
+            RunStarted(BEGIN, "run-1", "", {}, InputSummary(), "1"),
+            opened(BEGIN + 1),
+            ended(BEGIN + 2, BEGIN + 1.5, **used),
+            MapOpened(BEGIN + 2, (), 1, 0, 1, 1),
+            opened(BEGIN + 3, (0,)),
+            ended(BEGIN + 4, BEGIN + 3, (0,), **used),
+            MapOpened(BEGIN + 4, (0,), 1, 0, 1, 0),
+            ended(BEGIN + 5, BEGIN + 4, (0, 0), role="leaf", **used),
+            ended(
+                BEGIN + 5, BEGIN + 4, (0, 7), role="leaf", error_kind="QuotaError", **used
+            ),  # of no known map
+            sent(BEGIN + 6, (0,), 2),
+            SessionEnded(BEGIN + 7, (0,), "answered"),
+        ],
+        options=Tracing(max_sessions_per_trace=1),
+    )
+    (part,) = named(spans, "part 1")
+    names = ("calls", "errors", "input_tokens", "output_tokens", "cost_usd", "sessions")
+    assert [part.attributes[f"rlm.total.{name}"] for name in names] == [4, 2, 30, 6, 1.5, 1]
+    assert part.end_time == int((BEGIN + 7) * 1e9)
+
+
+def test_a_run_below_a_span_of_its_caller_has_no_link_to_it():
+    kept, provider = in_memory()
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    tracer = Tracer(provider, "run-1", parent=parent_context(parent))
+    assert tracer.trace_id == ""
+    tracer.add(RunStarted(BEGIN, "run-1", "", {}, InputSummary(), "1", traceparent=parent))
+    tracer.finish(RunFinished(BEGIN + 1, "answered"))
+    (run,) = kept.get_finished_spans()
+    assert (run.links, run.end_time, run.status.status_code.name) == ((), int((BEGIN + 1) * 1e9), "UNSET")
+    assert f"{run.parent.span_id:016x}" == "b7ad6b7169203331"
 
 
 def test_a_tracer_does_not_wait_for_the_end_to_make_spans():
