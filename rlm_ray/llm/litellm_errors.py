@@ -107,7 +107,7 @@ def _text_of(response: Any) -> str:
         return ""
 
 
-def _headers_of(chain: list[BaseException]) -> Mapping[str, str]:
+def _headers_of(chain: list[BaseException]) -> Mapping[str, str] | None:
     for each in reversed(chain):
         response = getattr(each, "response", None)
         for headers in (
@@ -117,7 +117,7 @@ def _headers_of(chain: list[BaseException]) -> Mapping[str, str]:
         ):
             if isinstance(headers, Mapping) and headers:
                 return headers
-    return {}
+    return None
 
 
 def _status(value: object) -> int | None:

@@ -21,7 +21,7 @@ from rlm_ray.core.output_limit import OutputLimit
 
 TIMEOUT_S = 5.0
 MIN_TOKENS, MAX_TOKENS = 256, 100_000_000
-MAX_BYTES, _CHUNK_BYTES = 4 << 20, 1 << 16
+MAX_BYTES, _CHUNKS = 4 << 20, 64
 
 _WINDOW_NAMES = (
     "loaded_context_length", "max_model_len", "context_length", "context_window", "max_context_length", "max_input_tokens",
@@ -137,7 +137,7 @@ def _fetcher(api_key: str) -> Fetch:
                 stream=True,
                 allow_redirects=False,
             ) as reply:
-                answer = b"".join(islice(reply.iter_content(_CHUNK_BYTES), MAX_BYTES // _CHUNK_BYTES))
+                answer = b"".join(islice(reply.iter_content(MAX_BYTES // _CHUNKS), _CHUNKS))
                 return json.loads(answer) if reply.ok else None
         except (requests.RequestException, ValueError, RecursionError):
             return None

@@ -7,6 +7,7 @@ import json
 import threading
 
 import pytest
+import requests
 
 from rlm_ray.core.output_limit import OutputLimit
 from rlm_ray.llm.server_limits import ServerLimits, ask_server, list_models
@@ -181,3 +182,85 @@ def test_models_of_a_server_are_listed_with_their_limits(told, found):
 def test_ollama_tells_the_window_it_was_given_or_trained_with(told, tokens):
     found = asked(show=told)
     assert found == (None if tokens is None else window(tokens, "/api/show"))
+
+
+class Answer:
+    """A reply of `requests`."""
+
+    def __init__(self, body, ok):
+        self.body, self.ok = body, ok
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def iter_content(self, size):
+        return (self.body[at : at + size] for at in range(0, len(self.body), size))
+
+
+PLENTY = 4 << 20
+LIST = b'{"data": [{"id": "m", "max_model_len": 8192}]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "ok", "found"),
+    [
+        (LIST, True, {"m": OutputLimit(None, 8192)}), (LIST, False, None), (b"<html>", True, None), (b"\xff", True, None), (b"[" * 100_000, True, None), (b"", True, None),
+        (LIST.rjust(PLENTY), True, {"m": OutputLimit(None, 8192)}), (LIST.rjust(PLENTY + 1), True, None), (LIST.rjust(2 * PLENTY), True, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["", "secret"])
+def test_answer_of_a_server_is_read_where_it_is_json_of_at_most_4_mib(monkeypatch, body, ok, found, key):
+    asked_for = []
+    monkeypatch.setattr(
+        requests, "request", lambda *call, **how: (asked_for.append((call, how)), Answer(body, ok))[1]
+    )
+    assert list_models(BASE, key) == found
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    how = {"json": None, "headers": headers, "timeout": 5.0, "stream": True, "allow_redirects": False}
+    assert asked_for == [(("GET", MODELS), how)]
+
+
+@pytest.mark.parametrize(
+    "error", [requests.ConnectionError(), requests.Timeout(), requests.TooManyRedirects()]
+)
+def test_server_that_does_not_answer_tells_nothing(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(requests, "request", fail)
+    assert list_models(BASE) is None
+    assert ask_server(BASE, "m") is None
+
+
+def limit(entry, *others):
+    found = asked(models={"data": [{"id": "qwen", **entry}, *others]})
+    return found and (found.limits.window_tokens, found.limits.max_tokens)
+
+
+@pytest.mark.parametrize(
+    ("entry", "limits"),
+    [
+        ({"max_model_len": 5000}, (5000, None)), ({"context_length": 5000}, (5000, None)), ({"context_window": 5000}, (5000, None)), ({"max_context_length": 5000}, (5000, None)), ({"max_input_tokens": 5000}, (5000, None)),
+        ({"max_input_tokens": 5000, "loaded_context_length": 4000}, (4000, None)), ({"context_length": 5000, "meta": {"max_model_len": 4000}}, (4000, None)), ({"top_provider": {"context_length": 5000}, "meta": {"context_length": 4000}}, (5000, None)),
+        ({"context_length": 5000, "top_provider": {"context_length": 4000}}, (5000, None)), ({"loaded_context_length": 0, "context_length": 5000}, (5000, None)), ({"context_length": 5000, "max_output_tokens": 700}, (5000, 700)),
+        ({"context_length": 5000, "max_output_tokens": 700, "max_completion_tokens": 600}, (5000, 600)), ({"context_length": 5000, "max_output_tokens": 0}, (5000, None)), ({"max_output_tokens": 700}, None), ({"context_length": 5000, "meta": 5}, (5000, None)),
+    ],
+)  # fmt: skip
+def test_limits_of_an_entry_are_the_first_that_it_names(entry, limits):
+    assert limit(entry) == limits
+
+
+@pytest.mark.parametrize(
+    ("entries", "tokens"),
+    [
+        ([{"id": "other", "max_model_len": 5000}], 5000), ([{"max_model_len": 5000}], 5000), ([{"max_model_len": 5000}, "x", None], 5000), ([{"id": "a", "max_model_len": 5000}, {"id": "b", "max_model_len": 6000}], None), ([], None),
+        ([{"id": "a", "max_model_len": 5000}, {"id": "org/qwen", "max_model_len": 6000}], 6000), ([{"id": "a", "max_model_len": 5000}, {"id": "qwen", "max_model_len": 6000}], 6000), ([{"id": "qwen", "max_model_len": 6000}, {"id": "org/qwen", "max_model_len": 5000}], 6000),
+        ([{"id": "a", "max_model_len": 5000}, {"id": "org", "max_model_len": 6000}], None),
+    ],
+)  # fmt: skip
+def test_entry_of_a_model_is_that_of_its_name_or_the_only_one(entries, tokens):
+    found = asked(models={"data": entries})
+    assert found == (None if tokens is None else window(tokens, "/v1/models"))
