@@ -141,7 +141,7 @@ class _TextReader:
                 self._end_thinking()
             return
         said = self._held.lstrip()
-        if not said or "analysis".startswith(said[:8]):
+        if "analysis".startswith(said):  # nothing has come, or it may be the name of a channel
             return
         if said.startswith("analysis"):
             self._state = "over"
@@ -239,9 +239,7 @@ class _FinalReader:
         return self._shown()
 
     def _shown(self) -> str:
-        if self._state in {"lines", "open"} or self._may_be_format or not self._value:
-            return ""
-        if not self._is_shown and may_be_placeholder(self._value):
+        if self._may_be_format or (not self._is_shown and may_be_placeholder(self._value)):
             return ""
         self._is_shown = True
         shown, self._value = self._value, ""
@@ -295,7 +293,7 @@ class _FinalReader:
             if char == "\\":
                 escape = _ESCAPE.match(rest, at)
                 if escape is None:
-                    if len(rest) - at >= _MAX_ESCAPE_CHARS or rest[at + 1 : at + 2] == "N":
+                    if len(rest) - at >= _MAX_ESCAPE_CHARS:
                         self._stop()
                     break
                 self._value += _unescaped(escape[0])
@@ -307,8 +305,7 @@ class _FinalReader:
             else:
                 self._value += char
                 at += 1
-        if not self._may_be_format and _FORMAT.search(self._value[-1000:] if self._is_shown else self._value):
-            self._may_be_format = True
+        self._may_be_format = self._may_be_format or _FORMAT.search(self._value) is not None
         if self._state != "over":
             self._rest = rest[at:]
 

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from rlm_ray.core.bm25 import rank
 from rlm_ray.core.context import Context
@@ -34,7 +35,8 @@ _PASSAGES = 6
 _RANKED_WORDS = 24
 _LEAST_ALIKE = 0.4
 _PAGE_IN_ID = re.compile(r"(?:#|[?&_ -])page[=_ -]?(\d{1,7})\b", re.IGNORECASE)
-_MARKER_BYTES = 32
+_MARKER_BYTES = len(b"[slide 999999999]\n")
+"""Of the longest marker of a page, and of what ends its line."""
 _PAGE_MARKER = re.compile(rb"^\[(?:page|slide) ([1-9][0-9]{0,8})\]$", re.MULTILINE)
 _WORD = re.compile(r"\S+")
 _MARKS = ".,;:!?\"'()[]{}*_\u201c\u201d\u201e\u2018\u2019\u00bb\u00ab"
@@ -107,12 +109,6 @@ class _Text:
         self.bounds = bounds if number is None else bounds[number : number + 2]
         self.first = number or 0
 
-    def units(self) -> Iterator[tuple[int, int]]:
-        """Yield each document's number and its first byte's place, empty ones left out."""
-        for at in range(len(self.bounds) - 1):
-            if self.bounds[at] < self.bounds[at + 1]:
-                yield self.bounds[at], self.bounds[at + 1]
-
     def document_at(self, byte: int) -> int:
         """Return the index in `bounds` of the document that holds this byte."""
         return bisect_right(self.bounds, byte) - 1
@@ -125,10 +121,7 @@ def _find(text: _Text, quote: str, check_time: Callable[[], None]) -> tuple[int,
     """Return the first and last byte of the words; None where they are not there."""
     words = quote.split()
     exact = quote.strip().encode("utf-8", "replace")
-    found = _find_exact(text, exact, check_time)
-    if found is not None or not words:
-        return found
-    return _find_by_words(text, words, check_time)
+    return _find_exact(text, exact, check_time) or _find_by_words(text, words, check_time)
 
 
 def _find_exact(text: _Text, quote: bytes, check_time: Callable[[], None]) -> tuple[int, int] | None:
@@ -151,7 +144,7 @@ def _find_by_words(text: _Text, words: list[str], check_time: Callable[[], None]
     """Find the words whatever the white space between them."""
     quote = " ".join(words)
     longest = max(words, key=len).encode("utf-8", "replace")
-    overlap = 2 * len(quote.encode("utf-8", "replace")) + _MORE_SPACE
+    overlap = len(quote.encode("utf-8", "replace")) + _MORE_SPACE
     for start, stop in _stretches(text, overlap):
         check_time()
         piece = text.bytes(start, stop)
@@ -161,8 +154,7 @@ def _find_by_words(text: _Text, words: list[str], check_time: Callable[[], None]
         place = " ".join(decoded.split()).find(quote)
         if place < 0:
             continue
-        skipped = len(piece) - len(decoded.encode("utf-8"))
-        head = _cut_head(piece) if skipped else 0
+        head = _cut_head(piece)
         first, last = _place_of_words(decoded, place, len(quote))
         return start + head + len(decoded[:first].encode()), start + head + len(decoded[:last].encode())
     return None
@@ -170,7 +162,7 @@ def _find_by_words(text: _Text, words: list[str], check_time: Callable[[], None]
 
 def _stretches(text: _Text, overlap: int) -> Iterator[tuple[int, int]]:
     """Yield stretches of about a megabyte that lie in one document each."""
-    for start, stop in text.units():
+    for start, stop in pairwise(text.bounds):
         at = start
         while True:
             end = min(stop, at + _STRETCH + overlap)
@@ -313,7 +305,7 @@ def _nearest(quote: str, text: _Text, check_time: Callable[[], None]) -> tuple[i
 
 def _passages(text: _Text) -> Iterator[tuple[int, int]]:
     """Yield stretches that overlap by half, so that a quote stands whole in one of them."""
-    for start, stop in text.units():
+    for start, stop in pairwise(text.bounds):
         for at in range(start, max(start + 1, stop - _PASSAGE_BYTES // 2), _PASSAGE_BYTES // 2):
             yield at, min(stop, at + _PASSAGE_BYTES)
 
@@ -335,7 +327,7 @@ def _align(words: list[str], text: _Text, start: int, stop: int) -> tuple[float,
     alike = SequenceMatcher(None, plain, theirs[first:last], autojunk=False).ratio()
     begin, end = found[first].start(), found[last - 1].end()
     if words[-1][-1] not in _MARKS:  # a comma that follows is no part of what was meant
-        end = max(begin, begin + len(decoded[begin:end].rstrip(_MARKS)))
+        end = begin + len(decoded[begin:end].rstrip(_MARKS))
     if words[0][0] not in _MARKS:
         begin = end - len(decoded[begin:end].lstrip(_MARKS))
     return alike, (

@@ -59,7 +59,7 @@ _TOOL_CALL = re.compile(r"<(?P<tag>tool_call|function_call|toolcall)>", re.IGNOR
 _CODE_KEYS = ("code", "source", "script", "python", "source_code", "python_code", "cell", "snippet", "input")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "tool_input", "action_input", "function", "tool_calls",
                   "function_call")  # fmt: skip
-_OTHER_TOOLS = re.compile(r".*(bash|shell|sql|search|browser|terminal|final|answer|submit).*", re.IGNORECASE)
+_OTHER_TOOLS = re.compile(r"bash|shell|sql|search|browser|terminal|final|answer|submit", re.IGNORECASE)
 _DEEPEST = 4
 _MAX_CALLS = 64
 
@@ -70,12 +70,7 @@ def code_in_tags(text: str, syntax: Syntax) -> tuple[str, ...]:
     """Return the code between `<code>` and its like, or behind `<|python_tag|>`."""
     position = text.find(_PYTHON_TAG)
     if position >= 0:
-        rest = text[position + len(_PYTHON_TAG) :]
-        code = (
-            _END_TAGS.sub("", rest[-200:])
-            if len(rest) <= 200
-            else rest[:-200] + _END_TAGS.sub("", rest[-200:])
-        )
+        code = _END_TAGS.sub("", text[position + len(_PYTHON_TAG) :])
         return code_in_tool_call(code) or ((code.lstrip("\n"),) if code.strip() else ())
     if "<" not in text:
         return ()
@@ -85,8 +80,6 @@ def code_in_tags(text: str, syntax: Syntax) -> tuple[str, ...]:
 def code_in_tool_call(text: str) -> tuple[str, ...]:
     """Return the code of tool calls written as JSON: the whole message, or between `<tool_call>` tags."""
     whole = text.strip()
-    if not whole.startswith(("{", "[", "<")) and "<" not in whole:
-        return ()
     found = [whole] if whole.startswith(("{", "[")) else list(islice(_between(text, _TOOL_CALL), _MAX_CALLS))
     return tuple(code for each in found for code in _code_of_call(_json(each)))
 
@@ -148,10 +141,9 @@ def _between(text: str, opening: re.Pattern[str]) -> Iterator[str]:
     while match := opening.search(text, position):
         close = f"</{match['tag']}>"
         end = text.find(close, match.end())
-        yield text[match.end() : end if end >= 0 else len(text)].strip("\n")
-        if end < 0:
-            return
-        position = end + len(close)
+        stop = len(text) if end < 0 else end
+        yield text[match.end() : stop].strip("\n")
+        position = stop + len(close)
 
 
 def _json(text: str) -> Any:
@@ -167,7 +159,7 @@ def _code_of_call(call: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(call, list):
         for each in call[:_MAX_CALLS]:
             yield from _code_of_call(each, depth + 1)
-    elif isinstance(call, Mapping) and not _OTHER_TOOLS.fullmatch(str(call.get("name", ""))[:200]):
+    elif isinstance(call, Mapping) and not _OTHER_TOOLS.search(str(call.get("name", ""))):
         code = next(
             (call[key] for key in _CODE_KEYS if isinstance(call.get(key), str) and call[key].strip()), None
         )

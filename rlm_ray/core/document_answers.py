@@ -100,8 +100,7 @@ def _candidates(answer: str) -> Iterator[list[Any]]:
     """Yield the JSON values of an answer, the last written first, because models think before they answer; then all together."""
     values = values_in(answer)
     yield from ([value] for value in reversed(values))
-    if len(values) > 1:
-        yield values
+    yield values
 
 
 def _unambiguous(values: Iterable[Any], ids: Sequence[str]) -> dict[str, list[Any]]:
@@ -181,7 +180,7 @@ def merge_values(given: Sequence[Any], way: str) -> Any:
     if way in ("sum", "count") and all(isinstance(value, Mapping) and _is_counts(value) for value in given):
         keys = dict.fromkeys(key for value in given for key in value)
         return {key: sum(value.get(key, 0) for value in given) for key in keys}
-    return given[0] if all(_key(value) == _key(given[0]) for value in given) else None
+    return given[0] if len(set(map(_key, given))) == 1 else None
 
 
 def _number_or_text(text: str) -> Any:

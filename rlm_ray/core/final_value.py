@@ -42,7 +42,7 @@ _SLOT_WORD = re.compile(
     r"some(thing|value|answer)?|foo|bar|x",
     re.IGNORECASE,
 )
-_LONGEST_TAG = 83
+_LONGEST_TAG = 82
 """Of a placeholder such as `<your answer>`."""
 _PLAIN_WORDS = frozenset(
     ["yes", "no", "none", "null", "unknown", "true", "false", "positive", "negative", "neutral"]
@@ -96,15 +96,9 @@ def read_value(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
 def _string_over_lines(inside: str, syntax: Syntax) -> Any:
     """Return the tree of a string that goes over lines, which Python allows in three quotation marks only; None for anything else."""
     mark = inside[:1]
-    if (
-        mark not in {'"', "'"}
-        or not inside.endswith(mark)
-        or "\n" not in inside
-        or inside[1:-1].endswith("\\")
-    ):
+    if mark not in {'"', "'"} or not inside.endswith(mark) or "\n" not in inside:
         return None
-    tree = syntax.tree(f"{mark * 3}{inside[1:-1]}{mark * 3}", "eval") if _ends_there(inside, mark) else None
-    return tree if tree is not None and isinstance(tree.body, ast.Constant) else None
+    return syntax.tree(f"{mark * 3}{inside[1:-1]}{mark * 3}", "eval") if _ends_there(inside, mark) else None
 
 
 def _ends_there(inside: str, mark: str) -> bool:
@@ -115,14 +109,14 @@ def _ends_there(inside: str, mark: str) -> bool:
 def _text_value(value: object, inside: str) -> Value:
     if not isinstance(value, str):
         return Value("text", inside)
-    return Value("placeholder", inside) if _STRICT.fullmatch(value.strip()[:200]) else Value("text", value)
+    return Value("placeholder", inside) if _STRICT.fullmatch(value.strip()) else Value("text", value)
 
 
 def may_be_placeholder(beginning: str) -> bool:
     """Tell whether a text that begins so may turn out to be a placeholder; of its last word there may be more."""
     if beginning.startswith("<") and "\n" not in beginning:
         return len(beginning) <= _LONGEST_TAG
-    whole_words = re.findall(r"[^\W_]+(?=[\W_])", beginning[:200])
+    whole_words = re.findall(r"[^\W_]+(?=[\W_])", beginning)
     return len(beginning) < 200 and all(map(_SLOT_WORD.fullmatch, whole_words))
 
 
@@ -139,10 +133,10 @@ def _literal(node: ast.expr) -> _Literal | None:
 
 
 def _is_placeholder(inside: str, variables: frozenset[str]) -> bool:
-    names = set(re.findall(r"[A-Za-z_]\w*", inside[:200]))
+    names = set(re.findall(r"[A-Za-z_]\w*", inside))
     if names & variables or inside in {"[]", "{}", "()"}:
         return False
-    return any(map(_PLACEHOLDER.fullmatch, (inside[:200], inside[:200].strip("<>[]{}()`*"))))
+    return any(map(_PLACEHOLDER.fullmatch, (inside, inside.strip("<>[]{}()`*"))))
 
 
 def _argument(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
@@ -174,19 +168,9 @@ def _reads_as_text(node: ast.expr, inside: str) -> bool:
     """Words with commas, `and`, `in`, or a remark in parentheses, such as `Paris (France)`."""
     if re.search(r"\w[ \t]+[\[(]", inside) and isinstance(node, ast.Call | ast.Subscript):
         return True
-    words = (
-        ast.Name
-        | ast.Constant
-        | ast.Tuple
-        | ast.BoolOp
-        | ast.Compare
-        | ast.UnaryOp
-        | ast.operator
-        | ast.expr_context
-    )
-    rest = ast.boolop | ast.cmpop | ast.unaryop
-    is_words = all(isinstance(each, words | rest) for each in ast.walk(node))
-    return is_words and isinstance(node, ast.Tuple | ast.BoolOp | ast.Compare | ast.UnaryOp)
+    words = ast.Name | ast.Constant | ast.Tuple | ast.BoolOp | ast.Compare | ast.UnaryOp
+    signs = ast.expr_context | ast.boolop | ast.cmpop | ast.unaryop
+    return all(isinstance(each, words | signs) for each in ast.walk(node))
 
 
 def _unknown_names(node: ast.expr, variables: frozenset[str]) -> set[str]:
@@ -208,7 +192,7 @@ def _bound_names(nodes: list[ast.AST]) -> Iterator[str]:
 def _unquoted(inside: str) -> str:
     """Take the quotation marks off a long text, where it is one string."""
     mark = next((mark for mark in ('"""', "'''", '"', "'") if inside.startswith(mark)), "")
-    if not mark or not inside.endswith(mark) or len(inside) < 2 * len(mark):
+    if not mark or not inside.endswith(mark):
         return inside
     try:
         value = ast.literal_eval(inside)

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from math import isinf
 from typing import Any, NoReturn
 
 _FENCE = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
@@ -114,8 +115,15 @@ def _integer(digits: str) -> int:
     return value
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if isinf(value):
+        raise ValueError("a number is larger than any that can be written down")
+    return value
+
+
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_reject_constant)
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_reject_constant)

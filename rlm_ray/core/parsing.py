@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 from rlm_ray.core.code_extraction import Syntax, code_in_tags, code_in_tool_call, is_bare_code
 from rlm_ray.core.final_value import Value, read_value
@@ -148,10 +149,8 @@ def _inside_parentheses(rest: str) -> str:
 
 def _balanced_end(rest: str) -> int | None:
     depth = 1
-    for count, match in enumerate(re.finditer(r"[()]", rest)):
+    for match in islice(re.finditer(r"[()]", rest), _MAX_PARENTHESES):
         depth += 1 if match[0] == "(" else -1
         if depth == 0:
             return match.start()
-        if count >= _MAX_PARENTHESES:
-            break
     return None

@@ -53,7 +53,7 @@ class Number:
         if is_number and self.least <= value <= self.most and not (self.above and value == self.least):  # type: ignore[operator]
             return ""
         kind = f"a number of {self.unit}" if self.unit else "a number"
-        least, most = f"{self.least:,.15g}", f"{self.most:,.15g}"
+        least, most = f"{self.least:,.16g}", f"{self.most:,.16g}"
         return f"must be {kind} " + (
             f"above {least}, at most {most}" if self.above else f"from {least} to {most}"
         )

@@ -34,7 +34,7 @@ class SliceLocator:
         except UnicodeEncodeError:
             return None
         start = self._find(piece)
-        if start < 0:
+        if start is None:
             return None
         self.follow(start, start + len(piece))
         return offset + start, offset + start + len(piece)
@@ -45,12 +45,12 @@ class SliceLocator:
         self._step = start - begun if ended else 0
         self._last = (start, stop)
 
-    def _find(self, piece: bytes) -> int:
-        """Return where it stands in the session's context; -1 where it does not."""
+    def _find(self, piece: bytes) -> int | None:
+        """Return where it stands in the session's context; None where it does not."""
         begun, ended = self._last
         size, length = len(self._bytes), len(piece)
         if length > size:
-            return -1
+            return None
         for likely in (begun + self._step if self._step > 0 else ended, ended):
             if bytes(self._bytes[likely : likely + length]) == piece:
                 return likely
@@ -61,17 +61,17 @@ class SliceLocator:
             (0, min(size, near[0] + length), False),
         ):
             found = self._search(piece, start, stop, is_near=is_near)
-            if found >= 0:
+            if found is not None:
                 return found
-        return -1
+        return None
 
-    def _search(self, piece: bytes, start: int, stop: int, *, is_near: bool) -> int:
+    def _search(self, piece: bytes, start: int, stop: int, *, is_near: bool) -> int | None:
         for at in range(start, stop, BLOCK_BYTES):
             if not is_near:
                 self._left -= BLOCK_BYTES
                 if self._left < 0:
-                    return -1
+                    return None
             found = bytes(self._bytes[at : min(at + BLOCK_BYTES + len(piece) - 1, stop)]).find(piece)
             if found >= 0:
                 return at + found
-        return -1
+        return None

@@ -55,6 +55,7 @@ _READS_ON = re.compile(
     r"closes|starts|begins|ends|stands|denotes|indicates|wraps|encloses|contains|shows|should|can|must|may|has|appears|"
     r"comes|refers|represents|delimits|signals|surrounds|defines|will|would|does|instead|before|after|at|as|to)\b"
 )
+_LINE_BEGINS = re.compile(r"^[^\S\n]{0,3}(?=[<◁\[])", re.MULTILINE)
 _SPACE = re.compile(r"\s*")
 _BLANK_REST = re.compile(r"[ \t]*(?:\n|\Z)")
 _ELLIPSIS = re.compile(r"\s*(?:\.{2,}|…)\s*")
@@ -107,15 +108,14 @@ class _Text:
         self._spans = [match.span() for match in _SPAN.finditer(text)]
         marks = [mark for mark in _tag_marks(text) if mark.opens or not self._is_quoted(mark)]
         self.shown = [mark for mark in marks if not self._is_hidden(mark)]
+        self._line_begins = {match.end() for match in _LINE_BEGINS.finditer(text)}
         self._blank = (-1, 0)
         self.last = len(text.rstrip())
         """Where the last word ends."""
         self.hidden_closes = [mark for mark in marks if not mark.opens and self._is_hidden(mark)]
 
     def begins_line(self, mark: _Mark) -> bool:
-        before = self.text[max(0, mark.start - 5) : mark.start].rpartition("\n")
-        is_first = bool(before[1]) or mark.start < 5
-        return is_first and len(before[2]) <= 3 and not before[2].strip()
+        return mark.start in self._line_begins
 
     def is_one_line(self, first: _Mark, second: _Mark) -> bool:
         return self.text.find("\n", first.end, second.start) < 0
@@ -137,7 +137,7 @@ class _Text:
             return False
         before = self.text[max(0, mark.start - 80) : mark.start]
         last = before.rstrip(" \t")[-1:]
-        if self.begins_line(mark) or (last in _SENTENCE_ENDS and last):
+        if self.begins_line(mark) or last in _SENTENCE_ENDS:
             return True
         if last != before[-1:] or last in _BRACKETS:
             return False

@@ -37,6 +37,9 @@ ANSWERS = {
     "**FINAL(The monster hides in a hovel)**": "The monster hides in a hovel",
     'Final answer: FINAL("a b c d")': "a b c d",
     'I am sure.\n\nFINAL("The monster hides")\n': "The monster hides",
+    'FINAL("It is \\U0001f642 here")': "It is 🙂 here",
+    'FINAL("It is \\ud7ff\\ue000\\377\\0 here")': "It is \ud7ff\ue000\xff\0 here",
+    'FINAL("It is \\\nhere")': "It is here",
     '<think>hm\nFINAL("no no no")\n</think>\nFINAL("yes this one")': "yes this one",
     f'{FENCE}python\nFINAL("The monster hides")\n{FENCE}': "The monster hides",
     f'I know it.\n{FENCE}repl\n# so\n\nFINAL("The monster hides")\n{FENCE}': "The monster hides",
@@ -58,6 +61,8 @@ NO_ANSWERS = [
     f'{FENCE}python\nx = 1\nFINAL("The monster hides")\n{FENCE}', f'{FENCE}python\nif x:\n    FINAL("The monster")\n{FENCE}',
     'if x:\n    FINAL("The monster")\nelse:\n    FINAL("Nobody is")', f"{FENCE}python\nFINAL(The monster hides)\n{FENCE}",
     f'{FENCE}python\nprint(context[:100])\n{FENCE}\nFINAL("The monster hides")', '{"code": "1"}\nFINAL("The monster hides")',
+    f'{FENCE}python\n# look\n{FENCE}\nFINAL("The monster hides")', f'so {FENCE}x{FENCE}\nFINAL("The monster hides")',
+    'so ~~~x~~~\nFINAL("The monster hides")', '  [1]\nFINAL("The monster hides")', "FINAL(not x) and so on, for a while",
     '<code>\nFINAL("The monster hides")\n</code>', "Let me look first.", "", '# FINAL("a comment here")', '<think>\nFINAL("The monster hides")',
 ]  # fmt: skip
 
@@ -78,6 +83,11 @@ TEXTS = {
     "<p>x</p> and so on for a while": "<p>x</p> and so on for a while",
     "a < b and c > d": "a < b and c > d",
     "Analysis of it": "Analysis of it",
+    "analysis of it": "",
+    "analogy of it": "analogy of it",
+    "<p>24 characters, no tag": "<p>24 characters, no tag",
+    "<p>23 characters no tag": "",
+    "<|24 characters, no tag>": "",
     "<think>never ends, and goes on": "",
     "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b": "",
 }
@@ -150,3 +160,37 @@ def test_the_deltas_since_the_last_restart_are_the_answer(news, answer):
             assert each.text
             text += each.text
     assert text == (answer or "")
+
+
+@pytest.mark.parametrize(("chars", "is_placeholder"), [(80, True), (81, False)])
+def test_words_in_angle_brackets_are_shown_where_they_are_too_long_for_a_placeholder(chars, is_placeholder):
+    text = f"<{('it is ' * 20)[: chars - 1]}.>"
+    reply = f'FINAL("{text}")'
+    assert shown_of(reply, "final", 1) == shown_of(reply, "final", 1_000) == ("" if is_placeholder else text)
+    assert parse(reply).answer == (None if is_placeholder else text)
+
+
+@pytest.mark.parametrize(("chars", "is_shown"), [(199, False), (200, True)])
+def test_words_that_may_become_a_placeholder_are_shown_from_two_hundred_characters_on(chars, is_shown):
+    text = ("the answer is my answer " * 10)[:chars].replace("is", "of")
+    assert bool(shown_of(f'FINAL("{text}', "final", 1)) is is_shown
+
+
+def test_nothing_is_shown_of_what_may_be_a_format_however_long_it_is():
+    reply = 'FINAL("It is here, {} and ' + "so on " * 500
+    assert shown_of(reply, "final", 19) == "It is here, "
+    news: list[object] = []
+    preview = AnswerPreview(news.append)
+    preview.expect("final")
+    preview.feed(reply[:19])
+    preview.feed(reply[19:])
+    assert news == [AnswerDelta("It is here, ")]
+
+
+@pytest.mark.parametrize(
+    "escape", ["\\ud800", "\\udfff", "\\U00110000", "\\N{BULLET}", "\\xZZ and on", "\\u12"]
+)
+def test_escape_that_gives_no_character_is_not_shown_as_one(escape):
+    shown = shown_of(f'FINAL("It is {escape} here")', "final", 1)
+    assert shown.encode()
+    assert shown in ("It is ", f"It is {escape} here")

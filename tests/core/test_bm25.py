@@ -65,3 +65,9 @@ def test_ten_thousand_documents_take_seconds():
     texts = [f"Document {n} speaks of topic {n % 100}. " * 25 for n in range(10_000)]
     found = rank("document 4711", texts, 1)
     assert found[0][0] == 4711
+
+
+def test_fifty_occurrences_of_a_word_say_as_much_as_more():
+    texts = [" ".join(["a"] * count + ["b"] * (60 - count)) for count in (49, 50, 51, 60)]
+    scores = dict(rank("a", texts, 4))
+    assert scores[0] < scores[1] == scores[2] == scores[3]

@@ -165,3 +165,11 @@ def test_empty_documents_between_others_take_their_place():
     pieces = split(context, "documents", 100)
     assert [piece.documents for piece in pack(context, pieces, 19)] == [(0, 1), (2, 3)]
     assert [piece.documents for piece in pack(context, pieces, 20)] == [(0, 3)]
+
+
+@given(st.text(alphabet="ab Ä\n", max_size=200), st.integers(1, 20), st.data())
+def test_tokens_overlap_as_asked(text, size, data):
+    overlap = data.draw(st.integers(0, size - 1))
+    pieces = split(make_context(text), "tokens", size, overlap)
+    for before, after in pairwise(pieces):
+        assert 0 <= 3 * overlap - (before.stop - after.start) <= 1  # half of a character is no overlap

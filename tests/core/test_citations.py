@@ -122,9 +122,10 @@ def test_every_stretch_of_a_document_is_found_where_it_may_stand(texts, data):
     assert cited.quote.split() == quote.split()
 
 
+@pytest.mark.parametrize("stretch", [64, 63])
 @pytest.mark.parametrize("filler", ["a", "ü", "🙂"])
-def test_words_across_the_stretches_that_are_read_are_found(filler, monkeypatch):
-    monkeypatch.setattr(citations, "_STRETCH", 64)
+def test_words_across_the_stretches_that_are_read_are_found(filler, stretch, monkeypatch):
+    monkeypatch.setattr(citations, "_STRETCH", stretch)
     monkeypatch.setattr(citations, "_MORE_SPACE", 16)
     for length in range(50, 70):
         text = f"{filler * length} the quick\n brown   fox {filler * 200}"
@@ -275,3 +276,41 @@ def test_nearest_words_share_four_tenths_of_the_quote():
         others = [f"other{number}" for number in range(10 - shared)]
         why = found(" ".join(words), " ".join([*words[:shared], *others])).why
         assert ("the nearest words" in why) is is_near
+
+
+def test_words_as_they_are_written_come_before_words_with_other_space(monkeypatch):
+    monkeypatch.setattr(citations, "_STRETCH", 64)
+    for at in range(20, 130):
+        text = f"one two {'x' * (at - 9)} one\ntwo one\ntwo"
+        assert found("one\ntwo", text).start == at
+        assert found("one  two", text).start == 0
+
+
+@pytest.mark.parametrize("word", ["filler", "füllwort"])
+def test_nearest_words_are_found_wherever_they_stand(word):
+    true = "the quick brown fox jumps over a lazy dog"
+    for before in range(0, 700, 23):
+        words = [word] * 700
+        words[before:before] = true.split()
+        text = " ".join(words)
+        at = text.index(true)
+        assert found("the quick brown cat jumps over a lazy dog", text).why.endswith(
+            f"the nearest words that do are {true!r} (characters {at:,}-{at + len(true):,})"
+        )
+
+
+def test_nearest_words_are_looked_for_by_the_longest_words_of_a_long_quote():
+    short, long = [f"s{number}" for number in range(24)], [f"longer-word-{number}" for number in range(20)]
+    texts = [" ".join(reversed(short))] * 10
+    texts.insert(5, " ".join(long))
+    assert "(5, characters 0-" in found(" ".join([*short, *long]), texts).why
+
+
+def test_other_documents_are_left_out_where_their_time_is_over():
+    moments = iter([0.0, 0.0, 0.0, 0.0, 10.1])
+    asked = CitationRequest("two words", 0)
+    refused = check(asked, make_context(["one", "two words"]), lambda: next(moments, 10.1))
+    assert (
+        refused.why
+        == "'two words' does not stand in document 0, nor do words like it; look at the context and cite what stands there"
+    )

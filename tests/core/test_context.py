@@ -134,3 +134,20 @@ def test_a_corpus_that_comes_one_by_one_is_in_memory_once():
     tracemalloc.stop()
     assert context.nbytes == 10_000_000
     assert peak < 1.5 * context.nbytes
+
+
+@given(st.text(alphabet="ab ü🙂", max_size=20), st.integers(0, 20), st.sampled_from([1, 150]))
+def test_piece_is_described_as_if_it_were_a_context_of_its_own(text, start, times):
+    text *= times
+    context = make_context(f"{text[:start]}{text}")
+    begin = len(text[:start].encode())
+    assert context.slice(ByteRange(begin, context.nbytes)).info == make_context(text).info
+    documents = make_context([text[:start], text, "x"])
+    assert documents.slice(DocumentRange(1, 3)).info == make_context([text, "x"]).info
+    assert documents.slice(ByteRange(begin, documents.nbytes - 1)).info == make_context(text).info
+
+
+@pytest.mark.parametrize(("chars", "fits"), [(1_000, True), (1_001, False)])
+def test_thousand_characters_fit_into_the_prompt(chars, fits):
+    assert make_context("ü" * chars).info.fits_in_prompt is fits
+    assert make_context(["ü" * chars]).info.fits_in_prompt is fits

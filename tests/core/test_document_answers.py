@@ -103,6 +103,8 @@ def test_answers_about_parts_make_one(answers, ways, merged):
         ('[[[[{"id": 1, "n": 2}]]]]', [{"n": 2}, {"id": 1, "n": 2}]),
         ('[{"id": 1.0, "n": 2}]', None),
         ('[{"id": "1]", "n": 2}]', None),
+        ('[{"id": "[1x", "n": 2}]', None),
+        ('[{"id": "x1]", "n": 2}]', None),
         ('I think [{"id": "1", "answer": 1}], no: [{"id": "1", "answer": 2}]', [2, {"answer": 2}, {"id": "1", "answer": 2}]),
     ],
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.core.json_extraction import explain_no_json, find_json_objects, values_in
+from rlm_ray.core.json_extraction import explain_no_json, find_json_objects, find_json_values, values_in
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,31 @@ def test_answer_full_of_braces_is_given_up():
     assert list(find_json_objects("{" * 999 + ' {"a": 1}')) == [{"a": 1}]
     assert list(find_json_objects("{" * 1001 + ' {"a": 1}')) == []
     assert values_in("[" * 100_000) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "values"),
+    [
+        ("3", [3, 3]), ("true", [True]), ("True", [True]), (" 'a' ", ["a"]), ("(1, 2)", [[1, 2]]), ("{'a': None}", [{"a": None}]), ("None", [None]), ("word", []),
+        ('so: [1] or {"a": 2}', [{"a": 2}, [1]]), ("```json\n1\n```\n```\n2\n```", [2, 1]), ("{1, 2}", []), ("1e999", []), ("[1e999]", []), ("-1e999", []),
+        ("1.5", [1.5, 1.5]), ("", []),
+    ],
+)  # fmt: skip
+def test_values_of_any_type_come_last_written_first_and_literals_of_python_at_the_end(answer, values):
+    assert list(find_json_values(answer)) == values
+
+
+@pytest.mark.parametrize(("chars", "is_read"), [(20_000, True), (20_001, False)])
+def test_literal_of_python_may_have_twenty_thousand_characters(chars, is_read):
+    assert list(find_json_values("'" + "x" * (chars - 2) + "'")) == (["x" * (chars - 2)] if is_read else [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("yes", "the answer holds no JSON array"), ("[1, 2", "the JSON ends before it is complete"), ("so [1 2]", "the JSON is not valid: Expecting ',' delimiter at character 4 of it"),
+        ('{"a": 1}', "the answer holds no JSON array"), ("[1e999]", "the JSON cannot be used: a number is larger than any that can be written down"),
+    ],
+)  # fmt: skip
+def test_answer_without_an_array_says_why(answer, why):
+    assert explain_no_json(answer, "array") == why

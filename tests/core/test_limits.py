@@ -41,3 +41,20 @@ def test_a_count_that_makes_no_sense_is_named(kind, name, value):
 def test_zero_is_refused_where_nothing_could_ever_run(kind, name):
     with pytest.raises(ConfigError, match="above 0"):
         kind(**{name: 0})
+
+
+MOST = [
+    (Limits, "cost_usd", 1e9, "US dollars from 0 to 1,000,000,000"), (Limits, "time_s", 365 * 86_400, "seconds above 0, at most 31,536,000"),
+    (Limits, "tokens", 10**15, "from 1 to 1,000,000,000,000,000"), (Limits, "calls", 10**12, "from 1 to 1,000,000,000,000"),
+    (Limits, "sessions", 10**12, "from 1 to 1,000,000,000,000"), (Rates, "rpm", 1e9, "requests per minute above 0, at most 1,000,000,000"),
+    (Rates, "tpm", 1e15, "tokens per minute above 0, at most 1,000,000,000,000,000"), (Rates, "in_flight", 10**6, "from 1 to 1,000,000"),
+    (Rates, "input_tpm", 1e15, "tokens per minute above 0, at most 1,000,000,000,000,000"),
+    (Rates, "output_tpm", 1e15, "tokens per minute above 0, at most 1,000,000,000,000,000"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name", "most", "sentence"), MOST)
+def test_both_ends_of_a_limit_are_named_and_the_upper_one_is_taken(kind, name, most, sentence):
+    assert getattr(kind(**{name: most}), name) == most
+    with pytest.raises(ConfigError, match=f"{name}: must be a .*{sentence}, or None; got"):
+        kind(**{name: most * 2})

@@ -79,4 +79,4 @@ def test_usages_add_up_field_by_field():
     ],
 )  # fmt: skip
 def test_each_kind_of_token_has_its_price(price, usage, usd):
-    assert price.cost(usage) == pytest.approx(usd)
+    assert price.cost(usage) == pytest.approx(usd, rel=1e-12)

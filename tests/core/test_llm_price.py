@@ -15,4 +15,4 @@ from rlm_ray.core.llm import Price, Usage
     ],
 )  # fmt: skip
 def test_cached_input_has_a_price_of_its_own(price, usage, usd):
-    assert price.cost(usage) == pytest.approx(usd)
+    assert price.cost(usage) == pytest.approx(usd, rel=1e-12)

@@ -22,7 +22,8 @@ def test_chars_are_those_of_all_messages():
     ("given", "bound"),
     [
         (request(), None), (request(7), 7), (request(max_completion_tokens=9), 9), (request(7, max_completion_tokens=9), 7),
-        (request(max_completion_tokens=None), None), (request(max_completion_tokens="many"), None),
+        (request(max_completion_tokens=None), None), (request(max_completion_tokens="many"), None), (request(max_completion_tokens=True), None),
+        (request(max_completion_tokens=0), None), (request(max_completion_tokens=-1), None), (request(max_completion_tokens=1), 1),
     ],
 )  # fmt: skip
 def test_bound_is_read_by_any_of_its_names(given, bound):

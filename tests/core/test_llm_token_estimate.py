@@ -108,3 +108,20 @@ def test_hundred_characters_of_a_kind_are_so_many_tokens_of_a_family(letter, tok
 def test_tokenizer_is_that_of_the_family_of_a_model(model, words, digit, scripts):
     found = tokenizer_of(model)
     assert (found.words, found.digit, found.scripts) == (words, digit, scripts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "edges"),
+    [
+        ("a", "az"), ("A", "AZ"), ("7", "09"), ("\n", "\t\r"), (".", "!/:@[`{~"), ("é", "\x80\u07ff"), ("अ", "\u0800\u0fff"), ("ა", "\u1000\u1fff"),
+        ("→", "\u2000\u2fff"), ("語", "\u3000\uffff"), ("🙂", "\U00010000\U0010ffff"),
+    ],
+)  # fmt: skip
+def test_first_and_last_characters_of_a_kind_are_of_it(kind, edges):
+    for edge in edges:
+        assert text_tokens(f"{edge} " * 50, "gpt-4") == text_tokens(f"{kind} " * 50, "gpt-4")
+
+
+@pytest.mark.parametrize(("chars", "extra"), [(23, 0), (24, 0.42 * 24), (25, 0.42 * 25)])
+def test_word_of_twenty_four_letters_is_no_word_of_a_language(chars, extra):
+    assert text_tokens("a" * chars, "gpt-4") == 1 + int((0.2 * chars + extra) * 1.15)

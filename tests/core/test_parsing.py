@@ -77,6 +77,7 @@ CODE = [
     ("```\nnot python at all !\n```\n```python\nx = 1\n```", ("x = 1\n",)),
     ("```\nnot python at all !\n```", ("not python at all !\n",)),
     ("```python\n\n```", ()),
+    ('```python\nx = """\n```\n"""\nprint(x)\n```', ('x = """\n```\n"""\nprint(x)\n',)),
     ('```python\nx = """\n```\ninner\n```\n"""\n```', ('x = """\n```\ninner\n```\n"""\n',)),
     ("  ```python\n  x = 1\n  ```", ("x = 1\n",)),
     ("```python\nif 1:\n    x = 1\n```", ("if 1:\n    x = 1\n",)),
@@ -100,6 +101,18 @@ CODE = [
     ("print(len(context))", ("print(len(context))\n",)),
     ("r = recursive_llm(query, context)", ("r = recursive_llm(query, context)\n",)),
     ("import re", ("import re\n",)),
+    ("x = 1\ny = 2", ("x = 1\ny = 2\n",)),
+    ("if x:\n    y()", ("if x:\n    y()\n",)),
+    ('await recursive_llm("these words")', ('await recursive_llm("these words")\n',)),
+    ("<code>\nif x (\n  y\n</code>", ("if x (\n  y",)),
+    ("<code>if x (</code>", ()),
+    ("<code>\nif x\nthen y\n</code>", ()),
+    ("<code>\nx\n</code>\n<code>\nf()\n</code>", ("f()",)),
+    ('{"name": "python", "input": "{\\"code\\": \\"x = 1\\"}"}', ("x = 1",)),
+    ('{"name": "python_search", "arguments": {"code": "x = 1"}}', ()),
+    ('{"name": "python", "code": " ", "script": "x = 1"}', ("x = 1",)),
+    ('[{"code": "x = 1"}, {"code": "y = 2"}]', ("x = 1", "y = 2")),
+    ('<tool_call>{"code": "x = 1"}</tool_call> <tool_call>{"code": "y = 2"}</tool_call>', ("x = 1", "y = 2")),
     ("", ()),
 ]
 
@@ -118,6 +131,16 @@ FINAL = [
     ("FINAL(2024-01-05)", "2024-01-05"),
     ("FINAL(10%)", "10%"),
     ("FINAL(yes)", "yes"),
+    ("FINAL(Größe)", "Größe"),
+    ("FINAL(größe)", "größe"),
+    ("FINAL(not found)", "not found"),
+    ("FINAL(gold in water)", "gold in water"),
+    ("FINAL(a < b)", "a < b"),
+    (f"FINAL({'-' * 200} so it is)", f"{'-' * 200} so it is"),
+    (f'FINAL("{"." * 200} so it is")', f"{'.' * 200} so it is"),
+    ('FINAL("two\nlines \\\\")', "two\nlines \\"),
+    ('FINAL("two\nlines \\")', '"two\nlines \\"'),
+    ('FINAL("two\nlines \\xZZ")', '"two\nlines \\xZZ"'),
     ("FINAL(Paris)", "Paris"),
     ("FINAL(red, green, blue)", "red, green, blue"),
     ("FINAL(cats and dogs)", "cats and dogs"),
@@ -174,7 +197,9 @@ def test_a_placeholder_is_no_answer(inside):
     assert (parsed.blocks, parsed.answer, parsed.unresolved, parsed.is_word) == ((), None, inside, False)
 
 
-@pytest.mark.parametrize("inside", ["names", "total_count", "a + b", "example.com", "x.y"])
+@pytest.mark.parametrize(
+    "inside", ["names", "total_count", "a + b", "example.com", "x.y", "My_names", "not a + b", "a, b.c"]
+)
 def test_a_name_nobody_knows_is_no_answer_yet(inside):
     parsed = parse(f"FINAL({inside})", frozenset({"other"}))
     assert (parsed.blocks, parsed.answer, parsed.unresolved, parsed.is_word) == ((), None, inside, True)
@@ -183,7 +208,8 @@ def test_a_name_nobody_knows_is_no_answer_yet(inside):
 @pytest.mark.parametrize(
     "inside",
     ["', '.join(names)", "len(context)", "names", "names[0]", "sum(n for n in names)", "str(3)", "names + ['a']", "f'{names}'",
-     "'a' + 'b'", "query", "{n: 1 for n in names}", "names.upper()", "missing[0]", "compute(names)", "answer=len(names)"],
+     "'a' + 'b'", "query", "{n: 1 for n in names}", "names.upper()", "missing[0]", "compute(names)", "answer=len(names)",
+     "compute (a) + b", "[n for n in names]", "(lambda n: n + 1)(names)"],
 )  # fmt: skip
 def test_an_expression_is_evaluated_in_the_repl(inside):
     assert parse(f"Done.\nFINAL({inside})", frozenset({"names"})).blocks == (
@@ -245,6 +271,37 @@ def test_a_megabyte_of_anything_is_parsed_at_once(unit):
 )  # fmt: skip
 def test_thousands_of_fences_are_parsed_at_once(unit):
     assert seconds(unit * 8_000) < 0.5
+
+
+def test_thousands_of_fences_in_a_string_that_does_not_end_are_parsed_at_once():
+    assert seconds('```python\nx = """\n' + "```python\n" * 20_000) < 0.5
+
+
+@pytest.mark.parametrize(("levels", "blocks"), [(3, ("x = 1",)), (4, ("x = 1",)), (5, ())])
+def test_code_of_a_call_is_looked_for_in_four_levels_of_arguments(levels, blocks):
+    call: object = {"code": "x = 1"}
+    for _ in range(levels):
+        call = {"arguments": call}
+    assert parse(json.dumps(call)).blocks == blocks
+    for _ in range(levels):
+        call = call["arguments"]
+    for _ in range(levels):
+        call = [call]
+    assert parse(json.dumps(call)).blocks == blocks
+
+
+@pytest.mark.parametrize("count", [64, 65])
+def test_code_is_taken_from_sixty_four_calls_at_most(count):
+    calls = [f'{{"code": "x = {number}"}}' for number in range(count)]
+    expected = tuple(f"x = {number}" for number in range(64))
+    assert parse(f"[{', '.join(calls)}]").blocks == expected
+    assert parse("".join(f"<tool_call>{call}</tool_call>" for call in calls)).blocks == expected
+
+
+@pytest.mark.parametrize(("parentheses", "answer"), [(20_000, "x"), (20_001, None)])
+def test_parenthesis_that_closes_is_looked_for_among_twenty_thousand(parentheses, answer):
+    inside = "x " + "()" * (parentheses // 2) + "y" * (parentheses % 2)
+    assert parse(f"FINAL({inside}) it is (").answer is not None
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,8 @@ def test_whatever_is_sent_the_wait_is_finite_and_above_zero(header, body):
 )
 def test_moment_is_read_in_its_zone(headers, seconds):
     assert retry_after_s(headers, "", NOON) == seconds
+
+
+@pytest.mark.parametrize(("chars", "seconds"), [(20_000, 5.0), (20_001, None)])
+def test_twenty_thousand_characters_of_a_body_are_read(chars, seconds):
+    assert retry_after_s({}, "try again in 5s".rjust(chars), NOON) == seconds

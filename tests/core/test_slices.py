@@ -108,3 +108,17 @@ def test_no_more_than_the_limit_is_looked_through_and_what_stands_near_is_found_
     assert locator.locate("the end") is None
     locator.follow(3 * BLOCK_BYTES - 4, 3 * BLOCK_BYTES)
     assert locator.locate("the end") == (3 * BLOCK_BYTES, 3 * BLOCK_BYTES + 7)
+
+
+@pytest.mark.parametrize(("limit", "place"), [(BLOCK_BYTES, (1_000, 1_006)), (BLOCK_BYTES - 1, None)])
+def test_block_is_looked_through_where_the_limit_leaves_all_of_it(limit, place):
+    assert (
+        locator_of("." * 1_000 + "needle" + "." * 1_000, max_searched_bytes=limit).locate("needle") == place
+    )
+
+
+def test_slices_may_go_on_by_one_character():
+    locator = locator_of("a" * 100)
+    locator.follow(0, 40)
+    locator.follow(1, 41)
+    assert locator.locate("a" * 40) == (2, 42)
