@@ -90,7 +90,7 @@ MAX_BARE_CHARS = 20_000
 
 def is_bare_code(text: str, syntax: Syntax) -> bool:
     """Tell whether the whole message is Python and does something: prose that happens to parse does not."""
-    if not re.search(r"[(=:]|\bimport ", text[:MAX_BARE_CHARS]) or len(text) > MAX_BARE_CHARS:
+    if len(text) > MAX_BARE_CHARS or not re.search(r"[(=:]|\bimport ", text):
         return False
     tree = syntax.tree(text.strip())
     return tree is not None and _does_something(tree.body)

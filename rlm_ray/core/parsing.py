@@ -59,7 +59,7 @@ def parse(text: str, variables: frozenset[str] = frozenset()) -> Parsed:
     if code:
         return Parsed(tuple(_without_prompts(block.code) for block in code), truncated=not code[-1].closed)
     other = code_in_tags(prose, syntax) or code_in_tool_call(prose)
-    if not other and not blocks and is_bare_code(text, syntax):
+    if not other and is_bare_code(text, syntax):
         other = (text.strip() + "\n",)
     if other:
         return Parsed(tuple(map(_without_prompts, other)))

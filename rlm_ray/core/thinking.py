@@ -20,6 +20,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 _STRONG = "think|thinking|seed:think|antml:thinking"
 _WEAK = "thought|thoughts|reasoning|reflection|scratchpad|analysis"
@@ -281,14 +282,10 @@ def _block_end(reply: _Text, mark: _Mark, close: _Mark | None, at: int) -> int |
 
 
 def _last_close(reply: _Text, mark: _Mark) -> _Mark | None:
-    """Return where a block ends whose tags do not pair: the last closing tag; the first one in code where there is no other."""
-    last = next((m for m in reversed(reply.shown) if m.name == mark.name and not m.opens), None)
-    if last is not None and last.start >= mark.end:
-        return last
-    hidden = (
-        m for m in reply.hidden_closes if m.name == mark.name and m.start >= mark.end and reply.is_alone(m)
-    )
-    return next(hidden, None)
+    """Return where a block ends that the reply begins with, and whose tags do not pair: the last closing tag; the first one in code where there is no other."""
+    shown = (m for m in reversed(reply.shown) if m.name == mark.name and not m.opens)
+    hidden = (m for m in reply.hidden_closes if m.name == mark.name and reply.is_alone(m))
+    return next(chain(shown, hidden), None)
 
 
 def _tag_marks(text: str) -> Iterator[_Mark]:

@@ -7,7 +7,6 @@ import pytest
 from rlm_ray.core.llm import (
     MAX_CREDIBLE_TOKENS,
     TOKENS_PER_MESSAGE,
-    UNBOUNDED_OUTPUT_TOKENS,
     Message,
     ModelReply,
     ModelRequest,
@@ -49,7 +48,7 @@ def test_thinking_is_written_too():
 
 def test_four_characters_are_a_token_at_least():
     assert request_tokens(BLANK) < 1_000
-    assert estimate_max_usage(BLANK) == Usage(1_000, UNBOUNDED_OUTPUT_TOKENS)
+    assert estimate_max_usage(BLANK) == Usage(1_000, 4_096)
     assert credible_usage(BLANK, ModelReply(" " * 4_000)) == Usage(1_000, 1_000, estimated=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.core.limits import Limits
-from rlm_ray.core.llm import BUDGET_OUTPUT_TOKENS, LAST_CALL_TOKENS, Message, ModelRequest, request_tokens
+from rlm_ray.core.llm import BUDGET_OUTPUT_TOKENS, Message, ModelRequest, request_tokens
 from rlm_ray.core.output_limit import (
     MAX_LEARNED,
     MIN_NAMED_TOKENS,
@@ -39,8 +39,8 @@ def bounded(limits, max_tokens=None, learned=UNKNOWN, of_model=UNKNOWN, *, last_
         ({"limits": FREE}, None, 0), ({"limits": FREE, "max_tokens": 500}, 500, 0), ({"limits": FREE, "of_model": OutputLimit(100)}, None, 0),
         ({"limits": FREE, "learned": OutputLimit(400)}, 400, 0), ({"limits": FREE, "max_tokens": 500, "learned": OutputLimit(400)}, 400, 0),
         ({"limits": FREE, "max_tokens": 300, "learned": OutputLimit(400)}, 300, 0),
-        ({"limits": BUDGET}, BUDGET_OUTPUT_TOKENS, MIN_OUTPUT_TOKENS), ({"limits": Limits(cost_usd=1.0)}, BUDGET_OUTPUT_TOKENS, MIN_OUTPUT_TOKENS),
-        ({"limits": Limits(calls=5, time_s=9)}, None, 0), ({"limits": BUDGET, "last_call": True}, LAST_CALL_TOKENS, MIN_OUTPUT_TOKENS),
+        ({"limits": BUDGET}, 16_384, 64), ({"limits": Limits(cost_usd=1.0)}, BUDGET_OUTPUT_TOKENS, MIN_OUTPUT_TOKENS),
+        ({"limits": Limits(calls=5, time_s=9)}, None, 0), ({"limits": BUDGET, "last_call": True}, 2_048, 64),
         ({"limits": BUDGET, "max_tokens": 20_000}, 20_000, 0), ({"limits": BUDGET, "max_tokens": 20_000, "of_model": OutputLimit(100)}, 20_000, 0),
         ({"limits": BUDGET, "of_model": OutputLimit(100)}, 100, MIN_OUTPUT_TOKENS),
         ({"limits": BUDGET, "of_model": OutputLimit(100), "learned": OutputLimit(80)}, 80, MIN_OUTPUT_TOKENS),
@@ -123,8 +123,8 @@ def test_smaller_of_two_limits_holds_and_the_later_name(one, other, both):
 @pytest.mark.parametrize(
     ("tokens", "asked", "named"),
     [
-        (MIN_NAMED_TOKENS, 100, MIN_NAMED_TOKENS),
-        (MIN_NAMED_TOKENS - 1, 100, None),
+        (16, 100, 16),
+        (15, 100, None),
         (99, 100, 99),
         (100, 100, None),
         (100, None, 100),

@@ -102,6 +102,8 @@ CODE = [
     ("r = recursive_llm(query, context)", ("r = recursive_llm(query, context)\n",)),
     ("import re", ("import re\n",)),
     ("x = 1\ny = 2", ("x = 1\ny = 2\n",)),
+    ("x: int", ()),
+    ("```\nIn [1]: x = 1\nIn [12]: print(x)\n1\n```", ("x = 1\nprint(x)\n",)),
     ("if x:\n    y()", ("if x:\n    y()\n",)),
     ('await recursive_llm("these words")', ('await recursive_llm("these words")\n',)),
     ("<code>\nif x (\n  y\n</code>", ("if x (\n  y",)),
@@ -167,6 +169,10 @@ FINAL = [
     ('FINAL("with a stop").', "with a stop"),
     ("FINAL: Lyon", "Lyon"),
     ("FINAL: Lyon\nand more", None),
+    ("FINAL: Lyon\n\n", "Lyon"),
+    ("FINAL_VAR: Lyon", None),
+    ("FINAL(answer)\n" * 4 + "FINAL(Lyon)", "Lyon"),
+    ("FINAL(answer)\n" * 5 + "FINAL(Lyon)", None),
     ("FINAL(answer)\nFINAL(Lyon)", "Lyon"),
     ("I will call FINAL(answer) later.", None),
     ("I will call FINAL(42) later.", None),
@@ -277,6 +283,19 @@ def test_thousands_of_fences_in_a_string_that_does_not_end_are_parsed_at_once():
     assert seconds('```python\nx = """\n' + "```python\n" * 20_000) < 0.5
 
 
+@pytest.mark.parametrize(("fences", "is_whole"), [(1, True), (4, True), (5, False)])
+def test_end_of_a_string_is_looked_for_behind_four_fences(fences, is_whole):
+    code = 'x = """\n' + "```\n" * fences + '"""\nprint(x)\n'
+    blocks = parse(f"```python\n{code}```").blocks
+    assert (blocks[0] == code) is is_whole
+
+
+def test_new_block_is_looked_for_in_four_fences_behind_one_that_is_not_closed():
+    for fences, blocks in ((3, 2), (4, 1)):
+        message = "```python\nx = 1\n" + "```text\n" * fences + "```python\ny = 2\n```"
+        assert len(parse(message).blocks) == blocks
+
+
 @pytest.mark.parametrize(("levels", "blocks"), [(3, ("x = 1",)), (4, ("x = 1",)), (5, ())])
 def test_code_of_a_call_is_looked_for_in_four_levels_of_arguments(levels, blocks):
     call: object = {"code": "x = 1"}
@@ -378,3 +397,19 @@ def test_name_that_nobody_has_bound_is_shown_by_its_beginning(length):
     name = "n" * length
     assert parse(f'FINAL_VAR("{name}")').unresolved == "n" * 200
     assert parse(f'FINAL_VAR("{name}")', frozenset({name})).blocks == (f"FINAL_VAR({name!r})",)
+
+
+def test_first_final_that_is_no_answer_is_named():
+    assert parse("FINAL(answer)\nFINAL(result)").unresolved == "answer"
+
+
+@pytest.mark.parametrize(("chars", "is_code"), [(20_000, True), (20_001, False)])
+def test_message_without_a_fence_is_code_up_to_twenty_thousand_characters(chars, is_code):
+    code = "print(1)".ljust(chars - 1, "#") + "#"
+    assert bool(parse(code).blocks) is is_code
+
+
+@pytest.mark.parametrize(("chars", "kind"), [(20_000, "code"), (20_001, "text")])
+def test_what_stands_in_a_final_is_read_up_to_twenty_thousand_characters(chars, kind):
+    inside = ("names + [" + "1, " * (chars // 3)).ljust(chars)[: chars - 1] + "]"
+    assert read_value(inside, frozenset({"names"}), Syntax()).kind == kind

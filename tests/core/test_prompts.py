@@ -230,6 +230,8 @@ def test_example_reads_a_table_where_the_context_begins_with_names_of_columns(sa
     assert ("csv.DictReader(context.splitlines()" in found) is (delimiter is not None)
     assert delimiter is None or f"csv.DictReader(context.splitlines(){delimiter}))" in found
     assert "csv.DictReader" not in system_prompt(sample, "documents")
+    if delimiter is not None:
+        assert f"row['{'a,b' if sample[1] == ',' and ';' in delimiter else 'id'}'] ==" in found
 
 
 @pytest.mark.parametrize(("chars", "helpers"), [(9_999, []), (10_000, ["recursive_llm"]), (79_999, ["recursive_llm"]), (80_000, ["recursive_llm", "map_reduce"])])  # fmt: skip
@@ -248,3 +250,13 @@ def test_documents_are_explained_where_there_are_eight():
 )
 def test_size_of_a_piece_is_what_a_subcall_reads(max_leaf_chars, size):
     assert f"`map_reduce(question, size={size})`" in system_prompt(chars=10**7, max_leaf_chars=max_leaf_chars)
+
+
+@pytest.mark.parametrize(("chars", "is_whole"), [(500, True), (501, False)])
+def test_small_model_reads_its_question_again_behind_an_output(chars, is_whole):
+    text = last(after(CellResult(output="1\n", output_chars=2), profile="short").with_question("?" * chars))
+    assert ("?" * chars) in text
+    trajectory = Trajectory(Task("?" * chars, INFO, profile="short")).with_reply(
+        ModelReply("```python\nx\n```"), "s"
+    )
+    assert ("?" * chars in last(trajectory.with_result(CellResult(output="1\n", output_chars=2)))) is is_whole

@@ -364,3 +364,14 @@ def test_long_stretch_of_the_sample_in_a_message_is_pasted(text, sample, is_past
 )  # fmt: skip
 def test_output_of_zeros_and_empty_lists_is_nothing(result, is_nothing):
     assert remarks.found_nothing(result) is is_nothing
+
+
+@pytest.mark.parametrize(("chars", "is_whole"), [(1_000, True), (1_001, False)])
+def test_thousand_characters_of_what_repeated_code_printed_are_shown(chars, is_whole):
+    for result in (out("x" * chars), CellResult(error="x" * chars), CellResult(kill_reason="x" * chars)):
+        asked = prompts.session_messages(restarted((COUNT, result), (COUNT, result)), "s")[-1].content
+        assert ("x" * chars in asked) is is_whole
+
+
+def test_cut_message_without_a_fence_that_assigns_the_context_is_told_so():
+    assert "because you copied text of the input" in told((cut('context = """2026-11-01 12:00'), None))

@@ -24,6 +24,14 @@ NOON = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
         ({"retry-after": "1800000030"}, 30.0),
         ({"retry-after": "1800000030000"}, 30.0),
         ({"retry-after": "1e300"}, MAX_WAIT_S),
+        ({"retry-after": "86401"}, 86_400.0),
+        ({"retry-after": "999999999"}, 86_400.0),
+        ({"retry-after": "1000000000"}, None),
+        ({"retry-after": "999999999999"}, 86_400.0),
+        ({"retry-after": "1000000000000"}, None),
+        ({"retry-after": "1 day"}, 86_400.0),
+        ({"retry-after": "0.5 days, 1 hr and 2 mins"}, 46_920.0),
+        ({"retry-after": "3 secs 5 msecs"}, 3.005),
         *(
             ({"retry-after": text}, None)
             for text in ("0", "-1", "nan", "inf", "-inf", "soon", "1" * 400, "Thu, 14 Jan 2027 08:00:00 GMT", "Fri, 32 Jan 9")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm_ray.core.retry_after import MAX_IN_A_ROW, Refusals
+from rlm_ray.core.retry_after import Refusals
 
 
 def test_the_first_call_s_refusal_is_about_all():
@@ -12,6 +12,6 @@ def test_the_first_call_s_refusal_is_about_all():
 def test_a_refusal_among_answers_is_about_one_call_until_it_repeats():
     refusals = Refusals()
     refusals.answered()
-    assert [refusals.refused() for _ in range(MAX_IN_A_ROW)] == [False] * (MAX_IN_A_ROW - 1) + [True]
+    assert [refusals.refused() for _ in range(8)] == [False] * 7 + [True]
     refusals.answered()
     assert not refusals.refused()

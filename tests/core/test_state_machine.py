@@ -87,6 +87,9 @@ def test_the_last_iteration_stops():
     step = next_step(session(CODE, LOOKED, CODE, LOOKED, max_iterations=2))
     assert isinstance(step, Stop)
     assert step.reason == "max_iterations"
+    assert step.message == "the model did not finish within 2 turns; raise max_iterations"
+    one = next_step(session(CODE, LOOKED, max_iterations=1))
+    assert one.message == "the model did not finish within 1 turn; raise max_iterations"
 
 
 def test_an_answer_on_the_last_iteration_finishes():
