@@ -14,6 +14,7 @@ import time
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from rlm_ray.core.repl_types import Variable
 from rlm_ray.sandbox.language.module_proxy import ModuleProxy
@@ -223,19 +224,22 @@ def _first_line(words: str, texts: Sequence[str]) -> bool:
 
 def _lines(words: str, texts: Sequence[str]) -> Iterator[str]:
     """Yield the lines that hold these words, a bounded number of them."""
-    left, given = _MAX_TEXT_CHARS, 0
+    return islice(_all_lines(words, texts), _LINES_COMPARED)
+
+
+def _all_lines(words: str, texts: Sequence[str]) -> Iterator[str]:
+    left = _MAX_TEXT_CHARS
     for text in texts:
         at = text.find(words, 0, left)
-        while at >= 0 and given < _LINES_COMPARED:
+        while at >= 0:
             start, stop = (
                 text.rfind("\n", max(0, at - _LINE_CHARS), at) + 1,
                 text.find("\n", at, at + 2 * _LINE_CHARS),
             )
             start = start or max(0, at - _LINE_CHARS // 2)
             stop = stop if stop >= 0 else min(len(text), at + _LINE_CHARS)
-            given += 1
             yield text[start:stop]
             at = text.find(words, stop, left)
         left -= len(text)
-        if left <= 0 or given >= _LINES_COMPARED:
+        if left <= 0:
             return

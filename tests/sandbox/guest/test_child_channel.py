@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import pytest
 
 from rlm_ray.core.repl_types import CitationRequest, Failed, SubCallAnswer, SubCallRequest, ToolRequest
+from rlm_ray.sandbox.guest import child as child_module
 from rlm_ray.sandbox.guest.child import ReplChannel
 from rlm_ray.sandbox.guest.clock import CellTimeout
-from rlm_ray.sandbox.wire.frames import Decoder, Frame
+from rlm_ray.sandbox.wire.frames import Decoder, Frame, encode
 from rlm_ray.sandbox.wire.messages import write_outcomes
 
 CALL = SubCallRequest("llm", ("q",), ("t",), False)
@@ -101,3 +102,42 @@ def test_answer_and_output_are_sent_without_being_interrupted(ends):
     channel.printed("out", 9)
     assert sent(host) == Frame("printed", {"chars": 9}, ("out",))
     assert channel.timer.events == ["uninterrupted", "interruptible again"] * 2
+
+
+def test_frame_is_sent_whole_however_little_goes_at_a_time(ends, monkeypatch):
+    host, child = ends
+    write = child_module.os.write
+    monkeypatch.setattr(child_module.os, "write", lambda to, data: write(to, data[:3]))
+    channel = ReplChannel(child.fileno())
+    channel.send(b"0123456789")
+    channel.send(b"")
+    assert host.recv(100) == b"0123456789"
+
+
+def test_frames_are_received_one_at_a_time_and_the_process_ends_with_its_host(ends, monkeypatch):
+    host, child = ends
+    channel = ReplChannel(child.fileno())
+    host.sendall(encode("one") + encode("two", ["x" * 10]))
+    assert [channel.receive(), channel.receive()] == [Frame("one"), Frame("two", {}, ("x" * 10,))]
+    host.close()
+
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(child_module.os, "_exit", end)
+    with pytest.raises(SystemExit) as ended:
+        channel.receive()
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "texts", "content"),
+    [
+        ({"documents": False, "ids": None}, ("text",), "text"),
+        ({"documents": True, "ids": None}, ("a", "b"), ["a", "b"]),
+        ({"documents": True, "ids": ["x"]}, ("a",), [{"id": "x", "text": "a"}]),
+        ({"documents": True, "ids": []}, (), []),
+    ],
+)
+def test_context_comes_behind_the_question(fields, texts, content):
+    assert child_module._decode_context(Frame("start", fields, ("the question", *texts))) == content

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import signal
+import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 
-from rlm_ray.sandbox.guest.clock import Clock, datetime_names, time_names
+from rlm_ray.sandbox.guest import clock as clock_module
+from rlm_ray.sandbox.guest.clock import CellTimeout, CellTimer, Clock, datetime_names, time_names
 
 NOON = 1_800_000_000.0
 
@@ -88,3 +92,101 @@ def test_originals_count_as_instances(clock):
     assert isinstance(Mine(2027, 1, 1), Mine)
     assert not isinstance(dt.date(2027, 1, 1), Mine)
     assert not issubclass(dt.date, Mine)
+
+
+class Alarms(dict):
+    """What is set, by the kind of timer."""
+
+    left_s = 0.0
+    """Of the timer before."""
+
+
+@pytest.fixture
+def alarms(monkeypatch):
+    found = Alarms()
+
+    def set_(kind, seconds, repeat_s=0.0):
+        found[kind] = (seconds, repeat_s)
+        return found.left_s, repeat_s
+
+    monkeypatch.setattr(
+        clock_module.signal, "signal", lambda number, handler: found.update({number: handler})
+    )
+    monkeypatch.setattr(clock_module.signal, "setitimer", set_)
+    return found
+
+
+def test_limits_of_a_cell_are_timers_of_the_process(alarms):
+    timer = CellTimer(30.0, 20.0, 5.0)
+    timer.install()
+    assert set(alarms) == {signal.SIGALRM, signal.SIGPROF}
+    timer.start()
+    wall, cpu, hard = (
+        alarms[kind] for kind in (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
+    )
+    assert (wall[0], cpu[0], hard) == (30.0, 20.0, (25.0, 0.0))
+    assert 0 < wall[1] == cpu[1] < 1  # raised again and again, where it is swallowed
+    timer.stop()
+    assert {alarms[kind][0] for kind in (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)} == {
+        0
+    }
+
+
+@pytest.mark.parametrize(("left_s", "goes_on_s"), [(0.25, 0.25), (0.0, 0.001)])  # a timer of 0 s never rings
+@pytest.mark.parametrize("failure", [None, LookupError])
+def test_wall_clock_goes_on_with_what_was_left_of_it(alarms, left_s, goes_on_s, failure):
+    alarms.left_s = left_s
+    with pytest.raises(failure) if failure else nullcontext(), CellTimer(30.0, 20.0, 5.0).stopped_clock():
+        assert alarms == {signal.ITIMER_REAL: (0, 0.0)}
+        if failure:
+            raise failure
+    assert alarms[signal.ITIMER_REAL][0] == goes_on_s
+    assert alarms[signal.ITIMER_REAL][1] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("_on_wall_clock", "the cell ran longer than 30 s (sub-calls not counted)"),
+        ("_on_processor_time", "the cell used more than 20 s of processor time"),
+    ],
+)
+def test_only_code_of_the_model_is_interrupted_and_no_frame_that_is_under_way(name, why):
+    timer = CellTimer(30.0, 20.0, 5.0)
+    ring = getattr(timer, name)
+    ring(0, None)
+    timer.check()
+    timer.interruptible = True
+    with timer.uninterrupted():
+        with timer.uninterrupted():
+            ring(0, None)
+        ring(0, None)
+        with pytest.raises(LookupError), timer.uninterrupted():
+            raise LookupError
+        ring(0, None)
+    with pytest.raises(CellTimeout) as raised:
+        ring(0, sys._getframe())
+    assert str(raised.value) == why
+    here = raised.value.places[-1]
+    assert (here[0], here[1]) == (
+        __file__,
+        test_only_code_of_the_model_is_interrupted_and_no_frame_that_is_under_way.__name__,
+    )
+    assert len(raised.value.places) > 3
+    timer.interruptible = False
+    ring(0, None)
+    with pytest.raises(CellTimeout) as again:
+        timer.check()
+    timer.interruptible = True
+    with pytest.raises(CellTimeout) as third:
+        ring(0, None)
+    assert raised.value is again.value is third.value
+
+
+def test_the_next_cell_has_all_its_time(alarms):
+    timer = CellTimer(30.0, 20.0, 5.0)
+    timer.interruptible = True
+    with pytest.raises(CellTimeout):
+        timer._on_wall_clock(0, None)
+    timer.start()
+    timer.check()

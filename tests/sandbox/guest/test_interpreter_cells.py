@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from guest_interpreter import Guest
 
@@ -171,3 +173,11 @@ def test_random_numbers_are_those_of_the_seed():
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 1 << 63])
+def test_code_that_an_older_version_ran_draws_the_same_numbers_again(seed):
+    made = Random(seed + (1 << 64)).getrandbits
+    first, second = (Random(made(64)).random() for _ in range(2))
+    code = "print(random.random(), random.Random().random(), random.Random().random())"
+    assert Guest(seed=seed).prints(code) == f"{Random(seed).random()} {first} {second}\n"

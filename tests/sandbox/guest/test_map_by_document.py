@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.core.context import make_context
+from rlm_ray.core.context import document_header, make_context
+from rlm_ray.core.document_answers import MAX_DOCUMENTS_PER_CALL
 from rlm_ray.sandbox.guest.context_parts import parts_of
 from rlm_ray.sandbox.guest.map_reduce import MapReduce
 
@@ -25,13 +26,14 @@ class Asked:
     def __init__(self, content, answer):
         self.context = make_context(content)
         self.parts = parts_of(self.context.documents() if isinstance(content, list) else content)
-        self.read, self.kinds = [], []
+        self.read, self.kinds, self.on_error = [], [], []
         self._answer = answer
 
     def __call__(self, query, contexts, on_error):
         parts = [self.parts.to_part(item) for item in contexts]
         texts = [part if isinstance(part, str) else self._text(part) for part in parts]
         self.kinds += [type(part).__name__ for part in parts]
+        self.on_error.append(on_error)
         self.read += texts
         queries = [query] * len(texts) if isinstance(query, str) else query
         return [self._answer(*each) for each in zip(queries, texts, strict=True)]
@@ -157,3 +159,116 @@ def test_parts_of_a_document_that_contradict_each_other_are_settled_once():
     asked = Asked([{"id": "a", "text": "five hundred words. " * 20 + "others. " * 40}], torn)
     assert asked.map_reduce("q", reduce="count:status", size=300) == {"status": {"Final": 1}}
     assert len(settled) == 1
+
+
+BETWEEN = len(document_header("0")) + 9
+"""What a document takes beside its text, where several are read together."""
+
+
+@pytest.mark.parametrize(
+    ("more", "packs"), [(-1, [1] * 6), (0, [2] * 3), (BETWEEN + 19, [2] * 3), (BETWEEN + 20, [3] * 2)]
+)
+def test_documents_are_packed_while_they_fit_and_each_pack_begins_anew(more, packs):
+    size = 2 * (BETWEEN + 20) + more
+    asked = Asked([f"Status: Final {n}".ljust(20) for n in range(6)], one_status_each)
+    asked.map_reduce("q", reduce="model", size=size)
+    assert [text.count("Status") for text in asked.read[: len(packs)]] == packs
+
+
+@pytest.mark.parametrize(
+    ("count", "packs"), [(MAX_DOCUMENTS_PER_CALL, [50]), (MAX_DOCUMENTS_PER_CALL + 1, [50, 1])]
+)
+def test_a_call_that_answers_for_each_document_holds_fifty_at_most(count, packs):
+    asked = Asked(["Status: Final"] * count, one_status_each)
+    found = asked.map_reduce("q", reduce="count:status", size=1_000_000)
+    assert found == {"status": {"Final": count}}
+    assert [text.count("Status") for text in asked.read] == packs
+    asked = Asked(["Status: Final"] * count, one_status_each)
+    asked.map_reduce("q", reduce="model", size=1_000_000)
+    assert asked.read[0].count("Status") == count
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_document_is_read_in_stretches_only_where_it_does_not_fit_alone(is_named):
+    text, header = "word. " * 50, document_header("long") if is_named else ""
+    documents = ["before", text, "after"]
+    if is_named:
+        documents = [
+            {"id": name, "text": each} for name, each in zip(("a", "long", "z"), documents, strict=True)
+        ]
+    for size, is_whole in ((len(header + text), True), (len(header + text) - 1, False)):
+        asked = Asked(documents, lambda *_: "x")
+        asked.map_reduce("q", reduce="collect", size=size)
+        read = [each for each in asked.read if "word" in each]
+        assert read == [header + text] if is_whole else header + text not in read
+        assert "".join(read).removeprefix(header) == text
+        assert (
+            sum("before" in each for each in asked.read) == sum("after" in each for each in asked.read) == 1
+        )
+
+
+@pytest.mark.parametrize(("on_error", "asked_with"), [("raise", "raise"), ("skip", "return")])
+@pytest.mark.parametrize("reduce", ["model", "collect"])
+def test_a_failure_ends_the_call_or_leaves_its_place_empty_as_it_was_asked_for(on_error, asked_with, reduce):
+    asked = Asked("x" * 10, lambda *_: "yes")
+    asked.map_reduce("q", reduce=reduce, on_error=on_error, size=4)
+    assert asked.on_error[0] == asked_with
+    assert set(asked.on_error[1:]) == ({"raise"} if reduce == "model" else set())
+
+
+def test_a_pack_that_failed_is_asked_about_document_by_document():
+    def failing(query, text):
+        return None if "these ids" in query else one_status_each(query, text)
+
+    asked = Asked(SMALL[:3], failing)
+    with pytest.raises(RuntimeError, match="all 1 pieces failed"):
+        asked.map_reduce("q", reduce="count:status")
+    asked = Asked([*SMALL[:3], {"id": "long", "text": "Status: Final\n" + "word " * 500}], failing)
+    assert asked.map_reduce("q", reduce="count:status", size=1_000)["status"] == {"Final": 2, "Draft": 2}
+    assert (asked.on_error[0], set(asked.on_error[1:])) == ("return", {"raise"})
+
+
+def test_a_piece_without_an_answer_is_named_or_left_out():
+    def half(query, text):
+        return None if "b" in text else "no object" if "c" in text else '{"n": 1}'
+
+    texts = ["a", "b", "c", "a"]
+    with pytest.raises(ValueError, match="the answer about piece 2 failed: None"):
+        Asked("x", half).map_reduce("q", contexts=texts, reduce="sum:n")
+    with pytest.raises(ValueError, match="the answer about piece 2 holds no JSON object: 'no object'"):
+        Asked("x", half).map_reduce("q", contexts=["a", "c"], reduce="sum:n")
+    assert Asked("x", half).map_reduce("q", contexts=texts, reduce="sum:n", on_error="skip") == {"n": 2}
+    with pytest.raises(RuntimeError, match="all 2 pieces failed, the first with None"):
+        Asked("x", half).map_reduce("q", contexts=["b", "b"], on_error="skip")
+    assert Asked("x", half).map_reduce("q", contexts=["b", "c"], on_error="skip") == "no object"
+    assert Asked("x", half).map_reduce("q", contexts=["", ""], reduce="sum:n") == {"n": 0}  # nothing to read
+
+
+@pytest.mark.parametrize("wrong", ["", "return", None, True])
+def test_another_way_with_failures_is_refused_before_anything_is_asked(wrong):
+    asked = Asked("x", lambda *_: "yes")
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip'"):
+        asked.map_reduce("q", on_error=wrong)
+    assert asked.read == []
+
+
+@pytest.mark.parametrize(
+    ("reduce", "text", "words"),
+    [
+        ("count:status", "short", ["with these fields: status"]),
+        ("count", "short", []),
+        ("count:status", "long " * 50, ["one part of a longer document", "leave out each field", "fields: status"]),
+        ("count", "long " * 50, ["one part of a longer document", "say only: nothing here"]),
+    ],
+)  # fmt: skip
+def test_the_question_says_what_is_read_and_in_which_form_to_answer(reduce, text, words):
+    questions = []
+
+    def note(query, _):
+        questions.append(query)
+        return '{"status": "x"}'
+
+    Asked([text], note).map_reduce("Which?", reduce=reduce, size=100)
+    assert all(question.startswith("Which?") for question in questions)
+    assert [word for word in words if word not in questions[0]] == []
+    assert ("JSON object" in questions[0]) is (":" in reduce)

@@ -8,7 +8,7 @@ from guest_interpreter import Guest
 from rlm_ray.core.context import ByteRange
 from rlm_ray.core.repl_types import Failed, SubCallAnswer, SubCallRequest
 from rlm_ray.sandbox.wire.frames import MAX_FRAME_BYTES
-from rlm_ray.sandbox.wire.messages import MAX_ANSWER_CHARS, MAX_CALLS
+from rlm_ray.sandbox.wire.messages import MAX_ANSWER_CHARS, MAX_CALLS, MAX_NAME_CHARS, MAX_SCHEMA_CHARS
 
 
 def fail_odd(query):
@@ -84,6 +84,46 @@ def test_more_text_than_a_message_holds_is_refused(parts):
     error = guest(f"n = {MAX_FRAME_BYTES + 2}\nrecursive_map('q', {parts})").error
     assert f"characters, more than {MAX_FRAME_BYTES:,}" in error
     assert len(guest.host.requests) == 1
+
+
+SCHEMA = '{"type": "object", "title": "ä"}'
+
+
+@pytest.mark.parametrize(
+    ("code", "request_", "shown"),
+    [
+        ("recursive_llm('q', 'c', {'type': 'object', 'title': 'ä'})", SubCallRequest("recursive", ("q",), ("c",), True, SCHEMA), "{'a': [1]}"),
+        ("recursive_llm('q', schema={'type': 'object', 'title': 'ä'}, model='m')", SubCallRequest("recursive", ("q",), ("",), True, SCHEMA, "m"), "{'a': [1]}"),
+        ("recursive_llm('q', model='m')", SubCallRequest("recursive", ("q",), ("",), True, "", "m"), "'{\"a\": [1]}'"),
+        ("recursive_map('q', ['c'], 'return', {'type': 'object', 'title': 'ä'}, 'm' * 200)",
+         SubCallRequest("recursive", ("q",), ("c",), False, SCHEMA, "m" * MAX_NAME_CHARS), "[{'a': [1]}]"),
+    ],
+)  # fmt: skip
+def test_schema_goes_as_json_and_its_answer_comes_back_as_values(code, request_, shown):
+    guest = Guest(answer=lambda _: SubCallAnswer('{"a": [1]}'))
+    assert guest.prints(f"print(repr({code}))") == f"{shown}\n"
+    assert guest.host.requests == [request_]
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ("schema='object'", "schema must be a JSON Schema as a dict"), ("schema={}", "got dict"), ("schema=[]", "got list"),
+        ("schema={'a': {1}}", "TypeError: schema is no JSON"), ("schema={'a': 'x' * 199_992}", "schema has 200,001 characters; the most is 200,000"),
+        ("model=''", "model must be the name of a model as a str; got str"), ("model='m' * 201", "model must be the name"), ("model=5", "got int"),
+    ],
+)  # fmt: skip
+def test_schema_or_model_that_is_none_is_refused_before_anything_is_asked(option, error):
+    guest = Guest()
+    assert error in guest(f"recursive_llm('q', {option})").error
+    assert error in guest(f"recursive_map('q', ['c'], {option})").error
+    assert guest.host.requests == []
+
+
+def test_longest_schema_goes():
+    guest = Guest(answer=lambda _: SubCallAnswer("1"))
+    assert guest.prints("print(recursive_llm('q', schema={'a': 'x' * 199_991}))") == "1\n"
+    assert len(guest.host.requests[0].schema) == MAX_SCHEMA_CHARS
 
 
 def test_failed_call_is_raised_or_a_false_value():

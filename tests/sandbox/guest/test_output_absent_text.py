@@ -92,3 +92,98 @@ def test_a_long_line_is_shown_in_part():
     (note,) = absent_text_notes(['context.count("lamps lamp")'], "0\n", None, "", [text])
     assert "lamp" in note
     assert len(note) < 400
+
+
+NEVER = "'never' stands nowhere in `context`"
+
+
+@pytest.mark.parametrize(
+    ("output", "is_told"),
+    [
+        ("0", True), ("0.00", True), ("None", True), ("False", True), ("[]", True), ("{}", True), ("()", True), ("set()", True), ("Counter()", True),
+        ("nan", True), ("n = 0", True), ("10", False), ("0.5", False), ("x0", False), ("'0'", False), ("1.0", False), ("None of", True), ("Nonesuch", False),
+        ("", False), ("0" + " " * 399, True), ("0" + " " * 400, False),
+    ],
+)  # fmt: skip
+def test_only_a_short_output_that_says_nothing_was_found_is_told_of(output, is_told):
+    assert absent_text_notes(["'never' in context"], output, None, "", [TABLE]) == (
+        (NEVER,) if is_told else ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "is_told"),
+    [
+        ("x == 'never'", True), ("'never' != x", True), ("a < b < 'never'", True), ("re.search('never', x)", True), ("x.endswith('never')", True),
+        ("x.replace('never', '')", False), ("x.find('a', 'never')", False), ("find('never')", False), ("print('never')", False), ("x.index(y, 'never')", False),
+        ("x == b'never'", False), ("x == 12345", False),
+    ],
+)  # fmt: skip
+def test_texts_that_are_looked_for_are_compared_or_given_to_a_method_that_searches(code, is_told):
+    assert absent_text_notes([code], "0", None, "", [TABLE]) == ((NEVER,) if is_told else ())
+
+
+@pytest.mark.parametrize(("length", "is_told"), [(2, False), (3, True), (199, True), (200, False)])
+def test_texts_of_a_sensible_length_are_told_of(length, is_told):
+    assert bool(absent_text_notes([f"{'z' * length!r} in context"], "0", None, "", [TABLE])) is is_told
+
+
+@pytest.mark.parametrize(
+    ("literal", "query", "said"),
+    [
+        ("never", "the lamp", "; a line that holds 'lamp' is 'A2,lamp,7'"),
+        ("never", "in A2", ""),  # words of three letters are seldom what a question is about
+        (
+            "product=lamp",
+            "the notebook",
+            "; a line that holds 'lamp' is 'A2,lamp,7'",
+        ),  # its own words go first
+        (
+            "lamp,quantity",
+            "",
+            "; a line that holds 'quantity' is 'order,product,quantity'",
+        ),  # the last word of them
+    ],
+)
+def test_line_that_is_shown_holds_a_word_of_the_text_or_else_of_the_question(literal, query, said):
+    told = absent_text_notes([f"{literal!r} in context"], "0", None, query, [TABLE])
+    assert told == (f"{literal!r} stands nowhere in `context`{said}",)
+
+
+def test_line_that_is_shown_is_the_one_with_most_of_the_words():
+    text = "lamp\nlamp white\nlamp white heavy\n" + "lamp\n" * 300 + "lamp white heavy wooden\n"
+    (note,) = absent_text_notes(["'a lamp' in context"], "0", None, "Which white heavy wooden ones?", [text])
+    assert note.endswith("is 'lamp white heavy'")  # the last line is beyond those that are compared
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        (
+            r"lamp,\d{5}",
+            "check the pattern 'lamp,\\\\d{5}' against the text; a line that holds 'lamp' is 'A2,lamp,7'",
+        ),
+        (r"\d{5}", None),
+        (r"zebra\d", "'zebra\\\\d' stands nowhere in `context`"),
+        (
+            r"lamp \d zebra",
+            "'lamp \\\\d zebra' stands nowhere in `context`; a line that holds 'lamp' is 'A2,lamp,7'",
+        ),
+    ],
+)
+def test_pattern_whose_words_are_all_there_is_to_be_checked(pattern, said):
+    told = absent_text_notes([f"re.findall({pattern!r}, context)"], "0", None, "", [TABLE])
+    assert told == (() if said is None else (said,))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("", "", "lamp"), ("x" * 159, "", "x" * 79 + " lamp"), ("x" * 50 + "\n", "\nx", "lamp"), ("x" * 300, "", "x" * 79 + " lamp"),
+        ("", "y" * 300, "lamp " + "y" * 155), ("x" * 10, "y" * 10, "x" * 10 + " lamp " + "y" * 10),
+    ],
+)  # fmt: skip
+def test_long_line_is_shown_around_the_word(before, after, shown):
+    text = f"{before} lamp {after}"
+    (note,) = absent_text_notes(["'a lamp' in context"], "0", None, "", [text])
+    assert note == f"'a lamp' stands nowhere in `context`; a line that holds 'lamp' is {shown!r}"

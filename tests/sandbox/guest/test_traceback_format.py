@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from guest_interpreter import Guest
 
-from rlm_ray.sandbox.guest.traceback_format import format_error
+from rlm_ray.sandbox.guest.clock import CellTimeout
+from rlm_ray.sandbox.guest.traceback_format import format_error, public_names
 
 
 def shown(*cells, memory_mb=256):
@@ -83,3 +85,69 @@ def test_caret_stands_under_the_place(offset, column):
     error = SyntaxError("odd", ("cell 1", 1, offset, "x"))
     lines = format_error(error, {"cell 1": ["a b c"]}, 256).splitlines()
     assert lines[1] == " " * (len("cell 1, line 1: ") + column) + "^"
+
+
+CLOSE = {
+    "total_cuont": "did you mean 'total_count'?",
+    "lines": "did you mean 'Lines' or 'list' or 'slice'?",
+    "Total_Count": "did you mean 'total_count'?",
+    "recursive_mapp": "did you mean 'recursive_map' or 'recursive_llm'?",
+    "lenn": "did you mean 'len'?",
+    "_hiden": "a variable lives only if the cell that set it ran; SHOW_VARS() lists yours",
+    "zzzqqq": "a variable lives only if the cell that set it ran; SHOW_VARS() lists yours",
+    "heapq": "import heapq first",
+    "dt": "import datetime as dt first",
+    "np": "module 'numpy' is not available here: use csv, statistics and collections",
+    "timedelta": "it is in a module: from datetime import timedelta",
+}
+
+
+@pytest.mark.parametrize("name", CLOSE)
+def test_unknown_name_has_the_likely_one_or_its_module(name):
+    guest = Guest()
+    guest("total_count = 3; Lines = []; _hidden = 1")
+    assert guest(name).error.splitlines()[-1] == f"Hint: {CLOSE[name]}."
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("'a'.spilt()", "did you mean 'split'"), ("[].apend(1)", "did you mean 'append'"), ("json.lods('1')", "did you mean 'loads'?"),
+        ("re.match('a', 'a').grop()", "did you mean 'group' or 'groups'"), ("'a'.zzzz", None), ("json.zzzz", None),
+        ("{'a': 1}.a", "its keys are read with brackets: x['a']"), ("{'a': 1}.keis()", "did you mean 'keys'?"),
+        ("class D(dict): pass\nD(a=1).a", None), ("None.x", "a search or a lookup that found nothing gives None"),
+        ("class E(AttributeError): pass\nraise E", None), ("raise AttributeError('x')", None), ("x = 'a'\nx[None]", "a search or a lookup that found nothing"),
+        ("x = 'a'\nx['b']", "it is a str, not a dict or a list"), ("x = 'abc'\nx['b':]", None), ("datetime()", "datetime is a module: call datetime.datetime(...)"),
+        ("json()", "json is a module: call json.<name>(...)"), ("len = 3\nlen('a')", "a variable of yours hides the function of this name"),
+        ("1 + 'a'", None), ("int('x')", "print(repr(x)) the value that does not fit"), ("float('x')", "print(repr(x))"), ("a, b = [1]", "print(repr(x))"),
+        ("datetime.date.fromisoformat('x')", "print(repr(x))"), ("datetime.datetime.strptime('x', '%Y')", "print(repr(x))"), ("[].index(1)", None),
+        ("{}['a']", "print(list(x)[:20])"), ("[][1]", "print(len(x)) first"), ("x = 'a", "the code ends in the middle of something"),
+        ("x = (1,", "the code ends in the middle of something"), ("x = = 1", None), ("1/0", None),
+    ],
+)  # fmt: skip
+def test_mistake_is_followed_by_what_to_do(code, hint):
+    last = Guest()(code).error.splitlines()[-1]
+    assert last.startswith("Hint: ") is (hint is not None)
+    assert hint is None or hint in last
+
+
+def test_names_of_python_s_errors_are_not_proposed():
+    assert public_names(["a", "ValueError", "b"], ["b", "len", "KeyboardInterrupt"]) == ["a", "b", "len"]
+
+
+def test_interrupted_cell_shows_where_it_was_and_that_its_variables_are_kept():
+    places = (("host.py", "run", 3), ("cell 1", "<module>", 2), ("cell 1", "f", 1), ("re.py", "search", 9))
+    shown = format_error(
+        CellTimeout("the cell ran longer than 5 s", places), {"cell 1": ["def f(): go()", "f()"]}, 256
+    )
+    first, second, last = shown.splitlines()
+    assert (first, second) == ("cell 1, line 2: f()", "cell 1, line 1, in f: def f(): go()")
+    assert last.startswith(
+        "CellTimeout: the cell ran longer than 5 s. It was interrupted at the line above. Variables are kept"
+    )
+
+
+@pytest.mark.parametrize(("line", "shown"), [(0, ""), (1, "a"), (2, "b"), (3, "")])
+def test_line_that_is_not_there_is_empty(line, shown):
+    error = CellTimeout("late", (("cell 1", "<module>", line),))
+    assert format_error(error, {"cell 1": ["a", "b"]}, 256).splitlines()[0] == f"cell 1, line {line}: {shown}"
