@@ -38,12 +38,13 @@ class Guest:
     ):
         self.host = Host(answer)
         output = Output(max_output_chars, lambda _text, _chars: None)
+        self.timer = CellTimer(60.0, 60.0, 1.0)
         self.interpreter = Interpreter(
             parts_of(context),
             InterpreterConfig("what jumps?", **config),
             self.host,
             output,
-            CellTimer(60.0, 60.0, 1.0),
+            self.timer,
             CellLanguage(filtered=filtered),
         )
 

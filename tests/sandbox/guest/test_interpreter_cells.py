@@ -181,3 +181,101 @@ def test_code_that_an_older_version_ran_draws_the_same_numbers_again(seed):
     first, second = (Random(made(64)).random() for _ in range(2))
     code = "print(random.random(), random.Random().random(), random.Random().random())"
     assert Guest(seed=seed).prints(code) == f"{Random(seed).random()} {first} {second}\n"
+
+
+def late():
+    """A guest whose time is over while it waits for a sub-call."""
+    guest = Guest(answer=lambda _: guest.timer._on_wall_clock(0, None))
+    return guest
+
+
+ASK = "x = 1\ntry:\n    recursive_llm('q')\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "finally:\n    pass", "except ValueError:\n    print('caught')", "except Exception:\n    print('caught')", "except:\n    print('caught')",
+        "except BaseException:\n    print('caught')", "except (ValueError, BaseException) as e:\n    print('caught')",
+        "except every:\n    print('caught')", "except (lambda: BaseException)():\n    print('caught')",
+        "except BaseException:\n    try:\n        pass\n    finally:\n        print('caught')",
+    ],
+)  # fmt: skip
+def test_cell_whose_time_is_over_ends_there_whatever_it_catches(rest):
+    guest = late()
+    done = guest(f"every = BaseException\n{ASK}{rest}\nprint('went on')\ny = 2")
+    assert (
+        "CellTimeout: the cell ran longer than 60 s (sub-calls not counted). It was interrupted" in done.error
+    )
+    assert done.output == ""
+    assert [each.name for each in done.variables] == ["every", "x"]
+    assert guest.timer.interruptible is False
+
+
+def test_cell_that_swallows_the_end_of_its_time_is_told_all_the_same():
+    guest = late()
+    done = guest(
+        "def f():\n    try:\n        recursive_llm('q')\n    finally:\n        return 1\nprint(f())",
+        "print(2)",
+    )
+    assert (done.output, "CellTimeout" in done.error) == ("1\n", True)
+
+
+@pytest.mark.parametrize("code", ["print(1)", "1/0", "FINAL(1)", "x ="])
+def test_nothing_is_interrupted_after_the_code_of_a_cell(code):
+    guest = Guest()
+    guest(code)
+    guest.timer._on_wall_clock(0, None)
+    assert guest.timer.interruptible is False
+
+
+def test_answer_that_cannot_be_shown_is_an_error_of_the_cell_that_left_it():
+    guest = Guest()
+    bad = "class Bad:\n    def __str__(self): raise LookupError('no words')\n"
+    done = guest(f"{bad}answer = {{'content': Bad(), 'ready': True}}")
+    assert done.error.endswith("LookupError: no words")
+    assert guest("answer = {'content': Bad(), 'ready': True}\n1/0").error.endswith(
+        "ZeroDivisionError: division by zero"
+    )
+    assert guest.host.finals == []
+
+
+def test_history_is_a_variable_unless_the_code_has_one_of_its_name():
+    guest = Guest()
+    guest.interpreter.set_history("history", [{"role": "user"}])
+    assert guest.prints("print(history[0]['role'])") == "user\n"
+    assert guest("pass").variables == ()
+    assert guest.prints("history = 5\nprint(history)") == "5\n"
+    guest.interpreter.set_history("history", [])
+    assert guest.prints("print(history)") == "5\n"
+
+
+def test_cell_that_found_nothing_is_told_what_the_context_does_not_hold_unless_it_answered():
+    guest = Guest()
+    (note,) = guest("print('the slow fox' in context)").notes
+    assert note.startswith("'the slow fox' stands nowhere in `context`")
+    assert guest("print('the slow fox' in context)\nFINAL('none')").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "is_read"),
+    [
+        ("x = 'context'", False), ("context = 1", False), ("len(context)", True), ("f = lambda: context", True), ("documents", True),
+        ("search('a')", True), ("def search(a): return a", False), ("map_reduce('q')", True), ("cite('a')", True), ("x.context", False),
+    ],
+)  # fmt: skip
+def test_code_reads_the_context_by_the_names_that_lead_to_it(code, is_read):
+    assert Guest(list(DOCUMENTS))(code).looked is is_read
+
+
+@pytest.mark.parametrize(
+    ("code", "is_changed"),
+    [
+        ("documents.pop()", True), ("documents[0] = 1", True), ("del documents[:]", True), ("context.reverse()", True), ("context.insert(0, 1)", True),
+        ("context[0]['text']", False), ("context.index(context[0])", False), ("context.copy()", False), ("x = list(context)\nx.clear()", False),
+        ("x = context\nx.append('c')", True),
+    ],
+)  # fmt: skip
+def test_change_of_the_documents_is_told(code, is_changed):
+    notes = Guest([dict(each) for each in DOCUMENTS])(code).notes
+    assert any("was changed in place" in note for note in notes) is is_changed

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 from guest_interpreter import Guest
 
-from rlm_ray.sandbox.language import guards, modules, name_rules
+from rlm_ray.sandbox.language import guards, modules, name_rules, policy
 from rlm_ray.sandbox.language.module_proxy import module, names_of
 
 SAME_AS_PYTHON = {
@@ -460,3 +460,69 @@ def test_import_of_a_package_gives_its_head_and_of_its_names_its_tail():
         == "Counter({'a': 1}) True\n"
     )
     assert "is not available here" in Guest()("from . import json").error
+
+
+PLACES_OF_NAMES = [
+    "{0} = 1", "print({0})", "del {0}", "for {0} in []: pass", "[1 for {0} in []]", "({0} := 1)", "with x as {0}: pass", "def {0}(): pass",
+    "def f({0}): pass", "def f(*{0}): pass", "def f(**{0}): pass", "def f(*, {0}=1): pass", "def f({0}, /): pass", "lambda {0}: 1", "lambda *{0}: 1",
+    "class {0}: pass", "class C:\n    {0} = 1", "class C:\n    def {0}(self): pass", "import {0}", "import json as {0}", "import json.{0}", "from json import {0}",
+    "from json import loads as {0}", "global {0}", "def f():\n    x = 1\n    def g():\n        nonlocal {0}", "try: pass\nexcept ValueError as {0}: pass",
+    "match 1:\n    case {0}: pass", "match 1:\n    case [*{0}]: pass", "match 1:\n    case {{**{0}}}: pass", "match 1:\n    case int() as {0}: pass",
+    "match 1:\n    case int(real={0}): pass", "match 1:\n    case [1, {0}] | {{'a': {0}}}: pass", "match 1:\n    case int(_write_=1): pass",
+    "x: {0} = {0}", "x.{0}", "x.{0} = 1", "del x.{0}", "x.{0} += 1", "{0} += 1", "f(x={0})", "f'{{{0}}}'", "@{0}\ndef f(): pass", "x[{0}]", "async def {0}(): pass",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES_OF_NAMES)
+def test_names_of_the_sandbox_cannot_be_said_anywhere(place):
+    with pytest.raises(
+        SyntaxError, match=r"is not available here|cannot stand in a pattern|does not run here"
+    ):
+        policy.compile_cell(place.format("_write_"), "cell")
+    if "_write_" not in place and not place.startswith("async"):
+        policy.compile_cell(place.format("name" if "nonlocal" not in place else "x"), "cell")
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "column", "why"),
+    [
+        ("x = 1\ny = x.__globals__", 2, 5, "the attribute '__globals__' is not available here"),
+        ("if x:\n    _getattr_ = 1", 2, 5, "the name '_getattr_' is not available here; choose one without"),
+        ("class M(metaclass=x): pass", 1, 1, "for an abstract class inherit from abc.ABC"),
+        ("class M(**x): pass", 1, 1, "** is not available in a class statement here"),
+        ("class M:\n    __match_args__ = x", 2, 22, "__match_args__ must be a tuple of names as literal strings here"),
+        ("class M:\n    __match_args__ = ('a', 1)", 2, 22, "__match_args__ must be a tuple of names"),
+        ("class M:\n    __match_args__ = ('a', 'format')", 2, 28, "the attribute 'format' cannot stand in a pattern here"),
+        ("match x:\n    case C(format=y): pass", 2, 10, "the attribute 'format' cannot stand in a pattern here"),
+        ("from re import *", 1, 1, "import * is not available here: name what you need"),
+        ("from abc import __loader__", 1, 1, "is not available here"),
+        ("await x", 1, 1, "async code does not run here: sub-calls run in parallel with recursive_map"),
+        ("try: pass\nexcept* ValueError: pass", 1, 1, "except* is not available here: use except"),
+    ],
+)  # fmt: skip
+def test_refusal_names_its_line_and_column(code, line, column, why):
+    with pytest.raises(SyntaxError) as refused:
+        policy.compile_cell(code, "cell 7")
+    error = refused.value
+    assert why in error.msg
+    assert (error.filename, error.lineno, error.offset) == ("cell 7", line, column)
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("class C:\n    __match_args__ = ('a',)\nprint(C.__name__)", "C\n"), ("class C:\n    __match_args__ = ()\nprint(C.__name__)", "C\n"),
+        (("from dataclasses import dataclass, KW_ONLY, InitVar, field\nfrom typing import ClassVar\nimport dataclasses, typing\n@dataclass\nclass A:\n    x: int\n"
+         "    _: KW_ONLY\n    y: InitVar[int] = 2\n    z: ClassVar[int] = 3\n    w: typing.ClassVar = 4\n    v: dataclasses.InitVar = 5\n    def __post_init__(self, y, v): print(y, v)\n"
+         "print(A(1, y=7), A.z, A.w, A.__name__)"), "7 5\nA(x=1) 3 4 A\n"),
+        ("x: int = 3\ny: int\nprint(x, SHOW_VARS())", "x: int\n3 {'x': 'int'}\n"),
+        ("def f():\n    x: int = 3\n    y: str\n    return x\nprint(f())", "3\n"),
+        ("class C:\n    def f(self):\n        x: int = 1\n        y: int\n        return x\n    x: int\nprint(C().f())", "1\n"),
+        ("f = lambda: 1\nclass C:\n    g = lambda self: 2\n    x: int = 3\nprint(C().g(), C.x)", "2 3\n"),
+        ("from __future__ import annotations\nprint(1)", "1\n"), ("print(super)", None),
+    ],
+)  # fmt: skip
+def test_annotations_and_class_bodies_mean_what_they_do_in_python(code, shown):
+    done = Guest()(code)
+    assert done.error is None
+    assert shown is None or done.output == shown
