@@ -168,7 +168,7 @@ class _Table:
         while (line := self.lines.take()) is not None:
             if line.too_long:
                 yield too_large(line.too_long, self.max_row_bytes)
-            elif line.text.strip() or (line.text and len(header) > 1 and self.delimiter in line.text):
+            elif line.text.strip() or (len(header) > 1 and self.delimiter in line.text):
                 self.lines.put_back([line])
                 found = self._record(header)
                 yield found if isinstance(found, RawRow) else _row(header, found, line.number)
@@ -181,16 +181,14 @@ class _Table:
         while (line := self.lines.take()) is not None:
             taken.append(line)
             size += len(line.text) + line.too_long
-            if line.too_long or size > self.max_row_bytes:
-                break
+            if size > self.max_row_bytes:
+                return self._too_large(taken)
             record.feed(line.text)
             if record.wrong or not record.is_open:
                 break
         first = taken[0].number
         if len(taken) == 1 and record.wrong:
             return RawRow(why=f'line {first} {record.wrong}; write "" for it')
-        if size > self.max_row_bytes and not record.wrong:
-            return self._too_large(taken, size)
         if (
             record.wrong
             or record.is_open
@@ -200,11 +198,9 @@ class _Table:
             return RawRow(why=f"line {first} opens a quote that is not closed: {_REMEDY}")
         return record.cells
 
-    def _too_large(self, taken: Sequence[_Line], size: int) -> RawRow:
-        """Return a row above the limit; what follows its first line is read as rows of its own."""
+    def _too_large(self, taken: Sequence[_Line]) -> RawRow:
+        """Return a row of several lines above the limit; what follows the first is read as rows of its own."""
         self.lines.put_back(taken[1:])
-        if len(taken) == 1:
-            return too_large(size, self.max_row_bytes)
         why = f"line {taken[0].number} opens a quote that is not closed within {self.max_row_bytes / 1e6:,.1f} MB of max_row_bytes"
         return RawRow(why=f"{why}: {_REMEDY}")
 

@@ -93,7 +93,7 @@ def _rows_of_line(line: bytes) -> Iterator[RawRow]:
     except UnicodeDecodeError as error:
         yield RawRow(why=not_utf8(error))
         return
-    at = _space(text, 0)
+    at = _end_of(_SPACE, text, 0)
     while at < len(text):
         try:
             value, at = _DECODER.raw_decode(text, at)
@@ -101,7 +101,7 @@ def _rows_of_line(line: bytes) -> Iterator[RawRow]:
             yield RawRow(why=_why(error))
             return
         yield from map(from_object, value if _is_rows(value) else [value])
-        at = _space(text, at)
+        at = _end_of(_SPACE, text, at)
 
 
 def _is_rows(value: Any) -> bool:
@@ -198,8 +198,7 @@ class _Values:
     def _skip(self, between: re.Pattern[str]) -> bool:
         """Skip what stands between values; tell whether there is more."""
         while True:
-            found = between.match(self._text, self._at)
-            self._to(found.end() if found else self._at)
+            self._to(_end_of(between, self._text, self._at))
             if self._at < len(self._text):
                 return True
             if not self._read(CHUNK):
@@ -235,9 +234,11 @@ def _decoded(data: bytes, *, last: bool) -> tuple[str, bytes]:
     return data.decode("utf-8", "surrogateescape"), b""
 
 
-def _space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+def _end_of(between: re.Pattern[str], text: str, at: int) -> int:
+    """Return where what stands between values ends."""
+    found = between.match(text, at)
+    assert found is not None  # nothing between them is a match, too
+    return found.end()
 
 
 def _why(error: Exception) -> str:

@@ -426,3 +426,56 @@ async def test_rows_of_a_young_job_are_written_after_five_seconds_whenever_it_be
     for now[0] in (1_004.9, 1_005.0):
         late.append(keeper._late())
     assert late == [False, True]
+
+
+class Slices:
+    """A table that notes which of its rows are read at once."""
+
+    def __init__(self, table):
+        self._table, self.columns, self.num_rows, self.read = table, table.columns, table.num_rows, []
+
+    def slice(self, start, size):
+        few = self._table.slice(start, size)
+        self.read.append((start, few.num_rows))
+        return few
+
+
+@pytest.mark.parametrize(
+    ("columns", "read"),
+    [
+        ({"a": pa.array(["x" * 1_000_000] * 9).dictionary_encode()}, [(0, 4), (4, 4), (8, 1)]),
+        ({"a": pa.array(["x" * 1_000_000] * 9).dictionary_encode(), "b": pa.array([b"y" * 1_000_000, None, *[b"y"] * 7]).dictionary_encode()}, [(0, 2), (2, 2), (4, 2), (6, 2), (8, 1)]),
+        ({"a": pa.array(["x" * 1_000_000] * 9)}, [(0, 9)]), ({"a": pa.array([7] * 9).dictionary_encode()}, [(0, 9)]),
+        ({"a": pa.array(["x" * 9_000_000] * 2).dictionary_encode()}, [(0, 1), (1, 1)]), ({"a": pa.array([None, None], pa.string()).dictionary_encode()}, [(0, 2)]),
+        ({"a": pa.array([], pa.string()).dictionary_encode()}, []),
+    ],
+)  # fmt: skip
+def test_rows_of_texts_that_are_stored_once_are_unpacked_a_few_megabytes_at_a_time(columns, read):
+    table = Slices(pa.table(columns))
+    assert len(list(from_arrow(table))) == table.num_rows
+    assert table.read == read
+
+
+def test_parquet_is_read_in_batches_of_a_bounded_size(tmp_path, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.parquet_reader._BATCH_BYTES", 4_000)
+    texts = [f"{number}" * 1_000 for number in range(10)]
+    pq.write_table(pa.table({"text": texts, "n": range(10)}), tmp_path / "t.parquet", use_dictionary=False, compression="none")  # fmt: skip
+    told = []
+    assert len(list(read_parquet(str(tmp_path / "t.parquet"), 10**6, None, told.append))) == 10
+    assert told == [0.3, 0.6, 0.9, 1.0]
+    told.clear()
+    assert len(list(read_parquet(str(tmp_path / "t.parquet"), 10**6, lambda _: ("n",), told.append))) == 10
+    assert told == [1.0]
+    monkeypatch.setattr("rlm_ray.batch.parquet_reader._BATCH_BYTES", 10)
+    assert [raw.values["text"] for raw in read_parquet(str(tmp_path / "t.parquet"), 10**6)] == texts
+
+
+def test_completed_rows_take_little_more_than_nine_bytes_each():
+    rows = CompletedRows()
+    for row in range(20_000):
+        rows.add(row, "00000000000000ff")
+    assert len(rows._keys) <= 1.3 * 20_000
+    assert len(rows._bits) <= 1.3 * 20_000 / 8 + 1
+    rows.add(10**6, "")
+    assert rows.count == 20_001
+    assert len(rows._keys) <= 1.3 * 10**6

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlm_ray.batch.csv_reader import read_csv
 from rlm_ray.batch.raw_rows import RefusedError
@@ -104,10 +107,11 @@ def test_line_of_tabs_is_a_row_of_empty_cells_where_there_are_several_columns():
         ("a,b,c,e;d\n1;2;3\n", ",", 4),  # none agrees
         ("a;b;c,d\n1\n", "\t", 3),
         ("abc\nx;y\n", ",", 1),
+        ("a,b;c\n1;2\n1,2\n", ",", 2),  # what comes later does not count
     ],
 )
 def test_delimiter_is_the_one_that_header_and_first_row_agree_on(text, expected, columns):
-    (row,) = read_csv(io.BytesIO(text.encode()), 10_000, expected)
+    row, *_ = read_csv(io.BytesIO(text.encode()), 10_000, expected)
     assert f"where the header has {columns}" in row.why or len(row.values) == columns
 
 
@@ -120,7 +124,7 @@ def test_of_two_delimiters_that_fit_the_expected_one_holds(expected, columns):
     ("first", "rest"),
     [
         ("sep=;", "a;b\n1;2\n"), ("SEP=|", "a|b\n1|2\n"), ('"sep=;"', "a;b\n1;2\n"), ("sep=;;", "a;b\n1;2\n"), (" sep=; ", "a;b\n1;2\n"),
-        ("sep=x", "axb\n1x2\n"), ("\n\nsep=;", "\na;b\n1;2\n"),
+        ("sep=x", "axb\n1x2\n"), ('"sep= "', 'a b\n"1" "2"\n'), ('"SEP=|"', "a|b\n1|2"), ("sep=;,,", "a;b\n1;2\n"), ("\n\nsep=;", "\na;b\n1;2\n"),
     ],
 )  # fmt: skip
 def test_first_line_may_name_the_delimiter(first, rest):
@@ -185,3 +189,45 @@ def test_lines_are_numbered_with_blank_ones_and_those_of_long_cells():
     found = read('\na,b\n\n1,"x\ny"\n\n2\n3,z\n4\n')
     assert found[0] == ["1", "x\ny"]
     assert [row.partition(" has")[0] for row in found if isinstance(row, str)] == ["line 7", "line 9"]
+
+
+@pytest.mark.parametrize(
+    ("line", "cells"),
+    [
+        (',"x"', ["", "x"]), (',,"x"', ["", "", "x"]), ('"x",', ["x", ""]), ('"x",,', ["x", "", ""]), ('a, "x",b', ["a", "x", "b"]), ('a, "x" ,b', ["a", "x", "b"]),
+        ('a, "x"y,b', ["a", ' "x"y', "b"]), ('a, "x,b', ["a", ' "x', "b"]), ('"", "",""', ["", "", ""]), ('"a,b",c,"d"', ["a,b", "c", "d"]), ('a b"c,"x"', ['a b"c', "x"]),
+    ],
+)  # fmt: skip
+def test_cells_of_a_line_with_quotes(line, cells):
+    header = ",".join("abc"[: len(cells)])
+    assert read(f"{header}\n{line}\n") == [cells]
+
+
+CELLS = st.text(alphabet='ab "0é', max_size=6)
+
+
+@given(st.lists(st.lists(CELLS, min_size=2, max_size=2), min_size=1, max_size=6), st.sampled_from(",;\t|"), st.integers(1, 30))  # fmt: skip
+def test_a_table_that_is_quoted_where_it_has_to_be_is_read_back_in_any_chunks(table, delimiter, chunk):
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows([["a", "b"], *table])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlm_ray.batch.raw_rows.CHUNK", chunk)
+        assert read(file.getvalue(), delimiter=delimiter) == table
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('a,b\n1,"x\n' + "y" * 200 + "\n2,z\n", [2, "is 0.0 MB", ["2", "z"]]),  # the long line is a row of its own
+        ('a,b\n1,"x\n2,' + "y" * 60 + "\n3,z\n4," + "u" * 60 + "\n", [2, ["2", "y" * 60], ["3", "z"], ["4", "u" * 60]]),
+        ('a,b\n1,"x\n2,y\n', [2, ["2", "y"]]),
+    ],
+)  # fmt: skip
+def test_rows_behind_a_quote_that_is_not_closed_are_read_however_long_they_are(text, rows):
+    found = read(text, 100)
+    assert len(found) == len(rows)
+    for row, expected in zip(found, rows, strict=True):
+        if isinstance(expected, int):
+            assert row.startswith(f"line {expected} opens a quote that is not closed")
+        else:
+            assert row[: len(expected)] == expected

@@ -166,3 +166,83 @@ def test_text_or_mapping_is_a_row(value, row):
 )
 def test_anything_else_is_no_row_and_says_what_it_is(value, kind):
     assert from_object(value).why == f"is neither a mapping of columns nor a text, but {kind}"
+
+
+FRAGMENTS = [
+    '{"a": 1}', '{"a": "xyz"}', '{"a": [1, {"b": 2}]}', '"text"', "12345", "-1.5e10", "true", "null", "[1]", "{}", '{"x" 5}', '{"x": }', '{"x": 1, "x": 2}',
+    '{\n   "a": "ü😀"\n  }', '{"x": 1 2}', "nul", '{"a": "\\u00e9"}',
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=6),
+    st.sampled_from(["", " ", "\t", "    "]),
+    st.sampled_from([",\n", "\n,", " ,\n"]),
+    st.sampled_from(["\n]", "]", "", "\n]\n\n"]),
+    st.integers(1, 40),
+)
+def test_an_array_has_the_same_rows_however_small_the_chunks_it_is_read_in(
+    elements, indent, between, end, chunk
+):
+    data = "[\n" + between.join(f"{indent}{element}" for element in elements) + end
+    found = []
+    for size, head_bytes in ((1 << 20, 65_536), (chunk, 64)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json_reader, "CHUNK", size)
+            patch.setattr(json_reader, "_HEAD_BYTES", head_bytes)
+            # what Python says of the place counts from what is held, which is another
+            found.append(
+                [
+                    row.partition(": line")[0] if isinstance(row, str) else row
+                    for row in values_of(data, 10_000)
+                ]
+            )
+    assert found[0] == found[1]
+
+
+def values_of(text, max_row_bytes):
+    """Return the rows of a text that is known to be read value by value."""
+    reader = json_reader._Values(io.BytesIO(text.encode()), max_row_bytes)
+    return [raw.why or dict(raw.values) for raw in reader.rows()]
+
+
+def test_of_a_long_array_only_a_stretch_is_held(monkeypatch):
+    monkeypatch.setattr(json_reader, "CHUNK", 100)
+    monkeypatch.setattr(json_reader, "_HEAD_BYTES", 200)
+    for between in (", ", ",\n"):
+        data = "[" + between.join(['{"a": 1}'] * 2_000) + "]"
+        reader = json_reader._Values(io.BytesIO(data.encode()), 10_000)
+        held = []
+        for number, row in enumerate(reader.rows()):
+            assert row.values == {"a": 1}
+            held.append(len(reader._text))
+            assert reader._place() >= 10 * number
+        assert (number, max(held) < 500) == (1_999, True)
+
+
+@pytest.mark.parametrize(
+    ("head", "is_over_lines"),
+    [
+        ("", False), ("\n \n", False), ('{"a": 1}', False), ('{"a":', False), ("[1", True), ('[{"a": 1}]', True), ('[{"a": 1}]\n[2]', False), ("[\n1", True),
+        ('{\n"a": 1}', True), ('{"a":\n1}', True), ('{"a": 1\n{"b": 2}', False), ('[{"a": 1},\n{"b": 2}]', True), ('{"a" 1}\n{"b": 2}', False), ('{"a" 1\nx', False),
+        ("5\n[", False), ('"a"\n"b"', False), ('  {"a": 1,\n"b": 2}', True), ("\n\n[\n", True), ('{"a": 1}\n[', False), ('{\r"a": 1}', True), ("[" * 60_000 + "\n1", False),
+        ('[{"a": 1}\n{"b": 2}', True), ('{"n": 1' + "0" * 5_000 + "}\nx", False),
+    ],
+)  # fmt: skip
+def test_a_file_is_read_value_by_value_where_its_first_value_goes_over_lines(head, is_over_lines):
+    assert json_reader._is_over_lines(head.encode()) is is_over_lines
+
+
+@pytest.mark.parametrize(
+    ("line", "rows"),
+    [
+        (b'  {"a": 1}  ', [A]), (b'{"a": 1} {"b": 2}', [A, B]), (b'{"a": 1},{"b": 2}', [A, "is not JSON: Expecting value"]), (b"[[1], 2]", ["is neither"]),
+        (b'[1, {"a": 1}]', ["is neither a mapping of columns nor a text, but int", A]), (b'["x", 1]', [{"text": "x"}, "is neither a mapping of columns nor a text, but int"]),
+        (b"\xc3\xa9", ["is not JSON"]), (b'{"a": 1} x', [A, "is not JSON"]), (b'"\xff"', ["is not UTF-8 (byte 0xff at offset 1)"]),
+    ],
+)  # fmt: skip
+def test_a_line_holds_values_one_after_the_other_or_an_array_of_them(line, rows):
+    found = [raw.why or dict(raw.values) for raw in json_reader._rows_of_line(line)]
+    assert len(found) == len(rows)
+    for row, expected in zip(found, rows, strict=True):
+        assert row == expected or (isinstance(expected, str) and row.startswith(expected))

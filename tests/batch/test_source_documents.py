@@ -164,6 +164,7 @@ def test_an_iterator_of_which_only_the_head_was_read_cannot_be_read_again():
 def shares_of(*names, max_row_bytes=10_000):
     """Return what share was read when each row was there, and in the end."""
     source = FileSource(Files(*names), max_row_bytes)
+    assert source.fraction_read() == 0.0
     return [source.fraction_read() for _ in source.read()] + [source.fraction_read()]
 
 

@@ -269,6 +269,20 @@ async def test_column_and_size_of_the_rows_are_as_they_are_named():
     assert answered[2]["error"] == "is 0.0 MB, above the 0.0 MB of max_row_bytes"
 
 
+async def test_a_batch_is_one_run_of_its_question_with_whoever_looks_on(monkeypatch):
+    job, opened = FakeJob(), []
+
+    def open_run(settings, query, *, run_id, observers):
+        opened.append((settings, query, run_id, len(observers)))
+        return job.open(settings, run_id, query)
+
+    monkeypatch.setattr("rlm_ray.batch.python_api.open_batch_run", open_run)
+    settings = Settings(run_dir="")
+    _, summary = await run_batch(settings, "Q", ["a"], BatchOptions())
+    assert opened == [(settings, "Q", summary.run_id, 1)]
+    assert job.opened == [summary.run_id]
+
+
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 9])
 async def test_rows_beyond_the_limit_are_blank_and_those_before_it_say_why_they_were_not_asked(limit):
     rows = [{"text": str(number)} for number in range(3)]

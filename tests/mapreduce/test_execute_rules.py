@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,7 @@ from rlm_ray.mapreduce.execute import (
     _sample,
     build_plan,
     describe_location,
+    execute_plan,
     map_reduce,
 )
 from rlm_ray.mapreduce.piece_calls import NUMBERS, PieceAnswer
@@ -295,3 +297,26 @@ async def test_an_answer_of_the_model_comes_from_the_pieces_it_cites_or_from_all
     )
     assert found.origin.numbers == {"": {"answer": numbers}}
     assert found.value == ({"n": 2, "of": "[2]"} if options else joined)
+
+
+@pytest.mark.parametrize(
+    ("joined", "end"), [(SubCallAnswer("So it is."), ("answered", "", "So it is.")), (SPENT, ("calls", "spent", None))]
+)  # fmt: skip
+@pytest.mark.parametrize("run_id", [None, "earlier"])
+async def test_a_plan_is_carried_out_as_one_run_that_ends_as_its_result(monkeypatch, joined, end, run_id):
+    opened, ended = [], []
+    backend = Backend([YES, YES], joined)
+    backend.run_id, backend.end_as = "r7", lambda *how: ended.append(how)
+
+    @asynccontextmanager
+    async def open_run(settings, query, *, run_id, observers):
+        opened.append((settings, query, run_id, observers))
+        yield backend
+
+    monkeypatch.setattr("rlm_ray.mapreduce.execute.open_batch_run", open_run)
+    context = make_context(["a", "b"])
+    planned = plan(parse_spec("Which?", pack=False), context, ModelInfo("m"), 1_000)
+    result = await execute_plan(Settings(), planned, context, run_id=run_id, observers=["watcher"])
+    assert opened == [(Settings(), "Which?", run_id, ["watcher"])]
+    assert ended == [end]
+    assert (result.run_id, result.stop_reason, result.why, result.answer) == ("r7", *end)
