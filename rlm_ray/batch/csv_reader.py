@@ -246,7 +246,7 @@ def _row(header: Sequence[str], cells: list[str], number: int) -> RawRow:
 def _trimmed(cells: list[str], header: Sequence[str]) -> list[str]:
     """Return cells without the empty ones behind the last column."""
     more = cells[len(header) :]
-    return cells[: len(header)] if more and not any(cell.strip(" ") for cell in more) else cells
+    return cells if any(cell.strip(" ") for cell in more) else cells[: len(header)]
 
 
 def _undecoded(cell: str) -> str:
@@ -258,8 +258,8 @@ def _undecoded(cell: str) -> str:
 
 
 def _delimiter(head: Sequence[_Line], expected: str) -> str:
-    """Return the delimiter that header and first row agree on; of several the expected one, else the one with the
-    most cells.
+    """Return the delimiter that header and first row agree on; of several the expected one, else the first of those with
+    the most cells.
     """
     if not head:
         return expected
@@ -268,8 +268,7 @@ def _delimiter(head: Sequence[_Line], expected: str) -> str:
     if counts[expected][0] > 1 and (expected in agreeing or not agreeing):
         return expected
     candidates = agreeing or {mark: found[0] for mark, found in counts.items()}
-    best = max(candidates, key=lambda mark: candidates[mark])
-    return best if candidates[best] > 1 else expected
+    return max(candidates, key=lambda mark: candidates[mark])
 
 
 def _cells_in(line: str, delimiter: str) -> int:

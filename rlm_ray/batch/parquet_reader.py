@@ -99,7 +99,7 @@ def _longest_row(batch: Any) -> int:
     for column in batch.columns:
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         for chunk in chunks:
-            if pa.types.is_dictionary(chunk.type) and is_text(chunk.type) and len(chunk.dictionary):
+            if pa.types.is_dictionary(chunk.type) and is_text(chunk.type):
                 longest += pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
     return longest
 

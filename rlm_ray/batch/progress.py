@@ -34,12 +34,10 @@ class Speed:
 
     def look(self, stats: BatchStats, now: float) -> tuple[float, float]:
         self._seen.append((now, stats.done, stats.tokens))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - _RATE_S:
+        while len(self._seen) > 1 and self._seen[1][0] <= now - _RATE_S:
             self._seen.pop(0)
         then, rows, tokens = self._seen[0]
         passed = max(now - then, 1e-9)
-        if len(self._seen) < 2:
-            return 0.0, 0.0
         return (stats.done - rows) / passed, (stats.tokens - tokens) / passed
 
 

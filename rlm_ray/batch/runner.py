@@ -110,9 +110,7 @@ class BatchRunner:
 
     async def _end(self, cause: StopCause) -> None:
         self._stop_for(cause)
-        under_way = [task for task in (self._producer, *self._rows) if task is not None and not task.done()]
-        if under_way:
-            await asyncio.wait(under_way)
+        await asyncio.wait([task for task in (self._producer, *self._rows) if task is not None])
 
     def _stop_for(self, cause: StopCause) -> None:
         if self.stop_cause is None:

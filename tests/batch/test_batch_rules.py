@@ -232,6 +232,8 @@ async def test_saving_nothing_writes_no_part(tmp_path):
     keeper.put(RowResult(0, "a"))
     await keeper.save()
     await keeper.save()
+    keeper.put(RowResult(1, "a", "x" * (PART_BYTES - 301)))  # nothing is left of the part before
+    assert not keeper._due.is_set()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["part-000000.jsonl"]
 
 

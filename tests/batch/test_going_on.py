@@ -80,6 +80,7 @@ async def test_rows_of_a_program_go_on_by_the_id_that_the_warning_names(
     again, job = await batch(table(ROWS), run_id="last")
     assert type(again) is type(answered)
     assert not job.asked
+    assert [record.getMessage() for record in caplog.records] == [warning]
 
 
 async def test_where_no_content_is_recorded_nothing_is_left(batch, tmp_path):

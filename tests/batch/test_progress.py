@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 
 import pytest
 from rich.console import Console
@@ -84,6 +85,20 @@ def test_a_log_gets_a_line_now_and_then_and_only_news():
     assert all("· waiting for the session" in text for text in lines)
 
 
+def test_a_log_that_is_over_before_its_first_line_has_none():
+    console = console_of()
+    with BatchProgress(console) as progress:
+        progress.stats = HALF
+    assert console.file.getvalue() == ""
+
+
+def test_progress_goes_to_the_errors_of_the_program(capsys):
+    progress = BatchProgress(clock=iter([0.0, 2.0]).__next__)
+    progress.draw()
+    shown = capsys.readouterr()
+    assert (shown.out, "waiting for" in shown.err) == ("", True)
+
+
 def test_before_there_are_rows_it_says_what_is_waited_for():
     now, console = [0.0], console_of()
     progress = BatchProgress(console, clock=lambda: now[0])
@@ -96,9 +111,12 @@ def test_before_there_are_rows_it_says_what_is_waited_for():
 
 def test_a_terminal_has_one_line_that_is_gone_in_the_end():
     console = console_of(force_terminal=True, force_interactive=True)
+    before = set(threading.enumerate())
     with BatchProgress(console) as progress:
+        assert [thread.name for thread in {*threading.enumerate()} - before] == ["rlm_ray batch progress"]
         progress.stats = HALF
         progress.draw()
+        assert "500 of about 1,128 rows" in console.file.getvalue()
     written = console.file.getvalue()
     assert "500 of about 1,128 rows" in written
     assert written.endswith("\x1b[2K")

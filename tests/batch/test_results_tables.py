@@ -19,6 +19,16 @@ from rlm_ray.batch.template import QueryColumn, Template, meant
 from rlm_ray.errors import InputError, ModelError
 
 
+def test_nothing_is_counted_before_there_is_something():
+    stats = BatchStats()
+    assert {getattr(stats, name) for name in BatchStats.__slots__ if name not in ("share", "limit")} == {0}
+    assert (stats.share, stats.limit, stats.expected, stats.done, stats.tokens) == (None, None, None, 0, 0)
+    assert RowResult(0, "").as_dict() == {
+        "row": 0, "id": "", "answer": None, "error": None, "stop_reason": "", "calls": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": None,
+        "turns": 0, "seconds": 0.0, "run_id": "", "trace_id": "", "key": "",
+    }  # fmt: skip
+
+
 def test_stats_count_answers_failures_tokens_and_what_has_no_price():
     stats = BatchStats()
     stats.add(RowResult(0, "a", calls=2, input_tokens=10, output_tokens=3, cost_usd=0.5))
@@ -49,11 +59,11 @@ def test_speed_is_that_of_the_last_twenty_seconds():
         (10.0, 10, 100),
         (20.0, 30, 300),
         (30.0, 50, 500),
-        (50.0, 90, 900),
+        (50.0, 110, 1_100),
     ):
         stats.answered, stats.input_tokens = done, tokens
         seen.append(speed.look(stats, now))
-    assert seen == [(0.0, 0.0), (1.0, 10.0), (1.5, 15.0), (2.0, 20.0), (2.0, 20.0)]
+    assert seen == [(0.0, 0.0), (1.0, 10.0), (1.5, 15.0), (2.0, 20.0), (3.0, 30.0)]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +115,7 @@ def test_completed_rows_know_their_keys_however_far_apart_they_are():
     assert not rows.key_mismatch(0, "00000000000000ff")
     assert not rows.key_mismatch(0, "")
     assert not rows.key_mismatch(7, "0000000000000001")
+    assert not rows.key_mismatch(7, "00000000000000ff")
     assert not rows.key_mismatch(1, "0000000000000001")
     assert not rows.key_mismatch(8, "0000000000000001")
 
@@ -127,7 +138,7 @@ def test_columns_of_a_schema_stand_behind_the_answer_and_never_hide_ours():
     ("data", "most", "found"),
     [
         (b"", 9, []), (b"a", 9, [b"a"]), (b"a\n", 9, [b"a"]), (b"a\n\nb", 9, [b"a", b"", b"b"]), (b"a\r\nb\r\n", 9, [b"a", b"b"]), (b"a\rb\r", 9, [b"a", b"b"]),
-        (b"a\rb\n", 9, [b"a\rb"]), (b"a\r", 9, [b"a"]), (b"\xef\xbb\xbfa\n", 9, [b"a"]), (b"abc\nabcd\nab", 3, [b"abc", OversizedLine(4), b"ab"]), (b"abcd", 3, [OversizedLine(4)]),
+        (b"a\rb\n", 9, [b"a\rb"]), (b"a\rb", 9, [b"a", b"b"]), (b"a\r", 9, [b"a"]), (b"\xef\xbb\xbfa\n", 9, [b"a"]), (b"abc\nabcd\nab", 3, [b"abc", OversizedLine(4), b"ab"]), (b"abcd", 3, [OversizedLine(4)]),
         (b"ab\r\nabc\r\n", 3, [b"ab", OversizedLine(4)]),
     ],
 )  # fmt: skip
@@ -186,7 +197,7 @@ def test_a_mark_is_no_part_of_the_text(mark, text):
     assert stream.read(100).decode() == text
 
 
-@pytest.mark.parametrize("chunk", [2, 3, 4, 100])
+@pytest.mark.parametrize("chunk", [2, 3, 4, 13, 100])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_lines_are_whole_wherever_they_were_cut_when_they_were_read(chunk, end, monkeypatch):
     monkeypatch.setattr("rlm_ray.batch.raw_rows.CHUNK", chunk)
@@ -281,6 +292,19 @@ def test_row_groups_are_written_when_their_answers_make_them_full(monkeypatch):
     groups.put({})
     groups.flush()
     assert written == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "groups"), [(200, [1] * 7), (201, [2, 2, 2, 1]), (400, [2, 2, 2, 1]), (401, [3, 3, 1])]
+)
+def test_each_row_group_is_counted_from_nothing(size, groups, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.formats._GROUP_BYTES", size)
+    written = []
+    gathered = ParquetRowGroups(lambda rows: written.append(len(rows)))
+    for _ in range(7):
+        gathered.put({"answer": ""})
+    gathered.flush()
+    assert written == groups
 
 
 @pytest.mark.parametrize(

@@ -546,6 +546,52 @@ async def test_a_cancelled_batch_ends_its_rows_and_saves_what_is_done(out):
     assert (batches[0].stop_cause.reason, batches[0].stop_cause.why) == ("interrupted", "it was cancelled")
 
 
+async def test_a_cancelled_batch_waits_until_its_rows_have_ended(out):
+    started, ended = asyncio.Event(), []
+
+    async def reply(row, query, context):
+        if row == 3:
+            started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            ended.append(row)
+
+    running = asyncio.create_task(task_of(DOCUMENTS, out, FakeJob(reply)).run("run"))
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert sorted(ended) == [0, 1, 2, 3]
+
+
+async def test_no_more_rows_begin_while_the_storage_is_behind(out, monkeypatch):
+    monkeypatch.setattr("rlm_ray.batch.writer.PART_ROWS", 1)
+    task = task_of(DOCUMENTS, out, job := FakeJob(concurrency=2))
+    begun, free, loop, write = (
+        asyncio.Event(),
+        threading.Event(),
+        asyncio.get_running_loop(),
+        task.output.write,
+    )
+
+    def write_slowly(rows):
+        loop.call_soon_threadsafe(begun.set)
+        free.wait(60)
+        write(rows)
+
+    monkeypatch.setattr(task.output, "write", write_slowly)
+    running = asyncio.create_task(task.run("run"))
+    await within_a_minute(begun.wait())
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert sum(job.asked.values()) < 12  # a part is on its way, four wait, and a few rows are under way
+    free.set()
+    assert (await within_a_minute(running)).answered == 20
+
+
 async def test_a_batch_is_stopped_by_the_first_cause(out):
     def reply(row, query, context):
         batches[0].stop()
@@ -598,6 +644,14 @@ async def test_at_a_limit_rows_that_cannot_be_asked_say_why_and_the_rest_tells_t
     assert (empty["error"], empty["stop_reason"]) == ("has no text to ask about: it is empty", "error")
     assert (rest["answer"], rest["error"], rest["stop_reason"]) == (None, "first", "cost_usd")
     assert (summary.stop_reason, summary.why, job.ended) == ("cost_usd", "first", ("cost_usd", "first"))
+
+
+async def test_an_output_among_the_files_that_are_read_is_refused_before_anything_is_asked(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    job = FakeJob()
+    with pytest.raises(InputError, match="lies among the files that are read"):
+        await task_of(tmp_path, tmp_path / "out", job).run("run")
+    assert not job.opened
 
 
 @pytest.mark.parametrize(("on_limit", "is_whole"), [("pause", False), ("stop", True)])

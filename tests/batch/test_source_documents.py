@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -171,7 +172,10 @@ def shares_of(*names, max_row_bytes=10_000):
 def test_share_of_files_that_are_read_as_a_whole_is_told_once_four_of_them_are_read(tmp_path):
     for number in range(8):
         (tmp_path / f"{number}.txt").write_text("x" * 10)
-    assert shares_of(tmp_path) == [None] * 4 + [4 / 8, 5 / 8, 6 / 8, 7 / 8, 1.0]
+    shares = [None] * 4 + [4 / 8, 5 / 8, 6 / 8, 7 / 8, 1.0]
+    assert shares_of(tmp_path) == shares_of(f"{tmp_path}/*.txt") == shares
+    (tmp_path / "one byte").write_text("x")
+    assert shares_of(tmp_path / "one byte") == [None, 1.0]
 
 
 def test_share_of_lines_is_told_once_four_chunks_are_read_and_counts_the_files_before(tmp_path, monkeypatch):
@@ -236,6 +240,7 @@ def test_a_binary_file_is_a_row_that_says_so_only_where_it_is_named(tmp_path):
     (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     (tmp_path / "a.txt").write_text("x")
     assert [row.id for row in open_corpus(tmp_path)] == ["a.txt"]
+    assert [row.id for row in open_corpus(f"{tmp_path}/*")] == ["a.txt"]
     (row,) = open_corpus(tmp_path / "photo.png")
     assert (row.id, row.text) == ("photo.png", "")
     assert row.error
@@ -263,6 +268,22 @@ def test_output_that_would_be_read_the_next_time_is_refused(tmp_path, named, out
     assert str(refused.value).startswith(
         f"{place}: lies among the files that are read ({tmp_path / named}), so"
     )
+
+
+def test_a_single_file_that_breaks_is_refused_where_nothing_of_it_can_be_read_and_else_told_behind_its_rows(
+    tmp_path, monkeypatch
+):
+    for module in ("files", "raw_rows", "json_reader"):
+        monkeypatch.setattr(f"rlm_ray.batch.{module}.CHUNK", 20)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 10)[:-4])
+    *rows, broken = open_corpus(tmp_path / "a.jsonl.gz")
+    assert ([row.text for row in rows], broken.id) == (["a"] * 10, "a.jsonl.gz:11")
+    assert broken.error.startswith(f"cannot be read, nor can what follows in {tmp_path}/a.jsonl.gz: ")
+    (tmp_path / "b.jsonl.gz").write_bytes(b"\x1f\x8b broken")
+    with pytest.raises(InputError, match=r"b\.jsonl\.gz"):
+        list(open_corpus(tmp_path / "b.jsonl.gz"))
+    rows = list(open_corpus(Files(tmp_path / "b.jsonl.gz", tmp_path / "a.jsonl.gz"), text="text"))
+    assert (rows[0].id, rows[0].error[:14], rows[1].id) == ("b.jsonl.gz:1", "cannot be read", "a.jsonl.gz:1")
 
 
 def test_files_are_called_by_their_paths_and_urls(tmp_path):

@@ -269,6 +269,16 @@ async def test_column_and_size_of_the_rows_are_as_they_are_named():
     assert answered[2]["error"] == "is 0.0 MB, above the 0.0 MB of max_row_bytes"
 
 
+@pytest.mark.parametrize("make", [list, iter, pd.DataFrame, pa.Table.from_pylist])
+async def test_answers_of_rows_that_are_gone_are_left_out(tmp_path, make):
+    rows = [{"text": str(number)} for number in range(5)]
+    await batch(rows, "Q", out=tmp_path / "out")
+    answered = await batch(make(rows[:3]), "Q", job := FakeJob(), out=tmp_path / "out")
+    answers = answered["answer"] if hasattr(answered, "columns") else [row["answer"] for row in answered]
+    assert pa.array(answers).to_pylist() == ["Q|0", "Q|1", "Q|2"]
+    assert not job.asked
+
+
 async def test_a_batch_is_one_run_of_its_question_with_whoever_looks_on(monkeypatch):
     job, opened = FakeJob(), []
 

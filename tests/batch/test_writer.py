@@ -211,6 +211,15 @@ def test_parts_without_a_failed_row_stay_as_they_are(tmp_path, form):
     assert [cells["row"] for cells in output.rows()] == [0, 1, 2]
 
 
+def test_columns_stand_in_one_order_with_those_of_the_schema_behind_the_answer(tmp_path):
+    names = ["row", "id", "answer", "pages", "answer_row", "error", "stop_reason", "calls"]
+    assert Parquet(FURTHER).schema.names[:8] == names
+    assert Parquet(FURTHER).schema.names[8:] == Parquet().schema.names[6:]
+    line = Jsonl().packed([outcome(0, values={"pages": "Größe"})])
+    assert "Größe".encode() in line
+    assert line.endswith(b"}\n")
+
+
 def test_notes_of_a_job_can_be_read_by_people(tmp_path):
     output = BatchOutput(str(tmp_path / "out"), Jsonl())
     assert output.read_manifest() is None
