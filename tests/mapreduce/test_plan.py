@@ -75,7 +75,7 @@ def test_a_price_nobody_knows_is_not_zero():
 
 @pytest.mark.parametrize(
     ("window", "max_leaf_chars", "size"),
-    [(None, 0, 100_000), (None, 500, 500), (16_384, 0, 24_576), (1_000_000, 0, 100_000)],
+    [(None, 0, 100_000), (None, 500, 500), (16_384, 0, 24_576), (20_000, 0, 35_424), (1_000_000, 0, 100_000)],
 )
 def test_a_piece_fits_the_window_of_its_model(window, max_leaf_chars, size):
     assert ModelInfo("m", window).piece_chars(max_leaf_chars) == size
@@ -154,6 +154,17 @@ def test_piece_counts_what_stands_between_its_documents(documents, between):
     asked = prompt_chars(spec.map_question)
     chars = sum(len(each if isinstance(each, str) else each["text"]) for each in documents)
     assert planned.levels[0].input_tokens == PRICED.tokens(asked + chars + between)
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [["ab", "cd", "ef"], [{"id": "x", "text": "ab"}, {"id": "a longer name", "text": "cd"}, {"id": "ü", "text": "é"}], [{"id": "x", "text": "ab"}]],
+)  # fmt: skip
+def test_a_call_is_planned_to_read_what_it_reads(documents):
+    spec, context = parse_spec("Why?"), make_context(documents)
+    (level,) = plan(spec, context, ModelInfo("m", chars_per_token=1.0), 10_000).levels
+    messages = leaf_messages(spec.map_question, context.text())
+    assert level.input_tokens == sum(len(message.content) for message in messages)
 
 
 def test_wide_characters_count_as_characters():
@@ -331,6 +342,8 @@ def test_what_is_known_of_the_model_is_its_window_and_the_price_that_is_set():
     assert offline.cost(usage) == 0
     own = get_model_info(Settings(prices={"offline/extractive": price}), "words")
     assert own.cost(usage) == 3.0
+    reading = get_model_info(Settings(model="openai/m", recursive_model="offline/extractive"), "words")
+    assert reading.name == "offline/extractive"
 
 
 @pytest.mark.filterwarnings("default")
