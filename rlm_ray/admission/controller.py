@@ -91,6 +91,10 @@ class AdmissionController:
         """Count one driver less. An open run that none holds any more is closed in a while by `close_abandoned_runs`."""
         self._runs.leave(run_id, now)
 
+    def is_held(self, run_id: str) -> bool:
+        """Tell whether a driver holds the run."""
+        return self._runs.is_held(run_id)
+
     def close_run(self, run_id: str, attempt: float | None = None) -> RunUsage:
         """Close a run for an attempt of it, or for whichever has it, and return its usage; its waiting requests are refused.
         Empty where it was not open.

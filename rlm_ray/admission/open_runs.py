@@ -98,6 +98,10 @@ class OpenRuns:
             if run_id in self._runs:
                 self._driverless[run_id] = now
 
+    def is_held(self, run_id: str) -> bool:
+        """Tell whether a driver holds the run, open or not."""
+        return run_id in self._drivers
+
     def abandoned(self, now: float) -> list[str]:
         """Return the runs that have been without a driver for too long."""
         return [run_id for run_id, since in self._driverless.items() if now - since >= DRIVERLESS_S]

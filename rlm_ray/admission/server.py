@@ -150,6 +150,11 @@ class AdmissionServer:
             self._controller.leave_run(run_id, self._clock())
 
     @rpc_method()
+    async def driverless(self, run_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of these runs that no driver holds."""
+        return tuple(run_id for run_id in run_ids if not self._controller.is_held(run_id))
+
+    @rpc_method()
     async def close_run(self, run_id: str, attempt: float) -> RunUsage:
         """Close the run of this attempt and return its usage. Its `open_run` may come later: it is not heard."""
         usage = self._controller.close_run(run_id, attempt)

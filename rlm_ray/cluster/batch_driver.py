@@ -271,7 +271,7 @@ class BatchDriver:
     async def _take_one_more(self) -> None:
         try:
             per_actor = self._run_spec.settings.cluster.sessions_per_actor
-            slot = await self._engine.acquire_slot(per_actor, tell=self._tell)
+            slot = await self._engine.acquire_slot(per_actor, self.run_id, self._tell)
         except RLMError as error:
             self._free_slots.put_nowait(error)
         else:

@@ -158,10 +158,8 @@ class ClusterDriver:
         return await self._thread.run(work)
 
     @_on_ray_thread
-    async def acquire_slot(
-        self, per_actor: int, *, one_session: bool = False, tell: WaitTeller = _tell_nobody
-    ) -> Slot:
-        """Acquire a slot for root sessions; waits for one. `one_session`: the session returns it at its end.
+    async def acquire_slot(self, per_actor: int, run_id: str, tell: WaitTeller = _tell_nobody) -> Slot:
+        """Acquire a slot for root sessions of a run that this process holds at the admission; waits for one.
 
         `tell` is told what is waited for, and nothing once it is there.
         """
@@ -169,7 +167,7 @@ class ClusterDriver:
         try:
             async with self._noticing(tell):
                 leased = await await_or_cancel(
-                    self._pool.acquire_root_slot.remote(per_actor, one_session=one_session),
+                    self._pool.acquire_root_slot.remote(per_actor, run_id),
                     lambda late: self.release_slot(Slot(*late)),
                 )
         except ray.exceptions.RayTaskError as error:

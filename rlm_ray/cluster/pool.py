@@ -21,7 +21,7 @@ import secrets
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -64,8 +64,8 @@ MAX_HELD_STARTS = 3.0
 """Work is held back for starting actors for so many times as long as a start took: several start at once."""
 CAPACITY_TTL_S = 0.25
 """How long a count of the cluster's free CPUs is used."""
-CLAIM_S = 120.0
-"""A slot leased for one session in which none has begun after this is returned: a context of 10 GB is packed in less."""
+DRIVER_CHECK_INTERVAL_S = 10.0
+"""How often is looked for slots of runs that no driver holds any more."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,14 +82,14 @@ class Pool:
         self._slots = SlotTable()
         self._handles: dict[str, Any] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
-        self._waiting: deque[tuple[int, str, asyncio.Future[str]]] = deque()
+        self._waiting: deque[tuple[int, str, asyncio.Future[tuple[str, Any]]]] = deque()
         self._numbers, self._roots = itertools.count(), itertools.count()
         self._is_configured = asyncio.Event()
         """Calls may come in another order than they were sent in; until then it is not known which actors were asked for."""
         self._requested: set[str] = set()
         """Actors that the driver has asked for itself."""
         self._admission = admission_stub()
-        self._scale_down_task: asyncio.Task[None] | None = None
+        self._janitors: list[asyncio.Task[None]] = []
         self._failed_starts = 0
         self._last_start_error = ""
         self._death_watches: dict[str, asyncio.Task[None]] = {}
@@ -101,8 +101,10 @@ class Pool:
         self._start_s = DEFAULT_START_S
         self._growing_since = -math.inf
         """Since when actors are starting that work is held back for."""
-        self._unclaimed: dict[str, tuple[str, float]] = {}
-        """Leases for one session, not known to have begun: the actor, and when it was leased."""
+        self._root_leases: dict[str, tuple[str, str]] = {}
+        """The actor and the run of each lease for root sessions."""
+        self._driverless: set[str] = set()
+        """Those of them whose runs no driver held when that was last looked for."""
 
     async def configure(
         self, cluster: Cluster, models: frozenset[str], requested: Mapping[str, Any] = MappingProxyType({})
@@ -120,7 +122,7 @@ class Pool:
             self._requested.add(actor)
             self._start_actor(actor, requested[actor])
         self._is_configured.set()
-        self._start_janitor()
+        self._start_janitors()
         with contextlib.suppress(ClusterError):  # whoever needs an actor is told
             await self.scale_to(cluster.min_actors)
 
@@ -149,24 +151,25 @@ class Pool:
             "waiting": len(self._waiting),
         }
 
-    async def acquire_root_slot(self, per_actor: int, *, one_session: bool) -> tuple[str, Any, str]:
-        """Lease a slot for a root session; returns its actor, the handle of that, and the name of the lease.
+    async def acquire_root_slot(self, per_actor: int, run_id: str) -> tuple[str, Any, str]:
+        """Lease a slot for root sessions of a run; returns its actor, the handle of that, and the name of the lease.
 
-        Waits for one. `one_session`: the session returns it at its end, and where none begins, because whoever asked
-        has died, the pool does. Raises `ClusterError` if no actor can be started.
+        Waits for one. Where the driver of the run dies with it, the pool takes it back. Raises `ClusterError` if no
+        actor can be started.
         """
         await self._is_configured.wait()
         lease = f"{ROOT_LEASE_PREFIX}{next(self._roots)}"
         self._spread(self._sessions(1), per_actor)
         leased = self._slots.lease(1, self._max_sessions_each(self._sessions(1), per_actor), lease)
-        if not leased:
+        if leased:
+            actor, handle = leased[0], self._handles[leased[0]]
+        else:
             self._grow(len(self._waiting) + 1, per_actor)
-            waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
             self._waiting.append((per_actor, lease, waiter))
-            leased = [await self._await_slot(lease, waiter)]
-        if one_session:
-            self._unclaimed[lease] = leased[0], time.monotonic()
-        return leased[0], self._handles[leased[0]], lease
+            actor, handle = await self._await_slot(lease, waiter)
+        self._root_leases[lease] = actor, run_id
+        return actor, handle, lease
 
     async def lease_slots(
         self, wanted: int, per_actor: int, lessee: str, *, waiting: bool = False
@@ -209,7 +212,7 @@ class Pool:
         now = time.monotonic()
         for actor in slots:
             self._slots.release(actor, lessee, now)
-        self._unclaimed.pop(lessee, None)
+        self._root_leases.pop(lessee, None)
         self._serve_queue()
         if self._sessions(0) <= SESSIONS_TARGET * len(self._handles):
             self._crowded_since = None
@@ -243,7 +246,7 @@ class Pool:
         if self._waiting:
             self._serve_queue()
             self._grow(len(self._waiting), self._waiting[0][0])
-        await self._admission.forget_holder(actor)
+        await self._return_permits(actor)
 
     async def scale_to(self, actors: int) -> None:
         """Start actors until there are so many (or as many as may be), and wait until they are ready.
@@ -272,12 +275,12 @@ class Pool:
             return f"a session actor, which needs {needed:g} CPU: {held}"
         return "" if blocked_only else "a session actor: it starts"
 
-    async def _await_slot(self, lease: str, waiter: asyncio.Future[str]) -> str:
+    async def _await_slot(self, lease: str, waiter: asyncio.Future[tuple[str, Any]]) -> tuple[str, Any]:
         try:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                await self.release([waiter.result()], lease)  # it came too late for whoever waited
+                await self.release([waiter.result()[0]], lease)  # it came too late for whoever waited
             raise
 
     def _serve_queue(self) -> None:
@@ -290,7 +293,9 @@ class Pool:
             if not leased:
                 return
             self._waiting.popleft()
-            waiter.set_result(leased[0])
+            waiter.set_result(
+                (leased[0], self._handles[leased[0]])
+            )  # the actor may die before the waiter goes on
 
     def _grow(self, slots: int, per_actor: int) -> None:
         for _ in range(min(-(-slots // per_actor) - len(self._starting), self._headroom())):
@@ -411,41 +416,54 @@ class Pool:
             if not waiter.done():
                 waiter.set_exception(ClusterError(why))
 
-    def _start_janitor(self) -> None:
-        if self._scale_down_task is None:
-            self._scale_down_task = asyncio.ensure_future(self._scale_down_loop())
+    def _start_janitors(self) -> None:
+        if not self._janitors:
+            self._janitors = [
+                asyncio.ensure_future(_repeat(SCALE_DOWN_INTERVAL_S, self._scale_down)),
+                asyncio.ensure_future(_repeat(DRIVER_CHECK_INTERVAL_S, self.return_driverless)),
+            ]
 
-    async def _scale_down_loop(self) -> None:
-        while True:
-            await asyncio.sleep(SCALE_DOWN_INTERVAL_S)
-            idle = self._slots.idle(time.monotonic(), self._cluster.idle_timeout_s)
-            idle = idle[: max(0, len(self._handles) - self._cluster.min_actors)]
-            await asyncio.gather(*map(self._retire, idle), self.return_unclaimed(CLAIM_S))
+    async def _scale_down(self) -> None:
+        idle = self._slots.idle(time.monotonic(), self._cluster.idle_timeout_s)
+        leaving = idle[: max(0, len(self._handles) - self._cluster.min_actors)]
+        # All are taken out before anything is awaited: no slot is leased in one that is about to end.
+        await asyncio.gather(*[self._retire(actor, *self._take_out(actor)) for actor in leaving])
 
-    async def return_unclaimed(self, claim_s: float) -> None:
-        """Return slots leased for one session longer than `claim_s` ago in which none has begun."""
-        now = time.monotonic()
-        due: dict[str, list[str]] = {}
-        for lease, (actor, leased_at) in self._unclaimed.items():
-            if now - leased_at >= claim_s:
-                due.setdefault(actor, []).append(lease)
-        for actor, leases in due.items():
-            begun: set[str] = set()
-            if actor in self._handles:  # a dead actor's leases are gone with it
-                try:
-                    begun = await self._handles[actor].begun.remote(leases)
-                except ray.exceptions.RayError:
-                    continue  # it dies: `on_actor_died` sees to it
-            for lease in leases:
-                if lease in begun:
-                    self._unclaimed.pop(lease, None)
-                else:
-                    await self.release([actor], lease)
+    async def return_driverless(self) -> None:
+        """Take back the slots of runs that no driver has held for two checks, but for those whose session is at work.
 
-    async def _retire(self, actor: str) -> None:
-        """End an idle actor. One that says it is at work stays: plain calls take no slot, and may last."""
-        handle, node = self._handles.pop(actor), self._nodes.pop(actor, "")
+        Such a session ends by itself. A driver whose connection to the admission broke holds its run again before the second.
+        """
+        runs = {run_id for _, run_id in self._root_leases.values()}
+        if not runs:
+            return
+        try:
+            left = await self._admission.driverless(tuple(runs))
+        except ClusterError as error:
+            _log.debug("whose drivers are gone is not known: %s", error)
+            return
+        before = self._driverless
+        self._driverless = {lease for lease, (_, run_id) in self._root_leases.items() if run_id in left}
+        due = {lease: self._root_leases[lease][0] for lease in before & self._driverless}
+        for lease, actor in due.items():
+            if not await self._has_begun(actor, lease):
+                await self.release([actor], lease)
+
+    async def _has_begun(self, actor: str, lease: str) -> bool:
+        if actor not in self._handles:
+            return False  # its leases are gone with it
+        try:
+            async with asyncio.timeout(RETIRE_S):
+                return bool(await self._handles[actor].has_begun.remote(lease))
+        except (TimeoutError, ray.exceptions.RayError):
+            return False  # it hangs, or dies
+
+    def _take_out(self, actor: str) -> tuple[Any, str]:
         self._slots.remove(actor, time.monotonic())
+        return self._handles.pop(actor), self._nodes.pop(actor, "")
+
+    async def _retire(self, actor: str, handle: Any, node: str) -> None:
+        """End an idle actor. One that says it is at work stays: plain calls take no slot, and may last."""
         try:
             async with asyncio.timeout(RETIRE_S):
                 is_retired = await handle.retire.remote()
@@ -458,10 +476,24 @@ class Pool:
             self._serve_queue()
             return
         ray.kill(handle)
+        await self._return_permits(actor)
+
+    async def _return_permits(self, actor: str) -> None:
+        """Tell the admission that an actor is gone."""
         try:
             await self._admission.forget_holder(actor)
         except ClusterError as error:  # it finds out by itself, later
             _log.warning("the permits of %s are not back yet: %s", actor, error)
+
+
+async def _repeat(interval_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do this again and again, whatever goes wrong with it."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - whatever it was, the next time it may work
+            _log.warning("a check of the pool failed", exc_info=True)
 
 
 def session_actor_name(end: str) -> str:

@@ -90,8 +90,8 @@ class RunDriver:
     async def _run_once(self, run_attempt: RunAttempt) -> SessionResult:
         self._slot = slot = await self._engine.acquire_slot(
             self._run_spec.settings.cluster.sessions_per_actor,
-            one_session=True,
-            tell=wait_teller(self._observers),
+            self._run_spec.run_id,
+            wait_teller(self._observers),
         )
         try:
             return await self._run_in_slot(run_attempt, slot)

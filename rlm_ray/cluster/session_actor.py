@@ -189,9 +189,9 @@ class SessionActor:
             if of == parent:
                 task.cancel()
 
-    async def begun(self, leases: list[str]) -> set[str]:
-        """Return those of these leases whose session is at work here."""
-        return self._leases.intersection(leases)
+    async def has_begun(self, lease: str) -> bool:
+        """Tell whether the session of this lease is at work here."""
+        return lease in self._leases
 
     async def wait_forever(self) -> None:
         """Never return: a caller that waits here gets an error when this actor dies."""

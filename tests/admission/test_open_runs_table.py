@@ -37,6 +37,7 @@ def test_run_that_is_held_before_it_opens_has_its_driver():
     runs = OpenRuns()
     runs.hold("r")
     assert runs.stats() == {"runs": 0, "drivers": 1, "driverless": 0}
+    assert (runs.is_held("r"), runs.is_held("s")) == (True, False)
     runs.open(RUN, 10.0)
     assert (runs.abandoned(1e9), len(runs), list(runs), "r" in runs, "s" in runs) == (
         [],

@@ -159,3 +159,13 @@ def test_the_deadlines_of_closed_runs_are_cleared_away():
         admission.open_run(RunPolicy(str(number), Limits(time_s=1e7)), 0.0)
         admission.close_run(str(number))
     assert admission.stats()["deadlines"] <= SPARE_DEADLINES + 1
+
+
+async def test_who_asks_hears_which_runs_have_no_driver():
+    shell, _ = shell_and_clock()
+    driver = await held(shell, "held")
+    await shell.open_run(RunPolicy("open"))
+    assert await shell.driverless(("held", "open", "unknown")) == ("open", "unknown")
+    driver.cancel()
+    await asyncio.wait([driver])
+    assert await shell.driverless(("held",)) == ("held",)

@@ -1,0 +1,100 @@
+"""What the pool keeps in order by itself, whoever is gone: leases, permits, its own checks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from virtual_time import in_virtual_time
+
+from rlm_ray.cluster import pool as pool_module
+from rlm_ray.cluster.pool import Pool
+from rlm_ray.config import Cluster
+from rlm_ray.errors import ClusterError
+
+
+class Admission:
+    """An admission that knows whose drivers are gone, or does not answer."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    async def driverless(self, run_ids):
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return tuple(run_id for run_id in run_ids if run_id in answer)
+
+    async def forget_holder(self, name):
+        raise ClusterError("the admission of the cluster does not answer")
+
+
+def pool_with(*leases, admission):
+    """Return a pool whose one actor is gone, with these leases of runs."""
+    pool = Pool(Cluster())
+    pool._admission = admission
+    pool._slots.add("actor", 0.0)
+    for number, run_id in enumerate(leases):
+        pool._slots.lease(1, 8, f"root-{number}")
+        pool._root_leases[f"root-{number}"] = "actor", run_id
+    return pool
+
+
+GONE = ClusterError("the admission of the cluster does not answer")
+
+
+@pytest.mark.parametrize(
+    ("answers", "taken"),
+    [
+        ([{"a"}], 2),
+        ([{"a"}, {"a"}], 1),
+        ([{"a"}, set(), {"a"}], 2),  # a connection that only broke
+        ([{"a"}, {"b"}], 2),
+        ([{"a", "b"}, {"a", "b"}], 0),
+        ([{"a"}, GONE, {"a"}], 1),
+        ([GONE, GONE], 2),
+    ],
+    ids=["once", "twice", "not in a row", "another", "both", "no answer between", "no answer"],
+)
+async def test_slot_is_taken_back_when_its_run_had_no_driver_at_two_checks(answers, taken):
+    pool = pool_with("a", "b", admission=Admission(*answers))
+    for _ in answers:
+        await pool.return_driverless()
+    assert pool._slots.at_work == taken == len(pool._root_leases)
+
+
+async def test_an_actor_that_dies_while_the_admission_is_gone_is_removed_all_the_same():
+    pool = pool_with("a", admission=Admission())
+    pool._handles["actor"] = object()
+    await pool.on_actor_died("actor")
+    assert (await pool.stats())["actors"] == 0
+
+
+async def test_whoever_waited_gets_the_actor_that_died_before_they_went_on(monkeypatch):
+    monkeypatch.setattr(pool_module, "max_actors", lambda _: 1)
+    pool = pool_with("a", admission=Admission())
+    handle = pool._handles["actor"] = object()
+    pool._is_configured.set()
+    pool._capacity_checked_at = float("inf")
+    waiting = asyncio.create_task(pool.acquire_root_slot(1, "b"))
+    await asyncio.sleep(0)
+    await pool.release(["actor"], "root-0")
+    del pool._handles["actor"]  # the caller hears from the call itself that it is dead
+    actor, found, _ = await waiting
+    assert (actor, found) == ("actor", handle)
+
+
+def test_check_that_fails_is_made_again():
+    tries = []
+
+    async def check():
+        tries.append(asyncio.get_running_loop().time())
+        raise KeyError("actor")
+
+    async def checks():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3.5):
+                await pool_module._repeat(1.0, check)
+
+    in_virtual_time(checks())
+    assert tries == [1.0, 2.0, 3.0]
