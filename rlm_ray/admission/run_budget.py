@@ -186,6 +186,7 @@ class RunBudget:
         if holder in self._restored_from:
             return
         self._restored_from.add(holder)
+        self._clients.add(holder)
         self.usage_counts.merge(record.usage.items())
         self.ledger.keep_for_last_call(record.largest_root_call)
         self._reported += record.charged

@@ -261,12 +261,22 @@ class BatchDriver:
         try:
             yield slot
         except ActorLostError:
-            self._engine.release_slot(slot)
+            self._free_slots.put_nowait(slot)
+            self._release_slots(slot.name)  # each would cost a row one of its attempts
             raise
         except BaseException:
             self._free_slots.put_nowait(slot)
             raise
         self._free_slots.put_nowait(slot)
+
+    def _release_slots(self, actor: str = "") -> None:
+        """Return the free slots to the pool, or only those in one actor."""
+        for _ in range(self._free_slots.qsize()):
+            slot = self._free_slots.get_nowait()
+            if isinstance(slot, RLMError) or (actor and slot.name != actor):
+                self._free_slots.put_nowait(slot)
+            else:
+                self._engine.release_slot(slot)
 
     async def _take_one_more(self) -> None:
         try:
@@ -329,10 +339,7 @@ class BatchDriver:
     async def _aclose(self) -> None:
         for taking in self._acquiring:
             taking.cancel()
-        while not self._free_slots.empty():
-            slot = self._free_slots.get_nowait()
-            if isinstance(slot, Slot):
-                self._engine.release_slot(slot)
+        self._release_slots()
         usage = await self._engine.admission.usage(self.run_id)
         usage = self._run_spec.usage + replace(usage, sessions=usage.sessions - 1 + self._rows)
         done = replace(self._end, usage=usage)

@@ -71,11 +71,17 @@ NOTICE_EVERY_S = 60.0
 KEPT_POOL, KEPT_POOL_S = "rlm_ray.kept_pool", 5.0
 WORKERS_TTL_S = 0.25
 """How long the actors that the pool names are used for further plain calls."""
+POOL_ATTEMPTS = 3
+"""How often the pool is asked when it is lost, each time a new one."""
 LEAF_ATTEMPTS = 3
 """How often a batch of plain calls is sent out when its actors die."""
 
 
 def _tell_nobody(_: str) -> None:
+    pass
+
+
+def _ignore(_: Any) -> None:
     pass
 
 
@@ -108,7 +114,6 @@ class ClusterDriver:
 
     def __init__(self, handle: PoolHandle, thread: RayThread) -> None:
         self._handle = handle
-        self._pool = handle.actor
         self._thread = thread
         self.journal = thread.get_or_create("journal", journal_stub)
         self.journal_client = thread.get_or_create("journal client", self._make_journal_client)
@@ -157,6 +162,27 @@ class ClusterDriver:
         """Run a coroutine on the thread of the connection; cancelling this cancels it."""
         return await self._thread.run(work)
 
+    @property
+    def _pool(self) -> Any:
+        return self._handle.actor
+
+    async def _ask_pool(self, method: str, *arguments: Any, undo: Callable[[Any], None] = _ignore) -> Any:
+        """Return what the pool answers; a new one where it is lost. If the caller is cancelled, an answer that comes all the same
+        is undone."""
+        for left in reversed(range(POOL_ATTEMPTS)):
+            handle = self._handle
+            try:
+                return await await_or_cancel(getattr(handle.actor, method).remote(*arguments), undo)
+            except ray.exceptions.RayTaskError as error:
+                raise _unwrap_task_error(error) from error
+            except ACTOR_DIED_ERRORS as error:
+                if not left:
+                    raise ActorLostError("the pool of session actors was lost again and again") from error
+                _log.warning("the pool of session actors was lost: %s", first_line(error))
+                self._handle = self._thread.replace("pool", handle, handle.make_successor)
+                self._workers_asked = 0
+        raise AssertionError
+
     @_on_ray_thread
     async def acquire_slot(self, per_actor: int, run_id: str, tell: WaitTeller = _tell_nobody) -> Slot:
         """Acquire a slot for root sessions of a run that this process holds at the admission; waits for one.
@@ -164,18 +190,10 @@ class ClusterDriver:
         `tell` is told what is waited for, and nothing once it is there.
         """
         await self._handle.refresh_environment()
-        try:
-            async with self._noticing(tell):
-                leased = await await_or_cancel(
-                    self._pool.acquire_root_slot.remote(per_actor, run_id),
-                    lambda late: self.release_slot(Slot(*late)),
-                )
-        except ray.exceptions.RayTaskError as error:
-            raise _unwrap_task_error(error) from error
-        except ACTOR_DIED_ERRORS as error:
-            self._thread.evict("pool")
-            self._handle.end()
-            raise ActorLostError("the pool of session actors was lost") from error
+        async with self._noticing(tell):
+            leased = await self._ask_pool(
+                "acquire_root_slot", per_actor, run_id, undo=lambda late: self.release_slot(Slot(*late))
+            )
         return Slot(*leased)
 
     def release_slot(self, slot: Slot) -> None:
@@ -201,8 +219,11 @@ class ClusterDriver:
 
     @_on_ray_thread
     async def stop(self, slot: Slot, run_id: str, reason: str, why: str) -> bool:
-        """End a run early; its root then gives what it knows."""
-        return bool(await slot.handle.stop.remote(run_id, reason, why))
+        """End a run early; its root then gives what it knows. False where it is not there, or its actor has just died."""
+        try:
+            return bool(await slot.handle.stop.remote(run_id, reason, why))
+        except ACTOR_DIED_ERRORS:
+            return False
 
     @_on_ray_thread
     async def run_leaf_calls(
@@ -221,10 +242,8 @@ class ClusterDriver:
     ) -> None:
         """Take those whose results have come out of `left`."""
         for _ in range(LEAF_ATTEMPTS):
-            actors = await self._leaf_actors()
-            if not actors:
+            while not (actors := await self._leaf_actors()):
                 await self.grow_to(1, tell)
-                continue
             name = min(actors, key=self._calls.__getitem__)
             self._calls[name] += len(left)
             try:
@@ -236,7 +255,7 @@ class ClusterDriver:
                     deliver(results)
             except ACTOR_DIED_ERRORS:
                 self._workers_asked = 0
-                await self._pool.on_actor_died.remote(name)
+                await self._ask_pool("on_actor_died", name)
                 batch = replace(batch, leaves=tuple(left.values()), replays=True)
             except ray.exceptions.RayTaskError as error:
                 raise _unwrap_task_error(error) from error
@@ -257,16 +276,13 @@ class ClusterDriver:
     @_on_ray_thread
     async def grow_to(self, actors: int, tell: WaitTeller = _tell_nobody) -> None:
         """Start actors until so many are warm, as far as the cluster allows."""
-        try:
-            async with self._noticing(tell):
-                await self._pool.scale_to.remote(actors)
-        except ray.exceptions.RayTaskError as error:
-            raise _unwrap_task_error(error) from error
+        async with self._noticing(tell):
+            await self._ask_pool("scale_to", actors)
 
     @_on_ray_thread
     async def stats(self) -> dict[str, dict[str, Any]]:
         """Return the statistics of each actor that answers."""
-        handles = await self._pool.handles.remote()
+        handles = await self._ask_pool("handles")
         asked = (handle.stats.remote() for handle in handles.values())
         counts = await asyncio.gather(*asked, return_exceptions=True)
         return {name: count for name, count in zip(handles, counts, strict=True) if isinstance(count, dict)}
@@ -281,14 +297,14 @@ class ClusterDriver:
         is_fresh = time.monotonic() - self._workers_asked_at <= WORKERS_TTL_S
         if not (is_fresh and self._workers and calls <= self._workers_asked):
             self._workers_asked, self._workers_asked_at = calls, time.monotonic()
-            self._workers = await self._pool.workers.remote(calls)
-            while self._workers and (coming := (await self._pool.outlook.remote()).coming):
+            self._workers = await self._ask_pool("workers", calls)
+            while self._workers and (coming := (await self._ask_pool("outlook")).coming):
                 self._workers_asked = 0  # so that the next one asks, too
                 most = share(calls, LEAVES_PER_ACTOR, len(self._workers) + coming)
                 if min(self._calls[name] for name in self._workers) < most:
                     break
                 await asyncio.sleep(TOP_UP_S)
-                self._workers = await self._pool.workers.remote(0) or self._workers
+                self._workers = await self._ask_pool("workers", 0) or self._workers
         return self._workers
 
     @asynccontextmanager
@@ -306,7 +322,9 @@ class ClusterDriver:
 
     async def _notice(self) -> None:
         await asyncio.sleep(NOTICE_S)
-        why = await self._pool.waits_for.remote(blocked_only=True)
+        why = ""
+        with contextlib.suppress(ray.exceptions.RayError):  # whoever waits is told
+            why = await self._pool.waits_for.remote(blocked_only=True)
         if why and time.monotonic() - self._handle.noticed_at >= NOTICE_EVERY_S:
             self._handle.noticed_at = time.monotonic()
             _log.warning("waiting for %s", why)
@@ -387,10 +405,14 @@ class PoolHandle:
             self._cluster, self._models = cluster, self._models | models
             self.actor.configure.remote(cluster, self._models, self._requested)
 
-    def end(self) -> None:
-        """End what would have ended with the pool, had it been asked for there."""
+    def make_successor(self) -> PoolHandle:
+        """Make another pool in place of this one, which is lost; ends what would have ended with it, had it been asked for there."""
         for handle in self._requested.values():
             ray.kill(handle)
+        assert self._cluster is not None  # it was configured before anybody asked it
+        successor = PoolHandle(self._cluster, "own", is_new_ray=False)
+        successor.configure(self._cluster, self._models)
+        return successor
 
     async def refresh_environment(self) -> None:
         """Send the provider keys again where they were set, changed or removed since."""

@@ -131,9 +131,11 @@ class RayThread:
         kept: T = self._kept[name]
         return kept
 
-    def evict(self, name: str) -> None:
-        """Drop an object that is lost; the next who asks makes a new one."""
-        self._kept.pop(name, None)
+    def replace(self, name: str, lost: T, make: Callable[[], T]) -> T:
+        """Return a new object in place of one that is lost; made once, whoever else asks."""
+        if self._kept.get(name) is lost:
+            self._kept[name] = make()
+        return self.get_or_create(name, make)
 
     def bind_connection(self) -> None:
         """Bind this thread to the connection of this moment."""

@@ -27,7 +27,7 @@ from rlm_ray.core.answer_preview import AnswerNews
 from rlm_ray.core.context import Context, summarize
 from rlm_ray.core.limits import Amount, to_nano_usd
 from rlm_ray.core.llm import Message
-from rlm_ray.errors import JournalError
+from rlm_ray.errors import ClusterError, JournalError
 from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
 from rlm_ray.events.usage import CANCELLED, RunUsage
 from rlm_ray.journal.recorder import NullRecorder
@@ -334,10 +334,11 @@ class _RecordFeed:
     async def _tell_status(self) -> None:
         status_observers = [observer for observer in self._observers if isinstance(observer, StatusObserver)]
         while status_observers:
-            status = await self._engine.admission.status(self._run_id)
-            if status is not None:
-                for observer in status_observers:
-                    _tell(observer.status, status)
+            with contextlib.suppress(ClusterError):  # it is there again soon
+                status = await self._engine.admission.status(self._run_id)
+                if status is not None:
+                    for observer in status_observers:
+                        _tell(observer.status, status)
             await asyncio.sleep(STATUS_S)
 
 

@@ -83,8 +83,6 @@ class RunDriver:
                 if not left:
                     raise _exhausted(error) from error
                 _log.warning("the run goes on from its record: %s", error)
-                settings = run_attempt.run_context.settings
-                self._engine = await ClusterDriver.connect(settings.cluster, models=settings.all_models())
         raise AssertionError
 
     async def _run_once(self, run_attempt: RunAttempt) -> SessionResult:

@@ -196,6 +196,8 @@ class Batcher(Generic[ItemT, ResponseT]):
             if entry.response is None or not entry.response.done():
                 batch.append(entry)
                 size += self._size_of(entry.item)
+            else:
+                entry.end(None)
         return batch
 
     async def _send_batch(self, batch: _Batch[ItemT, ResponseT]) -> Sequence[ResponseT | Exception | None]:

@@ -135,15 +135,21 @@ class RpcServer:
         kind, method = Kind.REPLY, ""
         try:
             method, arguments = self._call_of(message)
-            body = _checked(self._codec.encode(await getattr(self._target, method)(*arguments)), "reply")
+            body = _checked(self._codec.encode(await self._outcome(method, arguments)), "reply")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's and nobody else's
-            if self._codec.knows(type(error)):
-                await self._send(channel, message.number, kind, self._codec.encode(error))
-                return
             if not isinstance(error, CodecError | RLMError):
                 _log.warning("a call of %s failed", method or "an unknown method", exc_info=True)
             kind, body = Kind.ERROR, _error_body(_sentence(error))
         await self._send(channel, message.number, kind, body)
+
+    async def _outcome(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Return what a method returns, or the error of the codec that it raises."""
+        try:
+            return await getattr(self._target, method)(*arguments)
+        except Exception as error:
+            if self._codec.knows(type(error)):
+                return error
+            raise
 
     @staticmethod
     async def _send(channel: Channel, number: int, kind: Kind, body: bytes) -> None:

@@ -83,6 +83,15 @@ def test_share_is_half_of_an_even_part_of_what_is_left():
     assert run.share().spent.tokens == 5000
 
 
+def test_clients_of_an_earlier_admission_share_what_is_left_with_those_that_ask():
+    run = budget(tokens=8000)
+    left = run.ledger.left().tokens
+    run.add(ASK)
+    for client in ("a", "b", ASK.client_id):
+        run.resume(client, RunSnapshot(run.policy))
+    assert run.share().amount.tokens == left // 6
+
+
 def test_what_clients_charged_is_taken_over_once_and_never_less_than_one_of_them_saw():
     run = budget(tokens=10_000)
     usage = {("m", 0): CallStats(calls=2)}

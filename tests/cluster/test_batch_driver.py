@@ -68,7 +68,7 @@ async def test_rows_outlive_the_actors_they_run_in(ask, cluster):
     await engine.grow_to(2)
 
 
-async def test_rows_of_one_call_each_travel_together_and_outlive_their_actor(ask, cluster):
+async def test_rows_of_one_call_each_travel_together_and_outlive_the_pool_with_their_actor(ask, cluster):
     def length(request):
         return str(len(request.last.partition("\n\nContext:\n")[2]))
 
@@ -76,8 +76,7 @@ async def test_rows_of_one_call_each_travel_together_and_outlive_their_actor(ask
         asking = asyncio.ensure_future(ask(server, max_depth=0).amap("how long?", TEXTS))
         await first_calls(server, 4)
         engine = await ClusterDriver.connect(cluster)
-        handles = await engine._pool.handles.remote()
-        ray.kill(next(iter(handles.values())))
+        ray.kill(engine._pool)
         results = await asking
         assert [result.answer for result in results] == [str(len(text)) for text in TEXTS]
         assert [result.usage.total.calls for result in results] == [1] * len(TEXTS)

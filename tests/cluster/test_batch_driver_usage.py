@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from virtual_time import in_virtual_time
 
-from rlm_ray.cluster.batch_driver import RowUsage
+from rlm_ray.cluster.batch_driver import BatchDriver, RowUsage
+from rlm_ray.cluster.driver import Slot
 from rlm_ray.cluster.subcalls.leaf_calls import TextRoom, UsageRecorder, in_portions
 from rlm_ray.core.llm import Usage
+from rlm_ray.errors import ActorLostError, ModelError
 from rlm_ray.events.records import CallEnded, SessionEnded, to_line
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.replay import ReplayIndex
@@ -151,3 +154,33 @@ def test_nothing_is_kept_of_rows_that_nobody_watches():
     for record in (call(1), call(2), SessionEnded(3.0, (), "answered")):
         usage.add(record)
     assert not usage._rows
+
+
+class Leases:
+    """The engine of a batch, as far as it takes slots back."""
+
+    def __init__(self):
+        self.released = []
+
+    def release_slot(self, slot):
+        self.released.append(slot.lease)
+
+
+@pytest.mark.parametrize(
+    ("error", "released"),
+    [(ActorLostError("died"), ["2", "4", "1"]), (ModelError("m", "refused"), []), (None, [])],
+    ids=["its actor died", "it failed", "it ended"],
+)
+async def test_a_row_whose_actor_died_leaves_no_slot_of_that_actor_to_another_row(error, released):
+    driver = object.__new__(BatchDriver)
+    driver._engine, driver._free_slots = Leases(), asyncio.Queue()
+    for name, lease in [("a", "1"), ("a", "2"), ("b", "3"), ("a", "4"), ("b", "5")]:
+        driver._free_slots.put_nowait(Slot(name, None, lease))
+    with contextlib.suppress(ActorLostError, ModelError):
+        async with driver._slot() as slot:
+            assert slot.lease == "1"
+            if error is not None:
+                raise error
+    left = [driver._free_slots.get_nowait().lease for _ in range(driver._free_slots.qsize())]
+    assert driver._engine.released == released
+    assert sorted(left + released) == ["1", "2", "3", "4", "5"]

@@ -399,3 +399,14 @@ def test_what_was_to_go_does_not_after_a_stop():
         await batches.aclose()
 
     assert sent(script) == []
+
+
+async def test_flush_returns_also_where_the_last_caller_before_it_has_given_up():
+    post = Post()
+    async with together(post) as asks:
+        given_up = asyncio.ensure_future(asks.submit(0))
+        await asyncio.sleep(0)
+        flushed = asyncio.create_task(asks.flush())
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait_for(flushed, 2)

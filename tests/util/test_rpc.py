@@ -14,7 +14,7 @@ from rlm_ray.admission.server import AdmissionServer
 from rlm_ray.cluster.detached_actor import service_stub
 from rlm_ray.core.limits import Limits, Rates
 from rlm_ray.core.llm import Usage
-from rlm_ray.errors import RemoteCallError, VersionMismatchError
+from rlm_ray.errors import JournalError, RemoteCallError, VersionMismatchError
 from rlm_ray.util import frames
 from rlm_ray.util import rpc as lines
 from rlm_ray.util.rpc import RpcClient, RpcServer
@@ -93,6 +93,9 @@ class Shell:
     async def fail(self, why):
         raise ValueError(why)
 
+    async def refuse(self, is_plain):
+        raise JournalError("run", "is running already" if is_plain else {"a", "set"})
+
     async def strange(self):
         return object()
 
@@ -109,7 +112,7 @@ class Shell:
         return bytes(count)
 
 
-SHELL_METHODS = frozenset({"echo", "fail", "strange", "wait", "size", "many"})
+SHELL_METHODS = frozenset({"echo", "fail", "refuse", "strange", "wait", "size", "many"})
 
 
 @asynccontextmanager
@@ -149,6 +152,17 @@ async def test_what_goes_wrong_with_one_call_is_a_sentence_for_its_caller_and_ot
         assert await transport.call("echo", "still there") == "still there"
         assert not other.done()
         assert shell.cancelled == []
+        other.cancel()
+
+
+async def test_an_error_of_the_codec_arrives_as_itself_and_one_that_cannot_be_sent_is_its_caller_s_only():
+    async with plain_line(Codec(JournalError)) as (shell, transport, _):
+        other = asyncio.create_task(transport.call("wait", "other"))
+        with pytest.raises(JournalError, match="is running already"):
+            await transport.call("refuse", True)
+        with pytest.raises(RemoteCallError, match="a call of refuse failed: cannot be sent"):
+            await transport.call("refuse", False)
+        assert (other.done(), shell.cancelled) == (False, [])
         other.cancel()
 
 
