@@ -236,9 +236,11 @@ class Pool:
 
     async def on_actor_died(self, actor: str) -> None:
         """Remove a dead actor: its permits and leases come back, and the sessions it had sent out are cancelled."""
-        if self._handles.pop(actor, None) is None:
+        dead = self._handles.pop(actor, None)
+        if dead is None:
             return
         _log.warning("session actor %s was lost", actor)
+        ray.kill(dead)  # it may only have been out of reach, and would keep its CPU
         self._nodes.pop(actor, None)
         self._slots.remove(actor, time.monotonic())
         for handle in self._handles.values():

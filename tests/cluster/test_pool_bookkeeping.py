@@ -63,11 +63,8 @@ async def test_slot_is_taken_back_when_its_run_had_no_driver_at_two_checks(answe
     assert pool._slots.at_work == taken == len(pool._root_leases)
 
 
-async def test_an_actor_that_dies_while_the_admission_is_gone_is_removed_all_the_same():
-    pool = pool_with("a", admission=Admission())
-    pool._handles["actor"] = object()
-    await pool.on_actor_died("actor")
-    assert (await pool.stats())["actors"] == 0
+async def test_who_tells_that_an_actor_died_is_no_caller_of_an_admission_that_is_gone():
+    await pool_with("a", admission=Admission())._return_permits("actor")
 
 
 async def test_whoever_waited_gets_the_actor_that_died_before_they_went_on(monkeypatch):
