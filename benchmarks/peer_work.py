@@ -99,11 +99,11 @@ def _fan_out(url: str, count: int, function: str, item: str) -> int:
     return int(rlm.completion(TEXT * (count * 500 // len(TEXT) + 1), root_prompt=query).response)
 
 
-def _root(url: str, text: str) -> bool:
-    """Ask for the number of foxes; a failure is a wrong answer."""
+def _root(url: str, text: str, foxes: int) -> bool:
+    """Ask for the number of foxes, which is known: to count it here would be a part of the time. A failure is a wrong answer."""
     query = _query("n = context.count('fox'); print(len(context), n)", _answer("str(n)"))
     try:
-        return bool(_official(url).completion(text, root_prompt=query).response == str(text.count("fox")))
+        return bool(_official(url).completion(text, root_prompt=query).response == str(foxes))
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in the library is its answer
         print(error, file=sys.__stderr__)
         return False
@@ -143,7 +143,8 @@ def _work(peer: str, case: str, url: str) -> Callable[[], int]:
         return lambda: _fan_out(url, items, "rlm_query_batched", CHILD)
     if case == "100 MB":
         text = TEXT * (100_000_000 // len(TEXT))
-        return lambda: int(_root(url, text))
+        foxes = text.count("fox")
+        return lambda: int(_root(url, text, foxes))
     return _roots(url, items)
 
 
@@ -152,7 +153,7 @@ def _roots(url: str, count: int) -> Callable[[], int]:
     pool = multiprocessing.get_context("fork").Pool(count)
 
     def work() -> int:
-        asked = [(url, f"fox {number} " * 200) for number in range(count)]
+        asked = [(url, f"fox {number} " * 200, 200) for number in range(count)]
         right = sum(pool.starmap(_root, asked, chunksize=1))
         pool.close()
         pool.join()
@@ -164,7 +165,7 @@ def _roots(url: str, count: int) -> Callable[[], int]:
 def run_one(peer: str, case: str, url: str, out: Path) -> None:
     """Do it once, in the peers' environment. What it found goes into a file: the library takes standard output away."""
     if peer == "official":
-        _root(url, "a fox")
+        _root(url, "a fox", 1)
     else:
         _pool(url, "", ["a fox"] * THREADS, "", bool)
     work = _work(peer, case, url)

@@ -87,7 +87,8 @@ def _roots(count: int) -> Callable[[RLM], Awaitable[None]]:
 
 def _large(text: str) -> Callable[[RLM], Awaitable[None]]:
     programs = ("n = context.count('fox'); print(len(context), n)", "FINAL(str(n))")
-    return lambda rlm: _ask(rlm, programs, text, str(text.count("fox")))
+    answer = str(text.count("fox"))  # counted once: it takes as long as the cell does
+    return lambda rlm: _ask(rlm, programs, text, answer)
 
 
 def cases() -> list[Case]:
