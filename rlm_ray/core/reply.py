@@ -206,7 +206,6 @@ def _empty(reply: ModelReply, *, is_cut: bool) -> Judgement:
         return Judgement(
             "empty",
             f"{amount} went into reasoning; raise max_tokens or lower reasoning_effort",
-            may_pass=not is_cut and not thought_all,
         )
     if is_cut:
         tokens = f" of {usage.output_tokens:,} tokens" if usage.output_tokens else ""

@@ -84,7 +84,7 @@ def moment_s(text: str | None, wall_s: float) -> float | None:
     seconds = number(text)
     if seconds is not None:
         return _bounded(_from_epoch(seconds, wall_s))
-    if re.fullmatch(_SPAN, text.strip()[:80], re.IGNORECASE):
+    if re.fullmatch(_SPAN, text.strip(), re.IGNORECASE):
         return _bounded(_span_s(text))
     moment = _moment(text)
     return None if moment is None else _bounded(max(moment.timestamp() - wall_s, 0.0))

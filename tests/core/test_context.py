@@ -118,9 +118,10 @@ def test_documents_that_come_one_by_one_make_the_same_context(documents):
     [
         (["a", {"id": "b", "text": "b"}], "either all documents or none must have an id"),
         (["a", "\ud800"], "document 1: holds half of a surrogate pair"),
+        ([{"id": "\ud800", "text": "a"}], "the id of document 0: holds half of a surrogate pair"),
         (["a", 1], "document 1 is neither"),
     ],
-    ids=["half named", "surrogate", "number"],
+    ids=["half named", "surrogate", "surrogate in an id", "number"],
 )
 def test_documents_that_come_one_by_one_are_checked(documents, said):
     with pytest.raises(InputError, match=said):

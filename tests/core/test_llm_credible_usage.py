@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.core.llm import (
-    MAX_CREDIBLE_TOKENS,
-    TOKENS_PER_MESSAGE,
     Message,
     ModelReply,
     ModelRequest,
@@ -29,11 +27,11 @@ BLANK = ModelRequest("m", (Message("user", " " * 4_000),))
 @pytest.mark.parametrize(
     ("counted", "text", "usage"),
     [
-        (Usage(10, 5), WRITTEN, Usage(10, 5)), (Usage(10, 0), "", Usage(10, 0)), (Usage(MAX_CREDIBLE_TOKENS, 1), WRITTEN, Usage(MAX_CREDIBLE_TOKENS, 1)),
-        (Usage(1, MAX_CREDIBLE_TOKENS), WRITTEN, Usage(1, MAX_CREDIBLE_TOKENS)), (Usage(10, 5, 3, 2, False, 1), WRITTEN, Usage(10, 5, 3, 2, False, 1)),
+        (Usage(10, 5), WRITTEN, Usage(10, 5)), (Usage(10, 0), "", Usage(10, 0)), (Usage(100_000_000, 1), WRITTEN, Usage(100_000_000, 1)),
+        (Usage(1, 100_000_000), WRITTEN, Usage(1, 100_000_000)), (Usage(10, 5, 3, 2, False, 1), WRITTEN, Usage(10, 5, 3, 2, False, 1)),
         (Usage(10, 0, 4), WRITTEN, Usage(10, WROTE, 4, estimated=True)), (Usage(0, 0), WRITTEN, Usage(READ, WROTE, estimated=True)),
-        (Usage(0, 0, 9), "", Usage(READ, 0, 0, estimated=True)), (Usage(MAX_CREDIBLE_TOKENS + 1, 5), WRITTEN, Usage(READ, WROTE, estimated=True)),
-        (Usage(10, MAX_CREDIBLE_TOKENS + 1), WRITTEN, Usage(10, WROTE, estimated=True)), (Usage(-1, 5), WRITTEN, Usage(READ, WROTE, estimated=True)),
+        (Usage(0, 0, 9), "", Usage(READ, 0, 0, estimated=True)), (Usage(100_000_000 + 1, 5), WRITTEN, Usage(READ, WROTE, estimated=True)),
+        (Usage(10, 100_000_000 + 1), WRITTEN, Usage(10, WROTE, estimated=True)), (Usage(-1, 5), WRITTEN, Usage(READ, WROTE, estimated=True)),
         (Usage(0, READ + WROTE + 7), WRITTEN, Usage(READ, WROTE + 7, estimated=True)), (Usage(10, -1), "", Usage(10, 0, estimated=True)),
     ],
 )  # fmt: skip
@@ -56,9 +54,7 @@ def test_request_reserves_its_bound_and_its_messages():
     assert estimate_max_usage(ModelRequest("m", REQUEST.messages, 77)) == Usage(READ, 77)
     two = ModelRequest("m", (*REQUEST.messages, *REQUEST.messages))
     assert request_tokens(ModelRequest("m", ())) == 1
-    assert (
-        request_tokens(two) == 2 * READ - 1 == 2 * (text_tokens("word " * 100, "m") + TOKENS_PER_MESSAGE) + 1
-    )
+    assert request_tokens(two) == 2 * READ - 1 == 2 * (text_tokens("word " * 100, "m") + 8) + 1
 
 
 def test_usages_add_up_field_by_field():

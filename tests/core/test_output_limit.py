@@ -52,6 +52,15 @@ def test_what_the_prompt_leaves_of_the_window_is_read_and_the_window_learned(sen
     assert (named.tokens, named.learned) == (left, OutputLimit(window_tokens=window))
 
 
+@pytest.mark.parametrize("status", [400, 402, 413, 422, 429])
+def test_status_of_a_refusal_is_no_bound(status):
+    named = named_limit(f"{status}: the max_tokens 16384 is too large, this model has 8192", ASKED)
+    assert named.tokens == 8192
+    assert (
+        named_limit(f"{status + 30}: the max_tokens 16384 is too large, this model has 8192", ASKED) is None
+    )
+
+
 @pytest.mark.parametrize("asked", [16_384, None])
 def test_what_an_account_affords_is_read_and_not_learned(asked):
     sentence = (

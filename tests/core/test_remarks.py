@@ -115,6 +115,8 @@ SILENT = {
     ],
     "the first turn": [(COUNT, out("20\n"))],
     "nothing in a sentence": [(COUNT, out("0 of 20\n"))],
+    "silent code that fails the second time": [("x = 1", out("")), ("x = 1", CellResult(error=NONE_ERROR))],
+    "silent code that failed the first time": [("x = 1", CellResult(error=NONE_ERROR)), ("x = 1", out(""))],
     "a list that holds nothing": [(COUNT, out("[0, 0]\n"))],
     "a number that ends in 0": [(COUNT, out("10\n"))],
     "two silent cells": [("x = 1", out("")), ("y = 2", out(""))],

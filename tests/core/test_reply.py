@@ -40,7 +40,19 @@ def test_text_is_usable_whatever_its_usage_says():
 
 
 @pytest.mark.parametrize(
-    "reason", ["length", "max_tokens", "MAX_TOKENS", "incomplete", "model_length", "max_output_tokens"]
+    "reason",
+    [
+        "length",
+        "max_tokens",
+        "MAX_TOKENS",
+        "incomplete",
+        "model_length",
+        "max_output_tokens",
+        " Length ",
+        "max-tokens",
+        "MAX TOKENS",
+        "FINISH_REASON_MAX_TOKENS",
+    ],
 )
 def test_text_at_the_limit_is_cut_off(reason):
     found = judged(ModelReply("The answer is", reason, Usage(5, 1_024)))
@@ -95,6 +107,10 @@ def test_a_refusal_is_reported_in_the_models_words():
     assert (found.kind, found.may_pass) == ("refused", False)
     assert "refused to answer: I can't help with that." in found.why
     assert judged(ModelReply("no", "refusal")).kind == "refused"
+    assert judged(ModelReply("", refusal=" ")).kind == "empty"
+    assert f": {'x' * 300}; put the question" in judged(ModelReply("", refusal="x" * 300)).why
+    assert f": {'x' * 300}; put the question" in judged(ModelReply("", refusal="x" * 301)).why
+    assert judged(ModelReply("", "refusal")).why.startswith("the model refused to answer; put")
 
 
 def test_a_tool_call_is_no_answer_but_its_code_is_code():
@@ -103,6 +119,9 @@ def test_a_tool_call_is_no_answer_but_its_code_is_code():
     assert judged(ModelReply("let me look", "tool_calls", tool_call=True)).kind == "tool_call"
     assert judged(ModelReply("", "MALFORMED_FUNCTION_CALL")).kind == "tool_call"
     assert judged(call, takes_code=True).kind == "usable"
+    tildes = ModelReply("~~~python\nx\n~~~", "tool_calls", tool_call=True)
+    assert (judged(tildes, takes_code=True).kind, judged(tildes).kind) == ("usable", "tool_call")
+    assert judged(ModelReply("x", tool_call=True), takes_code=True).kind == "tool_call"
     assert without_thinking(call, takes_code=True).text == "```python\nprint(1)\n```"
     assert judged(ModelReply("", tool_call=True), takes_code=True).kind == "tool_call"
 

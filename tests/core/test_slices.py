@@ -96,10 +96,21 @@ def test_slices_of_documents_are_found_among_all_of_them():
     assert locator_of(documents).locate("other") == (11, 16)
 
 
-def test_a_slice_over_a_boundary_of_blocks_is_found_in_any_buffer():
-    data = b"." * (LARGE - 5) + b"over the boundary" + b"." * LARGE
+@pytest.mark.parametrize("before", [0, 1, 5, 16, 17])
+def test_a_slice_over_a_boundary_of_blocks_is_found_in_any_buffer(before):
+    data = b"." * (LARGE - before) + b"over the boundary" + b"." * LARGE
     for source in (data, memoryview(array("B", data))):
-        assert locator_of(source).locate("over the boundary") == (LARGE - 5, LARGE + 12)
+        assert locator_of(source).locate("over the boundary") == (LARGE - before, LARGE - before + 17)
+
+
+@pytest.mark.parametrize(
+    ("start", "is_near"), [(999, False), (1_000, True), (1_100, True), (1_200, True), (1_201, False)]
+)
+def test_what_begins_within_its_length_of_the_last_slice_s_end_is_found_without_a_search(start, is_near):
+    text = " ".join(f"{number}" for number in range(1_000, 2_000))
+    locator = locator_of(text, max_searched_bytes=0)
+    locator.follow(950, 1_100)
+    assert locator.locate(text[start : start + 100]) == ((start, start + 100) if is_near else None)
 
 
 def test_no_more_than_the_limit_is_looked_through_and_what_stands_near_is_found_all_the_same():

@@ -6,7 +6,6 @@ import pytest
 
 from rlm_ray.core.tools import (
     MAX_CODE_BYTES,
-    MAX_DOC_CHARS,
     MAX_TOOLS,
     Tool,
     ToolLimits,
@@ -55,8 +54,8 @@ def test_required_parameters_come_first_in_their_order():
     ("doc", "line"),
     [
         ("", "- `f(a)`"), ("Adds.", "- `f(a)`: Adds."), ("  Adds.\n\n    Twice.\n", "- `f(a)`: Adds.\n  \n  Twice."),
-        pytest.param("x" * MAX_DOC_CHARS, f"- `f(a)`: {'x' * MAX_DOC_CHARS}", id="longest"),
-        pytest.param("x" * (MAX_DOC_CHARS + 1), f"- `f(a)`: {'x' * MAX_DOC_CHARS} …", id="cut"),
+        pytest.param("x" * 1_500, f"- `f(a)`: {'x' * 1_500}", id="longest"),
+        pytest.param("x" * 1_501, f"- `f(a)`: {'x' * 1_500} …", id="cut"),
     ],
 )  # fmt: skip
 def test_prompt_shows_signature_and_the_beginning_of_the_docstring(doc, line):
@@ -133,4 +132,6 @@ def test_specs_travel_as_json():
 def test_limits_of_tools_are_named_where_they_make_no_sense(wrong):
     with pytest.raises(ConfigError, match=f"tool_limits.{next(iter(wrong))}: must be"):
         ToolLimits(**wrong)
-    assert ToolLimits(0.01, 1, 100, 100, 1, 0.1).children is True
+    assert ToolLimits() == ToolLimits(60.0, 8, 1_000_000, 1_000_000, 10_000, 60.0, children=True)
+    assert ToolLimits(0.01, 1, 100, 100, 1, 0.1).max_calls == 1
+    assert ToolLimits(86_400, 1_000, 50_000_000, 50_000_000, 10**9, 3_600).max_calls == 10**9
