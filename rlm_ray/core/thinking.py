@@ -57,7 +57,7 @@ _READS_ON = re.compile(
     r"comes|refers|represents|delimits|signals|surrounds|defines|will|would|does|instead|before|after|at|as|to)\b"
 )
 _LINE_BEGINS = re.compile(r"^[^\S\n]{0,3}(?=[<◁\[])", re.MULTILINE)
-_SPACE = re.compile(r"\s*")
+_BLANKS = re.compile(r"(?<!\s)\s+(?=[<◁\[])")
 _BLANK_REST = re.compile(r"[ \t]*(?:\n|\Z)")
 _ELLIPSIS = re.compile(r"\s*(?:\.{2,}|…)\s*")
 
@@ -77,7 +77,9 @@ _MAY_THINK = re.compile(r"[<\[◁]|\A\s*analysis")
 def split_thinking(text: str) -> tuple[str, str]:
     """Return what the model says, and what it thought; the text as it is where there is no thinking. Takes linear time."""
     thoughts: list[str] = []
-    for _ in range(_PASSES if _MAY_THINK.search(text) else 0):
+    if not _MAY_THINK.search(text):
+        return text, ""
+    for _ in range(_PASSES):
         found = _harmony(text) or _tagged(text)
         if found is None:
             break
@@ -110,7 +112,7 @@ class _Text:
         marks = [mark for mark in _tag_marks(text) if mark.opens or not self._is_quoted(mark)]
         self.shown = [mark for mark in marks if not self._is_hidden(mark)]
         self._line_begins = {match.end() for match in _LINE_BEGINS.finditer(text)}
-        self._blank = (-1, 0)
+        self._blanks = {match.end(): match.start() for match in _BLANKS.finditer(text)}
         self.last = len(text.rstrip())
         """Where the last word ends."""
         self.hidden_closes = [mark for mark in marks if not mark.opens and self._is_hidden(mark)]
@@ -146,10 +148,7 @@ class _Text:
 
     def is_first(self, mark: _Mark, since: int) -> bool:
         """Nothing but space stands before it."""
-        if self._blank[0] != since:
-            blank = _SPACE.match(self.text, since)
-            self._blank = since, blank.end() if blank else since
-        return mark.start <= self._blank[1]
+        return self._blanks.get(mark.start, mark.start) <= since
 
     def is_last(self, mark: _Mark) -> bool:
         """Nothing but space stands behind it."""
@@ -158,20 +157,17 @@ class _Text:
     def is_inside(self, mark: _Mark, since: int) -> bool:
         """Tell whether a place stands in an element or a long string that began after `since`."""
         places, depths = self._elements
-        first, last = bisect_left(places, since), bisect_left(places, mark.start)
-        before = depths[first - 1] if first else 0
-        in_element = last > first and depths[last - 1] > before
+        in_element = depths[bisect_left(places, mark.start)] > depths[bisect_left(places, since)]
         quotes = bisect_left(self._triples, mark.start) - bisect_left(self._triples, since)
         return in_element or quotes % 2 == 1
 
     @cached_property
     def _elements(self) -> tuple[list[int], list[int]]:
-        """Count the elements that are open behind each tag that begins a line."""
-        places, depths, depth = [], [], 0
+        """Return where tags begin a line, and how many elements are open before the first of them and behind each."""
+        places, depths = [], [0]
         for match in _ELEMENT.finditer(self.text):
-            depth = max(0, depth - 1) if match["close"] else depth + 1
             places.append(match.start())
-            depths.append(depth)
+            depths.append(max(0, depths[-1] - 1) if match["close"] else depths[-1] + 1)
         return places, depths
 
     @cached_property

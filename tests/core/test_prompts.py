@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.core import prompts
 from rlm_ray.core.context import ContextInfo, make_context
+from rlm_ray.core.limits import Amount, Limits
 from rlm_ray.core.llm import Message, ModelReply
 from rlm_ray.core.repl_types import CellResult, Variable
 from rlm_ray.core.state_machine import Task, Trajectory
@@ -260,3 +261,28 @@ def test_small_model_reads_its_question_again_behind_an_output(chars, is_whole):
         ModelReply("```python\nx\n```"), "s"
     )
     assert ("?" * chars in last(trajectory.with_result(CellResult(output="1\n", output_chars=2)))) is is_whole
+
+
+def test_output_that_is_shown_whole_is_not_called_head_and_tail():
+    whole, cut = (
+        last(after(CellResult(output="x" * chars, output_chars=chars))) for chars in (10_000, 10_001)
+    )
+    assert f"Output:\n{'x' * 10_000}\n" in whole
+    assert "Output (head and tail of 10,001 characters):\n" in cut
+    assert "Output (head and tail of 9 characters):\n" in last(after(CellResult(output="x", output_chars=9)))
+
+
+@pytest.mark.parametrize(("chars", "is_whole"), [(5_000, True), (5_001, False)])
+def test_error_is_shown_up_to_half_of_what_an_output_may_have(chars, is_whole):
+    assert ("x" * chars in last(after(CellResult(error="x" * chars)))) is is_whole
+
+
+@pytest.mark.parametrize(
+    ("limits", "spent", "left"),
+    [
+        (Limits(), Amount(1, 1, 1), ""), (Limits(cost_usd=2, tokens=5_000, calls=9), Amount(500_000_000, 1_000, 2), "$1.50, 4,000 tokens, 7 model calls"),
+        (Limits(cost_usd=1, tokens=1, calls=1), Amount(2 * 10**9, 3, 3), "$0.00, 0 tokens, 0 model calls"), (Limits(tokens=5), Amount(0, 5, 0), "0 tokens"),
+    ],
+)  # fmt: skip
+def test_what_is_left_of_a_budget_is_never_below_zero(limits, spent, left):
+    assert prompts.format_budget(limits, spent) == left

@@ -377,3 +377,10 @@ def test_thousand_characters_of_what_repeated_code_printed_are_shown(chars, is_w
 
 def test_cut_message_without_a_fence_that_assigns_the_context_is_told_so():
     assert "because you copied text of the input" in told((cut('context = """2026-11-01 12:00'), None))
+
+
+def test_restarts_of_an_earlier_question_do_not_end_the_next_one():
+    twice = [(COUNT, out("20\n"))] * 2
+    trajectory = restarted(*twice).with_compaction("", repeated=True)
+    assert next_step(turns(*twice, task=trajectory)).reason == "no_progress"
+    assert next_step(turns(*twice, task=trajectory.with_question("and?"))) == Generate()

@@ -65,6 +65,9 @@ THINKING = [
     ('<think>he wrote "</think>" there\n</think>\nanswer', "answer"),
     ('he wrote "x"</think>\nanswer', "answer"),
     ("<think>…</think>\nanswer", "answer"),
+    (" \n     <think>a</think> \n\n     <thought>b</thought> answer", "answer"),
+    ("<a>\n</a>\n<think>\nb\n</think>\nanswer", "<a>\n</a>\n\nanswer"),
+    ("<think>\n<a>\n</think>\nSure.\n<think>\nb\n</think>\nanswer", "Sure.\n\nanswer"),
     ("<think> ... </think>\nanswer", "answer"),
     ("<reasoning>\na and so on", ""),
     ("<think>\na\n<think>\nb\n<think>\nc\n</think>\nd\n</think>\nanswer", "answer"),
@@ -105,6 +108,9 @@ SAID = [
     "so we have </think> answer",
     "<think> ... </think> tags are used",
     "<think>…</think> is used",
+    "</b>\n<b>\n<think>\nx\n</think>\n</b>",
+    "<a>\n<b>\n</b>\n<think>\nx\n</think>\n</a>",
+    "Sure.\n<a>\n<think>\nx\n</think>\n</a>\n<a>\n<think>\nx\n</think>\n</a>",
     'he wrote "x"</think>answer',
     "draft</reasoning>answer",
     "bla</think> is a tag",
@@ -189,6 +195,8 @@ def test_a_code_block_is_never_touched(inside):
         "<a>\n<think>\nx\n</think>\n" * 4_000,
         "<|channel|>analysis<|message|>" * 3_000,
         "x\n</think>y" * 9_000,
+        "\n" * 200_000 + "<think> is\n" * 9_000,
+        "<think> is" + " \n" * 200_000 + "x",
     ],
 )
 def test_a_reply_full_of_tags_takes_no_time(text):
