@@ -32,7 +32,6 @@ from rlm_ray.tracing import conventions as names
 MAX_ATTRIBUTE_BYTES = 4096
 """Bytes of one attribute: collectors drop requests that are too large."""
 _CUT = "…"
-_SHORTEST = 16
 
 Value: TypeAlias = "str | int | float | bool | Sequence[str]"
 Attributes: TypeAlias = dict[str, Value]
@@ -284,11 +283,9 @@ def _json(shape: Any, text: str) -> str:
     while True:
         written = json.dumps(shape(truncate_utf8(text, most)), ensure_ascii=False)
         size = len(written.encode())
-        if size <= MAX_ATTRIBUTE_BYTES or most <= _SHORTEST:
+        if size <= MAX_ATTRIBUTE_BYTES:
             return written
-        most = max(
-            _SHORTEST, min(most - 1, most * MAX_ATTRIBUTE_BYTES // size)
-        )  # escapes make some texts longer than others
+        most = most * MAX_ATTRIBUTE_BYTES // size  # escapes make some texts longer than others
 
 
 def _place(path: Iterable[int]) -> Attributes:

@@ -236,6 +236,12 @@ def test_records_of_one_time_come_as_beginnings_before_ends_by_path_and_number()
     assert list(buffer.flush()) == []
 
 
+def test_records_that_are_equal_all_come_out():
+    buffer = ReorderBuffer()
+    assert [record for each in SAME_TIME * 2 for record in buffer.add(each)] == []
+    assert list(buffer.flush()) == [each for each in SAME_TIME for _ in range(2)]
+
+
 def test_record_waits_for_one_that_is_a_window_later():
     buffer = ReorderBuffer()
     first, later = RunStarted(100.0, "r", "", {}, NODE, "1"), CellEnded(100.0 + REORDER_WINDOW_S, (), 1, 1.0)

@@ -200,13 +200,11 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.check_name(node, node.name)
-        self.check_function_argument_names(node)
         node.returns = None
         _drop_type_parameters(node)
         return self._visit_scope(node, in_class=False)
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        self.check_function_argument_names(node)
         return self._visit_scope(node, in_class=False)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
