@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from rlm_ray.core.context import document_header, make_context
 from rlm_ray.core.document_answers import MAX_DOCUMENTS_PER_CALL
+from rlm_ray.core.map_reduce import DocumentPiece
+from rlm_ray.core.reduce import parse_reduction
 from rlm_ray.sandbox.guest.context_parts import parts_of
-from rlm_ray.sandbox.guest.map_reduce import MapReduce
+from rlm_ray.sandbox.guest.map_reduce import CodeReduction, MapReduce, Unread
 
 PAPERS = [
     {"id": f"p{n}", "text": f"Paper {n}\nStatus: {'Final' if n % 2 else 'Draft'}\n" + "filler ä " * (100 * n)}
@@ -272,3 +274,41 @@ def test_the_question_says_what_is_read_and_in_which_form_to_answer(reduce, text
     assert all(question.startswith("Which?") for question in questions)
     assert [word for word in words if word not in questions[0]] == []
     assert ("JSON object" in questions[0]) is (":" in reduce)
+
+
+TWO = DocumentPiece([{"id": "a", "text": "one"}, {"id": "b", "text": ""}], (4, 5), ("a", "b"))
+
+
+def reduction(way):
+    return CodeReduction(None, parse_reduction(way), "q", 1_000, "raise")
+
+
+@pytest.mark.parametrize(
+    ("way", "answer", "found"),
+    [
+        ("count:s", '[{"id": "a", "answer": {"s": 1}}, {"id": "b", "s": 2}]', {4: {"s": 1}, 5: {"s": 2}}),
+        ("count:s", '[{"id": "a", "answer": {"s": 1}}, {"id": "b", "answer": {"t": 2}}]', {4: {"s": 1}}),
+        ("count:s", '{"a": {"s": 1}, "b": 5}', {4: {"s": 1}}), ("count:s", "no JSON", {}), ("count:s", None, {}), ("count:s", Unread("failed"), {}),
+        ("collect", '[{"id": "a", "answer": "x"}, {"id": "b", "answer": 0}]', {4: "x", 5: 0}), ("collect", '{"a": "x"}', {4: "x"}), ("collect", '{"a": {}, "b": null}', {}),
+        ("count:s,sum:n", '[{"id": "a", "answer": {"n": 1}}]', {4: {"n": 1}}),
+    ],
+)  # fmt: skip
+def test_answer_about_several_documents_is_split_by_their_ids(way, answer, found):
+    assert reduction(way).split(TWO, answer) == found
+
+
+def test_document_that_was_left_out_is_asked_about_alone_if_it_holds_anything():
+    assert reduction("collect").part_of(TWO, 4) == [{"id": "a", "text": "one"}]
+    assert reduction("collect").part_of(TWO, 5) is None
+    texts = DocumentPiece(["", "two"], (0, 1), ("0", "1"))
+    assert [reduction("collect").part_of(texts, number) for number in (0, 1)] == [None, ["two"]]
+
+
+def test_answers_about_the_parts_of_a_document_become_one():
+    assert reduction("sum:n").merge([{"n": 1}, {"n": 2}]) == {"n": 3}
+    assert reduction("count:s").merge([{"s": "x"}, {"s": "y"}]) is None  # the model is asked
+    assert reduction("count:s").merge([{"s": "x"}, {}]) == {"s": "x"}
+    assert reduction("collect").merge(["x", "nothing here"]) == "x"
+    found = reduction("collect").merge(["x", Unread("failed: no"), Unread("failed: late")])
+    assert found == Unread("part 2 of 3 failed: no")
+    assert reduction("collect").text({"a": 1}) == "{'a': 1}"

@@ -53,6 +53,8 @@ def test_pattern_may_be_compiled_or_have_flags():
     [
         ("x\nx\nx", "x", {"matches": 3}), ("a1\na2\na3", r"a\d", {"matches": 3, "more": ["a2", "a3"]}),
         ("one", "o", {}), ("aXbX", "X", {"matches": 2}), ("ab", "", {"matches": 3}),
+        ("x" * 999, "x", {"matches": 999}), ("x" * 1_000, "x", {"matches": 1_000}), ("x" * 1_001, "x", {"matches": "1,000 or more"}),
+        ("a1\na2\na2\na3", r"a\d", {"matches": 4, "more": ["a2"]}), ("x1\n\n", r"(?m)^", {"matches": 3}), ("x\na x", "x", {"matches": 2, "more": ["a x"]}),
     ],
 )  # fmt: skip
 def test_several_matches_of_a_document_are_counted_with_their_lines(text, pattern, facts):
@@ -67,6 +69,29 @@ def test_line_is_the_next_that_says_something_and_of_a_long_one_what_is_near():
     assert hit["line"] == "a" * 100 + "needle" + "b" * 94
     (hit,) = search_of(["short " * 3 + "needle"]).search("needle")
     assert hit["line"] == "short short short needle"
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "line"),
+    [
+        ("a\nb\nc", "b", "b"), ("a\n\n  b  \nc", r"\n\n", "a"), ("\n \nb\nc", r"\A", "b"), ("a\n   \nb", r" ", "b"), ("a b", " ", "a b"), ("a\n  ", r" +\Z", ""),
+        ("x" * 300, r"\Z", "x" * 100), ("x" * 300, r"\A", "x" * 200), ("ab\n" + "x" * 99 + "y", "y", "x" * 99 + "y"), ("ab\n" + "x" * 100 + "y", "y", "x" * 100 + "y"),
+        ("ab\n" + "x" * 101 + "y", "y", "x" * 100 + "y"),
+    ],
+)  # fmt: skip
+def test_line_of_a_match_is_that_around_it(text, pattern, line):
+    (hit,) = search_of([text]).search(pattern)
+    assert hit["line"] == line
+
+
+def test_documents_of_more_than_fifty_thousand_characters_are_ranked_in_stretches():
+    word = "cats " * 10_000
+    whole, stretches = search_of([word]).bm25("cats"), search_of([word + "cats"]).bm25("cats")
+    assert [hit.stretch for hit in whole] == [None]
+    assert all(hit.stretch[1] - hit.stretch[0] <= 50_000 for hit in stretches)
+    assert len(stretches) == 2
+    assert stretches.total == 2
+    assert all(hit["score"] == round(hit["score"], 3) for hit in stretches)
 
 
 def test_best_documents_come_first_and_long_ones_in_stretches():

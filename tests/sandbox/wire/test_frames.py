@@ -211,6 +211,35 @@ def test_a_frame_out_of_the_bounds_of_its_kind_is_refused_before_it_is_whole(hea
         bounded(data + bytes(min(blob_bytes, 1)))
 
 
+MOST = {
+    "ready": (512, 0, 0),
+    "broken": (512, 65_536, 1),
+    "printed": (512, 1_100 * 4, 1),
+    "final": (512, 40_000_000, 1),
+    "done": (512 + 100 * (200 + 100 + 12) * 12, (1_100 + 20_000 + 60 * 500) * 4, 62),
+    "calls": (4 << 20, 64 << 20, 2_000_000),
+    "tool": (512, 800 + 1_000, 2),
+    "cite": (512, 80_000, 1),
+}
+"""The bytes of the head and of the texts, and how many texts, that a child may send."""
+
+
+@pytest.mark.parametrize("kind", MOST)
+def test_frame_is_taken_up_to_the_most_of_its_kind(kind: str) -> None:
+    head_bytes, text_bytes, texts = MOST[kind]
+    beginning = f'{{"kind": "{kind}", "sizes": []'.encode().ljust(40)
+    blob = min(text_bytes, (64 << 20) - 41)
+    for head, more in ((head_bytes, 0), (41, blob)):
+        assert bounded(struct.pack("<II", head, more) + beginning) is None  # the rest has not come yet
+    for head, more in ((head_bytes + 1, 0), (41, blob + 1)):
+        with pytest.raises(FrameError):
+            bounded(struct.pack("<II", head, more) + beginning)
+    if texts < 100:
+        assert bounded(encode(kind, [""] * texts)) is not None
+        with pytest.raises(FrameError):
+            bounded(encode(kind, [""] * (texts + 1)))
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_no_frame_of_a_child(data: bytes) -> None:
     with contextlib.suppress(FrameError):
