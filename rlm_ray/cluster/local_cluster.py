@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import ray
 
@@ -120,11 +121,8 @@ async def _keep(cluster: Cluster, models: Sequence[str]) -> None:
     with loopback(only=True):
         engine = await ClusterDriver.connect(replace(cluster, address=LOCAL), models=models, pool="kept")
     await engine.grow_to(cluster.min_actors)
-    note = ray_folder() / NOTE_FILE
     address = ray.get_runtime_context().gcs_address
-    stat = read_process_stat(os.getpid())
-    assert stat is not None  # it is this process
-    write_private(note, f"{address} {os.getpid()} {stat.started}\n".encode())
+    note = _write_note(address)
     _say(READY)
     _close_output()
     try:
@@ -132,6 +130,16 @@ async def _keep(cluster: Cluster, models: Sequence[str]) -> None:
     finally:
         if address_in(own_text(note)) == address:
             note.unlink(missing_ok=True)
+
+
+def _write_note(address: str) -> Path:
+    """Note this process as the keeper. Raises `ClusterError` where another one was sooner: nobody would ever end this one."""
+    if (sooner := find_keeper()) is not None:
+        raise ClusterError(f"a cluster is up at {sooner.address} already; `rlm-ray down` ends it")
+    note, stat = ray_folder() / NOTE_FILE, read_process_stat(os.getpid())
+    assert stat is not None  # it is this process
+    write_private(note, f"{address} {os.getpid()} {stat.started}\n".encode())
+    return note
 
 
 def _say(line: str) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.run_store import RunStore
+from rlm_ray.journal.storage.base import Writer
 from rlm_ray.util.batcher import Batcher
 from rlm_ray.util.filesystem import local_path
 from rlm_ray.util.rpc_service import rpc_method
@@ -52,13 +53,13 @@ class JournalRef:
 class _OpenJournal:
     """One open journal."""
 
-    def __init__(self, ref: JournalRef, folder: RunStore) -> None:
+    def __init__(self, ref: JournalRef, folder: RunStore, writer: Writer) -> None:
         self.owner = ref.attempt_id
         self.held = 0
         self.closing: asyncio.TimerHandle | None = None
         self._folder = folder
         self._local = local_path(ref.run_dir) is not None
-        self._writer = folder.writer(ref.attempt_id)
+        self._writer = writer
         self._tail_buffer = bytearray()
         self.size = self._writer.size
         self._appended = asyncio.Event()
@@ -91,10 +92,21 @@ class _OpenJournal:
             return _whole_lines(self._tail_buffer, offset - start)
         return await asyncio.to_thread(self._folder.read, offset, MAX_READ_BYTES)
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Let those go who wait for the end or for more."""
         self.closed.set()
         self._appended.set()
-        self._writer.close()
+
+    def close(self) -> None:
+        """Release the right to write; nothing is being written any more."""
+        try:
+            self._writer.close()
+        except JournalError as error:  # what was acknowledged is there all the same
+            _log.warning("%s", error)
+
+    async def flush(self) -> None:
+        """Return when all that was appended is written."""
+        await self._batcher.flush()
 
     def _written(self, data: bytes, size: int) -> None:
         self.size = size
@@ -116,10 +128,15 @@ class JournalServer:
         """Owners whose runs are over."""
         self._fenced: deque[str] = deque(maxlen=MAX_ORPHANED)
         """Owners that may not write any more, also when the attempt after theirs is over."""
+        self._openings: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._closings: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """Of journals in object stores, each in a thread: a slow one holds nobody else up."""
 
     @rpc_method(timeout_s=STORAGE_TIMEOUT_S, errors=(JournalError,))
     async def open(self, ref: JournalRef) -> int:
         """Take the run over for this owner, or say who has it. The size of the journal so far."""
+        if (opening := self._openings.get(_name(ref))) is not None:
+            await asyncio.wait([opening])
         journal = self._journals.get(_name(ref))
         if journal is not None and journal.owner != ref.attempt_id and ref.attempt_id not in self._fenced:
             if journal.held:
@@ -128,14 +145,14 @@ class JournalServer:
                 )
             self._fenced.append(journal.owner)
             self._drop(ref)
-        journal = self._open_for(ref)
+        journal = await self._open_for(ref)
         self._schedule_close(ref, journal)
         return journal.size
 
     @rpc_method(timeout_s=STORAGE_TIMEOUT_S, errors=(JournalError,))
     async def append(self, ref: JournalRef, data: bytes) -> int:
         """Add whole lines; the size of the journal after that."""
-        journal = self._open_for(ref)
+        journal = await self._open_for(ref)
         try:
             return await journal.append(data)
         finally:
@@ -144,7 +161,7 @@ class JournalServer:
     @rpc_method(timeout_s=STORAGE_TIMEOUT_S, errors=(JournalError,))
     async def read(self, ref: JournalRef, offset: int, wait_s: float) -> bytes:
         """Return whole lines from `offset` on, at most `MAX_READ_BYTES`; empty where nothing came within `wait_s`."""
-        journal = self._open_for(ref)
+        journal = await self._open_for(ref)
         try:
             return await journal.read(offset, wait_s)
         finally:
@@ -155,7 +172,7 @@ class JournalServer:
         """Hold the run for its driver, as long as its connection lasts; returns when the run is closed."""
         if ref.attempt_id in self._driverless:
             self._driverless.remove(ref.attempt_id)  # it was its connection only
-        journal = self._open_for(ref)
+        journal = await self._open_for(ref)
         journal.held += 1
         self._schedule_close(ref, journal)
         try:
@@ -173,6 +190,8 @@ class JournalServer:
         journal = self._journals.get(_name(ref))
         if journal is not None and journal.owner == ref.attempt_id:
             self._drop(ref)
+        if (closing := self._closings.get(_name(ref))) is not None:
+            await asyncio.wait([closing])
 
     async def stats(self) -> dict[str, int]:
         """Count the rows of each table."""
@@ -184,16 +203,36 @@ class JournalServer:
             "taken over": len(self._fenced),
         }
 
-    def _open_for(self, ref: JournalRef) -> _OpenJournal:
+    async def _open_for(self, ref: JournalRef) -> _OpenJournal:
         """Return the journal of this owner, opened if need be. Raises `JournalError` where it may not write any more."""
-        if ref.attempt_id in self._driverless:
-            raise JournalError(ref.run_id, "has lost its driver; go on with: rlm-ray resume")
-        journal = self._journals.get(_name(ref))
-        if ref.attempt_id in self._fenced or (journal is not None and journal.owner != ref.attempt_id):
-            raise JournalError(ref.run_id, "was taken up by another process; this one may not write any more")
-        if journal is None:
-            journal = self._journals[_name(ref)] = _OpenJournal(ref, RunStore(ref.run_dir, ref.run_id))
-        return journal
+        while True:
+            if ref.attempt_id in self._driverless:
+                raise JournalError(ref.run_id, "has lost its driver; go on with: rlm-ray resume")
+            journal = self._journals.get(_name(ref))
+            if ref.attempt_id in self._fenced or (journal is not None and journal.owner != ref.attempt_id):
+                raise JournalError(
+                    ref.run_id, "was taken up by another process; this one may not write any more"
+                )
+            if journal is not None:
+                return journal
+            folder = RunStore(ref.run_dir, ref.run_id)
+            if local_path(ref.run_dir) is not None:
+                self._journals[_name(ref)] = _OpenJournal(ref, folder, folder.writer(ref.attempt_id))
+                continue
+            if _name(ref) not in self._openings:
+                self._openings[_name(ref)] = asyncio.create_task(self._open_slowly(ref, folder))
+            await asyncio.shield(self._openings[_name(ref)])  # whoever asked may go: others wait for it, too
+
+    async def _open_slowly(self, ref: JournalRef, folder: RunStore) -> None:
+        """Open a journal in a thread, once the one before is closed."""
+        try:
+            if (closing := self._closings.get(_name(ref))) is not None:
+                await asyncio.wait([closing])
+            writer = await asyncio.to_thread(folder.writer, ref.attempt_id)
+            journal = self._journals[_name(ref)] = _OpenJournal(ref, folder, writer)
+            self._schedule_close(ref, journal)
+        finally:
+            del self._openings[_name(ref)]
 
     def _schedule_close(self, ref: JournalRef, journal: _OpenJournal) -> None:
         """Close a run later that nobody holds: a driver that died without a word must not keep it for ever. One that is held
@@ -209,10 +248,20 @@ class JournalServer:
         journal = self._journals.pop(_name(ref))
         if journal.closing is not None:
             journal.closing.cancel()
-        try:
+        journal.end()
+        if local_path(ref.run_dir) is not None:
             journal.close()
-        except JournalError as error:  # what was acknowledged is there all the same
-            _log.warning("%s", error)
+        else:
+            self._closings[_name(ref)] = asyncio.create_task(self._close_slowly(_name(ref), journal))
+
+    async def _close_slowly(self, name: tuple[str, str], journal: _OpenJournal) -> None:
+        """Close a journal in a thread, after what is being written to it."""
+        try:
+            await journal.flush()
+            await asyncio.to_thread(journal.close)
+        finally:
+            if self._closings.get(name) is asyncio.current_task():
+                del self._closings[name]
 
 
 def _name(ref: JournalRef) -> tuple[str, str]:

@@ -172,13 +172,12 @@ def delete_context(folder: RunStore) -> None:
 
 def load_context(folder: RunStore) -> tuple[Context, str]:
     """Return the context, and the fingerprint that the first one had. Raises `InputError` where it is not there any more."""
-    noted = folder.load(METADATA_FILE)
-    if noted is None:
-        why = "was killed before its context was kept, or keeps none; give the context again"
+    facts = _saved_facts(folder)
+    if facts is None:
+        why = "was killed before its context was kept, or keeps none that can be read; give the context again"
         raise InputError(folder.run_id, why)
-    facts = json.loads(noted)
     if facts["paths"]:
-        return Files(*facts["paths"], **facts.get("reading", {})).read().context, facts["fingerprint"]
+        return Files(*facts["paths"], **facts["reading"]).read().context, facts["fingerprint"]
     data = folder.load(DATA_FILE)
     if data is None:
         raise InputError(folder.run_id, "keeps its context no more; give it again")
@@ -186,15 +185,30 @@ def load_context(folder: RunStore) -> tuple[Context, str]:
 
 
 def saved_fingerprint(folder: RunStore) -> str:
-    """Return the fingerprint of the context that the run began with; empty where it was killed before it was saved."""
-    noted = folder.load(METADATA_FILE)
-    return "" if noted is None else str(json.loads(noted)["fingerprint"])
+    """Return the fingerprint of the context that the run began with; empty where none is saved that can be read."""
+    facts = _saved_facts(folder)
+    return "" if facts is None else str(facts["fingerprint"])
 
 
 def noted_paths(folder: RunStore) -> list[str]:
     """Return the files it was read from; none where a copy is stored."""
-    noted = folder.load(METADATA_FILE)
-    return [] if noted is None else [str(path) for path in json.loads(noted)["paths"]]
+    facts = _saved_facts(folder)
+    return [] if facts is None else list(facts["paths"])
+
+
+def _saved_facts(folder: RunStore) -> dict[str, Any] | None:
+    """Return what `save_context` noted; None where there is nothing, or nothing of ours: anybody may have written it."""
+    try:
+        facts = {"reading": {}} | json.loads(folder.load(METADATA_FILE) or b"null")
+        paths, offsets, ids = facts["paths"], facts["offsets"], facts["ids"]
+        if paths:
+            Files(*paths, **facts["reading"])
+        is_ours = all(isinstance(text, str) for text in (facts["fingerprint"], *paths, *(ids or ())))
+        is_ours &= all(type(offset) is int and offset >= 0 for offset in offsets or ())
+        is_ours &= ids is None or len(ids) == len(offsets) - 1
+    except (ValueError, TypeError, KeyError, RecursionError, InputError):
+        return None
+    return facts if is_ours else None
 
 
 def _context(data: bytes, offsets: list[int] | None, ids: list[str] | None) -> Context:

@@ -12,8 +12,9 @@ import pytest
 from process_tree import descendants_of, title_of
 
 from rlm_ray.cluster import local_cluster
-from rlm_ray.cluster.local_cluster import end_keeper, find_keeper
+from rlm_ray.cluster.local_cluster import _write_note, end_keeper, find_keeper
 from rlm_ray.cluster.ray_init import LOCAL, NOTE_FILE, resolve_address
+from rlm_ray.errors import ClusterError
 from rlm_ray.util.process_stat import read_process_stat
 
 
@@ -33,6 +34,13 @@ def test_a_keeper_that_runs_is_found_by_its_note(folder):
     (folder / NOTE_FILE).write_text(note_of(os.getpid()))
     found = find_keeper()
     assert (found.address, found.pid) == ("127.0.0.1:1", os.getpid())
+
+
+def test_of_two_that_start_at_once_the_second_says_so_and_takes_nothing_from_the_first(folder):
+    assert _write_note("127.0.0.1:1") == folder / NOTE_FILE
+    with pytest.raises(ClusterError, match=r"a cluster is up at 127\.0\.0\.1:1 already"):
+        _write_note("127.0.0.1:2")
+    assert find_keeper().address == "127.0.0.1:1"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,3 +160,47 @@ def test_over_all_attempts_a_context_has_one_name_and_the_first_one_none(folder)
 def test_contexts_that_read_differently_have_different_names(one, two):
     assert make_context(one).fingerprint() != make_context(two).fingerprint()
     assert make_context(one).fingerprint() == make_context(one).fingerprint()
+
+
+OURS = {"fingerprint": "f", "paths": [], "reading": {}, "offsets": [0, 1], "ids": ["a"]}
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"\xff",
+        b"[" * 100_000,
+        b"{}",
+        *(
+            json.dumps(OURS | other).encode()
+            for other in (
+                {"fingerprint": 7},
+                {"paths": 7},
+                {"paths": [7]},
+                {"paths": ["a"], "reading": {"no": "option"}},
+                {"paths": ["a"], "reading": {"encoding": "no encoding"}},
+                {"paths": ["a"], "reading": []},
+                {"offsets": "0"},
+                {"offsets": [0, "1"]},
+                {"offsets": [0, -1]},
+                {"offsets": None},
+                {"ids": [7]},
+                {"ids": ["a", "b"]},
+            )
+        ),
+    ],
+)
+def test_what_is_none_of_ours_is_no_context_and_says_so(noted):
+    folder = Blobs()
+    folder.save(context_loader.METADATA_FILE, noted)
+    folder.save(context_loader.DATA_FILE, b"a")
+    with pytest.raises(InputError, match="give the context again"):
+        context_loader.load_context(folder)
+    assert (context_loader.saved_fingerprint(folder), context_loader.noted_paths(folder)) == ("", [])
+    context_loader.save_context(folder, make_context("given again"), None)
+    assert context_loader.load_context(folder)[0].text() == "given again"
