@@ -189,7 +189,8 @@ class ClusterDriver:
 
         `tell` is told what is waited for, and nothing once it is there.
         """
-        await self._handle.refresh_environment()
+        if (environment := self._handle.changed_environment()) is not None:
+            await self._ask_pool("set_environment", environment)
         async with self._noticing(tell):
             leased = await self._ask_pool(
                 "acquire_root_slot", per_actor, run_id, undo=lambda late: self.release_slot(Slot(*late))
@@ -414,9 +415,10 @@ class PoolHandle:
         successor.configure(self._cluster, self._models)
         return successor
 
-    async def refresh_environment(self) -> None:
-        """Send the provider keys again where they were set, changed or removed since."""
+    def changed_environment(self) -> dict[str, str] | None:
+        """Return the provider keys, to be sent again, where they were set, changed or removed since; else None."""
         environment = provider_environment()
-        if self._environment != environment and not self._is_shared:
-            self._environment = environment
-            await self.actor.set_environment.remote(environment)
+        if self._environment == environment or self._is_shared:
+            return None
+        self._environment = environment
+        return environment

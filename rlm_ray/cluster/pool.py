@@ -127,12 +127,11 @@ class Pool:
             await self.scale_to(cluster.min_actors)
 
     async def set_environment(self, environment: dict[str, str]) -> None:
-        """Pass the driver's provider keys on to every actor."""
+        """Pass the driver's provider keys on to every actor; one that has just died needs none."""
         self._environment = environment
         self._has_environment.set()
-        await asyncio.gather(
-            *(handle.set_environment.remote(environment) for handle in self._handles.values())
-        )
+        told = (handle.set_environment.remote(environment) for handle in self._handles.values())
+        await asyncio.gather(*told, return_exceptions=True)
 
     async def fits(self, environment: dict[str, str], folders: list[str]) -> bool:
         """Tell whether its actors have these provider keys and no others, and import from these folders as well."""

@@ -228,20 +228,27 @@ class RpcClient:
         async with self._connecting:
             if self._channel is None:
                 address = await self._resolve()
-                reader, writer = await asyncio.open_connection(address.host, address.port)
                 try:
                     async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-                        await self._greet(reader, writer, address)
-                except asyncio.IncompleteReadError as error:
-                    writer.close()
-                    raise ConnectionError("the actor closed the connection at once") from error
-                except BaseException:
-                    writer.close()
-                    raise
-                self._channel = Channel(reader, writer)
+                        self._channel = await self._open_channel(address)
+                except TimeoutError as error:  # no deadline of the call: it may be made again
+                    why = f"the actor did not greet within {HANDSHAKE_TIMEOUT_S:g} s"
+                    raise ConnectionError(why) from error
                 loop = asyncio.get_running_loop()
                 self._reader_task = loop.create_task(self._read_loop(self._channel), context=Context())
             return self._channel
+
+    async def _open_channel(self, address: RpcAddress) -> Channel:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        try:
+            await self._greet(reader, writer, address)
+        except asyncio.IncompleteReadError as error:
+            writer.close()
+            raise ConnectionError("the actor closed the connection at once") from error
+        except BaseException:
+            writer.close()
+            raise
+        return Channel(reader, writer)
 
     async def _greet(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: RpcAddress

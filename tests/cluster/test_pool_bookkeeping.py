@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayActorError
 from virtual_time import in_virtual_time
 
 from rlm_ray.cluster import pool as pool_module
@@ -79,6 +81,31 @@ async def test_whoever_waited_gets_the_actor_that_died_before_they_went_on(monke
     del pool._handles["actor"]  # the caller hears from the call itself that it is dead
     actor, found, _ = await waiting
     assert (actor, found) == ("actor", handle)
+
+
+class Actor:
+    """The handle of an actor that is asked one thing, and lives or not."""
+
+    def __init__(self, error=None):
+        self.error, self.environments = error, []
+        self.set_environment = SimpleNamespace(remote=self._take)
+
+    async def _take(self, environment):
+        if self.error is not None:
+            raise self.error
+        self.environments.append(environment)
+
+
+async def test_new_keys_reach_every_actor_also_where_one_has_just_died():
+    pool = pool_with("a", admission=Admission())
+    actors = [Actor(), Actor(RayActorError()), Actor()]
+    pool._handles = dict(zip("abc", actors, strict=True))
+    await pool.set_environment({"OPENAI_API_KEY": "new"})
+    assert [actor.environments for actor in actors] == [
+        [{"OPENAI_API_KEY": "new"}],
+        [],
+        [{"OPENAI_API_KEY": "new"}],
+    ]
 
 
 def test_check_that_fails_is_made_again():

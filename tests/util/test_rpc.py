@@ -17,7 +17,7 @@ from rlm_ray.core.llm import Usage
 from rlm_ray.errors import JournalError, RemoteCallError, VersionMismatchError
 from rlm_ray.util import frames
 from rlm_ray.util import rpc as lines
-from rlm_ray.util.rpc import RpcClient, RpcServer
+from rlm_ray.util.rpc import RpcAddress, RpcClient, RpcServer
 from rlm_ray.util.rpc_service import PLAIN, Codec, service_of
 
 SERVICE = service_of(AdmissionServer)
@@ -277,6 +277,27 @@ async def test_a_client_that_does_not_read_stops_being_answered_and_nothing_pile
         assert await transport.call("echo", "others go on") == "others go on"
         writer.transport.abort()
         del reader
+
+
+async def test_an_actor_that_does_not_greet_is_asked_for_its_address_again(monkeypatch):
+    monkeypatch.setattr(lines, "HANDSHAKE_TIMEOUT_S", 0.05)
+
+    async def say_nothing(reader, writer):
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    nowhere = RpcAddress("127.0.0.1", silent.sockets[0].getsockname()[1], b"secret")
+    client = RpcClient(lambda: asyncio.sleep(0, nowhere), SERVICE.codec)
+    with pytest.raises(ConnectionError, match=r"the actor did not greet within 0\.05 s"):
+        await client.call("usage", "run", timeout_s=None)
+    async with served() as (_, _, address):
+        addresses = iter([nowhere, address])
+        transport = stub(lambda: asyncio.sleep(0, next(addresses)))
+        assert (await transport.usage("run")).total.calls == 0
+        await transport.aclose()
+    silent.close()
+    await asyncio.sleep(0.01)  # until both ends are closed
 
 
 async def test_two_versions_part_with_a_sentence(monkeypatch):
