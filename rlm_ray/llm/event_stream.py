@@ -3,7 +3,8 @@
     blocks of bytes → lines → events → chunks → `EventStream.completion`: the same JSON body, read by the same reader
 
 Rules:
-- What a provider says of a reply says it in any of its chunks: names and ids by the first, usage by the last, texts in pieces.
+- What a provider says of a reply says it in any of its chunks: names and ids by the first that has them, usage by the last, texts in
+  pieces.
 - Lines end with LF, CR or CRLF; comments, empty chunks and unknown fields of the protocol are passed over. Bytes are decoded line by
   line, so a character may be cut anywhere.
 - A stream is whole once it has said why the reply ended, or `[DONE]`. One that ends before has broken off (`BrokenStreamError`).
@@ -38,6 +39,8 @@ class EventStream:
     def __init__(self, on_text: Callable[[str], None]) -> None:
         self._on_text = on_text
         self._line: list[bytes] = []
+        self._ends_with_cr = False
+        """The last block does; an LF that the next one begins with ends no other line."""
         self._data: list[bytes] = []
         self._event = b""
         self._head: dict[str, Any] = {}
@@ -52,7 +55,11 @@ class EventStream:
 
     def feed(self, block: bytes) -> None:
         """Take the next bytes of the body."""
-        first, *others = _LINE_END.split(block)
+        if not block:
+            return
+        rest_of_end = self._ends_with_cr and block.startswith(b"\n")
+        self._ends_with_cr = block.endswith(b"\r")
+        first, *others = _LINE_END.split(block[rest_of_end:])
         self._line.append(first)
         for following in others:
             self._read_line(b"".join(self._line))
@@ -66,12 +73,10 @@ class EventStream:
             return self._odd
         choices = [choice.as_dict() for choice in self._choices.values()]
         if self._error is not None:
-            return to_json({**self._head, **({"choices": choices} if choices else {}), "error": self._error})
+            return _to_json({**self._head, **({"choices": choices} if choices else {}), "error": self._error})
         if not self.is_done and not any(choice["finish_reason"] for choice in choices):
             raise BrokenStreamError
-        return to_json(
-            {"object": "chat.completion", **self._head, "choices": choices}, inf_nan_mode="constants"
-        )
+        return _to_json({"object": "chat.completion", **self._head, "choices": choices})
 
     def _read_line(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
@@ -120,7 +125,7 @@ class EventStream:
             self._error, self.is_done = error or chunk, True
             return
         for name, value in chunk.items():
-            if value is not None and name not in _OF_CHUNKS and (name == "usage" or name not in self._head):
+            if value and name not in _OF_CHUNKS and (name == "usage" or name not in self._head):
                 self._head[name] = value
         of_groq = chunk.get("x_groq")
         if isinstance(of_groq, dict) and of_groq.get("usage"):
@@ -156,10 +161,10 @@ class _Choice:
             if name == "content_filter_results" and isinstance(value, dict):
                 filters = self._fields.setdefault(name, {})
                 filters |= {kind: each for kind, each in value.items() if not _is_filtered(filters.get(kind))}
-            elif name not in {"index", "delta", "message", "logprobs"} and value is not None:
+            elif value and name not in {"index", "delta", "message", "logprobs"}:
                 self._fields[name] = value
         delta = sent.get("delta")
-        if not isinstance(delta, dict):  # some send the whole message at the end
+        if not delta or not isinstance(delta, dict):  # some send the whole message at the end
             delta = sent.get("message") if not self._content else None
         return self._add_delta(delta) if isinstance(delta, dict) else ""
 
@@ -176,7 +181,7 @@ class _Choice:
                 self._add_calls(value)
             elif name == "function_call" and isinstance(value, dict):
                 _add_function(self._message.setdefault(name, {}), value)
-            elif value is not None:
+            elif value:
                 self._message[name] = value
         return text
 
@@ -185,8 +190,8 @@ class _Choice:
         content: Any = None
         if self._content:
             is_text = all(isinstance(piece, str) for piece in self._content)
-            content = _whole_pairs("".join(self._content)) if is_text else _joined(self._content)
-        texts = {name: _whole_pairs("".join(pieces)) for name, pieces in self._texts.items()}
+            content = "".join(self._content) if is_text else _joined(self._content)
+        texts = {name: "".join(pieces) for name, pieces in self._texts.items()}
         calls = {"tool_calls": list(self._calls.values())} if self._calls else {}
         return {**self._fields, "message": {**self._message, "content": content, **texts, **calls}}
 
@@ -207,11 +212,20 @@ class _Choice:
     def _add_calls(self, calls: list[Any]) -> None:
         for call in calls:
             if isinstance(call, dict):
-                index = call.get("index", len(self._calls))
-                whole = self._calls.setdefault(str(index), {"type": "function", "function": {}})
+                index, function = str(call.get("index", len(self._calls))), call.get("function")
+                function = function if isinstance(function, dict) else {}
+                whole = self._calls.get(index)
+                if whole is not None and _is_another(whole, call, function):
+                    self._calls[object()] = self._calls.pop(index)
+                whole = self._calls.setdefault(index, {"type": "function", "function": {}})
                 whole |= {name: call[name] for name in ("id", "type") if call.get(name)}
-                if isinstance(call.get("function"), dict):
-                    _add_function(whole["function"], call["function"])
+                _add_function(whole["function"], function)
+
+
+def _is_another(whole: Mapping[str, Any], call: Mapping[str, Any], function: Mapping[str, Any]) -> bool:
+    """Tell whether a piece begins another call than the one at its index: some give each of them index 0, some an id to each piece."""
+    names, ids = (whole["function"].get("name"), function.get("name")), (whole.get("id"), call.get("id"))
+    return all(names) and all(ids) and ids[0] != ids[1]
 
 
 def _add_function(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
@@ -242,6 +256,14 @@ def _whole_pairs(text: str) -> str:
     if text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _to_json(body: Mapping[str, Any]) -> bytes:
+    """Return a body as JSON, wherever in it a surrogate pair came in two halves."""
+    try:
+        return to_json(body, inf_nan_mode="constants")
+    except ValueError:
+        return _whole_pairs(json.dumps(body, ensure_ascii=False)).encode()
 
 
 def _json(data: bytes) -> Any:

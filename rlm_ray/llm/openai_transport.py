@@ -18,6 +18,7 @@ For that `httpx.AsyncClient.send`, through which litellm sends everything, looks
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -52,7 +53,9 @@ from rlm_ray.llm.request_template import (
 MAX_KINDS = 1_000
 STREAM_FIELDS = (b'"stream":true,"stream_options":{"include_usage":true}', b'"stream":true', b"")
 """What asks for a stream: with the usage at its end, without, and not at all; the next where a server refuses one."""
+_NAMES_STREAM = re.compile(rb"(?<![a-z])stream")
 _REFUSALS = frozenset({400, 404, 405, 406, 415, 422, 501})
+_OK = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _Send = Callable[[], Awaitable[Any]]
 
@@ -203,16 +206,21 @@ class CarriedCall:
             return error
 
     async def _stream(self, template: RequestTemplate, body: bytes, listener: ReplyListener) -> HttpAnswer:
-        """Return the answer, whose text the listener hears while it comes, in a way the server can."""
-        while fields := STREAM_FIELDS[self._kind.stream]:
+        """Return the answer, whose text the listener hears while it comes, in a way the server can: it can if it answers."""
+        stream = self._kind.stream
+        while fields := STREAM_FIELDS[stream]:
             events = EventStream(listener.feed)
             answer = await http_client().post(template.target, body[:-1] + b"," + fields + b"}", events)
             said = (answer.content() or b"").lower() if answer.status in _REFUSALS else b""
-            if b"stream" not in said:
-                return answer
+            if not _NAMES_STREAM.search(said):
+                break
             of_usage = b"stream_options" in said or b"include_usage" in said
-            self._kind.stream = 1 if of_usage and not self._kind.stream else 2
-        return await http_client().post(template.target, body)
+            stream = 1 if of_usage and not stream else 2
+        else:
+            answer = await http_client().post(template.target, body)
+        if answer.status == _OK:
+            self._kind.stream = stream
+        return answer
 
     def _note_too_long(self) -> None:
         why = f"the provider sent more than {MAX_ANSWER_BYTES >> 20} MB, which is no reply of a model; check api_base"

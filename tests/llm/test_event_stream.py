@@ -39,6 +39,7 @@ STREAMS = {
     "comments": lines(": OPENROUTER PROCESSING", HE, ":", ": ping", LLO, STOP, DONE),
     "pings": lines("event: ping\ndata: {}", HE, 'event: ping\ndata: {"type": "ping"}', LLO, STOP),
     "ids and names": lines(*(f"id: {n}\nevent: message\nretry: 5\ndata: {json.dumps(each)}" for n, each in enumerate((HE, LLO, STOP)))),
+    "CRLF and JSON over lines": lines(*("data: " + json.dumps(each, indent=1).replace("\n", "\r\ndata: ") for each in (HE, LLO, STOP)), end="\r\n\r\n"),
     "JSON over lines": lines(*("data: " + json.dumps(each, indent=1).replace("\n", "\ndata: ") for each in (HE, LLO, STOP))),
     "no DONE": lines(HE, LLO, STOP),
     "no end of the last line": lines(HE, LLO, STOP, DONE).rstrip(),
@@ -51,6 +52,7 @@ STREAMS = {
     "the reason with the last text": lines(HE, chunk({"content": "llo 🙂"}, "stop")),
     "the whole message at the end": lines(HE, LLO, {"choices": [{"index": 0, "message": {"content": WHOLE}, "finish_reason": "stop"}]}),
     "only a message": lines({"choices": [{"index": 0, "message": {"content": WHOLE}, "finish_reason": "stop"}]}),
+    "a message beside an empty delta": lines({"choices": [{"index": 0, "delta": {}, "message": {"content": WHOLE}, "finish_reason": "stop"}]}),
     "another choice": lines(HE, {"choices": [{"index": 1, "delta": {"content": "other"}}]}, LLO, STOP),
     "padding": lines({**HE, "obfuscation": "abc"}, {**LLO, "p": "xy"}, STOP),
     "half surrogate pairs": lines(HE, *(f'data: {{"choices":[{{"delta":{{"content":"{each}"}}}}]}}' for each in ("llo \\ud83d", "\\ude42")), STOP),
@@ -86,6 +88,7 @@ COUNTED = {
     "null before": lines(
         {**HE, "usage": None}, {**STOP, "usage": None}, {"choices": [], "usage": USAGE}, DONE
     ),
+    "empty behind": lines(HE, {**STOP, "usage": USAGE}, {"choices": [], "usage": {}}, DONE),
     "of Groq": lines(HE, {**STOP, "x_groq": {"id": "r", "usage": USAGE}}, DONE),
 }
 
@@ -93,6 +96,77 @@ COUNTED = {
 @pytest.mark.parametrize("name", COUNTED)
 def test_the_last_usage_counts(name: str):
     assert read(COUNTED[name], 11)[0]["usage"] == USAGE
+
+
+def test_what_the_first_chunk_leaves_empty_a_later_one_says():
+    of_azure = {
+        "id": "",
+        "model": "",
+        "created": 0,
+        "object": "",
+        "choices": [],
+        "prompt_filter_results": [{}],
+    }
+    body, _ = read(
+        lines(
+            of_azure,
+            chunk({"role": "assistant"}, model="gpt", created=5),
+            chunk({"role": "", **HE["choices"][0]["delta"]}),
+            STOP,
+            chunk(finish=""),
+        ),
+        9,
+    )
+    assert (body["id"], body["model"], body["created"], body["object"]) == ("x", "gpt", 5, "chat.completion")
+    choice = body["choices"][0]
+    assert (choice["message"], choice["finish_reason"]) == ({"role": "assistant", "content": "hé"}, "stop")
+
+
+def tool_call(name: str, call_id: str, arguments: str, **index: Any) -> dict[str, Any]:
+    return chunk(
+        {"tool_calls": [{**index, "id": call_id, "function": {"name": name, "arguments": arguments}}]}
+    )
+
+
+CALLS = {
+    "each at its index": [tool_call("f", "a", "{}", index=0), tool_call("g", "b", "[]", index=1)],
+    "each at index 0": [tool_call("f", "a", "{}", index=0), tool_call("g", "b", "[]", index=0)],
+    "without an index": [tool_call("f", "a", "{}"), tool_call("g", "b", "[]")],
+    "at no index": [tool_call("f", "a", "{}", index=None), tool_call("g", "b", "[]", index=None)],
+    "an id for each piece": [tool_call("f", "a", "{", index=0), tool_call("", "c", "}", index=0), tool_call("g", "b", "[]", index=1)],
+    "an id in each piece": [tool_call("f", "a", "{", index=0), tool_call("f", "a", "}", index=0), tool_call("g", "b", "[]", index=0)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_of_tools_stay_apart_however_they_are_counted(name: str):
+    body, _ = read(lines(*CALLS[name], chunk(finish="tool_calls")), 8)
+    functions = [call["function"] for call in body["choices"][0]["message"]["tool_calls"]]
+    assert functions == [{"name": "f", "arguments": "{}"}, {"name": "g", "arguments": "[]"}]
+
+
+HALVES = {
+    "of arguments": [tool_call("f", "a", "\ud83d", index=0), chunk({"tool_calls": [{"index": 0, "function": {"arguments": "\ude42"}}]})],
+    "of thoughts": [chunk({"reasoning": "\ud83d"}), chunk({"reasoning": "\ude42"})],
+    "of a refusal": [chunk({"refusal": "\ud83d"}), chunk({"refusal": "\ude42"})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_halves_of_a_character_are_one_wherever_they_stand(name: str):
+    data = b"".join(f"data: {json.dumps(each)}\n\n".encode() for each in [*HALVES[name], STOP])
+    message = json.dumps(read(data, 10)[0]["choices"][0]["message"], ensure_ascii=False)
+    assert "🙂" in message
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{"error": {"message": "bad \ud83d"}}, chunk({"content": "\ud83d"}), chunk(model="\ud83d"), chunk({"content": [{"text": "\ud83d"}]})],
+)  # fmt: skip
+def test_half_a_character_alone_loses_no_reply(sent: dict[str, Any]):
+    assert "�" in json.dumps(
+        read(f"data: {json.dumps(sent)}\n\n".encode() + lines(STOP), 10)[0], ensure_ascii=False
+    )
 
 
 def test_what_a_provider_says_beside_the_text_is_put_together():
@@ -139,6 +213,7 @@ def test_thinking_in_parts_is_one_part():
 
 ERRORS = {
     "OpenAI's": ({"error": {"code": 429, "message": "busy"}}, {"code": 429, "message": "busy"}),
+    "by its event, with CRLF": ('event: error\r\ndata: {"message": "busy"}\r\n', {"message": "busy"}),
     "by its event": ('event: error\ndata: {"message": "busy"}', {"message": "busy"}),
     "an older llama.cpp's": ('error: {"code": 503, "message": "busy"}', {"code": 503, "message": "busy"}),
     "a text": ({"error": "busy"}, "busy"),
@@ -150,8 +225,9 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_an_error_in_a_stream_stands_beside_what_came(name: str):
     sent, error = ERRORS[name]
-    body, heard = read(lines(HE, sent, LLO, STOP), 13)
-    assert (body["error"], heard, len(body["choices"])) == (error, "hé", 1)
+    for size in (1, 13):
+        body, heard = read(lines(HE, sent, LLO, STOP), size)
+        assert (body["error"], heard, len(body["choices"])) == (error, "hé", 1)
 
 
 @pytest.mark.parametrize("data", [b"", lines(HE, LLO), lines(": ping"), lines({"choices": []})])

@@ -433,6 +433,23 @@ async def test_a_server_that_refuses_to_stream_is_asked_as_it_can(bench: Bench, 
     assert (reply.text, requests) == ("hi", 1)
 
 
+@pytest.mark.parametrize(
+    ("refusal", "sent"),
+    [
+        (Failure(404, "no upstream is healthy", "not_found"), 1),
+        (Failure(422, 'input: {"stream": true, "messages": [...]}', "invalid_request_error"), 2),
+    ],
+)
+async def test_a_refusal_for_another_reason_does_not_end_streaming(bench: Bench, refusal, sent):
+    listener = Listener()
+    request = bench.request(seed=170 + sent)
+    await bench.learn(request)
+    _, requests, _ = await bench.ask(replace(request, listener=listener), *[refusal] * sent)
+    assert requests == sent
+    reply, requests, _ = await bench.ask(replace(request, listener=listener), events(*HI, STOP))
+    assert (reply.text, listener.text, requests) == ("hi", "hi", 1)
+
+
 async def test_a_server_that_does_not_stream_is_read_as_ever(bench: Bench):
     listener = Listener()
     request = bench.request()
