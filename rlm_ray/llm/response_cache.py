@@ -65,16 +65,23 @@ class Reservation:
         self._is_over = False
 
     async def put(self, reply: ModelReply) -> None:
-        """Store the reply of the call."""
+        """Store the reply of the call, also where whoever made it is cancelled meanwhile."""
         self._is_over = True
-        await self._client.ask(self._client.server.put(self._key, self.token, reply))
+        await asyncio.shield(self._client.spawn(self._put(reply)))
 
     def release(self) -> None:
         """Let one of those who wait make the call; nothing happens where the reply was stored. Does not wait, as whoever gives
         a call up may be cancelled."""
         if not self._is_over:
             self._is_over = True
-            self._client.spawn(self._client.ask(self._client.server.release(self._key, self.token)))
+            self._client.spawn(self._release())
+
+    async def _put(self, reply: ModelReply) -> None:
+        if not await self._client.ask(self._client.server.put(self._key, self.token, reply)):
+            await self._release()  # it may not have come: nobody waits for it till the end of the lease
+
+    async def _release(self) -> None:
+        await self._client.ask(self._client.server.release(self._key, self.token))
 
 
 class ResponseCacheClient:
@@ -188,8 +195,8 @@ class ResponseCache:
         return reply
 
     @rpc_method(timeout_s=KEEP_TIMEOUT_S)
-    async def put(self, key: str, token: str, reply: ModelReply) -> None:
-        """Store the reply of a call. Where it cannot be stored, those who wait have it all the same.
+    async def put(self, key: str, token: str, reply: ModelReply) -> bool:
+        """Store the reply of a call; returns True. Where it cannot be stored, those who wait have it all the same.
 
         What was cut off is for them only: it is no answer to whoever asks later.
         """
@@ -200,6 +207,7 @@ class ResponseCache:
             _log.warning("a reply could not be remembered: %s", error)
         finally:
             self._resolve(key, reply, token)
+        return True
 
     @rpc_method(timeout_s=LEASE_MARGIN_S)
     async def release(self, key: str, token: str) -> None:

@@ -204,8 +204,8 @@ class RunManager:
         )  # fmt: skip
         try:
             return await self._registry.admit(admission)
-        except asyncio.CancelledError:  # its client has gone: nobody else would give the ticket back
-            self._spawn(self._registry.settle(request.run_id, KeySpending(), repeatable=True))
+        except BaseException:  # its client has gone, or no answer came: nobody else would give the lease back
+            self._spawn(self._give_back(request.run_id))
             raise
 
     async def _first(self, request: StoredRequest, submitted: SubmittedRun) -> Run:
@@ -292,8 +292,15 @@ class RunManager:
         try:
             await asyncio.to_thread(save_request, self.folder(request.run_id), request)
         except BaseException:
-            await self._registry.settle(request.run_id, KeySpending(), repeatable=True)
+            self._spawn(self._give_back(request.run_id))
             raise
+
+    async def _give_back(self, run_id: str) -> None:
+        """Return the lease of a run that does not begin."""
+        try:
+            await self._registry.settle(run_id, KeySpending(), repeatable=True)
+        except RLMError as error:
+            _log.warning("run %s is not given back yet: %s", run_id, error)
 
     async def _listen(self) -> None:
         while True:

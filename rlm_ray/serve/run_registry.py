@@ -5,7 +5,8 @@ Every request that starts a run gets a **lease** here, and gives it back with wh
 replicas, and the runs of a replica that died are known:
 
 - A replica asks for commands again and again; one that is silent for `REPLICA_TIMEOUT_S` is dead. Its lasting runs are given to the
-  next that asks; its other runs had a client whose connection died with it, so they are only accounted for.
+  next that asks; its other runs had a client whose connection died with it, so they are only accounted for. So is a run
+  that its replica has not named for `UNCLAIMED_S`.
 - Of its budget a key's run holds back a part, before it starts: together they never spend more.
 - What is not in `state()` may be forgotten: rates, and cancellations under way.
 """
@@ -19,6 +20,8 @@ from typing import Any, TypeAlias
 from rlm_ray.serve.api_keys import ApiKey
 
 REPLICA_TIMEOUT_S = 12.0
+UNCLAIMED_S = 60.0
+"""So long a replica may be silent about a run of its own: the message that gave it away, or that ended it, may be lost."""
 REMEMBERED_S = 24 * 3600.0
 """So long an idempotency key names its run."""
 DEFAULT_RUN_BUDGET_FRACTION = 20
@@ -132,6 +135,8 @@ class RunRegistry:
     exhausted_budgets: dict[str, float] = field(default_factory=dict)
     """Budgets of which too little is left for one more call, by key."""
     _seen: dict[str, float] = field(default_factory=dict)
+    _named: dict[str, float] = field(default_factory=dict)
+    """When runs were given to their replicas, or named by them."""
     _cancelled: set[str] = field(default_factory=set)
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
@@ -154,6 +159,7 @@ class RunRegistry:
         if refused is not None:
             return refused
         held, rest_of = self._reserve(request)
+        self._named[request.run_id] = now
         self.leases[request.run_id] = RunLease(
             request.run_id, request.key.name, request.replica, held or 0.0, request.lasting, rest_of
         )
@@ -173,6 +179,7 @@ class RunRegistry:
         `out_of_money`: it was stopped because what it held was too little.
         """
         self._cancelled.discard(run_id)
+        self._named.pop(run_id, None)
         if (lease := self.leases.pop(run_id, None)) is None:
             return
         self.spent[lease.key] = self.spent.get(lease.key, KeySpending()) + spent
@@ -196,10 +203,12 @@ class RunRegistry:
         for run_id in running:
             if run_id in self.leases:
                 self.leases[run_id] = replace(self.leases[run_id], replica=replica)
+                self._named[run_id] = now
         self._forget_replicas(now)
-        lost = [lease for lease in self.leases.values() if self._is_dead(lease.replica, now)]
+        lost = [lease for lease in self.leases.values() if self._is_lost(lease, now)]
         for lease in lost:
             self.leases[lease.run_id] = replace(lease, replica=replica)
+            self._named[lease.run_id] = now
         cancel = tuple(run_id for run_id in running if run_id in self._cancelled)
         return ReplicaCommands(
             cancel,
@@ -295,6 +304,11 @@ class RunRegistry:
 
     def _reserved(self, key: str) -> float:
         return sum(lease.held_usd for lease in self.leases.values() if lease.key == key)
+
+    def _is_lost(self, lease: RunLease, now: float) -> bool:
+        """Tell whether nobody has the run any more."""
+        is_unclaimed = now - self._named.setdefault(lease.run_id, now) >= UNCLAIMED_S
+        return is_unclaimed or self._is_dead(lease.replica, now)
 
     def _is_dead(self, replica: str, now: float) -> bool:
         return now - self._seen.setdefault(replica, now) >= REPLICA_TIMEOUT_S

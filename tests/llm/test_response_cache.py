@@ -215,6 +215,45 @@ async def test_a_client_is_given_a_reply_that_another_call_has_put(tmp_path):
     assert await client.pop_hits("run") == 1
 
 
+class LatePuts(ResponseCache):
+    """Stores a reply once it may, unless the word of it is lost on its way."""
+
+    def __init__(self, folder: str, *, is_lost: bool) -> None:
+        super().__init__(folder)
+        self.may_store, self._is_lost = asyncio.Event(), is_lost
+
+    async def put(self, *arguments):
+        await self.may_store.wait()
+        if self._is_lost:
+            raise ClusterError("lost")
+        return await super().put(*arguments)
+
+
+async def test_the_reply_of_a_call_that_is_cancelled_while_it_is_stored_is_not_lost(tmp_path):
+    cache = LatePuts(str(tmp_path), is_lost=False)
+    client = ResponseCacheClient(cache)
+    reservation = await client.get_or_reserve("k", "run", 60.0)
+    waiting = asyncio.create_task(client.get_or_reserve("k", "run", 60.0))
+    storing = asyncio.create_task(reservation.put(REPLY))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    storing.cancel()
+    await asyncio.wait([storing])
+    reservation.release()
+    cache.may_store.set()
+    assert await asyncio.wait_for(waiting, 5) == REPLY
+
+
+async def test_who_waits_for_a_reply_that_is_lost_on_its_way_makes_the_call(tmp_path):
+    cache = LatePuts(str(tmp_path), is_lost=True)
+    client = ResponseCacheClient(cache)
+    reservation = await client.get_or_reserve("k", "run", 60.0)
+    waiting = asyncio.create_task(client.get_or_reserve("k", "run", 60.0))
+    cache.may_store.set()
+    await reservation.put(REPLY)
+    assert isinstance(await asyncio.wait_for(waiting, 5), Reservation)
+
+
 async def test_a_reservation_of_a_client_that_is_released_is_the_next_ones(tmp_path):
     client = ResponseCacheClient(ResponseCache(str(tmp_path)))
     first = await client.get_or_reserve("k", "run", 60.0)
@@ -249,7 +288,7 @@ async def test_a_cache_that_does_not_answer_is_a_cache_without_the_reply(error, 
         async def fail(self, *_):
             raise error
 
-        get_or_reserve = put = pop_hits = fail
+        get_or_reserve = put = release = pop_hits = fail
 
         async def hold(self, *_):
             await asyncio.Event().wait()
@@ -259,4 +298,4 @@ async def test_a_cache_that_does_not_answer_is_a_cache_without_the_reply(error, 
     assert isinstance(reservation, Reservation)
     await reservation.put(REPLY)
     assert await client.pop_hits("run") == 0
-    assert caplog.text.count("the response cache does not answer") == 3
+    assert caplog.text.count("the response cache does not answer") == 4

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.cluster.detached_actor import service_stub
-from rlm_ray.errors import JournalError
+from rlm_ray.config import Settings
+from rlm_ray.errors import ClusterError, JournalError
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.registry_actor import FOLDER, STATE, RunRegistryActor
+from rlm_ray.serve.run_manager import RunManager, SubmittedRun
 from rlm_ray.serve.run_registry import (
     REPLICA_TIMEOUT_S,
+    UNCLAIMED_S,
     AdmissionRequest,
     Admitted,
     Duplicate,
@@ -23,8 +28,10 @@ from rlm_ray.serve.run_registry import (
     RunRegistry,
     registry_from_state,
 )
+from rlm_ray.serve.run_store import StoredRequest
 from rlm_ray.util.rpc import RpcServer
 from rlm_ray.util.rpc_service import service_of
+
 
 HASH = "0" * 64
 
@@ -204,9 +211,45 @@ async def test_what_the_registry_has_answered_is_in_the_run_store(tmp_path):
     assert json.loads(RunStore(str(tmp_path), FOLDER).load(STATE))["tickets"] == []
 
 
-async def test_many_changes_at_once_are_all_saved(tmp_path):
-    import asyncio
+def test_a_run_that_no_replica_names_any_more_is_given_to_one_again():
+    registry = RunRegistry()
+    registry.admit(ask("named", "a"), 0)
+    registry.admit(ask("silent", "a"), 0)
+    registry.admit(ask("lasting", "a", lasting=True), 0)
+    registry.admit(ask("settled", "a"), 0)
+    for now in range(0, int(UNCLAIMED_S), 5):
+        assert not registry.listen("a", ("named", "settled"), now)
+    registry.settle("settled", KeySpending())
+    given = registry.listen("b", (), UNCLAIMED_S)
+    assert (given.take_up, given.account_for) == (("lasting",), ("silent",))
+    for now in range(int(UNCLAIMED_S), int(2 * UNCLAIMED_S), 5):  # the word of it was lost
+        assert not registry.listen("a", ("named",), now)
+        assert not registry.listen("b", (), now)
+    assert registry.listen("b", (), UNCLAIMED_S * 2).take_up == ("lasting",)
 
+
+@pytest.mark.parametrize("error", [JournalError("the run store", "is full"), ClusterError("no answer")])
+async def test_a_request_that_is_refused_for_want_of_an_answer_holds_nothing_of_its_key(
+    tmp_path, monkeypatch, error
+):
+    registry = RunRegistryActor(str(tmp_path))
+    admit = registry.admit
+
+    async def lost(request):
+        await admit(request)
+        raise error
+
+    monkeypatch.setattr(registry, "admit", lost)
+    manager = RunManager(SimpleNamespace(settings=lambda _: Settings()), registry, max_runs=10)
+    request = StoredRequest("20260101-000000-abcdef", "ann", "chat", "m", 0.0, "why?")
+    key = ask(concurrency=1, budget_usd=1.0).key
+    with pytest.raises(type(error)):
+        await manager.start(SubmittedRun(request, key, load=None, idempotency="again", digest="d"))
+    await asyncio.gather(*manager._background_tasks)
+    assert await registry.stats() == {"runs": 0, "keys": 1, "remembered": 0, "replicas": 1, "cancelled": 0}
+
+
+async def test_many_changes_at_once_are_all_saved(tmp_path):
     registry = RunRegistryActor(str(tmp_path))
     await asyncio.gather(*(registry.admit(ask(f"r{n}", lasting=True)) for n in range(50)))
     state = json.loads(RunStore(str(tmp_path), FOLDER).load(STATE))
@@ -214,8 +257,6 @@ async def test_many_changes_at_once_are_all_saved(tmp_path):
 
 
 async def test_a_listener_hears_of_a_cancellation_at_once(tmp_path):
-    import asyncio
-
     registry = RunRegistryActor(str(tmp_path))
     await registry.admit(ask("r1", "a"))
     listening = asyncio.create_task(registry.listen("a", ("r1",)))
@@ -225,8 +266,6 @@ async def test_a_listener_hears_of_a_cancellation_at_once(tmp_path):
 
 
 async def test_the_secret_of_links_is_made_once_for_a_run_store(tmp_path):
-    import asyncio
-
     registry = RunRegistryActor(str(tmp_path / "a"))
     found = set(await asyncio.gather(*(registry.link_secret() for _ in range(5))))
     found.add(await RunRegistryActor(str(tmp_path / "a")).link_secret())
@@ -235,8 +274,6 @@ async def test_the_secret_of_links_is_made_once_for_a_run_store(tmp_path):
 
 
 async def test_a_replica_calls_the_registry_over_a_connection(tmp_path, monkeypatch):
-    import asyncio
-
     registry = RunRegistryActor(str(tmp_path))
     service = service_of(RunRegistryActor)
     server = RpcServer(registry, frozenset(service.methods), b"token", service.codec)

@@ -191,6 +191,14 @@ async def test_twenty_megabytes_of_messages_are_refused_before_they_are_decoded(
     assert "upload them as files" in reply.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+async def test_a_body_in_another_encoding_is_refused_before_it_is_decoded(encoding):
+    body = f'["\\"", {", ".join(["[]"] * 100_000)}]'.encode(encoding)
+    reply = await asking().post("/v1/chat/completions", content=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_json")
+    assert "UTF-8" in reply.json()["error"]["message"]
+
+
 async def test_as_many_megabytes_of_one_text_are_taken_and_an_upload_is_not_counted():
     body = json.dumps({"text": "[{,}] " * 1_000_000}).encode()
     assert (await asking().post("/v1/chat/completions", content=body)).json() == 1
