@@ -32,7 +32,6 @@ from rlm_ray.serve.run_store import StoredRequest
 from rlm_ray.util.rpc import RpcServer
 from rlm_ray.util.rpc_service import service_of
 
-
 HASH = "0" * 64
 
 
