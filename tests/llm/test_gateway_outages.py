@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import aclosing
 
 import pytest
 
@@ -62,15 +63,11 @@ async def asked(provider, times, seed=0):
     async def sleep(seconds):
         provider.now += seconds
 
-    gateway = Gateway(
-        provider,
-        AdmissionClient("holder", shell, coalesce_s=0.0),
-        sleep=sleep,
-        jitter=random.Random(seed).random,
-    )
-    for number in range(times):
-        reply = await gateway.complete(REQUEST, RUN, CallSite((number,), 1, "leaf"), NullRecorder())
-        provider.now += 1.0
+    async with aclosing(AdmissionClient("holder", shell, coalesce_s=0.0)) as client:
+        gateway = Gateway(provider, client, sleep=sleep, jitter=random.Random(seed).random)
+        for number in range(times):
+            reply = await gateway.complete(REQUEST, RUN, CallSite((number,), 1, "leaf"), NullRecorder())
+            provider.now += 1.0
     return reply
 
 
@@ -113,9 +110,9 @@ async def test_nothing_is_sent_once_it_is_known_that_it_cannot_be_kept():
     provider = Provider(DOWN[0], 0.0, 0.0)
     shell = AdmissionServer(AdmissionController(), "epoch")
     await shell.open_run(RunPolicy("run", Limits(), Rates()))
-    client = AdmissionClient("holder", shell, coalesce_s=0.0)
-    with pytest.raises(JournalError, match="the disk is full"):
-        await Gateway(provider, client).complete(REQUEST, RUN, CallSite((), 1, "turn"), Refused())
-    await client.flush()
+    async with aclosing(AdmissionClient("holder", shell, coalesce_s=0.0)) as client:
+        with pytest.raises(JournalError, match="the disk is full"):
+            await Gateway(provider, client).complete(REQUEST, RUN, CallSite((), 1, "turn"), Refused())
+        await client.flush()
     assert provider.attempts == 0
     assert (await shell.usage("run")).total.calls == 0

@@ -66,7 +66,8 @@ async def asked(habit, limits, *, role="turn", rates=None, attempts=1_000):
     rates = rates or Rates()
     loop = asyncio.get_running_loop()
     shell = AdmissionServer(AdmissionController(), "epoch", clock=loop.time)
-    gateway = Gateway(Habit(habit), AdmissionClient("holder", shell, clock=loop.time))
+    client = AdmissionClient("holder", shell, clock=loop.time)
+    gateway = Gateway(Habit(habit), client)
     await shell.open_run(RunPolicy("run", Limits(), rates))
     run = RunContext("run", Settings(limits=limits, rates=rates, max_attempts=attempts), time.time())
     driver = asyncio.create_task(shell.hold_run("run"))
@@ -74,6 +75,7 @@ async def asked(habit, limits, *, role="turn", rates=None, attempts=1_000):
         await gateway.complete(REQUEST, run, CallSite((), 1, role), NullRecorder())
     finally:
         driver.cancel()
+        await client.aclose()
 
 
 @pytest.mark.parametrize("role", ["turn", "leaf", "direct", "last"])
