@@ -49,7 +49,7 @@ from rlm_ray.core.repl_types import SubCallAnswer, SubCallOutcome
 from rlm_ray.events.usage import RunUsage
 from rlm_ray.runs.batch_run import open_batch_run
 from rlm_ray.runs.run import new_run_id
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 from rlm_ray.testing import ServerProcess
 from rlm_ray.testing.responses import Reply, Request
 

@@ -26,7 +26,7 @@ from rlm_ray.errors import (
     SubCallError,
 )
 from rlm_ray.events.usage import RunUsage
-from rlm_ray.session.session import CUT, SessionResult
+from rlm_ray.session.result import CUT, SessionResult
 from rlm_ray.structured.conform import Misfit, conform
 from rlm_ray.structured.schema import AnswerSchema
 

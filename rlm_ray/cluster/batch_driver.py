@@ -33,7 +33,7 @@ from rlm_ray.events.usage import RunUsage, UsageAccumulator, stats_from_call, us
 from rlm_ray.journal.replay import to_reply
 from rlm_ray.llm.response_cache import request_key
 from rlm_ray.llm.run_context import LATE_S, in_time
-from rlm_ray.session.session import CUT, SessionResult
+from rlm_ray.session.result import CUT, SessionResult
 from rlm_ray.structured.schema import AnswerSchema
 
 ATTEMPTS = 3

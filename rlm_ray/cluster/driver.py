@@ -45,7 +45,7 @@ from rlm_ray.core.repl_types import SubCallOutcome
 from rlm_ray.errors import ActorLostError, ClusterError, RLMError
 from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.recorder import JournalClient
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 from rlm_ray.util.rpc import PROTOCOL
 
 _log = logging.getLogger(__name__)

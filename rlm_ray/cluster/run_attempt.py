@@ -33,7 +33,7 @@ from rlm_ray.events.usage import CANCELLED, RunUsage
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.server import JournalRef
 from rlm_ray.llm.run_context import RunContext
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 from rlm_ray.structured.schema import AnswerSchema
 from rlm_ray.util.log_format import trace_id_of
 

@@ -25,7 +25,7 @@ from rlm_ray.core.answer_preview import AnswerRestarted
 from rlm_ray.core.context import summarize
 from rlm_ray.errors import ActorLostError, ContextLostError, LimitReached, RLMError
 from rlm_ray.llm.run_context import OVERDUE_S, in_time
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 
 ATTEMPTS = 5
 """How often a root is started when its actors die."""

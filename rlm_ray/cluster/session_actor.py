@@ -44,7 +44,8 @@ from rlm_ray.llm.model_provider import ModelProvider
 from rlm_ray.llm.run_context import Deadline, RunContext, in_time
 from rlm_ray.sandbox.host.sandbox import ReplProcess, SandboxManager
 from rlm_ray.sandbox.settings import Sandbox
-from rlm_ray.session.session import Session, SessionResult
+from rlm_ray.session.result import SessionResult
+from rlm_ray.session.session import Session
 from rlm_ray.tools.host import Toolbox, ToolHosts
 from rlm_ray.util.batcher import Batcher
 from rlm_ray.util.log_format import log_run, use_log_format

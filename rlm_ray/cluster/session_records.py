@@ -29,7 +29,7 @@ from rlm_ray.events.records import SessionEnded, SessionOpened
 from rlm_ray.events.usage import CANCELLED
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.run_context import RunContext
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 
 FATAL_ERRORS = (LimitReached, AuthenticationError, QuotaError, ConfigError, JournalError, ContextLostError)
 """Errors nobody in the tree can mend: they go up to the root at once."""

@@ -29,7 +29,7 @@ from rlm_ray.mapreduce.piece_calls import CallBackend, PieceAnswer, PieceCaller,
 from rlm_ray.mapreduce.plan import Plan, get_model_info, plan
 from rlm_ray.mapreduce.spec import MapReduceSpec, parse_spec
 from rlm_ray.runs.batch_run import open_batch_run
-from rlm_ray.session.session import CUT
+from rlm_ray.session.result import CUT
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.run_attempt import Observer

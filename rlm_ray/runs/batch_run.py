@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rlm_ray.cluster.batch_driver import BatchDriver
     from rlm_ray.cluster.driver import ClusterDriver
     from rlm_ray.cluster.run_attempt import Observer
-    from rlm_ray.session.session import SessionResult
+    from rlm_ray.session.result import SessionResult
     from rlm_ray.structured.schema import AnswerSchema
 
 

@@ -38,7 +38,7 @@ from rlm_ray.util.log_format import log_run
 if TYPE_CHECKING:
     from rlm_ray.cluster.run_attempt import Observer
     from rlm_ray.cluster.run_driver import RunDriver
-    from rlm_ray.session.session import SessionResult
+    from rlm_ray.session.result import SessionResult
     from rlm_ray.structured.schema import AnswerSchema
     from rlm_ray.tracing.setup import RunTelemetry
 

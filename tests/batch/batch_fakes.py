@@ -16,7 +16,7 @@ from rlm_ray.batch.writer import BatchOutput
 from rlm_ray.config import Settings
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
 from rlm_ray.events.usage import CallStats, RunUsage
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 
 
 def used(calls=1, cost_usd=0.01):

@@ -21,7 +21,7 @@ from rlm_ray.errors import (
     QuotaError,
     SubCallError,
 )
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 from rlm_ray.structured.schema import AnswerSchema
 
 SCHEMA = AnswerSchema.of(

@@ -27,7 +27,7 @@ from rlm_ray.errors import (
     QuotaError,
 )
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 from rlm_ray.structured.schema import AnswerSchema
 
 DOCUMENTS = [{"id": f"d{n}", "title": f"t{n}", "text": f"text {n}"} for n in range(20)]

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from rlm_ray.cli import batch
 from rlm_ray.errors import AuthenticationError, LimitReached, ModelError
 from rlm_ray.events.usage import CallStats, RunUsage
-from rlm_ray.session.session import SessionResult
+from rlm_ray.session.result import SessionResult
 
 app = typer.Typer()
 app.command()(batch.batch)

@@ -15,7 +15,9 @@ from rlm_ray.core.llm import ModelReply, ModelRequest
 from rlm_ray.core.repl_types import SubCallAnswer
 from rlm_ray.llm.run_context import RunContext
 from rlm_ray.sandbox.host.sandbox import SandboxManager
-from rlm_ray.session.session import Session, SessionResult, SubCall
+from rlm_ray.session.cell_requests import SubCall
+from rlm_ray.session.result import SessionResult
+from rlm_ray.session.session import Session
 
 MAIL = "".join(
     f"mail {n}: {'a complaint' if n % 3 == 0 else 'a praise'} about order {n * 7}\n" for n in range(120)

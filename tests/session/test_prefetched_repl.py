@@ -6,7 +6,7 @@ import pytest
 
 from rlm_ray.core.context import make_context
 from rlm_ray.errors import SandboxError
-from rlm_ray.session.session import PrefetchedRepl
+from rlm_ray.session.repl import PrefetchedRepl
 
 
 class ClosableRepl:

@@ -144,7 +144,7 @@ async def test_history_stays_the_same_after_a_refusal():
 async def test_schema_of_a_model_that_cannot_be_used_fails_its_sub_calls(schema, why):
     work = session(Gateway(), Repl(), TABLE)
     calls = SubCallRequest("recursive", ("a", "b"), ("x", "y"), stop_on_error=True, schema=schema)
-    outcomes = await work._dispatch_subcalls(None, calls)
+    outcomes = await work._requests.serve(None, calls)
     assert [type(outcome) for outcome in outcomes] == [Failed, Failed]
     assert outcomes[0].kind == "InputError"
     assert why in outcomes[0].why

@@ -32,7 +32,8 @@ from rlm_ray.core.secrets import redact
 from rlm_ray.core.slices import SliceLocator
 from rlm_ray.errors import LimitReached, RLMError
 from rlm_ray.journal.replay import outcome_from_record
-from rlm_ray.session.session import SessionResult, SubCall
+from rlm_ray.session.cell_requests import SubCall
+from rlm_ray.session.result import SessionResult
 
 SLOT_POLL_S = 0.1
 """How often a map that still has children to start asks for more slots."""

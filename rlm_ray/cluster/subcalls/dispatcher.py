@@ -18,7 +18,7 @@ from rlm_ray.errors import AuthenticationError, ConfigError
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.replay import ReplayIndex
 from rlm_ray.llm.gateway import Gateway
-from rlm_ray.session.session import SubCall
+from rlm_ray.session.cell_requests import SubCall
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.session_actor import SessionActor
