@@ -28,7 +28,7 @@ class CellExecution:
     started: float
     first: int
     """The ordinal of its next sub-call."""
-    is_rerun: bool = False
+    is_rerun: bool
     """The code is run again for its variables only; what it does is on record."""
     waited_s: float = 0.0
     """For sub-calls."""
