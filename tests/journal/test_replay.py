@@ -383,6 +383,15 @@ def test_a_recorded_reply_that_was_no_whole_answer_is_asked_for_again(said):
         assert replay_of(sent(1.0, (5,)), end).call((5,), 1, "k") is None
 
 
+@pytest.mark.parametrize(
+    ("role", "is_used"), [("turn", True), ("leaf", False), ("direct", False), ("last", False)]
+)
+def test_a_recorded_call_of_a_tool_is_an_answer_only_to_who_runs_its_code(role, is_used):
+    text = "```python\nprint(1)\n```"
+    end = CallEnded(2.0, (5,), 1, role, "m", "k", 1.0, text=text, tool_call=True)
+    assert (replay_of(end).call((5,), 1, "k") is not None) is is_used
+
+
 @pytest.mark.parametrize("said", UNUSABLE, ids=["empty", "cut", "filtered"])
 def test_it_is_history_where_the_session_went_on_from_it(said):
     went_on = replay_of(ended(2.0, **said), ended(4.0, number=2, text="next"))
