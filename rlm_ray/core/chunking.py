@@ -114,7 +114,8 @@ def pack(
                 room -= wanted
                 continue
         packed.append(piece)
-        room = size - nbytes - _name_bytes(context, *(piece.documents or (0, 0)))
+        if piece.documents:
+            room = size - nbytes - _name_bytes(context, *piece.documents)
     return packed
 
 

@@ -72,8 +72,6 @@ def code_in_tags(text: str, syntax: Syntax) -> tuple[str, ...]:
     if position >= 0:
         code = _END_TAGS.sub("", text[position + len(_PYTHON_TAG) :])
         return code_in_tool_call(code) or ((code.lstrip("\n"),) if code.strip() else ())
-    if "<" not in text:
-        return ()
     return tuple(code for code in _between(text, _OPENING) if _holds_code(code, syntax))
 
 

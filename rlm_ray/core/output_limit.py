@@ -153,7 +153,7 @@ def _useful(tokens: int, asked: int | None, learned: OutputLimit) -> NamedLimit 
 
 
 def _int(text: str) -> int:
-    return int(re.sub(r"\D", "", text)[:15] or 0)
+    return int(re.sub(r"\D", "", text)[:15])
 
 
 class ReplyBounds:
@@ -182,8 +182,7 @@ class ReplyBounds:
         if asked is None and has_budget:
             bounds.append(LAST_CALL_TOKENS if last_call else BUDGET_OUTPUT_TOKENS)
             known = of_model().narrowed_by(learned)
-        if known.max_tokens or known.window_tokens:
-            bounds.append(known.bound(request_tokens(request) if known.window_tokens else 0))
+        bounds.append(known.bound(request_tokens(request) if known.window_tokens else 0))
         bound = min((tokens for tokens in bounds if tokens is not None), default=None)
         if bound is not None and bound != asked:
             request = request.with_output_bound(bound)

@@ -58,12 +58,7 @@ def redact(value: Any, name: str = "") -> Any:
     """Return the same plain value with `***` in place of every secret, however deep."""
     if _holds_fields(name):
         return _hidden(value)
-    if (
-        name
-        and is_secret(name)
-        and value is not None
-        and not isinstance(value, bool | int | float | Mapping | list)
-    ):
+    if is_secret(name) and value is not None and not isinstance(value, bool | int | float | Mapping | list):
         return REDACTED
     if isinstance(value, Mapping):
         return {key: redact(inner, str(key)) for key, inner in value.items()}
@@ -90,7 +85,7 @@ def secret_values(value: Any, name: str = "") -> set[str]:
 @lru_cache(maxsize=_MAX_NAMES)
 def _holds_fields(name: str) -> bool:
     """Tell whether a name is that of a table of headers or of query parameters, or of one field of it by its dotted name."""
-    return any(_FIELDS.search(part) for part in name.split(".")) if name else False
+    return any(_FIELDS.search(part) for part in name.split("."))
 
 
 def _hidden(value: Any) -> Any:
@@ -139,7 +134,7 @@ def _values_in_url(text: str) -> set[str]:
         return set()
     user = parts.netloc.rpartition("@")[0]
     name, _, password = user.partition(":")
-    values = {password or name, unquote(password or name)} if user else set()
+    values = {password or name, unquote(password or name)}
     for pair in parts.query.split("&"):
         field, _, value = pair.partition("=")
         if field.lower() not in _PUBLIC_FIELDS:
@@ -148,7 +143,7 @@ def _values_in_url(text: str) -> set[str]:
 
 
 def _url(text: str) -> SplitResult | None:
-    if "://" not in text or not _URL.match(text):
+    if not _URL.match(text):
         return None
     try:
         return urlsplit(text)

@@ -173,3 +173,14 @@ def test_tokens_overlap_as_asked(text, size, data):
     pieces = split(make_context(text), "tokens", size, overlap)
     for before, after in pairwise(pieces):
         assert 0 <= 3 * overlap - (before.stop - after.start) <= 1  # half of a character is no overlap
+
+
+@pytest.mark.parametrize(
+    ("by", "size", "longest"),
+    [("documents", 10, 6), ("paragraphs", 10, 6), ("characters", 10, 6), ("tokens", 3, 5)],
+)
+def test_document_is_read_with_its_name_where_both_fit(by, size, longest):
+    texts = ["x" * chars for chars in range(1, 9)]
+    context = make_context([{"id": "a", "text": text} for text in texts])
+    whole = [piece.documents[0] for piece in split(context, by, size) if piece.documents]
+    assert [len(texts[number]) for number in whole] == list(range(1, longest + 1))

@@ -314,3 +314,7 @@ def test_other_documents_are_left_out_where_their_time_is_over():
         refused.why
         == "'two words' does not stand in document 0, nor do words like it; look at the context and cite what stands there"
     )
+
+
+def test_nearest_words_are_found_among_words_that_come_again_and_again():
+    assert "the nearest words that do are 'aa bb cc dd' (" in found("aa bb xx dd", "aa bb cc dd " * 300).why

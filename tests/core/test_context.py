@@ -70,6 +70,11 @@ def test_a_piece_of_a_named_context_has_a_name_of_its_own():
     assert make_context("abc").slice(ByteRange(0, 1)).key == ""
 
 
+def test_context_is_one_already():
+    context = make_context("x")
+    assert make_context(context) is context
+
+
 def test_a_short_context_is_shown_whole_and_an_empty_one_too():
     assert make_context("short").info.fits_in_prompt
     assert make_context("").info.fits_in_prompt
