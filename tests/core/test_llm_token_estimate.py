@@ -63,6 +63,17 @@ def test_a_long_text_is_estimated_by_an_even_sample():
     assert text_tokens(prose + blob, "gpt-4") == pytest.approx(together, rel=0.1)
 
 
+def test_long_text_has_as_many_tokens_as_its_parts():
+    parts = 100 * text_tokens("the old tree " * 100, "gpt-4")
+    assert text_tokens("the old tree " * 10_000, "gpt-4") == pytest.approx(parts, rel=0.05)
+
+
+def test_thirty_two_samples_of_a_thousand_characters_are_read_of_a_long_text():
+    read, skipped = "a " * 512, "7 " * 512
+    assert text_tokens((read + skipped) * 32, "gpt-4") == text_tokens(read * 64, "gpt-4")
+    assert text_tokens(read * 31 + skipped, "gpt-4") > text_tokens(read * 32, "gpt-4")
+
+
 def test_nothing_has_no_tokens():
     assert text_tokens("") == 0
 
