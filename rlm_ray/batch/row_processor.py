@@ -157,7 +157,11 @@ class RowProcessor:
             raise typed.fatal_error or SubCallError(typed.kind, typed.why)
         if typed.why:
             return replace(outcome, answer=typed.text, error=typed.why)
-        return replace(outcome, answer=typed.text, error=None, values=schema.row(typed.parsed.value))
+        try:
+            values = schema.row(typed.parsed.value)
+        except InputError as error:
+            return replace(outcome, answer=typed.text, error=str(error))
+        return replace(outcome, answer=typed.text, error=None, values=values)
 
 
 def _format_error(error: RLMError) -> str:

@@ -21,7 +21,10 @@ def columns_of(table: Mapping[str, Any]) -> Any:
 
 
 def to_arrow_value(kind: Any, value: Any) -> Any:
-    """Return the value as its column's type holds it; in a text column what is not a text becomes JSON."""
+    """Return the value as its column's type holds it; in a text column what is not a text becomes JSON.
+
+    Raises `AttributeError`, `TypeError`, `ValueError` or `OverflowError` for one that no column of this type can hold.
+    """
     if value is None:
         return None
     if pa.types.is_struct(kind):
@@ -29,7 +32,7 @@ def to_arrow_value(kind: Any, value: Any) -> Any:
     if pa.types.is_list(kind):
         return [to_arrow_value(kind.value_type, item) for item in value]
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return int(value) if pa.types.is_integer(kind) else float(value)
+        return pa.scalar(int(value), kind).as_py() if pa.types.is_integer(kind) else float(value)
     if pa.types.is_boolean(kind) or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
@@ -49,7 +52,7 @@ class ArrowTypeBuilder:
         if "$ref" in part:
             return self._referred(part["$ref"])
         if options := part.get("anyOf") or part.get("oneOf"):
-            return self._only([option for option in options if option.get("type") != "null"])
+            return self._only([option for option in options if not _is_null(option)])
         if "allOf" in part and "type" not in part:
             return self._only(part["allOf"])
         if "const" in part or "enum" in part:
@@ -80,6 +83,10 @@ class ArrowTypeBuilder:
                 return _PLAIN.get(name, _TEXT)
             case _:
                 return _TEXT
+
+
+def _is_null(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "null"
 
 
 def _type_of_values(values: list[Any]) -> Any:

@@ -32,7 +32,7 @@ from rlm_ray.structured.json_schema import (
     resolve_root,
     strip_annotations,
 )
-from rlm_ray.structured.validation import find_faults, is_linear, join_faults, place, shown
+from rlm_ray.structured.validation import find_faults, is_linear, join_faults, place, shown, within_bounds
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
@@ -152,6 +152,10 @@ class AnswerSchema:
 
     def check(self, answer: str) -> ParsedAnswer:
         """Return the value the answer holds, also inside a fence or prose, if it is as it shall be."""
+        with within_bounds():
+            return self._check(answer)
+
+    def _check(self, answer: str) -> ParsedAnswer:
         why = ""
         kinds = _kinds(self.table)
         for value in find_json_objects(answer) if kinds == {"object"} else find_json_values(answer):
@@ -208,10 +212,18 @@ class AnswerSchema:
         return columns_of(self.table)
 
     def row(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the value as the columns of `arrow()` hold it."""
+        """Return the value as the columns of `arrow()` hold it. Raises `InputError` where one of them cannot."""
         from rlm_ray.structured.arrow import to_arrow_value
 
-        return {column.name: to_arrow_value(column.type, value.get(column.name)) for column in self.arrow()}
+        row = {}
+        for column in self.arrow():
+            field = value.get(column.name)
+            try:
+                row[column.name] = to_arrow_value(column.type, field)
+            except (AttributeError, TypeError, ValueError, OverflowError) as error:
+                why = f"cannot be held in a column of the type {column.type}: {shown(field)}; say its type in the schema"
+                raise InputError(column.name, why) from error
+        return row
 
     def compact(self) -> str:
         """Return the schema as a model reads it."""

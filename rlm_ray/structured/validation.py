@@ -1,7 +1,9 @@
 """Checks JSON values against JSON Schemas that anybody may have written, within bounds.
 
 Rules:
-- A check ends: it takes `MAX_STEPS` keywords and `MAX_CPU_S` at most, whatever a schema refers to, and nothing is fetched.
+- A check ends: it takes `MAX_STEPS` keywords and `MAX_CPU_S` at most, whatever a schema refers to, and nothing is fetched. Checks of the
+  values of one answer are one (`within_bounds`).
+- What it says of a value is shortened at once: a fault for each of thousands of alternatives would quote a long one as often.
 - A `pattern` is matched by Rust's engine, whose time is linear. What that does not know (look-around, back-references) is
   matched by Python's in schemas of this program's user, and refused in those of models and of clients.
 - A fault says where it is, what stands there, and what was wanted.
@@ -12,9 +14,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date, datetime, time
 from functools import cache, lru_cache
+from heapq import nlargest
 from ipaddress import IPv4Address, IPv6Address
 from time import thread_time
 from typing import Any
@@ -32,8 +36,10 @@ MAX_STEPS = 1_000_000
 """Keywords that are looked at in one check. One takes 1 to 60 microseconds, by the depth of alternatives it stands in."""
 MAX_CPU_S = 5.0
 """What one check may take: an answer of a million cells is checked in less, and it holds up the loop of its process."""
+_INT64 = 1 << 63
 _SHOWN_CHARS = 80
 _WHY_CHARS = 300
+_MESSAGE_CHARS = 10_000
 _ERRORS = 3
 _KINDS = {
     "object": "an object",
@@ -61,7 +67,7 @@ _WANTED: Mapping[str, str] = {
     "format": "a text of the format {}",
 }
 
-_bounds: ContextVar[_Bounds] = ContextVar("bounds")
+_bounds: ContextVar[_Bounds | None] = ContextVar("bounds", default=None)
 
 
 class _Bounds:
@@ -83,12 +89,22 @@ class TooManySteps(Exception):  # noqa: N818 - becomes a sentence
     """A check takes longer than any honest one."""
 
 
+@contextmanager
+def within_bounds() -> Iterator[None]:
+    """Have all checks within the block end within the bounds of one."""
+    token = _bounds.set(_bounds.get() or _Bounds())
+    try:
+        yield
+    finally:
+        _bounds.reset(token)
+
+
 def find_faults(table: Mapping[str, Any], value: Any) -> str:
     """Say what is wrong with a value, the first few faults; empty where it fits."""
-    token = _bounds.set(_Bounds())
     try:
-        validator = _bounded(validator_for(table))(table, format_checker=_FORMATS, registry=Registry())
-        errors = sorted(validator.iter_errors(value), key=relevance, reverse=True)
+        with within_bounds():
+            validator = _bounded(validator_for(table))(table, format_checker=_FORMATS, registry=Registry())
+            errors = nlargest(_ERRORS, validator.iter_errors(value), key=relevance)
         return join_faults(map(_fault, errors))
     except TooManySteps:
         return "it cannot be checked: the schema takes too many steps; make it simpler"
@@ -96,8 +112,6 @@ def find_faults(table: Mapping[str, Any], value: Any) -> str:
         return f"it cannot be checked: the schema refers to {error.ref!r}, which it does not hold"
     except RecursionError:
         return "it is nested too deeply, or its schema refers to itself without end"
-    finally:
-        _bounds.reset(token)
 
 
 def join_faults(faults: Iterable[str]) -> str:
@@ -172,18 +186,43 @@ def _wanted(error: ValidationError) -> str:  # noqa: PLR0911 - one for each kind
 
 @cache
 def _bounded(base: Any) -> Any:
-    """Return the same validator, with a bound on its steps and linear patterns."""
+    """Return the same validator, with a bound on its steps and linear patterns, for every schema within the one it is made for."""
     own: dict[str, Any] = {"pattern": _check_pattern, "uniqueItems": _check_unique}
     checks = {name: _counted(own.get(name, check)) for name, check in base.VALIDATORS.items()}
-    return extend(base, checks)
+    bounded = extend(base, checks, type_checker=base.TYPE_CHECKER.redefine("integer", _is_integer))
+    evolve, descend = bounded.evolve, bounded.descend
+
+    def evolve_bounded(validator: Any, **changes: Any) -> Any:
+        if (
+            isinstance(schema := changes.get("schema"), Mapping) and "$schema" in schema
+        ):  # names a validator without bounds
+            changes["schema"] = {name: inner for name, inner in schema.items() if name != "$schema"}
+        return evolve(validator, **changes)
+
+    def descend_shortened(*rest: Any, **named: Any) -> Iterator[ValidationError]:
+        for error in descend(*rest, **named):
+            if len(error.message) > _MESSAGE_CHARS:
+                error.message = error.message.replace(repr(error.instance), "it")[:_MESSAGE_CHARS]
+                error.args = ()  # holds it, too
+            yield error
+
+    bounded.evolve, bounded.descend = evolve_bounded, descend_shortened
+    return bounded
 
 
 def _counted(check: Callable[..., Any]) -> Callable[..., Any]:
     def run(validator: Any, wanted: Any, instance: Any, schema: Any) -> Any:
-        _bounds.get().count()
+        if (bounds := _bounds.get()) is not None:
+            bounds.count()
         return check(validator, wanted, instance, schema)
 
     return run
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    """Take 1.0 for an integer, as JSON Schema does, but no number of more than 64 bits: nothing can hold it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -_INT64 <= value < _INT64 and value == int(value)
 
 
 def _check_pattern(validator: Any, pattern: str, instance: Any, _: Any) -> Iterator[ValidationError]:

@@ -142,6 +142,15 @@ async def test_answer_fills_the_columns_of_the_schema_where_it_is_whole(answer, 
     assert not job.repairs
 
 
+async def test_answer_that_no_column_can_hold_is_the_error_of_its_row_only():
+    schema = AnswerSchema.of(
+        {"type": "object", "properties": {"n": {"properties": {"a": {"type": "string"}}}}}
+    )
+    result = await result_of(ending('{"n": 5}'), schema)
+    assert (dict(result.values), result.answer) == ({}, '{"n": 5}')
+    assert result.error.startswith("n: cannot be held in a column of the type struct<a: string>: 5")
+
+
 async def test_question_asks_for_the_schema_and_a_repair_is_the_first_call_of_its_row():
     asked = []
     job = FakeJob(lambda row, query, context: asked.append((row, query, context.text())) or "prose")

@@ -111,6 +111,47 @@ def test_check_that_takes_long_for_each_step_is_given_up(monkeypatch):
     assert "too many steps" in find_faults(check, [1, 2, 3, 4])
 
 
+DIALECTS = [
+    "https://json-schema.org/draft/2020-12/schema",
+    "http://json-schema.org/draft-07/schema#",
+    "urn:none",
+]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("root", [{}, {"$schema": DIALECTS[0]}, {"$schema": DIALECTS[1]}])
+def test_bounds_hold_for_a_schema_within_a_schema_that_names_its_dialect(root, dialect, monkeypatch):
+    text = {"$schema": dialect, "allOf": [{"type": "string", "pattern": "^(a+)+$"}] * 5}
+    schema = AnswerSchema.parse({**root, **fields(x=text), "additionalProperties": False}, trusted=False)
+    monkeypatch.setattr(validation.re, "search", None)  # of this pattern it would take for ever
+    assert "wanted a text that matches" in schema.check('{"x": "' + "a" * 60 + 'b"}').why
+    monkeypatch.setattr(validation, "MAX_STEPS", 10)
+    assert "too many steps" in schema.check('{"x": "aaa"}').why
+
+
+def test_all_values_of_an_answer_are_checked_within_the_bounds_of_one(monkeypatch):
+    monkeypatch.setattr(validation, "MAX_STEPS", 20)
+    schema = AnswerSchema.parse({"type": "array", "items": {"type": "integer"}})
+    assert schema.check("[1] or [2]").value == [2]
+    assert schema.check(" or ".join(["[3]", *['["x"]'] * 4])).value == [3]
+    assert schema.check(" or ".join(["[3]", *['["x"]'] * 8])).value is None
+    assert schema.check("[1]").value == [1]
+
+
+def test_a_fault_for_each_of_many_alternatives_does_not_quote_the_value_as_often():
+    quoted = 0
+
+    class Counted(dict):
+        def __repr__(self):
+            return "x" * 100_000
+
+    for wanted in ({"type": "string"}, False):
+        validator = validation._bounded(validation.validator_for({}))
+        (fault,) = validator({"anyOf": [wanted] * 20}).iter_errors(Counted())
+        quoted += sum(len(each.message) + len(str(each.args)) for each in fault.context)
+    assert quoted < 1_000_000
+
+
 @pytest.mark.parametrize(
     ("path", "said"), [((), "the answer"), (("a",), "`a`"), (("a", 0, "b"), "`a[0].b`"), ((2,), "`[2]`"), ((2, "x"), "`[2].x`")]
 )  # fmt: skip
@@ -321,3 +362,30 @@ def test_column_has_the_type_of_its_field(field, kind):
 def test_value_is_held_as_its_column_has_it(kind, value, held):
     found = to_arrow_value(kind, value)
     assert (found, type(found)) == (held, type(held))
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [({"anyOf": [True, TEXT]}, pa.string()), ({"oneOf": [True]}, pa.string()), ({"anyOf": [TEXT, {"type": "null"}]}, pa.string())],
+)  # fmt: skip
+def test_column_of_a_union_with_anything(part, kind):
+    assert columns_of(fields(x=part)).field("x").type == kind
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ({"properties": {"a": TEXT}}, 5), ({"enum": [2**70]}, 2**70),
+        ({"type": "array", "items": {"properties": {"a": TEXT}}}, [5]), pytest.param({"type": "number"}, 10**400, id="no double"),
+    ],
+)  # fmt: skip
+def test_a_value_that_fits_the_schema_and_no_column_is_an_error(part, value):
+    schema = AnswerSchema.of(fields(x=part))
+    assert schema.check_value({"x": value}).fits
+    with pytest.raises(InputError, match="x: cannot be held in a column of the type"):
+        schema.row({"x": value})
+
+
+@pytest.mark.parametrize(("number", "fits"), [(1e18, True), (1e19, False), (-1e300, False), (1.0, True), (1.5, False), (2**63 - 1, True), (2**63, False), (float("inf"), False), (True, False)])  # fmt: skip
+def test_an_integer_has_64_bits(number, fits):
+    assert AnswerSchema.parse({"type": "integer"}).check_value(number).fits is fits
