@@ -9,10 +9,12 @@ import pytest
 
 from rlm_ray.core.repl_types import CitationRequest, Failed, SubCallAnswer, SubCallRequest, ToolRequest
 from rlm_ray.sandbox.guest import child as child_module
+from rlm_ray.sandbox.guest.cell_language import CellLanguage
 from rlm_ray.sandbox.guest.child import ReplChannel
 from rlm_ray.sandbox.guest.clock import CellTimeout
+from rlm_ray.sandbox.guest.context_parts import parts_of
 from rlm_ray.sandbox.wire.frames import Decoder, Frame, encode
-from rlm_ray.sandbox.wire.messages import write_outcomes
+from rlm_ray.sandbox.wire.messages import EXIT_BROKEN, EXIT_MEMORY, write_outcomes
 
 CALL = SubCallRequest("llm", ("q",), ("t",), False)
 OUTCOMES = [SubCallAnswer("a"), Failed("Kind", "why")]
@@ -141,3 +143,104 @@ def test_frames_are_received_one_at_a_time_and_the_process_ends_with_its_host(en
 )
 def test_context_comes_behind_the_question(fields, texts, content):
     assert child_module._decode_context(Frame("start", fields, ("the question", *texts))) == content
+
+
+class Ended(BaseException):
+    """The process ends with this code."""
+
+
+@pytest.fixture
+def exits(monkeypatch):
+    def end(code):
+        raise Ended(code)
+
+    monkeypatch.setattr(child_module.os, "_exit", end)
+
+
+@pytest.mark.parametrize(("error", "code"), [(MemoryError(), EXIT_MEMORY), (BrokenPipeError(), 0)])
+def test_child_ends_with_a_code_that_says_why(exits, monkeypatch, error, code):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(child_module.jail, "enter_jail", lambda *_: None)
+    monkeypatch.setattr(child_module, "_serve", fail)
+    with pytest.raises(Ended) as ended:
+        child_module.run_child(9, None, None, None)
+    assert ended.value.args == (code,)
+
+
+def test_child_without_its_jail_says_so_and_runs_nothing(ends, exits, monkeypatch):
+    def fail(limits, descriptor):
+        assert (limits, descriptor) == ("limits", 9)
+        raise PermissionError(1, "no seccomp")
+
+    monkeypatch.setattr(child_module.jail, "enter_jail", fail)
+    monkeypatch.setattr(child_module.jail, "CHANNEL_FD", ends[1].fileno())
+    monkeypatch.setattr(child_module, "_serve", lambda *_: pytest.fail("it runs"))
+    with pytest.raises(Ended) as ended:
+        child_module.run_child(9, "limits", None, None)
+    assert ended.value.args == (EXIT_BROKEN,)
+    frame = sent(ends[0])
+    assert (
+        frame.kind,
+        "a wall of the jail cannot be put up" in frame.texts[0],
+        "no seccomp" in frame.texts[0],
+    ) == (
+        "broken",
+        True,
+        True,
+    )
+
+
+class CellTimes(Timer):
+    """Notes when cells begin and end."""
+
+    interruptible = False
+
+    def __init__(self, *limits):
+        super().__init__()
+        self.limits = limits
+
+    def install(self):
+        self.events.append("install")
+
+    def start(self):
+        self.events.append("start")
+
+    def stop(self):
+        self.events.append("stop")
+
+
+@pytest.mark.parametrize("is_read_before", [False, True])
+def test_child_runs_cell_after_cell_of_its_session(ends, exits, monkeypatch, is_read_before):
+    host, child = ends
+    made = []
+    monkeypatch.setattr(
+        child_module, "CellTimer", lambda *limits: made.append(CellTimes(*limits)) or made[-1]
+    )
+    start = {
+        "timeout_s": 3.0, "cpu_s": 2.0, "cpu_grace_s": 1.0, "seed": 5, "memory_mb": 64, "tools": ["add"], "argument_bytes": 100,
+        "output_chars": 50, "documents": False, "ids": None,
+    }  # fmt: skip
+    host.sendall(encode("start", ["who?", "the text"], **start))
+    host.sendall(encode("run", ["and now?", "print(context, query, add.__name__)", "x = 1"], now=7.0))
+    host.sendall(encode("run", ["why?", "print(past, x, query)\n1/0", "[1, 2]"], now=8.0, history="past"))
+    host.shutdown(socket.SHUT_WR)
+    parts = parts_of("read before") if is_read_before else None
+    with pytest.raises(Ended) as ended:
+        child_module._serve(ReplChannel(child.fileno()), parts, CellLanguage())
+    assert ended.value.args == (0,)
+    (timer,) = made
+    assert timer.limits == (3.0, 2.0, 1.0)
+    assert [event for event in timer.events if event in ("install", "start", "stop")] == [
+        "install",
+        *["start", "stop"] * 2,
+    ]
+    decoder = Decoder()
+    decoder.feed(host.recv(1 << 20))
+    frames = list(iter(decoder.next, None))
+    assert [frame.kind for frame in frames] == ["ready", "printed", "done", "printed", "done"]
+    first, second = frames[2], frames[4]
+    assert first.texts[0] == f"{'read before' if is_read_before else 'the text'} and now? add\n"
+    assert (second.texts[0], second.fields["failed"]) == ("[1, 2] 1 why?\n", True)
+    assert [name for name, _, _ in second.fields["variables"]] == ["x"]

@@ -6,10 +6,13 @@ import json
 import os
 import signal
 import socket
+import sys
 from array import array
+from types import SimpleNamespace
 
 import pytest
 
+from rlm_ray.sandbox import jail
 from rlm_ray.sandbox.guest import zygote as zygote_module
 from rlm_ray.sandbox.guest.zygote import CONTEXT_FILE_HEADER, IDLE_CPU_S, Zygote
 
@@ -174,3 +177,77 @@ def test_processor_time_of_a_process_is_that_of_its_clock():
     before = zygote_module._cpu_s(os.getpid())
     sum(range(200_000))
     assert before < zygote_module._cpu_s(os.getpid()) < before + 60
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_a_child_runs_the_language_and_within_the_limits_of_its_order(bench, filtered, monkeypatch):
+    ran = []
+    monkeypatch.setattr(zygote_module.child, "run_child", lambda *given: ran.append(given))
+    monkeypatch.setattr(zygote_module, "CellLanguage", lambda **how: ("language", how))
+    bench.zygote._language = "the one that was made before"
+    bench.zygote._run_repl({"memory": 256, "landlock": True, "filtered": filtered}, 7)
+    ((channel, limits, parts, language),) = ran
+    assert (channel, limits, parts) == (7, jail.JailLimits(256, True), None)
+    assert language == ("the one that was made before" if filtered else ("language", {"filtered": False}))
+
+
+def test_a_zygote_of_a_large_context_has_its_socket_its_file_and_nothing_else(bench, monkeypatch):
+    done, served = [], []
+
+    class Served:
+        def __init__(self, control, language, parts):
+            served.append((control, language, parts.content))
+
+        def serve(self):
+            done.append(("serve",))
+
+    for owner, name in ((os, "dup2"), (os, "close"), (jail, "close_from"), (zygote_module.gc, "freeze")):
+        monkeypatch.setattr(owner, name, lambda *each, name=name, **_: done.append((name, *each)))
+    monkeypatch.setattr(zygote_module.socket, "socket", lambda fileno: f"socket {fileno}")
+    monkeypatch.setattr(zygote_module, "_read_memory_file", lambda descriptor: f"text of {descriptor}")
+    monkeypatch.setattr(zygote_module, "Zygote", Served)
+    bench.zygote._run_context_zygote(11, 12)
+    assert served == [("socket 3", None, "text of 4")]
+    assert done == [
+        ("dup2", 11, 3), ("dup2", 12, 4), ("close_from", 5), ("close", 4), ("freeze",), ("serve",)
+    ]  # fmt: skip
+    monkeypatch.undo()
+
+
+def test_a_zygote_starts_clean_whatever_the_actor_had(monkeypatch):
+    done = []
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    patched = [
+        (jail, "prctl"), (signal, "signal"), (signal, "pthread_sigmask"), (zygote_module.copies, "install"), (zygote_module.guards, "install"),
+        (zygote_module.gc, "disable"), (zygote_module.gc, "freeze"), (os, "dup2"), (zygote_module.resource, "setrlimit"),
+    ]  # fmt: skip
+    for owner, name in patched:
+        place = f"{owner.__name__.rpartition('.')[2]}.{name}"
+        monkeypatch.setattr(owner, name, lambda *each, place=place: done.append((place, *each)))
+    monkeypatch.setattr(zygote_module.resource, "getrlimit", lambda _: (1_024, 4_096))
+    monkeypatch.setattr(
+        zygote_module, "Zygote", lambda *given: SimpleNamespace(serve=lambda: done.append(("serve", *given)))
+    )
+    host, control = socket.socketpair()
+    zygote_module.main(control.detach())
+    channel, language = done[-1][1:]
+    assert json.loads(host.recv(100)) == {"started": True}
+    assert (language.filtered, vars(sys.modules["__main__"]).get("pytest")) == (True, None)
+    assert done == [
+        ("jail.prctl", jail.PR_SET_CHILD_SUBREAPER, 1),
+        ("resource.setrlimit", zygote_module.resource.RLIMIT_NOFILE, (4_096, 4_096)),
+        ("signal.pthread_sigmask", signal.SIG_SETMASK, ()),
+        *(
+            ("signal.signal", each, signal.SIG_DFL)
+            for each in (signal.SIGALRM, signal.SIGPROF, signal.SIGVTALRM)
+        ),
+        ("signal.signal", signal.SIGINT, signal.SIG_IGN),
+        ("copies.install",),
+        ("guards.install",),
+        ("gc.disable",),
+        ("gc.freeze",),
+        ("os.dup2", 0, 2),
+        ("serve", channel, language),
+    ]
+    channel.close()
+    host.close()
