@@ -50,7 +50,11 @@ def guard_getattr(value: Any, name: str) -> Any:  # noqa: PLR0911 - one line for
         case "__class__":
             return type_of(value)
         case "__dict__":
-            return safe_vars(value)
+            if (found := _own_attributes(value)) is None:
+                raise AttributeError(
+                    f"the attribute '__dict__' of {_type_name(value)} objects is not available here"
+                )
+            return found
         case "__setattr__" | "__delattr__":
             return _safe_write(value, name)
         case "__set__" | "__set_name__":
@@ -94,10 +98,14 @@ def safe_vars(*values: Any) -> dict[str, Any]:
     """Return the attributes of an object of the cell's own, as a copy."""
     if not values:
         raise NameError("vars() without an object is not available here: SHOW_VARS() lists your variables")
-    value = values[0]
-    if type(value).__module__ != "__main__" and not isinstance(value, types.SimpleNamespace):
-        raise TypeError(f"vars() of {_type_name(value)} objects is not available here")
-    return dict(value.__dict__)
+    if (found := _own_attributes(values[0])) is None:
+        raise TypeError(f"vars() of {_type_name(values[0])} objects is not available here")
+    return found
+
+
+def _own_attributes(value: Any) -> dict[str, Any] | None:
+    is_readable = is_own(type(value)) or isinstance(value, types.SimpleNamespace)
+    return dict(value.__dict__) if is_readable and hasattr(value, "__dict__") else None
 
 
 def safe_dir(*values: Any) -> list[str]:

@@ -101,7 +101,8 @@ SAME_AS_PYTHON = {
         memo = {}
         a = [1]
         twice = copy.deepcopy([a, a, {"k": a}], memo)
-        print(twice[0] is twice[1], twice[0] is twice[2]["k"], twice[0] is a, memo[id(a)] is twice[0])
+        print(twice[0] is twice[1], twice[0] is twice[2]["k"], twice[0] is a, memo[id(a)] is twice[0], memo[id(memo)][:1])
+        print(copy.deepcopy(a, {id(a): "known"}), copy.deepcopy([None], {}), copy.deepcopy(1, {}))
         loop = {}; loop["self"] = loop
         made = copy.deepcopy(loop); print(made["self"] is made, made is loop)
         class Node:
@@ -130,6 +131,10 @@ SAME_AS_PYTHON = {
         except AttributeError as e: print("none")
         import types
         print(vars(types.SimpleNamespace(q=1)), [n for n in dir(c) if n[0] != "_"])
+        class S:
+            __slots__ = ("a",)
+        for value in (c, S(), types.SimpleNamespace(q=1), "a", 3, None, [1], object()):
+            print(hasattr(value, "__dict__"), getattr(value, "__dict__", "none"))
         print(getattr("{}-{}", "format")(1, 2), getattr("{a}", "format_map")({"a": 3}))
     """,
     "attributes that are set by name": """
@@ -348,7 +353,8 @@ REFUSED = [
     ("json.__delattr__('loads')", "cannot be changed here"),
     ("vars(3)", "TypeError: vars() of int objects is not available here"),
     ("vars(json)", "TypeError: vars() of json objects is not available here"),
-    ("json.__dict__", "TypeError: vars() of json objects is not available here"),
+    ("json.__dict__", "AttributeError: the attribute '__dict__' of json objects is not available here"),
+    ("class S:\n    __slots__ = ()\nvars(S())", "TypeError: vars() of S objects is not available here"),
     ("vars()", "NameError: vars() without an object is not available here: SHOW_VARS() lists your variables"),
     ("dir()", "NameError: dir() without an object is not available here: SHOW_VARS() lists your variables"),
     ("type('X', (), {})", "TypeError: type() takes one argument here: write a class statement to make a class"),
@@ -385,6 +391,12 @@ REFUSED = [
 @pytest.mark.parametrize(("code", "error"), REFUSED)
 def test_what_would_lead_out_is_refused_in_a_sentence(code, error):
     assert error in Guest()(code).error
+
+
+@pytest.mark.parametrize("value", ["recursive_llm", "lambda: 1", "(x for x in ())", "int", "json", "'a'"])
+def test_dir_names_only_what_code_may_say(value):
+    code = f"value = {value}\nfor name in dir(value): hasattr(value, name)\nprint(len(dir(value)) > 3)"
+    assert Guest().prints(code) == "True\n"
 
 
 def test_vars_is_a_copy_of_the_attributes():
