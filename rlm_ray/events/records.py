@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from operator import attrgetter
-from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType, UnionType
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from rlm_ray.core.context import InputSummary
 from rlm_ray.core.llm import Usage
@@ -30,6 +31,8 @@ NodePath: TypeAlias = tuple[int, ...]
 Role: TypeAlias = Literal["turn", "last", "direct", "leaf", "summary"]
 """Why a model was called: a session's turn, its last call after a stop, an answer without a REPL, a plain sub-call, a
 summary of a conversation that grew too long."""
+MAX_NUMBER = 6e10
+"""The largest time, cost or temperature of a record; as a time, a year that a calendar can show."""
 SUMMARY_CALLS = 1_000_000
 """What is added to the number of turns before a summary, for the number of its call."""
 
@@ -335,10 +338,36 @@ def from_line(line: bytes | str) -> Record:
         cls = KINDS[plain.pop("kind")]
         known = {name: _from_json(name, plain[name]) for name, _ in _FIELDS[cls] if name in plain}
         record: Record = cls(**known)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         shown = line[:80] if isinstance(line, str) else line[:80].decode("utf-8", "replace")
         raise InputError("journal", f"a line is no record of this version: {shown!r} ({error!r})") from error
     return record
+
+
+def check_types(record: Any) -> None:
+    """Raise `InputError` where a field holds what it cannot: `from_line` does not look, and anybody may have written a journal."""
+    for name, types in _TYPES[type(record)].items():
+        value = getattr(record, name)
+        items = value if isinstance(value, tuple) else ()
+        item_types = int if name == "path" else (str, *_PLAIN_FIELDS)
+        is_right = isinstance(value, types) and all(isinstance(item, item_types) for item in items)
+        if is_right and float in types and value is not None:
+            is_right = abs(value) <= MAX_NUMBER  # nor infinite, nor no number
+        if not is_right:
+            raise InputError("journal", f"{name} of a record cannot be {value!r:.40}")
+        for inner in items or (value,):
+            if type(inner) in _PLAIN_FIELDS:
+                check_types(inner)
+
+
+def _types_of(hint: Any) -> tuple[type[Any], ...]:
+    """Return the types that values of a field with this annotation have."""
+    origin = get_origin(hint)
+    if origin is UnionType:
+        return tuple(chain.from_iterable(map(_types_of, get_args(hint))))
+    if origin is Literal:
+        return (str,)
+    return (int, float) if hint is float else (origin or hint,)
 
 
 def _to_json(value: Any) -> Any:
@@ -353,6 +382,10 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, default=_to_json)
 _PLAIN_FIELDS = {
     cls: tuple(item.name for item in fields(cls))
     for cls in (InputSummary, FailedAttempt, Usage, Variable, Citation)
+}
+_TYPES = {
+    cls: {name: _types_of(hint) for name, hint in get_type_hints(cls).items()}
+    for cls in (*KINDS.values(), *_PLAIN_FIELDS)
 }
 _ITEMS: Mapping[str, type[Any]] = MappingProxyType(
     {"tries": FailedAttempt, "variables": Variable, "citations": Citation}

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from rlm_ray.errors import InputError, JournalError
-from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
+from rlm_ray.events.records import Record, RunFinished, RunStarted, check_types, from_line
 from rlm_ray.events.tree import SeenRecords
 from rlm_ray.journal.storage.base import Store, Writer, WriterIdentity, filesystem, map_storage_errors
 from rlm_ray.journal.storage.local import JOURNAL, LocalStore
@@ -117,10 +117,12 @@ class RunStore:
 
     def _record(self, where: str, line: bytes) -> Record:
         try:
-            return from_line(line)
+            record = from_line(line)
+            check_types(record)
         except InputError as error:
             why = f"{where} of the journal is broken ({error.why}); remove that line, or start the run again"
             raise JournalError(self.address, why) from error
+        return record
 
 
 def find_run(run: str, run_dir: str) -> RunStore:

@@ -138,11 +138,14 @@ def load_command(folder: RunStore) -> CommandRecord | None:
     if noted is None:
         return None
     try:
-        return CommandRecord(**json.loads(noted))
-    except (ValueError, TypeError) as error:
-        raise JournalError(
-            folder.run_id, f"its {COMMAND_FILE} cannot be read; give the command again"
-        ) from error
+        note = CommandRecord(**json.loads(noted))
+        dict(**note.arguments)
+        is_ours = isinstance(note.command, str) and isinstance(note.folder, str)
+    except (ValueError, TypeError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise JournalError(folder.run_id, f"its {COMMAND_FILE} cannot be read; give the command again")
+    return note
 
 
 def find_run_of(command: str, run: str, settings: Settings) -> tuple[RunStore, CommandRecord, Settings]:

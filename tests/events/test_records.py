@@ -24,6 +24,7 @@ from rlm_ray.events.records import (
     Role,
     SessionEnded,
     SessionOpened,
+    check_types,
     from_line,
     to_line,
     without_content,
@@ -73,6 +74,7 @@ def test_a_record_comes_back_from_its_line(record):
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert from_line(line) == record
+    check_types(from_line(line))
 
 
 @settings(deadline=None, max_examples=60)
@@ -114,6 +116,7 @@ def test_fields_of_a_later_version_are_passed_over():
         b'{"kind": "call", "tries": [1]}',
         b"\xff\xfe",
         "é{",
+        "[" * 100_000,
     ],
 )
 def test_a_line_that_is_no_record_is_refused_with_what_it_was(line):
@@ -212,3 +215,37 @@ def test_what_a_line_leaves_out_has_the_default_of_the_format(name):
     record = cls(**required)
     assert {each: getattr(record, each) for each in DEFAULTS[name]} == DEFAULTS[name]
     assert len(fields(cls)) >= len(required) + len(DEFAULTS[name])
+
+
+GOOD = CallEnded(
+    1.0, (0, 1), 1, "leaf", "m", "k", 0.5, usage=Usage(1, 2), input=InputSummary("text", 3),
+    tries=(FailedAttempt(0.7, "rate", "slow down"),), temperature=0.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"path": ("0",)},
+        {"path": 0},
+        {"call": "1"},
+        {"at": "1"},
+        {"at": None},
+        {"at": 1e300},
+        {"at": -1e300},
+        {"at": float("inf")},
+        {"temperature": float("nan")},
+        {"key": ["k"]},
+        {"model": None},
+        {"id": 7},
+        {"usage": {"input_tokens": 1}},
+        {"usage": Usage("1", 2)},
+        {"input": InputSummary("text", None)},
+        {"tries": (FailedAttempt(0.7, "rate", 7),)},
+        {"tries": (7,)},
+    ],
+)
+def test_a_field_that_holds_what_it_cannot_is_named(fields):
+    check_types(GOOD)
+    with pytest.raises(InputError, match=r"of a record cannot be"):
+        check_types(replace(GOOD, **fields))

@@ -134,8 +134,15 @@ def test_blobs_come_back_and_are_replaced(folder, kind):
     assert not folder.exists()
 
 
-def test_a_broken_line_is_named_with_what_to_do(folder):
-    write(folder, LINES[0], b'{"kind": "no such"}\n', LINES[2])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"kind": "no such"}\n',
+        b'{"kind": "map_end", "at": "1", "path": [], "first": 0, "answered": 1, "failed": 0}\n',
+    ],
+)
+def test_a_broken_line_is_named_with_what_to_do(folder, line):
+    write(folder, LINES[0], line, LINES[2])
     with pytest.raises(JournalError, match=r"line 2 .*remove that line, or start the run again"):
         folder.records()
 

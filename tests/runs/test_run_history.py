@@ -34,7 +34,13 @@ from rlm_ray.journal.run_store import RunStore
 from rlm_ray.journal.server import JournalRef
 from rlm_ray.llm.gateway import Gateway
 from rlm_ray.llm.run_context import RunContext
-from rlm_ray.runs.run_history import RunHistory, load_run_history
+from rlm_ray.runs.run_history import (
+    COMMAND_FILE,
+    CommandRecord,
+    RunHistory,
+    load_command,
+    load_run_history,
+)
 from rlm_ray.testing.scripted_model import ScriptedModel
 
 RUN = "20260102-030405-abcdef"
@@ -254,3 +260,28 @@ async def test_the_record_of_any_calls_has_the_sums_of_the_admission():
     counted = await shell.usage("run")
     waits = {"queue_wait_s": pytest.approx(0, abs=10), "rate_wait_s": pytest.approx(0, abs=10)}
     assert {row: replace(tally, **waits) for row, tally in recorded.rows.items()} == counted.rows
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        b"",
+        b"{",
+        b"7",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"command": "batch"}',
+        b'{"command": "batch", "arguments": {}, "folder": "/", "other": 1}',
+        b'{"command": 7, "arguments": {}, "folder": "/"}',
+        b'{"command": "batch", "arguments": 7, "folder": "/"}',
+        b'{"command": "batch", "arguments": ["rows"], "folder": "/"}',
+        b'{"command": "batch", "arguments": {}, "folder": ["/"]}',
+    ],
+)
+def test_a_command_that_cannot_be_read_is_said_so(tmp_path, noted):
+    folder = RunStore(str(tmp_path), RUN)
+    folder.save(COMMAND_FILE, noted)
+    with pytest.raises(JournalError, match=r"its command\.json cannot be read; give the command again"):
+        load_command(folder)
+    folder.save(COMMAND_FILE, b'{"command": "batch", "arguments": {"out": "rows"}, "folder": "/"}')
+    assert load_command(folder) == CommandRecord("batch", {"out": "rows"}, "/")
