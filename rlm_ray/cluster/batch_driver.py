@@ -167,7 +167,8 @@ class BatchDriver:
         async with self._in_time(), self._row_slots:
             with self._usage.track([row]):
                 completion = await self._run_with_retries(path, query, context, key, wanted)
-                return replace(completion, usage=await self._usage.usage_of(row))
+                wait_s = PATIENCE_S if self._run_attempt.recorder.is_kept else 0.0
+                return replace(completion, usage=await self._usage.usage_of(row, wait_s))
 
     async def answer_direct(self, rows: Sequence[Row], deliver: RowConsumer) -> None:
         """Answer rows that are one plain call each, in one message to an actor, or from the record.
@@ -426,11 +427,11 @@ class RowUsage:
         elif not record.cache_hit:
             row.usage.add(record.model, depth, stats_from_call(record))
 
-    async def usage_of(self, row: int) -> RunUsage:
-        """Return the usage of a tracked row that has ended; waits until its last record has come."""
+    async def usage_of(self, row: int, wait_s: float = PATIENCE_S) -> RunUsage:
+        """Return the usage of a tracked row that has ended; waits until its last record has come, so long at most."""
         watched = self._rows[row]
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(wait_s):
                 await watched.ended.wait()
         except TimeoutError:
             pass  # what has come so far

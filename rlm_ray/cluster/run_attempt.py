@@ -11,10 +11,10 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -31,7 +31,7 @@ from rlm_ray.errors import ClusterError, JournalError
 from rlm_ray.events.records import Record, RunFinished, RunStarted, from_line
 from rlm_ray.events.usage import CANCELLED, RunUsage
 from rlm_ray.journal.recorder import NullRecorder
-from rlm_ray.journal.server import JournalRef
+from rlm_ray.journal.server import IN_MEMORY, JournalRef
 from rlm_ray.llm.run_context import RunContext
 from rlm_ray.session.result import SessionResult
 from rlm_ray.structured.schema import AnswerSchema
@@ -46,8 +46,6 @@ DRAIN_S = 2.0
 STATUS_S = 0.5
 CLOSE_S = 5.0
 """How long the end of a run waits for an admission that is gone: it closes the run by itself, later."""
-IN_MEMORY = "memory://rlm_ray"
-"""The run folder of a run that has observers but keeps no record."""
 
 T = TypeVar("T")
 
@@ -211,7 +209,7 @@ async def held_at_admission(admission: AdmissionServer, policy: RunPolicy) -> As
 
     Where the closing does not arrive, the hold ends with this process at the latest, and the admission closes the run.
     """
-    holding = asyncio.create_task(_hold(admission, policy.run_id))
+    holding = asyncio.create_task(_hold(lambda: admission.hold_run(policy.run_id)))
     try:
         yield
     finally:
@@ -220,13 +218,13 @@ async def held_at_admission(admission: AdmissionServer, policy: RunPolicy) -> As
         await asyncio.shield(closing)  # a second cancel must not stop it
 
 
-async def _hold(admission: AdmissionServer, run_id: str) -> None:
-    """Hold a run until this is cancelled, again where the connection or the admission is lost."""
+async def _hold(hold: Callable[[], Awaitable[None]]) -> None:
+    """Hold a run until this is cancelled or the run closed, again where the connection or the actor is lost."""
     while True:
         try:
-            await admission.hold_run(run_id)
+            return await hold()
         except Exception as error:  # noqa: BLE001 - whatever it was: not held, the run would be closed under its driver
-            _log.debug("run %s is not held at the admission: %s", run_id, error)
+            _log.debug("a run is not held: %s", error)
         await asyncio.sleep(RETRY_S)
 
 
@@ -241,18 +239,19 @@ async def _close_at_admission(admission: AdmissionServer, policy: RunPolicy) -> 
 async def _open_journal(
     engine: ClusterDriver, run_spec: RunSpec, *, watched: bool
 ) -> tuple[JournalRef | None, int]:
-    """Return the journal, and the offset at which this attempt begins."""
-    run_dir = run_spec.settings.run_dir or (IN_MEMORY if watched else "")
-    if not run_dir:
-        return None, 0
-    ref = JournalRef(run_dir, run_spec.run_id, secrets.token_hex(8), current_node_id())
-    try:
-        return ref, await engine.journal.open(ref)
-    except JournalError as error:
-        if run_spec.settings.on_journal_error == "stop":
-            raise
-        _log.warning("%s", error)
-        return None, 0
+    """Return the journal, and the offset at which this attempt begins. Observers are told also of a run that goes on without a
+    record."""
+    for run_dir in (run_spec.settings.run_dir, IN_MEMORY if watched else ""):
+        if not run_dir:
+            continue
+        ref = JournalRef(run_dir, run_spec.run_id, secrets.token_hex(8), current_node_id())
+        try:
+            return ref, await engine.journal.open(ref)
+        except JournalError as error:
+            if run_spec.settings.on_journal_error == "stop":
+                raise
+            _log.warning("%s", error)
+    return None, 0
 
 
 def _run_context(run_spec: RunSpec, ref: JournalRef | None, root_path_length: int) -> RunContext:
@@ -290,7 +289,7 @@ class _RecordFeed:
     async def __aenter__(self) -> None:
         if self._ref is None:
             return
-        self._tasks.append(asyncio.create_task(self._engine.journal.hold(self._ref)))
+        self._tasks.append(asyncio.create_task(_hold(partial(self._engine.journal.hold, self._ref))))
         if self._observers:
             self._following = asyncio.create_task(self._tail(self._ref))
             self._tasks.append(asyncio.create_task(self._tell_status()))

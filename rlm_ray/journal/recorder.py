@@ -45,6 +45,11 @@ class NullRecorder:
     def append(self, record: Record) -> None:
         """Queue a record."""
 
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether what is appended comes on record, as far as is known."""
+        return False
+
     def raise_if_failed(self) -> None:
         """Raise `JournalError` where it is known that what is appended now cannot be kept."""
 
@@ -86,6 +91,10 @@ class JournalRecorder(NullRecorder):
     @property
     def idle(self) -> bool:
         return self._batcher.is_idle
+
+    @property
+    def is_kept(self) -> bool:
+        return self._failed is None
 
     def append(self, record: Record) -> None:
         self._observe(record)

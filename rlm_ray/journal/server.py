@@ -32,6 +32,8 @@ TAIL_BUFFER_BYTES = 8 << 20
 MAX_READ_BYTES = 4 << 20
 """The most that one read returns."""
 
+IN_MEMORY = "memory://rlm_ray"
+"""The run folder of runs that have observers and keep no record: their journals go when they are over."""
 STORAGE_TIMEOUT_S = 300.0
 """For a slow object store, which tries again by itself."""
 
@@ -252,16 +254,18 @@ class JournalServer:
         if local_path(ref.run_dir) is not None:
             journal.close()
         else:
-            self._closings[_name(ref)] = asyncio.create_task(self._close_slowly(_name(ref), journal))
+            self._closings[_name(ref)] = asyncio.create_task(self._close_slowly(ref, journal))
 
-    async def _close_slowly(self, name: tuple[str, str], journal: _OpenJournal) -> None:
+    async def _close_slowly(self, ref: JournalRef, journal: _OpenJournal) -> None:
         """Close a journal in a thread, after what is being written to it."""
         try:
             await journal.flush()
             await asyncio.to_thread(journal.close)
+            if ref.run_dir == IN_MEMORY and ref.attempt_id in self._finished:
+                RunStore(ref.run_dir, ref.run_id).delete()
         finally:
-            if self._closings.get(name) is asyncio.current_task():
-                del self._closings[name]
+            if self._closings.get(_name(ref)) is asyncio.current_task():
+                del self._closings[_name(ref)]
 
 
 def _name(ref: JournalRef) -> tuple[str, str]:

@@ -147,6 +147,18 @@ def test_an_error_of_one_is_raised_where_its_result_would_come():
         in_virtual_time(take())
 
 
+@pytest.mark.parametrize("wait_s", [0.0, 10.0])
+def test_usage_of_a_row_whose_last_record_does_not_come_is_waited_for_no_longer(wait_s):
+    usage = RowUsage()
+
+    async def ask():
+        with usage.track([7]):
+            usage.add(call(7))
+            return (await usage.usage_of(7, wait_s)).total.calls
+
+    assert in_virtual_time(ask()) == wait_s
+
+
 def test_nothing_is_kept_of_rows_that_nobody_watches():
     usage = RowUsage()
     with usage.track([1]):

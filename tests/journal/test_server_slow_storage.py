@@ -6,12 +6,15 @@ import asyncio
 import threading
 from dataclasses import replace
 
+import fsspec
 import pytest
 from journal_samples import LINES, RUN
+from memory_journal import turns
+from virtual_time import in_virtual_time
 
 from rlm_ray.errors import JournalError
 from rlm_ray.journal.run_store import RunStore
-from rlm_ray.journal.server import JournalRef, JournalServer
+from rlm_ray.journal.server import IN_MEMORY, LATE_WRITE_S, JournalRef, JournalServer
 
 WAIT_S = 5.0
 
@@ -118,3 +121,24 @@ async def test_a_run_that_is_closed_is_free_for_others_and_has_all_that_came_bef
     writer = store.writer("another process")
     assert writer.size == len(LINES[0])
     writer.close()
+
+
+def test_the_journal_of_a_run_that_keeps_no_record_goes_with_the_run_also_where_a_record_comes_late():
+    ref, memory = JournalRef(IN_MEMORY, RUN, "first", "home"), fsspec.filesystem("memory")
+
+    async def run():
+        server = JournalServer()
+        await server.open(ref)
+        holding = await begun(server.hold(ref))
+        await server.append(ref, LINES[0])
+        assert memory.find("rlm_ray")
+        await server.close(ref)
+        await holding
+        assert not memory.find("rlm_ray")
+        await server.append(ref, LINES[1])
+        await asyncio.sleep(LATE_WRITE_S)
+        while server._closings:
+            await turns()
+        assert not memory.find("rlm_ray")
+
+    in_virtual_time(run())

@@ -257,6 +257,10 @@ class UsageRecorder(NullRecorder):
         if isinstance(record, CallEnded):
             self._calls.append(record)
 
+    @property
+    def is_kept(self) -> bool:
+        return self._recorder.is_kept
+
     def raise_if_failed(self) -> None:
         self._recorder.raise_if_failed()
 
