@@ -32,7 +32,6 @@ from rlm_ray.cluster.detached_actor import NAMESPACE
 from rlm_ray.cluster.ray_calls import first_line
 from rlm_ray.cluster.services import admission_stub
 from rlm_ray.cluster.slots import (
-    ROOT_LEASE_PREFIX,
     SESSIONS_TARGET,
     FreeCapacity,
     Outlook,
@@ -83,7 +82,7 @@ class Pool:
         self._handles: dict[str, Any] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[tuple[int, str, asyncio.Future[tuple[str, Any]]]] = deque()
-        self._numbers, self._roots = itertools.count(), itertools.count()
+        self._numbers = itertools.count()
         self._is_configured = asyncio.Event()
         """Calls may come in another order than they were sent in; until then it is not known which actors were asked for."""
         self._requested: set[str] = set()
@@ -157,7 +156,7 @@ class Pool:
         actor can be started.
         """
         await self._is_configured.wait()
-        lease = f"{ROOT_LEASE_PREFIX}{next(self._roots)}"
+        lease = f"root-{secrets.token_hex(8)}"  # a lessee of its own; what is late for a pool that was lost names none of these
         self._spread(self._sessions(1), per_actor)
         leased = self._slots.lease(1, self._max_sessions_each(self._sessions(1), per_actor), lease)
         if leased:

@@ -18,9 +18,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ROOT_LEASE_PREFIX = "root-"
-"""Lessees of this kind are root sessions, each one of its own: whoever asked for it may die before it ends."""
-
 SESSIONS_TARGET = 8
 """More sessions at work than this for each actor are worth one actor more where a CPU is free."""
 
