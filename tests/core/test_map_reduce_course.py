@@ -13,6 +13,7 @@ from rlm_ray.core.map_reduce import (
     field_prompt,
     is_empty_answer,
     join_answers,
+    map_prompt,
     reduce_prompt,
 )
 
@@ -136,6 +137,8 @@ def test_answer_that_says_nothing_is_empty(answer, empty):
 
 
 def test_prompts_say_fields_and_citations_where_they_are_wanted():
+    assert map_prompt("q").startswith("q\n\nThe context is one part of a larger input.")
+    assert map_prompt("q").endswith("say only: nothing here.")
     assert field_prompt("q", ()) == "q"
     assert "these fields: a, b." in field_prompt("q", ("a", "b"))
     assert "numbers of the parts" in reduce_prompt("q")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.core.code_extraction import Syntax
 from rlm_ray.core.final_value import MAX_CHARS, Value, read_value
+from rlm_ray.core.markdown_fences import split_message
 from rlm_ray.core.parsing import Parsed, parse
 from rlm_ray.core.repl_types import ENDINGS, FUNCTIONS
 
@@ -101,6 +102,8 @@ CODE = [
     ("print(len(context))", ("print(len(context))\n",)),
     ("r = recursive_llm(query, context)", ("r = recursive_llm(query, context)\n",)),
     ("import re", ("import re\n",)),
+    ("see ```js\n```python\nprint(1)\n```", ("print(1)\n",)),
+    ("~~~`\n```python\nprint(1)\n```", ("print(1)\n",)),
     ("x = 1\ny = 2", ("x = 1\ny = 2\n",)),
     ("x: int", ()),
     ("```\nIn [1]: x = 1\nIn [12]: print(x)\n1\n```", ("x = 1\nprint(x)\n",)),
@@ -170,6 +173,9 @@ FINAL = [
     ("FINAL: Lyon", "Lyon"),
     ("FINAL: Lyon\nand more", None),
     ("FINAL: Lyon\n\n", "Lyon"),
+    ("FINAL(Lyon)\n```json\n{}\n```", "Lyon"),
+    ("```json\n{}\n```\nFINAL(Lyon)", "Lyon"),
+    ("```json\n{}\n```\n```text\nFINAL(no)\n```\nFINAL(Lyon)\n~~~text\nx\n~~~", "Lyon"),
     ("FINAL_VAR: Lyon", None),
     ("FINAL(answer)\n" * 4 + "FINAL(Lyon)", "Lyon"),
     ("FINAL(answer)\n" * 5 + "FINAL(Lyon)", None),
@@ -413,3 +419,17 @@ def test_message_without_a_fence_is_code_up_to_twenty_thousand_characters(chars,
 def test_what_stands_in_a_final_is_read_up_to_twenty_thousand_characters(chars, kind):
     inside = ("names + [" + "1, " * (chars // 3)).ljust(chars)[: chars - 1] + "]"
     assert read_value(inside, frozenset({"names"}), Syntax()).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("message", "codes", "prose"),
+    [
+        ("one", [], ["one"]), (f"one\n{F}json\n1\n{F}\ntwo", ["1\n"], ["one", "two"]), (f"{F}json\n1\n{F} \ntwo\n{F}x\n2\n{F}\nthree", ["1\n", "2\n"], ["two", "three"]),
+        (f"one {F}python\n1\n{F}", ["1\n"], ["one"]), (f"{F}python\n1\n{F}python\n2\n{F}\nthree", ["1\n", "2\n"], ["three"]), (f"{F}json\n1", ["1"], []),
+        (f"a {F}x{F} b", [], ["a", f"{F}x{F}", "b"]),
+    ],
+)  # fmt: skip
+def test_message_is_blocks_and_the_prose_around_them(message, codes, prose):
+    blocks, rest = split_message(message, Syntax().is_python)
+    assert [block.code for block in blocks] == codes
+    assert rest.split() == prose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 
@@ -156,6 +157,15 @@ def test_groups_are_all_answers_in_order_and_fewer_than_them(lengths, size):
     for group in found:
         fits = sum(min(lengths[at], size // 2) + 12 for at in group) <= size
         assert fits or len(group) <= 2
+    for group, following in itertools.pairwise(found):
+        together = sum(min(lengths[at], size // 2) + 12 for at in (*group, following.start))
+        assert together > size
+
+
+@given(st.integers(1, 60), st.integers(0, 300), st.integers(20, 500))
+def test_first_level_is_planned_as_it_is_grouped(answers, chars, size):
+    groups = [len(group) for group in reduce_groups([chars] * answers, size)]
+    assert plan_levels(answers, chars, size)[:1] == ([groups] if answers > 1 else [])
 
 
 @given(st.integers(0, 5_000), st.integers(1, 2_000), st.integers(50, 10_000))
