@@ -36,7 +36,6 @@ MAX_STEPS = 1_000_000
 """Keywords that are looked at in one check. One takes 1 to 60 microseconds, by the depth of alternatives it stands in."""
 MAX_CPU_S = 5.0
 """What one check may take: an answer of a million cells is checked in less, and it holds up the loop of its process."""
-_INT64 = 1 << 63
 _SHOWN_CHARS = 80
 _WHY_CHARS = 300
 _MESSAGE_CHARS = 10_000
@@ -189,7 +188,7 @@ def _bounded(base: Any) -> Any:
     """Return the same validator, with a bound on its steps and linear patterns, for every schema within the one it is made for."""
     own: dict[str, Any] = {"pattern": _check_pattern, "uniqueItems": _check_unique}
     checks = {name: _counted(own.get(name, check)) for name, check in base.VALIDATORS.items()}
-    bounded = extend(base, checks, type_checker=base.TYPE_CHECKER.redefine("integer", _is_integer))
+    bounded = extend(base, checks)
     evolve, descend = bounded.evolve, bounded.descend
 
     def evolve_bounded(validator: Any, **changes: Any) -> Any:
@@ -217,12 +216,6 @@ def _counted(check: Callable[..., Any]) -> Callable[..., Any]:
         return check(validator, wanted, instance, schema)
 
     return run
-
-
-def _is_integer(_: Any, value: Any) -> bool:
-    """Take 1.0 for an integer, as JSON Schema does, but no number of more than 64 bits: nothing can hold it."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and -_INT64 <= value < _INT64 and value == int(value)
 
 
 def _check_pattern(validator: Any, pattern: str, instance: Any, _: Any) -> Iterator[ValidationError]:
