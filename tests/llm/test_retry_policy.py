@@ -54,6 +54,15 @@ def test_attempts_of_a_call_depend_on_what_failed(error, attempts, has_answered,
     assert (end.why, end.model, end.status) == (f"it is down; gave up after {word}", "m", error.status)
 
 
+def test_failures_of_several_kinds_use_up_one_patience():
+    """Of one attempt a provider that is down takes a third, and a 429 a tenth."""
+    retries = RetryPolicy(lambda: 0.0).start("account", 1)
+    for kind in ("loading", "loading", *["rate_limited"] * 3):
+        retries.wait_s(failed(kind))
+    with pytest.raises(ModelUnavailableError, match="gave up after 6 attempts"):
+        retries.wait_s(failed("rate_limited"))
+
+
 def test_wait_doubles_from_half_a_second_to_half_a_minute():
     found, _ = waits(failed(), 9)
     assert found == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]

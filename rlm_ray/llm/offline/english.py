@@ -126,5 +126,4 @@ def _strip_suffix(word: str) -> str:
 
 
 def _undouble(body: str) -> str:
-    doubled = len(body) > 3 and body[-1] == body[-2] and body[-1] not in "lsz"
-    return body[:-1] if doubled else body
+    return re.sub(r"(?<=..)([^lsz])\1$", r"\1", body)
