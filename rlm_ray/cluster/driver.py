@@ -177,7 +177,10 @@ class ClusterDriver:
                 raise _unwrap_task_error(error) from error
             except ACTOR_DIED_ERRORS as error:
                 if not left:
-                    raise ActorLostError("the pool of session actors was lost again and again") from error
+                    why = (
+                        "the pool of session actors was lost again and again; its node may be short of memory"
+                    )
+                    raise ClusterError(why) from error
                 _log.warning("the pool of session actors was lost: %s", first_line(error))
                 self._handle = self._thread.replace("pool", handle, handle.make_successor)
                 self._workers_asked = 0
@@ -269,7 +272,7 @@ class ClusterDriver:
     @_on_ray_thread
     async def usage(self, run_id: str) -> RunUsage:
         """Return what an open run has used; nothing where the admission does not answer at once."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, ClusterError):
             async with asyncio.timeout(USAGE_S):
                 return await self.admission.usage(run_id)
         return RunUsage()

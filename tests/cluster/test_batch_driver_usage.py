@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 from virtual_time import in_virtual_time
 
 from rlm_ray.cluster.batch_driver import BatchDriver, RowUsage
-from rlm_ray.cluster.driver import Slot
+from rlm_ray.cluster.driver import USAGE_S, ClusterDriver, Slot
 from rlm_ray.cluster.subcalls.leaf_calls import TextRoom, UsageRecorder, in_portions
 from rlm_ray.core.llm import Usage
-from rlm_ray.errors import ActorLostError, ModelError
+from rlm_ray.errors import ActorLostError, ClusterError, ModelError
 from rlm_ray.events.records import CallEnded, SessionEnded, to_line
+from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.journal.replay import ReplayIndex
 
@@ -196,3 +198,21 @@ async def test_a_row_whose_actor_died_leaves_no_slot_of_that_actor_to_another_ro
     left = [driver._free_slots.get_nowait().lease for _ in range(driver._free_slots.qsize())]
     assert driver._engine.released == released
     assert sorted(left + released) == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(("error", "took_s"), [(ClusterError("does not answer"), 0.0), (None, USAGE_S)])
+def test_an_admission_that_cannot_be_asked_takes_nothing_from_what_a_limit_left(error, took_s):
+    async def usage(run_id):
+        if error is not None:
+            raise error
+        await asyncio.sleep(60)
+
+    engine = object.__new__(ClusterDriver)
+    engine._thread = SimpleNamespace(run=lambda work: work)
+    engine.admission = SimpleNamespace(usage=usage)
+    found = []
+
+    async def ask():
+        found.append(await engine.usage("run"))
+
+    assert (in_virtual_time(ask()), found) == (took_s, [RunUsage()])

@@ -1,4 +1,4 @@
-"""What the pool keeps in order by itself, whoever is gone: leases, permits, its own checks."""
+"""What the pool keeps in order by itself, whoever is gone: leases, permits, its own checks; and what its driver does without it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ray.exceptions import RayActorError
 from virtual_time import in_virtual_time
 
 from rlm_ray.cluster import pool as pool_module
+from rlm_ray.cluster.driver import POOL_ATTEMPTS, ClusterDriver
 from rlm_ray.cluster.pool import Pool
 from rlm_ray.config import Cluster
 from rlm_ray.errors import ClusterError
@@ -122,3 +123,55 @@ def test_check_that_fails_is_made_again():
 
     in_virtual_time(checks())
     assert tries == [1.0, 2.0, 3.0]
+
+
+class Successors:
+    """Pools of which the first are lost: each is the handle that the driver has of it."""
+
+    def __init__(self, lost):
+        self.lost = lost
+        self.actor = SimpleNamespace(handles=SimpleNamespace(remote=self._handles))
+
+    def _handles(self):
+        answer = asyncio.get_running_loop().create_future()
+        if self.lost:
+            answer.set_exception(RayActorError())
+        else:
+            answer.set_result({"actor": "handle"})
+        return answer
+
+    def make_successor(self):
+        return Successors(self.lost - 1)
+
+
+class Thread:
+    """The thread of the connection, as far as it keeps the pool."""
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    def replace(self, name, lost, make):
+        if self.pool is lost:
+            self.pool = make()
+        return self.pool
+
+
+def drivers_of(pool, count):
+    thread = Thread(pool)
+    for _ in range(count):
+        driver = object.__new__(ClusterDriver)
+        driver._handle, driver._thread, driver._workers_asked = pool, thread, 1
+        yield driver
+
+
+@pytest.mark.parametrize("lost", range(POOL_ATTEMPTS + 1))
+async def test_a_driver_whose_pool_is_lost_asks_the_next_and_shares_it_with_the_others(lost):
+    for driver in drivers_of(Successors(lost), 3):
+        if lost < POOL_ATTEMPTS:
+            assert await driver._ask_pool("handles") == {"actor": "handle"}
+            assert driver._handle is driver._thread.pool
+        else:  # what the next row would meet, too, so it ends a batch
+            with pytest.raises(ClusterError, match="lost again and again") as raised:
+                await driver._ask_pool("handles")
+            assert type(raised.value) is ClusterError
+            break
