@@ -7,6 +7,7 @@ of the message, and Ray's traceback around them would cost more than the message
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import zlib
@@ -36,7 +37,7 @@ from rlm_ray.cluster.subcalls.leaf_calls import (
 from rlm_ray.core.answer_preview import AnswerPreview
 from rlm_ray.core.context import Context
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
-from rlm_ray.errors import LimitReached, RLMError, SandboxError
+from rlm_ray.errors import ClusterError, LimitReached, RLMError, SandboxError
 from rlm_ray.events.usage import RunUsage
 from rlm_ray.journal.recorder import JournalClient, NullRecorder
 from rlm_ray.llm.gateway import Gateway
@@ -53,6 +54,8 @@ from rlm_ray.util.log_format import log_run, use_log_format
 SLOT_RETURN_LINGER_S = 0.005
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class SessionActor:
@@ -266,10 +269,18 @@ class SessionActor:
                 del self._roots[run.run_id]
             self._answers.drop(run.listener, run.run_id)
             await self._gateway.flush(run.run_id)
-        usage = await self._admission.usage(run.run_id)
+        usage = await self._usage_of(run.run_id)
         if run.settings.cache:
             usage = replace(usage, cache_hits=await response_cache(run.settings.cache).pop_hits(run.run_id))
         return replace(completion, usage=usage)
+
+    async def _usage_of(self, run_id: str) -> RunUsage:
+        """Return what the admission has counted; nothing where it is gone: the run has its answer all the same."""
+        try:
+            return await self._admission.usage(run_id)
+        except ClusterError as error:
+            _log.warning("what run %s has used is not known: %s", run_id, error)
+            return RunUsage()
 
     def _preview(self, spec: SessionSpec) -> AnswerPreview | None:
         """Return what tells the answer of a root while it is written; None where nobody reads along."""
