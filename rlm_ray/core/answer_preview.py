@@ -122,8 +122,8 @@ class _TextReader:
         self._begins_with_thought = begins_with_thought
         self.has_ended_thought = False
         self._held = ""
-        self._is_stripped = False
-        """Thinking was taken off, and then space is, too."""
+        self._space: list[str] = []
+        """What is shown with the next word: before a tag it goes with the thought, and at the end it may be of any length."""
 
     def feed(self, piece: str) -> str:
         if self._state == "over":
@@ -159,7 +159,6 @@ class _TextReader:
         """Go on behind the thinking, where that is over."""
         said, thought = split_thinking(self._held)
         if thought and said:
-            self._is_stripped = True
             self._state = "text" if self._held.rstrip().endswith(said) else "over"
             self._held = self._held[self._held.rfind(said) :]
         elif not thought:
@@ -174,9 +173,11 @@ class _TextReader:
             begun = _TAG_BEGUN.search(self._held, max(0, len(self._held) - MAX_TAG_CHARS))
             end = len(self._held) if begun is None else begun.start()
             shown, self._held = self._held[:end], self._held[end:]
-        if self._is_stripped and (space := len(shown) - len(shown.rstrip())):
-            self._held = shown[-space:] + self._held
-            shown = shown[:-space]
+        said = shown.rstrip()
+        if not said:
+            self._space.append(shown)
+            return ""
+        shown, self._space = "".join([*self._space, said]), [shown[len(said) :]]
         return shown
 
 
@@ -190,6 +191,8 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 _MAX_ESCAPE_CHARS = 10
+_MAX_UNDECIDED_CHARS = 1_000
+"""Words in a FINAL are told from Python within so many characters, or nothing of them is shown."""
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\n": "", "\\": "\\", "'": "'", '"': '"'}  # fmt: skip
 _FORMAT = re.compile(r"\{|%[-+#0-9.]*(?:[a-zA-Z(]|\Z)")
 _WORDS = re.compile(r"[^\W\d]\w*(?:[ \t]+[^\W\d]\w*)*(?=[^\w])")
@@ -276,13 +279,13 @@ class _FinalReader:
         elif self._is_in_block:
             if inside:
                 self._stop()
-        elif (words := _WORDS.match(inside)) is not None:
+        elif (words := _WORDS.match(inside[:_MAX_UNDECIDED_CHARS])) is not None:
             names = [not keyword.iskeyword(word) for word in words[0].split()]
             if any(first and second for first, second in pairwise(names)):  # no Python, whatever follows
                 self._rest, self._state = inside, "words"
-            elif _MORE_WORDS.fullmatch(inside, words.end()) is None:
+            elif len(inside) > _MAX_UNDECIDED_CHARS or _MORE_WORDS.fullmatch(inside, words.end()) is None:
                 self._stop()
-        elif _MORE_WORDS.fullmatch(inside) is None:
+        elif len(inside) > _MAX_UNDECIDED_CHARS or _MORE_WORDS.fullmatch(inside) is None:
             self._stop()
 
     def _read_string(self) -> None:

@@ -78,7 +78,8 @@ class _LocalRun:
     """A run that this replica carries out."""
 
     feed: RecordBroadcast
-    background: bool
+    lasting: bool
+    """It goes on without its client."""
     request: StoredRequest | None = None
     """What was asked; None where another replica was asked it."""
     task: asyncio.Task[None] | None = None
@@ -89,7 +90,7 @@ class _LocalRun:
     @property
     def is_orphaned(self) -> bool:
         """Tell whether its client went away before it began to wait."""
-        return not self.background and not self.waiters and time.monotonic() - self.created_at > UNATTENDED_S
+        return not self.lasting and not self.waiters and time.monotonic() - self.created_at > UNATTENDED_S
 
 
 class RunManager:
@@ -133,7 +134,7 @@ class RunManager:
                         await self._save_request(request)
                     feed = AnswerBroadcast() if submitted.streams_answer else RecordBroadcast()
                     self._register(
-                        request.run_id, request.background, self._first(request, submitted), request, feed
+                        request.run_id, submitted.lasting, self._first(request, submitted), request, feed
                     )
                     return request.run_id
                 case other:
@@ -148,9 +149,9 @@ class RunManager:
 
     @asynccontextmanager
     async def client_attached(self, run_id: str) -> AsyncIterator[None]:
-        """Hold the run for a client: when the last one goes away before its end, it is cancelled."""
+        """Hold the run for a client: when the last one goes away before its end, it is cancelled, unless it is lasting."""
         local = self._local_runs.get(run_id)
-        if local is None or local.background:
+        if local is None or local.lasting:
             yield
             return
         local.waiters += 1
@@ -221,12 +222,12 @@ class RunManager:
     def _register(
         self,
         run_id: str,
-        background: bool,
+        lasting: bool,
         begun: Coroutine[Any, Any, Run | Result],
         request: StoredRequest | None = None,
         feed: RecordBroadcast | None = None,
     ) -> None:
-        local = self._local_runs[run_id] = _LocalRun(feed or RecordBroadcast(), background, request)
+        local = self._local_runs[run_id] = _LocalRun(feed or RecordBroadcast(), lasting, request)
         # in a context of its own: Ray cancels what was submitted in that of a request when its client goes away
         local.task = asyncio.create_task(
             self._execute(run_id, local.feed, begun), name=run_id, context=contextvars.Context()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rlm_ray.cluster.detached_actor import service_stub
 from rlm_ray.config import Settings
 from rlm_ray.errors import ClusterError, JournalError
+from rlm_ray.events.usage import CANCELLED
 from rlm_ray.journal.run_store import RunStore
 from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.registry_actor import FOLDER, STATE, RunRegistryActor
@@ -246,6 +247,29 @@ async def test_a_request_that_is_refused_for_want_of_an_answer_holds_nothing_of_
         await manager.start(SubmittedRun(request, key, load=None, idempotency="again", digest="d"))
     await asyncio.gather(*manager._background_tasks)
     assert await registry.stats() == {"runs": 0, "keys": 1, "remembered": 0, "replicas": 1, "cancelled": 0}
+
+
+@pytest.mark.parametrize("idempotency", ["", "again"])
+async def test_a_run_is_cancelled_with_its_client_unless_the_client_will_come_again(tmp_path, idempotency):
+    async def wait_forever(*_, **__):
+        await asyncio.Event().wait()
+
+    def folder(run_id):
+        return RunStore(str(tmp_path), run_id)
+
+    launcher = SimpleNamespace(settings=lambda _: Settings(), start=wait_forever, folder=folder)
+    manager = RunManager(launcher, RunRegistryActor(str(tmp_path)), max_runs=10)
+    request = StoredRequest("20260101-000000-abcdef", "ann", "chat", "m", 0.0, "why?")
+    run_id = await manager.start(
+        SubmittedRun(request, ask().key, load=None, idempotency=idempotency, digest="d")
+    )
+    task = manager._local_runs[run_id].task
+    await asyncio.sleep(0)
+    async with manager.client_attached(run_id):
+        pass
+    assert bool(task.cancelling()) is not bool(idempotency)
+    await manager.cancel(run_id)
+    assert (await manager.end(run_id))[0].error_kind == CANCELLED
 
 
 async def test_many_changes_at_once_are_all_saved(tmp_path):
