@@ -119,7 +119,7 @@ class ShippedSchema:
 
     def load(self) -> AnswerSchema:
         """Unpack it in the actor."""
-        schema = AnswerSchema.parse(self.source)
+        schema = AnswerSchema.of_source(self.source)
         if not self.type_:
             return schema
         try:

@@ -255,6 +255,8 @@ class Run:
                     self._root = None
                 stored.answered = completion.stop_reason == "answered"
         result = self._result(completion, traced)
+        if self._schema is not None:  # which may take seconds to check
+            result = await asyncio.to_thread(result.with_value, self._schema)
         self._on_result(result)
         return result
 
@@ -303,7 +305,7 @@ class Run:
         return self._schemas[at] if at < len(self._schemas) else None
 
     def _result(self, completion: SessionResult, traced: RunTelemetry | None) -> Result:
-        result = Result(
+        return Result(
             completion.answer,
             completion.stop_reason,
             completion.why,
@@ -315,7 +317,6 @@ class Run:
             self.settings.run_dir,
             completion.citations,
         )
-        return result.with_value(self._schema)
 
 
 @dataclass(slots=True)

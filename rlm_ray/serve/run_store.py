@@ -60,7 +60,7 @@ def messages_of(request: StoredRequest) -> tuple[Message, ...]:
 
 def schemas_of(request: StoredRequest) -> tuple[AnswerSchema, ...]:
     """Return what the answer looks like; empty for text."""
-    return (AnswerSchema.parse(request.schema, trusted=False),) if request.schema else ()
+    return (AnswerSchema.of_source(request.schema),) if request.schema else ()
 
 
 def request_run_id() -> str:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
+from urllib.parse import unquote
 
-MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 """Keywords whose values are schemas by name."""
 VALUES = ("enum", "const", "default", "examples", "required")
 """Keywords whose values are no schemas."""
@@ -33,19 +34,34 @@ def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def resolve_ref(table: Mapping[str, Any], reference: str) -> Any:
-    """Return what a reference names. Raises `KeyError` where the schema does not hold it."""
+    """Return what a reference names, by its path or its anchor. Raises `KeyError` where the schema does not hold it."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         raise KeyError(reference)
-    found: Any = table
-    for name in reference[1:].split("/")[1:]:
-        if not isinstance(found, Mapping):
+    start, *path = unquote(reference[1:]).split("/")
+    found: Any = _anchored(table, reference) if start else table
+    for name in path:
+        if isinstance(found, list) and name.isdecimal() and int(name[:9]) < len(found):
+            found = found[int(name)]
+        elif isinstance(found, Mapping):
+            found = found[name.replace("~1", "/").replace("~0", "~")]
+        else:
             raise KeyError(reference)
-        found = found[name.replace("~1", "/").replace("~0", "~")]
     return found
+
+
+def _anchored(table: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
+    for part in _iter_schemas(table):
+        if reference[1:] in (part.get("$anchor"), part.get("$dynamicAnchor")) or reference == part.get("$id"):
+            return part
+    raise KeyError(reference)
 
 
 def iter_keywords(part: Any) -> Iterator[tuple[str, Any]]:
     """Yield every keyword of a schema and of the schemas in it, with its value."""
+    return (item for schema in _iter_schemas(part) for item in schema.items())
+
+
+def _iter_schemas(part: Any) -> Iterator[Mapping[str, Any]]:
     stack = [part]
     while stack:
         part = stack.pop()
@@ -53,8 +69,8 @@ def iter_keywords(part: Any) -> Iterator[tuple[str, Any]]:
             stack += part
         if not isinstance(part, Mapping):
             continue
+        yield part
         for keyword, inner in part.items():
-            yield keyword, inner
             if keyword in MAPS and isinstance(inner, Mapping):
                 stack += inner.values()
             elif keyword not in VALUES:

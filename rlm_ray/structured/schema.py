@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonschema.exceptions import SchemaError as InvalidSchema  # type: ignore[import-untyped]  # ships no types
-from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # ships no types
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
@@ -32,7 +31,16 @@ from rlm_ray.structured.json_schema import (
     resolve_root,
     strip_annotations,
 )
-from rlm_ray.structured.validation import find_faults, is_linear, join_faults, place, shown, within_bounds
+from rlm_ray.structured.validation import (
+    TooManySteps,
+    find_faults,
+    find_schema_fault,
+    is_linear,
+    join_faults,
+    place,
+    shown,
+    within_bounds,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
@@ -118,6 +126,11 @@ class AnswerSchema:
         return cls(_checked_table(_table_of_type(source), getattr(source, "__name__", "schema")), source)
 
     @classmethod
+    def of_source(cls, source: str) -> AnswerSchema:
+        """Make the one again whose `source` this is, which was checked then."""
+        return cls(json.loads(source))
+
+    @classmethod
     def of(cls, source: Any) -> AnswerSchema:
         """Make one whose answers are objects with named fields, as rows and pieces have them; see `parse`."""
         schema = cls.parse(source)
@@ -134,7 +147,7 @@ class AnswerSchema:
 
     @property
     def source(self) -> str:
-        """Return the whole schema as text, from which `parse` makes the same one, but for its type."""
+        """Return the whole schema as text, from which `of_source` makes the same one, but for its type."""
         return json.dumps(self.table, ensure_ascii=False)
 
     @property
@@ -248,7 +261,8 @@ def _kinds(root: Mapping[str, Any]) -> set[str]:
         elif "$ref" in part:
             stack.append(resolve_ref(root, part["$ref"]))
         elif (named := part.get("type")) is not None:
-            kinds |= {named} if isinstance(named, str) else set(named)
+            names = named if isinstance(named, list) else [named]
+            kinds |= {name if isinstance(name, str) else "any" for name in names}
         elif branches := next((part[name] for name in _BRANCHES if part.get(name)), None):
             stack += branches
         elif values := part.get("enum", [part["const"]] if "const" in part else []):
@@ -332,21 +346,38 @@ def _checked_table(table: dict[str, Any], name: str, *, trusted: bool = True) ->
     if not trusted:
         _check_size(table, name, size)
     try:
-        validator_for(table).check_schema(table)
-    except InvalidSchema as error:
-        place = ".".join(map(str, error.absolute_path))
-        where = f" at {place}" if place else ""
-        raise InputError(name, f"is no valid JSON Schema{where}: {error.message[:_WHY_CHARS]}") from error
+        with nullcontext() if trusted else within_bounds():
+            _check_schemas(table, name, trusted=trusted)
     except RecursionError as error:
         raise InputError(name, "is nested too deeply") from error
-    _check_patterns(table, name, trusted=trusted)
-    for reference in iter_refs(table):
-        try:
-            resolve_ref(table, reference)
-        except KeyError:
-            why = f"refers to {reference!r}, which it does not hold; put what it means under $defs"
-            raise InputError(name, why) from None
+    except TooManySteps as error:
+        raise InputError(name, "takes too many steps to check; make it simpler") from error
     return table
+
+
+def _check_schemas(table: dict[str, Any], name: str, *, trusted: bool) -> None:
+    """Refuse what is no schema: the whole, and what references lead to, which may stand where no schema is looked for."""
+    parts: list[Any] = [table]
+    seen = set()
+    while parts:
+        part = parts.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if (fault := find_schema_fault(part, table)) is not None:
+            place = ".".join(map(str, fault.absolute_path))
+            where = f" at {place}" if place else ""
+            raise InputError(name, f"is no valid JSON Schema{where}: {fault.message[:_WHY_CHARS]}")
+        _check_patterns(part, name, trusted=trusted)
+        parts += [_referred(table, reference, name) for reference in iter_refs(part)]
+
+
+def _referred(table: dict[str, Any], reference: str, name: str) -> Any:
+    try:
+        return resolve_ref(table, reference)
+    except KeyError:
+        why = f"refers to {reference!r}, which it does not hold; put what it means under $defs"
+        raise InputError(name, why) from None
 
 
 def _check_size(table: dict[str, Any], name: str, size: int) -> None:
@@ -357,9 +388,9 @@ def _check_size(table: dict[str, Any], name: str, size: int) -> None:
         raise InputError(name, f"is nested deeper than {MAX_FOREIGN_DEPTH}")
 
 
-def _check_patterns(table: dict[str, Any], name: str, *, trusted: bool) -> None:
+def _check_patterns(part: Any, name: str, *, trusted: bool) -> None:
     """Refuse patterns that are none, and those of a model or client whose matching could take for ever."""
-    for keyword, value in iter_keywords(table):
+    for keyword, value in iter_keywords(part):
         if keyword == "patternProperties" and not trusted:
             raise InputError(name, "has patternProperties, which are not supported here; name the properties")
         if keyword != "pattern" or not isinstance(value, str) or is_linear(value):

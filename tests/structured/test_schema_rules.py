@@ -130,8 +130,8 @@ def test_bounds_hold_for_a_schema_within_a_schema_that_names_its_dialect(root, d
 
 
 def test_all_values_of_an_answer_are_checked_within_the_bounds_of_one(monkeypatch):
-    monkeypatch.setattr(validation, "MAX_STEPS", 20)
     schema = AnswerSchema.parse({"type": "array", "items": {"type": "integer"}})
+    monkeypatch.setattr(validation, "MAX_STEPS", 20)
     assert schema.check("[1] or [2]").value == [2]
     assert schema.check(" or ".join(["[3]", *['["x"]'] * 4])).value == [3]
     assert schema.check(" or ".join(["[3]", *['["x"]'] * 8])).value is None
@@ -150,6 +150,82 @@ def test_a_fault_for_each_of_many_alternatives_does_not_quote_the_value_as_often
         (fault,) = validator({"anyOf": [wanted] * 20}).iter_errors(Counted())
         quoted += sum(len(each.message) + len(str(each.args)) for each in fault.context)
     assert quoted < 1_000_000
+
+
+@pytest.mark.parametrize("dialect", [5, None, [], {}, "http://[", "urn:none", ""])
+def test_a_dialect_that_is_none_is_a_sentence_or_the_latest(dialect):
+    table = {"$schema": dialect, **fields(x={"const": 1})}
+    if isinstance(dialect, str):
+        schema = AnswerSchema.parse(table, trusted=False)
+        assert (schema.check('{"x": 1}').fits, schema.check('{"x": 2}').fits) == (True, False)
+    else:
+        with pytest.raises(InputError, match=r"is no valid JSON Schema at \$schema: "):
+            AnswerSchema.parse(table, trusted=False)
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        ("#/$defs/a%20b%24", ""), ("#k", ""), ("#/else/oneOf/0", ""), ("#/else/oneOf/2", "does not hold"), ("#/else/oneOf/x", "does not hold"),
+        ("#/else/oneOf/9999999999", "does not hold"), ("#nobody", "does not hold"), ("##", "does not hold"), ("#/else/oneOf", "no valid JSON Schema"),
+        ("#/$defs/c/$anchor", "no valid JSON Schema"), ("#/$defs/c/$anchor/0", "does not hold"), ("#/const/odd", "no valid JSON Schema"),
+        ("#/const/further", "no valid JSON Schema"), ("#/const/endless", "does not hold"),
+    ],
+)  # fmt: skip
+def test_a_reference_is_followed_or_refused_before_anything_is_asked(reference, why):
+    hidden = {"odd": {"type": 5}, "further": {"$ref": "#/const/odd"}, "endless": {"$ref": "#/const/none"}}
+    table = {
+        **fields(x={"$ref": reference}),
+        "$defs": {"a b$": {"const": 1}, "c": {"$anchor": "k", "const": 1}},
+        "else": {"oneOf": [{"const": 1}, {"const": 2}]},
+        "not": {"const": hidden},
+    }
+    text = json.dumps(table).replace("#/const", "#/not/const")
+    if why:
+        with pytest.raises(InputError, match=why):
+            AnswerSchema.parse(text, trusted=False)
+    else:
+        schema = AnswerSchema.parse(text, trusted=False)
+        assert (schema.check('{"x": 1}').fits, schema.check('{"x": 2}').fits) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"const": {"pattern": "(?=a)(a+)+$"}, "$ref": "#/const"},
+        {"enum": [{"patternProperties": {"a": {}}}], "$ref": "#/enum/0"},
+        {"default": {"$ref": "#/examples/0"}, "examples": [{"pattern": "(a)\\1"}], "allOf": [{"$ref": "#/default"}]},
+        {"$schema": DIALECTS[1], "dependencies": {"default": {"pattern": "(?=a)(a+)+$"}}},
+        {"dependentSchemas": {"const": {"pattern": "(?=a)(a+)+$"}}},
+    ],
+)  # fmt: skip
+def test_a_pattern_of_a_client_is_found_wherever_it_stands(table):
+    with pytest.raises(InputError, match="not supported here"):
+        AnswerSchema.parse(table, trusted=False)
+
+
+def test_a_schema_of_a_client_that_takes_long_to_check_is_refused(monkeypatch):
+    table = {"$schema": "http://json-schema.org/draft-04/schema#", "enum": [{"a": n} for n in range(2_000)]}
+    assert (
+        AnswerSchema.parse(table, trusted=False).check('{"a": 5}').fits
+    )  # quadratic in jsonschema's own check
+    monkeypatch.setattr(validation, "MAX_STEPS", 20)
+    with pytest.raises(InputError, match="takes too many steps to check"):
+        AnswerSchema.parse(fields(x=TEXT), trusted=False)
+    assert AnswerSchema.parse(fields(x=TEXT)).table
+
+
+def test_patterns_of_a_client_are_made_within_the_bounds_of_a_check(monkeypatch):
+    table = {"anyOf": [{"pattern": f"^{letter}$"} for letter in "pqrstuvwxyz"]}
+    assert AnswerSchema.parse(table, trusted=False).check('"z"').fits
+    count, left = validation._Bounds.count, iter(range(1_000))
+    validation._rust.cache_clear()
+    monkeypatch.setattr(validation._Bounds, "count", lambda bounds: (next(left), count(bounds)))
+    AnswerSchema.parse(table, trusted=False)
+    validation._rust.cache_clear()
+    monkeypatch.setattr(validation, "MAX_STEPS", next(left) - 5)
+    with pytest.raises(InputError, match="takes too many steps to check"):
+        AnswerSchema.parse(table, trusted=False)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def _with_instruction(messages: tuple[tuple[str, str], ...], schema: str) -> tup
     """Add what its answer looks like to the messages of a plain call: in the one message of instructions."""
     if not schema:
         return messages
-    wanted = AnswerSchema.parse(schema, trusted=False).instruction()
+    wanted = AnswerSchema.of_source(schema).instruction()
     (role, text), *rest = messages
     if role == "system":
         return (role, f"{text}\n\n{wanted}"), *rest

@@ -1,5 +1,6 @@
 """`/v1/chat/completions`: a run as a chat completion, whole or in chunks."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -126,7 +127,9 @@ def chat_routes(service: RunService, auth: BearerAuth) -> APIRouter:
         request: Request, response: Response, body: ChatRequest, key: Annotated[ApiKey, Depends(auth)]
     ) -> Any:
         """Answer the last message of the user; long messages and files are the context."""
-        run_id = await service.start(request, key, await in_turn(request, body.parse))
+        # the schema of an answer may take seconds to check
+        parsing = asyncio.to_thread(body.parse) if body.response_format else in_turn(request, body.parse)
+        run_id = await service.start(request, key, await parsing)
         if body.stream:
             return streaming.sse_response(
                 streaming.stream_run(service, run_id, ChatStream(run_id, body)), run_id
