@@ -233,7 +233,7 @@ class BatchEstimate:
 def estimate_batch(
     corpus: RowSource, question: QueryTemplate, limit: int | None, cost: Cost
 ) -> BatchEstimate:
-    """Reads all rows, and asks nobody."""
+    """Read all rows and ask nobody."""
     rows = bad = chars = nbytes = 0
     for row in corpus:
         if limit is not None and row.number >= limit:

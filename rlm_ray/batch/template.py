@@ -53,7 +53,7 @@ class Template:
 
     @classmethod
     def parse(cls, source: str) -> Template:
-        """Raises `InputError` for an empty question."""
+        """Read a template. Raises `InputError` for an empty question."""
         if not source.strip():
             raise InputError("query", "is empty; ask a question")
         return cls(source, tuple(_parts(source)))

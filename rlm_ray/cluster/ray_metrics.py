@@ -25,7 +25,7 @@ class RayMetrics:
         self._showing: asyncio.TimerHandle | None = None
 
     def observer(self) -> Callable[[Record], None]:
-        """Takes the measurements of one run's records."""
+        """Return what takes the measurements of one run's records."""
         measures = MetricsReducer()
 
         def observe(record: Record) -> None:

@@ -227,7 +227,7 @@ def _measure(context: Context, by: SplitUnit, size: int, overlap: int) -> _SpanC
 
 
 def _decode(data: memoryview) -> str:
-    """Without what is left at its ends of characters that were cut."""
+    """Decode text without what is left at its ends of characters that were cut."""
     return str(data, "utf-8", "ignore")
 
 

@@ -255,7 +255,7 @@ def _head(data: memoryview) -> str:
 
 
 def _count_chars(data: memoryview, *, ascii_only: bool) -> int:
-    """Characters in UTF-8 bytes; where all of them are ASCII, nothing has to be decoded for that."""
+    """Count the characters in UTF-8 bytes; where all of them are ASCII, nothing has to be decoded for that."""
     return data.nbytes if ascii_only else len(_decode(data))
 
 

@@ -140,7 +140,7 @@ def _is_placeholder(inside: str, variables: frozenset[str]) -> bool:
 
 
 def _argument(inside: str, variables: frozenset[str], syntax: Syntax) -> Value:
-    """`answer=42`, or plain text."""
+    """Read `answer=42`, or plain text."""
     keyword = re.match(r"(?:answer|value|result|final|final_answer|content|text)\s*=\s*(?=[^=\s])", inside)
     if keyword is None:
         return Value("text", inside)
@@ -165,7 +165,7 @@ def _expression(node: ast.expr, inside: str, variables: frozenset[str]) -> Value
 
 
 def _reads_as_text(node: ast.expr, inside: str) -> bool:
-    """Words with commas, `and`, `in`, or a remark in parentheses, such as `Paris (France)`."""
+    """Tell whether these are words with commas, `and`, `in`, or a remark in parentheses, such as `Paris (France)`."""
     if re.search(r"\w[ \t]+[\[(]", inside) and isinstance(node, ast.Call | ast.Subscript):
         return True
     words = ast.Name | ast.Constant | ast.Tuple | ast.BoolOp | ast.Compare | ast.UnaryOp

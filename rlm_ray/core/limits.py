@@ -79,7 +79,7 @@ KEPT_BY_LARGEST = 1.5
 
 
 def to_nano_usd(cost_usd: float) -> int:
-    """Rounded up, but for what is only the noise of a float."""
+    """Round up, but for what is only the noise of a float."""
     return math.ceil(round(cost_usd * NANO, 3))
 
 

@@ -259,7 +259,7 @@ def _most_input(request: ModelRequest) -> int:
 
 
 def _rule_of_thumb(chars: int) -> int:
-    """Four characters a token: as servers count that have no tokenizer at hand."""
+    """Count four characters a token: as servers count that have no tokenizer at hand."""
     return chars // 4
 
 
@@ -308,7 +308,7 @@ class Price:
     """Input stored in the provider's prefix cache; None: as other input."""
 
     def cost(self, usage: Usage) -> float:
-        """US dollars for this usage."""
+        """Return US dollars for this usage."""
         cached_usd = self.input_usd if self.cached_usd is None else self.cached_usd
         write_usd = self.input_usd if self.cache_write_usd is None else self.cache_write_usd
         fresh = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)

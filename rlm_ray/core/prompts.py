@@ -372,7 +372,7 @@ def _model_choice(task: Task) -> str:
 
 
 def _optional_helpers(task: Task, profile: Profile) -> str:
-    """Helpers that this context is large enough for."""
+    """Describe the helpers that this context is large enough for."""
     info = task.info
     more = ""
     if profile.sub_calls and info.chars >= _LONG_CHARS:

@@ -102,7 +102,7 @@ class Reduction:
         return found
 
     def provenance(self, state: PartialResult) -> dict[str, dict[str, tuple[int, ...]]]:
-        """By field and result: the numbers of the pieces it comes from."""
+        """Return, by field and result, the numbers of the pieces it comes from."""
         found: dict[str, dict[str, set[int]]] = {}
         for field, entries in _by_field(state).items():
             keyed = self._way(field) in ("count", "sum")
@@ -150,7 +150,7 @@ def key_of(value: Any) -> str:
 
 
 def _items(way: str, field: str, value: Any) -> Iterator[tuple[str, _Number, Any]]:
-    """Key, amount and value of each thing a field's value says."""
+    """Yield key, amount and value of each thing a field's value says."""
     if value is None:
         return
     if way == "sum":
@@ -200,7 +200,7 @@ def _sum(entries: list[Entry]) -> Entry:
 
 
 def _by_field(state: PartialResult) -> dict[str, list[tuple[str, Entry]]]:
-    """Results by field, in an order that does not depend on that of the merges."""
+    """Return the results by field, in an order that does not depend on that of the merges."""
     found: dict[str, list[tuple[_Key, Entry]]] = {}
     for key, entry in state.items():
         found.setdefault(key[0], []).append((key, entry))
@@ -234,7 +234,7 @@ def _plain(number: _Number) -> int | float:
 
 
 def reduce_groups(lengths: Sequence[int], size: int) -> list[range]:
-    """Neighbours together, up to `size` characters in all and never fewer than two, so that each level has less.
+    """Put neighbours together, up to `size` characters in all and never fewer than two, so that each level has less.
 
     An answer longer than half of `size` counts as half: it is to be cut.
     """

@@ -70,7 +70,7 @@ def _same_code(trajectory: Trajectory) -> str:
 
 
 def _same_result(trajectory: Trajectory) -> str:
-    """Other code than in the turn before, and nothing new."""
+    """Say so where other code than in the turn before printed nothing new."""
     for number, earlier in _earlier_turns(trajectory)[:1]:
         result, before = trajectory.turns[-1].result, earlier.result
         if result is None or before is None:

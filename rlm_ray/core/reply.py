@@ -124,7 +124,7 @@ class Judgement:
 
     @property
     def has_text(self) -> bool:
-        """There is something to go on with, if not all of it."""
+        """Tell whether there is something to go on with, if not all of it."""
         return self.kind in {"usable", "truncated"}
 
 

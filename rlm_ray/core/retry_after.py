@@ -91,7 +91,7 @@ def moment_s(text: str | None, wall_s: float) -> float | None:
 
 
 def plain_names(headers: Mapping[str, str]) -> dict[str, str]:
-    """By lower-case names, without the prefix that litellm adds."""
+    """Return the headers by lower-case names, without the prefix that litellm adds."""
     return {name.lower().removeprefix("llm_provider-"): value for name, value in headers.items()}
 
 

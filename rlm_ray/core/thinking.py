@@ -147,11 +147,11 @@ class _Text:
         return self.ends_line(mark) or last not in {'"', "'", "”", ">"}
 
     def is_first(self, mark: _Mark, since: int) -> bool:
-        """Nothing but space stands before it."""
+        """Tell whether nothing but space stands before it."""
         return self._blanks.get(mark.start, mark.start) <= since
 
     def is_last(self, mark: _Mark) -> bool:
-        """Nothing but space stands behind it."""
+        """Tell whether nothing but space stands behind it."""
         return mark.end >= self.last
 
     def is_inside(self, mark: _Mark, since: int) -> bool:

@@ -151,7 +151,7 @@ class DocumentConverter:
 
 @cache
 def _kernel_features() -> dict[str, str]:
-    """Why each layer of the jail is missing here; empty where it is not."""
+    """Say why each layer of the jail is missing here; empty where it is not."""
     return {feature.name: feature.reason_missing for feature in probe_features()}
 
 

@@ -83,7 +83,7 @@ def decode_text(data: bytes, name: str, encoding: str = "") -> DecodedText:
 
 
 def decode_anyway(data: bytes) -> DecodedText:
-    """`decode_text` for what is shown whatever it holds, as browsers show a page: what nobody knows is replaced."""
+    """Decode, as `decode_text` does, what is shown whatever it holds, as browsers show a page: what nobody knows is replaced."""
     try:
         return decode_text(data, "")
     except InputError:
@@ -127,7 +127,7 @@ def _declared(data: bytes) -> list[str]:
 
 
 def _western(data: bytes) -> list[str]:
-    """Windows-1252 where all beyond ASCII is a letter or a sign of Western texts, standing among ASCII letters."""
+    """Decode as Windows-1252 where all beyond ASCII is a letter or a sign of Western texts, standing among ASCII letters."""
     sample = _sample(data)
     try:
         text = sample.decode("cp1252")

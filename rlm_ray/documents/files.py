@@ -159,7 +159,7 @@ class ReadingReport:
         return [*_grouped(self.notes), *_grouped(self.unread), *links]
 
     def unread_lines(self) -> list[str]:
-        """Files that could not be read, together where the reason is the same."""
+        """List the files that could not be read, together where the reason is the same."""
         return [f"not read: {', '.join(found)}"] if (found := _grouped(self.unread)) else []
 
     def passed_over_lines(self) -> list[str]:

@@ -65,7 +65,7 @@ class Selection:
 
     @classmethod
     def of(cls, include: Sequence[str], exclude: Sequence[str]) -> Selection:
-        """Patterns are those of `.gitignore`: `*.md`, `docs/`, `src/**/test_*.py`."""
+        """Read patterns as `.gitignore` has them: `*.md`, `docs/`, `src/**/test_*.py`."""
         return cls(GitIgnoreSpec.from_lines(include) if include else None, GitIgnoreSpec.from_lines(exclude))
 
     def reason(  # noqa: PLR0911 - a table of reasons
@@ -108,7 +108,7 @@ def parse_ignore_file(lines: Iterable[str], folder: str = "", above: str = "") -
 
 
 def ignore_files_above(root: Path) -> list[IgnoreFile]:
-    """Those that git would read between the top of a repository and a folder in it; none where git ignores the folder."""
+    """List those that git would read between the top of a repository and a folder in it; none where git ignores the folder."""
     root = root.resolve()
     folders = [root, *root.parents]
     top = next((place for place, folder in enumerate(folders) if (folder / ".git").exists()), None)

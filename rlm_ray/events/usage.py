@@ -119,7 +119,7 @@ class RunUsage:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {
             "sessions": self.sessions,
             "cache_hits": self.cache_hits,

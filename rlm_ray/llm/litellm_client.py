@@ -76,7 +76,7 @@ class LitellmProvider:
 
     @cached_property
     def _transport(self) -> OpenAITransport:
-        """Imported with the first call: the offline model needs no HTTP client."""
+        """Import it with the first call: the offline model needs no HTTP client."""
         from rlm_ray.llm.openai_transport import OpenAITransport
 
         return OpenAITransport()

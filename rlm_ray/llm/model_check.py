@@ -174,7 +174,7 @@ def has_map() -> bool:
 
 @cache
 def _models() -> Mapping[str, Any]:
-    """litellm's map of models, read without importing litellm; empty where it has moved."""
+    """Return litellm's map of models, read without importing litellm; empty where it has moved."""
     found = importlib.util.find_spec("litellm")
     for folder in (found.submodule_search_locations or ()) if found is not None else ():
         try:
@@ -204,6 +204,6 @@ def _similar(model: str) -> str:
 
 
 def _is_elsewhere(settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Models are called from the nodes of a cluster, which may have other keys and reach other addresses."""
+    """Tell whether models are called from the nodes of a cluster, which may have other keys and reach other addresses."""
     started = Path(environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")  # noqa: S108 - where Ray notes it
     return bool(settings.cluster.address or environ.get("RAY_ADDRESS") or started.exists())

@@ -110,7 +110,7 @@ class OpenAITransport:
         return CarriedCall(kind, request, arguments) if kind.is_possible else None
 
     def _forget_if_environment_changed(self) -> None:
-        """Keys, addresses and proxies may stand there."""
+        """Forget what was learned where the environment has changed: keys, addresses and proxies may stand there."""
         now = getattr(os.environ, "_data", None) or dict(os.environ)  # the dict below it: nothing is decoded
         if now != self._environment:
             self._environment = dict(now)

@@ -48,14 +48,14 @@ def syscall(number: int, *arguments: object) -> int:
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> None:
-    """`prctl`, or `OSError`."""
+    """Call `prctl`. Raises `OSError`."""
     if _libc.prctl(option, first, second, 0, 0) < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 
 
 def die_with_parent(parent: int) -> None:
-    """SIGKILL for this process as soon as `parent` is gone, also when it is gone already."""
+    """Have this process killed as soon as `parent` is gone, also when it is gone already."""
     prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)
@@ -70,7 +70,7 @@ def close_from(lowest: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """Root without its powers is an ordinary user that owns root's files."""
+    """Drop all capabilities: root without its powers is an ordinary user that owns root's files."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     number = _CAPSET.get(MACHINE)
     if number is not None:
@@ -136,7 +136,7 @@ def seccomp_supported(machine: str = MACHINE) -> bool:
 
 
 def check_seccomp() -> None:
-    """`OSError` unless this kernel takes filters: it must look for the seccomp_program, and find none."""
+    """Raise `OSError` unless this kernel takes filters: it must look for the seccomp_program, and find none."""
     try:
         prctl(PR_SET_SECCOMP, 2, 0)
     except OSError as error:
@@ -219,7 +219,7 @@ _filter = ctypes.create_string_buffer(_instructions, len(_instructions))
 
 
 def enter_jail(limits: JailLimits, channel: int) -> None:
-    """Never to be left. Raises `OSError` when a wall cannot be put up."""
+    """Enter the jail, never to leave it. Raises `OSError` when a wall cannot be put up."""
     _keep_only(channel)
     _set_limits(limits.memory_bytes)
     drop_capabilities()

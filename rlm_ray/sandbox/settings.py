@@ -25,12 +25,12 @@ class Sandbox:
 
     @property
     def kill_after_s(self) -> float:
-        """Wall clock after which code that could not be interrupted is killed."""
+        """Return the wall clock after which code that could not be interrupted is killed."""
         return self.cell_timeout_s + _grace_s(self.cell_timeout_s)
 
     @property
     def cpu_grace_s(self) -> float:
-        """Processor time beyond `cell_cpu_s` after which it is."""
+        """Return the processor time beyond `cell_cpu_s` after which it is."""
         return _grace_s(self.cell_cpu_s)
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ class LocalServer:
     """Of the deployment."""
 
     def check(self) -> None:
-        """Raises `ConfigError` before anything is started."""
+        """Check the settings. Raises `ConfigError` before anything is started."""
         keys = check_args(self.args)
         if not is_local(self.host) and not keys:
             why = f"{self.host} can be reached by others, and there are no keys; set keys_file, or serve 127.0.0.1"

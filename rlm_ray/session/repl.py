@@ -23,7 +23,7 @@ class Repl(Protocol):
         query: str | None = None,
         history: ReplHistory | None = None,
     ) -> CellResult:
-        """`now` is the Unix time that the code sees, `query` the question; None: as they were."""
+        """Run code: `now` is the Unix time that it sees, `query` the question; None: as they were."""
         ...
 
     async def aclose(self) -> None: ...

@@ -160,7 +160,7 @@ class AnswerSchema:
         return f"{query}\n\n{self.instruction()}"
 
     def instruction(self) -> str:
-        """Exactly what is wanted."""
+        """Say exactly what is wanted."""
         return f"{self._only_json()} It must match this JSON Schema:\n{self.compact()}"
 
     def check(self, answer: str) -> ParsedAnswer:

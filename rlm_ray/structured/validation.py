@@ -151,7 +151,7 @@ def shown(value: Any) -> str:
 
 
 def is_linear(pattern: str) -> bool:
-    """Rust's engine can match it."""
+    """Tell whether Rust's engine can match it."""
     return _rust(pattern) is not None
 
 

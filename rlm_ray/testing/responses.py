@@ -188,7 +188,7 @@ _LOOK = "print(len(context))"
 
 
 def echo(request: Request) -> str:
-    """Says the last message back."""
+    """Say the last message back."""
     return request.last
 
 

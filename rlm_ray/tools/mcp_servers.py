@@ -171,7 +171,7 @@ async def _list_tools(session: Any) -> list[dict[str, Any]]:
 
 
 def _by_name(schema: Mapping[str, Any], args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Positional arguments fill the parameters in the order in which the model reads them."""
+    """Name the arguments: positional ones fill the parameters in the order in which the model reads them."""
     order = parameter_order(schema)
     if len(args) > len(order):
         raise ArgumentError(f"there are {len(args)} arguments for the {len(order)} that it takes")

@@ -71,7 +71,7 @@ class ReorderBuffer:
 
 
 def _number(record: Record) -> int:
-    """Tells apart what one node did at one time."""
+    """Return what tells apart what one node did at one time."""
     match record:
         case CallSent() | CallEnded():
             return record.call

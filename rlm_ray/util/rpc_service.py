@@ -122,7 +122,7 @@ def _message_types(roots: tuple[Any, ...]) -> set[MessageType]:
 
 
 def _encoder(cls: MessageType, code: int) -> Callable[[Any], Any]:
-    """Takes an instance apart into the arguments of its constructor, after its number."""
+    """Take an instance apart into the arguments of its constructor, after its number."""
     tag = msgpack.ExtType(code, b"")
     if issubclass(cls, Enum):
         members = {member: msgpack.ExtType(code, bytes([index])) for index, member in enumerate(cls)}

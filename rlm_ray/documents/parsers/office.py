@@ -98,7 +98,7 @@ def _word_text(element: Any) -> str:
 
 
 def _word_notes(document: Any) -> list[str]:
-    """Footnotes, endnotes and comments, which stand in files of their own."""
+    """Return footnotes, endnotes and comments, which stand in files of their own."""
     from docx.oxml import parse_xml
 
     lines = []

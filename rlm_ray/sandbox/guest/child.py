@@ -50,7 +50,7 @@ class ReplChannel:
         return frame
 
     def call(self, request: ReplRequest) -> list[SubCallOutcome]:
-        """Blocks until the host has the answers. `ValueError` when the texts are too much for a frame."""
+        """Block until the host has the answers. Raises `ValueError` when the texts are too much for a frame."""
         data = messages.write_request(request)
         if not is_within_limits(data):
             raise ValueError(
@@ -79,7 +79,7 @@ class ReplChannel:
 def run_child(
     descriptor: int, limits: jail.JailLimits, parts: ContextReferences | None, language: CellLanguage
 ) -> NoReturn:
-    """Everything this process does from the fork to its end."""
+    """Do everything that this process does from the fork to its end."""
     try:
         jail.enter_jail(limits, descriptor)
     except OSError as error:

@@ -184,7 +184,7 @@ class CellTimer:
 
     @contextmanager
     def uninterrupted(self) -> Iterator[None]:
-        """Nothing is raised within: what is begun here has to be finished."""
+        """Raise nothing within: what is begun here has to be finished."""
         self._uninterrupted += 1
         try:
             yield

@@ -24,7 +24,7 @@ _STEP_CHARS = 1 << 20
 
 
 def to_text(value: object) -> str:
-    """Any value as a text: a str as it is, lists and dicts as JSON where that is possible."""
+    """Return any value as a text: a str as it is, lists and dicts as JSON where that is possible."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, (dict, list, tuple)):
@@ -134,7 +134,7 @@ class DocumentReferences:
         return self._number(document)
 
     def finder(self) -> DocumentSearch:
-        """Looks through the documents as they were given."""
+        """Return what looks through the documents as they were given."""
         return DocumentSearch(self._documents, self._texts)
 
     def restore(self) -> None:
@@ -152,7 +152,7 @@ class DocumentReferences:
         return ByteRange(start, start + _bytes(text[slice(*hit.stretch)]))
 
     def _resolve_hit(self, item: Any) -> Any:
-        """Among documents, what was found stands for its document, or the stretch of it."""
+        """Resolve a hit: among documents, what was found stands for its document, or the stretch of it."""
         if type(item) is not SearchHit:
             return item
         document = self._documents[item.number]

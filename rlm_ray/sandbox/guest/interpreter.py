@@ -195,7 +195,7 @@ class Interpreter:
         return list_variables(own)
 
     def _show_vars(self) -> dict[str, str]:
-        """Prints the list, and returns it as names and kinds."""
+        """Print the list, and return it as names and kinds."""
         shown = self._variables()
         self._language.print(format_variables(shown))
         return {variable.name: variable.kind for variable in shown}

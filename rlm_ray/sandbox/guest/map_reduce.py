@@ -80,7 +80,7 @@ class MapReduce:
         return answer
 
     def _split(self, contexts: Any, size: int, max_documents: int | None = None) -> Iterator[DocumentPiece]:
-        """By reference where they are of the context: slices in order, documents, or stretches of documents."""
+        """Split, by reference where they are of the context: slices in order, documents, or stretches of documents."""
         whole = contexts is None or contexts is self._parts.content
         source = self._parts.original() if whole else contexts
         if isinstance(source, str):
@@ -107,7 +107,7 @@ def _text_of(item: Any) -> str | None:
 def _pack_documents(
     documents: list[Document], size: int, max_documents: int | None
 ) -> Iterator[DocumentPiece]:
-    """Small neighbours together, large documents in stretches."""
+    """Pack small neighbours together, large documents in stretches."""
     labels = unique_ids(
         [str(number) if isinstance(each, str) else each["id"] for number, each in enumerate(documents)]
     )

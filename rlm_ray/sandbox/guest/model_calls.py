@@ -200,7 +200,7 @@ def _check_query(usage: str, query: object) -> None:
 
 
 def _check_size(parts: tuple[ContextPart, ...]) -> None:
-    """Before they are encoded, which takes as much memory again."""
+    """Check the size before the texts are encoded, which takes as much memory again."""
     chars = sum(map(_chars, parts))
     if chars > MAX_FRAME_BYTES:
         raise ValueError(
@@ -263,7 +263,7 @@ class FinalAnswer:
         self.final(values[0])
 
     def ready(self, answer: object) -> None:
-        """Ends the session if the cell left `answer` ready."""
+        """End the session if the cell left `answer` ready."""
         if isinstance(answer, dict) and answer.get("ready") and not self.given:
             self.give(answer.get("content", ""))
             answer["ready"] = False  # said once

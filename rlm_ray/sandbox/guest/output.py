@@ -202,7 +202,7 @@ def _note(literal: str, asked: Sequence[str], texts: Sequence[str]) -> str:
 
 
 def _parts(words: Sequence[str]) -> Iterator[str]:
-    """Words, and what stands between their signs: of `product=lamp` and `owner:hana`, too."""
+    """Return words, and what stands between their signs: of `product=lamp` and `owner:hana`, too."""
     for word in words:
         yield word
         yield from (part for part in re.split(r"[\W_]+", word) if len(part) in _LITERAL_CHARS)

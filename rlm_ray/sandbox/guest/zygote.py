@@ -197,7 +197,7 @@ def _wait(options: int) -> tuple[int, int] | None:
 
 
 def _cpu_s(pid: int) -> float:
-    """Processor time of another process, which is not reaped yet: the clock `clock_getcpuclockid` names."""
+    """Return the processor time of another process, which is not reaped yet: the clock `clock_getcpuclockid` names."""
     return time.clock_gettime((~pid << 3) | 2)
 
 

@@ -93,7 +93,7 @@ class ContextZygotes:
 
 
 def _write(memory_file: int, context: Context) -> None:
-    """Copies the context once; see `zygote.MEMORY_FILE`."""
+    """Copy the context once; see `zygote.MEMORY_FILE`."""
     ids = json.dumps(context.ids).encode() if context.ids is not None else b""
     offsets = context.offsets.tobytes() if context.offsets is not None else b""
     data = memoryview(context.data).cast("B")

@@ -65,7 +65,7 @@ class KernelFeature:
 
 
 def probe_features() -> tuple[KernelFeature, ...]:
-    """Asks the kernel; changes nothing in this process."""
+    """Ask the kernel; change nothing in this process."""
     if sys.platform != "linux":
         return (
             KernelFeature("Linux", f"this system is {sys.platform}, the jail is made of Linux system calls"),
@@ -74,7 +74,7 @@ def probe_features() -> tuple[KernelFeature, ...]:
 
 
 def require_features(found: Iterable[KernelFeature], *, allow_degraded: bool) -> None:
-    """`SandboxError` that names the first missing layer and what to do, unless degraded is allowed."""
+    """Raise `SandboxError`, which names the first missing layer and what to do, unless degraded is allowed."""
     for layer in found:
         if layer.available or (allow_degraded and layer.name == "Landlock"):
             continue

@@ -102,7 +102,7 @@ class ReplProcess:
         self._closed = False
 
     async def ready(self) -> None:
-        """There is a child that stands in its jail; forks one if there is none."""
+        """Return once there is a child that stands in its jail; fork one if there is none."""
         if self._child is not None:
             return
         try:
@@ -159,7 +159,7 @@ class ReplProcess:
         return self._result(done, running, notes)
 
     async def aclose(self) -> None:
-        """Killed and reaped, also in the middle of a cell; idempotent."""
+        """Kill and reap it, also in the middle of a cell; idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -210,7 +210,7 @@ class ReplProcess:
                 raise ReplDied(protocol_violation("too many messages"))
 
     async def _charge_time(self, running: _CellState, work: Awaitable[_T]) -> _T:
-        """Charges the wait to the cell."""
+        """Charge the wait to the cell."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
@@ -343,7 +343,7 @@ class ReplProcess:
             raise await self._exit_reason(child) from None
 
     async def _exit_reason(self, child: ReplChild) -> ReplDied:
-        """Why the child is gone."""
+        """Say why the child is gone."""
         await asyncio.wait((child.exited,), timeout=_EXIT_TIMEOUT_S)
         status = child.exited.result() if child.exited.done() else UNKNOWN_STATUS
         return ReplDied(
@@ -356,7 +356,7 @@ class ReplProcess:
             self._zygote_client.kill(self._child)
 
     async def _kill_and_reap(self) -> None:
-        """Kills, then waits until reaped; cancelled meanwhile, the kill is under way all the same."""
+        """Kill, then wait until it is reaped; cancelled meanwhile, the kill is under way all the same."""
         child, zygote_client = self._child, self._zygote_client
         self._child = None
         if child is None or zygote_client is None:

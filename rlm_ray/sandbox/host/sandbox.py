@@ -48,7 +48,7 @@ class SandboxManager:
 
     @property
     def live_children(self) -> int:
-        """Living REPL processes, those that are being killed among them."""
+        """Count the living REPL processes, those that are being killed among them."""
         clients = self._branches.clients
         if self._zygote is not None:
             clients.append(self._zygote.client)
@@ -56,7 +56,7 @@ class SandboxManager:
 
     @property
     def held_contexts(self) -> list[str]:
-        """Keys of the large contexts that are held, the one used last at the end."""
+        """Return the keys of the large contexts that are held, the one used last at the end."""
         return self._branches.keys
 
     @property
@@ -64,7 +64,7 @@ class SandboxManager:
         return self._zygote.pid if self._zygote is not None else None
 
     async def start(self) -> None:
-        """Starts the zygote. `SandboxError` names the layer of the jail that this kernel lacks."""
+        """Start the zygote. Raises `SandboxError`, which names the layer of the jail that this kernel lacks."""
         found = tuple(self._probe())
         require_features(found, allow_degraded=self._settings.allow_degraded)
         self._landlock = all(layer.available for layer in found if layer.name == "Landlock")
@@ -96,7 +96,7 @@ class SandboxManager:
         return repl
 
     async def aclose(self) -> None:
-        """Everything killed and reaped; idempotent."""
+        """Kill and reap everything; idempotent."""
         self._closed = True
         await asyncio.gather(*(repl.aclose() for repl in list(self._repls)))
         self._branches.close()
@@ -146,7 +146,7 @@ class ZygoteProcess:
 
     @classmethod
     async def start(cls) -> ZygoteProcess:
-        """`SandboxError` with what it wrote on standard error if it does not come up."""
+        """Start it. Raises `SandboxError`, with what it wrote on standard error, if it does not come up."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         errors = os.memfd_create("zygote-errors")
@@ -162,7 +162,7 @@ class ZygoteProcess:
         return cls(process, ZygoteClient(ours))
 
     async def aclose(self) -> None:
-        """Ends the zygote and all that it forked; bounded."""
+        """End the zygote and all that it forked; bounded."""
         self.client.close()
         await _reap(self._process)
 

@@ -219,7 +219,7 @@ def _send_packet(control: socket.socket, post: _OutgoingPacket) -> None:
 
 
 def _discard(post: _OutgoingPacket) -> None:
-    """Our copies of what was, or will not be, passed on."""
+    """Close our copies of what was, or will not be, passed on."""
     for passed in post.sockets:
         passed.close()
     for descriptor in post.descriptors:

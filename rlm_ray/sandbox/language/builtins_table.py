@@ -63,7 +63,7 @@ def _stub(name: str, instead: str) -> Callable[..., NoReturn]:
 
 
 def sleep(*_: Any) -> NoReturn:
-    """`time.sleep`."""
+    """Sleep, as `time.sleep` does."""
     raise RuntimeError(
         "time.sleep() is not available here: there is nothing to wait for, sub-calls return when done"
     )

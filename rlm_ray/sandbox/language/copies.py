@@ -19,7 +19,7 @@ _IMMUTABLE = (int, float, complex, str, bytes)
 
 
 def copy_(value: Any) -> Any:
-    """`copy.copy`."""
+    """Copy, as `copy.copy` does."""
     special = _special(value, "__copy__")
     if special is not None:
         return special(value)
@@ -38,7 +38,7 @@ def copy_(value: Any) -> Any:
 
 
 def deepcopy_(value: Any, memo: dict[int, Any] | None = None) -> Any:
-    """`copy.deepcopy`."""
+    """Copy, as `copy.deepcopy` does."""
     memo = {} if memo is None else memo
     known = memo.get(id(value), memo)
     if known is not memo:

@@ -66,7 +66,7 @@ def guard_getattr(value: Any, name: str) -> Any:  # noqa: PLR0911 - one line for
 
 
 def safe_getattr(value: Any, name: str, default: Any = _missing) -> Any:
-    """`getattr` of a name that code may say."""
+    """Do `getattr` of a name that code may say."""
     _check(name)
     try:
         return guard_getattr(value, name) if name in name_rules.RUNTIME_CHECKED else getattr(value, name)
@@ -154,7 +154,7 @@ def type_of(value: Any) -> Any:
 
 
 def super_(*arguments: Any) -> Any:
-    """`super` with arguments: the bases of the cell's own classes."""
+    """Return `super` with arguments: the bases of the cell's own classes."""
     if not arguments or not isinstance(arguments[0], type) or not is_own(arguments[0]):
         raise TypeError("super(C, x) takes a class of your own here; in a method write super()")
     return super(*arguments)
@@ -292,7 +292,7 @@ def _safe_write(value: Any, name: str) -> Callable[..., None]:
 
 
 def _safe_set(value: Any, name: str) -> Callable[..., None]:
-    """`__set__` and `__set_name__` of descriptors that are not the cell's own."""
+    """Return `__set__` and `__set_name__` of descriptors that are not the cell's own."""
     native: Callable[..., None] = getattr(value, name)
     if is_own(value if isinstance(value, type) else type(value)):
         return native
@@ -307,7 +307,7 @@ def _safe_set(value: Any, name: str) -> Callable[..., None]:
 
 
 def _safe_register(kind: type) -> Any:
-    """`ABC.register`: no class of others counts as one of the cell's, whose patterns read what it has."""
+    """Do `ABC.register`: no class of others counts as one of the cell's, whose patterns read what it has."""
     native: Any = kind.register  # type: ignore[attr-defined]
     if getattr(native, "__func__", None) is not abc.ABCMeta.register:
         return native
@@ -321,7 +321,7 @@ def _safe_register(kind: type) -> Any:
 
 
 def _check(name: Any, *, written: bool = False) -> None:
-    """Exactly a str: a subclass could answer one thing to this check and another to Python."""
+    """Take exactly a str: a subclass could answer one thing to this check and another to Python."""
     if type(name) is not str:
         raise TypeError("attribute name must be a string")
     if name_rules.is_forbidden_attribute(name, written=written):
@@ -333,7 +333,7 @@ def _type_name(value: object) -> str:
 
 
 def wraps(wrapped: Any) -> Callable[[Any], Any]:
-    """`functools.wraps` that copies the name and the docstring, and nothing by name."""
+    """Wrap as `functools.wraps` does, but copy the name and the docstring, and nothing by name."""
 
     def decorate(wrapper: Any) -> Any:
         for name in ("__name__", "__qualname__", "__doc__"):
@@ -376,7 +376,7 @@ cached_property.__module__ = "functools"
 
 
 def dataclass(kind: Any = None, /, **options: Any) -> Any:
-    """`dataclasses.dataclass` of the cell's own classes."""
+    """Make a dataclass of the cell's own classes."""
     if kind is None:
         return lambda kind: dataclass(kind, **options)
     if not (isinstance(kind, type) and is_own(kind)):
@@ -385,14 +385,14 @@ def dataclass(kind: Any = None, /, **options: Any) -> Any:
 
 
 def total_ordering(kind: Any) -> Any:
-    """`functools.total_ordering` of the cell's own classes."""
+    """Do `functools.total_ordering` of the cell's own classes."""
     if not (isinstance(kind, type) and is_own(kind)):
         raise TypeError("total_ordering() takes a class of your own here")
     return functools.total_ordering(kind)
 
 
 def namedtuple(typename: str, field_names: Any, **options: Any) -> Any:
-    """`collections.namedtuple`, with no field that patterns may not read."""
+    """Make a `collections.namedtuple`, with no field that patterns may not read."""
     return _without_bad_patterns(_namedtuple(typename, field_names, **{"module": "__main__"} | options))
 
 
@@ -403,7 +403,7 @@ def _without_bad_patterns(kind: Any) -> Any:
 
 
 def _called_enum(kind: Any, *arguments: Any, **options: Any) -> Any:
-    """`Color(value)`, or a new enum: its members are attributes, so their names are checked."""
+    """Do `Color(value)`, or make a new enum: its members are attributes, so their names are checked."""
     names = arguments[1] if len(arguments) > 1 else options.get("names")
     if names is None or kind._member_map_:
         return _call_enum(kind, *arguments, **options)

@@ -158,7 +158,7 @@ def _allowed_names(source: Any, names: str) -> ModuleProxy:
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """Warnings are never shown."""
+    """Show no warning."""
 
 
 _REPLACED: dict[str, dict[str, Any]] = {

@@ -49,12 +49,12 @@ def is_forbidden_name(name: str) -> bool:
 
 
 def refuses_pattern(name: str) -> bool:
-    """Attributes that `case C(x)` may not read: a pattern's reads cannot be checked at run time."""
+    """Tell attributes that `case C(x)` may not read: a pattern's reads cannot be checked at run time."""
     return name in RUNTIME_CHECKED or is_forbidden_attribute(name)
 
 
 def is_forbidden_attribute(name: str, *, written: bool = False) -> bool:
-    """Special attributes, and those that lead to frames, code and base classes."""
+    """Tell special attributes, and those that lead to frames, code and base classes."""
     if name in INSPECT_ATTRIBUTES or name == "mro":
         return True
     if name.startswith("_") and name.endswith("_") and not name.startswith("__") and name.strip("_"):

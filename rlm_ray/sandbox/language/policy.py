@@ -48,7 +48,7 @@ class CompiledCell:
 
 
 def compile_cell(source: str, filename: str) -> CompiledCell:
-    """Raises `SyntaxError`, also for a refusal."""
+    """Compile a cell. Raises `SyntaxError`, also for a refusal."""
     tree = ast.parse(source, filename)
     nodes = list(ast.walk(tree))
     reads, changes = any(map(_reads_context, nodes)), any(map(_changes_context, nodes))
@@ -155,7 +155,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
                 return self.node_contents_visit(node)  # type: ignore[no-any-return]
 
     def _check_match_args(self, value: ast.expr) -> None:
-        """They name attributes that `case C(x)` reads, so they must be plain to see."""
+        """Check that they are plain to see: they name attributes that `case C(x)` reads."""
         names = value.elts if isinstance(value, ast.Tuple) else [value]
         for name in names:
             if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
@@ -296,7 +296,7 @@ def _guard(name: str, value: ast.expr, node: ast.expr, *more: ast.expr) -> ast.C
 
 
 def _drop_type_parameters(node: ast.FunctionDef | ast.ClassDef) -> None:
-    """`def f[T](x: T)` of Python 3.12: only annotations name them."""
+    """Drop those of `def f[T](x: T)` of Python 3.12: only annotations name them."""
     if hasattr(node, "type_params"):
         node.type_params = []
 

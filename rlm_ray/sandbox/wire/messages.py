@@ -148,7 +148,7 @@ def _read(frame: Frame, context: Context) -> tuple[Message, Iterator[str]]:  # n
 
 
 def write_done(done: CellDone) -> bytes:
-    """Within what `bounds_of` allows, whatever the cell named its variables."""
+    """Write it within what `bounds_of` allows, whatever the cell named its variables."""
     notes = [note[:MAX_NOTE_CHARS] for note in done.notes[:MAX_NOTES]]
     texts = [done.output, *notes]
     if done.error is not None:
@@ -179,7 +179,7 @@ def _read_done(fields: dict[str, Any], texts: Iterator[str]) -> CellDone:
 
 
 def _printable(text: str) -> str:
-    """Without halves of surrogate pairs, which code may put into a name and no provider can be sent."""
+    """Return a name without halves of surrogate pairs, which code may put into a name and no provider can be sent."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -125,7 +125,7 @@ class JsonBounds:
         self._is_in_string = self._is_escaped = False
 
     def feed(self, chunk: bytes) -> None:
-        """Raises `OutOfBoundsError`."""
+        """Count a piece. Raises `OutOfBoundsError`."""
         plain = self._outside_strings(chunk)
         self.number_bytes += len(plain.translate(None, _BUT_DIGITS))
         if self.number_bytes > MAX_NUMBER_BYTES:

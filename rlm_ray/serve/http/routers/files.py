@@ -77,7 +77,7 @@ def file_routes(service: RunService, auth: BearerAuth) -> APIRouter:
 
     @router.delete("/v1/files/{file_id}", responses=error_responses(404))
     async def delete(file_id: str, key: Annotated[ApiKey, Depends(auth)]) -> FileDeleted:
-        """Runs that have read it are not harmed."""
+        """Delete a file. Runs that have read it are not harmed."""
         await service.file(key, file_id)
         await asyncio.to_thread(files.delete, key.name, file_id)
         return FileDeleted(id=file_id)
