@@ -72,7 +72,7 @@ class FileStore:
         with map_storage_errors(self._address):
             try:
                 stored = StoredFile(**json.loads(self._fs.cat_file(f"{self._path(key, file_id)}.json")))
-            except FileNotFoundError:
+            except (FileNotFoundError, ValueError, TypeError):  # none, or torn: whoever wrote it died
                 return None
             if stored.expires > now:
                 return stored
@@ -101,7 +101,7 @@ class FileStore:
             self._discard(self._path(key, file_id))
 
     def delete_expired(self, now: float) -> None:
-        """Drop what has expired, of all keys. What cannot be looked at is left for the next time."""
+        """Drop what has expired, of all keys, and what died while it was kept. What cannot be looked at is left for the next time."""
         with map_storage_errors(self._address):
             keys = self._names(self._root)
         for key in keys:
@@ -112,14 +112,15 @@ class FileStore:
                 continue
             for file_id in file_ids:
                 try:
-                    self.find(key, file_id, now)
+                    if self.find(key, file_id, now) is None:
+                        self._delete_torn(self._path(key, file_id), now)
                 except JournalError as error:
                     _log.warning("file %s of %s is not swept: %s", file_id, key, error)
 
     def _ids(self, key: str) -> list[str]:
         with map_storage_errors(self._address):
             names = self._names(f"{self._root}/{key}")
-        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+        return list(dict.fromkeys(name.removesuffix(".json") for name in names))
 
     def _names(self, path: str) -> list[str]:
         try:
@@ -140,6 +141,16 @@ class FileStore:
                     )
                 target.write(chunk)
         return nbytes
+
+    def _delete_torn(self, path: str, now: float) -> None:
+        """Drop a file that is none, once no upload can still be under way."""
+        with map_storage_errors(self._address):
+            try:
+                written = self._fs.modified(path).timestamp()
+            except (FileNotFoundError, NotImplementedError):
+                return
+            if written + self._keep_s <= now:
+                self._discard(path)
 
     def _discard(self, path: str) -> None:
         for name in (f"{path}.json", path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -35,6 +36,19 @@ def test_files_are_listed_newest_first_and_swept_when_they_expire(files, tmp_pat
     assert len(list((tmp_path / "runs" / "serve" / "files" / "ann").iterdir())) == 2
 
 
+@pytest.mark.parametrize("torn", [None, b"", b"{", b"{}", b"[]", b"\xff"])
+def test_a_file_whose_process_died_is_none_and_swept_when_it_would_have_expired(files, tmp_path, torn):
+    whole, lost = save(files), save(files)
+    about = tmp_path / "runs" / "serve" / "files" / "ann" / f"{lost.id}.json"
+    about.unlink() if torn is None else about.write_bytes(torn)
+    assert files.find("ann", lost.id, 101.0) is None
+    assert files.list_files("ann", 101.0) == [whole]
+    files.delete_expired(101.0)
+    assert about.with_suffix("").exists()
+    files.delete_expired(time.time() + 2 * DAY_S)
+    assert not list(about.parent.iterdir())
+
+
 def test_a_file_that_is_too_large_leaves_nothing_behind(files, tmp_path):
     with pytest.raises(PayloadTooLargeError, match="1,000 bytes"):
         save(files, b"x" * 1001)
@@ -50,7 +64,8 @@ def test_a_sweep_goes_on_after_a_file_that_cannot_be_looked_at(files, tmp_path, 
     bad, old = save(files), save(files)
     other = save(files, key="bob")
     folder = tmp_path / "runs" / "serve" / "files" / "ann"
-    (folder / f"{bad.id}.json").write_text("{")
+    (folder / f"{bad.id}.json").unlink()
+    (folder / f"{bad.id}.json").mkdir()
     files.delete_expired(101.0 + 2 * DAY_S)
     assert not (folder / f"{old.id}.json").exists()
     assert files.list_files("bob", 101.0) == []
