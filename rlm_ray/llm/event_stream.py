@@ -153,14 +153,18 @@ class _Choice:
         self._message: dict[str, Any] = {"role": "assistant"}
         self._content: list[Any] = []
         self._texts: dict[str, list[str]] = {}
+        self._lists: dict[str, list[Any]] = {}
+        self._filters: dict[str, Any] = {}
+        self._function: dict[str, Any] = {}
         self._calls: dict[Any, dict[str, Any]] = {}
 
     def add(self, sent: Mapping[str, Any]) -> str:
         """Add a piece; returns what it adds to the text."""
         for name, value in sent.items():
             if name == "content_filter_results" and isinstance(value, dict):
-                filters = self._fields.setdefault(name, {})
-                filters |= {kind: each for kind, each in value.items() if not _is_filtered(filters.get(kind))}
+                self._filters |= {
+                    kind: each for kind, each in value.items() if not _is_filtered(self._filters.get(kind))
+                }
             elif value and name not in {"index", "delta", "message", "logprobs"}:
                 self._fields[name] = value
         delta = sent.get("delta")
@@ -176,11 +180,11 @@ class _Choice:
             elif name in _TEXTS and isinstance(value, str):
                 self._texts.setdefault(name, []).append(value)
             elif name in _LISTS and isinstance(value, list):
-                self._message.setdefault(name, []).extend(value)
+                self._lists.setdefault(name, []).extend(value)
             elif name == "tool_calls" and isinstance(value, list):
                 self._add_calls(value)
             elif name == "function_call" and isinstance(value, dict):
-                _add_function(self._message.setdefault(name, {}), value)
+                _add_function(self._function, value)
             elif value:
                 self._message[name] = value
         return text
@@ -192,8 +196,13 @@ class _Choice:
             is_text = all(isinstance(piece, str) for piece in self._content)
             content = "".join(self._content) if is_text else _joined(self._content)
         texts = {name: "".join(pieces) for name, pieces in self._texts.items()}
-        calls = {"tool_calls": list(self._calls.values())} if self._calls else {}
-        return {**self._fields, "message": {**self._message, "content": content, **texts, **calls}}
+        message = {**self._message, "content": content, **texts, **self._lists}
+        if self._calls:
+            message["tool_calls"] = list(self._calls.values())
+        if self._function:
+            message["function_call"] = self._function
+        filters = {"content_filter_results": self._filters} if self._filters else {}
+        return {**self._fields, **filters, "message": message}
 
     def _add_content(self, content: Any) -> str:
         if isinstance(content, str):

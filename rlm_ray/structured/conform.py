@@ -17,6 +17,7 @@ from rlm_ray.core.llm import Message, ModelReply
 from rlm_ray.core.repl_types import Failed, SubCallOutcome
 from rlm_ray.core.reply import answered
 from rlm_ray.structured.schema import AnswerSchema, ParsedAnswer
+from rlm_ray.structured.validation import within_bounds
 
 REPAIRS = 1
 """How often an answer is put right by the model."""
@@ -24,6 +25,8 @@ DIRECT_REPAIRS = 2
 """How often that of a whole run is, which has no other chance."""
 CHECKED_ON_THE_LOOP = 50_000
 """A longer answer is checked in a thread: sessions of the same actor share the loop."""
+ON_THE_LOOP_S = 0.02
+"""And so is one whose schema takes longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,10 @@ async def conform_reply(
 async def check_answer(schema: AnswerSchema, answer: str) -> ParsedAnswer:
     """Check an answer; in a thread where that may take its time."""
     if len(answer) <= CHECKED_ON_THE_LOOP and schema.type_ is None:
-        return schema.check(answer)
+        with within_bounds(ON_THE_LOOP_S) as bounds:
+            parsed = schema.check(answer)
+        if not bounds.are_passed:
+            return parsed
     return await asyncio.to_thread(schema.check, answer)
 
 

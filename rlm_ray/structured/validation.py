@@ -35,7 +35,7 @@ from referencing.exceptions import Unresolvable
 MAX_STEPS = 1_000_000
 """Keywords that are looked at in one check. One takes 1 to 60 microseconds, by the depth of alternatives it stands in."""
 MAX_CPU_S = 5.0
-"""What one check may take: an answer of a million cells is checked in less, and it holds up the loop of its process."""
+"""What one check may take: an answer of a million cells is checked in less."""
 _SHOWN_CHARS = 80
 _WHY_CHARS = 300
 _MESSAGE_CHARS = 10_000
@@ -72,15 +72,17 @@ _bounds: ContextVar[_Bounds | None] = ContextVar("bounds", default=None)
 class _Bounds:
     """Counts the steps of one check, and their time."""
 
-    __slots__ = ("_steps", "_until")
+    __slots__ = ("_steps", "_until", "are_passed")
 
-    def __init__(self) -> None:
-        self._steps, self._until = MAX_STEPS, thread_time() + MAX_CPU_S
+    def __init__(self, max_cpu_s: float) -> None:
+        self._steps, self._until = MAX_STEPS, thread_time() + max_cpu_s
+        self.are_passed = False
 
     def count(self) -> None:
         """Count one step. Raises `TooManySteps`."""
         self._steps -= 1
         if self._steps < 0 or thread_time() > self._until:
+            self.are_passed = True
             raise TooManySteps
 
 
@@ -89,11 +91,12 @@ class TooManySteps(Exception):  # noqa: N818 - becomes a sentence
 
 
 @contextmanager
-def within_bounds() -> Iterator[None]:
-    """Have all checks within the block end within the bounds of one."""
-    token = _bounds.set(_bounds.get() or _Bounds())
+def within_bounds(max_cpu_s: float | None = None) -> Iterator[_Bounds]:
+    """Have all checks within the block end within the bounds of one; the bounds tell whether these were passed."""
+    bounds = _bounds.get() or _Bounds(MAX_CPU_S if max_cpu_s is None else max_cpu_s)
+    token = _bounds.set(bounds)
     try:
-        yield
+        yield bounds
     finally:
         _bounds.reset(token)
 

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlm_ray.llm.event_stream import BrokenStreamError, EventStream
 
@@ -143,6 +145,25 @@ def test_calls_of_tools_stay_apart_however_they_are_counted(name: str):
     body, _ = read(lines(*CALLS[name], chunk(finish="tool_calls")), 8)
     functions = [call["function"] for call in body["choices"][0]["message"]["tool_calls"]]
     assert functions == [{"name": "f", "arguments": "{}"}, {"name": "g", "arguments": "[]"}]
+
+
+ODD_DELTAS = [
+    {name: value}
+    for name in ("role", "content", "reasoning", "reasoning_details", "annotations", "tool_calls", "function_call", "refusal", "audio")
+    for value in (1, True, "a", ["a"], {"a": 1}, [{"index": {}, "id": 1.5, "function": {"name": [], "arguments": 5}}], {"name": 5, "arguments": [1]})
+]  # fmt: skip
+ODD_CHOICES = [
+    {"content_filter_results": "a"},
+    {"content_filter_results": {"a": 1}},
+    {"content_filter_results": {"a": {"filtered": []}}},
+    {"index": [1]},
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(ODD_DELTAS).map(chunk), st.sampled_from(ODD_CHOICES).map(lambda odd: {"choices": [odd]})), max_size=6), st.integers(1, 40))  # fmt: skip
+def test_fields_of_another_kind_in_each_chunk_are_read_the_same_however_they_are_cut(chunks, size):
+    data = lines(*chunks, STOP)
+    assert read(data, size) == read(data, len(data))
 
 
 HALVES = {

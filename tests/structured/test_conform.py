@@ -1,10 +1,14 @@
 """Answers that do not match their schemas are put right in one place, as often as it says."""
 
+import threading
+
 import pytest
 
 from rlm_ray.core.llm import Message, ModelReply
 from rlm_ray.core.repl_types import Failed, SubCallAnswer
-from rlm_ray.structured.conform import CHECKED_ON_THE_LOOP, REPAIRS, conform, conform_reply
+from rlm_ray.structured import conform as conform_module
+from rlm_ray.structured import schema as schema_module
+from rlm_ray.structured.conform import CHECKED_ON_THE_LOOP, REPAIRS, check_answer, conform, conform_reply
 from rlm_ray.structured.schema import AnswerSchema
 
 YEAR = AnswerSchema.parse(
@@ -113,3 +117,20 @@ async def test_what_ends_the_run_while_an_answer_is_put_right_is_raised():
     with pytest.raises(ConnectionError):
         await conform_reply(YEAR, (), ModelReply(WRONG), ask)
     assert REPAIRS == 1  # the numbers of calls on record leave room for one
+
+
+@pytest.mark.parametrize(("most_s", "is_beside"), [(60.0, False), (-1.0, True)])
+async def test_an_answer_whose_check_takes_long_is_checked_beside_the_loop(most_s, is_beside, monkeypatch):
+    checked_in, find_faults = [], schema_module.find_faults
+
+    def noted(*arguments):
+        checked_in.append(threading.current_thread())
+        return find_faults(*arguments)
+
+    monkeypatch.setattr(schema_module, "find_faults", noted)
+    monkeypatch.setattr(conform_module, "ON_THE_LOOP_S", most_s)
+    for answer, fits in ((RIGHT, True), (WRONG, False)):
+        parsed = await check_answer(YEAR, answer)
+        assert (parsed.fits, parsed.why == "") == (fits, fits)
+        assert "too many steps" not in parsed.why
+        assert (checked_in[-1] is not threading.main_thread()) is is_beside
