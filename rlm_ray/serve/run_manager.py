@@ -102,6 +102,8 @@ class RunManager:
         self._max_runs = max_runs
         self._replica = secrets.token_hex(8)
         self._local_runs: dict[str, _LocalRun] = {}
+        self._saving: dict[str, StoredRequest] = {}
+        """Requests whose runs begin once they are in the run store; whoever repeats one asks for its run meanwhile."""
         self._background_tasks: set[asyncio.Task[None]] = set()
         self._starts = StartThrottle()
 
@@ -177,7 +179,7 @@ class RunManager:
         if not is_run_id(run_id):
             return None
         local = self._local_runs.get(run_id)
-        found = local.request if local is not None else None
+        found = local.request if local is not None else self._saving.get(run_id)
         if found is None:
             found = await asyncio.to_thread(load_request, self.folder(run_id))
         return found if found is not None and found.key == key.name else None
@@ -290,11 +292,14 @@ class RunManager:
         return task
 
     async def _save_request(self, request: StoredRequest) -> None:
+        self._saving[request.run_id] = request
         try:
             await asyncio.to_thread(save_request, self.folder(request.run_id), request)
         except BaseException:
             self._spawn(self._give_back(request.run_id))
             raise
+        finally:
+            del self._saving[request.run_id]
 
     async def _give_back(self, run_id: str) -> None:
         """Return the lease of a run that does not begin."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,7 @@ from rlm_ray.config import Settings
 from rlm_ray.errors import ClusterError, JournalError
 from rlm_ray.events.usage import CANCELLED
 from rlm_ray.journal.run_store import RunStore
+from rlm_ray.serve import run_manager
 from rlm_ray.serve.api_keys import ApiKey
 from rlm_ray.serve.registry_actor import FOLDER, STATE, RunRegistryActor
 from rlm_ray.serve.run_manager import RunManager, SubmittedRun
@@ -270,6 +273,34 @@ async def test_a_run_is_cancelled_with_its_client_unless_the_client_will_come_ag
     assert bool(task.cancelling()) is not bool(idempotency)
     await manager.cancel(run_id)
     assert (await manager.end(run_id))[0].error_kind == CANCELLED
+
+
+async def test_a_request_that_is_repeated_while_it_is_saved_has_its_run(tmp_path, monkeypatch):
+    may_save = threading.Event()
+    monkeypatch.setattr(run_manager, "save_request", lambda *_: may_save.wait(10))
+
+    async def fail(*_, **__):
+        raise ClusterError("no actor")
+
+    launcher = SimpleNamespace(
+        settings=lambda _: Settings(),
+        start=fail,
+        folder=lambda run_id: RunStore(str(tmp_path), run_id),
+        run_dir=str(tmp_path),
+    )
+    manager, key = RunManager(launcher, RunRegistryActor(str(tmp_path)), max_runs=10), ask().key
+    request = StoredRequest("20260101-000000-abcdef", "ann", "chat", "m", 0.0, "why?", background=True)
+    submitted = SubmittedRun(request, key, load=None, idempotency="again", digest="d")
+    first = asyncio.create_task(manager.start(submitted))
+    while not manager._saving:  # noqa: ASYNC110 - for a task of this loop
+        await asyncio.sleep(0)
+    again = replace(submitted, request=replace(request, run_id="20260101-000000-fedcba"))
+    assert await manager.start(again) == request.run_id
+    assert await manager.stored_request(request.run_id, key) == request
+    may_save.set()
+    await first
+    await asyncio.wait([manager._local_runs[request.run_id].task])
+    assert not manager._saving
 
 
 async def test_many_changes_at_once_are_all_saved(tmp_path):
