@@ -8,7 +8,6 @@ import re
 import pytest
 from chromium import open_chromium
 from playwright import sync_api as playwright
-from serve_waiting import SLOW
 
 from rlm_ray.testing.responses import run_query
 
@@ -64,8 +63,12 @@ def test_a_question_over_pasted_text_is_answered_and_its_report_opened(page):
     report.close()
 
 
+GROWING = run_query(*["recursive_map('q', ['piece'] * 60)"] * 20, "recursive_llm('HANG' 'ING')")
+"""At work for seconds, and then until it is cancelled: a browser of a loaded machine takes its time to click."""
+
+
 def test_the_tree_grows_while_the_run_is_watched_and_can_be_cancelled(page, models):
-    page.get_by_label("Question").fill(SLOW)
+    page.get_by_label("Question").fill(GROWING)
     page.locator("#files").set_input_files(
         [{"name": "book.txt", "mimeType": "text/plain", "buffer": b"A book. " * 1000}]
     )
