@@ -96,6 +96,11 @@ def answers_by_id(answer: str, ids: Sequence[str]) -> dict[str, list[Any]]:
     return best
 
 
+def says_nothing(reading: Any) -> bool:
+    """Tell whether an element of an answer leaves open what it is asked about its document, which is asked alone then."""
+    return reading in (None, {}, [], "")
+
+
 def _candidates(answer: str) -> Iterator[list[Any]]:
     """Yield the JSON values of an answer, the last written first, because models think before they answer; then all together."""
     values = values_in(answer)

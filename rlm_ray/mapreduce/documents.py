@@ -15,7 +15,7 @@ from typing import Any
 
 from rlm_ray.core.chunking import document_of, documents_in
 from rlm_ray.core.context import Context, DocumentRange
-from rlm_ray.core.document_answers import answers_by_id, merge_parts, merge_texts
+from rlm_ray.core.document_answers import answers_by_id, merge_parts, merge_texts, says_nothing
 from rlm_ray.core.map_reduce import DocumentCall, DocumentPiece, answer_documents
 from rlm_ray.core.repl_types import Failed
 from rlm_ray.mapreduce.piece_calls import NUMBERS, Ask, PieceAnswer, PieceCaller, drive
@@ -123,7 +123,7 @@ def _first_match(schema: AnswerSchema, readings: Sequence[Any]) -> Any:
 
 def _plain_text(reading: Any) -> str | None:
     """Return an answer without a schema as a text; None where it says nothing."""
-    if reading in (None, {}, [], ""):
+    if says_nothing(reading):
         return None
     return reading if isinstance(reading, str) else json.dumps(reading, ensure_ascii=False)
 

@@ -13,6 +13,7 @@ def test_page_of_a_quote():
     text = mark_parts("page", [(1, "about otters"), (2, "about foxes"), (3, "about otters again")])
     assert page_of(text, text.index("foxes")) == 2
     assert page_of({"id": "a.pdf", "text": text}, text.index("again")) == 3
+    assert page_of("\n[page 1]\nx", 0) is None  # before the first
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def test_a_secret_of_any_shape_is_hidden(secret):
 
 def test_the_values_of_secrets_however_deep_and_without_their_scheme():
     assert secret_values(PARAMS) == {KEY, f"Bearer {KEY}-2", f"{KEY}-2", f"{KEY}-3", f"{KEY}-4"}
+    assert "0123456789==" in secret_values({"headers": "x-key=0123456789=="})
 
 
 @pytest.mark.parametrize("value", ["", "short", "x" * 7, REDACTED, None, 12345678, True])

@@ -55,6 +55,17 @@ class Scripted(ScriptedModel):
         return "scripted"
 
 
+BENCHES: list[Bench] = []
+
+
+@pytest.fixture(autouse=True)
+async def clients_are_closed():
+    """What they still send when a test ends would be cut off with its event loop, and reported by a later one."""
+    yield
+    while BENCHES:
+        await BENCHES.pop().client.aclose()
+
+
 class Bench:
     """A gateway over an admission in this process; sleeps are noted, not slept."""
 
@@ -62,6 +73,7 @@ class Bench:
         self.model = Scripted(replies)
         self.shell = AdmissionServer(AdmissionController(), "epoch")
         self.client = AdmissionClient("holder", self.shell)
+        BENCHES.append(self)
         self.slept = []
         self.cache = None
         self.gateway = Gateway(

@@ -20,6 +20,7 @@ from rlm_ray.core.document_answers import (
     of_a_document_part,
     of_each,
     of_its_parts,
+    says_nothing,
     unique_ids,
 )
 from rlm_ray.core.json_extraction import find_json_objects
@@ -241,11 +242,15 @@ class CodeReduction:
         return str(answer)
 
     def _first_fitting(self, readings: Sequence[Any]) -> Any:
-        """Return the first reading with all fields; where none are wanted, the first that says anything."""
-        for reading in readings:
-            if not self.way.fields:
-                if reading is not None and reading != {}:
-                    return reading
-            elif isinstance(reading, dict) and any(field in reading for field in self.way.fields):
-                return reading
-        return None
+        """Return the first reading with a wanted field. Where none are wanted, only the first is what was asked for: the others
+        are the element around it."""
+        if not self.way.fields:
+            return next((reading for reading in readings[:1] if not says_nothing(reading)), None)
+        return next(
+            (
+                reading
+                for reading in readings
+                if isinstance(reading, dict) and any(field in reading for field in self.way.fields)
+            ),
+            None,
+        )

@@ -290,6 +290,7 @@ def reduction(way):
         ("count:s", '[{"id": "a", "answer": {"s": 1}}, {"id": "b", "answer": {"t": 2}}]', {4: {"s": 1}}),
         ("count:s", '{"a": {"s": 1}, "b": 5}', {4: {"s": 1}}), ("count:s", "no JSON", {}), ("count:s", None, {}), ("count:s", Unread("failed"), {}),
         ("collect", '[{"id": "a", "answer": "x"}, {"id": "b", "answer": 0}]', {4: "x", 5: 0}), ("collect", '{"a": "x"}', {4: "x"}), ("collect", '{"a": {}, "b": null}', {}),
+        ("collect", '[{"id": "a", "answer": null}, {"id": "b"}]', {}), ("collect", '{"a": "", "b": []}', {}), ("collect", '{"a": 0, "b": false}', {4: 0, 5: False}),
         ("count:s,sum:n", '[{"id": "a", "answer": {"n": 1}}]', {4: {"n": 1}}),
     ],
 )  # fmt: skip
