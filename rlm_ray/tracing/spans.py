@@ -45,9 +45,6 @@ class ActiveSpan:
     def span_context(self) -> SpanContext:
         return self._span.get_span_context()
 
-    def set(self, attributes: Attributes) -> None:
-        self._span.set_attributes(attributes)
-
     def event(self, name: str, at: float, attributes: Attributes) -> None:
         self._span.add_event(name, attributes, nanoseconds(at))
 

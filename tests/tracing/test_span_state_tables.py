@@ -514,10 +514,11 @@ def test_span_that_has_ended_is_still_the_parent_of_others():
     spans, exporter = make_spans()
     above = spans.start("above", 1.0, {}, Context())
     above.end(2.0)
-    above.set({"late": 1})
+    above.event("late", 2.5, {})
     spans.start("below", 1.5, {"a": 1}, above.context, links=[above.span_context]).end(3.0, {"b": 2})
     first, second = exporter.get_finished_spans()
     assert (dict(first.attributes), dict(second.attributes)) == ({}, {"a": 1, "b": 2})
+    assert not first.events
     assert second.parent.span_id == first.context.span_id == second.links[0].context.span_id
     assert (second.start_time, second.kind.name) == (1_500_000_000, "INTERNAL")
     assert (second.instrumentation_scope.name, bool(second.instrumentation_scope.schema_url)) == (
