@@ -124,7 +124,8 @@ def test_a_repair_shows_the_answer_and_what_is_wrong():
 
 def test_a_pydantic_model_checks_with_its_own_validators():
     schema = AnswerSchema.of(Paper)
-    assert "before printing" in schema.check('{"title": "x", "year": 1449}').why
+    assert "before printing; found 1449" in schema.check('{"title": "x", "year": 1449}').why
+    assert schema.check('{"title": "x"}').why == "`year`: Field required"
     value = schema.check('{"title": "x", "year": "1991", "authors": [{"name": "A"}]}').value
     assert value is not None
     assert value["year"] == 1991

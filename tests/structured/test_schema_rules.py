@@ -373,7 +373,7 @@ def test_answer_about_a_part_may_leave_out_each_field():
         ({"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 5}, 26), ({"type": "array", "items": {"type": "null"}, "minItems": 9}, 56),
         ({"type": "array"}, 128), ({"type": "object", "additionalProperties": {"type": "null"}}, 20), (fields(ab={"type": "integer"}, c=TEXT), 12 + 49),
         ({"properties": {"ab": {"type": "integer"}}}, 12), ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "integer"}}}, 4),
-        ({"type": "array", "items": {"$ref": "#"}}, None),
+        ({"type": "array", "items": {"$ref": "#"}}, None), ({"anyOf": [{"$ref": "#"}]}, 40),
     ],
 )  # fmt: skip
 def test_length_of_an_answer_is_estimated_from_its_schema(table, chars):
