@@ -21,6 +21,8 @@ _ITEMS = 3
 """Of a list nothing is said about."""
 _PLAIN = {"boolean": 5, "integer": 4, "number": 6, "null": 4}
 _DEEPEST = 8
+_MAX_DIGITS = 9
+"""Of a place in a list: Python reads no number of thousands of digits."""
 
 
 def resolve_root(table: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -40,7 +42,9 @@ def resolve_ref(table: Mapping[str, Any], reference: str) -> Any:
     start, *path = unquote(reference[1:]).split("/")
     found: Any = _anchored(table, reference) if start else table
     for name in path:
-        if isinstance(found, list) and name.isdecimal() and int(name[:9]) < len(found):
+        if isinstance(found, list):
+            if not name.isdecimal() or len(name) > _MAX_DIGITS or int(name) >= len(found):
+                raise KeyError(reference)
             found = found[int(name)]
         elif isinstance(found, Mapping):
             found = found[name.replace("~1", "/").replace("~0", "~")]

@@ -167,7 +167,7 @@ def test_a_dialect_that_is_none_is_a_sentence_or_the_latest(dialect):
     ("reference", "why"),
     [
         ("#/$defs/a%20b%24", ""), ("#k", ""), ("#/else/oneOf/0", ""), ("#/else/oneOf/2", "does not hold"), ("#/else/oneOf/x", "does not hold"),
-        ("#/else/oneOf/9999999999", "does not hold"), ("#nobody", "does not hold"), ("##", "does not hold"), ("#/else/oneOf", "no valid JSON Schema"),
+        ("#/else/oneOf/9999999999", "does not hold"), ("#/else/oneOf/0000000009", "does not hold"), (f"#/else/oneOf/{'9' * 5000}", "does not hold"), ("#nobody", "does not hold"), ("##", "does not hold"), ("#/else/oneOf", "no valid JSON Schema"),
         ("#/$defs/c/$anchor", "no valid JSON Schema"), ("#/$defs/c/$anchor/0", "does not hold"), ("#/const/odd", "no valid JSON Schema"),
         ("#/const/further", "no valid JSON Schema"), ("#/const/endless", "does not hold"),
     ],
