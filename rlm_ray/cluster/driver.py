@@ -33,6 +33,7 @@ from rlm_ray.cluster.ray_calls import (
     current_ray_thread,
     first_line,
     stream_or_cancel,
+    undo_nothing,
 )
 from rlm_ray.cluster.ray_init import connect_ray
 from rlm_ray.cluster.ray_metrics import RayMetrics
@@ -78,10 +79,6 @@ LEAF_ATTEMPTS = 3
 
 
 def _tell_nobody(_: str) -> None:
-    pass
-
-
-def _ignore(_: Any) -> None:
     pass
 
 
@@ -166,7 +163,9 @@ class ClusterDriver:
     def _pool(self) -> Any:
         return self._handle.actor
 
-    async def _ask_pool(self, method: str, *arguments: Any, undo: Callable[[Any], None] = _ignore) -> Any:
+    async def _ask_pool(
+        self, method: str, *arguments: Any, undo: Callable[[Any], None] = undo_nothing
+    ) -> Any:
         """Return what the pool answers; a new one where it is lost. If the caller is cancelled, an answer that comes all the same
         is undone."""
         for left in reversed(range(POOL_ATTEMPTS)):

@@ -32,11 +32,11 @@ from rlm_ray.tools.packing import pack_tools
 ACTOR_DIED_ERRORS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 
 
-def _nothing(_: Any) -> None:
+def undo_nothing(_: Any) -> None:
     return
 
 
-async def await_or_cancel(ref: Any, undo: Callable[[Any], None] = _nothing) -> Any:
+async def await_or_cancel(ref: Any, undo: Callable[[Any], None] = undo_nothing) -> Any:
     """Return the reply. If the caller is cancelled, so is the call; where that comes too late, `undo` its reply."""
     try:
         return await await_or_undo(ref, undo)

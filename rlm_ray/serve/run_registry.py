@@ -148,7 +148,9 @@ class RunRegistry:
             given := self.leases.get(request.run_id)
         ) is not None:  # it asks again: the answer was lost on its way
             return Admitted(request.cost_usd if request.key.budget_usd is None else given.held_usd)
-        if (known := self._known(request, dated := now if unix_time is None else unix_time)) is not None:
+        if (
+            known := self._find_repeated(request, dated := now if unix_time is None else unix_time)
+        ) is not None:
             return known
         self._seen[request.replica] = now
         refused = (
@@ -239,7 +241,8 @@ class RunRegistry:
             "remembered": {name: list(value) for name, value in self.idempotency_cache.items()},
         }
 
-    def _known(self, request: AdmissionRequest, unix_time: float) -> AdmissionDecision | None:
+    def _find_repeated(self, request: AdmissionRequest, unix_time: float) -> AdmissionDecision | None:
+        """Return what a request with a known idempotency key gets; None where it is new."""
         if not request.idempotency:
             return None
         self.idempotency_cache = {

@@ -31,6 +31,8 @@ from rlm_ray.llm.gateway import Gateway
 from rlm_ray.llm.run_context import RunContext
 from rlm_ray.testing.scripted_model import ScriptedModel
 
+pytestmark = pytest.mark.usefixtures("closed_clients")
+
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 ANSWER = ModelReply("yes", usage=Usage(10, 5))
 
@@ -55,17 +57,6 @@ class Scripted(ScriptedModel):
         return "scripted"
 
 
-BENCHES: list[Bench] = []
-
-
-@pytest.fixture(autouse=True)
-async def clients_are_closed():
-    """What they still send when a test ends would be cut off with its event loop, and reported by a later one."""
-    yield
-    while BENCHES:
-        await BENCHES.pop().client.aclose()
-
-
 class Bench:
     """A gateway over an admission in this process; sleeps are noted, not slept."""
 
@@ -73,7 +64,6 @@ class Bench:
         self.model = Scripted(replies)
         self.shell = AdmissionServer(AdmissionController(), "epoch")
         self.client = AdmissionClient("holder", self.shell)
-        BENCHES.append(self)
         self.slept = []
         self.cache = None
         self.gateway = Gateway(

@@ -29,6 +29,8 @@ from rlm_ray.journal.recorder import NullRecorder
 from rlm_ray.llm.gateway import Gateway
 from rlm_ray.llm.run_context import RunContext
 
+pytestmark = pytest.mark.usefixtures("closed_clients")
+
 REQUEST = ModelRequest("m", (Message("user", "hi"),))
 INPUT = request_tokens(REQUEST)
 COST = Limits(cost_usd=10.0)
@@ -72,23 +74,11 @@ class Provider:
         return [request.output_bound for request in self.sent]
 
 
-BENCHES: list[Bench] = []
-
-
-@pytest.fixture(autouse=True)
-async def clients_are_closed():
-    """What they still send when a test ends would be cut off with its event loop, and reported by a later one."""
-    yield
-    while BENCHES:
-        await BENCHES.pop().client.aclose()
-
-
 class Bench:
     def __init__(self, provider, limits=COST):
         self.provider, self.limits = provider, limits
         self.shell = AdmissionServer(AdmissionController(), "epoch")
         self.client = AdmissionClient("holder", self.shell)
-        BENCHES.append(self)
         self.gateway = Gateway(provider, self.client)
 
     async def ask(self, request=REQUEST, role="leaf"):

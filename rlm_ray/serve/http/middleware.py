@@ -75,9 +75,8 @@ async def _count(bounds: JsonBounds | None, body: bytes) -> None:
     """Count a body in pieces, so that others have their turn. An upload is no JSON, and not counted."""
     if bounds is None:
         return
-    if (
-        b"\0" in body
-    ):  # UTF-16 and UTF-32 would be decoded, too, and their quotation marks are not those that are counted
+    # UTF-16 and UTF-32 would be decoded, too, and their quotation marks are not those that are counted.
+    if b"\0" in body:
         raise ApiError(400, "invalid_json", "the body is no JSON in UTF-8")
     try:
         for start in range(0, len(body), CHUNK_BYTES):

@@ -209,9 +209,10 @@ class RunService:
         return await self.loads.run(key, partial(self.loader.load, key, prompt.context))
 
 
-async def in_turn(request: Request, work: Callable[..., T], *args: Any) -> T:
-    """Return what work on a request's body makes; it is done in a thread where the body is large, so that others go on."""
-    if len(await request.body()) <= MAX_INLINE_BYTES:
+async def in_turn(request: Request, work: Callable[..., T], *args: Any, may_last: bool = False) -> T:
+    """Return what work on a request's body makes; it is done in a thread where the body is large, or small and the work
+    `may_last` all the same, so that others go on."""
+    if not may_last and len(await request.body()) <= MAX_INLINE_BYTES:
         return work(*args)
     return await asyncio.to_thread(work, *args)
 

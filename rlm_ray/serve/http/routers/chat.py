@@ -1,6 +1,5 @@
 """`/v1/chat/completions`: a run as a chat completion, whole or in chunks."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -128,8 +127,8 @@ def chat_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     ) -> Any:
         """Answer the last message of the user; long messages and files are the context."""
         # the schema of an answer may take seconds to check
-        parsing = asyncio.to_thread(body.parse) if body.response_format else in_turn(request, body.parse)
-        run_id = await service.start(request, key, await parsing)
+        parsed = await in_turn(request, body.parse, may_last=body.response_format is not None)
+        run_id = await service.start(request, key, parsed)
         if body.stream:
             return streaming.sse_response(
                 streaming.stream_run(service, run_id, ChatStream(run_id, body)), run_id

@@ -1,6 +1,5 @@
 """`/v1/responses`: a run as a response, also in the background: asked for later, or cancelled."""
 
-import asyncio
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -127,8 +126,8 @@ def response_routes(service: RunService, auth: BearerAuth) -> APIRouter:
     ) -> Any:
         """Answer, or with `background` say at once where the answer will be."""
         # the schema of an answer may take seconds to check
-        parsing = asyncio.to_thread(body.parse) if body.text else in_turn(request, body.parse)
-        run_id = await service.start(request, key, await parsing)
+        parsed = await in_turn(request, body.parse, may_last=body.text is not None)
+        run_id = await service.start(request, key, parsed)
         stored = await service.get_request(run_id, key)
         if body.stream:
             events = streaming.stream_run(service, run_id, ResponseStream(stored))
